@@ -1,0 +1,81 @@
+"""Every check of the project, each in an environment of its own: `nox` runs the default ones."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.10.14"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = False  # a missing one is skipped, and nox says which
+nox.options.download_python = "never"
+nox.options.reuse_venv = "no"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+FAULTS = "tests/faults"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: the rules, and the format."""
+    session.install(*group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy --strict and pyright strict, on the package and on what a caller's checker sees."""
+    session.install(".", *group("types"))
+    paths = present(session, "telemetry_kit", "tests/typing")
+    session.run("mypy", "--strict", *paths)
+    session.run("pyright", *paths)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests against the installed package; extra arguments go to pytest.
+
+    The oldest interpreter runs them in file order, each later one shuffled by a fixed seed of its
+    own: no test may lean on another, and a failure comes back when it is run again.
+    """
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("test"))
+    order = ["-p", "no:randomly"]
+    if session.python != PYTHONS[0]:
+        order = [f"--randomly-seed={str(session.python).replace('.', '')}"]
+    session.run("pytest", *order, f"--ignore={FAULTS}", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The budgets: writes benchmarks/results.json, fails when one is missed."""
+    if not present(session, "benchmarks/__main__.py"):
+        return
+    session.install(".", *group("bench"))
+    # Without its bytecode a cold start measures the compiler.
+    env = {"PYTHONDONTWRITEBYTECODE": None}
+    session.run("python", "-m", "benchmarks", *session.posargs, env=env)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """The fault campaign: kills, full disks, races; minutes rather than seconds."""
+    if not present(session, FAULTS):
+        return
+    session.install(".", *group("test"))
+    session.run("pytest", "-p", "no:randomly", FAULTS, *session.posargs)
+
+
+def group(*names: str) -> tuple[str, ...]:
+    """What a dependency group of pyproject.toml asks for."""
+    return nox.project.dependency_groups(PYPROJECT, *names)
+
+
+def present(session: nox.Session, *paths: str) -> list[str]:
+    """The paths that this checkout has; the session's log names the others."""
+    for path in paths:
+        if not Path(path).exists():
+            session.log(f"this checkout has no {path}: left out")
+    return [path for path in paths if Path(path).exists()]

@@ -1,0 +1,415 @@
+"""May we record? Owners, vetoes, the user's decision, and the trace of how it was reached.
+
+Any denial wins and only the user can grant. Whatever cannot be read or understood is a denial.
+Nothing here writes an event, and asking creates no file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from telemetry_kit import catalog, private
+from telemetry_kit.errors import ConsentError, Refused
+from telemetry_kit.home import Home, find
+from telemetry_kit.private import NotPrivateError
+from telemetry_kit.settings import read_toml
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DENY = "deny"
+GRANT = "grant"
+SILENT = "silent"
+IGNORED = "ignored"
+
+FALSE = frozenset({"", "0", "false", "no", "off"})
+CI_VARIABLES = (
+    "CONTINUOUS_INTEGRATION",
+    "CI_NAME",
+    "CI_APP_ID",
+    "CI_BUILD_ID",
+    "CI_BUILD_NUMBER",
+    "BUILD_NUMBER",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "TF_BUILD",
+    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
+    "JENKINS_URL",
+    "HUDSON_URL",
+    "TRAVIS",
+    "CIRCLECI",
+    "BUILDKITE",
+    "DRONE",
+    "APPVEYOR",
+    "TEAMCITY_VERSION",
+    "BITBUCKET_BUILD_NUMBER",
+    "BITBUCKET_COMMIT",
+    "CODEBUILD_BUILD_ID",
+    "CODEBUILD_BUILD_ARN",
+    "CIRRUS_CI",
+    "SEMAPHORE",
+    "GITEA_ACTIONS",
+    "NETLIFY",
+    "VERCEL",
+    "RENDER",
+    "CF_PAGES",
+    "PROW_JOB_ID",
+    "BUDDY",
+    "AC_APPCIRCLE",
+    "bamboo_planKey",
+)
+# Developers' machines carry these too, so alone they count only where nobody sits at a terminal.
+WEAK_CI_VARIABLES = ("BUILD_ID", "run_ID")
+PYTEST_VARIABLES = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
+RECORD = "telemetry.enabled"
+MAX_RECORD_BYTES = 4_096
+
+_FIXED = frozenset(
+    {
+        "DO_NOT_TRACK",
+        "TELEMETRY_KIT_DISABLED",
+        "CI",
+        *CI_VARIABLES,
+        *WEAK_CI_VARIABLES,
+        *PYTEST_VARIABLES,
+    }
+)
+
+
+class Rule:
+    """One rule of the decision and what it said.
+
+    Args:
+        owner: `system`, `environment`, `repository` or `user`.
+        name: the variable, file or key that was asked.
+        raw: its raw value as text, None when it is not there.
+        verdict: `deny`, `grant`, `silent` or `ignored`.
+        says: one short sentence for people.
+        everywhere: whether it holds whatever the project.
+    """
+
+    __slots__ = ("everywhere", "name", "owner", "raw", "says", "verdict")
+
+    def __init__(
+        self,
+        owner: str,
+        name: str,
+        raw: str | None,
+        verdict: str,
+        says: str,
+        everywhere: bool = False,
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.raw = raw
+        self.verdict = verdict
+        self.says = says
+        self.everywhere = everywhere
+
+
+class Decision:
+    """The answer, and the rule that decided it.
+
+    Args:
+        allowed: whether events may be recorded.
+        rule: the deciding rule.
+        notice: version of the notice that the user accepted; 0 without a grant.
+    """
+
+    __slots__ = ("allowed", "notice", "rule")
+
+    def __init__(self, allowed: bool, rule: Rule, notice: int = 0) -> None:
+        self.allowed = allowed
+        self.rule = rule
+        self.notice = notice
+
+    @property
+    def vetoed(self) -> bool:
+        """Off by somebody else than the user."""
+        return not self.allowed and self.rule.verdict == DENY and self.rule.owner != "user"
+
+
+def watched(app_prefix: str) -> frozenset[str]:
+    """The environment variables that can deny for an app with this prefix."""
+    return _FIXED | {f"{app_prefix}_TELEMETRY_DISABLED"}
+
+
+def decide(home: Home, environ: Mapping[str, str]) -> Decision:
+    """The decision for one home: the first denial, else the user's grant, else off."""
+    granted = undecided = None
+    for rule in rules(home, environ):
+        if rule.verdict == DENY:
+            return Decision(False, rule)
+        if rule.verdict == GRANT:
+            granted = rule
+        elif rule.owner == "user":
+            undecided = rule
+    if granted is not None:
+        return Decision(True, granted, _notice_of(granted.raw))
+    assert undecided is not None
+    return Decision(False, undecided)
+
+
+def decide_here(app: str, start: str | None, environ: Mapping[str, str]) -> Decision:
+    """The same for a directory; where there is no home, that is the denial."""
+    try:
+        return decide(find(app, start, environ), environ)
+    except Refused as refusal:
+        return Decision(False, Rule("user", "home", None, DENY, refusal.reason))
+
+
+def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterator[Rule]:
+    """Every rule in order with what it says.
+
+    Args:
+        home: the places to look at.
+        environ: the variables to look at.
+        every: also yield the variables that are not set, for `status --explain`.
+    """
+    yield _system(home)
+    yield from environment_rules(home.app.upper().replace("-", "_"), environ, every)
+    for path, marker in home.repository_files:
+        yield _switch(
+            "repository",
+            path,
+            _section(path, marker),
+            "a committed file cannot speak for its readers",
+        )
+    yield _switch(
+        "user",
+        home.user_file,
+        read_toml(home.user_file),
+        "a grant is made by the command enable",
+        everywhere=True,
+    )
+    yield from _records(home)
+
+
+def environment_rules(
+    prefix: str, environ: Mapping[str, str], every: bool = False
+) -> Iterator[Rule]:
+    """The rules of the environment alone."""
+    for name in ("DO_NOT_TRACK", f"{prefix}_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED"):
+        raw = environ.get(name)
+        if raw is None:
+            if every:
+                yield Rule("environment", name, None, SILENT, "not set")
+        elif raw.strip().casefold() in FALSE:
+            yield Rule("environment", name, raw, SILENT, "does not deny")
+        else:
+            yield Rule("environment", name, raw, DENY, f"{name} is set", everywhere=True)
+    yield from _ci(environ, every)
+    for name in PYTEST_VARIABLES:
+        raw = environ.get(name)
+        if raw is not None:
+            yield Rule("environment", name, raw, DENY, "running under pytest", everywhere=True)
+        elif every:
+            yield Rule("environment", name, None, SILENT, "not set")
+
+
+def _ci(environ: Mapping[str, str], every: bool) -> Iterator[Rule]:
+    raw = environ.get("CI")
+    value = None if raw is None else raw.strip().casefold()
+    if value and value in FALSE:
+        yield Rule("environment", "CI", raw, SILENT, "says that this is no CI run")
+        return
+    if value:
+        yield Rule("environment", "CI", raw, DENY, "running in CI", everywhere=True)
+    elif every:
+        yield Rule("environment", "CI", raw, SILENT, "not set")
+    names = CI_VARIABLES
+    if not _terminal():
+        names += WEAK_CI_VARIABLES
+    for name in names:
+        raw = environ.get(name)
+        if raw is not None and raw.strip().casefold() not in FALSE:
+            yield Rule(
+                "environment", name, raw, DENY, f"running in CI ({name} is set)", everywhere=True
+            )
+        elif every:
+            says = "not set" if raw is None else "does not deny"
+            yield Rule("environment", name, raw, SILENT, says)
+
+
+def _terminal() -> bool:
+    try:
+        return os.isatty(0) or os.isatty(2)
+    except OSError:
+        return False
+
+
+def _system(home: Home) -> Rule:
+    path = home.system_file
+    try:
+        with open(path, "rb", buffering=0) as file:
+            text = file.read(MAX_RECORD_BYTES).decode("utf-8", "replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return Rule("system", path, None, SILENT, "no such file")
+    except (OSError, ValueError):
+        return Rule("system", path, None, DENY, f"{path} cannot be read", everywhere=True)
+    for line in text.splitlines():
+        key, _, value = line.partition("#")[0].partition("=")
+        if key.strip() == "enabled" and value.strip().casefold() == "true":
+            return Rule("system", path, text.strip(), SILENT, "does not deny")
+    return Rule("system", path, text.strip(), DENY, f"{path} denies", everywhere=True)
+
+
+def _section(path: str, marker: bytes) -> Mapping[str, object] | None:
+    table = read_toml(path, marker)
+    if table is None or not marker:
+        return table
+    tool = table.get("tool", {})
+    section = tool.get("telemetry_kit", {}) if isinstance(tool, dict) else None
+    return section if isinstance(section, dict) else None
+
+
+def _switch(
+    owner: str,
+    path: str,
+    table: Mapping[str, object] | None,
+    ignored: str,
+    everywhere: bool = False,
+) -> Rule:
+    if table is None:
+        return Rule(owner, path, None, DENY, f"{path} cannot be read", everywhere)
+    if "enabled" not in table:
+        return Rule(owner, path, None, SILENT, "says nothing")
+    value = table["enabled"]
+    if value is True:
+        return Rule(owner, path, "enabled = true", IGNORED, f"ignored: {ignored}")
+    raw = "enabled = false" if value is False else "enabled = ?"
+    return Rule(owner, path, raw, DENY, f"{path} says {raw}", everywhere)
+
+
+# -- the user's record -------------------------------------------------------------------------
+
+
+def record_path(home: Home, all_projects: bool) -> str | None:
+    """Where the record is; None for a project where no place key exists yet."""
+    if all_projects:
+        return f"{home.config}/{RECORD}"
+    place = place_of(home)
+    return None if place is None else f"{home.config}/projects/{place}/{RECORD}"
+
+
+def place_of(home: Home) -> str | None:
+    """The name of this project's folders in the user's directories, or None before any grant.
+
+    It is a keyed code of the real path, so that no path stands in clear.
+
+    Raises:
+        ConsentError: the place key is there but cannot be used.
+    """
+    try:
+        key = private.read(home.place_key, 32)
+    except NotPrivateError as error:
+        raise ConsentError(str(error)) from None
+    if key is None:
+        return None
+    if len(key) != 32 or not any(key):
+        raise ConsentError(f"{home.place_key} is not a key")
+    from telemetry_kit.mac import Mac  # deferred: an undecided program has no key to use
+
+    return Mac(key).hex(b"place\0" + os.fsencode(home.root), 16)
+
+
+def _records(home: Home) -> Iterator[Rule]:
+    if not os.path.isdir(home.config):
+        yield Rule("user", home.config, None, SILENT, "nothing was decided yet", everywhere=True)
+        return
+    yield _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
+    try:
+        path = record_path(home, all_projects=False)
+    except ConsentError as error:
+        yield Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
+        return
+    if path is None:
+        yield Rule(
+            "user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True
+        )
+    else:
+        yield _record(path, "for this project")
+
+
+def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
+    try:
+        data = private.read(path, MAX_RECORD_BYTES, forbidden=0o022)
+    except NotPrivateError as error:
+        return Rule("user", path, None, DENY, str(error), everywhere)
+    if data is None:
+        return Rule("user", path, None, SILENT, f"nothing was decided {scope}")
+    raw = data.decode("ascii", "backslashreplace").strip()
+    state, day = parse_record(data, today())
+    if state == "yes":
+        return Rule("user", path, raw, GRANT, f"you said yes {scope} on {day}")
+    if state == "no":
+        return Rule("user", path, raw, DENY, f"you said no {scope} on {day}", everywhere)
+    if state == "expired":
+        return Rule("user", path, raw, SILENT, f"your yes {scope} of {day} has expired")
+    return Rule("user", path, raw, DENY, f"{path} is not a valid consent record", everywhere)
+
+
+def parse_record(data: bytes, now: str) -> tuple[str, str]:
+    """What a record says.
+
+    Args:
+        data: the bytes of the file: one line,
+            `v1 yes 2026-11-23 notice=1 scope=0123456789abcdef expires=2027-11-23`; further
+            `key=value` words are kept for later versions and ignored.
+        now: today, as `YYYY-MM-DD`.
+
+    Returns:
+        `yes`, `no`, `expired` or `corrupt`, and the day it was decided.
+    """
+    if data.count(b"\n") != 1 or not data.endswith(b"\n") or not data.isascii():
+        return "corrupt", ""
+    words = data.decode("ascii").split()
+    if len(words) < 3 or words[0] != "v1" or not _is_day(words[2]):
+        return "corrupt", ""
+    if words[1] == "no":
+        return "no", words[2]
+    facts = dict(word.split("=", 1) for word in words[3:] if "=" in word)
+    if (
+        words[1] != "yes"
+        or not facts.get("notice", "").isdigit()
+        or len(facts.get("scope", "")) != 16
+        or not _is_day(facts.get("expires", ""))
+    ):
+        return "corrupt", ""
+    return ("expired" if facts["expires"] < now else "yes"), words[2]
+
+
+def _is_day(text: str) -> bool:
+    parts = text.split("-")
+    return len(text) == 10 and [len(p) for p in parts] == [4, 2, 2] and "".join(parts).isdigit()
+
+
+def _notice_of(raw: str | None) -> int:
+    for word in (raw or "").split():
+        if word.startswith("notice="):
+            return int(word[7:])
+    return 0
+
+
+def today() -> str:
+    """Today in UTC, as `YYYY-MM-DD`."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def render_record(decision: str, scope: str, day: str) -> bytes:
+    """The line that says `decision` (`yes` or `no`), valid for twelve months from `day`."""
+    expires = f"{int(day[:4]) + 1}{day[4:]}" if day[5:] != "02-29" else f"{int(day[:4]) + 1}-02-28"
+    line = f"v1 {decision} {day} notice={catalog.NOTICE_VERSION} scope={scope} expires={expires}\n"
+    return line.encode("ascii")
+
+
+def scope_fingerprint() -> str:
+    """16 hex digits that change whenever what may be recorded does."""
+    from telemetry_kit.mac import sha256  # deferred: only a decision being written needs it
+
+    events = sorted(catalog.EVENTS)
+    fields = [f"{f.name} {f.kind} {f.domain!r}" for f in catalog.FIELDS.values()]
+    digest: str = sha256("\n".join(events + fields).encode()).hexdigest()
+    return digest[:16]

@@ -1,0 +1,197 @@
+"""The gate that every event passes: is recording on, here and now?
+
+It asks consent and remembers the answer for 20 ms. Nothing is loaded, opened or made for a
+program in which the answer is no.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic, time
+
+from telemetry_kit import settings
+from telemetry_kit.consent import Decision, decide, watched
+from telemetry_kit.errors import Off
+from telemetry_kit.home import Home, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FRESH_SECONDS = 0.02
+_MAX_PLACES = 64
+
+
+class World:
+    """What lies outside: the environment and the clocks. Tests pass their own.
+
+    Args:
+        environ: the environment variables.
+        clock: monotonic seconds.
+        now: seconds since the epoch.
+    """
+
+    __slots__ = ("clock", "environ", "now")
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], float] = time,
+    ) -> None:
+        self.environ = environ
+        self.clock = clock
+        self.now = now
+
+
+class Latch:
+    """Shut while `clock() < until`: a decorated call then goes straight to the function.
+
+    Only what holds for every project shuts it, so a change of directory is never missed.
+    """
+
+    __slots__ = ("until",)
+
+    def __init__(self) -> None:
+        self.until = 0.0
+
+
+class Verdict:
+    """What the gate found for one place.
+
+    Args:
+        home: the place.
+        decision: consent's answer.
+        environment: the denying variables that were set, with their values.
+        settings_generation: which settings it was made under.
+        fresh_until: when to ask again, in monotonic seconds.
+    """
+
+    __slots__ = ("decision", "environment", "fresh_until", "home", "settings_generation")
+
+    def __init__(
+        self,
+        home: Home,
+        decision: Decision,
+        environment: tuple[tuple[str, str], ...],
+        settings_generation: int,
+        fresh_until: float,
+    ) -> None:
+        self.home = home
+        self.decision = decision
+        self.environment = environment
+        self.settings_generation = settings_generation
+        self.fresh_until = fresh_until
+
+
+latch = Latch()
+world = World()
+_verdicts: dict[tuple[str, str], Verdict] = {}
+_names: tuple[str, frozenset[str], frozenset[bytes]] = ("", frozenset(), frozenset())
+
+
+class Elsewhere:
+    """A context manager that puts another world in the place of this one."""
+
+    __slots__ = ("_former", "_other")
+
+    def __init__(self, other: World) -> None:
+        self._other = other
+        self._former = world
+
+    def __enter__(self) -> World:
+        self._swap(self._other)
+        return self._other
+
+    def __exit__(self, *_: object) -> None:
+        self._swap(self._former)
+
+    @staticmethod
+    def _swap(to: World) -> None:
+        global world
+        world = to
+        forget()
+
+
+def forget() -> None:
+    """Ask everything anew at the next event: a decision was just made in this process."""
+    latch.until = 0.0
+    _verdicts.clear()
+
+
+def verdict(start: str | None = None) -> Verdict:
+    """The gate's answer for a directory, at most 20 ms old.
+
+    Args:
+        start: a directory inside the project; None for the working directory.
+
+    Raises:
+        Refused: there is no such place.
+    """
+    app = settings.current().app
+    try:
+        place = os.getcwd() if start is None else start
+    except OSError:
+        place = ""
+    known = _verdicts.get((app, place))
+    if (
+        known is not None
+        and world.clock() < known.fresh_until
+        and known.environment == _environment(settings.current().prefix)
+        and known.settings_generation == settings.generation()
+    ):
+        return known
+    return _ask(app, start, place)
+
+
+def require(start: str | None = None) -> Verdict:
+    """The same, where recording must be on.
+
+    Raises:
+        Off: it is off.
+        Refused: there is no such place.
+    """
+    found = verdict(start)
+    if not found.decision.allowed:
+        raise Off(found.decision.rule.says)
+    return found
+
+
+def is_open(start: str | None = None) -> bool:
+    """Whether an event from here would be recorded; never raises."""
+    try:
+        return verdict(start).decision.allowed
+    except Exception:
+        return False
+
+
+def _ask(app: str, start: str | None, place: str) -> Verdict:
+    now = world.clock()
+    home = find(app, start, world.environ)
+    decision = decide(home, world.environ)
+    if not decision.allowed and decision.rule.everywhere:
+        latch.until = now + FRESH_SECONDS
+    found = Verdict(
+        home,
+        decision,
+        _environment(settings.current().prefix),
+        settings.generation(),
+        now + FRESH_SECONDS,
+    )
+    if len(_verdicts) >= _MAX_PLACES:
+        _verdicts.clear()
+    _verdicts[app, place] = found
+    return found
+
+
+def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
+    global _names
+    if _names[0] != prefix:
+        names = watched(prefix)
+        _names = (prefix, names, frozenset(os.fsencode(n) for n in names))
+    environ = world.environ
+    # One look at the table behind os.environ instead of fifty: this runs for every event.
+    table = getattr(environ, "_data", environ)
+    if table.keys().isdisjoint(_names[2] if table is not environ else _names[1]):
+        return ()
+    return tuple((n, environ[n]) for n in sorted(_names[1]) if n in environ)

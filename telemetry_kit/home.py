@@ -1,0 +1,136 @@
+"""Where telemetry lives: paths worked out from an app name, a directory and the environment.
+
+A value that creates nothing and opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from telemetry_kit.errors import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Home:
+    """The places of one app in one project.
+
+    Args:
+        app: the app's name.
+        root: real path of the project root.
+        config: the app's folder in the user's config directory.
+        state: the app's folder in the user's state directory.
+    """
+
+    __slots__ = ("app", "config", "folder", "log", "root", "state")
+
+    def __init__(self, app: str, root: str, config: str, state: str) -> None:
+        self.app = app
+        self.root = root
+        self.config = config
+        self.state = state
+        self.folder = f"{root}/.{app}" if root != "/" else f"/.{app}"
+        self.log = f"{self.folder}/telemetry.jsonl"
+
+    @property
+    def lock(self) -> str:
+        """The maintenance lock: held by whoever seals, archives or clears; never deleted."""
+        return f"{self.folder}/.telemetry.lock"
+
+    @property
+    def ignore(self) -> str:
+        """The ignore file that keeps events out of version control."""
+        return f"{self.folder}/.gitignore"
+
+    @property
+    def repository_files(self) -> tuple[tuple[str, bytes], ...]:
+        """The project's own files that may deny, each with the bytes that make it speak to us."""
+        return (
+            (f"{self.folder}/telemetry.toml", b""),
+            (f"{self.root}/pyproject.toml", b"telemetry_kit"),
+        )
+
+    @property
+    def user_file(self) -> str:
+        """The user's own configuration: names and a switch that may deny."""
+        return f"{self.config}/telemetry.toml"
+
+    @property
+    def place_key(self) -> str:
+        """The key by which project paths become folder names, so that none stands in clear."""
+        return f"{self.state}/place.key"
+
+    @property
+    def system_file(self) -> str:
+        """The administrator's file, which may deny."""
+        if sys.platform == "darwin":
+            return f"/Library/Application Support/{self.app}/telemetry.conf"
+        if sys.platform == "win32":
+            base = os.environ.get("PROGRAMDATA", r"C:\ProgramData")
+            return rf"{base}\{self.app}\telemetry.conf"
+        return f"/etc/{self.app}/telemetry.conf"
+
+
+def find(app: str, start: str | None, environ: Mapping[str, str]) -> Home:
+    """The home of `app` for a directory.
+
+    Args:
+        app: the app's name.
+        start: a directory; None for the working directory.
+        environ: where HOME and the XDG variables are looked up.
+
+    Raises:
+        Refused: there is no such directory, or no home directory to keep a decision in.
+    """
+    try:
+        here = os.getcwd() if start is None else os.path.realpath(start)
+        root = project_root(app, here)
+    except FileNotFoundError:
+        raise Refused("the working directory no longer exists") from None
+    except (OSError, ValueError) as error:
+        raise Refused(f"the working directory cannot be used ({type(error).__name__})") from None
+    config, state = user_folders(app, environ)
+    return Home(app, root, config, state)
+
+
+def project_root(app: str, here: str) -> str:
+    """The nearest ancestor of `here` with `.<app>/`, else with `.git`, else `here` itself."""
+    repository = None
+    at = here
+    while True:
+        base = "" if at == "/" else at
+        if os.path.isdir(f"{base}/.{app}"):
+            return at
+        if repository is None and os.path.exists(f"{base}/.git"):
+            repository = at
+        above = os.path.dirname(at)
+        if above == at:
+            return repository or here
+        at = above
+
+
+def user_folders(app: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The user's config and state folders for `app`, by the rules that platformdirs follows.
+
+    Raises:
+        Refused: the home directory is unknown, so a decision could not be kept.
+    """
+    user = environ.get("HOME") if "HOME" in environ else os.path.expanduser("~")
+    if not user or not os.path.isabs(user) or user == "/":
+        raise Refused("there is no home directory to keep a decision in")
+    if sys.platform == "darwin":
+        both = f"{user}/Library/Application Support/{app}"
+        return both, both
+    return (
+        f"{_xdg(environ, 'XDG_CONFIG_HOME') or user + '/.config'}/{app}",
+        f"{_xdg(environ, 'XDG_STATE_HOME') or user + '/.local/state'}/{app}",
+    )
+
+
+def _xdg(environ: Mapping[str, str], name: str) -> str:
+    # The specification: a relative path must be ignored.
+    path = environ.get(name, "").strip()
+    return path.rstrip("/") if os.path.isabs(path) else ""

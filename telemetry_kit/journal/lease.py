@@ -1,0 +1,380 @@
+"""The write path: one leased descriptor, one `fstat`, one `write` per event.
+
+No buffer, no thread and no lock between an event and the disk; and no meaning, only lines.
+
+The writer holds the log open under a shared flock for as long as it is open. Mode and link count
+of the open file say whether it is still the one to write to: sealing takes the write bits away,
+clearing takes the link away, and a host that closed our descriptor leaves another inode behind
+the number. What was measured for each of these steps is in the design notes of the journal.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
+from fcntl import LOCK_NB, LOCK_SH, flock
+from time import monotonic
+
+from telemetry_kit.errors import Off, Refused
+from telemetry_kit.private import name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from telemetry_kit.home import Home
+
+LOG = "telemetry.jsonl"
+IGNORE = b"""\
+# usage events stay out of version control
+/telemetry*
+/.telemetry*
+!/telemetry.toml
+/.gitignore
+"""
+SLOW_SECONDS = 0.05
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_ACTIVE_MODE = 0o100600
+_SEALED_MODE = 0o100400
+_ROUNDS = 50
+
+# Bound here because nothing can be looked up while the interpreter shuts down.
+_fstat, _write, _close = os.fstat, os.write, os.close
+
+
+class _Lease:
+    """An open log and what `fstat` said of it: (mode, inode, device, links)."""
+
+    __slots__ = ("fd", "seen")
+
+    def __init__(self, fd: int, seen: tuple[int, ...]) -> None:
+        self.fd = fd
+        self.seen = seen
+
+
+# One slow path at a time; nobody ever waits for it. A fork may copy it while it is held.
+_slow_path = allocate_lock()
+
+
+def _renew_after_fork() -> None:
+    global _slow_path
+    _slow_path = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_renew_after_fork)
+
+
+class Journal:
+    """The log of one project, as a writer sees it.
+
+    Args:
+        home: where it is.
+        allowed: asked before and after the log is opened; False means that nothing may be.
+        clock: monotonic seconds.
+    """
+
+    __slots__ = ("_allowed", "_clock", "_healed", "_home", "_lease", "_pause", "_resume", "_slow",
+                 "lost", "trouble")
+
+    def __init__(
+        self, home: Home, allowed: Callable[[], bool], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._home = home
+        self._allowed = allowed
+        self._clock = clock
+        self._lease: _Lease | None = None
+        self._pause = 0.0
+        self._resume = 0.0
+        self._slow = 0
+        self._healed = False
+        self.lost = 0
+        self.trouble = ""
+
+    def open(self) -> None:
+        """Take the lease now, unless it is held.
+
+        Raises:
+            Refused: it cannot be had; the reason says why.
+        """
+        if self._lease is None:
+            self._guard(self._take_turn)
+
+    def append(self, line: bytes) -> bool:
+        """Write one whole line.
+
+        Args:
+            line: the bytes, with a newline last and nowhere else.
+
+        Returns:
+            True when it is on file. False when nothing was written because the log was sealed,
+            cleared or replaced since the last line; the new one is open then, and what the line
+            was made from (consent, key) must be asked again before the next try.
+
+        Raises:
+            Refused: it was not written; the reason says why.
+        """
+        return self._guard(self._append, line)
+
+    def close(self) -> None:
+        """Give the lease back; the next line takes a new one."""
+        lease, self._lease = self._lease, None
+        if lease is not None and self._is_live(lease):
+            _close(lease.fd)
+
+    # -- the hot path ----------------------------------------------------------------------
+
+    def _append(self, line: bytes) -> bool:
+        lease = self._lease
+        if lease is None:
+            self._take_turn()
+            lease = self._lease
+            if lease is None:
+                return self._append_alone(line)
+        if not self._is_live(lease):
+            if not _slow_path.acquire(False):
+                return self._append_alone(line)
+            try:
+                self._switch(lease)
+            finally:
+                _slow_path.release()
+            return False
+        self._put(lease.fd, line)
+        return True
+
+    def _is_live(self, lease: _Lease) -> bool:
+        try:
+            return _fstat(lease.fd)[:4] == lease.seen
+        except OSError as error:
+            if error.errno == EBADF:
+                return False
+            raise
+
+    def _put(self, fd: int, line: bytes) -> None:
+        if not self._healed:
+            # A writer that was killed inside its line left a fragment: do not glue ours to it.
+            self._healed = True
+            if _unterminated(fd):
+                line = b"\n" + line
+        written = _write(fd, line)
+        if written != len(line):
+            self.lost += 1
+            try:
+                _write(fd, b"\n")
+            except OSError:
+                self._healed = False
+            raise OSError(ENOSPC, "short write")
+
+    # -- the slow path ---------------------------------------------------------------------
+
+    def _take_turn(self) -> None:
+        if not _slow_path.acquire(False):
+            return
+        try:
+            if self._lease is None:
+                self._lease = self._open()
+        finally:
+            _slow_path.release()
+
+    def _switch(self, old: _Lease) -> None:
+        if self._lease is not old:
+            return
+        # If opening fails, the next event begins from nothing.
+        self._lease = None
+        try:
+            new = self._open()
+        except BaseException:
+            if self._same_file(old):
+                _close(old.fd)
+            raise
+        # The number may be in use between another thread's fstat and write: swapping the file
+        # behind it keeps that write in a file of ours. A number that the host took over is not
+        # ours to touch.
+        if self._same_file(old):
+            os.dup2(new.fd, old.fd, inheritable=False)
+            _close(new.fd)
+            new = _Lease(old.fd, new.seen)
+        self._lease = new
+
+    def _same_file(self, lease: _Lease) -> bool:
+        try:
+            return _fstat(lease.fd)[1:3] == lease.seen[1:3]
+        except OSError:
+            return False
+
+    def _append_alone(self, line: bytes) -> bool:
+        # Another thread, or the frame a signal interrupted, is inside the slow path.
+        lease = self._open()
+        try:
+            healed, self._healed = self._healed, False
+            self._put(lease.fd, line)
+            self._healed = self._healed or healed
+        finally:
+            _close(lease.fd)
+        return True
+
+    def _open(self) -> _Lease:
+        if not self._allowed():
+            raise Off("recording was turned off")
+        folder = self._open_folder()
+        try:
+            for _ in range(_ROUNDS):
+                lease = self._try_open(folder)
+                if lease is not None:
+                    self._healed = False
+                    return lease
+        finally:
+            _close(folder)
+        raise Refused(f"{self._home.log} is being replaced all the time")
+
+    def _open_folder(self) -> int:
+        path = self._home.folder
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(path, flags)
+        except FileNotFoundError:
+            self._make_folder(path)
+            fd = os.open(path, flags)
+        st = _fstat(fd)
+        if st.st_uid == os.geteuid() and not st.st_mode & 0o002:
+            return fd
+        _close(fd)
+        raise Refused(f"{path} is not a private folder of yours")
+
+    def _make_folder(self, path: str) -> None:
+        # Root in somebody else's project would leave a folder that its owner cannot use.
+        if os.geteuid() == 0 and os.stat(self._home.root).st_uid != 0:
+            raise Refused(f"{self._home.root} belongs to another user")
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        if os.lstat(path).st_mode & 0o777 != 0o700:
+            os.chmod(path, 0o700)
+
+    def _try_open(self, folder: int) -> _Lease | None:
+        try:
+            fd = os.open(LOG, _FLAGS, dir_fd=folder)
+        except FileNotFoundError:
+            fd = self._create(folder)
+            if fd < 0:
+                return None
+        try:
+            try:
+                flock(fd, LOCK_SH | LOCK_NB)
+            except OSError as error:
+                if error.errno in (EAGAIN, EWOULDBLOCK):
+                    _close(fd)
+                    return None
+                # A file system without flock: write without a lease, never archived by itself.
+                if error.errno not in (ENOLCK, EOPNOTSUPP):
+                    raise
+            st = _fstat(fd)
+            mode, _, _, links = seen = st[:4]
+            if mode == _SEALED_MODE or links == 0:
+                _close(fd)
+                return None
+            if mode != _ACTIVE_MODE or links != 1 or st.st_uid != os.geteuid():
+                raise Refused(_what_is_wrong(self._home.log, mode, links))
+            if not self._allowed():
+                raise Off("recording was turned off")
+        except BaseException:
+            _close(fd)
+            raise
+        return _Lease(fd, seen)
+
+    def _create(self, folder: int) -> int:
+        try:
+            fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+        except FileExistsError:
+            return -1
+        try:
+            os.fchmod(fd, 0o600)
+            self._ignore(folder)
+        except BaseException:
+            _close(fd)
+            raise
+        return fd
+
+    def _ignore(self, folder: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
+        except FileExistsError:
+            return
+        try:
+            _write(fd, IGNORE)
+        finally:
+            _close(fd)
+
+    # -- trouble ---------------------------------------------------------------------------
+
+    def _guard(self, step: Callable[..., bool | None], *line: bytes) -> bool:
+        started = self._clock()
+        if started < self._resume:
+            raise Refused(self.trouble)
+        try:
+            done = step(*line)
+        except Off:
+            raise
+        except Refused as refusal:
+            self._rest(started, refusal.reason)
+            raise
+        except (OSError, ValueError) as error:
+            reason = f"{self._home.log}: {explain(error)}"
+            self._rest(started, reason)
+            raise Refused(reason) from None
+        if self._pause:
+            self._pause, self.trouble = 0.0, ""
+        if self._clock() - started > SLOW_SECONDS:
+            self._slow += 1
+            if self._slow >= 3:
+                self._slow = 0
+                self._rest(self._clock(), f"{self._home.log}: the disk is slow")
+        elif self._slow:
+            self._slow = 0
+        return bool(done)
+
+    def _rest(self, now: float, reason: str) -> None:
+        self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
+        self._resume = now + self._pause
+        self.trouble = reason
+
+
+def _unterminated(fd: int) -> bool:
+    size = _fstat(fd).st_size
+    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+
+
+def _what_is_wrong(path: str, mode: int, links: int) -> str:
+    if mode & 0o170000 != 0o100000:
+        return f"{path} is not a plain file"
+    if links != 1:
+        return f"{path} has {links} links"
+    if mode & 0o077:
+        return f"{path} is open to others (mode {mode & 0o777:04o}): chmod 600 it"
+    return f"{path} is not a private file of yours (mode {mode & 0o777:04o})"
+
+
+_MEANING = {
+    "ENOSPC": "the disk is full",
+    "EDQUOT": "the disk quota is used up",
+    "EROFS": "the file system is read-only",
+    "EACCES": "permission denied",
+    "EPERM": "operation not permitted",
+    "ELOOP": "it is a symbolic link",
+    "ENOTDIR": "its folder is not a plain folder",
+    "EISDIR": "it is a folder",
+    "ENXIO": "it is no plain file",
+    "EMFILE": "too many open files",
+    "ENFILE": "too many open files",
+    "EIO": "input/output error",
+    "EFBIG": "the file size limit is reached",
+    "ENAMETOOLONG": "the path is too long",
+}
+
+
+def explain(error: Exception) -> str:
+    """An error in words, without its text."""
+    name = name_of(error)
+    return f"{_MEANING.get(name, 'cannot be used')} ({name})"

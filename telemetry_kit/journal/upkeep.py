@@ -1,0 +1,139 @@
+"""Maintenance of the journal: sealing and deleting, under a lock that is never waited for long.
+
+No event is written here, and nothing in here runs inside a recorded call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+from telemetry_kit.errors import JournalError
+from telemetry_kit.journal.lease import LOG
+from telemetry_kit.private import name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from telemetry_kit.home import Home
+
+LOCK = ".telemetry.lock"
+WAIT_SECONDS = 5.0
+SEALED_MODE = 0o400
+SEGMENT = re.compile(r"telemetry-(\d{4}-\d{2}-\d{2})(?:-(\d+))?\.jsonl(\.gz|\.zst)?")
+TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
+
+
+@contextmanager
+def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
+    """Hold the maintenance lock; yields the open folder, or None where there is none.
+
+    Args:
+        home: whose journal.
+        wait_seconds: how long to try; 0 tries once.
+
+    Raises:
+        JournalError: another process holds it, or the folder is not one of ours.
+    """
+    try:
+        folder = os.open(
+            home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
+    try:
+        lock = _lock(home, folder, wait_seconds)
+        try:
+            yield folder
+        finally:
+            os.close(lock)
+    finally:
+        os.close(folder)
+
+
+def _lock(home: Home, folder: int, wait_seconds: float) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        lock = os.open(LOCK, flags, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise JournalError(f"{home.lock} cannot be opened ({name_of(error)})") from None
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                os.close(lock)
+                raise JournalError(f"another process is busy with {home.folder}") from None
+            time.sleep(0.01)
+        except OSError:
+            # A file system without flock: there is nothing better than going on.
+            return lock
+        else:
+            return lock
+
+
+def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
+    """Close the active log to all writers; the next event begins a new one.
+
+    Args:
+        home: whose journal.
+        day: today in UTC, as `YYYY-MM-DD`; it names the segment.
+        wait_seconds: how long to try to get the lock.
+
+    Returns:
+        Whether there was a log to seal.
+
+    Raises:
+        JournalError: it could not be sealed.
+    """
+    with maintenance(home, wait_seconds) as folder:
+        if folder is None:
+            return False
+        try:
+            os.stat(LOG, dir_fd=folder, follow_symlinks=False)
+            name = _free_name(folder, day)
+            os.rename(LOG, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.chmod(name, SEALED_MODE, dir_fd=folder)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
+    return True
+
+
+def _free_name(folder: int, day: str) -> str:
+    taken = [m for m in map(SEGMENT.fullmatch, os.listdir(folder)) if m and m[1] == day]
+    last = max((int(m[2] or 1) for m in taken), default=0)
+    return f"telemetry-{day}.jsonl" if last == 0 else f"telemetry-{day}-{last + 1}.jsonl"
+
+
+def clear(home: Home) -> list[str]:
+    """Delete every stored event; the lock and what is not ours stay.
+
+    Returns:
+        What could not be deleted, each with the reason.
+    """
+    survivors: list[str] = []
+    try:
+        with maintenance(home, WAIT_SECONDS) as folder:
+            if folder is None:
+                return []
+            for name in sorted(os.listdir(folder)):
+                if name == LOG or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name):
+                    try:
+                        os.unlink(name, dir_fd=folder)
+                    except OSError as error:
+                        survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+    except JournalError as error:
+        survivors.append(str(error))
+    except OSError as error:
+        survivors.append(f"{home.folder} ({name_of(error)})")
+    return survivors

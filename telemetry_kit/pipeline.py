@@ -1,0 +1,499 @@
+"""The chain: the steps an event goes through, in order, and the cold door that walks them.
+
+The steps are structlog processors, `(logger, method_name, event_dict) -> event_dict`. They know
+nothing of who calls them; a step that will not have an event raises `Refused`.
+
+    gate          is recording on here? the journal is open and the key is loaded
+    admit         keep what the catalog knows and what has the right shape; count the rest
+    stamp         id, time, order
+    bind          what the scope adds: session, spans, names
+    pseudonymize  names outside the vocabulary, and identifiers, become keyed codes
+    write         one canonical line
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+from telemetry_kit import catalog, consent, gate as gates, privacy, settings
+from telemetry_kit import scope as scopes
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Refused, swallow
+from telemetry_kit.journal.lease import Journal
+from telemetry_kit.private import name_of
+
+try:
+    # The C half of json; its Python half would load re and enum.
+    from _json import encode_basestring_ascii as _quote
+    from _json import make_encoder as _make_encoder
+except ImportError:
+    from json.encoder import c_make_encoder as _make_encoder
+    from json.encoder import encode_basestring_ascii as _quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import EllipsisType
+    from typing import Any
+
+    from telemetry_kit.home import Home
+    from telemetry_kit.scope import Scope
+
+    EventDict = dict[str, Any]
+    Record = dict[str, Any]
+    Step = Callable[[Any, str, EventDict], EventDict]
+
+MAX_CONTEXT_ITEMS = 64
+_SECOND_LOOKS = 50
+_sequence = itertools.count()
+_chunks = _make_encoder(None, None, _quote, None, ":", ",", False, False, False)
+
+
+class Given:
+    """What our own callers know of an event besides its fields. Hosts cannot set any of it.
+
+    Args:
+        source: how the event came in, one of `catalog.SOURCES`.
+        scope: the scope it happens in, None for none; left out for the current one.
+        span_id: the span that it begins or ends.
+        error: class of the exception that ended the span.
+        start: a directory in the project; None for the working directory.
+    """
+
+    __slots__ = ("error", "scope", "source", "span_id", "start")
+
+    def __init__(
+        self,
+        source: str = "api",
+        scope: Scope | EllipsisType | None = ...,
+        span_id: str | None = None,
+        error: type[BaseException] | None = None,
+        start: str | None = None,
+    ) -> None:
+        self.source = source
+        self.scope = scope
+        self.span_id = span_id
+        self.error = error
+        self.start = start
+
+
+class Standing:
+    """What the events of one place have in common, worked out at most every 20 ms.
+
+    Args:
+        verdict: the gate's answer it rests on.
+        journal: the open journal.
+        key: the key in force.
+    """
+
+    __slots__ = ("instant", "journal", "key", "names", "project_id", "settings", "verdict")
+
+    def __init__(self, verdict: gates.Verdict, journal: Journal, key: privacy.Key) -> None:
+        self.verdict = verdict
+        self.journal = journal
+        self.key = key
+        self.settings = settings.current()
+        self.names = {v: _vocabulary(v, verdict.home) for v in catalog.VOCABULARIES}
+        self.project_id = key.pseudonym("project_id", verdict.home.root)
+        self.instant = (0.0, 0.0, "")
+
+    def timestamp(self, now: float) -> str:
+        """`now` in UTC, cut to the configured resolution."""
+        begin, end, text = self.instant
+        if not begin <= now < end:
+            step = catalog.RESOLUTIONS[self.settings.resolution]
+            begin = now // step * step
+            text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
+            self.instant = (begin, begin + step, text)
+        return text
+
+
+_standings: dict[tuple[str, str], Standing] = {}
+
+
+def stand(start: str | None = None) -> Standing:
+    """The standing of a directory: recording is on, the journal is open, the key is loaded.
+
+    Raises:
+        Refused: one of the three is not so.
+    """
+    verdict = gates.require(start)
+    home = verdict.home
+    known = _standings.get((home.app, home.root))
+    if known is not None and known.verdict is verdict:
+        return known
+    key = _key(home, known)
+    journal = known.journal if known else Journal(home, _asker(home))
+    journal.open()
+    # Once more, now that the log is open: a clear in between has deleted the key.
+    key = _key(home, known)
+    found = _standings[home.app, home.root] = Standing(verdict, journal, key)
+    return found
+
+
+def _asker(home: Home) -> Callable[[], bool]:
+    return lambda: consent.decide(home, gates.world.environ).allowed
+
+
+def _key(home: Home, known: Standing | None) -> privacy.Key:
+    try:
+        place = consent.place_of(home)
+        if place is None:
+            raise Refused("there is no key")
+        path = privacy.key_path(home, place)
+        if not os.path.isdir(os.path.dirname(path)):
+            # A yes for all projects meets this one for the first time.
+            privacy.create(path, gates.world.now())
+        key = privacy.renew_if_old(path, privacy.load(path), gates.world.now())
+    except (ConsentError, KeyUnavailableError) as error:
+        raise Refused(str(error)) from None
+    except OSError as error:
+        raise Refused(f"the key cannot be made ({name_of(error)})") from None
+    # The one in use knows its pseudonyms already.
+    return known.key if known is not None and known.key.equals(key) else key
+
+
+def _vocabulary(name: str, home: Home) -> frozenset[str]:
+    more: list[str] = []
+    for path in (home.repository_files[0][0], home.user_file):
+        listed = (settings.read_toml(path) or {}).get(name)
+        if isinstance(listed, list):
+            more += [n for n in listed if settings.storable(n) is None]
+    return settings.vocabulary(name, more)
+
+
+# -- the steps -------------------------------------------------------------------------------
+
+
+def gate(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Let an event in only where recording is on."""
+    given = event.get("_given")
+    if type(given) is not Given:
+        given = event["_given"] = Given()
+    event["_at"] = stand(given.start)
+    return event
+
+
+def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Take over what the catalog knows, each value of the shape its class demands."""
+    name = text(event.get("event"))
+    if name not in catalog.EVENTS:
+        raise Refused("unknown event type")
+    at: Standing = event["_at"]
+    given: Given = event["_given"]
+    out: EventDict = {"_at": at, "_given": given, "event_type": name, "source": given.source}
+    dropped = 0
+    for key, value in event.items():
+        if value is None or key in _OWN_KEYS:
+            continue
+        take = _TAKE.get(key)
+        taken = take(value) if take is not None else None
+        if taken is None:
+            dropped += 1
+        else:
+            out[key] = taken
+    context = event.get("context")
+    if context is not None:
+        out["context"], lost = _context(context, at.settings.context)
+        dropped += lost
+    if given.error is not None:
+        out["error_type"] = error_name(given.error, at.settings.errors)
+    out["dropped"] = dropped
+    return out
+
+
+def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Give the event its id, its time and its place in the order."""
+    event["schema_version"] = catalog.SCHEMA_VERSION
+    event["event_id"] = os.urandom(8).hex()
+    event["timestamp"] = event["_at"].timestamp(gates.world.now())
+    event["seq"] = next(_sequence)
+    return event
+
+
+def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add what the scope says: session, the span around, and names that were not given."""
+    given: Given = event["_given"]
+    scope = scopes.innermost() if given.scope is ... else given.scope
+    if given.span_id is not None:
+        event["span_id"] = given.span_id
+    if scope is not None:
+        for name, value in scope.names.items():
+            if name not in event:
+                event[name] = value
+        event["session_id"] = scope.session_id
+        event["parent_id"] = scope.enclosing_span
+    event["_scope"] = scope
+    return event
+
+
+def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Make the record: keys in schema order, names kept when declared, else a keyed code."""
+    at: Standing = event["_at"]
+    key, names = at.key, at.names
+    event["project_id"] = at.project_id
+    event["key_epoch"] = key.epoch
+    record: Record = {}
+    for field, vocabulary in _LAYOUT:
+        value = event.get(field)
+        if value is None:
+            continue
+        if vocabulary is not None and value not in names[vocabulary]:
+            value = key.pseudonym(field, value)
+        record[field] = value
+    scope: Scope | None = event["_scope"]
+    if scope is not None and scope.outside:
+        record["session_id"] = key.pseudonym("session_id", record["session_id"])
+    if not record["dropped"]:
+        del record["dropped"]
+    if "context" in record:
+        record["context"] = {
+            k: key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
+            for k, (kind, v) in record["context"].items()
+        }
+        if not record["context"]:
+            del record["context"]
+    event["_record"] = record
+    return event
+
+
+def write(_logger: Any, _method: str, event: EventDict) -> Record:
+    """Put the record on file as one line, and hand it back as it was written."""
+    for _ in range(_SECOND_LOOKS):
+        record: Record = event["_record"]
+        line = encode(record)
+        if len(line) > catalog.MAX_LINE_BYTES:
+            record["dropped"] = record.get("dropped", 0) + len(record.pop("context", ()))
+            line = encode({f: record[f] for f in catalog.ORDER if f in record})
+        at: Standing = event["_at"]
+        if at.journal.append(line):
+            return record
+        # Sealed, cleared or replaced: ask consent and key again before the next try.
+        gates.forget()
+        event["_at"] = stand(event["_given"].start)
+        pseudonymize(None, "", event)
+    raise Refused("the log is being replaced all the time")
+
+
+STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
+
+
+# -- the cold door ---------------------------------------------------------------------------
+
+
+def walk(event: EventDict) -> Record:
+    """Drive one event through the steps without structlog.
+
+    Args:
+        event: `event` (the type), fields of the catalog, and `_given`.
+
+    Returns:
+        The record as it was written.
+
+    Raises:
+        Refused: the event was not recorded.
+    """
+    for step in STEPS:
+        event = step(None, "info", event)
+    return event
+
+
+def emit(name: object, fields: Mapping[str, object], given: Given | None = None) -> Record | None:
+    """The same for callers inside the host: never raises, and says None when nothing was written.
+
+    Raises:
+        Exception: an internal error, when a test is running.
+    """
+    try:
+        return walk({**fields, "event": name, "_given": given})
+    except Refused:
+        return None
+    except Exception as error:
+        swallow(error)
+        return None
+
+
+def track_role_event(
+    event: str,
+    *,
+    role: str | None = None,
+    command: str | None = None,
+    agent: str | None = None,
+    workflow: str | None = None,
+    source_agent: str | None = None,
+    target_agent: str | None = None,
+    context: Mapping[str, object] | None = None,
+    project_root: str | os.PathLike[str] | None = None,
+) -> Record | None:
+    """Record one event now.
+
+    Names outside the declared vocabulary are stored as pseudonyms; context keys that were not
+    declared are dropped and counted. Nothing is raised, whatever is given.
+
+    Args:
+        event: a `RoleEvent` or its string value.
+        role: who is acting.
+        command: the command that runs.
+        agent: the agent at work.
+        workflow: the workflow it belongs to.
+        source_agent: who hands off.
+        target_agent: who takes over.
+        context: values for keys declared with `configure(context=...)`.
+        project_root: a directory inside the project; the working directory by default.
+
+    Returns:
+        The record as it was written, or None when nothing was written.
+    """
+    if not gates.is_open(start := _directory(project_root)):
+        return None
+    fields = {
+        "role": role,
+        "command": command,
+        "agent": agent,
+        "workflow": workflow,
+        "source_agent": source_agent,
+        "target_agent": target_agent,
+        "context": context,
+    }
+    return emit(event, fields, Given(start=start))
+
+
+def hash_pii(value: str, *, field: str, project_root: str | os.PathLike[str] | None = None) -> str:
+    """The keyed hash of a value, as it would stand in a stored event behind `h:`.
+
+    Where there is no key, or recording is off, the hash is made with a random key that only this
+    process has: it is never unkeyed, and matches nothing that is stored.
+
+    Args:
+        value: the text.
+        field: the field it would be stored in, so that equal texts in two fields differ.
+        project_root: a directory inside the project; the working directory by default.
+
+    Returns:
+        12 lower-case hex digits.
+
+    Raises:
+        TypeError: value or field is no string.
+    """
+    if not isinstance(value, str) or not isinstance(field, str):
+        raise TypeError("hash_pii() takes two strings: the value, and the field it belongs to")
+    try:
+        verdict = gates.require(_directory(project_root))
+        key = _key(verdict.home, _standings.get((verdict.home.app, verdict.home.root)))
+    except Refused:
+        key = _ephemeral()
+    return key.digits(str.__str__(field), str.__str__(value))
+
+
+_own_key: list[privacy.Key] = []
+
+
+def _ephemeral() -> privacy.Key:
+    if not _own_key:
+        _own_key.append(privacy.ephemeral())
+    return _own_key[0]
+
+
+def _directory(path: str | os.PathLike[str] | None) -> str | None:
+    try:
+        return None if path is None else os.path.realpath(os.fsdecode(path))
+    except (OSError, ValueError, TypeError):
+        return "\0"  # no such place, which the gate will say
+
+
+# -- values ----------------------------------------------------------------------------------
+
+
+def encode(record: Mapping[str, object]) -> bytes:
+    """A record as one canonical line: ASCII JSON, no spaces, a newline last."""
+    return ("".join(_chunks(record, 0)) + "\n").encode("ascii")
+
+
+def text(value: object) -> str | None:
+    """A string of 1 to 1,024 characters, freed of any subclass; None for anything else."""
+    if type(value) is not str:
+        if not isinstance(value, str):
+            return None
+        value = str.__str__(value)
+    return value if 0 < len(value) <= catalog.MAX_NAME_CHARS else None
+
+
+def measure(value: object) -> int | float | None:
+    """A bounded number with three significant digits; None for anything else."""
+    if type(value) is int:
+        if abs(value) >= catalog.MAX_MEASURE:
+            return None
+        # Three digits tell how much; ten tell a telephone number.
+        step = max(1, 10 ** (len(str(abs(value))) - 3))
+        return round(value / step) * step
+    if type(value) is float and abs(value) < catalog.MAX_MEASURE:  # false for nan
+        return float(f"{value:.3g}")
+    return None
+
+
+def power_of_two(milliseconds: object) -> int | None:
+    """A duration rounded up to a power of two, at least 1; None for anything else."""
+    if type(milliseconds) is float and 0 <= milliseconds < catalog.MAX_MEASURE:
+        milliseconds = int(-(-milliseconds // 1))
+    if type(milliseconds) is not int or not 0 <= milliseconds < catalog.MAX_MEASURE:
+        return None
+    return 1 << max(milliseconds - 1, 0).bit_length()
+
+
+def error_name(kind: type[BaseException], declared: frozenset[str]) -> str:
+    """The storable name of an exception class."""
+    builtin = catalog.BUILTIN_ERRORS.get(kind)
+    if builtin is not None:
+        return builtin
+    name = text(type.__dict__["__name__"].__get__(kind))
+    return name if name is not None and name in declared else "other"
+
+
+def _outcome(value: object) -> str | None:
+    found = text(value)
+    return found if found in catalog.OUTCOMES else None
+
+
+def _exit_code(value: object) -> int | None:
+    return value if type(value) is int and -(2**31) <= value < 2**31 else None
+
+
+_TAKE: dict[str, Callable[[object], object]] = {
+    **dict.fromkeys(catalog.NAMES, text),
+    "outcome": _outcome,
+    "exit_code": _exit_code,
+    "duration_ms": power_of_two,
+}
+_LAYOUT = tuple((f, catalog.NAMES.get(f)) for f in catalog.ORDER)
+_OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
+
+
+def _context(
+    given: object, declared: Mapping[str, str | frozenset[str]]
+) -> tuple[dict[str, tuple[object, object]], int]:
+    """Declared keys with (class, value), and how many were dropped."""
+    if not isinstance(given, dict):
+        return {}, 1
+    kept: dict[str, tuple[object, object]] = {}
+    # dict's own methods: a subclass may have made theirs do anything.
+    for key, value in itertools.islice(dict.items(given), MAX_CONTEXT_ITEMS):
+        name = text(key)
+        kind = declared.get(name) if name is not None else None
+        taken = None if kind is None else _context_value(kind, value)
+        if taken is not None and name is not None:
+            kept[name] = (kind, taken)
+    return dict(sorted(kept.items())), dict.__len__(given) - len(kept)
+
+
+def _context_value(kind: str | frozenset[str], value: object) -> object:
+    if kind == catalog.MEASURE:
+        return measure(value)
+    if kind == "flag":
+        return value if type(value) is bool else None
+    if kind == catalog.IDENTIFIER:
+        if type(value) is int and value.bit_length() <= 64:
+            return str(value)
+        return text(value)
+    found = text(value)
+    return found if found is not None and found in kind else None

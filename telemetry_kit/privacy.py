@@ -1,0 +1,185 @@
+"""Keys, and the keyed hash of a name.
+
+Without a key nothing is hashed and so nothing is written; there is no unkeyed way. Keys live in
+the user's state directory, never in a project.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from telemetry_kit import private
+from telemetry_kit.errors import KeyUnavailableError
+from telemetry_kit.mac import Mac
+from telemetry_kit.private import NotPrivateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.home import Home
+
+KEY_BYTES = 32
+ROTATION_DAYS = 28
+PSEUDONYM_CHARS = 12
+_CACHE = 1_024
+
+
+class Key:
+    """One key, ready to make pseudonyms.
+
+    Args:
+        secret: 32 random bytes.
+        epoch: how many keys there were up to this one.
+        born: the day it was made, as `YYYY-MM-DD`; empty for a key that lives in memory only.
+    """
+
+    __slots__ = ("_known", "_mac", "_secret", "born", "epoch")
+
+    def __init__(self, secret: bytes, epoch: int, born: str = "") -> None:
+        self._secret = secret
+        self._mac = Mac(secret)
+        self._known: dict[tuple[str, str], str] = {}
+        self.epoch = epoch
+        self.born = born
+
+    def equals(self, other: Key) -> bool:
+        """Whether both make the same pseudonyms."""
+        return self._secret == other._secret and self.epoch == other.epoch
+
+    def digits(self, field: str, value: str) -> str:
+        """The 12 hex digits of `value` as the value of `field`.
+
+        HMAC-SHA-256 over field, a zero byte, and the NFKC form of the value, so that the same
+        text in two fields gives two pseudonyms.
+        """
+        known = self._known.get((field, value))
+        if known is not None:
+            return known
+        if not value.isascii():
+            import unicodedata  # deferred: a megabyte, and most names are ASCII
+
+            normal = unicodedata.normalize("NFKC", value)
+        else:
+            normal = value
+        message = field.encode() + b"\0" + normal.encode("utf-8", "surrogatepass")
+        found = self._mac.hex(message, PSEUDONYM_CHARS)
+        if len(self._known) < _CACHE:
+            self._known[field, value] = found
+        return found
+
+    def pseudonym(self, field: str, value: str) -> str:
+        """The same as it is stored: `h:` and 12 hex digits."""
+        return "h:" + self.digits(field, value)
+
+
+def ephemeral() -> Key:
+    """A key that nobody keeps: what it hashes can never be linked to anything stored."""
+    return Key(os.urandom(KEY_BYTES), 0)
+
+
+def key_path(home: Home, place: str) -> str:
+    """Where the key of a project lives."""
+    return f"{home.state}/projects/{place}/key"
+
+
+def load(path: str) -> Key:
+    """The key in force.
+
+    Raises:
+        KeyUnavailableError: it is missing, short, all zero, a link, not ours or readable by
+            others; the file is left as it is.
+    """
+    try:
+        data = private.read(path, 512)
+    except NotPrivateError as error:
+        raise KeyUnavailableError(str(error)) from None
+    if data is None:
+        raise KeyUnavailableError("there is no key")
+    return parse(data)
+
+
+def parse(data: bytes) -> Key:
+    """The key in the bytes of a key file: `v1 EPOCH DAY HEX` on one line.
+
+    Raises:
+        KeyUnavailableError: it is anything else.
+    """
+    words = data.split()
+    try:
+        version, epoch, born, digits = words
+        secret = bytes.fromhex(digits.decode("ascii"))
+        number = int(epoch)
+    except ValueError:
+        raise KeyUnavailableError("the key file is damaged") from None
+    if version != b"v1" or len(secret) != KEY_BYTES or not any(secret) or number < 1:
+        raise KeyUnavailableError("the key file is damaged")
+    return Key(secret, number, born.decode("ascii", "replace"))
+
+
+def render(epoch: int, day: str) -> bytes:
+    """The bytes of a fresh key file."""
+    return f"v1 {epoch} {day} {os.urandom(KEY_BYTES).hex()}\n".encode("ascii")
+
+
+def is_old(key: Key, now: float) -> bool:
+    """Whether a key has served its 28 days.
+
+    Args:
+        key: the key in force.
+        now: seconds since the epoch.
+    """
+    limit = time.strftime("%Y-%m-%d", time.gmtime(now - ROTATION_DAYS * 86_400))
+    return key.born <= limit
+
+
+def replace(path: str, now: float) -> Key:
+    """Put a fresh random key in the place of the one in force, which is gone with that.
+
+    Args:
+        path: the key file; made, with its folders, when there is none.
+        now: seconds since the epoch.
+
+    Raises:
+        OSError: nothing was replaced.
+    """
+    try:
+        epoch = load(path).epoch + 1
+    except KeyUnavailableError:
+        epoch = 1
+    data = render(epoch, time.strftime("%Y-%m-%d", time.gmtime(now)))
+    private.replace(path, data)
+    return parse(data)
+
+
+def create(path: str, now: float) -> None:
+    """Make the first key, unless there is one.
+
+    Raises:
+        OSError: none was made.
+    """
+    private.create(path, render(1, time.strftime("%Y-%m-%d", time.gmtime(now))))
+
+
+def renew_if_old(path: str, key: Key, now: float) -> Key:
+    """The key to use from now on: a fresh one when `key` has served its 28 days.
+
+    Two processes never make two keys of one epoch: who does not get the lock keeps the old one.
+    """
+    if not is_old(key, now):
+        return key
+    import fcntl  # deferred: once in four weeks
+
+    try:
+        fd = os.open(
+            os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+        )
+    except OSError:
+        return key
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = load(path)
+        return replace(path, now) if is_old(found, now) else found
+    except OSError:
+        return key
+    finally:
+        os.close(fd)

@@ -1,0 +1,86 @@
+"""Who is acting now: the one ContextVar, and the immutable nodes it holds.
+
+No event is made here; a scope only says what the next one inherits.
+"""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
+class Scope:
+    """One open span or session, linked to the one around it.
+
+    Args:
+        owner: what opened it, so that only that one closes it.
+        parent: the scope around it.
+        names: the names that events inside inherit (role, command, agent, workflow).
+        session_id: the session it belongs to; None inherits the parent's.
+        span_id: its own id; None for a scope that is no span.
+        outside: whether the session id was given from outside, so that it must be hashed.
+        start: a directory in the project that events inside belong to; None inherits it.
+    """
+
+    __slots__ = ("names", "open", "outside", "owner", "parent", "session_id", "span_id", "start")
+
+    def __init__(
+        self,
+        owner: Any,
+        parent: Scope | None,
+        names: Mapping[str, str],
+        session_id: str | None = None,
+        span_id: str | None = None,
+        outside: bool = False,
+        start: str | None = None,
+    ) -> None:
+        self.owner = owner
+        self.parent = parent
+        self.names: dict[str, str] = {**parent.names, **names} if parent else dict(names)
+        self.session_id: str | None = session_id or (parent.session_id if parent else None)
+        self.start: str | None = start or (parent.start if parent else None)
+        self.outside = outside if session_id else (parent.outside if parent else False)
+        self.span_id = span_id
+        self.open = True
+
+    @property
+    def enclosing_span(self) -> str | None:
+        """Id of the nearest span that is this scope or around it."""
+        node: Scope | None = self
+        while node is not None:
+            if node.span_id is not None and node.open:
+                return node.span_id
+            node = node.parent
+        return None
+
+
+variable: ContextVar[Scope | None] = ContextVar("telemetry_kit_scope", default=None)
+
+
+def innermost() -> Scope | None:
+    """The innermost scope that is still open, or None."""
+    node = variable.get()
+    while node is not None and not node.open:
+        node = node.parent
+    return node
+
+
+def leave(scope: Scope) -> None:
+    """Close `scope`, and make its parent current where it is current.
+
+    Left from another task or thread, it is only marked closed: what is current there belongs to
+    somebody else.
+    """
+    scope.open = False
+    if variable.get() is scope:
+        variable.set(scope.parent)
+
+
+def new_id() -> str:
+    """A fresh id of 48 random bits, as 12 hex digits."""
+    return os.urandom(6).hex()

@@ -1,0 +1,291 @@
+"""What the host declared: one immutable value, replaced as a whole by `configure()`.
+
+Nothing a user typed ever gets in here: a value that arrives at run time is no declaration.
+"""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_kit import catalog
+from telemetry_kit.errors import ConfigurationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+    Names = Iterable[str] | None
+
+_APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+
+
+class Settings:
+    """Everything `configure()` can say, after checking; never changed once made."""
+
+    __slots__ = ("app", "context", "errors", "names", "prefix", "resolution", "retention_days")
+
+    def __init__(
+        self,
+        app: str = "flowspec",
+        names: Mapping[str, frozenset[str]] | None = None,
+        context: Mapping[str, str | frozenset[str]] | None = None,
+        errors: frozenset[str] = frozenset(),
+        resolution: str = "day",
+        retention_days: int = 90,
+    ) -> None:
+        self.app = app
+        self.prefix = app.upper().replace("-", "_")
+        self.names = names or dict.fromkeys(catalog.VOCABULARIES, frozenset())
+        self.context = context or {}
+        self.errors = errors
+        self.resolution = resolution
+        self.retention_days = retention_days
+
+
+class Restore:
+    """Returned by `configure()`: as a context manager it brings the former settings back."""
+
+    __slots__ = ("_former",)
+
+    def __init__(self, former: Settings) -> None:
+        self._former = former
+
+    def __enter__(self) -> Settings:
+        return current()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _swap(self._former)
+
+
+_current = Settings()
+_generation = 0
+# Names given at decoration time: they come from source code, so they outlive any `configure()`.
+_decorated: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+
+
+def current() -> Settings:
+    """The settings in force."""
+    return _current
+
+
+def generation() -> int:
+    """Changes whenever the settings or the declared names do."""
+    return _generation
+
+
+def configure(
+    *,
+    app: str | None = None,
+    roles: Names = None,
+    agents: Names = None,
+    commands: Names = None,
+    workflows: Names = None,
+    errors: Iterable[str | type[BaseException]] | None = None,
+    context: Mapping[str, str | Iterable[str]] | None = None,
+    timestamp_resolution: str | None = None,
+    retention_days: int | None = None,
+) -> Restore:
+    """Declare what may be stored in clear, and under which name the tool keeps its events.
+
+    What is given is added to what was declared before (names, errors, context keys) or replaces
+    it (the rest); what is left out stays as it is. Nothing is read or created.
+
+    Args:
+        app: name of the tool: events live in `.<app>/`, the kill switch is
+            `<APP>_TELEMETRY_DISABLED`. Lower-case letters, digits, `-` and `_`.
+        roles: role names beyond the seven built-in ones.
+        agents: agent names.
+        commands: command names.
+        workflows: workflow names.
+        errors: exception classes (or their names) whose names may be stored.
+        context: for each context key its class: `"identifier"` (stored as a pseudonym),
+            `"measure"` (a number, three significant digits), `"flag"` (a bool), or a closed
+            collection of strings (stored if it is one of them).
+        timestamp_resolution: `"day"`, `"hour"`, `"minute"` or `"second"`.
+        retention_days: events older than this are deleted by maintenance; 1 to 3650.
+
+    Returns:
+        A context manager that restores the former settings when it is left.
+
+    Raises:
+        ConfigurationError: a value that cannot be kept; nothing was changed.
+    """
+    old = _current
+    given = {"roles": roles, "agents": agents, "commands": commands, "workflows": workflows}
+    new = Settings(
+        app=old.app if app is None else _app(app),
+        names={v: old.names[v] | _names(v, n) for v, n in given.items()},
+        context={**old.context, **_context(context)},
+        errors=old.errors | _errors(errors),
+        resolution=old.resolution
+        if timestamp_resolution is None
+        else _resolution(timestamp_resolution),
+        retention_days=old.retention_days if retention_days is None else _days(retention_days),
+    )
+    _swap(new)
+    return Restore(old)
+
+
+def declare(vocabulary: str, name: str) -> None:
+    """Take a name given at decoration time into a vocabulary.
+
+    Raises:
+        ConfigurationError: the name cannot be stored in clear.
+    """
+    if name not in _decorated[vocabulary]:
+        _decorated[vocabulary] |= _names(vocabulary, (name,))
+        _bump()
+
+
+def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
+    """All names of one vocabulary that may be stored in clear.
+
+    Args:
+        name: `roles`, `agents`, `commands` or `workflows`.
+        more: names that the project or the user declared.
+    """
+    builtin = catalog.ROLES if name == "roles" else ()
+    return _current.names[name].union(_decorated[name], builtin, more)
+
+
+def storable(name: object) -> str | None:
+    """Why `name` cannot be declared, or None when it can."""
+    if not isinstance(name, str):
+        return f"must be a string, not {type(name).__name__}"
+    if not name or name != name.strip() or not name.isprintable():
+        return "must be printable text without surrounding space"
+    if name.startswith(catalog.PSEUDONYM_PREFIX):
+        return f"must not start with {catalog.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
+    if len(name.encode("ascii", "backslashreplace")) > catalog.MAX_DECLARED_BYTES:
+        return f"must fit {catalog.MAX_DECLARED_BYTES} bytes"
+    return None
+
+
+_toml: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
+
+
+def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
+    """A configuration file, parsed anew only when it changed.
+
+    Args:
+        path: the file.
+        marker: bytes without which the file says nothing to us and is not parsed.
+
+    Returns:
+        The tables; `{}` when there is no such file or no marker; None when it is there but
+        cannot be read or parsed, which every caller must take as a denial.
+    """
+    try:
+        st = os.stat(path)
+        seen = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError):
+        return None
+    known = _toml.get(path)
+    if known is None or known[0] != seen:
+        known = _toml[path] = (seen, _parse_toml(path, marker))
+    return known[1]
+
+
+def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            data = os.read(fd, 1_048_577)
+        finally:
+            os.close(fd)
+        if marker and marker not in data:
+            return {}
+        if len(data) > 1_048_576:
+            return None
+        import tomllib  # deferred: 12 ms, and most projects have no such file
+
+        return tomllib.loads(data.decode())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _swap(new: Settings) -> None:
+    global _current
+    _current = new
+    _bump()
+
+
+def _bump() -> None:
+    global _generation
+    _generation += 1
+
+
+def _app(app: str) -> str:
+    if (
+        not isinstance(app, str)
+        or not 0 < len(app) <= 40
+        or not _APP_CHARS.issuperset(app)
+        or not app[0].isalnum()
+    ):
+        raise ConfigurationError(
+            f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
+            "beginning with a letter or digit"
+        )
+    return app
+
+
+def _names(vocabulary: str, names: Names) -> frozenset[str]:
+    if names is None:
+        return frozenset()
+    if isinstance(names, str):
+        raise ConfigurationError(f"{vocabulary}={names!r}: give a list of names, not one string")
+    kept = []
+    for name in names:
+        trouble = storable(name)
+        if trouble:
+            raise ConfigurationError(f"{vocabulary}: {str(name)[:60]!r} {trouble}")
+        kept.append(str.__str__(name))
+    return frozenset(kept)
+
+
+def _errors(errors: Iterable[str | type[BaseException]] | None) -> frozenset[str]:
+    names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
+    return _names("errors", names)
+
+
+def _context(
+    context: Mapping[str, str | Iterable[str]] | None,
+) -> dict[str, str | frozenset[str]]:
+    found: dict[str, str | frozenset[str]] = {}
+    for key, kind in (context or {}).items():
+        trouble = storable(key)
+        if trouble:
+            raise ConfigurationError(f"context key {str(key)[:60]!r} {trouble}")
+        if not isinstance(kind, str):
+            found[key] = _names(f"context[{key!r}]", kind)
+        elif kind in catalog.CONTEXT_CLASSES:
+            found[key] = kind
+        else:
+            raise ConfigurationError(
+                f"context[{key!r}]={kind!r}: use 'identifier', 'measure', 'flag' "
+                "or a list of the strings allowed"
+            )
+    return found
+
+
+def _resolution(value: str) -> str:
+    if value not in catalog.RESOLUTIONS:
+        raise ConfigurationError(
+            f"timestamp_resolution={value!r}: use one of {', '.join(catalog.RESOLUTIONS)}"
+        )
+    return value
+
+
+def _days(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3_650:
+        raise ConfigurationError(f"retention_days={value!r}: use a whole number from 1 to 3650")
+    return value

@@ -1,0 +1,197 @@
+"""One measured call or block: its first event, the scope inside it, its last event.
+
+Which function is measured is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic_ns
+
+from telemetry_kit import catalog
+from telemetry_kit import gate as gates
+from telemetry_kit import scope as scopes
+from telemetry_kit.errors import swallow
+from telemetry_kit.scope import Scope
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+OK, ERROR, CANCELLED, CLOSED = catalog.OUTCOMES[0], "error", "cancelled", "closed"
+
+
+class Span:
+    """An open span; `finish()` ends it, once.
+
+    Args:
+        row: the event it was given.
+        names: the names of the event.
+        source: how it came in.
+        start: a directory in the project; None for the working directory.
+    """
+
+    __slots__ = ("_began", "_extra", "_names", "_parent", "_row", "_source", "_start", "scope")
+
+    def __init__(
+        self, row: catalog.Event, names: Mapping[str, str], source: str, start: str | None
+    ) -> None:
+        self._row = row
+        self._names = names
+        self._source = source
+        self._start = start
+        self._extra: dict[str, object] = {}
+        self._parent = parent = scopes.innermost()
+        self.scope: Scope | None = Scope(self, parent, names, span_id=scopes.new_id(), start=start)
+        self._began = monotonic_ns()
+
+    def set(self, **values: object) -> None:
+        """Add to the last event of this span.
+
+        Args:
+            values: fields of the catalog that a caller may give: names, `context`, `exit_code`.
+        """
+        self._extra.update(values)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the span.
+
+        Args:
+            error: what the body raised; it decides the outcome and is not kept.
+        """
+        took = monotonic_ns() - self._began
+        scope, self.scope = self.scope, None
+        if scope is None:
+            return
+        scopes.leave(scope)
+        try:
+            self._end(scope, error, took)
+        except Exception as trouble:
+            swallow(trouble)
+
+    def _start_event(self) -> bool:
+        if self._row.completed is None and self._row.failed is None:
+            return True
+        return self._emit(self._row.name, {}, None) is not None
+
+    def _end(self, scope: Scope, error: BaseException | None, nanoseconds: int) -> None:
+        outcome, code = outcome_of(error)
+        bad = outcome in (ERROR, CANCELLED)
+        name = last_event(self._row, bad)
+        if name is None:
+            return
+        fields: dict[str, object] = dict(self._extra)
+        if not name.startswith("role."):
+            fields["outcome"] = outcome
+            fields["duration_ms"] = nanoseconds / 1e6
+        if code is not None and name.startswith("command."):
+            fields["exit_code"] = code
+        self._emit(name, fields, type(error) if bad else None, scope)
+
+    def _emit(
+        self,
+        name: str,
+        fields: Mapping[str, object],
+        kind: type[BaseException] | None,
+        scope: Scope | None = None,
+    ) -> Any:
+        from telemetry_kit import pipeline  # deferred: only where recording is on
+
+        inner = scope or self.scope
+        span_id = None if inner is None or name.startswith("role.") else inner.span_id
+        given = pipeline.Given(self._source, self._parent, span_id, kind, self._start)
+        return pipeline.emit(name, {**self._names, **fields}, given)
+
+
+def begin(
+    row: catalog.Event,
+    names: Mapping[str, object],
+    source: str,
+    start: str | os.PathLike[str] | None = None,
+) -> Span | None:
+    """Open a span and record its first event, if recording is on.
+
+    Args:
+        row: the event of the catalog.
+        names: names for its events; what is no text is left out.
+        source: how it came in.
+        start: a directory in the project; None for the one of the scope around.
+
+    Returns:
+        The span, current from now on; None when nothing is recorded.
+    """
+    try:
+        place = place_of(start)
+        if not gates.is_open(place):
+            return None
+        span = Span(row, texts(names), source, place)
+        if not span._start_event():
+            return None
+        scopes.variable.set(span.scope)
+    except Exception as error:
+        swallow(error)
+        return None
+    return span
+
+
+def place_of(start: str | os.PathLike[str] | None) -> str | None:
+    """The directory that an event belongs to: the one given, else the scope's, else None."""
+    if start is None:
+        around = scopes.innermost()
+        return around.start if around is not None else None
+    return os.path.realpath(os.fsdecode(start))
+
+
+def texts(names: Mapping[str, object]) -> dict[str, str]:
+    """Those names that are text, freed of any subclass."""
+    return {k: str.__str__(v) for k, v in names.items() if isinstance(v, str)}
+
+
+def outcome_of(error: BaseException | None) -> tuple[str, int | None]:
+    """How a body ended, and its exit code where it has one.
+
+    An exception that carries an `exit_code`, and SystemExit, are exits: 0 and None are successes.
+    They are known by shape, because Typer vendors Click's. GeneratorExit is an early end.
+    Everything that is no `Exception` (Ctrl-C, cancellation) is a cancellation.
+    """
+    if error is None:
+        return OK, None
+    if isinstance(error, GeneratorExit):
+        return CLOSED, None
+    if isinstance(error, SystemExit):
+        code = error.code
+        if code is None or code == 0:
+            return OK, 0
+        return ERROR, code if type(code) is int else 1
+    if not isinstance(error, Exception):
+        return CANCELLED, None
+    try:
+        code = getattr(error, "exit_code", ...)
+    except Exception:
+        code = ...
+    if code is None or (type(code) is int and code == 0):
+        return OK, 0
+    if type(code) is int:
+        return ERROR, code
+    return (CANCELLED if _is_abort(type(error)) else ERROR), None
+
+
+def _is_abort(kind: type[BaseException]) -> bool:
+    # Click's word for Ctrl-C and for a prompt that was left; Typer has its own copy of it.
+    return kind.__name__ == "Abort" and kind.__module__.partition(".")[0] in ("click", "typer")
+
+
+def last_event(row: catalog.Event, bad: bool) -> str | None:
+    """The event that ends a span.
+
+    Args:
+        row: the event that was given to `tracks`.
+        bad: whether the outcome is an error or a cancellation.
+
+    Returns:
+        Its type, or None where nothing is recorded.
+    """
+    if row.completed is not None or row.failed is not None:
+        return row.failed if bad else row.completed
+    return row.name if row.name.endswith(".failed") == bad else None

@@ -1,0 +1,123 @@
+"""`@tracks`: which events surround a function, and with which names.
+
+How a function is wrapped lives in `wrapping`; when events are made, in `span`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from telemetry_kit import catalog, settings, span
+from telemetry_kit import gate as gates
+from telemetry_kit.errors import DecorationError
+from telemetry_kit.wrapping import Around
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from telemetry_kit.span import Span
+
+
+class tracks(Around):  # noqa: N801 - it is used like a function
+    """Record the start and the end of a function or a block.
+
+    Given the first event of a pair (`agent.invoked`, `agent.started`, `command.executed`,
+    `workflow.started`, `handoff.clicked`), it records that event at entry and `*.completed` or
+    `*.failed` at the end, tied together by a span id. Given any other event, it records that one
+    at the end: `*.failed` after a failure, the others after a success.
+
+    A decorator and a context manager (also `async with`); one object can be used many times, also
+    at once. Used as a decorator, its names are declared and stored in clear.
+
+    Args:
+        event: a `RoleEvent` or its string value.
+        role: who is acting.
+        command: the command that runs.
+        agent: the agent at work.
+        workflow: the workflow it belongs to.
+        source_agent: who hands off.
+        target_agent: who takes over.
+        project_root: a directory inside the project; the working directory by default.
+
+    Raises:
+        UnknownEventError: no such event; the message names the nearest ones.
+        ConfigurationError: as a decorator, a name that cannot be stored in clear.
+        DecorationError: as a decorator, on something that cannot be decorated.
+    """
+
+    __slots__ = ("_names", "_row", "_start")
+
+    def __init__(
+        self,
+        event: str,
+        *,
+        role: str | None = None,
+        command: str | None = None,
+        agent: str | None = None,
+        workflow: str | None = None,
+        source_agent: str | None = None,
+        target_agent: str | None = None,
+        project_root: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(event, str):
+            raise DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+        given = {
+            "role": role,
+            "command": command,
+            "agent": agent,
+            "workflow": workflow,
+            "source_agent": source_agent,
+            "target_agent": target_agent,
+        }
+        self._row = catalog.event(event)
+        self._names = {k: v for k, v in given.items() if v is not None}
+        self._start = project_root
+
+    def __enter__(self) -> Call:
+        return Call(self._open())
+
+    async def __aenter__(self) -> Call:
+        return Call(self._open())
+
+    def _declare(self) -> str:
+        for field, name in self._names.items():
+            settings.declare(catalog.NAMES[field], name)
+        return f"@tracks({self._row.name!r})"
+
+    def _open(self) -> Span | None:
+        opened = self._begin()
+        self._entered.append(opened)
+        return opened
+
+    def _begin(self) -> Span | None:
+        if monotonic() < gates.latch.until:
+            return None
+        return span.begin(self._row, self._names, "decorator", self._start)
+
+
+class Call:
+    """What `with tracks(...) as call` gives: a handle on the open span, or on nothing.
+
+    Args:
+        span: the open span; None when nothing is recorded.
+    """
+
+    __slots__ = ("_span",)
+
+    def __init__(self, span: Span | None) -> None:
+        self._span = span
+
+    def set(
+        self, *, context: Mapping[str, object] | None = None, exit_code: int | None = None
+    ) -> None:
+        """Add to the event that ends the span.
+
+        Args:
+            context: values for keys declared with `configure(context=...)`.
+            exit_code: the exit code, for command events.
+        """
+        if self._span is not None:
+            self._span.set(context=context, exit_code=exit_code)
