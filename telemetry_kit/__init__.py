@@ -4,10 +4,9 @@ Each name is imported from its room when it is first used, so that a short comma
 what it needs (PEP 562).
 """
 
-from telemetry_kit._version import __version__
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from telemetry_kit._version import __version__
     from telemetry_kit.control import (
         disable_telemetry,
         enable_telemetry,
@@ -36,6 +35,7 @@ __all__ = [
 
 _ROOMS = {
     "RoleEvent": "events",
+    "__version__": "_version",
     "configure": "settings",
     "disable_telemetry": "control",
     "enable_telemetry": "control",

@@ -11,6 +11,7 @@ from telemetry_kit import consent, privacy, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
+from telemetry_kit.latch import latch
 from telemetry_kit.private import NotPrivateError, name_of
 
 TYPE_CHECKING = False
@@ -30,7 +31,7 @@ def home_of(project_root: Path | None = None) -> Home:
     """
     start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
     try:
-        return find(settings.current().app, start, gates.world.environ)
+        return find(settings.current().app, start, latch.world.environ)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
 
@@ -66,7 +67,7 @@ def enable_telemetry(project_root: Path | None = None, *, all_projects: bool = F
     place = _decide(home, "yes", all_projects)
     path = privacy.key_path(home, place)
     if not os.path.lexists(path):
-        _attempt(lambda: privacy.create(path, gates.world.now()), "the key")
+        _attempt(lambda: privacy.create(path, latch.world.now()), "the key")
     return is_telemetry_enabled(home.root)
 
 
@@ -103,7 +104,7 @@ def clear(home: Home) -> list[str]:
     try:
         place = consent.place_of(home)
         if place is not None and os.path.lexists(privacy.key_path(home, place)):
-            privacy.replace(privacy.key_path(home, place), gates.world.now())
+            privacy.replace(privacy.key_path(home, place), latch.world.now())
     except (ConsentError, OSError) as error:
         survivors.append(f"the key ({error if isinstance(error, ConsentError) else name_of(error)})")
     survivors += upkeep.clear(home)

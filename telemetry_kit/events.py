@@ -4,8 +4,6 @@ The catalog holds the meaning of each; nothing but the names is repeated here, a
 both equal.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -7,53 +7,18 @@ program in which the answer is no.
 from __future__ import annotations
 
 import os
-from time import monotonic, time
 
 from telemetry_kit import settings
 from telemetry_kit.consent import Decision, decide, watched
 from telemetry_kit.errors import Off
 from telemetry_kit.home import Home, find
+from telemetry_kit.latch import FRESH_SECONDS, World, latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    pass
 
-FRESH_SECONDS = 0.02
 _MAX_PLACES = 64
-
-
-class World:
-    """What lies outside: the environment and the clocks. Tests pass their own.
-
-    Args:
-        environ: the environment variables.
-        clock: monotonic seconds.
-        now: seconds since the epoch.
-    """
-
-    __slots__ = ("clock", "environ", "now")
-
-    def __init__(
-        self,
-        environ: Mapping[str, str] = os.environ,
-        clock: Callable[[], float] = monotonic,
-        now: Callable[[], float] = time,
-    ) -> None:
-        self.environ = environ
-        self.clock = clock
-        self.now = now
-
-
-class Latch:
-    """Shut while `clock() < until`: a decorated call then goes straight to the function.
-
-    Only what holds for every project shuts it, so a change of directory is never missed.
-    """
-
-    __slots__ = ("until",)
-
-    def __init__(self) -> None:
-        self.until = 0.0
 
 
 class Verdict:
@@ -84,8 +49,6 @@ class Verdict:
         self.fresh_until = fresh_until
 
 
-latch = Latch()
-world = World()
 _verdicts: dict[tuple[str, str], Verdict] = {}
 _names: tuple[str, frozenset[str], frozenset[bytes]] = ("", frozenset(), frozenset())
 
@@ -97,19 +60,15 @@ class Elsewhere:
 
     def __init__(self, other: World) -> None:
         self._other = other
-        self._former = world
+        self._former = latch.world
 
     def __enter__(self) -> World:
-        self._swap(self._other)
+        latch.world = self._other
+        forget()
         return self._other
 
     def __exit__(self, *_: object) -> None:
-        self._swap(self._former)
-
-    @staticmethod
-    def _swap(to: World) -> None:
-        global world
-        world = to
+        latch.world = self._former
         forget()
 
 
@@ -136,7 +95,7 @@ def verdict(start: str | None = None) -> Verdict:
     known = _verdicts.get((app, place))
     if (
         known is not None
-        and world.clock() < known.fresh_until
+        and latch.world.clock() < known.fresh_until
         and known.environment == _environment(settings.current().prefix)
         and known.settings_generation == settings.generation()
     ):
@@ -166,9 +125,9 @@ def is_open(start: str | None = None) -> bool:
 
 
 def _ask(app: str, start: str | None, place: str) -> Verdict:
-    now = world.clock()
-    home = find(app, start, world.environ)
-    decision = decide(home, world.environ)
+    now = latch.world.clock()
+    home = find(app, start, latch.world.environ)
+    decision = decide(home, latch.world.environ)
     if not decision.allowed and decision.rule.everywhere:
         latch.until = now + FRESH_SECONDS
     found = Verdict(
@@ -189,7 +148,7 @@ def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
     if _names[0] != prefix:
         names = watched(prefix)
         _names = (prefix, names, frozenset(os.fsencode(n) for n in names))
-    environ = world.environ
+    environ = latch.world.environ
     # One look at the table behind os.environ instead of fifty: this runs for every event.
     table = getattr(environ, "_data", environ)
     if table.keys().isdisjoint(_names[2] if table is not environ else _names[1]):

@@ -1,14 +1,10 @@
 """Where telemetry lives: paths worked out from an app name, a directory and the environment.
 
-A value that creates nothing and opens nothing.
+A value that creates nothing and opens nothing. Loaded by every program, so it imports nothing.
 """
-
-from __future__ import annotations
 
 import os
 import sys
-
-from telemetry_kit.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +70,7 @@ class Home:
         return f"/etc/{self.app}/telemetry.conf"
 
 
-def find(app: str, start: str | None, environ: Mapping[str, str]) -> Home:
+def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
     """The home of `app` for a directory.
 
     Args:
@@ -85,6 +81,8 @@ def find(app: str, start: str | None, environ: Mapping[str, str]) -> Home:
     Raises:
         Refused: there is no such directory, or no home directory to keep a decision in.
     """
+    from telemetry_kit.errors import Refused  # deferred: an undecided program needs no errors
+
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
         root = project_root(app, here)
@@ -92,8 +90,10 @@ def find(app: str, start: str | None, environ: Mapping[str, str]) -> Home:
         raise Refused("the working directory no longer exists") from None
     except (OSError, ValueError) as error:
         raise Refused(f"the working directory cannot be used ({type(error).__name__})") from None
-    config, state = user_folders(app, environ)
-    return Home(app, root, config, state)
+    folders = user_folders(app, environ)
+    if folders is None:
+        raise Refused("there is no home directory to keep a decision in")
+    return Home(app, root, *folders)
 
 
 def project_root(app: str, here: str) -> str:
@@ -112,15 +112,14 @@ def project_root(app: str, here: str) -> str:
         at = above
 
 
-def user_folders(app: str, environ: Mapping[str, str]) -> tuple[str, str]:
+def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | None":
     """The user's config and state folders for `app`, by the rules that platformdirs follows.
 
-    Raises:
-        Refused: the home directory is unknown, so a decision could not be kept.
+    None when the home directory is unknown, so that a decision could not be kept.
     """
     user = environ.get("HOME") if "HOME" in environ else os.path.expanduser("~")
     if not user or not os.path.isabs(user) or user == "/":
-        raise Refused("there is no home directory to keep a decision in")
+        return None
     if sys.platform == "darwin":
         both = f"{user}/Library/Application Support/{app}"
         return both, both
@@ -130,7 +129,7 @@ def user_folders(app: str, environ: Mapping[str, str]) -> tuple[str, str]:
     )
 
 
-def _xdg(environ: Mapping[str, str], name: str) -> str:
+def _xdg(environ: "Mapping[str, str]", name: str) -> str:
     # The specification: a relative path must be ignored.
     path = environ.get(name, "").strip()
     return path.rstrip("/") if os.path.isabs(path) else ""

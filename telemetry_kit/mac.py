@@ -6,14 +6,16 @@ short command; a test compares every result with `hmac`.
 
 from __future__ import annotations
 
-# The same three-way import by which the standard library's `random` avoids hashlib.
+import sys
+
+# As the standard library's `random` does, to do without hashlib.
 try:
-    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]
+    if sys.version_info >= (3, 12):
+        from _sha2 import sha256
+    else:
+        from _sha256 import sha256
 except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        from hashlib import sha256
+    from hashlib import sha256
 
 _BLOCK = 64
 _IPAD = bytes(b ^ 0x36 for b in range(256))

@@ -21,6 +21,7 @@ from telemetry_kit import catalog, consent, gate as gates, privacy, settings
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Refused, swallow
 from telemetry_kit.journal.lease import Journal
+from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
 
 try:
@@ -133,7 +134,7 @@ def stand(start: str | None = None) -> Standing:
 
 
 def _asker(home: Home) -> Callable[[], bool]:
-    return lambda: consent.decide(home, gates.world.environ).allowed
+    return lambda: consent.decide(home, latch.world.environ).allowed
 
 
 def _key(home: Home, known: Standing | None) -> privacy.Key:
@@ -144,8 +145,8 @@ def _key(home: Home, known: Standing | None) -> privacy.Key:
         path = privacy.key_path(home, place)
         if not os.path.isdir(os.path.dirname(path)):
             # A yes for all projects meets this one for the first time.
-            privacy.create(path, gates.world.now())
-        key = privacy.renew_if_old(path, privacy.load(path), gates.world.now())
+            privacy.create(path, latch.world.now())
+        key = privacy.renew_if_old(path, privacy.load(path), latch.world.now())
     except (ConsentError, KeyUnavailableError) as error:
         raise Refused(str(error)) from None
     except OSError as error:
@@ -207,7 +208,7 @@ def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
     event["schema_version"] = catalog.SCHEMA_VERSION
     event["event_id"] = os.urandom(8).hex()
-    event["timestamp"] = event["_at"].timestamp(gates.world.now())
+    event["timestamp"] = event["_at"].timestamp(latch.world.now())
     event["seq"] = next(_sequence)
     return event
 

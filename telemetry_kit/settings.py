@@ -9,6 +9,7 @@ import os
 
 from telemetry_kit import catalog
 from telemetry_kit.errors import ConfigurationError
+from telemetry_kit.latch import latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def current() -> Settings:
 
 def generation() -> int:
     """Changes whenever the settings or the declared names do."""
+    if latch.declared:
+        _take_over()
     return _generation
 
 
@@ -133,15 +136,14 @@ def configure(
     return Restore(old)
 
 
-def declare(vocabulary: str, name: str) -> None:
-    """Take a name given at decoration time into a vocabulary.
+def declare(field: str, name: str) -> None:
+    """Take a name given at decoration time into the vocabulary of its field.
 
     Raises:
         ConfigurationError: the name cannot be stored in clear.
     """
-    if name not in _decorated[vocabulary]:
-        _decorated[vocabulary] |= _names(vocabulary, (name,))
-        _bump()
+    _decorated[catalog.NAMES[field]] |= _names(field, (name,))
+    _bump()
 
 
 def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
@@ -151,6 +153,7 @@ def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
         name: `roles`, `agents`, `commands` or `workflows`.
         more: names that the project or the user declared.
     """
+    _take_over()
     builtin = catalog.ROLES if name == "roles" else ()
     return _current.names[name].union(_decorated[name], builtin, more)
 
@@ -213,9 +216,20 @@ def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
         return None
 
 
+def _take_over() -> None:
+    while latch.declared:
+        field, name = latch.declared.pop()
+        names = _decorated[catalog.NAMES[field]]
+        if name not in names:
+            names.add(name)
+            _bump()
+
+
 def _swap(new: Settings) -> None:
     global _current
     _current = new
+    latch.app = new.app
+    latch.until = 0.0
     _bump()
 
 

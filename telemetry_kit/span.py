@@ -5,7 +5,6 @@ Which function is measured is not known here.
 
 from __future__ import annotations
 
-import os
 from time import monotonic_ns
 
 from telemetry_kit import catalog
@@ -16,6 +15,7 @@ from telemetry_kit.scope import Scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from typing import Any
 
@@ -105,15 +105,15 @@ class Span:
 
 
 def begin(
-    row: catalog.Event,
+    event: str,
     names: Mapping[str, object],
     source: str,
     start: str | os.PathLike[str] | None = None,
 ) -> Span | None:
-    """Open a span and record its first event, if recording is on.
+    """Open a span and record its first event, where recording is on.
 
     Args:
-        row: the event of the catalog.
+        event: a known event type.
         names: names for its events; what is no text is left out.
         source: how it came in.
         start: a directory in the project; None for the one of the scope around.
@@ -122,10 +122,10 @@ def begin(
         The span, current from now on; None when nothing is recorded.
     """
     try:
-        place = place_of(start)
+        place = scopes.place(start)
         if not gates.is_open(place):
             return None
-        span = Span(row, texts(names), source, place)
+        span = Span(catalog.EVENTS[event], texts(names), source, place)
         if not span._start_event():
             return None
         scopes.variable.set(span.scope)
@@ -133,14 +133,6 @@ def begin(
         swallow(error)
         return None
     return span
-
-
-def place_of(start: str | os.PathLike[str] | None) -> str | None:
-    """The directory that an event belongs to: the one given, else the scope's, else None."""
-    if start is None:
-        around = scopes.innermost()
-        return around.start if around is not None else None
-    return os.path.realpath(os.fsdecode(start))
 
 
 def texts(names: Mapping[str, object]) -> dict[str, str]:

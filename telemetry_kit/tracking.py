@@ -3,13 +3,7 @@
 How a function is wrapped lives in `wrapping`; when events are made, in `span`.
 """
 
-from __future__ import annotations
-
-from time import monotonic
-
-from telemetry_kit import catalog, settings, span
-from telemetry_kit import gate as gates
-from telemetry_kit.errors import DecorationError
+from telemetry_kit.latch import latch
 from telemetry_kit.wrapping import Around
 
 TYPE_CHECKING = False
@@ -47,23 +41,24 @@ class tracks(Around):  # noqa: N801 - it is used like a function
         DecorationError: as a decorator, on something that cannot be decorated.
     """
 
-    __slots__ = ("_names", "_row", "_start")
+    __slots__ = ("_event", "_names", "_start")
 
     def __init__(
         self,
         event: str,
         *,
-        role: str | None = None,
-        command: str | None = None,
-        agent: str | None = None,
-        workflow: str | None = None,
-        source_agent: str | None = None,
-        target_agent: str | None = None,
-        project_root: str | os.PathLike[str] | None = None,
+        role: "str | None" = None,
+        command: "str | None" = None,
+        agent: "str | None" = None,
+        workflow: "str | None" = None,
+        source_agent: "str | None" = None,
+        target_agent: "str | None" = None,
+        project_root: "str | os.PathLike[str] | None" = None,
     ) -> None:
         super().__init__()
-        if not isinstance(event, str):
-            raise DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+        if type(event) is str or type(event).__module__ != "telemetry_kit.events":
+            event = _known(event)
+        self._event = event
         given = {
             "role": role,
             "command": command,
@@ -72,30 +67,30 @@ class tracks(Around):  # noqa: N801 - it is used like a function
             "source_agent": source_agent,
             "target_agent": target_agent,
         }
-        self._row = catalog.event(event)
         self._names = {k: v for k, v in given.items() if v is not None}
         self._start = project_root
 
-    def __enter__(self) -> Call:
+    def __enter__(self) -> "Call":
         return Call(self._open())
 
-    async def __aenter__(self) -> Call:
+    async def __aenter__(self) -> "Call":
         return Call(self._open())
 
     def _declare(self) -> str:
-        for field, name in self._names.items():
-            settings.declare(catalog.NAMES[field], name)
-        return f"@tracks({self._row.name!r})"
+        latch.declare(self._names)
+        return f"@tracks({str(self._event)!r})"
 
-    def _open(self) -> Span | None:
+    def _open(self) -> "Span | None":
         opened = self._begin()
         self._entered.append(opened)
         return opened
 
-    def _begin(self) -> Span | None:
-        if monotonic() < gates.latch.until:
+    def _begin(self) -> "Span | None":
+        if latch.is_shut():
             return None
-        return span.begin(self._row, self._names, "decorator", self._start)
+        from telemetry_kit import span  # deferred: only where somebody may have said yes
+
+        return span.begin(self._event, self._names, "decorator", self._start)
 
 
 class Call:
@@ -107,11 +102,11 @@ class Call:
 
     __slots__ = ("_span",)
 
-    def __init__(self, span: Span | None) -> None:
+    def __init__(self, span: "Span | None") -> None:
         self._span = span
 
     def set(
-        self, *, context: Mapping[str, object] | None = None, exit_code: int | None = None
+        self, *, context: "Mapping[str, object] | None" = None, exit_code: "int | None" = None
     ) -> None:
         """Add to the event that ends the span.
 
@@ -121,3 +116,11 @@ class Call:
         """
         if self._span is not None:
             self._span.set(context=context, exit_code=exit_code)
+
+
+def _known(event: object) -> str:
+    from telemetry_kit import catalog, errors  # deferred: a RoleEvent needs no look-up
+
+    if not isinstance(event, str):
+        raise errors.DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+    return catalog.event(event).name

@@ -3,17 +3,13 @@
 What is opened, a span or a session, is not known here.
 """
 
-from __future__ import annotations
-
 from time import monotonic
 
-from telemetry_kit import scope as scopes
-from telemetry_kit.errors import DecorationError
-from telemetry_kit.gate import latch
+from telemetry_kit.latch import latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Protocol, TypeVar
 
@@ -35,7 +31,13 @@ _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ITERABLE_COROUTINE = 0x100
 _ASYNC_GENERATOR = 0x200
-_NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
+_NAMES = tuple(
+    name
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
+    if hasattr(_FUNCTION, name)
+)
+# Python 3.14 keeps annotations as a function, which must not run here.
+_ANNOTATIONS = "__annotate__" if hasattr(_FUNCTION, "__annotate__") else "__annotations__"
 
 
 class Around:
@@ -50,7 +52,7 @@ class Around:
     def __init__(self) -> None:
         self._entered: list[Opened | None] = []
 
-    def _begin(self) -> Opened | None:
+    def _begin(self) -> "Opened | None":
         """Open; None when this one is not recorded. Never raises."""
         raise NotImplementedError
 
@@ -58,7 +60,7 @@ class Around:
         """Declare the names given; how the decorator is written, for messages."""
         raise NotImplementedError
 
-    def __call__(self, target: T, /) -> T:
+    def __call__(self, target: "T", /) -> "T":
         decorated: T = wrap(target, self._begin, self._declare())
         return decorated
 
@@ -67,9 +69,9 @@ class Around:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        trace: "TracebackType | None",
     ) -> None:
         opened = self._leave()
         if opened is not None:
@@ -77,14 +79,19 @@ class Around:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        trace: "TracebackType | None",
     ) -> None:
         self.__exit__(kind, error, trace)
 
-    def _leave(self) -> Opened | None:
+    def _leave(self) -> "Opened | None":
         """The entry that ends here: the innermost of ours around us, else the latest."""
+        if self._entered == [None]:
+            self._entered.clear()
+            return None
+        from telemetry_kit import scope as scopes  # deferred: only where something was opened
+
         entered = self._entered
         node = scopes.variable.get()
         while node is not None:
@@ -98,7 +105,7 @@ class Around:
         return entered.pop() if entered else None
 
 
-def wrap(target: Any, begin: Begin, decorator: str) -> Any:
+def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     """A function of the same kind as `target` around whose calls `begin()` opens something.
 
     Args:
@@ -110,21 +117,26 @@ def wrap(target: Any, begin: Begin, decorator: str) -> Any:
         DecorationError: `target` is something else.
     """
     if type(target) is not _FUNCTION:
-        raise DecorationError(f"{decorator} cannot decorate {_kind(target)}: {_advice(target)}")
+        raise _refusal(decorator, _kind(target), _advice(target))
     flags = target.__code__.co_flags
     if flags & (_GENERATOR | _ASYNC_GENERATOR | _ITERABLE_COROUTINE):
-        raise DecorationError(
-            f"{decorator} cannot decorate the generator {target.__qualname__}() yet: "
-            "use it as a context manager inside the function"
+        raise _refusal(
+            decorator,
+            f"the generator {target.__qualname__}() yet",
+            "use it as a context manager inside the function",
         )
-    return _dressed(_coroutine(target, begin) if flags & _COROUTINE else _plain(target, begin), target)
+    if flags & _COROUTINE:
+        from telemetry_kit import steps  # deferred: only for async functions
+
+        return _dressed(steps.coroutine(target, begin), target)
+    return _dressed(_plain(target, begin), target)
 
 
-def _plain(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any]":
     # Every lookup that the closed latch costs is a local or a cell: this line runs when off.
     gate, clock = latch, monotonic
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
         if clock() < gate.until:
             return function(*args, **kwargs)
         call = begin()
@@ -141,108 +153,30 @@ def _plain(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     return wrapper
 
 
-def _coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    gate, clock = latch, monotonic
-
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if clock() < gate.until:
-            return await function(*args, **kwargs)
-        call = begin()
-        if call is None:
-            return await function(*args, **kwargs)
-        return await _Steps(function(*args, **kwargs), call)
-
-    return wrapper
-
-
-class _Steps:
-    """An awaitable that runs a coroutine step by step, its scope current only inside a step."""
-
-    __slots__ = ("_call", "_coroutine")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], call: Opened) -> None:
-        self._coroutine = coroutine
-        self._call = call
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, call = self._coroutine, self._call
-        variable = scopes.variable
-        inner = call.scope
-        outer = variable.get()
-        if outer is inner and inner is not None:
-            outer = inner.parent
-        resume: Callable[[Any], Any] = coroutine.send
-        value: Any = None
-        while True:
-            variable.set(inner)
-            try:
-                yielded = resume(value)
-            except StopIteration as stop:
-                variable.set(outer)
-                call.finish(None)
-                return stop.value
-            except BaseException as error:
-                variable.set(outer)
-                call.finish(error)
-                # Our own frame is taken out again: the host sees one more, not two.
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-                raise
-            # What the body has opened and not yet closed is its own until the next step.
-            inner = variable.get()
-            variable.set(outer)
-            try:
-                value = yield yielded
-                resume = coroutine.send
-            except GeneratorExit:
-                self._close(coroutine, inner)
-                raise
-            except BaseException as error:
-                resume, value = coroutine.throw, error
-            outer = variable.get()
-
-    def _close(self, coroutine: Coroutine[Any, Any, Any], inner: Scope | None) -> None:
-        variable = scopes.variable
-        outer = variable.get()
-        variable.set(inner)
-        error: BaseException = GeneratorExit()
-        try:
-            coroutine.close()
-        except BaseException as raised:
-            error = raised
-            raise
-        finally:
-            variable.set(outer)
-            self._call.finish(error)
-
-
-def _dressed(wrapper: Any, function: Any) -> Any:
+def _dressed(wrapper: "Any", function: "Any") -> "Any":
     """What functools.wraps does, without its import (5 ms)."""
     for name in _NAMES:
-        try:
-            setattr(wrapper, name, getattr(function, name))
-        except AttributeError:
-            pass
-    wrapper.__dict__.update(function.__dict__)
-    _annotate(wrapper, function)
+        setattr(wrapper, name, getattr(function, name))
+    setattr(wrapper, _ANNOTATIONS, getattr(function, _ANNOTATIONS))
+    if function.__dict__:
+        wrapper.__dict__.update(function.__dict__)
     wrapper.__wrapped__ = function
     return wrapper
 
 
-def _annotate(wrapper: Any, function: Any) -> None:
-    # Python 3.14 keeps annotations as a function that must not run here.
-    if "__annotate__" in dir(_FUNCTION):
-        wrapper.__annotate__ = function.__annotate__
-    else:
-        wrapper.__annotations__ = function.__annotations__
+def _refusal(decorator: str, what: str, advice: str) -> TypeError:
+    from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
+
+    return DecorationError(f"{decorator} cannot decorate {what}: {advice}")
 
 
-def _kind(target: Any) -> str:
+def _kind(target: "Any") -> str:
     if isinstance(target, type):
         return f"the class {target.__qualname__}"
     return f"a {type(target).__qualname__} object"
 
 
-def _advice(target: Any) -> str:
+def _advice(target: "Any") -> str:
     if isinstance(target, type):
         return "decorate the method that does the work"
     if isinstance(target, property):

@@ -1,0 +1,88 @@
+"""What a decorated call looks at first: whether anybody can have said yes at all.
+
+This room, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
+was never asked; so nothing else is imported here, and annotations are quoted instead of
+postponed, which would load one more file.
+"""
+
+import os
+from time import monotonic, time
+
+from telemetry_kit import home
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FRESH_SECONDS = 0.02
+
+
+class World:
+    """What lies outside: the environment and the clocks. Tests pass their own.
+
+    Args:
+        environ: the environment variables.
+        clock: monotonic seconds.
+        now: seconds since the epoch.
+    """
+
+    __slots__ = ("clock", "environ", "now")
+
+    def __init__(
+        self,
+        environ: "Mapping[str, str]" = os.environ,
+        clock: "Callable[[], float]" = monotonic,
+        now: "Callable[[], float]" = time,
+    ) -> None:
+        self.environ = environ
+        self.clock = clock
+        self.now = now
+
+
+class Latch:
+    """Shut while `clock() < until`: a decorated call then goes straight to the function.
+
+    Only what holds for every project shuts it, so a change of directory is never missed.
+    """
+
+    __slots__ = ("app", "declared", "until", "world")
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.world = World()
+        self.app = "flowspec"
+        # (field, name) pairs given at decoration time, until `settings` takes them over.
+        self.declared: list[tuple[str, str]] = []
+
+    def is_shut(self) -> bool:
+        """Whether recording is off whatever the project; False when that takes a closer look.
+
+        Only the user can grant, and a grant leaves a folder: where there is none, there is no
+        grant, and no veto needs to be looked for.
+        """
+        now = self.world.clock()
+        if now < self.until:
+            return True
+        folders = home.user_folders(self.app, self.world.environ)
+        if folders is not None and os.path.lexists(folders[0]):
+            return False
+        self.until = now + FRESH_SECONDS
+        return True
+
+    def declare(self, names: "Mapping[str, str]") -> None:
+        """Keep names given at decoration time, which may be stored in clear.
+
+        Raises:
+            ConfigurationError: a name that cannot be.
+        """
+        for field, name in names.items():
+            plain = type(name) is str and name.isascii() and name.isprintable()
+            if plain and 0 < len(name) <= 100 and name[0] > " " and name[:2] != "h:":
+                self.declared.append((field, name))
+            else:
+                from telemetry_kit import settings  # deferred: names are nearly always plain
+
+                settings.declare(field, name)
+
+
+latch = Latch()
