@@ -219,7 +219,7 @@ def _ci(environ: Mapping[str, str], every: bool) -> Iterator[Rule]:
         yield Rule("environment", "CI", raw, DENY, "running in CI", everywhere=True)
     elif every:
         yield Rule("environment", "CI", raw, SILENT, "not set")
-    names = CI_VARIABLES
+    names: tuple[str, ...] = CI_VARIABLES
     if not _terminal():
         names += WEAK_CI_VARIABLES
     for name in names:
@@ -326,9 +326,7 @@ def _records(home: Home) -> Iterator[Rule]:
         yield Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
         return
     if path is None:
-        yield Rule(
-            "user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True
-        )
+        yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
     else:
         yield _record(path, "for this project")
 
@@ -411,5 +409,4 @@ def scope_fingerprint() -> str:
 
     events = sorted(catalog.EVENTS)
     fields = [f"{f.name} {f.kind} {f.domain!r}" for f in catalog.FIELDS.values()]
-    digest: str = sha256("\n".join(events + fields).encode()).hexdigest()
-    return digest[:16]
+    return sha256("\n".join(events + fields).encode()).hexdigest()[:16]

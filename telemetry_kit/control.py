@@ -106,7 +106,9 @@ def clear(home: Home) -> list[str]:
         if place is not None and os.path.lexists(privacy.key_path(home, place)):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
     except (ConsentError, OSError) as error:
-        survivors.append(f"the key ({error if isinstance(error, ConsentError) else name_of(error)})")
+        survivors.append(
+            f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"
+        )
     survivors += upkeep.clear(home)
     gates.forget()
     return survivors

@@ -35,7 +35,7 @@ class Refused(TelemetryError):  # noqa: N818 - it is an answer, not a failure
         self.reason = reason
 
 
-class Off(Refused):  # noqa: N818 - it is an answer, not a failure
+class Off(Refused):
     """Recording is off here; nothing is wrong."""
 
 

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import sys
 
-# As the standard library's `random` does, to do without hashlib.
-try:
-    if sys.version_info >= (3, 12):
-        from _sha2 import sha256
-    else:
-        from _sha256 import sha256
-except ImportError:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
     from hashlib import sha256
+else:
+    # As the standard library's `random` does, to do without hashlib.
+    try:
+        if sys.version_info >= (3, 12):
+            from _sha2 import sha256
+        else:
+            from _sha256 import sha256
+    except ImportError:
+        from hashlib import sha256
+
+__all__ = ["Mac", "sha256"]
 
 _BLOCK = 64
 _IPAD = bytes(b ^ 0x36 for b in range(256))
@@ -42,5 +48,4 @@ class Mac:
         inner.update(message)
         outer = self._outer.copy()
         outer.update(inner.digest())
-        digest: str = outer.hexdigest()
-        return digest[:chars]
+        return outer.hexdigest()[:chars]

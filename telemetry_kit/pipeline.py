@@ -17,31 +17,35 @@ import itertools
 import os
 import time
 
-from telemetry_kit import catalog, consent, gate as gates, privacy, settings
+from telemetry_kit import catalog, consent, privacy, settings
+from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Refused, swallow
 from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
 
-try:
-    # The C half of json; its Python half would load re and enum.
-    from _json import encode_basestring_ascii as _quote
-    from _json import make_encoder as _make_encoder
-except ImportError:
-    from json.encoder import c_make_encoder as _make_encoder
-    from json.encoder import encode_basestring_ascii as _quote
-
 TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+if not TYPE_CHECKING:
+    try:
+        # The C half of json; its Python half would load re and enum.
+        from _json import encode_basestring_ascii as _quote
+        from _json import make_encoder as _make_encoder
+    except ImportError:
+        from json.encoder import c_make_encoder as _make_encoder
+        from json.encoder import encode_basestring_ascii as _quote
+else:
+    from collections.abc import Callable, Mapping, MutableMapping
     from types import EllipsisType
     from typing import Any
 
     from telemetry_kit.home import Home
     from telemetry_kit.scope import Scope
 
-    EventDict = dict[str, Any]
+    _quote: Callable[[str], str]
+    _make_encoder: Callable[..., Callable[[object, int], tuple[str, ...]]]
+
+    EventDict = MutableMapping[str, Any]
     Record = dict[str, Any]
     Step = Callable[[Any, str, EventDict], EventDict]
 
@@ -295,9 +299,9 @@ def walk(event: EventDict) -> Record:
     Raises:
         Refused: the event was not recorded.
     """
-    for step in STEPS:
+    for step in STEPS[:-1]:
         event = step(None, "info", event)
-    return event
+    return write(None, "info", event)
 
 
 def emit(name: object, fields: Mapping[str, object], given: Given | None = None) -> Record | None:
@@ -426,7 +430,7 @@ def measure(value: object) -> int | float | None:
         if abs(value) >= catalog.MAX_MEASURE:
             return None
         # Three digits tell how much; ten tell a telephone number.
-        step = max(1, 10 ** (len(str(abs(value))) - 3))
+        step: int = 10 ** max(0, len(str(abs(value))) - 3)
         return round(value / step) * step
     if type(value) is float and abs(value) < catalog.MAX_MEASURE:  # false for nan
         return float(f"{value:.3g}")

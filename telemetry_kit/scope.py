@@ -46,7 +46,7 @@ class Scope:
         self.names: dict[str, str] = {**parent.names, **names} if parent else dict(names)
         self.session_id: str | None = session_id or (parent.session_id if parent else None)
         self.start: str | None = start or (parent.start if parent else None)
-        self.outside = outside if session_id else (parent.outside if parent else False)
+        self.outside: bool = outside if session_id else bool(parent and parent.outside)
         self.span_id = span_id
         self.open = True
 

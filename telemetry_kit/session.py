@@ -9,6 +9,7 @@ from telemetry_kit.wrapping import Around
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from typing import Self
 
     from telemetry_kit.bound import Session
 
@@ -49,11 +50,11 @@ class role_session(Around):  # noqa: N801 - it is used like a function
         self._names = {k: v for k, v in given.items() if v is not None}
         self._start = project_root
 
-    def __enter__(self) -> "role_session":
+    def __enter__(self) -> "Self":
         self._enter()
         return self
 
-    async def __aenter__(self) -> "role_session":
+    async def __aenter__(self) -> "Self":
         self._enter()
         return self
 

@@ -87,7 +87,7 @@ class Span:
             fields["duration_ms"] = nanoseconds / 1e6
         if code is not None and name.startswith("command."):
             fields["exit_code"] = code
-        self._emit(name, fields, type(error) if bad else None, scope)
+        self._emit(name, fields, type(error) if bad and error is not None else None, scope)
 
     def _emit(
         self,
@@ -152,21 +152,21 @@ def outcome_of(error: BaseException | None) -> tuple[str, int | None]:
     if isinstance(error, GeneratorExit):
         return CLOSED, None
     if isinstance(error, SystemExit):
-        code = error.code
-        if code is None or code == 0:
-            return OK, 0
-        return ERROR, code if type(code) is int else 1
+        # Python itself exits with 1 for anything that is no number.
+        return _exit(error.code if error.code is None or type(error.code) is int else 1)
     if not isinstance(error, Exception):
         return CANCELLED, None
     try:
-        code = getattr(error, "exit_code", ...)
+        code: object = getattr(error, "exit_code", ...)
     except Exception:
         code = ...
-    if code is None or (type(code) is int and code == 0):
-        return OK, 0
-    if type(code) is int:
-        return ERROR, code
+    if code is None or type(code) is int:
+        return _exit(code)
     return (CANCELLED if _is_abort(type(error)) else ERROR), None
+
+
+def _exit(code: int | None) -> tuple[str, int | None]:
+    return (ERROR, code) if code else (OK, 0)
 
 
 def _is_abort(kind: type[BaseException]) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    """An async function around whose body `begin()` opens something, at its first step."""
     gate, clock = latch, monotonic
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:

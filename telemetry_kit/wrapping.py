@@ -61,6 +61,12 @@ class Around:
         raise NotImplementedError
 
     def __call__(self, target: "T", /) -> "T":
+        """Decorate a function: what is opened surrounds each of its calls.
+
+        Raises:
+            DecorationError: `target` cannot be decorated; the message says what can.
+            ConfigurationError: a name that cannot be stored in clear.
+        """
         decorated: T = wrap(target, self._begin, self._declare())
         return decorated
 
@@ -96,8 +102,9 @@ class Around:
         node = scopes.variable.get()
         while node is not None:
             if node.open and node.owner in entered:
-                entered.remove(node.owner)
-                return node.owner
+                ours: Opened = node.owner
+                entered.remove(ours)
+                return ours
             node = node.parent
         if None in entered:
             entered.remove(None)

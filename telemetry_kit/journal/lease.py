@@ -11,6 +11,7 @@ the number. What was measured for each of these steps is in the design notes of 
 from __future__ import annotations
 
 import os
+import stat
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
 from fcntl import LOCK_NB, LOCK_SH, flock
@@ -74,8 +75,18 @@ class Journal:
         clock: monotonic seconds.
     """
 
-    __slots__ = ("_allowed", "_clock", "_healed", "_home", "_lease", "_pause", "_resume", "_slow",
-                 "lost", "trouble")
+    __slots__ = (
+        "_allowed",
+        "_clock",
+        "_healed",
+        "_home",
+        "_lease",
+        "_pause",
+        "_resume",
+        "_slow",
+        "lost",
+        "trouble",
+    )
 
     def __init__(
         self, home: Home, allowed: Callable[[], bool], clock: Callable[[], float] = monotonic
@@ -274,8 +285,9 @@ class Journal:
             if mode == _SEALED_MODE or links == 0:
                 _close(fd)
                 return None
-            if mode != _ACTIVE_MODE or links != 1 or st.st_uid != os.geteuid():
-                raise Refused(_what_is_wrong(self._home.log, mode, links))
+            wrong = what_is_wrong(self._home.log, mode, links, st.st_uid)
+            if wrong:
+                raise Refused(wrong)
             if not self._allowed():
                 raise Off("recording was turned off")
         except BaseException:
@@ -346,14 +358,26 @@ def _unterminated(fd: int) -> bool:
     return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
 
 
-def _what_is_wrong(path: str, mode: int, links: int) -> str:
-    if mode & 0o170000 != 0o100000:
+def what_is_wrong(path: str, mode: int, links: int, owner: int) -> str:
+    """Why a file cannot be the log, or an empty string when it can.
+
+    Args:
+        path: how it is called.
+        mode: its mode, kind and permissions.
+        links: how many names it has.
+        owner: its user id.
+    """
+    if stat.S_ISLNK(mode):
+        return f"{path} is a symbolic link"
+    if not stat.S_ISREG(mode):
         return f"{path} is not a plain file"
+    if owner != os.geteuid():
+        return f"{path} belongs to another user"
     if links != 1:
         return f"{path} has {links} links"
-    if mode & 0o077:
-        return f"{path} is open to others (mode {mode & 0o777:04o}): chmod 600 it"
-    return f"{path} is not a private file of yours (mode {mode & 0o777:04o})"
+    if mode != _ACTIVE_MODE:
+        return f"{path} has mode {mode & 0o7777:04o} instead of 0600: chmod 600 it"
+    return ""
 
 
 _MEANING = {

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.journal.lease import LOG
+from telemetry_kit.journal.lease import LOG, explain, what_is_wrong
 from telemetry_kit.private import name_of
 
 TYPE_CHECKING = False
@@ -40,9 +41,7 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
         JournalError: another process holds it, or the folder is not one of ours.
     """
     try:
-        folder = os.open(
-            home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        )
+        folder = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         yield None
         return
@@ -137,3 +136,60 @@ def clear(home: Home) -> list[str]:
     except OSError as error:
         survivors.append(f"{home.folder} ({name_of(error)})")
     return survivors
+
+
+def size(home: Home) -> int:
+    """How many bytes all segments have together."""
+    total = 0
+    try:
+        with os.scandir(home.folder) as entries:
+            for entry in entries:
+                if entry.name == LOG or SEGMENT.fullmatch(entry.name):
+                    total += entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        return total
+    return total
+
+
+def trouble(home: Home) -> list[str]:
+    """What would keep an event from being written here, without writing anything.
+
+    Returns:
+        One sentence for each; empty when a writer would find everything in order.
+    """
+    try:
+        folder = os.lstat(home.folder)
+    except FileNotFoundError:
+        return _cannot_make(home)
+    except OSError as error:
+        return [f"{home.folder}: {explain(error)}"]
+    if not stat.S_ISDIR(folder.st_mode):
+        return [f"{home.folder} is not a folder"]
+    found = []
+    if folder.st_uid != os.geteuid() or folder.st_mode & 0o002:
+        found.append(f"{home.folder} is not a private folder of yours")
+    try:
+        log = os.lstat(home.log)
+    except FileNotFoundError:
+        return found + _read_only(home.folder)
+    except OSError as error:
+        return [*found, f"{home.log}: {explain(error)}"]
+    wrong = what_is_wrong(home.log, log.st_mode, log.st_nlink, log.st_uid)
+    return [*found, wrong] if wrong else found + _read_only(home.log) + _full(home.folder)
+
+
+def _cannot_make(home: Home) -> list[str]:
+    if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
+        return [f"{home.root} belongs to another user"]
+    return _read_only(home.root)
+
+
+def _read_only(path: str) -> list[str]:
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return [f"{path}: the file system is read-only"]
+    return [] if os.access(path, os.W_OK) else [f"{path} cannot be written to"]
+
+
+def _full(path: str) -> list[str]:
+    left = os.statvfs(path)
+    return [f"{path}: the disk is full"] if left.f_bavail == 0 and left.f_blocks else []

@@ -1,0 +1,140 @@
+"""The door of the command line: command names, the file each lives in, and one line of help.
+
+Nothing is imported here that `record` or `--help` does not need; Typer and rich come in with the
+first interactive command.
+"""
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import typer
+
+# Name, room, help. Aliases stand behind the name.
+COMMANDS = (
+    (
+        ("demo",),
+        "demo",
+        "Run the example program in a temporary project and show what is recorded.",
+    ),
+    (("status",), "status", "Say whether events are recorded here, and why."),
+    (("enable", "on"), "enable", "Start recording in this project."),
+    (("disable", "off"), "disable", "Stop recording in this project."),
+    (("record",), "record", "Record one event (for scripts and slash commands); never fails."),
+    (("view",), "view", "Show the recorded events."),
+    (("clear",), "clear", "Delete the recorded events and the key that made their pseudonyms."),
+)
+# These parse their own arguments, because loading a parser would cost more than the event.
+COLD = ("record",)
+USAGE = 2
+INTERRUPTED = 130
+
+
+def main(argv: "Sequence[str] | None" = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed or incomplete, 2 usage error, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("--help", "-h", "help"):
+        return _print(_help())
+    if args[0] in ("--version", "-V"):
+        from telemetry_kit._version import __version__
+
+        return _print(f"telemetry-kit {__version__}\n")
+    cold = _cold(args)
+    if cold is not None:
+        from telemetry_kit.cli import record
+
+        return record.main(cold)
+    unknown = _unknown(args)
+    if unknown:
+        sys.stderr.write(f"telemetry-kit: {unknown}\n")
+        return USAGE
+    from telemetry_kit.cli import app  # deferred: Typer, 60 ms
+
+    return app.run(args)
+
+
+def typer_app(app: "str | None" = None) -> "typer.Typer":
+    """The interactive commands as a Typer app that a host mounts.
+
+    `host.add_typer(telemetry_kit.cli.typer_app("acme"), name="telemetry")`
+
+    Args:
+        app: the host's app name; by default the one given to `configure()`.
+    """
+    from telemetry_kit.cli.app import build  # deferred: Typer, 60 ms
+
+    return build(app)
+
+
+def _cold(args: "list[str]") -> "list[str] | None":
+    """The arguments of `record` where that is the command, with the global options behind it."""
+    before: list[str] = []
+    for at, word in enumerate(args):
+        if word in COLD:
+            return before + args[at + 1 :]
+        if word in ("--app", "--project") and at + 1 < len(args):
+            before += args[at : at + 2]
+        elif word.startswith(("--app=", "--project=")):
+            before.append(word)
+        elif before[-1:] != [word]:
+            return None
+    return None
+
+
+def _unknown(args: "list[str]") -> str:
+    """What to say when there is no such command; empty when there is."""
+    known = [name for names, _, _ in COMMANDS for name in names]
+    words = iter(args)
+    for word in words:
+        if word in ("--app", "--project"):
+            next(words, None)
+        elif not word.startswith("-"):
+            if word in known:
+                return ""
+            from telemetry_kit.catalog import nearest  # deferred: only for a mistake
+
+            near = nearest(word, known)[0]
+            return f"there is no command {word[:40]!r}: did you mean {near!r}? See --help"
+    return ""
+
+
+def _help() -> str:
+    width = max(len(", ".join(names)) for names, _, _ in COMMANDS)
+    lines = [f"  {', '.join(names):<{width}}  {text}" for names, _, text in COMMANDS]
+    return "\n".join(
+        [
+            "Usage: telemetry-kit [--app NAME] [--project DIR] COMMAND [OPTIONS]",
+            "",
+            "See how you use a tool: local, opt-in, and nothing leaves this machine.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "Options:",
+            "  --app NAME     the tool whose events are meant (default: flowspec)",
+            "  --project DIR  a folder inside the project (default: the working directory)",
+            "  --version      print the version",
+            "  --help         print this, or the help of a command",
+            "",
+        ]
+    )
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough; without this the interpreter complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0

@@ -1,0 +1,127 @@
+"""The interactive commands as a Typer app, for our own command line and for a host's.
+
+Each command is one file with one function of its name; this one only gathers them.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from telemetry_kit import settings
+from telemetry_kit.cli import COLD, COMMANDS
+from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
+from telemetry_kit.errors import ConfigurationError, TelemetryError
+
+
+class Place:
+    """Which app and project a command is about; commands get it as `context.obj`.
+
+    Args:
+        project: a folder inside the project; None for the working directory.
+    """
+
+    __slots__ = ("project",)
+
+    def __init__(self, project: str | None) -> None:
+        self.project = project
+
+
+def build(app: str | None = None, only: str | None = None) -> typer.Typer:
+    """A Typer app with the interactive commands.
+
+    Args:
+        app: the app whose events are meant; None for the configured one.
+        only: load just this command, to start faster.
+    """
+    made = typer.Typer(
+        name="telemetry",
+        help="See how you use this tool: local, opt-in, and nothing leaves this machine.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    made.callback()(_global(app))
+    for names, room, text in COMMANDS:
+        if names[0] in COLD or (only is not None and only not in names):
+            continue
+        function = getattr(import_module(f"telemetry_kit.cli.{room}"), room)
+        for name in names:
+            made.command(name, help=text, hidden=name != names[0])(_speaking(function))
+    return made
+
+
+def run(args: list[str]) -> int:
+    """Run one command of our own command line.
+
+    Returns:
+        The exit code.
+    """
+    known = {name for names, _, _ in COMMANDS for name in names}
+    wanted = next((a for a in args if a in known), None)
+    try:
+        code = build(only=wanted)(args, prog_name="telemetry-kit", standalone_mode=False)
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as error:
+        shown = getattr(error, "format_message", None)
+        if shown is None:
+            raise
+        say(f"telemetry-kit: {shown()}")
+        return USAGE
+    return code if isinstance(code, int) else 0
+
+
+def _global(app: str | None) -> Any:
+    def options(
+        context: typer.Context,
+        name: Annotated[
+            str | None,
+            typer.Option("--app", metavar="NAME", help="The tool whose events are meant."),
+        ] = None,
+        project: Annotated[
+            str | None,
+            typer.Option("--project", metavar="DIR", help="A folder inside the project."),
+        ] = None,
+    ) -> None:
+        chosen = name if name is not None else app
+        if chosen is not None:
+            try:
+                settings.configure(app=chosen)
+            except ConfigurationError as error:
+                say(f"telemetry-kit: {error}")
+                raise typer.Exit(USAGE) from None
+        context.obj = Place(project)
+
+    return options
+
+
+def _speaking(function: Any) -> Any:
+    """The command, with its problems told in one sentence and their exit codes."""
+    import functools
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except Problem as problem:
+            say(f"telemetry-kit: {problem}")
+            raise typer.Exit(problem.code) from None
+        except TelemetryError as error:
+            say(f"telemetry-kit: {error}")
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            say()
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # The reader has seen enough; without this the interpreter complains at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise typer.Exit(0) from None
+
+    return command

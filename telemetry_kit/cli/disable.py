@@ -1,0 +1,31 @@
+"""`telemetry-kit disable`: the user says no, in as many steps as yes takes."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from telemetry_kit import control
+from telemetry_kit.cli.terminal import say
+
+
+def disable(
+    context: typer.Context,
+    all_projects: Annotated[
+        bool, typer.Option("--all-projects", help="In all projects, not only this one.")
+    ] = False,
+) -> None:
+    """Stop recording in this project. Running programs stop at their next event.
+
+    Raises:
+        ConsentError: the decision cannot be written.
+        JournalError: the running programs could not be told.
+    """
+    home = control.home_of(context.obj.project)
+    control.disable_telemetry(home.root, all_projects=all_projects)
+    where = "all projects" if all_projects else home.root
+    say(f"Recording is off for {where}. Nothing is written from now on.")
+    if os.path.isdir(home.folder):
+        say("What was recorded is still there: telemetry-kit clear deletes it.")

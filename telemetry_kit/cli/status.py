@@ -1,0 +1,131 @@
+"""`telemetry-kit status`: is recording on here, who decided that, and does it work."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+from telemetry_kit import catalog, consent, control, privacy
+from telemetry_kit.cli.terminal import out, safe
+from telemetry_kit.consent import Decision, Rule
+from telemetry_kit.errors import ConsentError, KeyUnavailableError
+from telemetry_kit.home import Home
+from telemetry_kit.journal import upkeep
+from telemetry_kit.latch import latch
+
+RECORDING, OFF, VETOED, OUTDATED = 0, 10, 11, 12
+
+
+def status(
+    context: typer.Context,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every rule and what it said.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated."
+        ),
+    ] = False,
+) -> None:
+    """Say whether events are recorded here, and why."""
+    home = control.home_of(context.obj.project)
+    environ = latch.world.environ
+    decision = consent.decide(home, environ)
+    rules = list(consent.rules(home, environ, every=True)) if explain else []
+    trouble = [*upkeep.trouble(home), *_key_trouble(home, decision)]
+    if as_json:
+        out(json.dumps(_as_json(home, decision, rules, trouble)))
+    else:
+        _print(home, decision, rules, trouble)
+    if check:
+        raise typer.Exit(code_of(decision))
+
+
+def code_of(decision: Decision) -> int:
+    """The exit code of `status --check`."""
+    if decision.allowed:
+        return RECORDING if decision.notice >= catalog.NOTICE_VERSION else OUTDATED
+    return VETOED if decision.vetoed else OFF
+
+
+def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]) -> None:
+    state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
+    out(f"Recording is {state}: {safe(decision.rule.says)}.")
+    out(f"  app      {home.app}")
+    out(f"  project  {safe(home.root)}")
+    size = upkeep.size(home)
+    out(f"  events   {safe(home.log)} ({_bytes(size)})" if size else "  events   none yet")
+    for sentence in trouble:
+        out(f"  trouble  {safe(sentence)}")
+    if rules:
+        out()
+    for rule in rules:
+        mark = ">" if _same(rule, decision.rule) else " "
+        raw = "-" if rule.raw is None else repr(rule.raw)[1:-1][:60]
+        out(f"{mark} {rule.owner:<11} {rule.verdict:<7} {safe(rule.name)} = {safe(raw)}")
+        out(f"  {'':<11} {'':<7} {safe(rule.says)}")
+    if rules:
+        out()
+        out("Any denial wins; only you can grant. The rule marked > decided.")
+
+
+def _same(rule: Rule, decisive: Rule) -> bool:
+    return (rule.owner, rule.name, rule.verdict) == (
+        decisive.owner,
+        decisive.name,
+        decisive.verdict,
+    )
+
+
+def _as_json(
+    home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "recording": decision.allowed,
+        "vetoed": decision.vetoed,
+        "reason": decision.rule.says,
+        "decided_by": {"owner": decision.rule.owner, "name": decision.rule.name},
+        "app": home.app,
+        "project": home.root,
+        "log": home.log,
+        "bytes": upkeep.size(home),
+        "trouble": trouble,
+    }
+    if rules:
+        found["rules"] = [
+            {
+                "owner": r.owner,
+                "name": r.name,
+                "raw": r.raw,
+                "verdict": r.verdict,
+                "says": r.says,
+                "decided": _same(r, decision.rule),
+            }
+            for r in rules
+        ]
+    return found
+
+
+def _key_trouble(home: Home, decision: Decision) -> list[str]:
+    if not decision.allowed:
+        return []
+    try:
+        place = consent.place_of(home)
+        if place is None:
+            return []
+        path = privacy.key_path(home, place)
+        # No folder yet: the first event in this project makes the key.
+        if os.path.isdir(os.path.dirname(path)):
+            privacy.load(path)
+    except (ConsentError, KeyUnavailableError) as error:
+        return [f"nothing is recorded without a key: {error}"]
+    return []
+
+
+def _bytes(size: int) -> str:
+    return f"{size} bytes" if size < 10_000 else f"{size / 1e6:.2f} MB"
