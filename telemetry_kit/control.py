@@ -100,7 +100,7 @@ def clear(home: Home) -> list[str]:
     """
     from telemetry_kit.journal import upkeep  # deferred: as above
 
-    survivors = []
+    survivors: list[str] = []
     try:
         place = consent.place_of(home)
         if place is not None and os.path.lexists(privacy.key_path(home, place)):

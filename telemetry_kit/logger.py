@@ -15,10 +15,10 @@ from telemetry_kit.errors import Refused, swallow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_Filtering = structlog.make_filtering_bound_logger(0)
+_Filtering: Any = structlog.make_filtering_bound_logger(0)
 
 
-class RoleLogger(_Filtering):  # type: ignore[misc,valid-type]
+class RoleLogger(_Filtering):  # type: ignore[misc]
     """A structlog logger whose `info(event, **fields)` records an event.
 
     It returns the record as it was written, or None when nothing was written, and never raises.

@@ -42,8 +42,8 @@ else:
     from telemetry_kit.home import Home
     from telemetry_kit.scope import Scope
 
-    _quote: Callable[[str], str]
-    _make_encoder: Callable[..., Callable[[object, int], tuple[str, ...]]]
+    def _quote(text: str) -> str: ...
+    def _make_encoder(*_: object) -> Callable[[object, int], tuple[str, ...]]: ...
 
     EventDict = MutableMapping[str, Any]
     Record = dict[str, Any]

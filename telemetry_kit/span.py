@@ -70,7 +70,8 @@ class Span:
         except Exception as trouble:
             swallow(trouble)
 
-    def _start_event(self) -> bool:
+    def start_event(self) -> bool:
+        """Record the event at entry; False when it was not written, so that no span is open."""
         if self._row.completed is None and self._row.failed is None:
             return True
         return self._emit(self._row.name, {}, None) is not None
@@ -126,7 +127,7 @@ def begin(
         if not gates.is_open(place):
             return None
         span = Span(catalog.EVENTS[event], texts(names), source, place)
-        if not span._start_event():
+        if not span.start_event():
             return None
         scopes.variable.set(span.scope)
     except Exception as error:

@@ -102,9 +102,7 @@ class Around:
         node = scopes.variable.get()
         while node is not None:
             if node.open and node.owner in entered:
-                ours: Opened = node.owner
-                entered.remove(ours)
-                return ours
+                return entered.pop(entered.index(node.owner))
             node = node.parent
         if None in entered:
             entered.remove(None)

@@ -44,11 +44,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("--help", "-h", "help"):
-        return _print(_help())
+        return show(_help())
     if args[0] in ("--version", "-V"):
         from telemetry_kit._version import __version__
 
-        return _print(f"telemetry-kit {__version__}\n")
+        return show(f"telemetry-kit {__version__}\n")
     cold = _cold(args)
     if cold is not None:
         from telemetry_kit.cli import record
@@ -130,7 +130,8 @@ def _help() -> str:
     )
 
 
-def _print(text: str) -> int:
+def show(text: str) -> int:
+    """Print a text; 0, the exit code of having done so."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

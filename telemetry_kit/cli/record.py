@@ -49,9 +49,9 @@ def main(args: "list[str]") -> int:
         0; with `--strict`, 2 when the arguments were wrong.
     """
     if "--help" in args or "-h" in args:
-        from telemetry_kit.cli import _print  # the caller's own, already loaded
+        from telemetry_kit.cli import show  # deferred: the caller's own, already loaded
 
-        return _print(HELP)
+        return show(HELP)
     strict = "--strict" in args
     try:
         event, given = _parse([a for a in args if a != "--strict"])
