@@ -42,8 +42,11 @@ else:
     from telemetry_kit.home import Home
     from telemetry_kit.scope import Scope
 
-    def _quote(text: str) -> str: ...
-    def _make_encoder(*_: object) -> Callable[[object, int], tuple[str, ...]]: ...
+    def _quote(text: str) -> str:
+        raise NotImplementedError
+
+    def _make_encoder(*_: object) -> Callable[[object, int], tuple[str, ...]]:
+        raise NotImplementedError
 
     EventDict = MutableMapping[str, Any]
     Record = dict[str, Any]

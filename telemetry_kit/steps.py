@@ -1,10 +1,13 @@
 """Bodies that run in steps: the scope is current inside a step and never across a pause.
 
-What a scope is for, and which events surround the body, is not known here.
+Generators, coroutines and async generators are driven by hand, so that everything sent, thrown
+and returned reaches the other side; what opens around them, and with which events, is not known
+here.
 """
 
 from __future__ import annotations
 
+import sys
 from time import monotonic
 
 from telemetry_kit import scope as scopes
@@ -12,83 +15,218 @@ from telemetry_kit.latch import latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from typing import Any
 
     from telemetry_kit.scope import Scope
     from telemetry_kit.wrapping import Begin, Opened
 
 
-def coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """An async function around whose body `begin()` opens something, at its first step."""
-    gate, clock = latch, monotonic
+class _Inside:
+    """What is current inside a body that is paused: its own scope, and what it opened since."""
 
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if clock() < gate.until:
-            return await function(*args, **kwargs)
-        call = begin()
-        if call is None:
-            return await function(*args, **kwargs)
-        return await _Steps(function(*args, **kwargs), call)
+    __slots__ = ("call", "scope")
 
-    return wrapper
+    def __init__(self, call: Opened | None, scope: Scope | None) -> None:
+        self.call = call
+        self.scope = scope
+
+    def finish(self, error: BaseException | None) -> None:
+        if self.call is not None:
+            self.call.finish(error)
 
 
-class _Steps:
-    """An awaitable that runs a coroutine step by step, its scope current only inside a step."""
+def _begin(begin: Begin) -> _Inside | None:
+    """Open, and leave current what was; None when this run is not recorded."""
+    if monotonic() < latch.until:
+        return None
+    variable = scopes.variable
+    outer = variable.get()
+    call = begin()
+    if call is None:
+        return None
+    inner = variable.get()
+    variable.set(outer)
+    return _Inside(call, inner)
 
-    __slots__ = ("_call", "_coroutine")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], call: Opened) -> None:
-        self._coroutine = coroutine
-        self._call = call
+def generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    """A generator function around whose body `begin()` opens something, at the first step."""
+    variable = scopes.variable
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine, call = self._coroutine, self._call
-        variable = scopes.variable
-        inner = call.scope
-        outer = variable.get()
-        if outer is inner and inner is not None:
-            outer = inner.parent
-        resume: Callable[[Any], Any] = coroutine.send
-        value: Any = None
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inside = _begin(begin)
+        if inside is None:
+            return (yield from function(*args, **kwargs))
+        body = function(*args, **kwargs)
+        resume, value, closing = body.send, None, None
         while True:
-            variable.set(inner)
+            outer = variable.get()
+            variable.set(inside.scope)
             try:
                 yielded = resume(value)
             except StopIteration as stop:
                 variable.set(outer)
-                call.finish(None)
+                inside.finish(closing)
                 return stop.value
             except BaseException as error:
                 variable.set(outer)
-                call.finish(error)
-                # Our own frame is taken out again: the host sees one more, not two.
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                inside.finish(error)
                 raise
-            # What the body has opened and not yet closed is its own until the next step.
-            inner = variable.get()
+            inside.scope = variable.get()
             variable.set(outer)
             try:
                 value = yield yielded
-                resume = coroutine.send
-            except GeneratorExit:
-                self._close(coroutine, inner)
-                raise
+                resume = body.send
             except BaseException as error:
-                resume, value = coroutine.throw, error
-            outer = variable.get()
+                resume, value = body.throw, _untouched(error)
+                closing = error if isinstance(error, GeneratorExit) else None
 
-    def _close(self, coroutine: Coroutine[Any, Any, Any], inner: Scope | None) -> None:
-        variable = scopes.variable
-        outer = variable.get()
-        variable.set(inner)
-        error: BaseException = GeneratorExit()
+    return wrapper
+
+
+def coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    """An async function around whose body `begin()` opens something, at the first step."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        inside = _begin(begin)
+        if inside is None:
+            return await function(*args, **kwargs)
         try:
-            coroutine.close()
-        except BaseException as raised:
-            error = raised
+            result = await _Steps(function(*args, **kwargs), inside)
+        except BaseException as error:
+            inside.finish(error)
             raise
-        finally:
-            variable.set(outer)
-            self._call.finish(error)
+        inside.finish(None)
+        return result
+
+    return wrapper
+
+
+def async_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    """An async generator function around whose body `begin()` opens something."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        # An async generator cannot delegate to another one, so it is driven when off, too.
+        inside = _begin(begin)
+        body: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        step = _unregistered(body)
+        closing = None
+        while True:
+            try:
+                yielded = await (step if inside is None else _Steps(step, inside))
+            except StopAsyncIteration:
+                if inside is not None:
+                    inside.finish(closing)
+                return
+            except BaseException as error:
+                if inside is not None:
+                    inside.finish(error)
+                raise
+            try:
+                value = yield yielded
+                step = body.asend(value)
+            except BaseException as error:
+                step = body.athrow(_untouched(error))
+                closing = error if isinstance(error, GeneratorExit) else None
+
+    return wrapper
+
+
+def adopt(result: Coroutine[Any, Any, Any], call: Opened) -> Coroutine[Any, Any, Any]:
+    """The coroutine that a plain function returned, with its call open until it has run.
+
+    Args:
+        result: a coroutine that has not been started.
+        call: what was opened around the function that made it.
+    """
+    variable = scopes.variable
+    inside = _Inside(call, variable.get())
+    variable.set(call.scope.parent if call.scope is not None else None)
+    adopted: Any = _adopted(result, inside, _Unstarted(result, call))
+    made: Any = result
+    adopted.__name__ = made.__name__
+    adopted.__qualname__ = made.__qualname__
+    known: Coroutine[Any, Any, Any] = adopted
+    return known
+
+
+async def _adopted(result: Coroutine[Any, Any, Any], inside: _Inside, unstarted: _Unstarted) -> Any:
+    unstarted.coroutine = None
+    try:
+        value = await _Steps(result, inside)
+    except BaseException as error:
+        inside.finish(error)
+        raise
+    inside.finish(None)
+    return value
+
+
+class _Unstarted:
+    """Closes a coroutine that nobody awaited, so that Python warns of it once and not twice."""
+
+    __slots__ = ("call", "coroutine")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], call: Opened) -> None:
+        self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
+        self.call = call
+
+    def __del__(self) -> None:
+        if self.coroutine is not None:
+            self.coroutine.close()
+            self.call.finish(GeneratorExit())
+
+
+class _Steps:
+    """An awaitable that runs another one step by step, its scope current only inside a step."""
+
+    __slots__ = ("_awaited", "_inside")
+
+    def __init__(self, awaited: Any, inside: _Inside) -> None:
+        self._awaited = awaited
+        self._inside = inside
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        awaited, inside, variable = self._awaited, self._inside, scopes.variable
+        resume, value = awaited.send, None
+        while True:
+            outer = variable.get()
+            variable.set(inside.scope)
+            try:
+                yielded = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            except BaseException as error:
+                # This frame is taken out again: the host sees one more than without us, not two.
+                _untouched(error)
+                raise
+            finally:
+                # What the body has opened and not closed yet is its own until the next step.
+                inside.scope = variable.get()
+                variable.set(outer)
+            try:
+                value = yield yielded
+                resume = awaited.send
+            except BaseException as error:
+                resume, value = awaited.throw, _untouched(error)
+
+
+def _untouched(error: BaseException) -> BaseException:
+    """An exception without the frame that has just caught it."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+def _unregistered(body: AsyncGenerator[Any, Any]) -> Any:
+    """The first step of an async generator that the event loop must not close by itself.
+
+    The loop closes all generators that it knows at once; ours closes its body, so that the body
+    must be known to nobody else.
+    """
+    firstiter, finalizer = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return body.asend(None)
+    finally:
+        sys.set_asyncgen_hooks(firstiter, finalizer)

@@ -27,10 +27,19 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _FUNCTION = type(lambda: None)
+
+
+async def _nothing() -> None:
+    pass
+
+
+_coroutine = _nothing()
+_COROUTINE_TYPE = type(_coroutine)
+_coroutine.close()
 _GENERATOR = 0x20
 _COROUTINE = 0x80
-_ITERABLE_COROUTINE = 0x100
 _ASYNC_GENERATOR = 0x200
+_IN_STEPS = _GENERATOR | _COROUTINE | _ASYNC_GENERATOR
 _NAMES = tuple(
     name
     for name in ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
@@ -114,27 +123,34 @@ def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     """A function of the same kind as `target` around whose calls `begin()` opens something.
 
     Args:
-        target: a plain or an async function.
+        target: anything that can be called, but no class.
         begin: called for each call; None means that this call is not recorded. Never raises.
         decorator: how the decorator is written, for messages.
 
     Raises:
         DecorationError: `target` is something else.
     """
-    if type(target) is not _FUNCTION:
+    kind = type(target)
+    if kind is _FUNCTION:
+        return _dressed(driver(target.__code__.co_flags)(target, begin), target)
+    if kind is classmethod or kind is staticmethod:
+        return kind(wrap(target.__func__, begin, decorator))
+    if isinstance(target, type) or not callable(target) or isinstance(target, property):
         raise _refusal(decorator, _kind(target), _advice(target))
-    flags = target.__code__.co_flags
-    if flags & (_GENERATOR | _ASYNC_GENERATOR | _ITERABLE_COROUTINE):
-        raise _refusal(
-            decorator,
-            f"the generator {target.__qualname__}() yet",
-            "use it as a context manager inside the function",
-        )
-    if flags & _COROUTINE:
-        from telemetry_kit import steps  # deferred: only for async functions
+    from telemetry_kit import proxies  # deferred: wrapt, eight times a bare interpreter
 
-        return _dressed(steps.coroutine(target, begin), target)
-    return _dressed(_plain(target, begin), target)
+    return proxies.wrap(target, begin)
+
+
+def driver(flags: int) -> "Callable[[Any, Begin], Any]":
+    """What makes the wrapper of a function, by the flags of its code."""
+    if not flags & _IN_STEPS:
+        return _plain
+    from telemetry_kit import steps  # deferred: only for functions that run in steps
+
+    if flags & _COROUTINE:
+        return steps.coroutine
+    return steps.async_generator if flags & _ASYNC_GENERATOR else steps.generator
 
 
 def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any]":
@@ -152,6 +168,10 @@ def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any
         except BaseException as error:
             call.finish(error)
             raise
+        if type(result) is _COROUTINE_TYPE:
+            from telemetry_kit import steps  # deferred: only for such a function
+
+            return steps.adopt(result, call)
         call.finish(None)
         return result
 
@@ -186,6 +206,6 @@ def _advice(target: "Any") -> str:
         return "decorate the method that does the work"
     if isinstance(target, property):
         return "put it under @property"
-    if isinstance(target, (classmethod, staticmethod)):
-        return f"put it under @{type(target).__name__}"
-    return "decorate a plain or an async function"
+    if type(target).__name__ == "cached_property":
+        return "put it under @cached_property"
+    return "decorate something that can be called"

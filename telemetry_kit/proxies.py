@@ -1,0 +1,226 @@
+"""What is no plain function: wrapt's transparent proxies, and instrumenting by name.
+
+Loaded only where such a thing is decorated, because wrapt costs eight bare interpreters.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from importlib import import_module
+from operator import attrgetter
+from types import BuiltinFunctionType, FunctionType, MethodType
+
+import wrapt
+
+from telemetry_kit import wrapping
+from telemetry_kit.errors import DecorationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from telemetry_kit.wrapping import Around, Begin
+
+
+def wrap(target: Any, begin: Begin) -> Any:
+    """A proxy for `target`, or `target` itself where it is a command object.
+
+    Args:
+        target: something that can be called and is no plain function and no class.
+        begin: opens something around each call.
+    """
+    if _is_command(target):
+        return _instrument_command(target, begin)
+    return Proxy(target, begin)
+
+
+class _Pickled:
+    """What wrapt's proxies refuse: copies are the object itself, pickles go by reference."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
+
+
+class BoundProxy(_Pickled, wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
+    """A proxy bound to an instance or a class."""
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._self_instance, self.__wrapped__.__name__)
+
+
+class Proxy(_Pickled, wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
+    """A transparent proxy around whose calls something is opened.
+
+    Args:
+        target: what is called.
+        begin: opens something around each call.
+    """
+
+    __bound_function_wrapper__ = BoundProxy
+
+    def __init__(self, target: Any, begin: Begin) -> None:
+        self._self_begin = begin
+        super().__init__(target, _caller(target, begin))
+
+    def __reduce__(self) -> Any:
+        wrapped = self.__wrapped__
+        name = getattr(wrapped, "__qualname__", None)
+        module = getattr(wrapped, "__module__", None)
+        if isinstance(name, str) and isinstance(module, str) and _is_found(self, module, name):
+            return name
+        return Proxy, (wrapped, self._self_begin)
+
+
+def _is_found(proxy: Any, module: str, name: str) -> bool:
+    try:
+        return attrgetter(name)(sys.modules[module]) is proxy
+    except (AttributeError, KeyError):
+        return False
+
+
+def _caller(target: Any, begin: Begin) -> Callable[..., Any]:
+    """The wrapper function, as wrapt calls it, for `target`, chosen once by what its body is."""
+    driver = wrapping.driver(_flags(target))
+
+    def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return driver(wrapped, begin)(*args, **kwargs)
+
+    return call
+
+
+def _flags(target: Any) -> int:
+    """Code flags of the function that a call of `target` runs in the end; 0 for C code."""
+    while isinstance(target, partial):
+        target = target.func
+    if isinstance(target, MethodType):
+        target = target.__func__
+    if not isinstance(target, (FunctionType, BuiltinFunctionType)):
+        target = next(
+            (vars(c)["__call__"] for c in type(target).__mro__ if "__call__" in vars(c)), None
+        )
+    code = getattr(target, "__code__", None)
+    return code.co_flags if code is not None else 0
+
+
+# -- command objects of Click and Typer ------------------------------------------------------
+
+
+def _is_command(target: Any) -> bool:
+    # By shape: Typer carries its own copy of Click, and either may be missing.
+    if type(target).__module__.partition(".")[0] == "typer" and hasattr(
+        target, "registered_commands"
+    ):
+        return True
+    return hasattr(target, "callback") and hasattr(target, "invoke") and hasattr(target, "params")
+
+
+def _instrument_command(target: Any, begin: Begin) -> Any:
+    for command in getattr(target, "registered_commands", [target]):
+        if command.callback is None:
+            raise DecorationError(
+                f"the command {command.name!r} has no function to track: decorate its commands"
+            )
+        command.callback = wrapping.wrap(command.callback, begin, "@tracks")
+    return target
+
+
+# -- code of others, by name ---------------------------------------------------------------
+
+
+class Instrumented:
+    """Something decorated by name; `undo()` puts the original back.
+
+    Also a context manager that undoes when it is left.
+
+    Args:
+        module: the module's name.
+        path: the name inside it, with dots.
+        around: what to decorate with.
+    """
+
+    def __init__(self, module: str, path: str, around: Around) -> None:
+        self._around = around
+        self._path = path
+        self._module = module
+        self._original: Any = None
+        self._owner: Any = None
+        self._inherited = False
+        self._undone = False
+
+    def apply(self, module: Any) -> None:
+        """Decorate the attribute of a module that has been imported.
+
+        Raises:
+            DecorationError: there is no such attribute, or it cannot be decorated.
+        """
+        if self._undone or self._owner is not None:
+            return
+        *outer, name = self._path.split(".")
+        try:
+            owner = attrgetter(".".join(outer))(module) if outer else module
+            found = getattr(owner, name)
+        except AttributeError:
+            raise DecorationError(f"{self._module} has no {self._path!r} to instrument") from None
+        # As it stands in the class: a classmethod must stay one.
+        self._inherited = name not in vars(owner)
+        self._original = found if self._inherited else vars(owner)[name]
+        if self._inherited and isinstance(owner, type):
+            for base in owner.__mro__:
+                if name in vars(base):
+                    self._original = vars(base)[name]
+                    break
+        setattr(owner, name, self._around(self._original))
+        self._owner = owner
+
+    def undo(self) -> None:
+        """Put the original back; a module that is not imported yet stays as it will be."""
+        self._undone = True
+        owner, self._owner = self._owner, None
+        if owner is None:
+            return
+        name = self._path.rpartition(".")[2]
+        if self._inherited:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, self._original)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo()
+
+
+def instrument(target: str, around: Around) -> Instrumented:
+    """Decorate code that one does not own: now, or when its module is imported.
+
+    Args:
+        target: `"package.module:function"` or `"package.module:Class.method"`.
+        around: `tracks(...)` or `role_session(...)`.
+
+    Returns:
+        A handle whose `undo()` puts the original back.
+
+    Raises:
+        DecorationError: the target is not written like that, or an imported module has none.
+    """
+    module, colon, path = target.partition(":")
+    if not (module and colon and path) or not all(p.isidentifier() for p in path.split(".")):
+        raise DecorationError(
+            f"instrument({target!r}): write it as 'package.module:function' or "
+            "'package.module:Class.method'"
+        )
+    made = Instrumented(module, path, around)
+    if module in sys.modules:
+        made.apply(import_module(module))
+    else:
+        wrapt.register_post_import_hook(made.apply, module)
+    return made
