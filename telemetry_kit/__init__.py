@@ -7,6 +7,7 @@ what it needs (PEP 562).
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from telemetry_kit._version import __version__
+    from telemetry_kit.capture import capture_events
     from telemetry_kit.control import (
         disable_telemetry,
         enable_telemetry,
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     )
     from telemetry_kit.events import RoleEvent
     from telemetry_kit.logger import get_logger
-    from telemetry_kit.pipeline import hash_pii, track_role_event
+    from telemetry_kit.pipeline import child_environment, hash_pii, track_role_event
+    from telemetry_kit.proxies import instrument
+    from telemetry_kit.scope import current, propagate
     from telemetry_kit.session import role_session
     from telemetry_kit.settings import configure
     from telemetry_kit.tracking import tracks
@@ -22,12 +25,17 @@ if TYPE_CHECKING:
 __all__ = [
     "RoleEvent",
     "__version__",
+    "capture_events",
+    "child_environment",
     "configure",
+    "current",
     "disable_telemetry",
     "enable_telemetry",
     "get_logger",
     "hash_pii",
+    "instrument",
     "is_telemetry_enabled",
+    "propagate",
     "role_session",
     "track_role_event",
     "tracks",
@@ -36,12 +44,17 @@ __all__ = [
 _ROOMS = {
     "RoleEvent": "events",
     "__version__": "_version",
+    "capture_events": "capture",
+    "child_environment": "pipeline",
     "configure": "settings",
+    "current": "scope",
     "disable_telemetry": "control",
     "enable_telemetry": "control",
     "get_logger": "logger",
     "hash_pii": "pipeline",
+    "instrument": "proxies",
     "is_telemetry_enabled": "control",
+    "propagate": "scope",
     "role_session": "session",
     "track_role_event": "pipeline",
     "tracks": "tracking",

@@ -46,7 +46,10 @@ class Session:
 
     def __init__(self, names: dict[str, str], start: str | None) -> None:
         parent = scopes.innermost()
-        known = parent is not None and parent.session_id is not None
+        # A session that the environment names goes on in this process.
+        known = (parent is not None and parent.session_id is not None) or pipeline.is_outside(
+            "session_id"
+        )
         self.scope: scopes.Scope | None = scopes.Scope(
             self, parent, names, session_id=None if known else scopes.new_id(), start=start
         )

@@ -83,6 +83,7 @@ class JournalError(TelemetryError):
 
 
 _last: list[str] = []
+_strict: list[object] = []
 
 
 def under_pytest() -> bool:
@@ -99,9 +100,19 @@ def swallow(error: Exception) -> None:
     Raises:
         Exception: the same error, when a test is running, so that bugs surface in CI.
     """
-    if under_pytest():
+    if _strict or under_pytest():
         raise error
     _last[:] = [type(error).__name__]
+
+
+def be_strict(who: object) -> None:
+    """Raise internal errors until `be_lenient()` is called for the same caller."""
+    _strict.append(who)
+
+
+def be_lenient(who: object) -> None:
+    """Undo one `be_strict()`."""
+    _strict.remove(who)
 
 
 def last() -> str | None:

@@ -24,19 +24,22 @@ class World:
         environ: the environment variables.
         clock: monotonic seconds.
         now: seconds since the epoch.
+        random: that many random bytes.
     """
 
-    __slots__ = ("clock", "environ", "now")
+    __slots__ = ("clock", "environ", "now", "random")
 
     def __init__(
         self,
         environ: "Mapping[str, str]" = os.environ,
         clock: "Callable[[], float]" = monotonic,
         now: "Callable[[], float]" = time,
+        random: "Callable[[int], bytes]" = os.urandom,
     ) -> None:
         self.environ = environ
         self.clock = clock
         self.now = now
+        self.random = random
 
 
 class Latch:
@@ -45,12 +48,14 @@ class Latch:
     Only what holds for every project shuts it, so a change of directory is never missed.
     """
 
-    __slots__ = ("app", "declared", "until", "world")
+    __slots__ = ("app", "captured", "declared", "until", "world")
 
     def __init__(self) -> None:
         self.until = 0.0
         self.world = World()
         self.app = "flowspec"
+        # Events go into memory, whatever consent says: how many captures are open.
+        self.captured = 0
         # (field, name) pairs given at decoration time, until `settings` takes them over.
         self.declared: list[tuple[str, str]] = []
 
@@ -60,6 +65,8 @@ class Latch:
         Only the user can grant, and a grant leaves a folder: where there is none, there is no
         grant, and no veto needs to be looked for.
         """
+        if self.captured:
+            return False
         now = self.world.clock()
         if now < self.until:
             return True

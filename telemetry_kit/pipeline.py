@@ -37,7 +37,14 @@ if not TYPE_CHECKING:
 else:
     from collections.abc import Callable, Mapping, MutableMapping
     from types import EllipsisType
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Sink(Protocol):
+        """Where lines go: the journal, or memory."""
+
+        def append(self, line: bytes) -> bool:
+            """Write one line; False asks for a second look at consent and key first."""
+            raise NotImplementedError
 
     from telemetry_kit.home import Home
     from telemetry_kit.scope import Scope
@@ -95,9 +102,20 @@ class Standing:
         key: the key in force.
     """
 
-    __slots__ = ("instant", "journal", "key", "names", "project_id", "settings", "verdict")
+    __slots__ = (
+        "dropped",
+        "instant",
+        "journal",
+        "key",
+        "names",
+        "outside",
+        "project_id",
+        "sequence",
+        "settings",
+        "verdict",
+    )
 
-    def __init__(self, verdict: gates.Verdict, journal: Journal, key: privacy.Key) -> None:
+    def __init__(self, verdict: gates.Verdict, journal: Sink, key: privacy.Key) -> None:
         self.verdict = verdict
         self.journal = journal
         self.key = key
@@ -105,6 +123,16 @@ class Standing:
         self.names = {v: _vocabulary(v, verdict.home) for v in catalog.VOCABULARIES}
         self.project_id = key.pseudonym("project_id", verdict.home.root)
         self.instant = (0.0, 0.0, "")
+        self.sequence = _sequence
+        self.dropped: list[tuple[str, str]] | None = None
+        self.outside = _outside(self.settings.prefix, key)
+
+    def refresh(self) -> None:
+        """Take over names and settings that were declared since, for a standing that stays."""
+        if self.verdict.settings_generation != settings.generation():
+            self.verdict.settings_generation = settings.generation()
+            self.settings = settings.current()
+            self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
 
     def timestamp(self, now: float) -> str:
         """`now` in UTC, cut to the configured resolution."""
@@ -118,6 +146,9 @@ class Standing:
 
 
 _standings: dict[tuple[str, str], Standing] = {}
+_journals: dict[tuple[str, str], Journal] = {}
+# Standings of `capture_events()`, the innermost last: every event goes there while there is one.
+captures: list[Standing] = []
 
 
 def stand(start: str | None = None) -> Standing:
@@ -126,13 +157,18 @@ def stand(start: str | None = None) -> Standing:
     Raises:
         Refused: one of the three is not so.
     """
+    if captures:
+        captures[-1].refresh()
+        return captures[-1]
     verdict = gates.require(start)
     home = verdict.home
     known = _standings.get((home.app, home.root))
     if known is not None and known.verdict is verdict:
         return known
     key = _key(home, known)
-    journal = known.journal if known else Journal(home, _asker(home))
+    journal = _journals.get((home.app, home.root))
+    if journal is None:
+        journal = _journals[home.app, home.root] = Journal(home, _asker(home))
     journal.open()
     # Once more, now that the log is open: a clear in between has deleted the key.
     key = _key(home, known)
@@ -199,12 +235,16 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
         taken = take(value) if take is not None else None
         if taken is None:
             dropped += 1
+            if at.dropped is not None:
+                at.dropped.append((name, key))
         else:
             out[key] = taken
     context = event.get("context")
     if context is not None:
         out["context"], lost = _context(context, at.settings.context)
         dropped += lost
+        if lost and at.dropped is not None:
+            at.dropped += _lost_keys(name, context, out["context"])
     if given.error is not None:
         out["error_type"] = error_name(given.error, at.settings.errors)
     out["dropped"] = dropped
@@ -214,9 +254,10 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
     event["schema_version"] = catalog.SCHEMA_VERSION
-    event["event_id"] = os.urandom(8).hex()
-    event["timestamp"] = event["_at"].timestamp(latch.world.now())
-    event["seq"] = next(_sequence)
+    at: Standing = event["_at"]
+    event["event_id"] = latch.world.random(8).hex()
+    event["timestamp"] = at.timestamp(latch.world.now())
+    event["seq"] = next(at.sequence)
     return event
 
 
@@ -232,7 +273,9 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
                 event[name] = value
         event["session_id"] = scope.session_id
         event["parent_id"] = scope.enclosing_span
-    event["_scope"] = scope
+    for field, value in event["_at"].outside.items():
+        if event.get(field) is None:
+            event[field] = value
     return event
 
 
@@ -250,9 +293,6 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if vocabulary is not None and value not in names[vocabulary]:
             value = key.pseudonym(field, value)
         record[field] = value
-    scope: Scope | None = event["_scope"]
-    if scope is not None and scope.outside:
-        record["session_id"] = key.pseudonym("session_id", record["session_id"])
     if not record["dropped"]:
         del record["dropped"]
     if "context" in record:
@@ -403,6 +443,52 @@ def _ephemeral() -> privacy.Key:
     return _own_key[0]
 
 
+def child_environment() -> dict[str, str]:
+    """Variables that tie the events of a child process to the session and span of this one.
+
+    Their values carry a keyed code, by which the child knows that this library made them; an id
+    that somebody else put there is stored as a pseudonym only.
+
+    Returns:
+        The variables to add to the child's environment; empty where nothing is recorded or no
+        session or span is open.
+    """
+    scope = scopes.innermost()
+    if scope is None:
+        return {}
+    try:
+        at = stand(scope.start)
+    except Refused:
+        return {}
+    ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
+    return {
+        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.digits(field, value)}"
+        for field, value in ids.items()
+        if value is not None
+    }
+
+
+_OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
+
+
+def is_outside(field: str) -> bool:
+    """Whether the environment carries this id (`session_id` or `parent_id`)."""
+    variable = _OUTSIDE[field].format(settings.current().prefix)
+    return bool(latch.world.environ.get(variable))
+
+
+def _outside(prefix: str, key: privacy.Key) -> dict[str, str]:
+    """Session and parent that the environment carries, fit to be stored."""
+    found: dict[str, str] = {}
+    for field, variable in _OUTSIDE.items():
+        given = text(latch.world.environ.get(variable.format(prefix)))
+        if given is not None:
+            value, _, code = given.partition("-")
+            ours = len(value) == 12 and code == key.digits(field, value)
+            found[field] = value if ours else key.pseudonym(field, given)
+    return found
+
+
 def _directory(path: str | os.PathLike[str] | None) -> str | None:
     try:
         return None if path is None else os.path.realpath(os.fsdecode(path))
@@ -492,6 +578,13 @@ def _context(
         if taken is not None and name is not None:
             kept[name] = (kind, taken)
     return dict(sorted(kept.items())), dict.__len__(given) - len(kept)
+
+
+def _lost_keys(name: str, given: object, kept: Mapping[str, object]) -> list[tuple[str, str]]:
+    if not isinstance(given, dict):
+        return [(name, "context")]
+    keys: list[str | None] = [text(key) for key in dict.keys(given)]
+    return [(name, f"context.{key or '?'}") for key in keys if key not in kept]
 
 
 def _context_value(kind: str | frozenset[str], value: object) -> object:

@@ -10,10 +10,15 @@ import os
 # contextvars itself only hands these names on, for a tenth of a millisecond.
 from _contextvars import ContextVar
 
+from telemetry_kit.latch import latch
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    R = TypeVar("R")
 
 
 class Scope:
@@ -25,11 +30,10 @@ class Scope:
         names: the names that events inside inherit (role, command, agent, workflow).
         session_id: the session it belongs to; None inherits the parent's.
         span_id: its own id; None for a scope that is no span.
-        outside: whether the session id was given from outside, so that it must be hashed.
         start: a directory in the project that events inside belong to; None inherits it.
     """
 
-    __slots__ = ("names", "open", "outside", "owner", "parent", "session_id", "span_id", "start")
+    __slots__ = ("names", "open", "owner", "parent", "session_id", "span_id", "start")
 
     def __init__(
         self,
@@ -38,7 +42,6 @@ class Scope:
         names: Mapping[str, str],
         session_id: str | None = None,
         span_id: str | None = None,
-        outside: bool = False,
         start: str | None = None,
     ) -> None:
         self.owner = owner
@@ -46,9 +49,28 @@ class Scope:
         self.names: dict[str, str] = {**parent.names, **names} if parent else dict(names)
         self.session_id: str | None = session_id or (parent.session_id if parent else None)
         self.start: str | None = start or (parent.start if parent else None)
-        self.outside: bool = outside if session_id else bool(parent and parent.outside)
         self.span_id = span_id
         self.open = True
+
+    @property
+    def role(self) -> str | None:
+        """Who is acting."""
+        return self.names.get("role")
+
+    @property
+    def command(self) -> str | None:
+        """The command that runs."""
+        return self.names.get("command")
+
+    @property
+    def agent(self) -> str | None:
+        """The agent at work."""
+        return self.names.get("agent")
+
+    @property
+    def workflow(self) -> str | None:
+        """The workflow it belongs to."""
+        return self.names.get("workflow")
 
     @property
     def enclosing_span(self) -> str | None:
@@ -84,6 +106,39 @@ def place(start: str | os.PathLike[str] | None) -> str | None:
     return os.path.realpath(os.fsdecode(start))
 
 
+def current() -> Scope | None:
+    """Who is acting here: the innermost open session or span.
+
+    Returns:
+        Its role, command, agent, workflow, session_id and span_id; None outside of any, and
+        where nothing is recorded.
+    """
+    return innermost()
+
+
+def propagate(function: Callable[P, R], /) -> Callable[P, R]:
+    """Carry the current session and span into a thread or an executor.
+
+    Args:
+        function: what will run there.
+
+    Returns:
+        A function that runs it with the scope in which `propagate()` was called, and leaves
+        the thread's own as it was.
+    """
+    scope = innermost()
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = variable.get()
+        variable.set(scope)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            variable.set(before)
+
+    return carried
+
+
 def leave(scope: Scope) -> None:
     """Close `scope`, and make its parent current where it is current.
 
@@ -97,4 +152,4 @@ def leave(scope: Scope) -> None:
 
 def new_id() -> str:
     """A fresh id of 48 random bits, as 12 hex digits."""
-    return os.urandom(6).hex()
+    return latch.world.random(6).hex()

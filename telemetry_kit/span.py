@@ -5,12 +5,11 @@ Which function is measured is not known here.
 
 from __future__ import annotations
 
-from time import monotonic_ns
-
 from telemetry_kit import catalog
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import swallow
+from telemetry_kit.latch import latch
 from telemetry_kit.scope import Scope
 
 TYPE_CHECKING = False
@@ -44,7 +43,7 @@ class Span:
         self._extra: dict[str, object] = {}
         self._parent = parent = scopes.innermost()
         self.scope: Scope | None = Scope(self, parent, names, span_id=scopes.new_id(), start=start)
-        self._began = monotonic_ns()
+        self._began = latch.world.clock()
 
     def set(self, **values: object) -> None:
         """Add to the last event of this span.
@@ -60,7 +59,7 @@ class Span:
         Args:
             error: what the body raised; it decides the outcome and is not kept.
         """
-        took = monotonic_ns() - self._began
+        took = latch.world.clock() - self._began
         scope, self.scope = self.scope, None
         if scope is None:
             return
@@ -76,7 +75,7 @@ class Span:
             return True
         return self._emit(self._row.name, {}, None) is not None
 
-    def _end(self, scope: Scope, error: BaseException | None, nanoseconds: int) -> None:
+    def _end(self, scope: Scope, error: BaseException | None, seconds: float) -> None:
         outcome, code = outcome_of(error)
         bad = outcome in (ERROR, CANCELLED)
         name = last_event(self._row, bad)
@@ -85,7 +84,7 @@ class Span:
         fields: dict[str, object] = dict(self._extra)
         if not name.startswith("role."):
             fields["outcome"] = outcome
-            fields["duration_ms"] = nanoseconds / 1e6
+            fields["duration_ms"] = seconds * 1e3
         if code is not None and name.startswith("command."):
             fields["exit_code"] = code
         self._emit(name, fields, type(error) if bad and error is not None else None, scope)

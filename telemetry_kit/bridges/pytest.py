@@ -1,0 +1,166 @@
+"""The pytest plugin: the fixture `telemetry_events`, and nothing else until it is asked for.
+
+Under pytest telemetry is off by itself; the fixture runs the real chain into memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from telemetry_kit.capture import Captured
+
+_OWN_NAME = {"role": "role", "command": "command", "agent": "agent", "workflow": "workflow"}
+
+
+class TelemetryEvents:
+    """What was recorded in a test, with assertions about it.
+
+    Args:
+        captured: where the events go.
+    """
+
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._captured.events)
+
+    def __len__(self) -> int:
+        return len(self._captured.lines)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines as they would stand in the file."""
+        return list(self._captured.lines)
+
+    @property
+    def dropped(self) -> list[tuple[str, str]]:
+        """What was left out: pairs of event type and key."""
+        return list(self._captured.dropped)
+
+    @property
+    def types(self) -> list[str]:
+        """The event types, in order."""
+        return [event["event_type"] for event in self]
+
+    def clear(self) -> None:
+        """Forget what was recorded so far."""
+        self._captured.lines.clear()
+        self._captured.dropped.clear()
+
+    def one(self, event: str, **fields: object) -> dict[str, Any]:
+        """The one event of this type with these fields.
+
+        Raises:
+            AssertionError: there is none, or more than one.
+        """
+        found = [
+            e
+            for e in self
+            if e["event_type"] == event and all(e.get(k) == v for k, v in fields.items())
+        ]
+        asked = ", ".join([repr(str(event)), *(f"{k}={v!r}" for k, v in fields.items())])
+        assert len(found) == 1, f"{len(found)} events match {asked}\n{self.tree()}"
+        return found[0]
+
+    def assert_sequence(self, *events: str) -> None:
+        """Exactly these event types were recorded, in this order."""
+        expected = [str(event) for event in events]
+        assert self.types == expected, f"expected {expected}\nrecorded {self.types}\n{self.tree()}"
+
+    def assert_tree(self, path: str) -> None:
+        """Some span contains the next one, and so on: `"command(build) > agent(reviewer)"`."""
+        wanted = [label.strip() for label in path.split(">")]
+        nodes = self._nodes()
+        assert any(_holds(nodes, node, wanted) for node in nodes), (
+            f"no {path!r} among\n{self.tree()}"
+        )
+
+    def assert_private(self, *secrets: str) -> None:
+        """None of these texts, of 4 characters or more, is in any line, in no encoding."""
+        from telemetry_kit.disguise import encodings  # deferred: only this assertion needs it
+
+        for secret in secrets:
+            codes = encodings(secret)
+            for number, line in enumerate(self.lines, 1):
+                leaked = any(code in line for code in codes)
+                assert not leaked, f"secret of {len(secret)} characters found in line {number}"
+
+    def tree(self) -> str:
+        """The events as an indented tree of spans, for messages."""
+        nodes = self._nodes()
+        lines: list[str] = []
+
+        def show(node: _Node, depth: int) -> None:
+            lines.append("  " * depth + node.label + (f" [{node.end}]" if node.end else ""))
+            for child in nodes:
+                if child.parent == node.span and node.span is not None:
+                    show(child, depth + 1)
+
+        spans = {node.span for node in nodes}
+        for node in nodes:
+            if node.parent is None or node.parent not in spans:
+                show(node, 0)
+        return "\n".join(lines) or "(nothing was recorded)"
+
+    def _nodes(self) -> list[_Node]:
+        nodes: dict[str, _Node] = {}
+        for number, event in enumerate(self):
+            span = event.get("span_id")
+            node = nodes.get(span or f"event {number}")
+            if node is None:
+                nodes[span or f"event {number}"] = _Node(event)
+            else:
+                node.end = event.get("outcome", "")
+        return list(nodes.values())
+
+
+class _Node:
+    def __init__(self, event: dict[str, Any]) -> None:
+        family = event["event_type"].partition(".")[0]
+        name = event.get(_OWN_NAME.get(family, ""), "")
+        if family == "handoff":
+            name = f"{event.get('source_agent', '?')}->{event.get('target_agent', '?')}"
+        self.label = f"{family}({name})"
+        self.span = event.get("span_id")
+        self.parent = event.get("parent_id")
+        self.end = event.get("outcome", "")
+
+
+def _holds(nodes: list[_Node], node: _Node, wanted: list[str]) -> bool:
+    if node.label != wanted[0]:
+        return False
+    if len(wanted) == 1:
+        return True
+    inside = [n for n in nodes if n.parent == node.span and node.span is not None]
+    return any(_holds(nodes, child, wanted[1:]) for child in inside)
+
+
+def _counter() -> Callable[[int], bytes]:
+    numbers = itertools.count(1)
+    return lambda size: next(numbers).to_bytes(size, "big")
+
+
+@pytest.fixture
+def telemetry_events() -> Iterator[TelemetryEvents]:
+    """The events of this test: the real chain into memory, with counted ids and a ticking clock.
+
+    Ids count from 1; the clock starts on 2026-01-01 and each look at it takes a millisecond.
+    Internal errors of the library are raised.
+    """
+    # deferred: a test session without this fixture pays for nothing
+    from telemetry_kit.capture import capture_events
+    from telemetry_kit.gate import Elsewhere
+    from telemetry_kit.latch import World
+
+    ticks = itertools.count()
+    # 1767225600 is 2026-01-01T00:00:00Z.
+    other = World({}, lambda: next(ticks) / 1000, lambda: 1767225600.0, _counter())
+    with Elsewhere(other), capture_events(strict=True) as captured:
+        yield TelemetryEvents(captured)

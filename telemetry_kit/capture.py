@@ -1,0 +1,84 @@
+"""`capture_events()`: the real chain, with memory instead of a disk at its end.
+
+What a test says about the events is not here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+from telemetry_kit import errors, pipeline, privacy, settings
+from telemetry_kit import gate as gates
+from telemetry_kit.consent import GRANT, Decision, Rule
+from telemetry_kit.home import Home
+from telemetry_kit.latch import latch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
+
+_NOWHERE = "/dev/null"
+
+
+class Captured:
+    """The events of a `with capture_events() as captured:` block; a context manager.
+
+    Args:
+        strict: raise internal errors instead of swallowing them.
+    """
+
+    def __init__(self, strict: bool = False) -> None:
+        self.lines: list[bytes] = []
+        self.dropped: list[tuple[str, str]] = []
+        self._strict = strict
+        self._standing: pipeline.Standing | None = None
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The records, in the order they were written."""
+        return [json.loads(line) for line in self.lines]
+
+    def append(self, line: bytes) -> bool:
+        """Take a line, as the journal would."""
+        self.lines.append(line)
+        return True
+
+    def __enter__(self) -> Self:
+        home = Home(settings.current().app, _NOWHERE, _NOWHERE, _NOWHERE)
+        decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
+        verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
+        key = privacy.Key(b"telemetry_kit capture_events key", 1)
+        standing = self._standing = pipeline.Standing(verdict, self, key)
+        standing.dropped = self.dropped
+        standing.sequence = itertools.count()
+        latch.captured += 1
+        latch.until = 0.0
+        pipeline.captures.append(standing)
+        if self._strict:
+            errors.be_strict(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._strict:
+            errors.be_lenient(self)
+        if self._standing is not None:
+            pipeline.captures.remove(self._standing)
+            latch.captured -= 1
+            self._standing = None
+
+
+def capture_events(*, strict: bool = False) -> Captured:
+    """Run a block with every event of the process going into memory, whatever consent says.
+
+    The steps of the chain are the real ones; nothing is written to disk. Blocks nest: the
+    innermost one gets the events, those of other threads included.
+
+    Args:
+        strict: raise internal errors of the library instead of swallowing them.
+
+    Returns:
+        A context manager; `.events` are the records, `.lines` their bytes, `.dropped` pairs of
+        event type and key of what was left out.
+    """
+    return Captured(strict)
