@@ -6,21 +6,26 @@ What an event is, and where it is read from, is the journal's business.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
 
 from telemetry_kit import control
-from telemetry_kit.cli.terminal import console, out, safe, say, table
+from telemetry_kit.cli.terminal import out, safe, say
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.reader import newest
 from telemetry_kit.journal.segments import Problems
 
 COLUMNS = ("when", "event", "role", "command", "agent", "outcome", "more")
-# With fewer characters to a line, columns break words apart: the fields of an event then stand
-# below each other.
-_MIN_TABLE_WIDTH = 72
+PIPE_WIDTH = 120
+_MORE = len(COLUMNS) - 1
+_GAP = "  "
+_MIN_WIDTH = 10
+_MIN_MORE_WIDTH = 16
 
 
 def view(
@@ -52,15 +57,90 @@ def view(
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:
-    used = [at for at in range(len(COLUMNS)) if any(row[at] for row in rows)]
-    if console().width >= _MIN_TABLE_WIDTH:
-        table("", [COLUMNS[at] for at in used], [[row[at] for at in used] for row in rows])
+    width = shutil.get_terminal_size((PIPE_WIDTH, 0)).columns
+    for line in layout(rows, width):
+        out(line)
+
+
+def layout(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """The rows as lines of at most `width` characters, with nothing left out.
+
+    Columns that are empty in every row are not shown. What does not fit goes on below its own
+    column; `more` goes to lines of its own where too little room is left for it, and where even
+    the columns do not fit, each event becomes a block.
+    """
+    shown = [[safe(cell) for cell in row] for row in rows]
+    used = [at for at in range(len(COLUMNS)) if any(row[at] for row in shown)]
+    natural = {at: max(len(COLUMNS[at]), *(_cells(row[at]) for row in shown)) for at in used}
+    more = natural.pop(_MORE, 0)
+    fitted = _fit(natural, width)
+    if fitted is None:
+        for row in shown:
+            yield from _block(row, width)
         return
-    for row in rows:
-        out(safe(f"{row[0]} {row[1]}"))
-        for at in used[2:]:
-            if row[at]:
-                out(safe(f"  {COLUMNS[at]}: {row[at]}"))
+    room = width - sum(fitted.values()) - len(_GAP) * len(fitted)
+    beside = 0 < min(more, _MIN_MORE_WIDTH) <= room
+    if beside:
+        fitted[_MORE] = min(more, room)
+    yield from _folded([COLUMNS[at] for at in fitted], fitted)
+    yield _GAP.join("-" * size for size in fitted.values())
+    for row in shown:
+        yield from _folded([row[at] for at in fitted], fitted)
+        if not beside and row[_MORE]:
+            yield from _indented(row[_MORE], width)
+
+
+def _fit(natural: dict[int, int], width: int) -> dict[int, int] | None:
+    """Widths that fit into a line, the widest columns made narrower; None when none do."""
+    sizes = dict(natural)
+    while sum(sizes.values()) + len(_GAP) * (len(sizes) - 1) > width:
+        widest = max(sizes, key=lambda at: sizes[at])
+        if sizes[widest] <= _MIN_WIDTH:
+            return None
+        sizes[widest] -= 1
+    return sizes
+
+
+def _folded(texts: Sequence[str], sizes: dict[int, int]) -> Iterator[str]:
+    columns = [
+        textwrap.wrap(text, size, break_on_hyphens=False) if at == _MORE else _pieces(text, size)
+        for text, (at, size) in zip(texts, sizes.items(), strict=True)
+    ]
+    for line in zip_longest(*columns, fillvalue=""):
+        padded = (
+            piece + " " * (size - _cells(piece))
+            for piece, size in zip(line, sizes.values(), strict=True)
+        )
+        yield _GAP.join(padded).rstrip()
+
+
+def _block(row: Sequence[str], width: int) -> Iterator[str]:
+    yield from _pieces(f"{row[0]} {row[1]}", width)
+    for at in range(2, len(COLUMNS)):
+        if row[at]:
+            yield from _indented(f"{COLUMNS[at]}: {row[at]}", width)
+
+
+def _indented(text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, _MIN_WIDTH),
+        initial_indent=_GAP,
+        subsequent_indent=_GAP * 2,
+        break_on_hyphens=False,
+    )
+
+
+def _pieces(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)] or [""]
+
+
+def _cells(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # deferred: only wide characters need it
+
+    return cell_len(text)
 
 
 def cells(event: Event) -> tuple[str, ...]:
@@ -72,11 +152,11 @@ def cells(event: Event) -> tuple[str, ...]:
         event.get("command", ""),
         event.get("agent", ""),
         event.get("outcome", ""),
-        ", ".join(_more(event)),
+        ", ".join(_others(event)),
     )
 
 
-def _more(event: Event) -> Iterator[str]:
+def _others(event: Event) -> Iterator[str]:
     if "source_agent" in event or "target_agent" in event:
         yield f"{event.get('source_agent', '?')} -> {event.get('target_agent', '?')}"
     if "previous_role" in event:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
 from fcntl import LOCK_NB, LOCK_SH, flock
@@ -35,6 +36,9 @@ IGNORE = b"""\
 /.gitignore
 """
 SLOW_SECONDS = 0.05
+SEAL_EVENTS = 10_000
+# No line of ours is shorter, so a smaller file cannot hold that many.
+MIN_LINE_BYTES = 160
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ACTIVE_MODE = 0o100600
 _SEALED_MODE = 0o100400
@@ -49,7 +53,7 @@ class _Lease:
 
     __slots__ = ("fd", "seen")
 
-    def __init__(self, fd: int, seen: tuple[int, ...]) -> None:
+    def __init__(self, fd: int, seen: tuple[int, int, int, int]) -> None:
         self.fd = fd
         self.seen = seen
 
@@ -73,23 +77,32 @@ class Journal:
         home: where it is.
         allowed: asked before and after the log is opened; False means that nothing may be.
         clock: monotonic seconds.
+        seal_events: a log with so many lines is sealed.
     """
 
     __slots__ = (
         "_allowed",
+        "_checkpoint",
         "_clock",
+        "_counted",
         "_healed",
         "_home",
         "_lease",
         "_pause",
         "_resume",
+        "_seal_events",
+        "_size",
         "_slow",
         "lost",
         "trouble",
     )
 
     def __init__(
-        self, home: Home, allowed: Callable[[], bool], clock: Callable[[], float] = monotonic
+        self,
+        home: Home,
+        allowed: Callable[[], bool],
+        clock: Callable[[], float] = monotonic,
+        seal_events: int = SEAL_EVENTS,
     ) -> None:
         self._home = home
         self._allowed = allowed
@@ -99,6 +112,9 @@ class Journal:
         self._resume = 0.0
         self._slow = 0
         self._healed = False
+        self._seal_events = seal_events
+        self._size = 0
+        self._start_counting()
         self.lost = 0
         self.trouble = ""
 
@@ -151,11 +167,15 @@ class Journal:
                 _slow_path.release()
             return False
         self._put(lease.fd, line)
+        if self._size >= self._checkpoint:
+            self._seal_if_full(lease)
         return True
 
     def _is_live(self, lease: _Lease) -> bool:
         try:
-            return _fstat(lease.fd)[:4] == lease.seen
+            st = _fstat(lease.fd)
+            self._size = st.st_size
+            return st[:4] == lease.seen
         except OSError as error:
             if error.errno == EBADF:
                 return False
@@ -176,6 +196,34 @@ class Journal:
                 self._healed = False
             raise OSError(ENOSPC, "short write")
 
+    # -- sealing ---------------------------------------------------------------------------
+
+    def _start_counting(self) -> None:
+        self._counted = (0, 0)
+        self._checkpoint = self._seal_events * MIN_LINE_BYTES
+
+    def _seal_if_full(self, lease: _Lease) -> None:
+        """Count the lines that came since the last look; seal the log when it is full."""
+        counted, at = self._counted
+        while at < self._size and (chunk := os.pread(lease.fd, 1 << 20, at)):
+            counted += chunk.count(b"\n")
+            at += len(chunk)
+        self._counted = (counted, at)
+        missing = self._seal_events - counted
+        self._checkpoint = at + max(missing, self._seal_events // 100) * MIN_LINE_BYTES
+        if missing > 0:
+            return
+        try:
+            from telemetry_kit.journal import upkeep  # deferred: once in ten thousand events
+
+            with upkeep.maintenance(self._home) as folder:
+                if folder is not None:
+                    day = time.strftime("%Y-%m-%d", time.gmtime())
+                    upkeep.seal_under_lock(self._home, folder, day, lease.seen[1:3])
+        except Exception:
+            # Somebody else is at it, or it cannot be done now: the log just grows a little more.
+            return
+
     # -- the slow path ---------------------------------------------------------------------
 
     def _take_turn(self) -> None:
@@ -184,6 +232,7 @@ class Journal:
         try:
             if self._lease is None:
                 self._lease = self._open()
+                self._start_counting()
         finally:
             _slow_path.release()
 
@@ -206,6 +255,7 @@ class Journal:
             _close(new.fd)
             new = _Lease(old.fd, new.seen)
         self._lease = new
+        self._start_counting()
 
     def _same_file(self, lease: _Lease) -> bool:
         try:

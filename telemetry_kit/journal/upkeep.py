@@ -94,17 +94,33 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
         JournalError: it could not be sealed.
     """
     with maintenance(home, wait_seconds) as folder:
-        if folder is None:
+        return folder is not None and seal_under_lock(home, folder, day)
+
+
+def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | None = None) -> bool:
+    """The same where the maintenance lock is held already.
+
+    Args:
+        home: whose journal.
+        folder: its open folder.
+        day: today in UTC.
+        only: inode and device that the log must have; None for whatever it is.
+
+    Raises:
+        JournalError: it could not be sealed.
+    """
+    try:
+        st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
+        if only is not None and (st.st_ino, st.st_dev) != only:
             return False
-        try:
-            os.stat(LOG, dir_fd=folder, follow_symlinks=False)
-            name = _free_name(folder, day)
-            os.rename(LOG, name, src_dir_fd=folder, dst_dir_fd=folder)
-            os.chmod(name, SEALED_MODE, dir_fd=folder)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
+        name = _free_name(folder, day)
+        os.rename(LOG, name, src_dir_fd=folder, dst_dir_fd=folder)
+        # Until this the writers may go on: their lines are in the segment all the same.
+        os.chmod(name, SEALED_MODE, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
     return True
 
 
