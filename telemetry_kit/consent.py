@@ -364,7 +364,7 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
     if data.count(b"\n") != 1 or not data.endswith(b"\n") or not data.isascii():
         return "corrupt", ""
     words = data.decode("ascii").split()
-    if len(words) < 3 or words[0] != "v1" or not _is_day(words[2]):
+    if len(words) < 3 or words[0] != "v1" or not is_day(words[2]):
         return "corrupt", ""
     if words[1] == "no":
         return "no", words[2]
@@ -373,15 +373,21 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
         words[1] != "yes"
         or not facts.get("notice", "").isdigit()
         or len(facts.get("scope", "")) != 16
-        or not _is_day(facts.get("expires", ""))
+        or not is_day(facts.get("expires", ""))
     ):
         return "corrupt", ""
     return ("expired" if facts["expires"] < now else "yes"), words[2]
 
 
-def _is_day(text: str) -> bool:
-    parts = text.split("-")
-    return len(text) == 10 and [len(p) for p in parts] == [4, 2, 2] and "".join(parts).isdigit()
+def is_day(text: str) -> bool:
+    """Whether a text is a day of the calendar, as `YYYY-MM-DD`."""
+    year, month, day = text[:4], text[5:7], text[8:]
+    if len(text) != 10 or text[4] + text[7] != "--" or not (year + month + day).isdigit():
+        return False
+    longest = 31 - (month in ("04", "06", "09", "11")) - 2 * (month == "02")
+    if month == "02" and int(year) % 4 == 0 and (int(year) % 100 or int(year) % 400 == 0):
+        longest = 29
+    return text.isascii() and year > "0000" and "01" <= month <= "12" and 1 <= int(day) <= longest
 
 
 def _notice_of(raw: str | None) -> int:

@@ -25,6 +25,7 @@ COMMANDS = (
     (("disable", "off"), "disable", "Stop recording in this project."),
     (("record",), "record", "Record one event (for scripts and slash commands); never fails."),
     (("view",), "view", "Show the recorded events."),
+    (("doctor",), "doctor", "Check that everything is in order, and mend what safely can be."),
     (("clear",), "clear", "Delete the recorded events and the key that made their pseudonyms."),
 )
 # These parse their own arguments, because loading a parser would cost more than the event.

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import settings
+from telemetry_kit import consent, control, settings
 from telemetry_kit.cli import COLD, COMMANDS
 from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
-from telemetry_kit.errors import ConfigurationError, TelemetryError
+from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
+from telemetry_kit.journal import archive
 
 
 class Place:
@@ -123,5 +124,17 @@ def _speaking(function: Any) -> Any:
             # The reader has seen enough; without this the interpreter complains at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise typer.Exit(0) from None
+        finally:
+            _maintain(args, kwargs)
 
     return command
+
+
+def _maintain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Pack and thin out what is due, as every command does; never its failure."""
+    place = next((a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context)), None)
+    try:
+        home = control.home_of(place.project if isinstance(place, Place) else None)
+        archive.maintain(home, settings.current().retention_days, consent.today())
+    except Exception as error:
+        swallow(error)

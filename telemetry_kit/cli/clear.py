@@ -6,12 +6,17 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import control
-from telemetry_kit.cli.terminal import Problem, confirm, say
+from telemetry_kit import consent, control
+from telemetry_kit.cli.terminal import USAGE, Problem, confirm, say
+from telemetry_kit.home import Home
 
 
 def clear(
     context: typer.Context,
+    before: Annotated[
+        str | None,
+        typer.Option("--before", metavar="DATE", help="Only events of earlier days (YYYY-MM-DD)."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without being asked.")] = False,
 ) -> None:
     """Delete the recorded events of this project.
@@ -20,6 +25,9 @@ def clear(
         Problem: nobody can be asked, or something could not be deleted.
     """
     home = control.home_of(context.obj.project)
+    if before is not None:
+        _clear_before(home, before, yes)
+        return
     if not yes and not confirm(f"Delete all events in {home.folder} and their key?"):
         say("Nothing was changed.")
         return
@@ -28,3 +36,17 @@ def clear(
         raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
     say(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
     say("Consent is as it was: telemetry-kit status shows it.")
+
+
+def _clear_before(home: Home, day: str, yes: bool) -> None:
+    from telemetry_kit.journal import archive  # deferred: only for a part
+
+    if not consent.is_day(day):
+        raise Problem(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
+    if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
+        say("Nothing was changed.")
+        return
+    done = archive.rewrite(home, archive.before(day), consent.today())
+    say(f"Deleted {done.lines} events of the days before {day}.")
+    if done.survivors:
+        raise Problem(f"not everything could be deleted: {'; '.join(done.survivors)}")

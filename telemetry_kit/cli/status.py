@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import catalog, consent, control, privacy
+from telemetry_kit import catalog, consent, control, privacy, settings
 from telemetry_kit.cli.terminal import out, safe
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import upkeep
+from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.latch import latch
 
 RECORDING, OFF, VETOED, OUTDATED = 0, 10, 11, 12
@@ -59,7 +59,10 @@ def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
     out(f"  app      {home.app}")
     out(f"  project  {safe(home.root)}")
     size = upkeep.size(home)
+    days = settings.current().retention_days
+    oldest = archive.oldest_day(home) if size else None
     out(f"  events   {safe(home.log)} ({_bytes(size)})" if size else "  events   none yet")
+    out(f"  kept     {days} days" + (f"; the oldest line is of {oldest}" if oldest else ""))
     for sentence in trouble:
         out(f"  trouble  {safe(sentence)}")
     if rules:
@@ -94,6 +97,8 @@ def _as_json(
         "project": home.root,
         "log": home.log,
         "bytes": upkeep.size(home),
+        "retention_days": settings.current().retention_days,
+        "oldest_day": archive.oldest_day(home),
         "trouble": trouble,
     }
     if rules:

@@ -64,7 +64,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
                 _heal(folder)
-                oldest = _oldest_kept(folder, retention_days, today)
+                oldest = oldest_kept(home, retention_days, today)
                 if oldest is not None:
                     _seal_if_old(home, folder, oldest, today)
                 _pack_all(home, folder, done)
@@ -143,15 +143,26 @@ def _segments(home: Home, active: bool = False) -> list[Segment]:
         return [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
 
 
-def _oldest_kept(folder: int, retention_days: int, today: str) -> str | None:
-    """The first day to keep; None where the clock cannot be right."""
-    newest = max((m[1] for m in map(upkeep.SEGMENT.fullmatch, os.listdir(folder)) if m), default="")
+def oldest_kept(home: Home, retention_days: int, today: str) -> str | None:
+    """The first day that the retention keeps.
+
+    Args:
+        home: whose journal.
+        retention_days: how many days lines are kept.
+        today: the day in UTC, as `YYYY-MM-DD`.
+
+    Returns:
+        That day, or None where the clock is so far past the newest archive that it cannot be
+        right: one wrong clock must not delete everything.
+    """
     try:
+        names = os.listdir(home.folder)
+        newest = max((m[1] for m in map(upkeep.SEGMENT.fullmatch, names) if m), default="")
         now = date.fromisoformat(today)
         if newest and now - date.fromisoformat(newest) > timedelta(MAX_CLOCK_DAYS):
             return None
         return (now - timedelta(retention_days)).isoformat()
-    except (ValueError, OverflowError):
+    except (OSError, ValueError, OverflowError):
         return None
 
 
