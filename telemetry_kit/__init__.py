@@ -7,6 +7,7 @@ what it needs (PEP 562).
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from telemetry_kit._version import __version__
+    from telemetry_kit.asking import ask_consent
     from telemetry_kit.capture import capture_events
     from telemetry_kit.control import (
         disable_telemetry,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RoleEvent",
     "__version__",
+    "ask_consent",
     "capture_events",
     "child_environment",
     "configure",
@@ -44,6 +46,7 @@ __all__ = [
 _ROOMS = {
     "RoleEvent": "events",
     "__version__": "_version",
+    "ask_consent": "asking",
     "capture_events": "capture",
     "child_environment": "pipeline",
     "configure": "settings",

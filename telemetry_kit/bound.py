@@ -42,10 +42,10 @@ class Session:
         start: a directory in the project; None for the working directory.
     """
 
-    __slots__ = ("_workflow", "scope")
+    __slots__ = ("_workflow", "outer", "scope")
 
     def __init__(self, names: dict[str, str], start: str | None) -> None:
-        parent = scopes.innermost()
+        self.outer = parent = scopes.innermost()
         # A session that the environment names goes on in this process.
         known = (parent is not None and parent.session_id is not None) or pipeline.is_outside(
             "session_id"

@@ -10,6 +10,10 @@ import builtins
 
 from telemetry_kit.errors import UnknownEventError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 SCHEMA_VERSION = "1.0"
 NOTICE_VERSION = 1
 
@@ -44,9 +48,10 @@ class Event:
         failed: the event that follows when what it started fails, or None.
         question: the question this event answers for the user.
         owner: who answers for its being collected.
+        since: version of the notice that first named it.
     """
 
-    __slots__ = ("completed", "failed", "name", "owner", "question")
+    __slots__ = ("completed", "failed", "name", "owner", "question", "since")
 
     def __init__(
         self,
@@ -55,12 +60,14 @@ class Event:
         completed: str | None = None,
         failed: str | None = None,
         owner: str = "maintainers",
+        since: int = 1,
     ) -> None:
         self.name = name
         self.question = question
         self.completed = completed
         self.failed = failed
         self.owner = owner
+        self.since = since
 
 
 class Field:
@@ -73,9 +80,11 @@ class Field:
         domain: allowed tokens, or (lowest, highest) of a measure, or the bits of a random value,
             or the vocabulary a name belongs to.
         given: whether a caller may set it; other fields are filled in by the chain.
+        since: version of the notice that first named it.
+        later: tokens of a later notice than the field, each with its version.
     """
 
-    __slots__ = ("domain", "given", "kind", "meaning", "name")
+    __slots__ = ("domain", "given", "kind", "later", "meaning", "name", "since")
 
     def __init__(
         self,
@@ -84,12 +93,16 @@ class Field:
         meaning: str,
         domain: object = None,
         given: bool = False,
+        since: int = 1,
+        later: Mapping[str, int] | None = None,
     ) -> None:
         self.name = name
         self.kind = kind
         self.meaning = meaning
         self.domain = domain
         self.given = given
+        self.since = since
+        self.later = later or {}
 
 
 _EVENTS = (
@@ -174,6 +187,25 @@ BUILTIN_ERRORS: dict[type, str] = {
     for value in vars(builtins).values()
     if isinstance(value, type) and issubclass(value, BaseException)
 }
+
+
+def covered_events(notice: int) -> frozenset[str]:
+    """The event types that a version of the notice named."""
+    return frozenset(e.name for e in _EVENTS if e.since <= notice)
+
+
+def covered_fields(notice: int) -> frozenset[str]:
+    """The fields that a version of the notice named."""
+    return frozenset(f.name for f in _FIELDS if f.since <= notice)
+
+
+def later_tokens(notice: int) -> dict[str, frozenset[str]]:
+    """For fields with tokens of a later notice, those that this version did not name."""
+    return {
+        f.name: frozenset(t for t, since in f.later.items() if since > notice)
+        for f in _FIELDS
+        if any(since > notice for since in f.later.values())
+    }
 
 
 def event(name: str) -> Event:

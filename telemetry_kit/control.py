@@ -50,12 +50,20 @@ def is_telemetry_enabled(project_root: Path | None = None) -> bool:
         return False
 
 
-def enable_telemetry(project_root: Path | None = None, *, all_projects: bool = False) -> bool:
+def enable_telemetry(
+    project_root: Path | None = None,
+    *,
+    all_projects: bool = False,
+    method: str = "api",
+    any_context: bool = False,
+) -> bool:
     """Write down that the user said yes. Call it only when the user did.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
         all_projects: for all projects of this app instead of this one.
+        method: how the user said it: `prompt`, `flag` or `api`; kept in the history.
+        any_context: the notice that was shown covers whatever context keys the tool declares.
 
     Returns:
         Whether events are recorded now: a veto may still hold.
@@ -64,14 +72,16 @@ def enable_telemetry(project_root: Path | None = None, *, all_projects: bool = F
         ConsentError: it could not be written; nothing was decided.
     """
     home = home_of(project_root)
-    place = _decide(home, "yes", all_projects)
+    place = _decide(home, "yes", all_projects, method, any_context)
     path = privacy.key_path(home, place)
     if not os.path.lexists(path):
         _attempt(lambda: privacy.create(path, latch.world.now()), "the key")
     return is_telemetry_enabled(home.root)
 
 
-def disable_telemetry(project_root: Path | None = None, *, all_projects: bool = False) -> None:
+def disable_telemetry(
+    project_root: Path | None = None, *, all_projects: bool = False, method: str = "api"
+) -> None:
     """Write down that the user said no, also where a veto holds already.
 
     Running processes stop at their next event. What was recorded stays until `clear`.
@@ -79,6 +89,7 @@ def disable_telemetry(project_root: Path | None = None, *, all_projects: bool = 
     Args:
         project_root: a directory inside the project; the working directory by default.
         all_projects: for all projects of this app instead of this one.
+        method: how the user said it: `prompt`, `flag` or `api`; kept in the history.
 
     Raises:
         ConsentError: it could not be written; nothing was decided.
@@ -86,7 +97,7 @@ def disable_telemetry(project_root: Path | None = None, *, all_projects: bool = 
     from telemetry_kit.journal import upkeep  # deferred: 1 ms that no recording program needs
 
     home = home_of(project_root)
-    _decide(home, "no", all_projects)
+    _decide(home, "no", all_projects, method)
     upkeep.seal(home, consent.today())
 
 
@@ -114,12 +125,63 @@ def clear(home: Home) -> list[str]:
     return survivors
 
 
-def _decide(home: Home, decision: str, all_projects: bool) -> str:
+def decline_widening(home: Home, path: str) -> None:
+    """Keep a yes as it was given, and remember that the wider notice was declined.
+
+    Args:
+        home: the project's places.
+        path: the record that holds the yes.
+
+    Raises:
+        ConsentError: it could not be written.
+    """
+    old = _attempt(lambda: private.read(path, consent.MAX_RECORD_BYTES, 0o022), "the record")
+    words = (old or b"").decode("ascii", "replace").split()
+    fingerprint = consent.scope_fingerprint(settings.current())
+    kept = [word for word in words if not word.startswith("declined=")]
+    line = " ".join([*kept, f"declined={fingerprint}"]) + "\n"
+    _attempt(lambda: private.replace(path, line.encode("ascii")), "the consent record")
+    gates.forget()
+
+
+def reset(home: Home, *, all_projects: bool = False) -> list[str]:
+    """Erase everything of this project: events, key, decision and its history.
+
+    Args:
+        home: the project's places.
+        all_projects: also every decision and key of the app; events of other projects stay in
+            their folders, and nothing can link them to names any more.
+
+    Returns:
+        What could not be deleted, each with the reason.
+    """
+    import shutil  # deferred: only for erasing
+
+    survivors = clear(home)
+    folders = [home.config, home.state] if all_projects else []
+    try:
+        place = consent.place_of(home)
+    except ConsentError:
+        place = None
+    if place is not None and not all_projects:
+        folders = [f"{home.config}/projects/{place}", f"{home.state}/projects/{place}"]
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            survivors.append(f"{folder} ({name_of(error)})")
+    gates.forget()
+    return survivors
+
+
+def _decide(
+    home: Home, decision: str, all_projects: bool, method: str, any_context: bool = False
+) -> str:
     place = _attempt(lambda: _place(home), "the consent record")
-    path = f"{home.config}/{consent.RECORD}"
-    if not all_projects:
-        path = f"{home.config}/projects/{place}/{consent.RECORD}"
-    _attempt(lambda: _record(path, decision), "the consent record")
+    folder = home.config if all_projects else f"{home.config}/projects/{place}"
+    _attempt(lambda: _record(home, folder, decision, method, any_context), "the consent record")
     gates.forget()
     return place
 
@@ -133,16 +195,25 @@ def _place(home: Home) -> str:
     return place
 
 
-def _record(path: str, decision: str) -> None:
-    line = consent.render_record(decision, consent.scope_fingerprint(), consent.today())
+def _record(home: Home, folder: str, decision: str, method: str, any_context: bool) -> None:
+    from telemetry_kit import decisions  # deferred: json, and only a decision needs it
+
+    path = f"{folder}/{consent.RECORD}"
+    today, now = consent.today(), settings.current()
+    more = ""
     try:
         old = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022)
-        damaged = old is not None and consent.parse_record(old, consent.today())[0] == "corrupt"
+        damaged = old is not None and consent.parse_record(old, today)[0] == "corrupt"
+        if old is not None and not damaged:
+            more = consent.unknown_words(old.decode("ascii"))
     except NotPrivateError:
         damaged = True
     if damaged:
         # It may be the only trace of what somebody decided: keep it, under another name.
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
+    line = consent.render_record(decision, today, now, any_context=any_context, more=more)
+    # History first: a decision in force always has its entry.
+    decisions.append(folder, home, decision, method, latch.world.now())
     private.replace(path, line)
 
 
@@ -151,3 +222,5 @@ def _attempt(step: Callable[[], T], what: str) -> T:
         return step()
     except OSError as error:
         raise ConsentError(f"{what} cannot be written ({name_of(error)})") from None
+    except NotPrivateError as error:
+        raise ConsentError(str(error)) from None

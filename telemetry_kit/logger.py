@@ -5,6 +5,7 @@ The host's structlog configuration is neither read nor written here.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -14,32 +15,76 @@ from telemetry_kit.errors import Refused, swallow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Self
 
 _Filtering: Any = structlog.make_filtering_bound_logger(0)
+# Set while a processor of the host runs, and only then: what it logs would call it again.
+_in_host: ContextVar[bool] = ContextVar("telemetry_kit_in_host", default=False)
 
 
 class RoleLogger(_Filtering):  # type: ignore[misc]
     """A structlog logger whose `info(event, **fields)` records an event.
 
-    It returns the record as it was written, or None when nothing was written, and never raises.
-    Values for context go into `context={...}`.
+    It returns the record as it was written, or None when nothing was written, and never raises,
+    whatever the fields are called. Values for context go into `context={...}`. Arguments by
+    position after the event are ignored: nothing of the host is ever formatted.
     """
 
-    def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> Any:
+    def bind(self, /, **values: Any) -> Self:
+        """A logger that adds these fields to each event."""
+        return type(self)(self._logger, self._processors, {**self._context, **values})
+
+    def new(self, /, **values: Any) -> Self:
+        """A logger that adds these fields and no others."""
+        return type(self)(self._logger, self._processors, values)
+
+    def log(self, _level: int, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+        """Record an event; no level is stored."""
+        return self._record("info", event, fields)
+
+    async def alog(self, _level: int, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+        """Record an event; no level is stored."""
+        return self._record("info", event, fields)
+
+    def _record(self, method: str, event: str | None, fields: dict[str, Any]) -> Any:
+        if _in_host.get():
+            return None
         try:
-            return super()._proxy_to_logger(method_name, event, **fields)
-        except Refused:
+            return self._process_event(method, event, fields)[1]
+        except (Refused, structlog.DropEvent):
             return None
         except Exception as error:
             swallow(error)
             return None
 
 
-class _Written:
-    """What structlog believes to be the output: it hands the written record back."""
+def _add_levels() -> None:
+    def make(level: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        def method(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+            return self._record(level, event, fields)
 
-    def __getattr__(self, _method: str) -> Callable[..., dict[str, Any]]:
-        return lambda **record: record
+        # Writing is one system call: it needs no thread, as structlog's own would take.
+        async def later(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+            return self._record(level, event, fields)
+
+        return method, later
+
+    for level in (
+        *("debug", "info", "warning", "error", "critical"),
+        *("exception", "fatal", "msg", "warn"),
+    ):
+        for name, method in zip((level, f"a{level}"), make(level), strict=True):
+            method.__name__ = name
+            method.__qualname__ = f"RoleLogger.{name}"
+            method.__doc__ = "Record an event; no level is stored."
+            setattr(RoleLogger, name, method)
+
+
+_add_levels()
+
+
+class _Nowhere:
+    """What structlog believes to be the output; the last step has written the line."""
 
 
 def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
@@ -48,6 +93,7 @@ def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
     Args:
         processors: the host's own structlog processors; they run after the gate, so only where
             recording is on, and before values are admitted, so nothing they add is exempt.
+            What they log through such a logger is not recorded, or it would never end.
 
     Returns:
         A bound logger: `bind()`, `unbind()`, `new()` and the level methods work as usual.
@@ -55,11 +101,27 @@ def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
     first, *rest = pipeline.STEPS
     # Every argument is given: structlog takes those that are None from the host at each call.
     logger: RoleLogger = structlog.wrap_logger(
-        _Written(),
-        processors=[first, *processors, *rest],
+        _Nowhere(),
+        processors=[first, *(_guarded(processor) for processor in processors), *rest],
         wrapper_class=RoleLogger,
         context_class=dict,
         cache_logger_on_first_use=True,
         logger_factory_args=(),
     ).bind()
     return logger
+
+
+def _guarded(processor: Callable[..., Any]) -> Callable[..., Any]:
+    """A host's processor that sees its event and nothing of ours."""
+
+    def step(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        ours = {key: event.pop(key) for key in ("_at", "_given")}
+        token = _in_host.set(True)
+        try:
+            event = processor(logger, method, event)
+        finally:
+            _in_host.reset(token)
+        # A copy, because the processor may have kept its own.
+        return {**event, **ours}
+
+    return step

@@ -20,7 +20,7 @@ import time
 from telemetry_kit import catalog, consent, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
-from telemetry_kit.errors import ConsentError, KeyUnavailableError, Refused, swallow
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
@@ -103,6 +103,7 @@ class Standing:
     """
 
     __slots__ = (
+        "context",
         "dropped",
         "instant",
         "journal",
@@ -110,8 +111,11 @@ class Standing:
         "names",
         "outside",
         "project_id",
+        "resolution",
         "sequence",
         "settings",
+        "unseen",
+        "unseen_tokens",
         "verdict",
     )
 
@@ -119,8 +123,7 @@ class Standing:
         self.verdict = verdict
         self.journal = journal
         self.key = key
-        self.settings = settings.current()
-        self.names = {v: _vocabulary(v, verdict.home) for v in catalog.VOCABULARIES}
+        self.take_over_settings()
         self.project_id = key.pseudonym("project_id", verdict.home.root)
         self.instant = (0.0, 0.0, "")
         self.sequence = _sequence
@@ -131,14 +134,34 @@ class Standing:
         """Take over names and settings that were declared since, for a standing that stays."""
         if self.verdict.settings_generation != settings.generation():
             self.verdict.settings_generation = settings.generation()
-            self.settings = settings.current()
-            self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
+            self.take_over_settings()
+
+    def take_over_settings(self) -> None:
+        """Names, context and resolution: what is declared, as far as the user said yes to it."""
+        self.settings = now = settings.current()
+        self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
+        self.context = now.context
+        self.resolution = now.resolution
+        self.unseen: frozenset[str] = frozenset()
+        self.unseen_tokens: dict[str, frozenset[str]] = {}
+        accepted = self.verdict.decision.accepted
+        if accepted is None:
+            return
+        self.resolution = accepted.resolution(now.resolution)
+        self.context = accepted.covered(now.context)
+        if accepted.notice < catalog.NOTICE_VERSION:
+            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
+                accepted.notice
+            )
+            self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
+            self.unseen -= known
+            self.unseen_tokens = catalog.later_tokens(accepted.notice)
 
     def timestamp(self, now: float) -> str:
         """`now` in UTC, cut to the configured resolution."""
         begin, end, text = self.instant
         if not begin <= now < end:
-            step = catalog.RESOLUTIONS[self.settings.resolution]
+            step = catalog.RESOLUTIONS[self.resolution]
             begin = now // step * step
             text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
             self.instant = (begin, begin + step, text)
@@ -225,6 +248,8 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
     if name not in catalog.EVENTS:
         raise Refused("unknown event type")
     at: Standing = event["_at"]
+    if name in at.unseen:
+        raise Off("the notice that was accepted does not name this event")
     given: Given = event["_given"]
     out: EventDict = {"_at": at, "_given": given, "event_type": name, "source": given.source}
     dropped = 0
@@ -241,7 +266,7 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
             out[key] = taken
     context = event.get("context")
     if context is not None:
-        out["context"], lost = _context(context, at.settings.context)
+        out["context"], lost = _context(context, at.context)
         dropped += lost
         if lost and at.dropped is not None:
             at.dropped += _lost_keys(name, context, out["context"])
@@ -293,6 +318,8 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if vocabulary is not None and value not in names[vocabulary]:
             value = key.pseudonym(field, value)
         record[field] = value
+    if at.unseen or at.unseen_tokens:
+        _leave_out_unseen(record, at)
     if not record["dropped"]:
         del record["dropped"]
     if "context" in record:
@@ -304,6 +331,14 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
             del record["context"]
     event["_record"] = record
     return event
+
+
+def _leave_out_unseen(record: Record, at: Standing) -> None:
+    """Take out what the accepted notice did not name."""
+    for field in list(record):
+        tokens = at.unseen_tokens.get(field)
+        if field in at.unseen or (tokens is not None and record[field] in tokens):
+            del record[field]
 
 
 def write(_logger: Any, _method: str, event: EventDict) -> Record:

@@ -121,7 +121,7 @@ def make_folder(path: str) -> None:
         return
     # A umask that takes the owner's own bits away is the only reason for another mode.
     if os.lstat(path).st_mode & 0o777 != 0o700:
-        os.chmod(path, 0o700)
+        os.chmod(path, 0o700, follow_symlinks=False)
 
 
 def remove(path: str) -> bool:

@@ -5,6 +5,7 @@ Loaded only where such a thing is decorated, because wrapt costs eight bare inte
 
 from __future__ import annotations
 
+import copy
 import sys
 from functools import partial
 from importlib import import_module
@@ -13,8 +14,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 
 import wrapt
 
-from telemetry_kit import wrapping
-from telemetry_kit.errors import DecorationError
+from telemetry_kit import steps, wrapping
+from telemetry_kit.errors import DecorationError, swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,40 +25,51 @@ if TYPE_CHECKING:
     from telemetry_kit.wrapping import Around, Begin
 
 
-def wrap(target: Any, begin: Begin) -> Any:
+def wrap(target: Any, begin: Begin, decorator: str) -> Any:
     """A proxy for `target`, or `target` itself where it is a command object.
 
     Args:
         target: something that can be called and is no plain function and no class.
         begin: opens something around each call.
+        decorator: how the decorator is written, for messages.
+
+    Raises:
+        DecorationError: a command object that has no function to track.
     """
-    if _is_command(target):
-        return _instrument_command(target, begin)
-    return Proxy(target, begin)
+    commands = _commands(target)
+    if commands is None:
+        return Proxy(target, begin)
+    for command in commands:
+        if command.callback is None:
+            raise _without_function(decorator, f"the command {command.name!r}")
+    if not commands:
+        raise _without_function(decorator, "an app that has no commands yet")
+    for command in commands:
+        command.callback = wrapping.wrap(command.callback, begin, decorator)
+    return target
 
 
-class _Pickled:
-    """What wrapt's proxies refuse: copies are the object itself, pickles go by reference."""
+class BoundProxy(wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
+    """A proxy bound to an instance or a class; copied and pickled as a bound method is."""
 
     def __copy__(self) -> Any:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self
+        get, (instance, name) = self.__reduce__()
+        return get(copy.deepcopy(instance, memo), name)
+
+    def __reduce__(self) -> Any:
+        return getattr, (self._self_instance, self.__wrapped__.__name__)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
 
 
-class BoundProxy(_Pickled, wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
-    """A proxy bound to an instance or a class."""
-
-    def __reduce__(self) -> Any:
-        return getattr, (self._self_instance, self.__wrapped__.__name__)
-
-
-class Proxy(_Pickled, wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
+class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
     """A transparent proxy around whose calls something is opened.
+
+    It is copied as what it wraps is, and pickled by reference where it has a name of its own.
 
     Args:
         target: what is called.
@@ -69,6 +81,18 @@ class Proxy(_Pickled, wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unus
     def __init__(self, target: Any, begin: Begin) -> None:
         self._self_begin = begin
         super().__init__(target, _caller(target, begin))
+
+    def __copy__(self) -> Any:
+        return self._around(copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._around(copy.deepcopy(self.__wrapped__, memo))
+
+    def _around(self, copied: Any) -> Any:
+        return self if copied is self.__wrapped__ else Proxy(copied, self._self_begin)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.__reduce__()
 
     def __reduce__(self) -> Any:
         wrapped = self.__wrapped__
@@ -88,16 +112,35 @@ def _is_found(proxy: Any, module: str, name: str) -> bool:
 
 def _caller(target: Any, begin: Begin) -> Callable[..., Any]:
     """The wrapper function, as wrapt calls it, for `target`, chosen once by what its body is."""
-    driver = wrapping.driver(_flags(target))
+    flags = _flags(target)
+    driver = wrapping.driver(flags)
 
     def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return driver(wrapped, begin)(*args, **kwargs)
+        try:
+            return driver(wrapped, begin)(*args, **kwargs)
+        except BaseException as error:
+            # This frame is taken out again: the host sees one more than without us, not two.
+            steps.untouched(error)
+            raise
 
-    return call
+    def start(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = driver(wrapped, begin)(*args, **kwargs)
+        # By this name Python warns of a coroutine that nobody awaited.
+        body = _body(wrapped)
+        made.__name__, made.__qualname__ = body.__name__, body.__qualname__
+        return made
+
+    return start if flags & wrapping.IN_STEPS else call
 
 
 def _flags(target: Any) -> int:
     """Code flags of the function that a call of `target` runs in the end; 0 for C code."""
+    code = getattr(_body(target), "__code__", None)
+    return code.co_flags if code is not None else 0
+
+
+def _body(target: Any) -> Any:
+    """The function that a call of `target` runs in the end."""
     while isinstance(target, partial):
         target = target.func
     if isinstance(target, MethodType):
@@ -106,30 +149,33 @@ def _flags(target: Any) -> int:
         target = next(
             (vars(c)["__call__"] for c in type(target).__mro__ if "__call__" in vars(c)), None
         )
-    code = getattr(target, "__code__", None)
-    return code.co_flags if code is not None else 0
+    return target
 
 
 # -- command objects of Click and Typer ------------------------------------------------------
 
 
-def _is_command(target: Any) -> bool:
-    # By shape: Typer carries its own copy of Click, and either may be missing.
-    if type(target).__module__.partition(".")[0] == "typer" and hasattr(
-        target, "registered_commands"
+def _commands(target: Any) -> list[Any] | None:
+    """The commands of a Click command or a Typer app; None for anything else.
+
+    Known by shape: Typer carries its own copy of Click, and either may be missing.
+    """
+    kind = type(target)
+    if hasattr(kind, "add_typer") and isinstance(
+        getattr(target, "registered_commands", None), list
     ):
-        return True
-    return hasattr(target, "callback") and hasattr(target, "invoke") and hasattr(target, "params")
+        inner = (_commands(group.typer_instance) for group in target.registered_groups)
+        return [*target.registered_commands, *(c for found in inner for c in found or ())]
+    if hasattr(kind, "invoke") and hasattr(kind, "make_context") and hasattr(target, "callback"):
+        return [target]
+    return None
 
 
-def _instrument_command(target: Any, begin: Begin) -> Any:
-    for command in getattr(target, "registered_commands", [target]):
-        if command.callback is None:
-            raise DecorationError(
-                f"the command {command.name!r} has no function to track: decorate its commands"
-            )
-        command.callback = wrapping.wrap(command.callback, begin, "@tracks")
-    return target
+def _without_function(decorator: str, what: str) -> DecorationError:
+    return DecorationError(
+        f"{decorator} cannot decorate {what}: there is no function to track; "
+        "decorate the functions of its commands"
+    )
 
 
 # -- code of others, by name ---------------------------------------------------------------
@@ -180,6 +226,13 @@ class Instrumented:
         setattr(owner, name, self._around(self._original))
         self._owner = owner
 
+    def apply_quietly(self, module: Any) -> None:
+        """The same upon import, where a missing attribute must not fail somebody's import."""
+        try:
+            self.apply(module)
+        except Exception as error:
+            swallow(error)
+
     def undo(self) -> None:
         """Put the original back; a module that is not imported yet stays as it will be."""
         self._undone = True
@@ -222,5 +275,5 @@ def instrument(target: str, around: Around) -> Instrumented:
     if module in sys.modules:
         made.apply(import_module(module))
     else:
-        wrapt.register_post_import_hook(made.apply, module)
+        wrapt.register_post_import_hook(made.apply_quietly, module)
     return made

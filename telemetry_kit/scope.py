@@ -33,7 +33,7 @@ class Scope:
         start: a directory in the project that events inside belong to; None inherits it.
     """
 
-    __slots__ = ("names", "open", "owner", "parent", "session_id", "span_id", "start")
+    __slots__ = ("forks", "names", "open", "owner", "parent", "session_id", "span_id", "start")
 
     def __init__(
         self,
@@ -51,6 +51,12 @@ class Scope:
         self.start: str | None = start or (parent.start if parent else None)
         self.span_id = span_id
         self.open = True
+        self.forks = _forks
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it, and not the one it was forked from."""
+        return self.forks == _forks
 
     @property
     def role(self) -> str | None:
@@ -74,16 +80,26 @@ class Scope:
 
     @property
     def enclosing_span(self) -> str | None:
-        """Id of the nearest span that is this scope or around it."""
+        """Id of the nearest span that is this scope or around it, in this process."""
         node: Scope | None = self
         while node is not None:
-            if node.span_id is not None and node.open:
+            if node.span_id is not None and node.open and node.is_ours:
                 return node.span_id
             node = node.parent
         return None
 
 
 variable: ContextVar[Scope | None] = ContextVar("telemetry_kit_scope", default=None)
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def innermost() -> Scope | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Names = Iterable[str] | None
 
 _APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_KEY_CHARS = frozenset(_APP_CHARS | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ."))
 
 
 class Settings:
@@ -277,7 +278,8 @@ def _context(
     found: dict[str, str | frozenset[str]] = {}
     for key, kind in (context or {}).items():
         trouble = storable(key)
-        if trouble:
+        if trouble or not _KEY_CHARS.issuperset(key):
+            trouble = trouble or "may have ASCII letters, digits, '_', '-' and '.' only"
             raise ConfigurationError(f"context key {str(key)[:60]!r} {trouble}")
         if not isinstance(kind, str):
             found[key] = _names(f"context[{key!r}]", kind)

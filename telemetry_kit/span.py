@@ -16,7 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 OK, ERROR, CANCELLED, CLOSED = catalog.OUTCOMES[0], "error", "cancelled", "closed"
 
@@ -31,7 +33,7 @@ class Span:
         start: a directory in the project; None for the working directory.
     """
 
-    __slots__ = ("_began", "_extra", "_names", "_parent", "_row", "_source", "_start", "scope")
+    __slots__ = ("_began", "_extra", "_names", "_row", "_source", "_start", "outer", "scope")
 
     def __init__(
         self, row: catalog.Event, names: Mapping[str, str], source: str, start: str | None
@@ -41,8 +43,8 @@ class Span:
         self._source = source
         self._start = start
         self._extra: dict[str, object] = {}
-        self._parent = parent = scopes.innermost()
-        self.scope: Scope | None = Scope(self, parent, names, span_id=scopes.new_id(), start=start)
+        self.outer = outer = scopes.innermost()
+        self.scope: Scope | None = Scope(self, outer, names, span_id=scopes.new_id(), start=start)
         self._began = latch.world.clock()
 
     def set(self, **values: object) -> None:
@@ -50,8 +52,18 @@ class Span:
 
         Args:
             values: fields of the catalog that a caller may give: names, `context`, `exit_code`.
+                None leaves what was set before; a second context is added to the first.
         """
-        self._extra.update(values)
+        for field, value in values.items():
+            before = self._extra.get(field)
+            if isinstance(before, dict) and isinstance(value, dict):
+                try:
+                    value = {**before, **value}  # noqa: PLW2901
+                except Exception:
+                    # The host's own keys would not be compared: the later context stands.
+                    before = None
+            if value is not None:
+                self._extra[field] = value
 
     def finish(self, error: BaseException | None) -> None:
         """End the span.
@@ -64,6 +76,9 @@ class Span:
         if scope is None:
             return
         scopes.leave(scope)
+        if not scope.is_ours:
+            # A forked child leaves the block, too; the end is the parent's to record.
+            return
         try:
             self._end(scope, error, took)
         except Exception as trouble:
@@ -100,7 +115,7 @@ class Span:
 
         inner = scope or self.scope
         span_id = None if inner is None or name.startswith("role.") else inner.span_id
-        given = pipeline.Given(self._source, self._parent, span_id, kind, self._start)
+        given = pipeline.Given(self._source, self.outer, span_id, kind, self._start)
         return pipeline.emit(name, {**self._names, **fields}, given)
 
 
@@ -152,17 +167,25 @@ def outcome_of(error: BaseException | None) -> tuple[str, int | None]:
     if isinstance(error, GeneratorExit):
         return CLOSED, None
     if isinstance(error, SystemExit):
-        # Python itself exits with 1 for anything that is no number.
-        return _exit(error.code if error.code is None or type(error.code) is int else 1)
+        # Python itself exits with 1 for anything that is no number; False is one.
+        return _exit(_number(error.code, 1))
     if not isinstance(error, Exception):
         return CANCELLED, None
     try:
         code: object = getattr(error, "exit_code", ...)
     except Exception:
         code = ...
-    if code is None or type(code) is int:
-        return _exit(code)
+    number = _number(code, ...)
+    if number is not ...:
+        return _exit(number)
     return (CANCELLED if _is_abort(type(error)) else ERROR), None
+
+
+def _number(code: object, otherwise: T) -> int | T | None:
+    """An exit code as a plain number; a subclass of int (an enum, a bool) is freed of it."""
+    if code is None:
+        return None
+    return int.__index__(code) if isinstance(code, int) else otherwise
 
 
 def _exit(code: int | None) -> tuple[str, int | None]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from telemetry_kit.scope import Scope
     from telemetry_kit.wrapping import Begin, Opened
 
+AWAITABLE = 0x100  # inspect.CO_ITERABLE_COROUTINE
+
 
 class _Inside:
     """What is current inside a body that is paused: its own scope, and what it opened since."""
@@ -58,7 +60,7 @@ def generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
         inside = _begin(begin)
         if inside is None:
             return (yield from function(*args, **kwargs))
-        body = function(*args, **kwargs)
+        body = _called(function, args, kwargs, inside)
         resume, value, closing = body.send, None, None
         while True:
             outer = variable.get()
@@ -79,10 +81,19 @@ def generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
                 value = yield yielded
                 resume = body.send
             except BaseException as error:
-                resume, value = body.throw, _untouched(error)
+                resume, value = body.throw, untouched(error)
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
+
+
+def awaitable_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+    """The same for what `types.coroutine` made: a generator function that may be awaited."""
+    wrapper: Any = generator(function, begin)
+    code = wrapper.__code__
+    wrapper.__code__ = code.replace(co_flags=code.co_flags | AWAITABLE)
+    made: Callable[..., Any] = wrapper
+    return made
 
 
 def coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
@@ -109,7 +120,7 @@ def async_generator(function: Callable[..., Any], begin: Begin) -> Callable[...,
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         # An async generator cannot delegate to another one, so it is driven when off, too.
         inside = _begin(begin)
-        body: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+        body: AsyncGenerator[Any, Any] = _called(function, args, kwargs, inside)
         step = _unregistered(body)
         closing = None
         while True:
@@ -127,7 +138,7 @@ def async_generator(function: Callable[..., Any], begin: Begin) -> Callable[...,
                 value = yield yielded
                 step = body.asend(value)
             except BaseException as error:
-                step = body.athrow(_untouched(error))
+                step = body.athrow(untouched(error))
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
@@ -142,7 +153,7 @@ def adopt(result: Coroutine[Any, Any, Any], call: Opened) -> Coroutine[Any, Any,
     """
     variable = scopes.variable
     inside = _Inside(call, variable.get())
-    variable.set(call.scope.parent if call.scope is not None else None)
+    variable.set(call.outer)
     adopted: Any = _adopted(result, inside, _Unstarted(result, call))
     made: Any = result
     adopted.__name__ = made.__name__
@@ -163,7 +174,10 @@ async def _adopted(result: Coroutine[Any, Any, Any], inside: _Inside, unstarted:
 
 
 class _Unstarted:
-    """Closes a coroutine that nobody awaited, so that Python warns of it once and not twice."""
+    """Closes a coroutine that nobody awaited, so that Python warns of it once and not twice.
+
+    One that somebody else still holds is theirs to await or to close.
+    """
 
     __slots__ = ("call", "coroutine")
 
@@ -173,7 +187,9 @@ class _Unstarted:
 
     def __del__(self) -> None:
         if self.coroutine is not None:
-            self.coroutine.close()
+            # Ours and the argument's: the frame that held a third one is gone by now.
+            if sys.getrefcount(self.coroutine) == 2:
+                self.coroutine.close()
             self.call.finish(GeneratorExit())
 
 
@@ -198,7 +214,7 @@ class _Steps:
                 return stop.value
             except BaseException as error:
                 # This frame is taken out again: the host sees one more than without us, not two.
-                _untouched(error)
+                untouched(error)
                 raise
             finally:
                 # What the body has opened and not closed yet is its own until the next step.
@@ -208,10 +224,26 @@ class _Steps:
                 value = yield yielded
                 resume = awaited.send
             except BaseException as error:
-                resume, value = awaited.throw, _untouched(error)
+                resume, value = awaited.throw, untouched(error)
 
 
-def _untouched(error: BaseException) -> BaseException:
+def _called(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    inside: _Inside | None,
+) -> Any:
+    # Arguments that do not fit end the span, too.
+    try:
+        return function(*args, **kwargs)
+    except BaseException as error:
+        if inside is not None:
+            inside.finish(error)
+        untouched(error)
+        raise
+
+
+def untouched(error: BaseException) -> BaseException:
     """An exception without the frame that has just caught it."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from telemetry_kit.scope import Scope
 
     class Opened(Protocol):
-        """One open call: its scope, and what to do when it ends."""
+        """One open call: the scope around it, and what to do when it ends."""
 
-        scope: Scope | None
+        outer: Scope | None
 
         def finish(self, error: BaseException | None) -> None:
             """End it, once; `error` is what the body raised. Never raises."""
@@ -39,7 +39,7 @@ _coroutine.close()
 _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
-_IN_STEPS = _GENERATOR | _COROUTINE | _ASYNC_GENERATOR
+IN_STEPS = _GENERATOR | _COROUTINE | _ASYNC_GENERATOR
 _NAMES = tuple(
     name
     for name in ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
@@ -133,24 +133,26 @@ def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     kind = type(target)
     if kind is _FUNCTION:
         return _dressed(driver(target.__code__.co_flags)(target, begin), target)
-    if kind is classmethod or kind is staticmethod:
+    if issubclass(kind, (classmethod, staticmethod)):
         return kind(wrap(target.__func__, begin, decorator))
     if isinstance(target, type) or not callable(target) or isinstance(target, property):
         raise _refusal(decorator, _kind(target), _advice(target))
     from telemetry_kit import proxies  # deferred: wrapt, eight times a bare interpreter
 
-    return proxies.wrap(target, begin)
+    return proxies.wrap(target, begin, decorator)
 
 
 def driver(flags: int) -> "Callable[[Any, Begin], Any]":
     """What makes the wrapper of a function, by the flags of its code."""
-    if not flags & _IN_STEPS:
+    if not flags & IN_STEPS:
         return _plain
     from telemetry_kit import steps  # deferred: only for functions that run in steps
 
     if flags & _COROUTINE:
         return steps.coroutine
-    return steps.async_generator if flags & _ASYNC_GENERATOR else steps.generator
+    if flags & _ASYNC_GENERATOR:
+        return steps.async_generator
+    return steps.awaitable_generator if flags & steps.AWAITABLE else steps.generator
 
 
 def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any]":
@@ -206,6 +208,8 @@ def _advice(target: "Any") -> str:
         return "decorate the method that does the work"
     if isinstance(target, property):
         return "put it under @property"
-    if type(target).__name__ == "cached_property":
-        return "put it under @cached_property"
+    if type(target).__name__ in ("cached_property", "singledispatchmethod"):
+        return f"put it under @{type(target).__name__}"
+    if type(target).__name__ == "partialmethod":
+        return "decorate the method it is made of"
     return "decorate something that can be called"

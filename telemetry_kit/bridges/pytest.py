@@ -83,10 +83,19 @@ class TelemetryEvents:
         )
 
     def assert_private(self, *secrets: str) -> None:
-        """None of these texts, of 4 characters or more, is in any line, in no encoding."""
-        from telemetry_kit.disguise import encodings  # deferred: only this assertion needs it
+        """None of these texts is in any line, in no encoding.
+
+        Raises:
+            AssertionError: one is.
+            ValueError: one has fewer than 4 characters, so that it could stand there by chance.
+        """
+        from telemetry_kit.disguise import MIN_CHARS, encodings  # deferred: only for this one
 
         for secret in secrets:
+            if len(secret) < MIN_CHARS:
+                raise ValueError(
+                    f"a secret needs {MIN_CHARS} characters or more, not {len(secret)}"
+                )
             codes = encodings(secret)
             for number, line in enumerate(self.lines, 1):
                 leaked = any(code in line for code in codes)

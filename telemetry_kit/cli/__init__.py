@@ -23,10 +23,14 @@ COMMANDS = (
     (("status",), "status", "Say whether events are recorded here, and why."),
     (("enable", "on"), "enable", "Start recording in this project."),
     (("disable", "off"), "disable", "Stop recording in this project."),
+    (("preview",), "preview", "Show the notice and a sample of each event; writes nothing."),
     (("record",), "record", "Record one event (for scripts and slash commands); never fails."),
     (("view",), "view", "Show the recorded events."),
     (("doctor",), "doctor", "Check that everything is in order, and mend what safely can be."),
     (("clear",), "clear", "Delete the recorded events and the key that made their pseudonyms."),
+    (("reset",), "reset", "Erase everything: events, key, decision and its history."),
+    (("audit",), "audit", "Show what was decided, when and how, and whether the record is whole."),
+    (("schema",), "schema", "Print the data dictionary: what may be recorded, and why."),
 )
 # These parse their own arguments, because loading a parser would cost more than the event.
 COLD = ("record",)

@@ -124,7 +124,7 @@ def _stage(keep: bool) -> Iterator[Stage]:
     elif os.path.lexists(base):
         raise Problem(f"{base} could not be deleted: delete it yourself")
     else:
-        out("It is gone. Your own home and projects were not touched.")
+        out("It is gone. Nothing was recorded anywhere else, and your own home was not touched.")
 
 
 def _environment(user: str, width: int) -> dict[str, str]:

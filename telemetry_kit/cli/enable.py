@@ -1,6 +1,6 @@
-"""`telemetry-kit enable`: the user says yes, after reading what is recorded.
+"""`telemetry-kit enable`: the user says yes, or no, after reading what is recorded.
 
-The words come from here and from the catalog; the decision is written by `control`.
+The words come from `notice`, the question from `asking`; the decision is written by `control`.
 """
 
 from __future__ import annotations
@@ -9,34 +9,21 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import catalog, consent, control, settings
-from telemetry_kit.cli.terminal import confirm, say
+from telemetry_kit import asking, catalog, consent, control, notice
+from telemetry_kit.cli.terminal import USAGE, Problem, is_terminal, say
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 
 
 def notice_lines(home: Home) -> list[str]:
     """The notice, as it is shown before the question."""
-    chosen = settings.current()
-    prefix = chosen.prefix
-    return [
-        f"Keep a usage log of {home.app} in this project?",
-        "",
-        "Recorded: which roles, commands, agents, workflows and hand-offs you use, how they",
-        f"ended, how long they took, and the {chosen.resolution}. Declared names are kept; all",
-        "others become codes that only a key on this computer can make. That hides them from",
-        "a casual reader but is not anonymity.",
-        "Never: arguments, file contents, messages, your name, host or e-mail address.",
-        f"Kept in {home.log} for {chosen.retention_days} days.",
-        "It stays on this computer: the program contains no code to send it.",
-        f"See it: telemetry-kit view   Stop: telemetry-kit off, or {prefix}_TELEMETRY_DISABLED=1",
-        "Delete it: telemetry-kit clear",
-    ]
+    return notice.lines(home)
 
 
 def enable(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", help="Say yes without being asked.")] = False,
+    no: Annotated[bool, typer.Option("--no", help="Say no without being asked.")] = False,
     all_projects: Annotated[
         bool, typer.Option("--all-projects", help="In all projects, not only this one.")
     ] = False,
@@ -44,20 +31,34 @@ def enable(
     """Start recording in this project.
 
     Raises:
-        Problem: nobody can be asked.
+        Problem: nobody can be asked, or the answer is given twice.
         ConsentError: the decision cannot be written.
     """
     home = control.home_of(context.obj.project)
-    if not yes:
-        for line in notice_lines(home):
-            say(line)
-        if not confirm("Keep this log?"):
-            say("Nothing was changed.")
-            return
-    control.enable_telemetry(home.root, all_projects=all_projects)
-    decision = consent.decide(home, latch.world.environ)
+    if yes and no:
+        raise Problem("--yes and --no: say one of them. Nothing was changed", USAGE)
+    method = "flag" if yes or no else "prompt"
+    answer = asking.YES if yes else asking.NO if no else _asked(home)
+    if answer == asking.LATER:
+        say("Nothing was decided.")
+        return
     where = "all projects" if all_projects else home.root
+    if answer == asking.NO:
+        control.disable_telemetry(home.root, all_projects=all_projects, method=method)
+        say(f"Recording is off for {where}. Nothing is written from now on.")
+        return
+    # What a tool declares beside the catalog is not known here: the yes covers its classes.
+    control.enable_telemetry(home.root, all_projects=all_projects, method=method, any_context=True)
+    decision = consent.decide(home, latch.world.environ)
     if decision.allowed:
         say(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
     else:
         say(f"Your yes for {where} is kept, but recording stays off: {decision.rule.says}.")
+
+
+def _asked(home: Home) -> str:
+    if not is_terminal():
+        raise Problem(
+            "there is no terminal to ask at: add --yes or --no. Nothing was changed", USAGE
+        )
+    return asking.ask(notice.lines(home), asking.QUESTION)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import catalog, consent, control, privacy, settings
-from telemetry_kit.cli.terminal import out, safe
+from telemetry_kit import consent, control, privacy, settings
+from telemetry_kit.cli.terminal import USAGE, Problem, out, safe
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -25,6 +25,10 @@ def status(
         bool, typer.Option("--explain", help="Show every rule and what it said.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    simulate: Annotated[
+        list[str] | None,
+        typer.Option("--simulate", metavar="VAR=VALUE", help="As if this variable were set."),
+    ] = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -32,9 +36,13 @@ def status(
         ),
     ] = False,
 ) -> None:
-    """Say whether events are recorded here, and why."""
+    """Say whether events are recorded here, and why.
+
+    Raises:
+        Problem: `--simulate` is not written as VAR=VALUE.
+    """
     home = control.home_of(context.obj.project)
-    environ = latch.world.environ
+    environ = _simulated(simulate or [])
     decision = consent.decide(home, environ)
     rules = list(consent.rules(home, environ, every=True)) if explain else []
     trouble = [*upkeep.trouble(home), *_key_trouble(home, decision)]
@@ -46,16 +54,29 @@ def status(
         raise typer.Exit(code_of(decision))
 
 
+def _simulated(settings_given: list[str]) -> dict[str, str]:
+    environ = dict(latch.world.environ)
+    for given in settings_given:
+        name, equals, value = given.partition("=")
+        if not name or not equals:
+            raise Problem(f"--simulate {given[:40]!r}: write it as VAR=VALUE", USAGE)
+        environ[name] = value
+    return environ
+
+
 def code_of(decision: Decision) -> int:
     """The exit code of `status --check`."""
     if decision.allowed:
-        return RECORDING if decision.notice >= catalog.NOTICE_VERSION else OUTDATED
+        outdated = decision.accepted is not None and decision.accepted.widened(settings.current())
+        return OUTDATED if outdated else RECORDING
     return VETOED if decision.vetoed else OFF
 
 
 def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     out(f"Recording is {state}: {safe(decision.rule.says)}.")
+    for sentence in decision.accepted.widened(settings.current()) if decision.accepted else []:
+        out(f"  not yet  {safe(sentence)}: only after a new yes")
     out(f"  app      {home.app}")
     out(f"  project  {safe(home.root)}")
     size = upkeep.size(home)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -54,6 +55,8 @@ def view(
             out(json.dumps(event, separators=(",", ":")))
     else:
         _show([cells(event) for event in events])
+    # A reader that has gone is noticed here, where it is told apart from a failure.
+    sys.stdout.flush()
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:

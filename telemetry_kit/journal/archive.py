@@ -19,7 +19,15 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import upkeep
-from telemetry_kit.journal.segments import ARCHIVE, SEALED, Problems, Report, Segment, snapshot
+from telemetry_kit.journal.segments import (
+    ARCHIVE,
+    SEALED,
+    Problems,
+    Report,
+    Segment,
+    Source,
+    snapshot,
+)
 from telemetry_kit.private import name_of
 
 MAX_BYTES = 1 << 30
@@ -63,7 +71,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     try:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
-                _heal(folder)
+                _heal(home, folder, done)
                 oldest = oldest_kept(home, retention_days, today)
                 if oldest is not None:
                     _seal_if_old(home, folder, oldest, today)
@@ -93,19 +101,20 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
     done = Done()
     with upkeep.maintenance(home, upkeep.WAIT_SECONDS) as folder:
         if folder is not None:
-            _heal(folder)
+            _heal(home, folder, done)
             upkeep.seal_under_lock(home, folder, today)
-            for segment in _segments(home):
+            for segment in _segments(home, survivors=done.survivors):
                 _thin(home, folder, segment, keep, done)
     return done
 
 
 def oldest_day(home: Home) -> str | None:
     """The day of the oldest line, or None where there is none."""
-    for segment in _segments(home, active=True):
-        day = _first_day(home, segment)
-        if day is not None:
-            return day
+    with snapshot(home, Problems()) as sources:
+        for source in sources:
+            found = _DAY.search(next(source.chunks(Report()), b""))
+            if found is not None:
+                return found[1].decode()
     return None
 
 
@@ -127,20 +136,29 @@ def before(day: str) -> Callable[[bytes], bool]:
 # -- one step each -----------------------------------------------------------------------------
 
 
-def _heal(folder: int) -> None:
+def _heal(home: Home, folder: int, done: Done) -> None:
     for name in os.listdir(folder):
-        if upkeep.TEMPORARY.fullmatch(name):
-            os.unlink(name, dir_fd=folder)
-        elif upkeep.SEGMENT.fullmatch(name) and name.endswith(".jsonl"):
-            # A sealer that died between rename and chmod left it open to its writers.
-            st = os.stat(name, dir_fd=folder, follow_symlinks=False)
-            if st.st_mode == 0o100600 and st.st_uid == os.geteuid():
-                os.chmod(name, upkeep.SEALED_MODE, dir_fd=folder)
+        try:
+            if upkeep.TEMPORARY.fullmatch(name):
+                os.unlink(name, dir_fd=folder)
+            elif upkeep.SEGMENT.fullmatch(name) and name.endswith(".jsonl"):
+                # A sealer that died between rename and chmod left it open to its writers.
+                st = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if st.st_mode == 0o100600:
+                    upkeep.protect(folder, name)
+        except OSError as error:
+            done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
 
 
-def _segments(home: Home, active: bool = False) -> list[Segment]:
-    with snapshot(home, Problems()) as sources:
-        return [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
+def _segments(
+    home: Home, active: bool = False, survivors: list[str] | None = None
+) -> list[Segment]:
+    problems = Problems()
+    with snapshot(home, problems) as sources:
+        found = [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
+    if survivors is not None:
+        survivors += [f"{home.folder}/{told}" for told in problems.sentences()]
+    return found
 
 
 def oldest_kept(home: Home, retention_days: int, today: str) -> str | None:
@@ -169,10 +187,10 @@ def oldest_kept(home: Home, retention_days: int, today: str) -> str | None:
 def _seal_if_old(home: Home, folder: int, oldest: str, today: str) -> None:
     for segment in _segments(home, active=True):
         if segment.kind not in (ARCHIVE, SEALED):
-            first, last = _first_day(home, segment), _last_day(home)
+            first, last = _first_day(folder, segment), _last_day(home)
             trusted = last is not None and _days(last, today) <= MAX_CLOCK_DAYS
             if first is not None and first < oldest and trusted:
-                upkeep.seal_under_lock(home, folder, today)
+                upkeep.seal_under_lock(home, folder, today, segment.identity[::-1])
 
 
 def _days(begin: str, end: str) -> int:
@@ -190,8 +208,12 @@ def _retain(home: Home, folder: int, oldest: str, done: Done) -> None:
     for segment in _segments(home):
         match = upkeep.SEGMENT.fullmatch(segment.name)
         if match is not None and match[1] < oldest:
-            _delete(home, folder, segment, done)
-        elif (_first_day(home, segment) or oldest) < oldest:
+            # A clock that stood in the past gives new lines an old name: the lines decide.
+            if (_newest_day(folder, segment) or "") < oldest:
+                _delete(home, folder, segment, done)
+            else:
+                _thin(home, folder, segment, keep, done)
+        elif (_first_day(folder, segment) or oldest) < oldest:
             _thin(home, folder, segment, keep, done)
 
 
@@ -207,11 +229,21 @@ def _bound(home: Home, folder: int, done: Done) -> None:
 
 def _delete(home: Home, folder: int, segment: Segment, done: Done) -> None:
     try:
-        os.unlink(segment.name, dir_fd=folder)
+        _unlink(folder, segment)
     except OSError as error:
         done.survivors.append(f"{home.folder}/{segment.name} ({name_of(error)})")
     else:
         done.deleted += 1
+
+
+def _unlink(folder: int, segment: Segment) -> None:
+    if segment.kind == SEALED:
+        # What an archiver that was killed has left behind it must not come to light.
+        try:
+            os.unlink(f"{segment.name}.gz", dir_fd=folder)
+        except FileNotFoundError:
+            pass
+    os.unlink(segment.name, dir_fd=folder)
 
 
 def _thin(
@@ -224,7 +256,7 @@ def _thin(
     """Pack a segment, without the lines that are not to be kept.
 
     `keep` is None to pack a sealed segment as it is, where no writer is left; with it, a segment
-    that a sleeping program holds open is rewritten too, and watched for what that program adds.
+    that a sleeping program holds open is rewritten too, unless it grows meanwhile.
     """
     lock = None
     try:
@@ -277,13 +309,8 @@ def _replace(
     try:
         try:
             os.fchmod(out, 0o600)
-            with snapshot(home, Problems()) as sources:
-                chunks = next(
-                    (s.chunks(report) for s in sources if s.segment.name == segment.name), None
-                )
-                if chunks is None:
-                    return
-                kept = _pack(out, removed.filter(chunks) if keep else chunks)
+            chunks = removed.counted(Source(segment, folder, None).chunks(report))
+            kept = _pack(out, removed.filter(chunks) if keep else chunks)
             os.fsync(out)
         finally:
             os.close(out)
@@ -293,11 +320,18 @@ def _replace(
             return
         if keep is not None and not removed.lines and segment.kind == ARCHIVE:
             return
+        if segment.kind == SEALED:
+            found = os.stat(segment.name, dir_fd=folder, follow_symlinks=False)
+            if found.st_size != removed.bytes:
+                done.survivors.append(f"{home.folder}/{segment.name} (it is still written to)")
+                return
         if kept:
             os.rename(temporary, f"{stem}.jsonl.gz", src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
-        if segment.kind == SEALED or not kept:
-            os.unlink(segment.name, dir_fd=folder)
+            if segment.kind == SEALED:
+                os.unlink(segment.name, dir_fd=folder)
+        else:
+            _unlink(folder, segment)
         done.lines += removed.lines
         if segment.kind == SEALED and kept:
             done.archived += 1
@@ -311,7 +345,7 @@ def _replace(
 
 
 class _Removed:
-    """Filters lines and counts those that go.
+    """Filters lines and counts those that go, and the bytes that came.
 
     Args:
         keep: told each line without its end.
@@ -320,6 +354,12 @@ class _Removed:
     def __init__(self, keep: Callable[[bytes], bool] | None) -> None:
         self._keep = keep or (lambda _line: True)
         self.lines = 0
+        self.bytes = 0
+
+    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self.bytes += len(chunk)
+            yield chunk
 
     def filter(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         rest = b""
@@ -354,14 +394,20 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _first_day(home: Home, segment: Segment) -> str | None:
-    with snapshot(home, Problems()) as sources:
-        for source in sources:
-            if source.segment.name == segment.name:
-                start = next(source.chunks(Report()), b"")
-                found = _DAY.search(start)
-                return found[1].decode() if found else None
+def _first_day(folder: int, segment: Segment) -> str | None:
+    for chunk in Source(segment, folder, None).chunks(Report()):
+        found = _DAY.search(chunk)
+        return found[1].decode() if found else None
     return None
+
+
+def _newest_day(folder: int, segment: Segment) -> str | None:
+    newest, rest = b"", b""
+    for chunk in Source(segment, folder, None).chunks(Report()):
+        # A day may lie across two chunks.
+        newest = max([newest, *_DAY.findall(rest + chunk)])
+        rest = chunk[-64:]
+    return newest.decode() or None
 
 
 def _last_day(home: Home) -> str | None:

@@ -205,9 +205,13 @@ class Journal:
     def _seal_if_full(self, lease: _Lease) -> None:
         """Count the lines that came since the last look; seal the log when it is full."""
         counted, at = self._counted
-        while at < self._size and (chunk := os.pread(lease.fd, 1 << 20, at)):
-            counted += chunk.count(b"\n")
-            at += len(chunk)
+        try:
+            while at < self._size and (chunk := os.pread(lease.fd, 1 << 20, at)):
+                counted += chunk.count(b"\n")
+                at += len(chunk)
+        except OSError:
+            # The line is on file, and that is what its caller is told.
+            at = self._size
         self._counted = (counted, at)
         missing = self._seal_events - counted
         self._checkpoint = at + max(missing, self._seal_events // 100) * MIN_LINE_BYTES
@@ -311,7 +315,7 @@ class Journal:
         except FileExistsError:
             return
         if os.lstat(path).st_mode & 0o777 != 0o700:
-            os.chmod(path, 0o700)
+            os.chmod(path, 0o700, follow_symlinks=False)
 
     def _try_open(self, folder: int) -> _Lease | None:
         try:
@@ -346,13 +350,14 @@ class Journal:
         return _Lease(fd, seen)
 
     def _create(self, folder: int) -> int:
+        # First, so that there is never a log that version control would take.
+        self._ignore(folder)
         try:
             fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
         except FileExistsError:
             return -1
         try:
             os.fchmod(fd, 0o600)
-            self._ignore(folder)
         except BaseException:
             _close(fd)
             raise
@@ -363,9 +368,16 @@ class Journal:
         try:
             fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
         except FileExistsError:
-            return
+            st = os.stat(".gitignore", dir_fd=folder, follow_symlinks=False)
+            if st.st_size or not stat.S_ISREG(st.st_mode):
+                return
+            # Whoever made it did not come to write it.
+            fd = os.open(".gitignore", flags & ~(os.O_CREAT | os.O_EXCL), dir_fd=folder)
         try:
-            _write(fd, IGNORE)
+            os.fchmod(fd, 0o644)
+            if _write(fd, IGNORE) != len(IGNORE):
+                os.ftruncate(fd, 0)
+                raise OSError(ENOSPC, "short write")
         finally:
             _close(fd)
 

@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 _MAX_DEPTH = 16
 _PREFIX = f'{{"schema_version":"{catalog.SCHEMA_VERSION}","event_id":"'.encode()
-_VERSIONED = re.compile(rb'\{"schema_version":"\d+\.\d+"')
+_VERSIONED = re.compile(rb'\{"schema_version":"(\d+\.\d+)"')
 
 
 def parse(line: bytes) -> Event | None:
@@ -37,7 +37,8 @@ def parse(line: bytes) -> Event | None:
 
 def is_of_another_version(line: bytes) -> bool:
     """Whether a line that `parse` did not accept begins as one of a later version would."""
-    return _VERSIONED.match(line) is not None and not line.startswith(_PREFIX)
+    match = _VERSIONED.match(line)
+    return match is not None and match[1] != catalog.SCHEMA_VERSION.encode()
 
 
 def resynchronised(line: bytes) -> Iterator[Event]:

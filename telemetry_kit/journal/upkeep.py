@@ -38,7 +38,7 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
         wait_seconds: how long to try; 0 tries once.
 
     Raises:
-        JournalError: another process holds it, or the folder is not one of ours.
+        JournalError: another process holds it, or the folder belongs to somebody else.
     """
     try:
         folder = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -48,6 +48,9 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
     except OSError as error:
         raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
     try:
+        if os.fstat(folder).st_uid != os.geteuid():
+            # A lock file of root would keep the owner from maintaining it ever again.
+            raise JournalError(f"{home.folder} belongs to another user")
         lock = _lock(home, folder, wait_seconds)
         try:
             yield folder
@@ -58,9 +61,14 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
 
 
 def _lock(home: Home, folder: int, wait_seconds: float) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        lock = os.open(LOCK, flags, 0o600, dir_fd=folder)
+        try:
+            lock = os.open(LOCK, flags, dir_fd=folder)
+        except FileNotFoundError:
+            lock = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=folder)
+            # A umask may have taken the owner's own bits away, for good.
+            os.chmod(lock, 0o600)
     except OSError as error:
         raise JournalError(f"{home.lock} cannot be opened ({name_of(error)})") from None
     until = time.monotonic() + wait_seconds
@@ -113,15 +121,38 @@ def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | N
         st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
         if only is not None and (st.st_ino, st.st_dev) != only:
             return False
+        wrong = what_is_wrong(home.log, st.st_mode, st.st_nlink, st.st_uid)
+        if wrong and not is_plain(st):
+            raise JournalError(f"{wrong}: it was not sealed")
         name = _free_name(folder, day)
         os.rename(LOG, name, src_dir_fd=folder, dst_dir_fd=folder)
         # Until this the writers may go on: their lines are in the segment all the same.
-        os.chmod(name, SEALED_MODE, dir_fd=folder)
+        protect(folder, name)
     except FileNotFoundError:
         return False
     except OSError as error:
         raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
     return True
+
+
+def is_plain(st: os.stat_result) -> bool:
+    """Whether this is a plain file of this user with one name: only such a one is changed."""
+    return stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid() and st.st_nlink == 1
+
+
+def protect(folder: int, name: str) -> None:
+    """Take the write bits of a sealed segment away, never through a link.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(name, flags, dir_fd=folder)
+    try:
+        if is_plain(os.fstat(fd)):
+            os.chmod(fd, SEALED_MODE)
+    finally:
+        os.close(fd)
 
 
 def _free_name(folder: int, day: str) -> str:

@@ -1,0 +1,59 @@
+"""`telemetry-kit audit`: what was decided, when and how, and whether that record is whole."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from telemetry_kit import consent, control, decisions
+from telemetry_kit.cli.terminal import Problem, out, safe, say
+from telemetry_kit.home import Home
+
+
+def audit(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the history of decisions for this project and for all projects.
+
+    Raises:
+        Problem: an entry does not fit the one before it.
+        ConsentError: the history cannot be read.
+    """
+    home = control.home_of(context.obj.project)
+    broken = []
+    found: dict[str, list[dict[str, Any]]] = {}
+    for scope, folder in folders(home):
+        found[scope] = decisions.read(folder)
+        number = decisions.broken_at(folder)
+        if number is not None:
+            broken.append(f"entry {number} for {scope} does not fit the one before it")
+    if as_json:
+        out(json.dumps(found))
+    elif not any(found.values()):
+        say("Nothing was decided yet.")
+    else:
+        _print(found)
+    if broken:
+        raise Problem("; ".join(broken))
+
+
+def folders(home: Home) -> list[tuple[str, str]]:
+    """Where decisions about a project are kept, each with whom it is about."""
+    place = consent.place_of(home)
+    own = [] if place is None else [("this project", f"{home.config}/projects/{place}")]
+    return [("all projects", home.config), *own]
+
+
+def _print(found: dict[str, list[dict[str, Any]]]) -> None:
+    for scope, entries in found.items():
+        for entry in entries:
+            out(
+                safe(
+                    f"{entry.get('at')}  {entry.get('decision'):<3}  {scope}, by "
+                    f"{entry.get('method')}, notice {entry.get('notice')} "
+                    f"({str(entry.get('notice_sha256'))[:12]})"
+                )
+            )

@@ -1,0 +1,64 @@
+"""`telemetry-kit schema`: the data dictionary, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from telemetry_kit import catalog, notice
+from telemetry_kit.cli.terminal import USAGE, Problem, out
+
+FORMATS = ("md", "json", "jsonschema")
+
+
+def schema(
+    context: typer.Context,
+    form: Annotated[
+        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to print it.")
+    ] = "md",
+) -> None:
+    """Print the data dictionary: what may be recorded, and why.
+
+    Raises:
+        Problem: there is no such format.
+    """
+    if form == "md":
+        out(notice.dictionary().rstrip("\n"))
+    elif form == "jsonschema":
+        out(json.dumps(notice.json_schema(), indent=2))
+    elif form == "json":
+        out(json.dumps(as_json(), indent=2))
+    else:
+        raise Problem(f"--format {form[:20]!r}: use one of {', '.join(FORMATS)}", USAGE)
+
+
+def as_json() -> dict[str, object]:
+    """The two tables of the catalog."""
+    return {
+        "schema_version": catalog.SCHEMA_VERSION,
+        "notice": catalog.NOTICE_VERSION,
+        "events": [
+            {
+                "name": e.name,
+                "question": e.question,
+                "owner": e.owner,
+                "completed_by": e.completed,
+                "failed_by": e.failed,
+                "since_notice": e.since,
+            }
+            for e in catalog.EVENTS.values()
+        ],
+        "fields": [
+            {
+                "name": f.name,
+                "class": f.kind,
+                "domain": notice.domain(f),
+                "purpose": f.meaning,
+                "leaves_the_machine": False,
+                "since_notice": f.since,
+            }
+            for f in catalog.FIELDS.values()
+        ],
+    }
