@@ -1,8 +1,8 @@
 """A small spec-driven workflow on the command line: assess a spec, build it, test it, release it.
 
-Each command belongs to a role and works on the files beside the spec. The telemetry is the lines with `configure`,
-`tracks`, `role_session` and `track_role_event`: take them away and the tool does the same, and so it does when they
-are off.
+Each command belongs to a role and works on the files beside the spec. The telemetry is the lines
+with `configure`, `tracks`, `role_session` and `track_role_event`: take them away and the tool does
+the same, and so it does when they are off.
 """
 
 import json
@@ -25,7 +25,7 @@ configure(  # the names that may be stored in clear; any other becomes a keyed p
     errors=["SpecError"],
 )
 
-VAGUE = {"appropriate", "easy", "etc", "fast", "flexible", "intuitive", "nice", "quickly", "simple", "some"}
+VAGUE = {"appropriate", "easy", "etc", "fast", "flexible", "nice", "quickly", "simple", "some"}
 REQUIREMENT = re.compile(r"- \[[ x]\] (REQ-\d+): (.+)")
 DETAIL = re.compile(r"\s+- (Rule|Accept): `(.+)`\s*")
 
@@ -100,7 +100,10 @@ def read_json(path: Path, advice: str) -> Any:
 def assess_spec(spec: Path) -> list[Requirement]:
     """Judge how clear each requirement is, and write `assessment.json`."""
     requirements = read_spec(spec)
-    rows = [{"id": r.id, "clarity": r.clarity, "ready": r.ready, "remarks": r.remarks} for r in requirements]
+    rows = [
+        {"id": r.id, "clarity": r.clarity, "ready": r.ready, "remarks": r.remarks}
+        for r in requirements
+    ]
     average = sum(r.clarity for r in requirements) // len(requirements)
     write_json(spec.with_name("assessment.json"), {"clarity": average, "requirements": rows})
     return requirements
@@ -108,7 +111,10 @@ def assess_spec(spec: Path) -> list[Requirement]:
 
 @tracks(RoleEvent.AGENT_INVOKED, agent="backend-engineer")
 def write_module(spec: Path) -> tuple[list[Requirement], list[Requirement]]:
-    """Write `product.py`, a function for each requirement assessed as ready; return those built and those left out."""
+    """Write `product.py`, a function for each requirement assessed as ready.
+
+    Returns those built and those left out.
+    """
     assessment = read_json(spec.with_name("assessment.json"), f"run `pm assess {spec.name}` first")
     ready = {row["id"] for row in assessment["requirements"] if row["ready"]}
     requirements = read_spec(spec)
@@ -121,31 +127,43 @@ def write_module(spec: Path) -> tuple[list[Requirement], list[Requirement]]:
 def write_function(requirement: Requirement) -> str:
     """Turn a rule into a Python function whose doctest is the acceptance line."""
     head, _, expression = requirement.rule.partition(" = ")
-    doc = f'r"""{requirement.id}: {requirement.title}.\n\n    >>> {requirement.accept}\n    True\n    """'
+    title = f"{requirement.id}: {requirement.title}."
+    doc = f'r"""{title}\n\n    >>> {requirement.accept}\n    True\n    """'
     source = f"\n\ndef {head}:\n    {doc}\n    return {expression}\n"
     try:
         compile(source, requirement.id, "exec")
     except SyntaxError as problem:
-        raise SpecError(f"the rule of {requirement.id} is not `name(arguments) = expression`") from problem
+        raise SpecError(
+            f"the rule of {requirement.id} is not `name(arguments) = expression`"
+        ) from problem
     return source
 
 
 @tracks(RoleEvent.HANDOFF_CLICKED, source_agent="backend-engineer", target_agent="quality-guardian")
 def hand_over(spec: Path, built: list[Requirement]) -> None:
     """Leave `handoff.json` for QA: what there is to check."""
-    write_json(spec.with_name("handoff.json"), {"module": "product.py", "built": [r.id for r in built]})
+    write_json(
+        spec.with_name("handoff.json"), {"module": "product.py", "built": [r.id for r in built]}
+    )
 
 
 @tracks(RoleEvent.AGENT_INVOKED, agent="quality-guardian")
 def verify(spec: Path) -> list[Requirement]:
-    """Check that each requirement is implemented and accepted; write `report.json`, raise if one is not."""
-    handoff = read_json(spec.with_name("handoff.json"), f"run `dev build {spec.name} --handoff` first")
+    """Check that each requirement is implemented and accepted; write `report.json`.
+
+    Raises SpecError if one is not.
+    """
+    handoff = read_json(
+        spec.with_name("handoff.json"), f"run `dev build {spec.name} --handoff` first"
+    )
     requirements = read_spec(spec)
     try:
         names = runpy.run_path(str(spec.with_name(handoff["module"])))
     except Exception as problem:
         raise SpecError(f"{handoff['module']} cannot be run: {type(problem).__name__}") from problem
-    functions = {str(value.__doc__).partition(":")[0]: value for value in names.values() if callable(value)}
+    functions = {
+        str(value.__doc__).partition(":")[0]: value for value in names.values() if callable(value)
+    }
     results = {r.id: check(functions.get(r.id), names) for r in requirements}
     write_json(spec.with_name("report.json"), {"results": results})
     if failed := [f"{name} {result}" for name, result in results.items() if result != "passed"]:
@@ -159,8 +177,12 @@ def check(function: Callable[..., object] | None, names: dict[str, Any]) -> str:
 
     if function is None:
         return "is not implemented"
-    tests = doctest.DocTestFinder(recurse=False).find(function, "product", module=False, globs=names)
-    results = [doctest.DocTestRunner(verbose=False).run(test, out=lambda text: None) for test in tests]
+    tests = doctest.DocTestFinder(recurse=False).find(
+        function, "product", module=False, globs=names
+    )
+    results = [
+        doctest.DocTestRunner(verbose=False).run(test, out=lambda text: None) for test in tests
+    ]
     return "is not accepted" if any(result.failed for result in results) else "passed"
 
 
@@ -175,14 +197,18 @@ def write_notes(spec: Path, requirements: list[Requirement]) -> None:
 
 # The commands: Typer outermost, then who acts, then what is recorded.
 
-app = typer.Typer(help="From a spec to tested code, role by role.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="From a spec to tested code, role by role.", no_args_is_help=True, add_completion=False
+)
 pm, dev, qa, ops = (typer.Typer(no_args_is_help=True) for _ in range(4))
 app.add_typer(pm, name="pm", help="Product management: is the spec clear?")
 app.add_typer(dev, name="dev", help="Development: build what is clear.")
 app.add_typer(qa, name="qa", help="Quality: is all of it there, and right?")
 app.add_typer(ops, name="ops", help="Operations: release what was tested.")
 
-Spec = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The spec, a Markdown file.")]
+Spec = Annotated[
+    Path, typer.Argument(exists=True, dir_okay=False, help="The spec, a Markdown file.")
+]
 
 
 @pm.command()
@@ -221,7 +247,9 @@ def clarify(
 @dev.command()
 @role_session("dev", command="/dev:build")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def build(spec: Spec, handoff: Annotated[bool, typer.Option("--handoff", help="Hand over to QA.")] = False) -> None:
+def build(
+    spec: Spec, handoff: Annotated[bool, typer.Option("--handoff", help="Hand over to QA.")] = False
+) -> None:
     """Write product.py, with a function for each requirement that is ready."""
     built, left_out = write_module(spec)
     for r in built:

@@ -13,6 +13,7 @@ from telemetry_kit import gate as gates
 from telemetry_kit.consent import GRANT, Decision, Rule
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
+from telemetry_kit.ledger import Ledger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Captured:
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
-        standing = self._standing = pipeline.Standing(verdict, self, key)
+        standing = self._standing = pipeline.Standing(verdict, self, key, Ledger(None, repr))
         standing.dropped = self.dropped
         standing.sequence = itertools.count()
         latch.captured += 1

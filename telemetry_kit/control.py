@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import consent, privacy, private, settings
+from telemetry_kit import consent, ledger, privacy, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
@@ -116,6 +116,7 @@ def clear(home: Home) -> list[str]:
         place = consent.place_of(home)
         if place is not None and os.path.lexists(privacy.key_path(home, place)):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
+            private.remove(ledger.path_of(home, place))
     except (ConsentError, OSError) as error:
         survivors.append(
             f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"

@@ -17,13 +17,14 @@ import itertools
 import os
 import time
 
-from telemetry_kit import catalog, consent, privacy, settings
+from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch
-from telemetry_kit.private import name_of
+from telemetry_kit.ledger import Ledger
+from telemetry_kit.private import NotPrivateError, name_of
 
 TYPE_CHECKING = False
 if not TYPE_CHECKING:
@@ -103,11 +104,13 @@ class Standing:
     """
 
     __slots__ = (
+        "clear",
         "context",
         "dropped",
         "instant",
         "journal",
         "key",
+        "ledger",
         "names",
         "outside",
         "project_id",
@@ -119,7 +122,10 @@ class Standing:
         "verdict",
     )
 
-    def __init__(self, verdict: gates.Verdict, journal: Sink, key: privacy.Key) -> None:
+    def __init__(
+        self, verdict: gates.Verdict, journal: Sink, key: privacy.Key, names_ledger: Ledger
+    ) -> None:
+        self.ledger = names_ledger
         self.verdict = verdict
         self.journal = journal
         self.key = key
@@ -140,6 +146,7 @@ class Standing:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
         self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
+        self.clear = {("roles", role) for role in catalog.ROLES}
         self.context = now.context
         self.resolution = now.resolution
         self.unseen: frozenset[str] = frozenset()
@@ -156,6 +163,16 @@ class Standing:
             self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
             self.unseen -= known
             self.unseen_tokens = catalog.later_tokens(accepted.notice)
+
+    def keeps(self, kind: str, name: str) -> bool:
+        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
+        if (kind, name) not in self.clear:
+            try:
+                self.ledger.note(kind, name)
+            except (OSError, NotPrivateError):
+                return False
+            self.clear.add((kind, name))
+        return True
 
     def timestamp(self, now: float) -> str:
         """`now` in UTC, cut to the configured resolution."""
@@ -188,14 +205,18 @@ def stand(start: str | None = None) -> Standing:
     known = _standings.get((home.app, home.root))
     if known is not None and known.verdict is verdict:
         return known
-    key = _key(home, known)
+    _key(home, known)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         journal = _journals[home.app, home.root] = Journal(home, _asker(home))
     journal.open()
     # Once more, now that the log is open: a clear in between has deleted the key.
     key = _key(home, known)
-    found = _standings[home.app, home.root] = Standing(verdict, journal, key)
+    if known is not None and known.key is key:
+        names_ledger = known.ledger
+    else:
+        names_ledger = Ledger(ledger.path_of(home, consent.place_of(home) or ""), _quote)
+    found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
     return found
 
 
@@ -307,7 +328,7 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Make the record: keys in schema order, names kept when declared, else a keyed code."""
     at: Standing = event["_at"]
-    key, names = at.key, at.names
+    key, names, clear = at.key, at.names, at.clear
     event["project_id"] = at.project_id
     event["key_epoch"] = key.epoch
     record: Record = {}
@@ -315,7 +336,11 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         value = event.get(field)
         if value is None:
             continue
-        if vocabulary is not None and value not in names[vocabulary]:
+        if (
+            vocabulary is not None
+            and (vocabulary, value) not in clear
+            and not (value in names[vocabulary] and at.keeps(vocabulary, value))
+        ):
             value = key.pseudonym(field, value)
         record[field] = value
     if at.unseen or at.unseen_tokens:
@@ -326,11 +351,19 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         record["context"] = {
             k: key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
             for k, (kind, v) in record["context"].items()
+            if at.keeps("context", k) and (type(v) is not str or _keeps_token(at, k, kind, v))
         }
         if not record["context"]:
             del record["context"]
+    error = record.get("error_type")
+    if error is not None and error not in _ERROR_NAMES and not at.keeps("errors", error):
+        record["error_type"] = "other"
     event["_record"] = record
     return event
+
+
+def _keeps_token(at: Standing, key: str, kind: object, value: str) -> bool:
+    return kind == catalog.IDENTIFIER or at.keeps(f"context.{key}", value)
 
 
 def _leave_out_unseen(record: Record, at: Standing) -> None:
@@ -594,6 +627,7 @@ _TAKE: dict[str, Callable[[object], object]] = {
     "exit_code": _exit_code,
     "duration_ms": power_of_two,
 }
+_ERROR_NAMES = frozenset(catalog.BUILTIN_ERRORS.values()) | {"other"}
 _LAYOUT = tuple((f, catalog.NAMES.get(f)) for f in catalog.ORDER)
 _OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
 

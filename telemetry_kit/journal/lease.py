@@ -254,7 +254,8 @@ class Journal:
         # The number may be in use between another thread's fstat and write: swapping the file
         # behind it keeps that write in a file of ours. A number that the host took over is not
         # ours to touch.
-        if self._same_file(old):
+        # The host closed it, and the new one got the very number: nothing to swap.
+        if new.fd != old.fd and self._same_file(old):
             os.dup2(new.fd, old.fd, inheritable=False)
             _close(new.fd)
             new = _Lease(old.fd, new.seen)

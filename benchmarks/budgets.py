@@ -1,0 +1,117 @@
+"""The table of budgets: every figure, what it may be at most, and what it should be.
+
+How a figure is measured is not known here.
+"""
+
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One row.
+
+    Args:
+        name: `group.figure`; the group is what is measured in one go.
+        what: the row in words.
+        must: the run fails above it; None for a figure that is only shown.
+        aim: where it should be.
+        unit: `x` for a ratio, `ms` for milliseconds.
+    """
+
+    name: str
+    what: str
+    must: float | None = None
+    aim: float | None = None
+    unit: str = "x"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out for one budget.
+
+    Args:
+        budget: the row.
+        values: one for each pair.
+        attempts: how often it was measured.
+    """
+
+    budget: Budget
+    values: tuple[float, ...]
+    attempts: int = 1
+
+    @property
+    def measured(self) -> float:
+        """The median over the pairs."""
+        return median(self.values)
+
+    @property
+    def missed(self) -> bool:
+        """Whether the run fails because of it."""
+        return self.budget.must is not None and self.measured > self.budget.must
+
+    @property
+    def verdict(self) -> str:
+        """`aim`, `must`, `MISSED`, or `shown` where nothing is demanded."""
+        if self.budget.must is None:
+            return "shown"
+        if self.missed:
+            return "MISSED"
+        aim = self.budget.aim
+        return "aim" if aim is not None and self.measured <= aim else "must"
+
+
+BUDGETS = (
+    Budget("off.undecided", "off, cold: 20 decorated functions, nobody asked yet", 1.10, 1.03),
+    Budget("off.denied", "off, cold: the user said no", 1.10, 1.03),
+    Budget("off.do_not_track", "off, cold: a yes, and DO_NOT_TRACK", 1.10, 1.03),
+    Budget("off.configured", "  undecided, and configure() is called as well"),
+    Budget("on.added", "on, cold: added by three events, in bare interpreters", 1.0, 0.5),
+    Budget("on.added_ms", "on, cold: the same in milliseconds", 50.0, None, "ms"),
+    Budget("on.argparse", "  in a host that imports argparse anyway"),
+    Budget("record.script", "telemetry-kit record, the installed script / bare", 2.0, 1.5),
+    Budget("record.module", "python -m telemetry_kit record / bare", 2.0, 1.5),
+    Budget("calls.function", "off, per call: function / functools.wraps closure", 2.0, 1.2),
+    Budget("calls.method", "off, per call: method / functools.wraps closure", 2.0, 1.2),
+    Budget("calls.veto", "off, per call: function, DO_NOT_TRACK", 2.0, 1.2),
+    Budget("calls.denied", "  function, the user said no for this project"),
+    Budget("calls.wrapt_function", "  a wrapt decorator that passes through, function"),
+    Budget("calls.wrapt_method", "  a wrapt decorator that passes through, method"),
+    Budget("events.api", "on, per event: track_role_event() / bare os.write", 12.0, 6.0),
+    Budget("events.decorated", "on, per event: decorated call / bare os.write", 12.0, 6.0),
+    Budget("events.logging", "on, per event: track_role_event() / logging.FileHandler", 1.0),
+    Budget("events.warm_door", "  the structlog logger / bare os.write"),
+    Budget("events.p99_ms", "p99 of 10,000 events", 50.0, 1.0, "ms"),
+    Budget("events.pause_ms", "  one event after 20 ms: consent is asked anew", unit="ms"),
+    Budget("naive.added", "  the naive program: added, in bare interpreters"),
+    Budget("naive.added_ms", "  the naive program: added, in milliseconds", None, None, "ms"),
+    Budget("naive.times_ours", "  the naive program: added / added by ours"),
+    Budget("naive.wrapt", "  import wrapt / bare"),
+    Budget("naive.structlog", "  import structlog / bare"),
+)
+BY_NAME = {budget.name: budget for budget in BUDGETS}
+
+
+def table(results: list[Result]) -> str:
+    """The results for people: one line each, indented where nothing is demanded."""
+    head = ("what", "measured", "lowest", "highest", "must", "aim", "verdict")
+    rows = [head, *(_row(result) for result in results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:6], widths[1:6], strict=True)]
+        lines.append("  ".join([*cells, row[6]]))
+    return "\n".join(lines)
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    budget = result.budget
+
+    def shown(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}{budget.unit}"
+
+    verdict = result.verdict if result.attempts == 1 else f"{result.verdict} ({result.attempts})"
+    low, high = min(result.values), max(result.values)
+    cells = (result.measured, low, high, budget.must, budget.aim)
+    return (budget.what, *(shown(cell) for cell in cells), verdict)

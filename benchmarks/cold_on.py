@@ -1,0 +1,43 @@
+"""On, cold: a command that records three events against the same command without us."""
+
+import functools
+import sys
+from pathlib import Path
+
+from benchmarks.pairs import WARM_UP, added, added_ms, rounds
+from benchmarks.place import Place, program, source, without
+
+BARE = [sys.executable, "-c", "pass"]
+EVENTS = 3
+
+
+def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
+    """The added time, in bare interpreters and in milliseconds."""
+    text = source("session")
+    busy = "import argparse\n" + text
+    place = Place(folder / "on", "yes")
+    commands = {
+        "bare": BARE,
+        "plain": program(folder / "bin", "session", "session_plain", without(text)),
+        "ours": program(folder / "bin", "session", "session"),
+        "argparse_plain": program(folder / "bin", "session", "busy_plain", without(busy)),
+        "argparse": program(folder / "bin", "session", "busy", busy),
+    }
+    found = rounds({n: functools.partial(place.seconds, c) for n, c in commands.items()}, pairs)
+    expect(place, 2 * EVENTS * (WARM_UP + pairs))
+    return {
+        "on.added": added(found, "ours", "plain", "bare"),
+        "on.added_ms": added_ms(found, "ours", "plain"),
+        "on.argparse": added(found, "argparse", "argparse_plain", "bare"),
+    }
+
+
+def expect(place: Place, events: int) -> None:
+    """Make sure that what was measured also happened.
+
+    Raises:
+        RuntimeError: there are more or fewer lines on disk than events.
+    """
+    found = place.events()
+    if found != events:
+        raise RuntimeError(f"{events} events were measured, {found} are on disk")

@@ -1,0 +1,126 @@
+"""Measures inside one long-lived process: rounds in random order, the collector off.
+
+Run in a process of its own, in a place of its own; prints the values as JSON.
+"""
+
+import json
+import random
+import sys
+import timeit
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from time import perf_counter_ns, sleep
+
+from benchmarks import workloads
+from benchmarks.place import HERE, Place, lines_in
+
+UNROLLED = 20
+CALLS = 400
+WRITES = 1_000
+PAUSES = 100
+PAUSE_SECONDS = 0.021  # consent is asked anew after 20 ms
+EVENTS = 10_000
+
+Values = dict[str, list[float]]
+
+
+def run(place: Place, what: str, rounds: int, count: int) -> Values:
+    """Measure in a fresh process.
+
+    Args:
+        place: where.
+        what: `calls`, `events`, `p99` or `pause`.
+        rounds: pairs to keep.
+        count: how much is done per round: repetitions, or events for `p99`.
+    """
+    # Behind everything else on the path, so that the installed library is what is measured.
+    code = f"import sys; sys.path.append({str(HERE.parent)!r}); from benchmarks import hot"
+    command = [sys.executable, "-c", f"{code}; hot.main()", what, str(rounds), str(count)]
+    values: Values = json.loads(place.output(command))
+    return values
+
+
+def main() -> None:
+    """Measure what the arguments say, here and now."""
+    what, rounds, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    measured: Callable[[int, int], Values] = globals()[f"measure_{what}"]
+    json.dump(measured(rounds, count), sys.stdout)
+
+
+def measure_calls(rounds: int, count: int) -> Values:
+    """One call of each decorated function, in seconds."""
+    timers = {
+        name: timeit.Timer("\n".join([statement] * UNROLLED), globals=names)
+        for name, (statement, names) in workloads.calls().items()
+    }
+    found = _interleaved(timers, rounds, count)
+    if Path(".flowspec").exists():
+        raise RuntimeError("off, and yet something was made in the project")
+    return found
+
+
+def measure_events(rounds: int, count: int) -> Values:
+    """One line by each way of writing one, in seconds."""
+    events = workloads.Events()
+    works = events.works
+    timers = {name: timeit.Timer(work) for name, (work, _, _) in works.items()}
+    files = {path for _, _, path in works.values()}
+    before = {path: _lines(path) for path in files}
+    with events.session:
+        found = _interleaved(timers, rounds, count)
+    written = dict.fromkeys(files, 0)
+    for _, lines, path in works.values():
+        written[path] += lines * count * (rounds + 1)
+    written[events.log] += 1  # the session itself
+    for path in files:
+        _expect(path, before[path] + written[path])
+    return {n: [v / works[n][1] for v in values] for n, values in found.items()}
+
+
+def measure_p99(_rounds: int, count: int) -> Values:
+    """The slowest hundredth of single events: its lower edge, in seconds."""
+    events = workloads.Events()
+    before = _lines(events.log)
+    took = []
+    for _ in range(count):
+        began = perf_counter_ns()
+        events.api()
+        took.append(perf_counter_ns() - began)
+    _expect(events.log, before + count)
+    return {"p99": [sorted(took)[int(count * 0.99)] / 1e9]}
+
+
+def measure_pause(_rounds: int, count: int) -> Values:
+    """Single events, each after a pause in which every cached answer has grown old, in seconds."""
+    events = workloads.Events()
+    before = _lines(events.log)
+    took = []
+    for _ in range(count):
+        sleep(PAUSE_SECONDS)
+        began = perf_counter_ns()
+        events.api()
+        took.append((perf_counter_ns() - began) / 1e9)
+    _expect(events.log, before + count)
+    return {"pause": took}
+
+
+def _interleaved(timers: Mapping[str, timeit.Timer], rounds: int, count: int) -> Values:
+    """All of them in every round, in random order; the first round only warms up."""
+    found: Values = {name: [] for name in timers}
+    order = list(timers)
+    for _ in range(rounds + 1):
+        random.shuffle(order)
+        for name in order:
+            found[name].append(timers[name].timeit(count))
+    return {name: values[1:] for name, values in found.items()}
+
+
+def _lines(path: Path) -> int:
+    # The log is sealed every 10,000 events: what was sealed counts too.
+    return lines_in(path.parent, f"{path.stem}*.jsonl*")
+
+
+def _expect(path: Path, lines: int) -> None:
+    found = _lines(path)
+    if found != lines:
+        raise RuntimeError(f"{lines} lines should be in {path.name}, {found} are")

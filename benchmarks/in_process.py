@@ -1,0 +1,45 @@
+"""Ratios of what happens inside one process: calls that are off, and events that are on."""
+
+from pathlib import Path
+
+from benchmarks import hot
+from benchmarks.place import Place
+
+
+def calls(folder: Path, pairs: int) -> dict[str, list[float]]:
+    """A decorated call against a closure that passes through, while recording is off."""
+    count = hot.CALLS if pairs >= 15 else 20
+    off = hot.run(Place(folder / "undecided"), "calls", pairs, count)
+    veto = Place(folder / "vetoed", "yes", {"DO_NOT_TRACK": "1"})
+    vetoed = hot.run(veto, "calls", pairs, count)
+    denied = hot.run(Place(folder / "denied", "no"), "calls", pairs, count)
+    return {
+        "calls.function": over(off, "ours", "closure"),
+        "calls.method": over(off, "ours_method", "closure_method"),
+        "calls.veto": over(vetoed, "ours", "closure"),
+        "calls.denied": over(denied, "ours", "closure"),
+        "calls.wrapt_function": over(off, "wrapt", "closure"),
+        "calls.wrapt_method": over(off, "wrapt_method", "closure_method"),
+    }
+
+
+def events(folder: Path, pairs: int) -> dict[str, list[float]]:
+    """An event against a bare write of the same line, and against a line of logging."""
+    full = pairs >= 15
+    place = Place(folder / "on", "yes")
+    found = hot.run(place, "events", pairs, hot.WRITES if full else 20)
+    slow = hot.run(Place(folder / "p99", "yes"), "p99", 1, hot.EVENTS if full else 200)
+    alone = hot.run(Place(folder / "pause", "yes"), "pause", 1, hot.PAUSES if full else 10)
+    return {
+        "events.api": over(found, "api", "bare"),
+        "events.decorated": over(found, "decorated", "bare"),
+        "events.logging": over(found, "api", "logging"),
+        "events.warm_door": over(found, "warm_door", "bare"),
+        "events.p99_ms": [slow["p99"][0] * 1e3],
+        "events.pause_ms": [seconds * 1e3 for seconds in alone["pause"]],
+    }
+
+
+def over(found: dict[str, list[float]], one: str, other: str) -> list[float]:
+    """How many times as long `one` took as `other`, round by round."""
+    return [a / b for a, b in zip(found[one], found[other], strict=True)]

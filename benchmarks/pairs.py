@@ -1,0 +1,40 @@
+"""Whole processes in turn: A B A B.
+
+What the processes are is not known here.
+"""
+
+from collections.abc import Callable, Mapping
+
+WARM_UP = 3
+
+Processes = Mapping[str, Callable[[], float]]
+Rounds = list[dict[str, float]]
+
+
+def rounds(processes: Processes, count: int) -> Rounds:
+    """Run every process once a round, in turn.
+
+    Args:
+        processes: by name, what runs one and returns the seconds it took.
+        count: rounds to keep; `WARM_UP` more are run before and thrown away.
+
+    Returns:
+        The seconds of each, round by round.
+    """
+    found = [{name: run() for name, run in processes.items()} for _ in range(WARM_UP + count)]
+    return found[WARM_UP:]
+
+
+def ratios(found: Rounds, one: str, other: str) -> list[float]:
+    """How many times as long `one` took as `other`, round by round."""
+    return [r[one] / r[other] for r in found]
+
+
+def added(found: Rounds, one: str, other: str, unit: str) -> list[float]:
+    """What `one` took more than `other`, as a multiple of `unit`, round by round."""
+    return [(r[one] - r[other]) / r[unit] for r in found]
+
+
+def added_ms(found: Rounds, one: str, other: str) -> list[float]:
+    """The same in milliseconds."""
+    return [(r[one] - r[other]) * 1e3 for r in found]

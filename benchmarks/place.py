@@ -1,0 +1,157 @@
+"""A home and a project for one measurement, and the processes that run in it.
+
+Nothing of the caller's own home, project or environment gets in here.
+"""
+
+import contextlib
+import gzip
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# What an interpreter may need to start at all; everything else stays outside.
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
+_GRANT = "from telemetry_kit.control import enable_telemetry as f; assert f() is True"
+_DENY = "from telemetry_kit.control import disable_telemetry as f; f()"
+_MARK = "  # without:"
+
+
+class Place:
+    """A temporary home with one project.
+
+    Args:
+        root: an empty folder.
+        decision: `yes`, `no`, or None for a user who was never asked.
+        more: further environment variables.
+    """
+
+    def __init__(
+        self, root: Path, decision: str | None = None, more: Mapping[str, str] | None = None
+    ) -> None:
+        self.project = root / "project"
+        self.home = root / "home"
+        self.project.mkdir(parents=True)
+        self.home.mkdir()
+        self.env = {k: os.environ[k] for k in _KEPT if k in os.environ}
+        self.env |= {"HOME": str(self.home), "LC_ALL": "C.UTF-8"}
+        if decision is not None:
+            self.output([sys.executable, "-c", _GRANT if decision == "yes" else _DENY])
+        self.env |= more or {}
+
+    def output(self, command: Sequence[str]) -> str:
+        """What a process prints that runs here; not for measuring.
+
+        Raises:
+            RuntimeError: it failed; the message holds what it said.
+        """
+        done = subprocess.run(
+            command, cwd=self.project, env=self.env, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"a measured process failed:\n{done.stderr}")
+        return done.stdout
+
+    def seconds(self, command: list[str]) -> float:
+        """How long a whole process takes here, from its start to its end.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        os.chdir(self.project)
+        quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        began = time.perf_counter()
+        process = os.posix_spawn(command[0], command, self.env, file_actions=quiet)
+        _, status = os.waitpid(process, 0)
+        took = time.perf_counter() - began
+        if status != 0:
+            self.output(command)
+            raise RuntimeError(f"a measured process failed with status {status}")
+        return took
+
+    def events(self) -> int:
+        """How many lines are on disk, sealed and compressed ones included."""
+        return lines_in(self.project / ".flowspec", "telemetry*.jsonl*")
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Make this the current process's home, project and environment."""
+        from telemetry_kit import gate
+
+        before, here = dict(os.environ), Path.cwd()
+        _replace_environment(self.env)
+        os.chdir(self.project)
+        gate.forget()
+        try:
+            yield
+        finally:
+            os.chdir(here)
+            _replace_environment(before)
+            gate.forget()
+
+
+def lines_in(folder: Path, pattern: str) -> int:
+    """How many lines are in the files of a folder, compressed ones included."""
+    count = 0
+    for path in folder.glob(pattern):
+        data = path.read_bytes()
+        count += (gzip.decompress(data) if path.suffix == ".gz" else data).count(b"\n")
+    return count
+
+
+def program(folder: Path, host: str, name: str, text: str | None = None) -> list[str]:
+    """Write a host program: a compiled module, and a script of two lines that starts it.
+
+    So no measured process compiles more than the two lines.
+
+    Args:
+        folder: where it goes.
+        host: the file in `hosts/` it is made from.
+        name: of the new module.
+        text: the module, where it is not the file as it is.
+
+    Returns:
+        The command that runs it.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(source(host) if text is None else text)
+    script = folder / f"run_{name}.py"
+    script.write_text(f"import sys\nfrom {name} import main\nsys.exit(main(sys.argv[1:]))\n")
+    return [sys.executable, str(script), "implement", "a small task"]
+
+
+def source(host: str) -> str:
+    """A host program as it is written."""
+    return (HERE / "hosts" / f"{host}.py").read_text()
+
+
+def without(text: str) -> str:
+    """The same program without us: each line marked `# without: X` becomes X."""
+    lines = []
+    for line in text.splitlines():
+        kept, mark, instead = line.partition(_MARK)
+        if not mark:
+            lines.append(line)
+        elif instead.strip():
+            indent = kept[: len(kept) - len(kept.lstrip())]
+            lines.append(indent + instead.strip())
+    return "\n".join(lines) + "\n"
+
+
+def check_bytecode(place: Place) -> None:
+    """Make sure that a cold start does not measure the compiler.
+
+    Raises:
+        RuntimeError: the library has no compiled files and cannot write them.
+    """
+    code = "import telemetry_kit, os; print(os.path.exists(telemetry_kit.__cached__))"
+    if [place.output([sys.executable, "-c", code]).strip() for _ in range(2)][1] != "True":
+        raise RuntimeError("telemetry_kit has no bytecode: a cold start would measure the compiler")
+
+
+def _replace_environment(variables: Mapping[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)

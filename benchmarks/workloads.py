@@ -1,0 +1,129 @@
+"""What is measured inside one process: calls that are off, and events that are on.
+
+How it is measured, and where it runs, is not known here.
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from telemetry_kit import RoleEvent, configure, get_logger, role_session, track_role_event, tracks
+
+AGENT = "backend-engineer"
+COMMAND = "/flow:implement"
+
+Work = Callable[[], object]
+
+
+def implement(task: str) -> int:
+    return len(task)
+
+
+def passing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that only passes through: the least that any decorator costs."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def passing_wrapt(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, made with wrapt."""
+    import wrapt
+
+    @wrapt.decorator
+    def wrapper(wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        return wrapped(*args, **kwargs)
+
+    decorated: Callable[..., Any] = wrapper(function)
+    return decorated
+
+
+def holder(decorate: Callable[..., Any]) -> Any:
+    """An object whose method `implement` is decorated."""
+    return type("Holder", (), {"implement": decorate(lambda _self, task: len(task))})()
+
+
+def calls() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Statements that call one decorated function or method, with their globals."""
+    decorate = tracks(RoleEvent.AGENT_INVOKED, agent=AGENT)
+    functions = {
+        "closure": passing(implement),
+        "ours": decorate(implement),
+        "wrapt": passing_wrapt(implement),
+    }
+    methods = {
+        "closure_method": holder(passing),
+        "ours_method": holder(decorate),
+        "wrapt_method": holder(passing_wrapt),
+    }
+    return {
+        **{name: ("call('a task')", {"call": f}) for name, f in functions.items()},
+        **{name: ("thing.implement('a task')", {"thing": m}) for name, m in methods.items()},
+    }
+
+
+class Events:
+    """Work that puts lines on disk, all of it in the working directory.
+
+    Use `role_session` around it, so that events bind what they would bind in earnest.
+    """
+
+    def __init__(self) -> None:
+        configure(commands=[COMMAND])
+        self.session = role_session("dev", command=COMMAND)
+        self.log = Path(".flowspec/telemetry.jsonl")
+        self.decorated = tracks(RoleEvent.AGENT_INVOKED, agent=AGENT)(implement)
+        self.logger = get_logger()
+        with self.session:
+            if track_role_event(RoleEvent.AGENT_INVOKED, agent="a helper") is None:
+                raise RuntimeError("recording is off: there is nothing to measure")
+        self.line = self.log.read_bytes().splitlines(keepends=True)[-1]
+        self.bare_log = Path("bare.jsonl")
+        self.descriptor = os.open(self.bare_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.other_log = Path("logging.jsonl")
+        self._logger = logging.Logger("benchmark")  # stands alone, outside the host's tree
+        self._handler = logging.FileHandler(self.other_log)
+        self._logger.addHandler(self._handler)
+        self._message = self.line.decode("ascii").rstrip()
+
+    def bare(self) -> object:
+        """The least that a line on disk costs."""
+        return os.write(self.descriptor, self.line)
+
+    def logging(self) -> None:
+        """One line of the standard library's logging."""
+        self._logger.info(self._message)
+
+    def api(self) -> object:
+        """One event; the name of the agent is not declared, so it becomes a pseudonym."""
+        return track_role_event(RoleEvent.AGENT_INVOKED, agent="a helper")
+
+    def call(self) -> object:
+        """Two events."""
+        return self.decorated("a task")
+
+    def warm_door(self) -> object:
+        """One event through structlog."""
+        return self.logger.info("agent.invoked", agent="a helper")
+
+    def close(self) -> None:
+        """Close what is not the library's own."""
+        self._handler.close()
+        os.close(self.descriptor)
+
+    @property
+    def works(self) -> dict[str, tuple[Work, int, Path]]:
+        """By name: the work, how many lines it makes, and the file they go to."""
+        return {
+            "bare": (self.bare, 1, self.bare_log),
+            "logging": (self.logging, 1, self.other_log),
+            "api": (self.api, 1, self.log),
+            "decorated": (self.call, 2, self.log),
+            "warm_door": (self.warm_door, 1, self.log),
+        }
