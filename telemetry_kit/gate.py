@@ -16,9 +16,10 @@ from telemetry_kit.latch import FRESH_SECONDS, World, latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from typing import Any
 
 _MAX_PLACES = 64
+_getcwd = os.getcwd
 
 
 class Verdict:
@@ -32,7 +33,15 @@ class Verdict:
         fresh_until: when to ask again, in monotonic seconds.
     """
 
-    __slots__ = ("decision", "environment", "fresh_until", "home", "settings_generation")
+    __slots__ = (
+        "allowed",
+        "decision",
+        "environment",
+        "fresh_until",
+        "home",
+        "settings_generation",
+        "standing",
+    )
 
     def __init__(
         self,
@@ -44,6 +53,9 @@ class Verdict:
     ) -> None:
         self.home = home
         self.decision = decision
+        self.allowed = decision.allowed
+        # What the chain worked out under this verdict; it goes when the verdict goes.
+        self.standing: Any = None
         self.environment = environment
         self.settings_generation = settings_generation
         self.fresh_until = fresh_until
@@ -87,20 +99,20 @@ def verdict(start: str | None = None) -> Verdict:
     Raises:
         Refused: there is no such place.
     """
-    app = settings.current().app
+    now = settings.current()
     try:
-        place = os.getcwd() if start is None else start
+        place = _getcwd() if start is None else start
     except OSError:
         place = ""
-    known = _verdicts.get((app, place))
+    known = _verdicts.get((now.app, place))
     if (
         known is not None
         and latch.world.clock() < known.fresh_until
-        and known.environment == _environment(settings.current().prefix)
+        and known.environment == _environment(now.prefix)
         and known.settings_generation == settings.generation()
     ):
         return known
-    return _ask(app, start, place)
+    return _ask(now.app, start, place)
 
 
 def require(start: str | None = None) -> Verdict:

@@ -48,10 +48,11 @@ class Latch:
     Only what holds for every project shuts it, so a change of directory is never missed.
     """
 
-    __slots__ = ("app", "captured", "declared", "until", "world")
+    __slots__ = ("_ajar", "app", "captured", "declared", "until", "world")
 
     def __init__(self) -> None:
         self.until = 0.0
+        self._ajar = 0.0
         self.world = World()
         self.app = "flowspec"
         # Events go into memory, whatever consent says: how many captures are open.
@@ -70,8 +71,12 @@ class Latch:
         now = self.world.clock()
         if now < self.until:
             return True
+        if now < self._ajar:
+            # Not shut 20 ms ago: asking for a closer look is never wrong.
+            return False
         folders = home.user_folders(self.app, self.world.environ)
         if folders is not None and os.path.lexists(folders[0]):
+            self._ajar = now + FRESH_SECONDS
             return False
         self.until = now + FRESH_SECONDS
         return True

@@ -113,6 +113,7 @@ class Standing:
         "ledger",
         "names",
         "outside",
+        "plain",
         "project_id",
         "resolution",
         "sequence",
@@ -149,6 +150,9 @@ class Standing:
         self.clear = {("roles", role) for role in catalog.ROLES}
         self.context = now.context
         self.resolution = now.resolution
+        # Whether no declared name needs an escape in JSON, so that a line can be made by format.
+        declared = now.errors.union(*self.names.values())
+        self.plain = all(_quote(name) == f'"{name}"' for name in declared)
         self.unseen: frozenset[str] = frozenset()
         self.unseen_tokens: dict[str, frozenset[str]] = {}
         accepted = self.verdict.decision.accepted
@@ -200,11 +204,14 @@ def stand(start: str | None = None) -> Standing:
     if captures:
         captures[-1].refresh()
         return captures[-1]
-    verdict = gates.require(start)
+    verdict = gates.verdict(start)
+    if verdict.standing is not None:
+        standing: Standing = verdict.standing
+        return standing
+    if not verdict.allowed:
+        raise Off(verdict.decision.rule.says)
     home = verdict.home
     known = _standings.get((home.app, home.root))
-    if known is not None and known.verdict is verdict:
-        return known
     _key(home, known)
     journal = _journals.get((home.app, home.root))
     if journal is None:
@@ -217,6 +224,7 @@ def stand(start: str | None = None) -> Standing:
     else:
         names_ledger = Ledger(ledger.path_of(home, consent.place_of(home) or ""), _quote)
     found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
+    verdict.standing = found
     return found
 
 
@@ -275,9 +283,11 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
     out: EventDict = {"_at": at, "_given": given, "event_type": name, "source": given.source}
     dropped = 0
     for key, value in event.items():
-        if value is None or key in _OWN_KEYS:
+        if value is None:
             continue
         take = _TAKE.get(key)
+        if take is None and key in _OWN_KEYS:
+            continue
         taken = take(value) if take is not None else None
         if taken is None:
             dropped += 1
@@ -293,7 +303,8 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
             at.dropped += _lost_keys(name, context, out["context"])
     if given.error is not None:
         out["error_type"] = error_name(given.error, at.settings.errors)
-    out["dropped"] = dropped
+    if dropped:
+        out["dropped"] = dropped
     return out
 
 
@@ -302,7 +313,9 @@ def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     event["schema_version"] = catalog.SCHEMA_VERSION
     at: Standing = event["_at"]
     event["event_id"] = latch.world.random(8).hex()
-    event["timestamp"] = at.timestamp(latch.world.now())
+    now = latch.world.now()
+    begin, end, day = at.instant
+    event["timestamp"] = day if begin <= now < end else at.timestamp(now)
     event["seq"] = next(at.sequence)
     return event
 
@@ -317,11 +330,15 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
         for name, value in scope.names.items():
             if name not in event:
                 event[name] = value
-        event["session_id"] = scope.session_id
-        event["parent_id"] = scope.enclosing_span
-    for field, value in event["_at"].outside.items():
-        if event.get(field) is None:
-            event[field] = value
+        if scope.session_id is not None:
+            event["session_id"] = scope.session_id
+        span = scope.enclosing_span
+        if span is not None:
+            event["parent_id"] = span
+    outside = event["_at"].outside
+    if outside:
+        for field, value in outside.items():
+            event.setdefault(field, value)
     return event
 
 
@@ -332,10 +349,10 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     event["project_id"] = at.project_id
     event["key_epoch"] = key.epoch
     record: Record = {}
-    for field, vocabulary in _LAYOUT:
-        value = event.get(field)
-        if value is None:
-            continue
+    shape = tuple(event)
+    layout = _layouts.get(shape) or _layout(shape)
+    for field, vocabulary in layout.fields:
+        value = event[field]
         if (
             vocabulary is not None
             and (vocabulary, value) not in clear
@@ -343,10 +360,10 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         ):
             value = key.pseudonym(field, value)
         record[field] = value
+    event["_template"] = layout.template if at.plain else None
     if at.unseen or at.unseen_tokens:
+        event["_template"] = None
         _leave_out_unseen(record, at)
-    if not record["dropped"]:
-        del record["dropped"]
     if "context" in record:
         record["context"] = {
             k: key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
@@ -378,7 +395,11 @@ def write(_logger: Any, _method: str, event: EventDict) -> Record:
     """Put the record on file as one line, and hand it back as it was written."""
     for _ in range(_SECOND_LOOKS):
         record: Record = event["_record"]
-        line = encode(record)
+        template: str | None = event["_template"]
+        if template is not None:
+            line = (template % tuple(record.values())).encode("ascii")
+        else:
+            line = encode(record)
         if len(line) > catalog.MAX_LINE_BYTES:
             record["dropped"] = record.get("dropped", 0) + len(record.pop("context", ()))
             line = encode({f: record[f] for f in catalog.ORDER if f in record})
@@ -421,8 +442,13 @@ def emit(name: object, fields: Mapping[str, object], given: Given | None = None)
     Raises:
         Exception: an internal error, when a test is running.
     """
+    return enter({**fields, "event": name, "_given": given})
+
+
+def enter(event: EventDict) -> Record | None:
+    """`emit()` for callers who made the event themselves, with `event` and `_given` in it."""
     try:
-        return walk({**fields, "event": name, "_given": given})
+        return walk(event)
     except Refused:
         return None
     except Exception as error:
@@ -461,18 +487,20 @@ def track_role_event(
     Returns:
         The record as it was written, or None when nothing was written.
     """
-    if not gates.is_open(start := _directory(project_root)):
-        return None
-    fields = {
-        "role": role,
-        "command": command,
-        "agent": agent,
-        "workflow": workflow,
-        "source_agent": source_agent,
-        "target_agent": target_agent,
-        "context": context,
-    }
-    return emit(event, fields, Given(start=start))
+    start = None if project_root is None else _directory(project_root)
+    return enter(
+        {
+            "role": role,
+            "command": command,
+            "agent": agent,
+            "workflow": workflow,
+            "source_agent": source_agent,
+            "target_agent": target_agent,
+            "context": context,
+            "event": event,
+            "_given": Given("api", ..., None, None, start),
+        }
+    )
 
 
 def hash_pii(value: str, *, field: str, project_root: str | os.PathLike[str] | None = None) -> str:
@@ -572,6 +600,32 @@ def encode(record: Mapping[str, object]) -> bytes:
     return ("".join(_chunks(record, 0)) + "\n").encode("ascii")
 
 
+class _Layout:
+    """The fields that an event of one shape has, in the order of the line.
+
+    Args:
+        fields: each with its vocabulary, or None where the value stays as it is.
+        template: the line for values that need no escape; None where it has a context.
+    """
+
+    __slots__ = ("fields", "template")
+
+    def __init__(self, fields: tuple[tuple[str, str | None], ...]) -> None:
+        self.fields = fields
+        names = [field for field, _ in fields]
+        measures = {f for f in names if catalog.FIELDS[f].kind == catalog.MEASURE}
+        parts = [f'"{f}":%s' if f in measures else f'"{f}":"%s"' for f in names]
+        self.template = None if "context" in names else "{" + ",".join(parts) + "}\n"
+
+
+def _layout(shape: tuple[str, ...]) -> _Layout:
+    if len(_layouts) >= _MAX_SHAPES:
+        _layouts.clear()
+    fields = tuple((f, catalog.NAMES.get(f)) for f in catalog.ORDER if f in shape)
+    found = _layouts[shape] = _Layout(fields)
+    return found
+
+
 def text(value: object) -> str | None:
     """A string of 1 to 1,024 characters, freed of any subclass; None for anything else."""
     if type(value) is not str:
@@ -628,7 +682,8 @@ _TAKE: dict[str, Callable[[object], object]] = {
     "duration_ms": power_of_two,
 }
 _ERROR_NAMES = frozenset(catalog.BUILTIN_ERRORS.values()) | {"other"}
-_LAYOUT = tuple((f, catalog.NAMES.get(f)) for f in catalog.ORDER)
+_layouts: dict[tuple[str, ...], _Layout] = {}
+_MAX_SHAPES = 256
 _OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
 
 

@@ -46,11 +46,12 @@ class Key:
         """Whether both make the same pseudonyms."""
         return self._secret == other._secret and self.epoch == other.epoch
 
-    def digits(self, field: str, value: str) -> str:
-        """The 12 hex digits of `value` as the value of `field`.
+    def pseudonym(self, field: str, value: str) -> str:
+        """The code of a value as it is stored: `h:` and 12 hex digits.
 
-        HMAC-SHA-256 over field, a zero byte, and the NFKC form of the value, so that the same
-        text in two fields gives two pseudonyms.
+        Args:
+            field: so that equal texts in two fields differ.
+            value: the text; compared after NFKC normalisation.
         """
         known = self._known.get((field, value))
         if known is not None:
@@ -62,14 +63,14 @@ class Key:
         else:
             normal = value
         message = field.encode() + b"\0" + normal.encode("utf-8", "surrogatepass")
-        found = self._mac.hex(message, PSEUDONYM_CHARS)
+        found = "h:" + self._mac.hex(message, PSEUDONYM_CHARS)
         if len(self._known) < _CACHE:
             self._known[field, value] = found
         return found
 
-    def pseudonym(self, field: str, value: str) -> str:
-        """The same as it is stored: `h:` and 12 hex digits."""
-        return "h:" + self.digits(field, value)
+    def digits(self, field: str, value: str) -> str:
+        """The same without the mark: 12 hex digits."""
+        return self.pseudonym(field, value)[2:]
 
 
 def ephemeral() -> Key:

@@ -111,12 +111,23 @@ class Span:
         kind: type[BaseException] | None,
         scope: Scope | None = None,
     ) -> Any:
-        from telemetry_kit import pipeline  # deferred: only where recording is on
-
+        chain = _chain()
         inner = scope or self.scope
         span_id = None if inner is None or name.startswith("role.") else inner.span_id
-        given = pipeline.Given(self._source, self.outer, span_id, kind, self._start)
-        return pipeline.emit(name, {**self._names, **fields}, given)
+        given = chain.Given(self._source, self.outer, span_id, kind, self._start)
+        return chain.enter({**self._names, **fields, "event": name, "_given": given})
+
+
+_pipeline: Any = None
+
+
+def _chain() -> Any:
+    global _pipeline
+    if _pipeline is None:
+        from telemetry_kit import pipeline  # deferred: only where recording is on
+
+        _pipeline = pipeline
+    return _pipeline
 
 
 def begin(

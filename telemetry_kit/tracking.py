@@ -10,8 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
+    from typing import Any
 
     from telemetry_kit.span import Span
+
+_room: "Any" = None
 
 
 class tracks(Around):  # noqa: N801 - it is used like a function
@@ -88,9 +91,13 @@ class tracks(Around):  # noqa: N801 - it is used like a function
     def _begin(self) -> "Span | None":
         if latch.is_shut():
             return None
-        from telemetry_kit import span  # deferred: only where somebody may have said yes
+        global _room
+        if _room is None:
+            from telemetry_kit import span  # deferred: only where somebody may have said yes
 
-        return span.begin(self._event, self._names, "decorator", self._start)
+            _room = span
+        opened: Span | None = _room.begin(self._event, self._names, "decorator", self._start)
+        return opened
 
 
 class Call:

@@ -141,7 +141,27 @@ class Journal:
         Raises:
             Refused: it was not written; the reason says why.
         """
-        return self._guard(self._append, line)
+        lease = self._lease
+        if lease is None or not self._healed or self._pause:
+            return self._guard(self._append, line)
+        started = self._clock()
+        try:
+            found = _fstat(lease.fd)
+            if found[:4] != lease.seen:
+                return self._guard(self._append, line)
+            if _write(lease.fd, line) != len(line):
+                self._end_short_line(lease.fd)
+            if found.st_size >= self._checkpoint:
+                self._size = found.st_size
+                self._seal_if_full(lease)
+        except (OSError, ValueError) as error:
+            if error.__class__ is OSError and error.errno == EBADF:
+                # The host closed our descriptor; nothing was written.
+                return self._guard(self._append, line)
+            raise self._failed(started, error) from None
+        if self._slow or self._clock() - started > SLOW_SECONDS:
+            self._judge_speed(started)
+        return True
 
     def close(self) -> None:
         """Give the lease back; the next line takes a new one."""
@@ -189,12 +209,15 @@ class Journal:
                 line = b"\n" + line
         written = _write(fd, line)
         if written != len(line):
-            self.lost += 1
-            try:
-                _write(fd, b"\n")
-            except OSError:
-                self._healed = False
-            raise OSError(ENOSPC, "short write")
+            self._end_short_line(fd)
+
+    def _end_short_line(self, fd: int) -> None:
+        self.lost += 1
+        try:
+            _write(fd, b"\n")
+        except OSError:
+            self._healed = False
+        raise OSError(ENOSPC, "short write")
 
     # -- sealing ---------------------------------------------------------------------------
 
@@ -396,11 +419,18 @@ class Journal:
             self._rest(started, refusal.reason)
             raise
         except (OSError, ValueError) as error:
-            reason = f"{self._home.log}: {explain(error)}"
-            self._rest(started, reason)
-            raise Refused(reason) from None
+            raise self._failed(started, error) from None
         if self._pause:
             self._pause, self.trouble = 0.0, ""
+        self._judge_speed(started)
+        return bool(done)
+
+    def _failed(self, started: float, error: Exception) -> Refused:
+        reason = f"{self._home.log}: {explain(error)}"
+        self._rest(started, reason)
+        return Refused(reason)
+
+    def _judge_speed(self, started: float) -> None:
         if self._clock() - started > SLOW_SECONDS:
             self._slow += 1
             if self._slow >= 3:
@@ -408,7 +438,6 @@ class Journal:
                 self._rest(self._clock(), f"{self._home.log}: the disk is slow")
         elif self._slow:
             self._slow = 0
-        return bool(done)
 
     def _rest(self, now: float, reason: str) -> None:
         self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
