@@ -5,18 +5,19 @@ The words come from `notice`; answers are written down by `control`.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from telemetry_kit import catalog, consent, control, notice, private, settings
 from telemetry_kit.consent import Decision
-from telemetry_kit.errors import TelemetryError, swallow
+from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 from telemetry_kit.private import NotPrivateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
+    from collections.abc import Callable
     from typing import TextIO
 
 YES, NO, LATER = "yes", "no", "later"
@@ -29,9 +30,10 @@ _TRIES = 3
 def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bool = False) -> bool:
     """Ask the user whether to record, if and only if that has to be asked.
 
-    It is asked only when stdin and stderr are terminals, no veto holds, and nothing was decided
-    for this notice. Enter is no; Ctrl-C and end of file decide nothing, and neither does `later`.
-    Ctrl-C is the host's: it is raised again.
+    It is asked only when stdin and stderr are terminals and the program is in their foreground, no
+    veto holds, nothing was decided for this notice, and the answer can be remembered. Enter is
+    no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the host's: it
+    is raised again.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
@@ -57,20 +59,25 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
 def _ask_if_open(home: Home) -> None:
     decision = consent.decide(home, latch.world.environ)
-    wider = widening(decision)
     if decision.allowed:
-        if wider:
+        wider = widening(decision)
+        if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
-        return
-    if decision.vetoed or not is_undecided(home, decision):
-        return
+    elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
+        _ask_first(home)
+
+
+def _ask_first(home: Home) -> None:
     answer = ask(notice.lines(home), QUESTION)
+    typed = notice.command(home.app)
     if answer == YES:
-        control.enable_telemetry(home.root, method="prompt")
-        _say("Thank you: recording is on. telemetry-kit off stops it.")
+        if _kept(lambda: control.enable_telemetry(home.root, method="prompt")):
+            _say(f"Recording is on. {typed} off stops it.")
     elif answer == NO:
-        control.disable_telemetry(home.root, method="prompt")
-        _say("Nothing is recorded. telemetry-kit on starts it.")
+        if _kept(lambda: control.disable_telemetry(home.root, method="prompt")):
+            _say(f"Nothing is recorded. {typed} on starts it.")
+    else:
+        _say("Nothing was decided.")
 
 
 def is_undecided(home: Home, decision: Decision) -> bool:
@@ -84,7 +91,9 @@ def is_undecided(home: Home, decision: Decision) -> bool:
         return False
     if decision.rule.verdict != consent.DENY:
         return True
-    # A no to an earlier notice does not answer this one.
+    # A no to an earlier notice does not answer this one; one for all projects is not undone here.
+    if decision.rule.everywhere:
+        return False
     try:
         data = private.read(decision.rule.name, consent.MAX_RECORD_BYTES, forbidden=0o022)
     except NotPrivateError:
@@ -110,20 +119,42 @@ def widening(decision: Decision) -> list[str]:
 
 
 def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
+    sentences = [notice.plain(f"  {sentence}") for sentence in wider]
     shown = [
         f"The usage log of {home.app} could record more than you said yes to:",
-        *(f"  {sentence}" for sentence in wider[:10]),
+        *(s if len(s) <= notice.WIDTH else f"{s[: notice.WIDTH - 3]}..." for s in sentences[:10]),
         *([f"  and {len(wider) - 10} more"] if len(wider) > 10 else []),
         "Until you say yes, it records what it did before.",
     ]
     answer = ask(shown, WIDER)
     if answer == YES:
-        everywhere = decision.rule.everywhere
-        control.enable_telemetry(home.root, all_projects=everywhere, method="prompt")
-        _say("Recorded from now on.")
+        if _kept(lambda: _widen(home, decision)):
+            _say("Recorded from now on.")
     elif answer == NO:
-        control.decline_widening(home, decision.rule.name)
-        _say("It stays as it was.")
+        if _kept(lambda: control.decline_widening(home, decision.rule.name)):
+            _say("It stays as it was.")
+    else:
+        _say("Nothing was decided; it stays as it was.")
+
+
+def _widen(home: Home, decision: Decision) -> None:
+    before = decision.accepted
+    control.enable_telemetry(
+        home.root,
+        all_projects=decision.rule.everywhere,
+        method="prompt",
+        any_context=before is not None and before.context is None,
+    )
+
+
+def _kept(step: Callable[[], object]) -> bool:
+    """Write an answer down; where that fails, say so."""
+    try:
+        step()
+    except ConsentError as error:
+        _say(f"Your answer could not be kept: {error}. Nothing was decided.")
+        return False
+    return True
 
 
 def ask(lines: list[str], question: str) -> str:
@@ -141,7 +172,7 @@ def ask(lines: list[str], question: str) -> str:
     """
     for line in lines:
         _say(line)
-    for _ in range(_TRIES):
+    for left in range(_TRIES, 0, -1):
         _write(question)
         try:
             given = sys.stdin.readline()
@@ -156,16 +187,35 @@ def ask(lines: list[str], question: str) -> str:
         answer = _ANSWERS.get(given.strip().casefold())
         if answer is not None:
             return answer
-        _say("Please answer y, n or later.")
+        if left > 1:
+            _say("Please answer y, n or later.")
     return LATER
 
 
 def _terminals() -> bool:
+    """Whether a person is there to be asked: both streams are terminals, and ours to read."""
     streams: tuple[TextIO | None, ...] = (sys.stdin, sys.stderr)
     try:
-        return all(stream is not None and stream.isatty() for stream in streams)
+        if not all(stream is not None and stream.isatty() for stream in streams):
+            return False
     except (AttributeError, ValueError):
         return False
+    try:
+        # A job in the background would be stopped by reading.
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):
+        return True
+
+
+def _can_be_kept(home: Home) -> bool:
+    """Whether an answer could be remembered; else the same question would come every time."""
+    return all(_is_writable(folder) for folder in (home.config, home.state))
+
+
+def _is_writable(folder: str) -> bool:
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _say(text: str) -> None:

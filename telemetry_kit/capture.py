@@ -33,7 +33,8 @@ class Captured:
         self.lines: list[bytes] = []
         self.dropped: list[tuple[str, str]] = []
         self._strict = strict
-        self._standing: pipeline.Standing | None = None
+        # One for each time it was entered.
+        self._standings: list[pipeline.Standing] = []
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -50,9 +51,10 @@ class Captured:
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
-        standing = self._standing = pipeline.Standing(verdict, self, key, Ledger(None, repr))
+        standing = pipeline.Standing(verdict, self, key, Ledger(None, repr))
         standing.dropped = self.dropped
         standing.sequence = itertools.count()
+        self._standings.append(standing)
         latch.captured += 1
         latch.until = 0.0
         pipeline.captures.append(standing)
@@ -61,12 +63,12 @@ class Captured:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self._standings:
+            return
+        pipeline.captures.remove(self._standings.pop())
+        latch.captured -= 1
         if self._strict:
             errors.be_lenient(self)
-        if self._standing is not None:
-            pipeline.captures.remove(self._standing)
-            latch.captured -= 1
-            self._standing = None
 
 
 def capture_events(*, strict: bool = False) -> Captured:

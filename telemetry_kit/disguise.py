@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_CHARS = 4
+# Letters of other scripts that look like ours (a part of the table of Unicode UTS #39).
+_ALIKE = str.maketrans(
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458\u0501\u051b\u051d"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408\u04bb\u04cf\u0261"
+    "\u03b1\u03bd\u03bf\u03b9\u03ba\u03c1\u03c4\u03c5\u03c7\u03b3\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c"
+    "\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u0578\u057d\u0570\u0563\u0131\u0237\u0251\u026a\u0280\u028f\u1d04\u1d0f",
+    "abekmhopctyxsijdqwabekmhopctyxsijhlgavoikptuxyabezhikmnoptyxnuhgijairyco",
+)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -25,6 +33,15 @@ def views(secret: str) -> Iterator[str]:
         yield from dict.fromkeys(
             [text, text.lower(), text.upper(), text.casefold(), text.title(), text[::-1]]
         )
+
+
+def fold(text: str) -> str:
+    """A text as it looks: one case, one Unicode form, no accents, no invisible or foreign twins."""
+    if text.isascii():
+        return text.lower()
+    plain = unicodedata.normalize("NFKD", text.translate(_ALIKE))
+    seen = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Cf"))
+    return seen.translate(_ALIKE).casefold()
 
 
 def encodings(secret: str) -> set[bytes]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 FRESH_SECONDS = 0.02
+# Above this many projects the closer look is cheaper.
+_MAX_RECORDS = 16
 
 
 class World:
@@ -63,8 +65,8 @@ class Latch:
     def is_shut(self) -> bool:
         """Whether recording is off whatever the project; False when that takes a closer look.
 
-        Only the user can grant, and a grant leaves a folder: where there is none, there is no
-        grant, and no veto needs to be looked for.
+        Only the user can grant, and a grant leaves a record: where there is none, or each one
+        says no, there is no grant, and no other veto needs to be looked for.
         """
         if self.captured:
             return False
@@ -75,11 +77,18 @@ class Latch:
             # Not shut 20 ms ago: asking for a closer look is never wrong.
             return False
         folders = home.user_folders(self.app, self.world.environ)
-        if folders is not None and os.path.lexists(folders[0]):
+        if folders is not None and not self._is_vetoed() and _somebody_said_yes(folders[0]):
             self._ajar = now + FRESH_SECONDS
             return False
         self.until = now + FRESH_SECONDS
         return True
+
+    def _is_vetoed(self) -> bool:
+        """Whether the environment plainly denies; what is less plain is left to `consent`."""
+        get = self.world.environ.get
+        prefix = self.app.upper().replace("-", "_")
+        names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
+        return any(get(name) in ("1", "true", "yes", "on") for name in names)
 
     def declare(self, names: "Mapping[str, str]") -> None:
         """Keep names given at decoration time, which may be stored in clear.
@@ -95,6 +104,35 @@ class Latch:
                 from telemetry_kit import settings  # deferred: names are nearly always plain
 
                 settings.declare(field, name)
+
+
+def _somebody_said_yes(config: str) -> bool:
+    """Whether any record may be a grant: for all projects, or for one of the first projects."""
+    if _may_grant(f"{config}/telemetry.enabled"):
+        return True
+    try:
+        places = os.listdir(f"{config}/projects")
+    except OSError:
+        return os.path.lexists(f"{config}/projects")
+    if len(places) > _MAX_RECORDS:
+        return True
+    return any(_may_grant(f"{config}/projects/{place}/telemetry.enabled") for place in places)
+
+
+def _may_grant(record: str) -> bool:
+    """False where there is no record, or one that begins as a denial does."""
+    try:
+        fd = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    try:
+        return os.read(fd, 6) != b"v1 no "
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 latch = Latch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import textwrap
+import time
 
 from telemetry_kit import catalog, pipeline, settings
 from telemetry_kit.capture import capture_events
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 WIDTH = 78
-MAX_LINES = 15
+MAX_LINES = 14  # the question makes 15
 _EXAMPLE = "agent.completed"
+# A fixed moment, so that the same notice has the same hash on any day.
+_EXAMPLE_SECONDS = 1_795_343_430
+_PLURALS = {"handoff": "hand-offs"}
 _TYPES = {
     catalog.CONSTANT: "the text",
     catalog.RANDOM: "random hex digits,",
@@ -31,45 +35,117 @@ _TYPES = {
     catalog.IDENTIFIER: "pseudonym",
     catalog.MAPPING: "declared keys",
 }
+_CONTEXT_TYPES = {catalog.IDENTIFIER: "code", catalog.MEASURE: "number", "flag": "yes/no"}
 
 
-def lines(home: Home, now: Settings | None = None) -> list[str]:
+def lines(home: Home, now: Settings | None = None, *, everywhere: bool = False) -> list[str]:
     """The notice, as it stands before the question: ASCII, at most 14 lines of 78 characters.
 
     Args:
         home: where the events would be.
         now: the settings it is about; those in force by default.
+        everywhere: ask for all projects instead of this one.
     """
     now = now or settings.current()
-    log = home.log.encode("ascii", "backslashreplace").decode("ascii")
-    text = [
-        f"Keep a private usage log of {home.app} in this project?",
-        "It records which roles, commands, agents, workflows and hand-offs you use, how",
-        f"they ended, how long they took, and the {now.resolution}, so that you can see it:",
-        *textwrap.wrap(example(), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
+    whose = "all projects" if everywhere else "this project"
+    place = f".{home.app}/telemetry.jsonl of each project" if everywhere else home.log
+    return [
+        f"Keep a usage log of {home.app} in {whose}?",
+        *_wrapped(
+            f"It records which {_kinds()} you use, how they ended, how long they took, and the "
+            f"{now.resolution}, so that you can see it:"
+        ),
+        *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
         "Names that the tool declares are kept. All others become codes that only a key",
         "on this computer can make: pseudonyms, which are not anonymity.",
+        _own_keys(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
         f"Kept for {now.retention_days} days, for whoever can read your files, in",
-        f"  {log if len(log) < WIDTH else '...' + log[3 - WIDTH :]}",
+        f"  {_end_of(plain(place))}",
         "This program contains no code to send it anywhere.",
-        "See: telemetry-kit view. Stop: telemetry-kit off. Delete: telemetry-kit clear.",
+        *_wrapped(
+            f"{command(home.app)} view shows it, off stops it, clear deletes it; preview shows "
+            f"all {len(catalog.EVENTS)} events."
+        ),
     ]
-    return text[:MAX_LINES]
 
 
-def example() -> str:
-    """One real event, made by the chain in memory, without the ids that say nothing."""
+def command(app: str) -> str:
+    """What to type so that a command is about this app.
+
+    Args:
+        app: the app's name.
+    """
+    return "telemetry-kit" if app == Settings().app else f"telemetry-kit --app {app}"
+
+
+def plain(text: str) -> str:
+    """`text` in printable ASCII, the rest escaped: a folder may have any name.
+
+    Args:
+        text: what to show.
+    """
+    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def _end_of(path: str) -> str:
+    room = WIDTH - 2
+    return path if len(path) <= room else "..." + path[3 - room :]
+
+
+def _kinds() -> str:
+    found = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
+    *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in found)
+    return f"{', '.join(first)} and {last}"
+
+
+def _own_keys(now: Settings) -> str:
+    """What the tool declares beside the catalog, in one line."""
+    begin = "Also keys that the tool declares: "
+    if not now.context:
+        return f"{begin}codes, numbers, yes/no, words of a list."
+    keys = [
+        f"{key} ({_CONTEXT_TYPES[kind] if isinstance(kind, str) else f'1 of {len(kind)} words'})"
+        for key, kind in sorted(now.context.items())
+    ]
+    for shown in range(len(keys), 0, -1):
+        rest = len(keys) - shown
+        line = begin + ", ".join(keys[:shown]) + (f" and {rest} more." if rest else ".")
+        if len(line) <= WIDTH:
+            return line
+    return f"{begin}{len(keys)}, as codes, numbers, yes/no, words."
+
+
+def example(now: Settings | None = None) -> str:
+    """One real event, made by the chain in memory, without the ids that say nothing.
+
+    Args:
+        now: the settings it is about; those in force by default.
+    """
+    step = catalog.RESOLUTIONS[(now or settings.current()).resolution]
+    given = pipeline.Given(scope=None)
     with capture_events() as captured:
-        pipeline.emit(_EXAMPLE, {"role": "dev", "agent": "me@home", "duration_ms": 900})
-    event = captured.events[0]
+        pipeline.emit(_EXAMPLE, {"role": "dev", "agent": "me@home", "duration_ms": 900}, given)
+    # Other threads of the host may have been caught as well.
+    event = next(e for e in captured.events if e["event_type"] == _EXAMPLE and e["role"] == "dev")
+    begin = _EXAMPLE_SECONDS // step * step
+    event["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
     shown = ("event_type", "timestamp", "role", "agent", "duration_ms")
     return json.dumps({key: event[key] for key in shown})
 
 
-def text_sha256(home: Home) -> str:
-    """SHA-256 of the exact notice text, in hex."""
-    return hashlib.sha256("\n".join(lines(home)).encode()).hexdigest()
+def text_sha256(home: Home, *, everywhere: bool = False) -> str:
+    """SHA-256 of the exact notice text, in hex.
+
+    Args:
+        home: where the events would be.
+        everywhere: of the notice for all projects.
+    """
+    return hashlib.sha256("\n".join(lines(home, everywhere=everywhere)).encode()).hexdigest()
 
 
 def dictionary_sha256() -> str:

@@ -61,12 +61,14 @@ def replace(path: str, data: bytes) -> None:
     Raises:
         OSError: nothing was replaced.
     """
-    temporary = _written(path, data)
+    fd, temporary = _written(path, data)
     try:
         os.rename(temporary, path)
     except BaseException:
         remove(temporary)
         raise
+    finally:
+        _close(fd)
 
 
 def create(path: str, data: bytes) -> bool:
@@ -78,17 +80,28 @@ def create(path: str, data: bytes) -> bool:
     Raises:
         OSError: nothing was made.
     """
-    temporary = _written(path, data)
+    fd, temporary = _written(path, data)
     try:
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
-        remove(temporary)
+        try:
+            remove(temporary)
+        finally:
+            _close(fd)
     return True
 
 
-def _written(path: str, data: bytes) -> str:
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        return  # it is on disk already
+
+
+def _written(path: str, data: bytes) -> tuple[int, str]:
+    """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
     make_folder(folder)
     temporary = f"{folder}/.{os.path.basename(path)}-{os.urandom(6).hex()}.tmp"
@@ -96,18 +109,57 @@ def _written(path: str, data: bytes) -> str:
         temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     try:
-        try:
-            os.fchmod(fd, 0o600)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        os.fchmod(fd, 0o600)
+        swept = not _is_ours(fd)
+        view = memoryview(b"" if swept else data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
     except BaseException:
+        os.close(fd)
         remove(temporary)
         raise
-    return temporary
+    if not swept:
+        return fd, temporary
+    os.close(fd)
+    return _written(path, data)
+
+
+def _is_ours(fd: int) -> bool:
+    """Lock a new file; False when somebody took it for a leftover before that."""
+    import fcntl  # deferred: only a file being written needs it
+
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # no locks here, and so nobody who sweeps
+    return os.fstat(fd).st_nlink > 0
+
+
+def sweep(folder: str) -> None:
+    """Delete temporary files whose writer is gone; one that is being written is locked."""
+    import fcntl  # deferred: only maintenance needs it
+
+    try:
+        names = [n for n in os.listdir(folder) if n[0] == "." and n.endswith(".tmp")]
+    except OSError:
+        return
+    for name in names:
+        try:
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(f"{folder}/{name}", flags)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_mode & _KIND == _REGULAR:
+                os.unlink(f"{folder}/{name}")
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
 
 
 def make_folder(path: str) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 
+INHERITED = frozenset({"role", "command", "agent", "workflow"})
+
+
 class Scope:
     """One open span or session, linked to the one around it.
 

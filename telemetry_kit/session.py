@@ -65,6 +65,9 @@ class role_session(Around):  # noqa: N801 - it is used like a function
     def _begin(self) -> "Session | None":
         if latch.is_shut():
             return None
-        from telemetry_kit import bound  # deferred: only where somebody may have said yes
-
+        try:
+            from telemetry_kit import bound  # deferred: only where somebody may have said yes
+        except Exception:
+            # No descriptor left, or the interpreter is shutting down: not the host's trouble.
+            return None
         return bound.begin(self._names, self._start)

@@ -188,6 +188,8 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
     """
     try:
         st = os.stat(path)
+        if st.st_mode & 0o170000 != 0o100000:
+            return None
         seen = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return {}

@@ -44,7 +44,11 @@ class Span:
         self._start = start
         self._extra: dict[str, object] = {}
         self.outer = outer = scopes.innermost()
-        self.scope: Scope | None = Scope(self, outer, names, span_id=scopes.new_id(), start=start)
+        # Who hands off to whom belongs to that hand-off alone.
+        inherited = {k: v for k, v in names.items() if k in scopes.INHERITED}
+        self.scope: Scope | None = Scope(
+            self, outer, inherited, span_id=scopes.new_id(), start=start
+        )
         self._began = latch.world.clock()
 
     def set(self, **values: object) -> None:

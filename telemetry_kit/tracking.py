@@ -93,8 +93,11 @@ class tracks(Around):  # noqa: N801 - it is used like a function
             return None
         global _room
         if _room is None:
-            from telemetry_kit import span  # deferred: only where somebody may have said yes
-
+            try:
+                from telemetry_kit import span  # deferred: only where somebody may have said yes
+            except Exception:
+                # No descriptor left, or the interpreter is shutting down: not the host's trouble.
+                return None
             _room = span
         opened: Span | None = _room.begin(self._event, self._names, "decorator", self._start)
         return opened

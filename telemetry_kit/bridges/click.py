@@ -20,6 +20,13 @@ def telemetry_option(function: F) -> F:
         is_eager=True,
         expose_value=False,
         help="Keep a private usage log on this computer (remembered).",
-        callback=lambda _context, _parameter, value: decide(value),
+        callback=_remember,
     )(function)
     return made
+
+
+def _remember(
+    context: click.Context, _parameter: click.Parameter, value: bool | None
+) -> bool | None:
+    # Completion parses what was typed so far; pressing Tab decides nothing.
+    return value if context.resilient_parsing else decide(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit import control
-from telemetry_kit.errors import TelemetryError
+from telemetry_kit.errors import TelemetryError, swallow
 
 
 def decide(value: bool | None) -> bool | None:
@@ -17,10 +17,13 @@ def decide(value: bool | None) -> bool | None:
     """
     try:
         if value is True:
-            control.enable_telemetry(method="flag", any_context=True)
+            # What the tool declares is known here, so the yes covers just that.
+            control.enable_telemetry(method="flag")
         elif value is False:
             control.disable_telemetry(method="flag")
     except TelemetryError:
         # The answer could not be kept, so nothing is recorded; `status` says why.
         return value
+    except Exception as error:
+        swallow(error)
     return value

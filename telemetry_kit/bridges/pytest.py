@@ -76,7 +76,8 @@ class TelemetryEvents:
 
     def assert_tree(self, path: str) -> None:
         """Some span contains the next one, and so on: `"command(build) > agent(reviewer)"`."""
-        wanted = [label.strip() for label in path.split(">")]
+        # With its spaces: a hand-off is labelled "handoff(a->b)".
+        wanted = [label.strip() for label in path.split(" > ")]
         nodes = self._nodes()
         assert any(_holds(nodes, node, wanted) for node in nodes), (
             f"no {path!r} among\n{self.tree()}"

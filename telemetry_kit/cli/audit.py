@@ -19,25 +19,30 @@ def audit(
     """Show the history of decisions for this project and for all projects.
 
     Raises:
-        Problem: an entry does not fit the one before it.
-        ConsentError: the history cannot be read.
+        Problem: an entry is not as it was written, or is not what is in force.
+        TelemetryError: the history cannot be read.
     """
     home = control.home_of(context.obj.project)
-    broken = []
+    wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for scope, folder in folders(home):
         found[scope] = decisions.read(folder)
         number = decisions.broken_at(folder)
         if number is not None:
-            broken.append(f"entry {number} for {scope} does not fit the one before it")
+            wrong.append(f"entry {number} for {scope} is not as it was written")
+        different = decisions.disagrees(folder)
+        if different is not None:
+            wrong.append(f"for {scope}, {different}")
+        for path in decisions.set_aside(folder):
+            say(f"Set aside, because it could not be trusted: {safe(path)}")
     if as_json:
         out(json.dumps(found))
     elif not any(found.values()):
         say("Nothing was decided yet.")
     else:
         _print(found)
-    if broken:
-        raise Problem("; ".join(broken))
+    if wrong:
+        raise Problem("; ".join(wrong))
 
 
 def folders(home: Home) -> list[tuple[str, str]]:
@@ -50,10 +55,11 @@ def folders(home: Home) -> list[tuple[str, str]]:
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:
     for scope, entries in found.items():
         for entry in entries:
+            until = f", until {entry['expires']}" if entry.get("expires") else ""
             out(
                 safe(
-                    f"{entry.get('at')}  {entry.get('decision'):<3}  {scope}, by "
+                    f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
                     f"{entry.get('method')}, notice {entry.get('notice')} "
-                    f"({str(entry.get('notice_sha256'))[:12]})"
+                    f"({str(entry.get('notice_sha256'))[:12]}){until}"
                 )
             )

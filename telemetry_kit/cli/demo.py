@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 import telemetry_kit
-from telemetry_kit.cli.enable import notice_lines
+from telemetry_kit import notice
 from telemetry_kit.cli.terminal import FAILED, Problem, out, safe
 from telemetry_kit.cli.view import PIPE_WIDTH
 from telemetry_kit.home import Home, find
@@ -171,7 +171,7 @@ def _copy_example(project: str) -> None:
 
 def _consent(stage: Stage) -> None:
     _title("What its user is asked, and says yes to for this project only")
-    for line in notice_lines(stage.home):
+    for line in notice.lines(stage.home):
         out(f"  | {safe(line)}".rstrip())
     out()
     done = _show_run(stage, ("-m", "telemetry_kit", "enable", "--yes"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from telemetry_kit import control
-from telemetry_kit.cli.terminal import say
+from telemetry_kit import control, notice
+from telemetry_kit.cli.terminal import safe, say
+from telemetry_kit.journal import upkeep
 
 
 def disable(
@@ -24,8 +24,8 @@ def disable(
         JournalError: the running programs could not be told.
     """
     home = control.home_of(context.obj.project)
-    control.disable_telemetry(home.root, all_projects=all_projects)
-    where = "all projects" if all_projects else home.root
+    control.disable_telemetry(home.root, all_projects=all_projects, method="flag")
+    where = "all projects" if all_projects else safe(home.root)
     say(f"Recording is off for {where}. Nothing is written from now on.")
-    if os.path.isdir(home.folder):
-        say("What was recorded is still there: telemetry-kit clear deletes it.")
+    if upkeep.size(home):
+        say(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")

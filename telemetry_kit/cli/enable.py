@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import asking, catalog, consent, control, notice
-from telemetry_kit.cli.terminal import USAGE, Problem, is_terminal, say
+from telemetry_kit import asking, catalog, consent, control, notice, settings
+from telemetry_kit.cli.terminal import USAGE, Problem, is_terminal, safe, say
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 
@@ -38,27 +38,33 @@ def enable(
     if yes and no:
         raise Problem("--yes and --no: say one of them. Nothing was changed", USAGE)
     method = "flag" if yes or no else "prompt"
-    answer = asking.YES if yes else asking.NO if no else _asked(home)
+    answer = asking.YES if yes else asking.NO if no else _asked(home, all_projects)
     if answer == asking.LATER:
         say("Nothing was decided.")
         return
-    where = "all projects" if all_projects else home.root
+    where = "all projects" if all_projects else safe(home.root)
     if answer == asking.NO:
         control.disable_telemetry(home.root, all_projects=all_projects, method=method)
         say(f"Recording is off for {where}. Nothing is written from now on.")
         return
-    # What a tool declares beside the catalog is not known here: the yes covers its classes.
-    control.enable_telemetry(home.root, all_projects=all_projects, method=method, any_context=True)
+    # Context keys that the notice could not name, because only the tool knows them, it named by
+    # their classes.
+    control.enable_telemetry(
+        home.root,
+        all_projects=all_projects,
+        method=method,
+        any_context=not settings.current().context,
+    )
     decision = consent.decide(home, latch.world.environ)
     if decision.allowed:
         say(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
     else:
-        say(f"Your yes for {where} is kept, but recording stays off: {decision.rule.says}.")
+        say(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
 
 
-def _asked(home: Home) -> str:
+def _asked(home: Home, all_projects: bool) -> str:
     if not is_terminal():
         raise Problem(
             "there is no terminal to ask at: add --yes or --no. Nothing was changed", USAGE
         )
-    return asking.ask(notice.lines(home), asking.QUESTION)
+    return asking.ask(notice.lines(home, everywhere=all_projects), asking.QUESTION)

@@ -67,20 +67,36 @@ def _simulated(settings_given: list[str]) -> dict[str, str]:
 def code_of(decision: Decision) -> int:
     """The exit code of `status --check`."""
     if decision.allowed:
-        outdated = decision.accepted is not None and decision.accepted.widened(settings.current())
-        return OUTDATED if outdated else RECORDING
+        return OUTDATED if _not_yet(decision) else RECORDING
     return VETOED if decision.vetoed else OFF
+
+
+def _not_yet(decision: Decision) -> list[str]:
+    """What would be recorded after a new yes only."""
+    accepted = decision.accepted
+    return [] if accepted is None else accepted.widened(settings.current())
+
+
+def _is_declined(decision: Decision) -> bool:
+    fingerprint = consent.scope_fingerprint(settings.current())
+    return decision.accepted is not None and decision.accepted.declined == fingerprint
+
+
+def _kept_days(decision: Decision) -> int:
+    days = settings.current().retention_days
+    return days if decision.accepted is None else min(days, decision.accepted.keep_days)
 
 
 def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     out(f"Recording is {state}: {safe(decision.rule.says)}.")
-    for sentence in decision.accepted.widened(settings.current()) if decision.accepted else []:
-        out(f"  not yet  {safe(sentence)}: only after a new yes")
+    when = "you said no to it" if _is_declined(decision) else "only after a new yes"
+    for sentence in _not_yet(decision):
+        out(f"  not yet  {safe(sentence)}: {when}")
     out(f"  app      {home.app}")
     out(f"  project  {safe(home.root)}")
     size = upkeep.size(home)
-    days = settings.current().retention_days
+    days = _kept_days(decision)
     oldest = archive.oldest_day(home) if size else None
     out(f"  events   {safe(home.log)} ({_bytes(size)})" if size else "  events   none yet")
     out(f"  kept     {days} days" + (f"; the oldest line is of {oldest}" if oldest else ""))
@@ -118,8 +134,11 @@ def _as_json(
         "project": home.root,
         "log": home.log,
         "bytes": upkeep.size(home),
-        "retention_days": settings.current().retention_days,
+        "retention_days": _kept_days(decision),
         "oldest_day": archive.oldest_day(home),
+        "notice": None if decision.accepted is None else decision.accepted.notice,
+        "not_yet": _not_yet(decision),
+        "declined": _is_declined(decision),
         "trouble": trouble,
     }
     if rules:

@@ -1,4 +1,4 @@
 """What the events say: counters first, and answers, formats and reports made from them.
 
-Nothing here opens the journal: events come in as mappings, from whoever read them.
+Nothing here can write an event, and a heavy library is imported only where it is used.
 """

@@ -14,15 +14,37 @@ Key = tuple[str, ...]
 # Each table, and how many names make a key of it.
 TABLES = {
     "types": 1,  # event type
+    "days": 2,  # day, event type
     "roles": 2,  # role, what: selected, changed, events
+    "changes": 2,  # previous role, role
     "commands": 2,  # command, what: executed, completed, failed
     "agents": 2,  # agent, what: invoked, started, completed, failed
+    "workflows": 2,  # workflow, what: started, completed, failed
     "role_commands": 3,  # role, command, what
+    "role_agents": 3,  # role, agent, what
     "handoffs": 3,  # source agent, target agent, what: clicked, completed
     "outcomes": 1,  # outcome
+    "errors": 3,  # command, agent or workflow; its name; error type
+    "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
     "totals": 1,  # events, dropped, malformed
 }
+# The fields that these tables are made from, besides `event_type` and `timestamp`.
+READ = (
+    "role",
+    "command",
+    "agent",
+    "workflow",
+    "source_agent",
+    "target_agent",
+    "previous_role",
+    "outcome",
+    "error_type",
+    "duration_ms",
+    "dropped",
+)
 UNKNOWN = "?"
+_WORK = {"command": "commands", "agent": "agents", "workflow": "workflows"}
+_ENDED = ("completed", "failed")
 
 
 class Tally:
@@ -38,33 +60,58 @@ class Tally:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def add(self, event: Mapping[str, Any]) -> None:
+    def add(self, event: Mapping[str, Any], times: int = 1) -> None:
         """Count one event.
 
         Args:
             event: as the reader yields it; fields it lacks are not counted.
+            times: how many events there are that say the same.
+        """
+        if "timestamp" in event:
+            self.count_day(event["timestamp"][:10], event["event_type"], times)
+        self.count(event, times)
+
+    def count_day(self, day: str, event_type: str, times: int) -> None:
+        """Count events of one type on one day, in the table of days alone."""
+        self.tables["days"][day, event_type] += times
+
+    def count(self, event: Mapping[str, Any], times: int = 1) -> None:
+        """Count one event in all tables but that of days.
+
+        Args:
+            event: at least its `event_type`.
+            times: how many events there are that say the same.
         """
         tables = self.tables
         kind, _, what = event["event_type"].partition(".")
-        role, command, agent = event.get("role"), event.get("command"), event.get("agent")
-        tables["totals"]["events",] += 1
-        tables["totals"]["dropped",] += event.get("dropped", 0)
-        tables["types"][event["event_type"],] += 1
+        role = event.get("role")
+        tables["totals"]["events",] += times
+        if "dropped" in event:
+            tables["totals"]["dropped",] += event["dropped"] * times
+        tables["types"][event["event_type"],] += times
         if role is not None:
-            tables["roles"][role, "events"] += 1
+            tables["roles"][role, "events"] += times
             if kind == "role":
-                tables["roles"][role, what] += 1
-        if kind == "command" and command is not None:
-            tables["commands"][command, what] += 1
-            if role is not None:
-                tables["role_commands"][role, command, what] += 1
-        if kind == "agent" and agent is not None:
-            tables["agents"][agent, what] += 1
+                tables["roles"][role, what] += times
+                if "previous_role" in event:
+                    tables["changes"][event["previous_role"], role] += times
+        if kind in _WORK and event.get(kind) is not None:
+            self._count_work(kind, what, event, times)
         if kind == "handoff":
             source = event.get("source_agent", UNKNOWN)
-            tables["handoffs"][source, event.get("target_agent", UNKNOWN), what] += 1
+            tables["handoffs"][source, event.get("target_agent", UNKNOWN), what] += times
         if "outcome" in event:
-            tables["outcomes"][event["outcome"],] += 1
+            tables["outcomes"][event["outcome"],] += times
+
+    def _count_work(self, kind: str, what: str, event: Mapping[str, Any], times: int) -> None:
+        tables, name, role = self.tables, event[kind], event.get("role")
+        tables[_WORK[kind]][name, what] += times
+        if role is not None and kind != "workflow":
+            tables["role_" + _WORK[kind]][role, name, what] += times
+        if what in _ENDED and "duration_ms" in event:
+            tables["durations"][kind, name, str(event["duration_ms"])] += times
+        if what == "failed" and "error_type" in event:
+            tables["errors"][kind, name, event["error_type"]] += times
 
     def count_malformed(self, lines: int) -> None:
         """Count lines that the reader could not read."""
@@ -74,6 +121,14 @@ class Tally:
         """Add the counts of another tally to this one."""
         for name, table in self.tables.items():
             table.update(other.tables[name])
+
+    def take_away(self, other: Tally) -> None:
+        """Undo the merging of another tally."""
+        for name, table in self.tables.items():
+            for key, count in other.tables[name].items():
+                table[key] -= count
+                if not table[key]:
+                    del table[key]
 
     def total(self, what: str) -> int:
         """One of the totals: `events`, `dropped` or `malformed`."""

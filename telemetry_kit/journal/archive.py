@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from fcntl import LOCK_EX, LOCK_NB, flock
 
+from telemetry_kit import private
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import upkeep
@@ -68,6 +69,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
         today: the day in UTC, as `YYYY-MM-DD`.
     """
     done = Done()
+    _sweep(home)
     try:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
@@ -101,10 +103,13 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
     done = Done()
     with upkeep.maintenance(home, upkeep.WAIT_SECONDS) as folder:
         if folder is not None:
-            _heal(home, folder, done)
-            upkeep.seal_under_lock(home, folder, today)
-            for segment in _segments(home, survivors=done.survivors):
-                _thin(home, folder, segment, keep, done)
+            try:
+                _heal(home, folder, done)
+                upkeep.seal_under_lock(home, folder, today)
+                for segment in _segments(home, survivors=done.survivors):
+                    _thin(home, folder, segment, keep, done)
+            except OSError as error:
+                done.survivors.append(f"{home.folder} ({name_of(error)})")
     return done
 
 
@@ -148,6 +153,18 @@ def _heal(home: Home, folder: int, done: Done) -> None:
                     upkeep.protect(folder, name)
         except OSError as error:
             done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+
+
+def _sweep(home: Home) -> None:
+    """Delete what commands that were killed left in the user's own folders."""
+    for top in {home.config, home.state}:
+        private.sweep(top)
+        try:
+            places = os.listdir(f"{top}/projects")
+        except OSError:
+            continue
+        for place in places:
+            private.sweep(f"{top}/projects/{place}")
 
 
 def _segments(

@@ -15,7 +15,7 @@ import stat
 import time
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
-from fcntl import LOCK_NB, LOCK_SH, flock
+from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic
 
 from telemetry_kit.errors import Off, Refused
@@ -166,7 +166,8 @@ class Journal:
     def close(self) -> None:
         """Give the lease back; the next line takes a new one."""
         lease, self._lease = self._lease, None
-        if lease is not None and self._is_live(lease):
+        # Also of a log that was sealed since: an open descriptor keeps it from being packed.
+        if lease is not None and self._same_file(lease):
             _close(lease.fd)
 
     # -- the hot path ----------------------------------------------------------------------
@@ -348,6 +349,7 @@ class Journal:
             fd = self._create(folder)
             if fd < 0:
                 return None
+        fd = _above_the_streams(fd)
         try:
             try:
                 flock(fd, LOCK_SH | LOCK_NB)
@@ -443,6 +445,16 @@ class Journal:
         self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
         self._resume = now + self._pause
         self.trouble = reason
+
+
+def _above_the_streams(fd: int) -> int:
+    """A number that no program prints to: a host may have closed its standard streams."""
+    if fd > 2:
+        return fd
+    try:
+        return fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    finally:
+        _close(fd)
 
 
 def _unterminated(fd: int) -> bool:

@@ -72,8 +72,18 @@ def newest(home: Home, count: int, problems: Problems | None = None) -> list[Eve
 
 
 def _events(source: Source, report: Report) -> Iterator[Event]:
-    active = source.segment.kind == ACTIVE
-    for raw, ended, cut in _lines(source.chunks(report)):
+    yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
+
+
+def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> Iterator[Event]:
+    """The events in the bytes of one file, or in any run of its lines.
+
+    Args:
+        chunks: the bytes, in pieces.
+        report: filled while reading.
+        active: a last line without an end is still being written.
+    """
+    for raw, ended, cut in _lines(chunks):
         line = raw.removeprefix(_BOM).strip(b" \t\r")
         if not line:
             continue

@@ -119,16 +119,19 @@ class Source:
         self._folder = folder
         self._fd = fd
 
-    def chunks(self, report: Report) -> Iterator[bytes]:
+    def chunks(self, report: Report, begin: int = 0) -> Iterator[bytes]:
         """The bytes in it, unpacked, as far as it was written when it was opened.
 
         Args:
             report: filled with the reason when that is not all.
+            begin: how many bytes of a file that is not packed to leave out.
         """
         try:
             if self._fd is None:
                 self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
-            stored = _stored(self._fd, os.fstat(self._fd).st_size)
+            stored = _stored(self._fd, os.fstat(self._fd).st_size - begin)
+            if begin:
+                os.lseek(self._fd, begin, os.SEEK_SET)
             if self.segment.kind == ARCHIVE:
                 yield from _unpacked(stored, report, self.segment.name)
             else:
@@ -140,11 +143,27 @@ class Source:
         finally:
             self.close()
 
+    def state(self) -> os.stat_result | None:
+        """What the file is now, by which a change of it is noticed; None when it is gone."""
+        try:
+            if self._fd is not None:
+                return os.fstat(self._fd)
+            return os.stat(self.segment.name, dir_fd=self._folder, follow_symlinks=False)
+        except OSError:
+            return None
+
+    def peek(self, begin: int, count: int) -> bytes:
+        """Bytes of a file that is open, as they are stored; reading on is not disturbed."""
+        return b"" if self._fd is None else os.pread(self._fd, count, begin)
+
     def close(self) -> None:
         """Close the file, unless it is."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError:
+                return  # what was read was read
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
     except OSError as error:
         raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
     try:
-        if os.fstat(folder).st_uid != os.geteuid():
+        if not is_mine(folder):
             # A lock file of root would keep the owner from maintaining it ever again.
             raise JournalError(f"{home.folder} belongs to another user")
         lock = _lock(home, folder, wait_seconds)
@@ -133,6 +133,14 @@ def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | N
     except OSError as error:
         raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
     return True
+
+
+def is_mine(fd: int) -> bool:
+    """Whether what is open belongs to this user."""
+    try:
+        return os.fstat(fd).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def is_plain(st: os.stat_result) -> bool:

@@ -1,0 +1,224 @@
+"""Reading fast: whole blocks of canonical lines at once, and every other line by the reader.
+
+A line that the pattern here accepts is one that the reader accepts too, with the same fields; all
+else (old files, escapes, damage) goes to the reader, so that the result never differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from telemetry_kit import catalog
+from telemetry_kit.insights.tally import READ
+from telemetry_kit.journal.lines import Event, parse
+from telemetry_kit.journal.reader import MAX_READ_LINE_BYTES, events_in
+from telemetry_kit.journal.segments import ACTIVE, Report, Source
+
+# Event type, day, and the fields of `READ` as they stand in the line, in runs.
+Row = tuple[bytes, ...]
+
+_TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]{1,1024}"'
+_NUMBER = rb"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][-+]?\d{1,2})?"
+_VALUE = rb'(?:"[^"\\{}\x00-\x1f\x7f-\xff]{0,1024}"|true|false|' + _NUMBER + rb")"
+_PAIR = rb'"[^"\\{}\x00-\x1f\x7f-\xff]{0,128}":' + _VALUE
+# The group stays empty in every match: it is there to refuse a key that stands twice.
+_CONTEXT = (
+    rb'(?!\{[^}]*"([^"\\]*)":[^}]*"\1":)\{(?:' + _PAIR + rb"(?:," + _PAIR + rb"){0,7})?\}"
+)
+_TIME = rb'"(\d{4}-\d\d-\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ"'
+_decode = json.JSONDecoder().decode
+
+
+class Region:
+    """A run of whole lines.
+
+    Args:
+        block: the bytes, each line with its end.
+        rows: one for each line when all of them are canonical, else None.
+    """
+
+    __slots__ = ("block", "rows")
+
+    def __init__(self, block: bytes, rows: list[Row] | None) -> None:
+        self.block = block
+        self.rows = rows
+
+
+class Rest:
+    """What the pattern is not for: lines for the reader, up to the end of the file if `last`."""
+
+    __slots__ = ("chunks", "last")
+
+    def __init__(self, chunks: Iterator[bytes], last: bool = False) -> None:
+        self.chunks = chunks
+        self.last = last
+
+
+def regions(chunks: Iterator[bytes]) -> Iterator[Region | Rest]:
+    """The bytes of one file in order, each line in exactly one region; use each before the next.
+
+    Args:
+        chunks: the bytes, in pieces.
+    """
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk if rest else chunk
+        end = data.rfind(b"\n") + 1
+        block, rest = data[:end], data[end:]
+        if block:
+            yield from _of_block(block)
+        if len(rest) > MAX_READ_LINE_BYTES:
+            # A line without end must not be collected; the reader knows how to pass over it.
+            yield Rest(chain((rest,), chunks), last=True)
+            return
+    if rest:
+        yield Rest(iter((rest,)), last=True)
+
+
+def _of_block(block: bytes) -> Iterator[Region | Rest]:
+    rows: list[Row] = _line.findall(block)
+    if len(rows) == block.count(b"\n") and _days(rows):
+        yield Region(block, rows)
+        return
+    begin = at = 0
+    rows = []
+    for match in _line.finditer(block):
+        row = match.groups(b"")
+        if match.start() > at or not _days([row]):
+            if rows:
+                yield Region(block[begin:at], rows)
+            behind = match.start() if _days([row]) else match.end()
+            yield Rest(iter((block[at:behind],)))
+            begin, at, rows = behind, behind, []
+            if behind == match.end():
+                continue
+        rows.append(row)
+        at = match.end()
+    if rows:
+        yield Region(block[begin:at], rows)
+    if at < len(block):
+        yield Rest(iter((block[at:],)))
+
+
+_valid_days: set[bytes] = set()
+
+
+def _days(rows: list[Row]) -> bool:
+    """Whether there are such days in the calendar."""
+    fresh = {row[1] for row in rows}.difference(_valid_days)
+    for day in fresh:
+        line = _SAMPLE % day
+        if parse(line) is None:
+            return False
+        _valid_days.add(day)
+    return True
+
+
+def events_of(row: Row) -> Event:
+    """The fields of `READ` in a row, with the event type and the day.
+
+    Args:
+        row: of a region.
+    """
+    found = parse_fields(b"".join(row[2:]))
+    return {"event_type": row[0].decode(), "timestamp": f"{row[1].decode()}T00:00:00Z", **found}
+
+
+def parse_fields(fields: bytes) -> Event:
+    """Fields as they stand in a canonical line, each with the comma before it."""
+    found: Event = _decode("{" + fields[1:].decode("ascii") + "}")
+    return found
+
+
+def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
+    """The events in lines that are not canonical.
+
+    Args:
+        rest: the lines.
+        report: filled while reading.
+        kind: of the segment.
+    """
+    return events_in(rest.chunks, report, rest.last and kind == ACTIVE)
+
+
+def events(source: Source, report: Report) -> Iterator[tuple[bytes, Event | None]]:
+    """Each event of a file: as its canonical line, or as the reader made it out.
+
+    Args:
+        source: the file.
+        report: filled while reading.
+
+    Yields:
+        The line without its end and None, or anything and the event.
+    """
+    for region in regions(source.chunks(report)):
+        if isinstance(region, Rest):
+            for event in read_rest(region, report, source.segment.kind):
+                yield b"", event
+        else:
+            for line in region.block.splitlines():
+                yield line, None
+
+
+# -- the pattern, from the catalog -----------------------------------------------------------
+
+
+def _pattern(row: catalog.Field) -> bytes:
+    """What a value of a field looks like when it needs no closer look."""
+    domain = row.domain
+    if row.kind == catalog.CONSTANT:
+        return re.escape(f'"{domain}"'.encode())
+    if row.kind == catalog.TIME:
+        return _TIME
+    if row.kind == catalog.MAPPING:
+        return _CONTEXT
+    if row.kind == catalog.MEASURE and isinstance(domain, tuple):
+        return _measure(*domain)
+    if row.kind == catalog.TOKEN and isinstance(domain, tuple):
+        return rb'"(?:' + b"|".join(re.escape(t.encode()) for t in domain) + rb')"'
+    if row.kind == catalog.IDENTIFIER:
+        return rb'"h:[0-9a-f]{12}"'
+    if row.kind == catalog.RANDOM and isinstance(domain, int):
+        code = b"[0-9a-f]{%d}" % (domain // 4)
+        return b'"' + code + b'"' if row.name == "event_id" else b'"(?:h:[0-9a-f]{12}|' + code + b')"'
+    return _TEXT
+
+
+def _measure(lowest: int, highest: int) -> bytes:
+    digits = len(str(highest)) - 1  # so many nines are always within
+    number = rb"[1-9]\d{0,%d}" % (digits - 1)
+    if lowest < 0:
+        return rb"(?:0|-?" + number + rb")"
+    return rb"(?:0|" + number + rb")" if lowest == 0 else number
+
+
+_REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
+
+
+def _compiled() -> re.Pattern[bytes]:
+    parts: list[bytes] = [rb"^\{"]
+    open_run = False
+    for name, row in catalog.FIELDS.items():
+        value = _pattern(row)
+        if name == "event_type":
+            value = b'"(' + value[4:-2] + b')"'
+        if open_run and name not in READ:
+            parts.append(b")")
+        if not open_run and name in READ:
+            parts.append(b"(")
+        open_run = name in READ
+        comma = b"" if name == "schema_version" else b","
+        pair = comma + b'"%s":' % name.encode() + value
+        parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?")
+    return re.compile(b"".join([*parts, b")" if open_run else b"", rb"\}\n"]), re.MULTILINE)
+
+
+_line = _compiled()
+_SAMPLE = (
+    b'{"schema_version":"%s","event_id":"0123456789abcdef",'
+    % catalog.SCHEMA_VERSION.encode()
+    + b'"event_type":"role.selected","timestamp":"%sT00:00:00Z"}'
+)

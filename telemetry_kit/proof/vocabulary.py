@@ -1,0 +1,76 @@
+"""The closed vocabulary: every name that may stand in clear in the events of one project.
+
+How a line is built is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from telemetry_kit import catalog, ledger, settings
+from telemetry_kit.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Names that are no finding.
+
+    Args:
+        names: for each of `catalog.VOCABULARIES` its names.
+        errors: names of exceptions.
+        context: for each context key its tokens.
+        declared: names that the project's or the user's own file lists: public by their word.
+    """
+
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    errors: frozenset[str] = frozenset()
+    context: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    declared: frozenset[str] = frozenset()
+
+    def strings(self) -> frozenset[str]:
+        """All of them."""
+        tokens = frozenset[str]().union(*self.names.values(), *self.context.values())
+        return tokens | self.errors | frozenset(self.context)
+
+
+def of(home: Home) -> Vocabulary:
+    """What is built in, in the names ledger, in the configuration files, or declared right now.
+
+    Args:
+        home: the project's places.
+
+    Raises:
+        NotPrivateError: the ledger cannot be trusted.
+        ConsentError: the place key cannot be used.
+    """
+    noted = ledger.read(home)
+    now = settings.current()
+    listed = {v: _listed(home, v) for v in catalog.VOCABULARIES}
+    names = {
+        v: settings.vocabulary(v, listed[v] | noted.get(v, frozenset()))
+        for v in catalog.VOCABULARIES
+    }
+    builtin = frozenset({*catalog.BUILTIN_ERRORS.values(), "other"})
+    keys = noted.get("context", frozenset()) | frozenset(now.context)
+    context = {key: _tokens(now.context.get(key), noted.get(f"context.{key}")) for key in keys}
+    return Vocabulary(
+        names=names,
+        errors=builtin | now.errors | noted.get("errors", frozenset()),
+        context=context,
+        declared=frozenset[str]().union(*listed.values()),
+    )
+
+
+def _listed(home: Home, vocabulary: str) -> frozenset[str]:
+    found: set[str] = set()
+    for path in (home.repository_files[0][0], home.user_file):
+        names = (settings.read_toml(path) or {}).get(vocabulary)
+        if isinstance(names, list):
+            found |= {name for name in names if settings.storable(name) is None}
+    return frozenset(found)
+
+
+def _tokens(kind: object, noted: frozenset[str] | None) -> frozenset[str]:
+    declared = kind if isinstance(kind, frozenset) else frozenset()
+    return declared | (noted or frozenset())
