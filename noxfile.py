@@ -13,6 +13,16 @@ nox.options.reuse_venv = "no"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 FAULTS = "tests/faults"
+PEERS = (
+    "agentops",
+    "ddtrace",
+    "langfuse",
+    "logfire",
+    "openinference-instrumentation",
+    "opentelemetry-sdk",
+    "prometheus-client",
+    "sentry-sdk",
+)
 
 
 @nox.session
@@ -66,6 +76,19 @@ def faults(session: nox.Session) -> None:
         return
     session.install(".", *group("test"))
     session.run("pytest", "-p", "no:randomly", FAULTS, *session.posargs)
+
+
+@nox.session(default=False)
+def conformance(session: nox.Session) -> None:
+    """What decorators do to functions, ours and those of peers: writes docs/reference/.
+
+    Not run in CI: it installs the peers, whose newest versions may answer differently.
+    """
+    session.install(".", "trio")
+    for peer in PEERS:
+        # One that cannot be installed here is left out of the table.
+        session.install(peer, success_codes=[0, 1])
+    session.run("python", "-m", "benchmarks.conformance", "--markdown", *session.posargs)
 
 
 def group(*names: str) -> tuple[str, ...]:

@@ -201,7 +201,7 @@ def dictionary(now: Settings | None = None) -> str:
     example_of = _examples()
     for field in catalog.FIELDS.values():
         rows.append(
-            f"| `{field.name}` | {field.kind} | {domain(field)} | `{example_of[field.name]}` "
+            f"| `{field.name}` | {field.kind} | {domain(field)} | `{example_of.get(field.name, "")}` "
             f"| {field.meaning} | {now.retention_days} days | no |"
         )
     for key, kind in sorted(now.context.items()):

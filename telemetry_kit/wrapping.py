@@ -171,9 +171,14 @@ def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any
             call.finish(error)
             raise
         if type(result) is _COROUTINE_TYPE:
-            from telemetry_kit import steps  # deferred: only for such a function
+            try:
+                from telemetry_kit import steps  # deferred: only for such a function
 
-            return steps.adopt(result, call)
+                return steps.adopt(result, call)
+            except Exception:
+                # It could not be loaded or followed: the host gets what its function returned.
+                call.finish(None)
+                return result
         call.finish(None)
         return result
 

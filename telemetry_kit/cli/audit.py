@@ -37,7 +37,7 @@ def audit(
             say(f"Set aside, because it could not be trusted: {safe(path)}")
     if as_json:
         out(json.dumps(found))
-    elif not any(found.values()):
+    elif not any(found.values()) and not wrong:
         say("Nothing was decided yet.")
     else:
         _print(found)

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from itertools import chain
 
 from telemetry_kit import catalog
-from telemetry_kit.insights.tally import READ
+from telemetry_kit.insights.tally import READ, TABLES
 from telemetry_kit.journal.lines import Event, parse
 from telemetry_kit.journal.reader import MAX_READ_LINE_BYTES, events_in
-from telemetry_kit.journal.segments import ACTIVE, Report, Source
+from telemetry_kit.journal.segments import ACTIVE, Report
 
 # Event type, day, and the fields of `READ` as they stand in the line, in runs.
 Row = tuple[bytes, ...]
 
-_TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]{1,1024}"'
+_TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]{1,1024}+"'
 _NUMBER = rb"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][-+]?\d{1,2})?"
 _VALUE = rb'(?:"[^"\\{}\x00-\x1f\x7f-\xff]{0,1024}"|true|false|' + _NUMBER + rb")"
 _PAIR = rb'"[^"\\{}\x00-\x1f\x7f-\xff]{0,128}":' + _VALUE
@@ -33,27 +34,35 @@ _decode = json.JSONDecoder().decode
 
 
 class Region:
-    """A run of whole lines.
+    """A run of canonical lines.
 
     Args:
         block: the bytes, each line with its end.
-        rows: one for each line when all of them are canonical, else None.
+        rows: one for each line.
     """
 
     __slots__ = ("block", "rows")
 
-    def __init__(self, block: bytes, rows: list[Row] | None) -> None:
+    def __init__(self, block: bytes, rows: list[Row]) -> None:
         self.block = block
         self.rows = rows
 
 
 class Rest:
-    """What the pattern is not for: lines for the reader, up to the end of the file if `last`."""
+    """Lines that the pattern is not for.
 
-    __slots__ = ("chunks", "last")
+    Args:
+        chunks: the bytes, in pieces.
+        ended_bytes: how many bytes they have; 0 where they go to the end of the file and the
+            last line has no end.
+        last: whether they do.
+    """
 
-    def __init__(self, chunks: Iterator[bytes], last: bool = False) -> None:
+    __slots__ = ("chunks", "ended_bytes", "last")
+
+    def __init__(self, chunks: Iterator[bytes], ended_bytes: int, last: bool = False) -> None:
         self.chunks = chunks
+        self.ended_bytes = ended_bytes
         self.last = last
 
 
@@ -72,41 +81,45 @@ def regions(chunks: Iterator[bytes]) -> Iterator[Region | Rest]:
             yield from _of_block(block)
         if len(rest) > MAX_READ_LINE_BYTES:
             # A line without end must not be collected; the reader knows how to pass over it.
-            yield Rest(chain((rest,), chunks), last=True)
+            yield Rest(chain((rest,), chunks), 0, last=True)
             return
     if rest:
-        yield Rest(iter((rest,)), last=True)
+        yield Rest(iter((rest,)), 0, last=True)
 
 
 def _of_block(block: bytes) -> Iterator[Region | Rest]:
     rows: list[Row] = _line.findall(block)
-    if len(rows) == block.count(b"\n") and _days(rows):
+    if len(rows) == block.count(b"\n") and _are_days(rows):
         yield Region(block, rows)
         return
+    # Some line is not canonical: runs of those that are, and what lies between them.
     begin = at = 0
     rows = []
     for match in _line.finditer(block):
         row = match.groups(b"")
-        if match.start() > at or not _days([row]):
+        if not _are_days([row]):
+            continue
+        if match.start() > at:
             if rows:
                 yield Region(block[begin:at], rows)
-            behind = match.start() if _days([row]) else match.end()
-            yield Rest(iter((block[at:behind],)))
-            begin, at, rows = behind, behind, []
-            if behind == match.end():
-                continue
+            yield _between(block[at : match.start()])
+            begin, rows = match.start(), []
         rows.append(row)
         at = match.end()
     if rows:
         yield Region(block[begin:at], rows)
     if at < len(block):
-        yield Rest(iter((block[at:],)))
+        yield _between(block[at:])
+
+
+def _between(lines: bytes) -> Rest:
+    return Rest(iter((lines,)), len(lines))
 
 
 _valid_days: set[bytes] = set()
 
 
-def _days(rows: list[Row]) -> bool:
+def _are_days(rows: list[Row]) -> bool:
     """Whether there are such days in the calendar."""
     fresh = {row[1] for row in rows}.difference(_valid_days)
     for day in fresh:
@@ -117,20 +130,15 @@ def _days(rows: list[Row]) -> bool:
     return True
 
 
-def events_of(row: Row) -> Event:
-    """The fields of `READ` in a row, with the event type and the day.
-
-    Args:
-        row: of a region.
-    """
-    found = parse_fields(b"".join(row[2:]))
-    return {"event_type": row[0].decode(), "timestamp": f"{row[1].decode()}T00:00:00Z", **found}
-
-
 def parse_fields(fields: bytes) -> Event:
     """Fields as they stand in a canonical line, each with the comma before it."""
     found: Event = _decode("{" + fields[1:].decode("ascii") + "}")
     return found
+
+
+def fingerprint() -> int:
+    """A number that changes when other lines are accepted, or counted in another way."""
+    return zlib.crc32(_line.pattern + repr(TABLES).encode())
 
 
 def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
@@ -142,25 +150,6 @@ def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
         kind: of the segment.
     """
     return events_in(rest.chunks, report, rest.last and kind == ACTIVE)
-
-
-def events(source: Source, report: Report) -> Iterator[tuple[bytes, Event | None]]:
-    """Each event of a file: as its canonical line, or as the reader made it out.
-
-    Args:
-        source: the file.
-        report: filled while reading.
-
-    Yields:
-        The line without its end and None, or anything and the event.
-    """
-    for region in regions(source.chunks(report)):
-        if isinstance(region, Rest):
-            for event in read_rest(region, report, source.segment.kind):
-                yield b"", event
-        else:
-            for line in region.block.splitlines():
-                yield line, None
 
 
 # -- the pattern, from the catalog -----------------------------------------------------------
@@ -212,7 +201,7 @@ def _compiled() -> re.Pattern[bytes]:
         open_run = name in READ
         comma = b"" if name == "schema_version" else b","
         pair = comma + b'"%s":' % name.encode() + value
-        parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?")
+        parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?+")
     return re.compile(b"".join([*parts, b")" if open_run else b"", rb"\}\n"]), re.MULTILINE)
 
 

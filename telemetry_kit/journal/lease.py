@@ -168,7 +168,10 @@ class Journal:
         lease, self._lease = self._lease, None
         # Also of a log that was sealed since: an open descriptor keeps it from being packed.
         if lease is not None and self._same_file(lease):
-            _close(lease.fd)
+            try:
+                _close(lease.fd)
+            except OSError:
+                return  # every line was acknowledged by its own write
 
     # -- the hot path ----------------------------------------------------------------------
 

@@ -152,9 +152,30 @@ class Source:
         except OSError:
             return None
 
-    def peek(self, begin: int, count: int) -> bytes:
-        """Bytes of a file that is open, as they are stored; reading on is not disturbed."""
-        return b"" if self._fd is None else os.pread(self._fd, count, begin)
+    def sum_of(self, count: int, both_ends: int) -> int:
+        """The CRC-32 of the first bytes of a plain file, wherever its reader is.
+
+        Args:
+            count: how many bytes.
+            both_ends: of more than twice that, so many at each end.
+        """
+        try:
+            fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
+        except OSError:
+            return -1
+        try:
+            if os.fstat(fd).st_ino != self.segment.identity[1]:
+                return -1
+            spans = [(0, min(count, both_ends)), (max(count - both_ends, both_ends), count)]
+            total = 0
+            for begin, end in spans:
+                at = begin
+                while at < end and (chunk := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
+                    total = zlib.crc32(chunk, total)
+                    at += len(chunk)
+            return total
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Close the file, unless it is."""

@@ -165,8 +165,15 @@ def protect(folder: int, name: str) -> None:
 
 def _free_name(folder: int, day: str) -> str:
     taken = [m for m in map(SEGMENT.fullmatch, os.listdir(folder)) if m and m[1] == day]
-    last = max((int(m[2] or 1) for m in taken), default=0)
-    return f"telemetry-{day}.jsonl" if last == 0 else f"telemetry-{day}-{last + 1}.jsonl"
+    number = max((int(m[2] or 1) for m in taken), default=0)
+    while True:
+        number += 1
+        name = f"telemetry-{day}.jsonl" if number == 1 else f"telemetry-{day}-{number}.jsonl"
+        # A rename would put an end to what stands there, so a listing alone is not believed.
+        try:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return name
 
 
 def clear(home: Home) -> list[str]:

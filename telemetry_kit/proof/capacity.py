@@ -56,7 +56,7 @@ def _values(
     if row.kind == catalog.TIME:
         return max(days, 1) * 86_400 // catalog.RESOLUTIONS[resolution]
     if row.kind == catalog.RANDOM and isinstance(row.domain, int):
-        return 2**row.domain + (PSEUDONYMS if row.name in FROM_OUTSIDE else 0)
+        return int(2**row.domain) + (PSEUDONYMS if row.name in FROM_OUTSIDE else 0)
     if row.kind == catalog.NAME:
         return PSEUDONYMS + len(vocabulary.names.get(str(row.domain), ()))
     if row.kind == catalog.TOKEN:

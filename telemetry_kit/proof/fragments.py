@@ -44,7 +44,7 @@ def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
         inside: the field that the object is the value of; empty for the line itself.
     """
     while True:
-        for at, key in enumerate(keys):
+        for key in keys:
             start = f'"{key}":'
             if start.startswith(rest):
                 return True
@@ -54,7 +54,7 @@ def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
                 return False
         else:
             return False
-        rest, keys = rest[len(start) :], keys[at + 1 :]
+        rest, keys = rest[len(start) :], keys[keys.index(key) + 1 :]
         if not inside and key == "context":
             known = sorted(grammar.vocabulary.context)
             return not rest or (rest[0] == "{" and _pairs(rest[1:], known, grammar, "context."))

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from telemetry_kit import catalog, pipeline
@@ -184,7 +185,7 @@ class Grammar:
             return False
         keys = [key for key, _ in value.pairs]
         known = self.vocabulary.context
-        return all(a < b for a, b in zip(keys, keys[1:], strict=False)) and all(
+        return all(a < b for a, b in pairwise(keys)) and all(
             key in known and self.fits_context(key, given) for key, given in value.pairs
         )
 

@@ -59,8 +59,8 @@ def gather(home: Home, environ: Mapping[str, str], start: str, system: str = "")
         system: stands before the paths of system files; empty but in tests.
     """
     found: dict[str, Secret] = {}
-    for kind, text in _all(home, environ, start, system):
-        text = text.strip()
+    for kind, raw in _all(home, environ, start, system):
+        text = raw.strip()
         if len(text) >= MIN_CHARS and text not in found and len(set(text)) > 1:
             found[text] = Secret(kind, text)
     return list(found.values())
@@ -179,8 +179,8 @@ def _repositories(start: str) -> Iterator[str]:
 
 
 def _git_config(text: str) -> Iterator[tuple[str, str]]:
-    for key, value in _CONFIG_LINE.findall(text):
-        value = value.strip('"')
+    for key, quoted in _CONFIG_LINE.findall(text):
+        value = quoted.strip('"')
         if key.lower() in ("url", "pushurl"):
             yield "git remote", value
             for part in _REMOTE_PART.split(value):

@@ -37,8 +37,7 @@ _PUNYCODE = re.compile(rb"xn--([a-z0-9-]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(32, 127)) + b"\n\r\t"
 
 # Words that are names of users, folders and branches on many machines and words of any report.
-COMMON = frozenset(
-    """
+_COMMON = """
     root home user users main work works tmp temp code project projects master trunk develop dev
     test tests testing data host local localhost localdomain admin administrator guest nobody
     default workspace workspaces build builds builder release releases app apps application web
@@ -52,8 +51,9 @@ COMMON = frozenset(
     http https origin feature features hotfix staging production prod stage auto info debug
     error errors warning console system config configuration settings state cache month week
     today hour hours days minute second version feature latest stable next beta alpha team
-    """.split()
-)
+    github.com gitlab.com bitbucket.org example.com
+"""
+COMMON = frozenset(_COMMON.split())
 
 
 class Search:
@@ -61,7 +61,7 @@ class Search:
 
     Args:
         secrets: what to look for.
-        public: texts that anybody may know; a secret that is a part of one is set aside.
+        public: texts that anybody may know; a secret that is a word of one is set aside.
     """
 
     def __init__(self, secrets: Iterable[Secret], public: Iterable[str] = ()) -> None:
@@ -71,7 +71,9 @@ class Search:
         for secret in secrets:
             word = fold(secret.text)
             plain = word.strip("/.")
-            aside = plain in COMMON or word in text or (plain.isdigit() and len(plain) < 6)
+            whole = rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
+            aside = plain in COMMON or (plain.isdigit() and len(plain) < 6)
+            aside = aside or (word in text and re.search(whole, text) is not None)
             (self.set_aside if aside or _is_day(plain) else self.secrets).append(secret)
         self._needles: list[tuple[str, Secret]] = []
         self._bounded: list[tuple[re.Pattern[str], Secret]] = []

@@ -1,0 +1,57 @@
+"""`telemetry-kit answers`: each declared question, with its present answer in one sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from telemetry_kit import control
+from telemetry_kit.cli.layout import heading, width, wrapped
+from telemetry_kit.cli.quick import JSON, PERIOD, command
+from telemetry_kit.cli.rollup import keep
+from telemetry_kit.cli.stats import looked, nothing, period
+from telemetry_kit.cli.terminal import out, say
+from telemetry_kit.insights.answers import answers as answers_to
+from telemetry_kit.insights.count import Wanted
+from telemetry_kit.insights.figures import figures
+
+OPTIONS = (*PERIOD, JSON)
+
+
+def run(
+    project: str | None, since: str | None = None, until: str | None = None, as_json: bool = False
+) -> None:
+    """Answer the questions that the events are recorded for.
+
+    Args:
+        project: a folder inside the project.
+        since: first day.
+        until: last day.
+        as_json: print JSON.
+
+    Raises:
+        Problem: a date cannot be understood.
+    """
+    home = control.home_of(project)
+    wanted = Wanted(*period(since, until))
+    seen = looked(home, wanted)
+    found = answers_to(figures(seen.tally, wanted))
+    if as_json:
+        out(json.dumps(found, indent=2))
+    else:
+        room = width()
+        if not seen.tally.total("events"):
+            say(nothing(wanted))
+        for row in found:
+            for line in wrapped(row["question"], room):
+                out(heading(line))
+            for line in wrapped(row["answer"], room, "  "):
+                out(line)
+    keep(home, seen)
+
+
+def __getattr__(name: str) -> Any:
+    # Typer's own form of the command is made when somebody asks for it.
+    if name == "answers":
+        return command(OPTIONS, run, name)
+    raise AttributeError(name)

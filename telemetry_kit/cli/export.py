@@ -1,0 +1,5 @@
+"""`telemetry-kit export`: not yet."""
+
+
+def export() -> None:
+    """Not yet."""

@@ -1,0 +1,89 @@
+"""`telemetry-kit find TEXT`: is this text in my data, in clear or as a pseudonym?
+
+The text itself is never printed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from telemetry_kit import control
+from telemetry_kit.cli.terminal import USAGE, Problem, out, say
+from telemetry_kit.proof.lookup import Found, Lookup
+
+STDIN = "-"
+
+
+def find(
+    context: typer.Context,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for; - reads stdin.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say in how many events a text is, and of which kind.
+
+    Raises:
+        Problem: there is no text to look for.
+    """
+    found = Lookup(control.home_of(context.obj.project), given(text)).count()
+    if as_json:
+        out(json.dumps(_as_json(found)))
+        return
+    for line in lines(found):
+        out(line)
+    for line in limits(found):
+        say(line)
+
+
+def given(text: str) -> str:
+    """The text, from stdin where a dash stands for it, so that no shell history keeps it.
+
+    Raises:
+        Problem: there is none.
+    """
+    if text == STDIN:
+        text = sys.stdin.readline().rstrip("\r\n")
+    if not text:
+        raise Problem("which text? Nothing was looked for", USAGE)
+    return text
+
+
+def lines(found: Found) -> list[str]:
+    """What was found, in words."""
+    if not found.events:
+        return ["Not in the data: no event holds it, in clear or as a pseudonym."]
+    kinds = ", ".join(f"{name} {count}" for name, count in sorted(found.types.items()))
+    told = [f"In {found.events} events: {kinds}."]
+    told += [f"  in clear      {name:<16} {n} events" for name, n in sorted(found.clear.items())]
+    told += [f"  as pseudonym  {name:<16} {n} events" for name, n in sorted(found.coded.items())]
+    return told
+
+
+def limits(found: Found) -> list[str]:
+    """What cannot be said, in words."""
+    told = []
+    if found.parts:
+        told.append(f"In {found.parts} more events it is a part of a longer text.")
+    if found.in_ledger:
+        told.append("The tool has declared this name: its events hold it in clear.")
+    if found.retired:
+        told.append(
+            f"{found.retired} events were made with keys that are gone: whether it is in them as "
+            "a pseudonym, nobody can tell any more."
+        )
+    return told
+
+
+def _as_json(found: Found) -> dict[str, object]:
+    return {
+        "events": found.events,
+        "types": dict(sorted(found.types.items())),
+        "in_clear": dict(sorted(found.clear.items())),
+        "as_pseudonym": dict(sorted(found.coded.items())),
+        "part_of_longer_text": found.parts,
+        "declared": found.in_ledger,
+        "of_retired_keys": found.retired,
+    }

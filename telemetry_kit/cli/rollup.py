@@ -1,0 +1,63 @@
+"""Keeping the roll-up: written under the maintenance lock, and only while it is still true.
+
+What stands in it is the insights' business. Not keeping it costs time and nothing else, so no
+failure here is ever told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_kit.errors import JournalError
+from telemetry_kit.home import Home
+from telemetry_kit.insights.rollup import NAME, Entry, Look
+from telemetry_kit.journal import upkeep
+
+
+def keep(home: Home, look: Look) -> bool:
+    """Put the roll-up beside the data.
+
+    Args:
+        home: whose journal.
+        look: what was counted.
+
+    Returns:
+        Whether it was.
+    """
+    if look.keep is None:
+        return False
+    try:
+        with upkeep.maintenance(home) as folder:
+            # What was deleted since it was counted must not come back as a number.
+            if folder is None or not all(_is_there(folder, entry) for entry in look.entries):
+                return False
+            _put(folder, look.keep)
+            return True
+    except (JournalError, OSError):
+        return False
+
+
+def _is_there(folder: int, entry: Entry) -> bool:
+    try:
+        found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == entry.inode
+
+
+def _put(folder: int, data: bytes) -> None:
+    temporary = f".telemetry-rollup-{os.urandom(4).hex()}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(temporary, flags, 0o600, dir_fd=folder)
+    try:
+        try:
+            os.fchmod(fd, 0o600)
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.rename(temporary, NAME, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        os.unlink(temporary, dir_fd=folder)
+        raise

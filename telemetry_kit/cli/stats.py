@@ -1,0 +1,339 @@
+"""`telemetry-kit stats`: the product questions as tables and bars.
+
+The numbers are the insights' business; here they are only laid out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from telemetry_kit import consent, control
+from telemetry_kit.cli.layout import (
+    Column,
+    heading,
+    numbers,
+    sparkline,
+    table,
+    width,
+    wrapped,
+)
+from telemetry_kit.cli.quick import JSON, PERIOD, TEXT, Option, command
+from telemetry_kit.cli.rollup import keep
+from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
+from telemetry_kit.home import Home
+from telemetry_kit.insights.answers import percent, span
+from telemetry_kit.insights.count import Wanted
+from telemetry_kit.insights.figures import TOP, Figures, figures
+from telemetry_kit.insights.rollup import Look, look
+
+OPTIONS = (
+    *PERIOD,
+    Option(("--role",), "role", TEXT, "Only events of this role.", "NAME"),
+    JSON,
+)
+_ROWS = 10
+_BUCKETS = (
+    "Durations are stored rounded up to a power of two: a percentile is the upper end of its "
+    "bucket, and the true one lies between that and half of it. In brackets: 95 % Wilson intervals."
+)
+
+
+def run(
+    project: str | None,
+    since: str | None = None,
+    until: str | None = None,
+    role: str | None = None,
+    as_json: bool = False,
+) -> None:
+    """Show which roles, commands, agents and hand-offs are used, how they end, how long they take.
+
+    Args:
+        project: a folder inside the project.
+        since: first day.
+        until: last day.
+        role: events of this role only.
+        as_json: print JSON.
+
+    Raises:
+        Problem: a date cannot be understood, or there is no such role.
+    """
+    home = control.home_of(project)
+    wanted = Wanted(*period(since, until), role or "")
+    seen = looked(home, wanted)
+    found = figures(seen.tally, wanted)
+    if role and not found["events"]:
+        _check_role(home, role)
+    if as_json:
+        out(json.dumps(found, indent=2))
+    elif not found["events"]:
+        say(nothing(wanted))
+    else:
+        for line in text(found, width()):
+            out(line)
+    keep(home, seen)
+
+
+def period(since: str | None, until: str | None) -> tuple[str, str]:
+    """First and last day, checked; empty where not given.
+
+    Raises:
+        Problem: a day cannot be understood, or the last is before the first.
+    """
+    for name, day in (("--since", since), ("--until", until)):
+        if day is not None and not consent.is_day(day):
+            raise Problem(f"{name} {safe(day[:20])!r}: write the day as 2026-11-23", USAGE)
+    if since and until and until < since:
+        raise Problem(f"--until {until} is before --since {since}: swap them", USAGE)
+    return since or "", until or ""
+
+
+def looked(home: Home, wanted: Wanted) -> Look:
+    """The tally, with what could not be read said on stderr."""
+    seen = look(home, wanted)
+    for sentence in seen.problems.sentences():
+        say(f"telemetry-kit: {safe(sentence)}")
+    return seen
+
+
+def nothing(wanted: Wanted) -> str:
+    """What to say where there is no event to show."""
+    return "no events yet" if wanted.everything else "no events there: see telemetry-kit stats"
+
+
+def _check_role(home: Home, role: str) -> None:
+    known = [name for (name,) in look(home).tally.rows("roles")]
+    if known and role not in known:
+        from telemetry_kit.catalog import nearest  # deferred: only for a mistake
+
+        near = nearest(role, known)[0]
+        raise Problem(f"--role {safe(role[:40])!r}: no events of it; did you mean {near!r}?", USAGE)
+
+
+# -- the page --------------------------------------------------------------------------------
+
+
+def text(found: Figures, room: int) -> Iterator[str]:
+    """The whole page.
+
+    Args:
+        found: what `figures()` returned.
+        room: columns of the terminal.
+    """
+    yield from _head(found, room)
+    yield from _roles(found, room)
+    yield from _role_use(found, room, "role_commands", "command", "Commands of each role")
+    yield from _cross_use(found, room)
+    yield from _work(found, room, "commands", "command", "Commands")
+    yield from _role_use(found, room, "role_agents", "agent", "Agents of each role")
+    yield from _work(found, room, "agents", "agent", "Agents")
+    yield from _work(found, room, "workflows", "workflow", "Workflows")
+    yield from _handoffs(found, room)
+    yield from _errors(found, room)
+    yield from _trend(found, room)
+    yield from _comparison(found, room)
+    yield ""
+    yield from wrapped(_BUCKETS, room)
+    yield from wrapped(
+        f"{found['malformed']:,} malformed lines, {found['dropped']:,} values dropped.", room
+    )
+
+
+def _head(found: Figures, room: int) -> Iterator[str]:
+    of = f" of role {found['role']}" if found["role"] else ""
+    yield from wrapped(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
+
+
+def _roles(found: Figures, room: int) -> Iterator[str]:
+    rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
+    if not rows:
+        return
+    yield ""
+    yield heading("Roles")
+    most = max(row["chosen"] for row in rows) or 1
+    yield from table(
+        (
+            Column("role", [row["role"] for row in rows], can_fold=True),
+            numbers("chosen", [row["chosen"] for row in rows]),
+            Column("share", [percent(row["share"]) for row in rows], right=True),
+            numbers("events", [row["events"] for row in rows], rank=1),
+        ),
+        room,
+        [row["chosen"] / most for row in rows],
+    )
+    for row in found["role_changes"][:3]:
+        yield from wrapped(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
+
+
+def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    for row in found[key]:
+        seen[row["role"]] = seen.get(row["role"], 0) + 1
+        if seen[row["role"]] <= TOP:
+            rows.append(row)
+    if not rows:
+        return
+    yield ""
+    yield heading(f"{title}, the first {TOP}")
+    most = max(row["count"] for row in rows)
+    named = [
+        row["role"] if at == 0 or rows[at - 1]["role"] != row["role"] else ""
+        for at, row in enumerate(rows)
+    ]
+    yield from table(
+        (
+            Column("role", named, can_fold=True),
+            Column(kind, [row[kind] for row in rows], can_fold=True),
+            numbers("begun", [row["count"] for row in rows]),
+        ),
+        room,
+        [row["count"] / most for row in rows],
+    )
+
+
+def _cross_use(found: Figures, room: int) -> Iterator[str]:
+    rows = found["cross_use"]
+    if not rows:
+        return
+    yield ""
+    yield heading("Commands of another role")
+    yield from table(
+        (
+            Column("used by", [row["role"] for row in rows[:TOP]], can_fold=True),
+            Column("command", [row["command"] for row in rows[:TOP]], can_fold=True),
+            numbers("begun", [row["count"] for row in rows[:TOP]]),
+        ),
+        room,
+        [row["count"] / rows[0]["count"] for row in rows[:TOP]],
+    )
+    yield from _more(len(rows) - TOP)
+
+
+def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
+    rows = found[key][:_ROWS]
+    if not rows:
+        return
+    yield ""
+    yield heading(title)
+    yield from table(
+        (
+            Column(kind, [row[kind] for row in rows], can_fold=True),
+            numbers("begun", [row["begun"] for row in rows], rank=3),
+            numbers("done", [row["completed"] for row in rows], rank=1),
+            numbers("failed", [row["failed"] for row in rows]),
+            Column("rate", [percent(row["rate"]) for row in rows], right=True),
+            Column("95 %", [_interval(row) for row in rows], rank=2),
+            Column("p50", [span(row["p50_ms"]) for row in rows], right=True, rank=1),
+            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, rank=4),
+            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, rank=2),
+        ),
+        room,
+    )
+    yield from _more(len(found[key]) - _ROWS)
+
+
+def _interval(row: Figures) -> str:
+    return "" if row["rate"] is None else f"[{row['low']:.0%}, {row['high']:.0%}]"
+
+
+def _handoffs(found: Figures, room: int) -> Iterator[str]:
+    rows = found["handoffs"][:_ROWS]
+    if not rows:
+        return
+    yield ""
+    yield heading("Hand-offs")
+    yield from table(
+        (
+            Column("from", [row["source"] for row in rows], can_fold=True),
+            Column("to", [row["target"] for row in rows], can_fold=True),
+            numbers("clicked", [row["clicked"] for row in rows]),
+            numbers("reached", [row["completed"] for row in rows], rank=2),
+            Column("rate", [percent(row["rate"]) for row in rows], right=True),
+            Column("95 %", [_interval(row) for row in rows], rank=1),
+        ),
+        room,
+    )
+    yield from _more(len(found["handoffs"]) - _ROWS)
+
+
+def _errors(found: Figures, room: int) -> Iterator[str]:
+    rows = found["errors"][:TOP]
+    if not rows:
+        return
+    yield ""
+    yield heading("Errors")
+    yield from table(
+        (
+            Column("of", [row["name"] for row in rows], can_fold=True),
+            Column("error", [row["error_type"] for row in rows], can_fold=True),
+            numbers("count", [row["count"] for row in rows]),
+        ),
+        room,
+        [row["count"] / rows[0]["count"] for row in rows],
+    )
+    yield from _more(len(found["errors"]) - TOP)
+
+
+def _trend(found: Figures, room: int) -> Iterator[str]:
+    if not found["days"]:
+        return
+    yield ""
+    yield heading("Over time, events")
+    for name, key in (("by day", "days"), ("by week", "weeks")):
+        counts = [row["events"] for row in found[key]]
+        line = sparkline(counts, max(room - len(name) - 12, 10))
+        yield f"{name:<7}  {line}  {counts[-1]:,}".rstrip()[:room]
+
+
+_MEASURES = (
+    ("events", "events"),
+    ("roles chosen", "roles_chosen"),
+    ("commands begun", "commands_begun"),
+    ("agents begun", "agents_begun"),
+    ("hand-offs clicked", "handoffs_clicked"),
+)
+
+
+def _comparison(found: Figures, room: int) -> Iterator[str]:
+    both = found["comparison"]
+    if both is None or not both["before"]["events"]:
+        return
+    now, before = both["now"], both["before"]
+    yield ""
+    yield heading(f"The last {both['days']} days and those before")
+    names = [name for name, key in _MEASURES if now[key] or before[key]]
+    keys = [key for _, key in _MEASURES if now[key] or before[key]]
+    cells = [[f"{part[key]:,}" for key in keys] for part in (before, now)]
+    change = [_change(before[key], now[key]) for key in keys]
+    if now["command_completion_rate"] is not None or before["command_completion_rate"] is not None:
+        names.append("commands completed")
+        for part, column in zip((before, now), cells, strict=True):
+            column.append(percent(part["command_completion_rate"]))
+        change.append("")
+    yield from table(
+        (
+            Column("", names, can_fold=True),
+            Column("before", cells[0], right=True),
+            Column("now", cells[1], right=True),
+            Column("change", change, right=True),
+        ),
+        room,
+    )
+
+
+def _change(before: int, now: int) -> str:
+    return "new" if not before else f"{(now - before) / before:+.0%}"
+
+
+def _more(count: int) -> Iterator[str]:
+    if count > 0:
+        yield f"and {count:,} more: --json has all"
+
+
+def __getattr__(name: str) -> Any:
+    # Typer's own form of the command is made when somebody asks for it.
+    if name == "stats":
+        return command(OPTIONS, run, name)
+    raise AttributeError(name)

@@ -1,0 +1,115 @@
+"""`telemetry-kit verify`: five layers of proof over everything stored, and a certificate.
+
+Nothing that is found is ever printed: a finding is a kind, a place, a first letter and a length.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from telemetry_kit import consent, control
+from telemetry_kit.cli import COMMANDS, doctor
+from telemetry_kit.cli.terminal import Problem, out, safe
+from telemetry_kit.errors import TelemetryError
+from telemetry_kit.home import Home
+from telemetry_kit.latch import latch
+from telemetry_kit.proof.certificate import (
+    ENVIRONMENT,
+    LAYERS,
+    MAX_LISTED,
+    Certificate,
+    Finding,
+    Looked,
+)
+from telemetry_kit.proof.examine import Examination, ground
+
+
+def verify(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE]...", help="Exports, reports, other files.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prove that nothing is stored that should not be; exit with 1 when something is.
+
+    Raises:
+        Problem: something was found, or a file could not be examined.
+    """
+    home = control.home_of(context.obj.project)
+    try:
+        known = ground(home, latch.world.environ, os.getcwd())
+        certificate = Examination(known, [text for *_, text in COMMANDS]).run(files or [])
+    except (TelemetryError, OSError) as error:
+        raise Problem(f"not everything could be examined: {error}") from None
+    _surroundings(home, certificate)
+    if as_json:
+        out(json.dumps(certificate.as_json()))
+    else:
+        for line in lines(certificate):
+            out(safe(line))
+    if not certificate.passed:
+        raise Problem(f"{len(certificate.findings)} findings: something is stored that should not be")
+
+
+def _surroundings(home: Home, certificate: Certificate) -> None:
+    """The fifth layer: what `doctor` examines, and whether the consent is for this notice."""
+    for found in doctor.examine(home):
+        certificate.checks.append({"check": found.name, "state": found.state})
+        if found.state == doctor.BAD:
+            certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
+    decision = consent.decide(home, latch.world.environ)
+    accepted = decision.accepted
+    if accepted is not None and accepted.notice < consent.catalog.NOTICE_VERSION:
+        certificate.notes.append("the consent is for an earlier notice: only that is recorded")
+
+
+def lines(certificate: Certificate) -> Iterator[str]:
+    """The certificate for people."""
+    counts = certificate.counts()
+    events = sum(looked.events for looked in certificate.files)
+    capacity = certificate.capacity_bits
+    looked_for = sum(certificate.secrets.values())
+    aside = sum(certificate.set_aside.values())
+    verdict = "PASSED" if certificate.passed else "FAILED"
+    yield f"{verdict}: {events} events of {certificate.app}, schema {certificate.schema}"
+    yield ""
+    said = (
+        f"every byte in a closed grammar; at most {capacity['total']:.0f} bits a line, of which "
+        f"{capacity['random']:.0f} random ids",
+        f"{certificate.pseudonyms} pseudonyms; no hash of a secret without a key",
+        f"{looked_for} of this machine's secrets in every encoding; {aside} too common to look for",
+        "shapes of personal data and tokens; best effort",
+        f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
+    )
+    for number, (layer, text) in enumerate(zip(LAYERS, said, strict=True), 1):
+        state = "ok" if not counts[layer] else f"{counts[layer]} findings"
+        yield f"  {number}  {layer:<14} {state:<11}  {text}"
+    yield ""
+    for looked in certificate.files:
+        yield _looked(looked)
+    for note in certificate.notes:
+        yield f"  note: {note}"
+    if certificate.findings:
+        yield ""
+    for finding in certificate.findings[:MAX_LISTED]:
+        yield f"  {finding.sentence()}"
+    if len(certificate.findings) > MAX_LISTED:
+        yield f"  and {len(certificate.findings) - MAX_LISTED} more"
+
+
+def _looked(looked: Looked) -> str:
+    parts = [f"{looked.size_bytes} bytes"]
+    if looked.events:
+        parts.append(f"{looked.events} events")
+    if looked.torn:
+        parts.append(f"{looked.torn} torn lines")
+    if looked.blank:
+        parts.append(f"{looked.blank} blank lines")
+    code = f"sha256 {looked.sha256}" if looked.sha256 else "content not shown"
+    return f"  {looked.file}  {', '.join(parts)}  {code}"

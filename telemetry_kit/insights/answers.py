@@ -1,0 +1,249 @@
+"""Each question of the catalog with its present answer in one sentence, and what no question reads.
+
+The numbers are those of `figures`; none is worked out here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from telemetry_kit import catalog
+from telemetry_kit.insights.figures import Figures
+
+Row = dict[str, Any]
+NAMED = 3
+
+
+def percent(share: float | None) -> str:
+    """A share in words; `?` where there is none."""
+    return "?" if share is None else f"{share:.0%}"
+
+
+def span(milliseconds: int | None) -> str:
+    """A length of time, short: `512 ms`, `16.4 s`, `4.4 min`."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1_000:
+        return f"{milliseconds} ms"
+    for unit, size, limit in (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 0)):
+        if milliseconds < limit or not limit:
+            return f"{milliseconds / size:.3g} {unit}" if milliseconds < 1e9 * size else "ages"
+    return ""
+
+
+def answers(found: Figures) -> list[Row]:
+    """Every declared question once, with its answer.
+
+    Args:
+        found: what `figures()` returned.
+
+    Returns:
+        In the order of the catalog: `question`, `answer`, and the `events` it is read from.
+    """
+    rows: dict[str, Row] = {}
+    for event in catalog.EVENTS.values():
+        row = rows.setdefault(event.question, {"question": event.question, "events": []})
+        row["events"].append(event.name)
+    for row in rows.values():
+        answer = _ANSWERS.get(row["events"][0])
+        row["answer"] = (answer(found) if answer else "") or "Nothing was recorded yet."
+    return list(rows.values())
+
+
+def _listed(parts: list[str], more: int = 0) -> str:
+    if more > 0:
+        parts = [*parts, f"{more} more"]
+    if len(parts) == 1:
+        return parts[0]
+    comma, last = ("; ", "; and ") if any(", " in part for part in parts) else (", ", " and ")
+    return comma.join(parts[:-1]) + last + parts[-1]
+
+
+def _top(rows: list[Row], say: Callable[[Row], str]) -> str:
+    return _listed([say(row) for row in rows[:NAMED]], len(rows) - NAMED)
+
+
+def _roles(found: Figures) -> str:
+    rows = [row for row in found["roles"] if row["chosen"]]
+    if not rows:
+        return ""
+    return _top(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {percent(r['share'])})") + "."
+
+
+def _changes(found: Figures) -> str:
+    types = {row["event"]: row["count"] for row in found["types"]}
+    changed = types.get("role.changed", 0)
+    if not changed and not types.get("role.selected"):
+        return ""
+    said = f"{_times(changed)}, in {types.get('role.selected', 0):,} sessions"
+    rows = found["role_changes"]
+    most = f"; most often from {rows[0]['from']} to {rows[0]['to']}" if rows else ""
+    return f"{said}{most}."
+
+
+def _times(count: int) -> str:
+    return "Never" if count == 0 else "Once" if count == 1 else f"{count:,} times"
+
+
+def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
+    def answer(found: Figures) -> str:
+        first: dict[str, Row] = {}
+        for row in found[table]:
+            first.setdefault(row["role"], row)
+        rows = list(first.values())
+        if not rows:
+            return ""
+        return _top(rows, lambda r: f"{r['role']}: mostly {r[kind]} ({r['count']:,})") + "."
+
+    return answer
+
+
+def _commands(found: Figures) -> str:
+    said = _by_role("role_commands", "command")(found)
+    crossed = found["cross_use"]
+    if not said or not crossed:
+        return said
+    total = sum(row["count"] for row in crossed)
+    top = crossed[0]
+    return (
+        f"{said[:-1]}; another role's commands were used {total:,} "
+        f"{'time' if total == 1 else 'times'}, most of all {top['command']} by {top['role']}."
+    )
+
+
+def _finish(table: str, kind: str) -> Callable[[Figures], str]:
+    def answer(found: Figures) -> str:
+        rows = [row for row in found[table] if row["rate"] is not None]
+        if not rows:
+            return ""
+        completed = sum(row["completed"] for row in rows)
+        ended = completed + sum(row["failed"] for row in rows)
+        return (
+            f"{completed:,} of {ended:,} that ended were completed ({percent(completed / ended)}): "
+            + _top(rows, lambda r: _how(r, kind))
+            + "."
+        )
+
+    return answer
+
+
+def _how(row: Row, kind: str) -> str:
+    took = f", half within {span(row['p50_ms'])}" if row["p50_ms"] else ""
+    return f"{row[kind]} {percent(row['rate'])}{took}"
+
+
+def _fail(table: str, kind: str) -> Callable[[Figures], str]:
+    def answer(found: Figures) -> str:
+        ended = [row for row in found[table] if row["rate"] is not None]
+        rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
+        if not rows:
+            return "None of those that ended failed." if ended else ""
+        errors: dict[str, str] = {}
+        for row in found["errors"]:
+            if row["kind"] == kind:
+                errors.setdefault(row["name"], row["error_type"])
+
+        def say(row: Row) -> str:
+            error = errors.get(row[kind])
+            mostly = f", mostly {error}" if error else ""
+            return f"{row[kind]} ({row['failed']:,} of {row['completed'] + row['failed']:,}{mostly})"
+
+        return _top(rows, say) + "."
+
+    return answer
+
+
+def _clicked(found: Figures) -> str:
+    clicked = sum(row["clicked"] for row in found["handoffs"])
+    if not clicked:
+        return ""
+    rows = [row for row in found["handoffs"] if row["clicked"]]
+    return (
+        f"{clicked:,} were followed, most of them {_pair(rows[0])}; "
+        "those that nobody clicks leave no event."
+    )
+
+
+def _reached(found: Figures) -> str:
+    rows = [row for row in found["handoffs"] if row["clicked"]]
+    if not rows:
+        return ""
+    clicked = sum(row["clicked"] for row in rows)
+    reached = sum(min(row["completed"], row["clicked"]) for row in rows)
+    return (
+        f"{reached:,} of {clicked:,} ({percent(reached / clicked)}): "
+        + _top(rows, lambda r: f"{_pair(r)} {percent(r['rate'])}")
+        + "."
+    )
+
+
+def _pair(row: Row) -> str:
+    return f"{row['source']} -> {row['target']}"
+
+
+def _begun(found: Figures) -> str:
+    rows = [row for row in found["workflows"] if row["begun"]]
+    return _top(rows, lambda r: f"{r['workflow']} ({r['begun']:,})") + "." if rows else ""
+
+
+# By the first event that asks the question.
+_ANSWERS: dict[str, Callable[[Figures], str]] = {
+    "role.selected": _roles,
+    "role.changed": _changes,
+    "agent.invoked": _by_role("role_agents", "agent"),
+    "agent.completed": _finish("agents", "agent"),
+    "agent.failed": _fail("agents", "agent"),
+    "handoff.clicked": _clicked,
+    "handoff.completed": _reached,
+    "command.executed": _commands,
+    "command.completed": _finish("commands", "command"),
+    "command.failed": _fail("commands", "command"),
+    "workflow.started": _begun,
+    "workflow.completed": _finish("workflows", "workflow"),
+    "workflow.failed": _fail("workflows", "workflow"),
+}
+
+
+# -- what no question reads ------------------------------------------------------------------
+
+# Fields that a question's answer is made from, beyond those counted in a tally.
+_ALSO = {
+    "event_type": "every question",
+    "timestamp": "how use changes over time",
+}
+# Fields that no question reads, and what they are there for instead.
+_SERVE = {
+    "schema_version": "readers tell versions apart by it",
+    "event_id": "two events are told apart by it",
+    "seq": "the order within a process, for `view --tree`",
+    "session_id": "`view --tree`",
+    "span_id": "`view --tree`",
+    "parent_id": "`view --tree`",
+    "project_id": "`view --project`",
+    "key_epoch": "`find` and `forget` know by it which key made a pseudonym",
+}
+
+
+def unread(reads: tuple[str, ...]) -> list[Row]:
+    """Events and fields that no question reads, each with what it serves instead, if anything.
+
+    Args:
+        reads: the fields that a tally is made from.
+    """
+    found: list[Row] = [
+        {"kind": "event", "name": name, "serves": None}
+        for name in catalog.EVENTS
+        if catalog.EVENTS[name].question and name not in _asked()
+    ]
+    for name in catalog.FIELDS:
+        if name not in reads and name not in _ALSO:
+            found.append({"kind": "field", "name": name, "serves": _SERVE.get(name)})
+    return found
+
+
+def _asked() -> frozenset[str]:
+    first = {}
+    for event in catalog.EVENTS.values():
+        first.setdefault(event.question, event.name)
+    return frozenset(e.name for e in catalog.EVENTS.values() if first[e.question] in _ANSWERS)

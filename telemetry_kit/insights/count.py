@@ -1,0 +1,166 @@
+"""From the journal to a tally: the whole of it, or what a period and a role leave of it.
+
+What was counted before is not known here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from telemetry_kit.home import Home
+from telemetry_kit.insights.scan import Region, Row, parse_fields, read_rest, regions
+from telemetry_kit.insights.tally import Tally
+from telemetry_kit.journal.segments import Problems, Report, Source, snapshot
+
+# Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
+MAX_PENDING = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events count.
+
+    Args:
+        since: first day, as `YYYY-MM-DD`; empty for all.
+        until: last day; empty for all.
+        role: events of this role only; empty for all.
+    """
+
+    since: str = ""
+    until: str = ""
+    role: str = ""
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.since or self.until or self.role)
+
+    def has_day(self, day: str) -> bool:
+        """Whether a day is in the period."""
+        return (not self.since or day >= self.since) and (not self.until or day <= self.until)
+
+
+class Counting:
+    """A tally being made.
+
+    Args:
+        wanted: which events count. The table of days has all days, so that a period can be
+            compared with the one before it.
+    """
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.tally = Tally()
+        self._wanted = wanted
+        self._all_days = not (wanted.since or wanted.until)
+        self._rows: Counter[tuple[bytes, ...]] = Counter()
+        self._days: Counter[tuple[bytes, bytes]] = Counter()
+        self._fields: dict[tuple[bytes, ...], dict[str, Any]] = {}
+
+    def rows(self, rows: list[Row]) -> None:
+        """Count canonical lines."""
+        wanted = self._wanted
+        if wanted.role:
+            rows = [row for row in rows if self._fields_of(row[2:]).get("role") == wanted.role]
+        self._days.update([row[:2] for row in rows])
+        if not self._all_days:
+            rows = [row for row in rows if wanted.has_day(row[1].decode())]
+        # Without the day there are far fewer different ones.
+        self._rows.update([(row[0], *row[2:]) for row in rows])
+        if len(self._rows) + len(self._days) > MAX_PENDING:
+            self.settle()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Count an event that the reader made out."""
+        if self._wanted.role and event.get("role") != self._wanted.role:
+            return
+        day = event["timestamp"][:10]
+        self.tally.count_day(day, event["event_type"], 1)
+        if self._wanted.has_day(day):
+            self.tally.count(event)
+
+    def settle(self) -> Tally:
+        """Bring everything into the tally, which is complete then."""
+        for (name, day), times in self._days.items():
+            self.tally.count_day(day.decode(), name.decode(), times)
+        for row, times in self._rows.items():
+            event = {"event_type": row[0].decode(), **self._fields_of(row[1:])}
+            self.tally.count(event, times)
+        self._days.clear()
+        self._rows.clear()
+        return self.tally
+
+    def _fields_of(self, runs: tuple[bytes, ...]) -> dict[str, Any]:
+        found = self._fields.get(runs)
+        if found is None:
+            if len(self._fields) > MAX_PENDING:
+                self._fields.clear()
+            found = self._fields[runs] = parse_fields(b"".join(runs))
+        return found
+
+
+def count_file(
+    counting: Counting,
+    source: Source,
+    report: Report,
+    begin: int = 0,
+    loose: Counting | None = None,
+    loose_report: Report | None = None,
+) -> int:
+    """Count the events of one file.
+
+    Args:
+        counting: where they go.
+        source: the file.
+        report: filled while reading.
+        begin: how many bytes of it are left out.
+        loose: where an event goes whose line has no end yet; `counting` by default.
+        loose_report: the same for what is wrong with such a line.
+
+    Returns:
+        How many bytes of it have been counted for good.
+    """
+    at = begin
+    for region in regions(source.chunks(report, begin)):
+        if isinstance(region, Region):
+            counting.rows(region.rows)
+            at += len(region.block)
+            continue
+        ended = not region.last
+        told = report if ended or loose_report is None else loose_report
+        to = counting if ended or loose is None else loose
+        for event in read_rest(region, told, source.segment.kind):
+            to.event(event)
+        at += region.ended_bytes
+    return at
+
+
+def count_events(events: Iterable[Mapping[str, Any]]) -> Tally:
+    """The tally of events that the reader yields, one by one.
+
+    Args:
+        events: in any order.
+    """
+    tally = Tally()
+    for event in events:
+        tally.add(event)
+    return tally
+
+
+def count(home: Home, wanted: Wanted, problems: Problems) -> Tally:
+    """The tally of the journal, from scratch.
+
+    Args:
+        home: whose journal.
+        wanted: which events count.
+        problems: filled while reading.
+    """
+    counting = Counting(wanted)
+    with snapshot(home, problems) as sources:
+        for source in sources:
+            count_file(counting, source, problems.of(source.segment.name))
+    tally = counting.settle()
+    tally.count_malformed(problems.malformed)
+    return tally

@@ -1,0 +1,437 @@
+"""One run of `verify`: every file through the layers that are for it, into a certificate.
+
+Data is read once, line by line; canonical lines cost a parse and a look-up, anything else is
+searched in every form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from telemetry_kit import catalog, consent, notice, privacy, settings
+from telemetry_kit.errors import ConsentError, KeyUnavailableError
+from telemetry_kit.home import Home
+from telemetry_kit.journal.segments import ARCHIVE, Problems, Source, snapshot
+from telemetry_kit.proof import capacity, known, records, streams, vocabulary
+from telemetry_kit.proof.certificate import (
+    ENVIRONMENT,
+    GRAMMAR,
+    KNOWN,
+    PROVENANCE,
+    RECOGNISERS,
+    Certificate,
+    Finding,
+    Looked,
+    masked,
+)
+from telemetry_kit.proof.fragments import is_torn
+from telemetry_kit.proof.grammar import Flaw, Grammar, Pairs
+from telemetry_kit.proof.provenance import Weak, salts_of
+from telemetry_kit.proof.recognisers import recognise
+from telemetry_kit.proof.search import Search
+from telemetry_kit.proof.vocabulary import Vocabulary
+
+_FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
+_HEX_RUN = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{12,128}(?![0-9a-zA-Z])")
+_NUMBER_DIGITS = 6
+_PLAIN = re.compile(r"h:[0-9a-f]{12}|[0-9a-f]{12}|[0-9a-f]{16}|[0-9T:.Z-]{1,24}")
+_BETWEEN = re.compile(r"[\s,;\t|\"<>{}\[\]()]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is known before the first file is opened.
+
+    Args:
+        home: the project's places.
+        vocabulary: names that may stand in clear.
+        key: the key in force, if there is one.
+        resolution: the finest resolution of times that was agreed to.
+        secrets: this machine's own.
+    """
+
+    home: Home
+    vocabulary: Vocabulary
+    key: privacy.Key | None
+    resolution: str
+    secrets: list[known.Secret]
+
+
+def ground(home: Home, environ: Mapping[str, str], start: str) -> Ground:
+    """Gather what the check needs.
+
+    Args:
+        home: the project's places.
+        environ: the environment variables.
+        start: the working directory.
+
+    Raises:
+        NotPrivateError: the names ledger cannot be trusted.
+        ConsentError: the place key cannot be used.
+    """
+    key = None
+    place = consent.place_of(home)
+    if place is not None:
+        try:
+            key = privacy.load(privacy.key_path(home, place))
+        except KeyUnavailableError:
+            key = None
+    accepted = consent.decide(home, environ).accepted
+    return Ground(
+        home,
+        vocabulary.of(home),
+        key,
+        "second" if accepted is None else accepted.time,
+        known.gather(home, environ, start),
+    )
+
+
+class Examination:
+    """The files of one run.
+
+    Args:
+        ground: what is known before.
+        public: further texts that anybody may know.
+    """
+
+    def __init__(self, ground: Ground, public: Iterable[str] = ()) -> None:
+        self._ground = ground
+        self.certificate = Certificate(
+            ground.home.app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION
+        )
+        words = [*_schema_words(), *ground.vocabulary.declared, ground.home.app, *public]
+        self.search = Search(ground.secrets, words)
+        self.grammar = Grammar(ground.vocabulary, resolution=ground.resolution)
+        context = [f"context.{key}" for key in ground.vocabulary.context]
+        self._weak = Weak(ground.secrets, [*salts_of(ground.home.app, ground.secrets), *context])
+        self._vetted: set[str] = set()
+        self._codes: set[str] = set()
+        self._projects: dict[int, str] = {}
+        self._open = frozenset(fold for fold in ground.vocabulary.strings()) | _WORDS
+        self.certificate.secrets = dict(Counter(s.kind for s in self.search.secrets))
+        self.certificate.set_aside = dict(Counter(s.kind for s in self.search.set_aside))
+
+    def run(self, given: Iterable[str]) -> Certificate:
+        """Everything: the journal, the records beside it, and files that were named.
+
+        Args:
+            given: paths of exports, reports or other files.
+        """
+        problems = Problems()
+        with snapshot(self._ground.home, problems) as sources:
+            for source in sources:
+                self._segment(source, problems)
+        for name, report in problems.files.items():
+            if report.stopped:
+                self.certificate.notes.append(f"{os.path.basename(name)}: {report.stopped}")
+        for record in records.files(self._ground.home):
+            self._record(record)
+        for number, path in enumerate(given, 1):
+            self._given(number, path)
+        for name, sentence in records.custody(self._ground.home):
+            self.certificate.add(Finding(ENVIRONMENT, sentence, name))
+        key = self._ground.key
+        self.certificate.pseudonyms = len(self._codes)
+        self.certificate.capacity_bits = capacity.of(
+            self._ground.vocabulary,
+            self._ground.resolution,
+            settings.current().retention_days,
+            key.epoch if key is not None else 1,
+        )
+        return self.certificate
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def _segment(self, source: Source, problems: Problems) -> None:
+        segment = source.segment
+        looked = Looked(segment.name, segment.kind, segment.size_bytes)
+        digest = hashlib.sha256()
+        chunks = streams.digested(source.chunks(problems.of(segment.name)), digest)
+        self._events(looked, chunks, ours=True)
+        looked.sha256 = digest.hexdigest()
+        self.certificate.files.append(looked)
+        if segment.kind == ARCHIVE:
+            self.certificate.notes.append(f"{segment.name}: SHA-256 of its unpacked content")
+
+    def _record(self, record: records.Record) -> None:
+        if record.kind == records.TOML:
+            return  # written by people, for people
+        data = records.content(record)
+        size = len(data) or streams.size(record.path)
+        looked = Looked(record.name, record.kind, size)
+        if record.kind != records.KEY:
+            looked.sha256 = hashlib.sha256(data).hexdigest()
+            looked.lines = data.count(b"\n")
+            for number, flaw in records.flaws(record.kind, data):
+                self._flaw(record.name, number, flaw)
+            self._foreign(looked, [data])
+        self.certificate.files.append(looked)
+
+    def _given(self, number: int, path: str) -> None:
+        name = os.path.basename(path)
+        if self.search.find(os.fsencode(name)):
+            name = f"FILE {number}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConsentError(f"{name} cannot be opened ({error.strerror})") from None
+        with open(fd, "rb") as file:
+            digest = hashlib.sha256()
+            looked = Looked(name, "given", os.fstat(fd).st_size)
+            chunks = streams.unpacked(streams.digested(streams.chunks(file), digest))
+            first = next(chunks, b"")
+            again = streams.again(first, chunks)
+            if first.startswith(_FIRST):
+                self._events(looked, again, ours=False)
+            else:
+                self._foreign(looked, again)
+            looked.sha256 = digest.hexdigest()
+        self.certificate.files.append(looked)
+
+    def _events(self, looked: Looked, chunks: Iterable[bytes], ours: bool) -> None:
+        """Lines that should be events."""
+        hexes: list[tuple[int, str]] = []
+        loose: list[tuple[int, bytes]] = []
+        size = 0
+        for number, line in enumerate(streams.lines(chunks), 1):
+            looked.lines = number
+            pairs = self.grammar.parse(line) if line else None
+            if pairs is not None and not self.grammar.flaws_of(pairs, line):
+                looked.events += 1
+                digits = self._canonical(looked.file, number, pairs, ours)
+                hexes.append((number, digits))
+                size += len(digits)
+            elif not line:
+                looked.blank += 1
+            else:
+                self._not_canonical(looked, number, line)
+                loose.append((number, line))
+                size += len(line)
+            if size > streams.BATCH_BYTES:
+                self._spelled(looked.file, hexes)
+                self._loose(looked.file, loose)
+                hexes, loose, size = hexes[-2:], [], 0
+        self._spelled(looked.file, hexes)
+        self._loose(looked.file, loose)
+
+    def _foreign(self, looked: Looked, chunks: Iterable[bytes]) -> None:
+        """Bytes that no grammar of ours covers."""
+        numbered = enumerate(streams.lines(chunks), 1)
+        batch: list[tuple[int, bytes]] = []
+        size = 0
+        for number, line in numbered:
+            looked.lines = number
+            batch.append((number, line))
+            size += len(line)
+            if size > streams.BATCH_BYTES:
+                self._loose(looked.file, batch)
+                # A text may begin in one batch and end in the next.
+                batch, size = batch[-1:] if len(line) <= streams.OVERLAP_BYTES else [], 0
+        self._loose(looked.file, batch)
+
+    # -- layer 1 and 2 -------------------------------------------------------------------------
+
+    def _not_canonical(self, looked: Looked, number: int, line: bytes) -> None:
+        pieces = [piece for piece in line.split(b"\0") if piece]
+        if all(is_torn(piece, self.grammar) for piece in pieces):
+            looked.torn += 1
+            return
+        for flaw in self.grammar.flaws(line):
+            self._flaw(looked.file, number, flaw)
+
+    def _flaw(self, file: str, number: int, flaw: Flaw) -> None:
+        self.certificate.add(
+            Finding(GRAMMAR, flaw.kind, file, number, flaw.field, masked(flaw.text))
+        )
+
+    def _canonical(self, file: str, number: int, pairs: Pairs, ours: bool) -> str:
+        """Take in the values of a canonical line; returns its hex digits, one after the other."""
+        digits: list[str] = []
+        epoch, project = 0, ""
+        for name, value in pairs:
+            kind = _KIND[name]
+            if kind in (catalog.RANDOM, catalog.IDENTIFIER):
+                digits.append(self._code(file, number, name, value))
+                project = value if name == "project_id" else project
+            elif kind == catalog.MEASURE:
+                epoch = value if name == "key_epoch" else epoch
+                if value > 99_999:
+                    self._vet(file, number, name, str(value))
+            elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):
+                digits.append(self._code(file, number, name, value))
+            elif kind == catalog.MAPPING:
+                for key, given in value.pairs:
+                    if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
+                        digits.append(self._code(file, number, f"{name}.{key}", given))
+                    else:
+                        self._vet(file, number, f"{name}.{key}", str(given))
+            elif kind == catalog.NAME or name == "error_type":
+                self._vet(file, number, name, value)
+        if ours:
+            self._epoch(file, number, epoch, project)
+        return "".join(digits)
+
+    def _epoch(self, file: str, number: int, epoch: int, project: str) -> None:
+        key = self._ground.key
+        if key is not None and epoch > key.epoch:
+            self.certificate.add(
+                Finding(PROVENANCE, "an epoch that no key has had", file, number, "key_epoch")
+            )
+            return
+        if epoch not in self._projects:
+            home = self._ground.home
+            known_ = key is not None and epoch == key.epoch
+            made = key.pseudonym("project_id", home.root) if key is not None and known_ else project
+            self._projects[epoch] = made
+        if self._projects[epoch] != project:
+            self.certificate.add(
+                Finding(PROVENANCE, "not made by the key of its epoch", file, number, "project_id")
+            )
+
+    def _code(self, file: str, number: int, field: str, value: str) -> str:
+        code = value.removeprefix(catalog.PSEUDONYM_PREFIX)
+        if len(code) != len(value):
+            if value in self._codes:
+                return code
+            self._codes.add(value)
+        secret = self._weak.made(code)
+        if secret is not None:
+            kind = f"a hash without a key, of: {secret.kind}"
+            self.certificate.add(
+                Finding(PROVENANCE, kind, file, number, field, masked(secret.text))
+            )
+        return code
+
+    # -- layer 3 and 4 -------------------------------------------------------------------------
+
+    def _vet(self, file: str, number: int, field: str, value: str) -> None:
+        """Look at a value of a canonical line, the first time that it stands anywhere."""
+        if value in self._vetted:
+            return
+        self._vetted.add(value)
+        if value in _WORDS or value in self._ground.vocabulary.declared or len(value) < 4:
+            return
+        for secret in self.search.find(value.encode()):
+            self._known(secret, file, number, field)
+        for kind, text in recognise(value):
+            self.certificate.add(
+                Finding(RECOGNISERS, f"looks like: {kind}", file, number, field, masked(text))
+            )
+
+    def _known(self, secret: known.Secret, file: str, number: int, field: str = "") -> None:
+        self.certificate.add(Finding(KNOWN, secret.kind, file, number, field, masked(secret.text)))
+
+    def _spelled(self, file: str, hexes: list[tuple[int, str]]) -> None:
+        """Secrets that hex fields spell, over the borders of fields and lines."""
+        for secret in self.search.find_hex("".join(digits for _, digits in hexes)):
+            where = 0
+            for (number, digits), (_, more) in zip(hexes, [*hexes[1:], (0, "")], strict=True):
+                if secret in self.search.find_hex(digits + more):
+                    where = number
+                    break
+            self._known(secret, file, where)
+
+    def _loose(self, file: str, batch: list[tuple[int, bytes]]) -> None:
+        """Lines that are searched in every form."""
+        if not batch:
+            return
+        blob = b"\n".join(line for _, line in batch)
+        found = self.search.find(blob)
+        for number, line in batch if found else ():
+            for secret in (here := self.search.find(line) & found):
+                self._known(secret, file, number, self._field(line, secret))
+            found -= here
+        values = [self._values(line) for _, line in batch]
+        split = self.search.find_joined(value for row in values for value in row)
+        for secret in split | found:
+            where = next(
+                (
+                    number
+                    for (number, _), row in zip(batch, values, strict=True)
+                    if secret in self.search.find_joined(row)
+                ),
+                0,
+            )
+            self._known(secret, file, where)
+        self._shapes(file, batch, blob)
+
+    def _shapes(self, file: str, batch: list[tuple[int, bytes]], blob: bytes) -> None:
+        text = blob.decode("utf-8", "replace")
+        if next(recognise(text), None) is not None:
+            for number, line in batch:
+                for kind, shape in recognise(line.decode("utf-8", "replace")):
+                    self.certificate.add(
+                        Finding(RECOGNISERS, f"looks like: {kind}", file, number, "", masked(shape))
+                    )
+        for code in set(_HEX_RUN.findall(text)):
+            secret = self._weak.made(code)
+            if secret is not None:
+                kind = f"a hash without a key, of: {secret.kind}"
+                self.certificate.add(Finding(PROVENANCE, kind, file, 0, "", masked(secret.text)))
+
+    def _field(self, line: bytes, secret: known.Secret) -> str:
+        """The field of the schema that a secret stands in, if it is in one."""
+        for name, value in self.grammar.parse(line) or ():
+            if name in _KIND and secret in self.search.find(str(value).encode("utf-8", "replace")):
+                return name
+        return ""
+
+    def _values(self, line: bytes) -> list[str]:
+        """What a line says besides words of the schema, names of the vocabulary, ids and times."""
+        text = line.decode("utf-8", "replace")
+        try:
+            words = list(_strings(json.loads(text)))
+        except (ValueError, RecursionError):
+            words = _BETWEEN.split(text)
+        return [
+            word
+            for word in words
+            if word not in self._open and not (len(word) > 3 and _PLAIN.fullmatch(word))
+        ]
+
+
+_KIND = {row.name: row.kind for row in catalog.FIELDS.values()}
+_WORDS = frozenset(
+    {
+        *catalog.FIELDS,
+        *catalog.EVENTS,
+        *catalog.ROLES,
+        *catalog.OUTCOMES,
+        *catalog.SOURCES,
+        *catalog.BUILTIN_ERRORS.values(),
+        "other",
+        "h:",
+        "True",
+        "False",
+        catalog.SCHEMA_VERSION,
+    }
+)
+
+
+def _schema_words() -> Iterator[str]:
+    yield from _WORDS
+    for row in catalog.FIELDS.values():
+        yield row.meaning
+        yield row.kind
+    for event in catalog.EVENTS.values():
+        yield event.question
+        yield event.owner
+    yield notice.dictionary()
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _strings(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part)

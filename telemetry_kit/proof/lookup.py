@@ -1,0 +1,141 @@
+"""One text in the data of one project: in clear, or as a pseudonym that the key in force makes.
+
+The text is never written anywhere; lines of keys that are gone cannot be asked about it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from telemetry_kit import catalog, consent, pipeline, privacy
+from telemetry_kit.errors import KeyUnavailableError
+from telemetry_kit.home import Home
+from telemetry_kit.journal.lines import parse, resynchronised
+from telemetry_kit.journal.reader import read
+from telemetry_kit.proof import vocabulary
+from telemetry_kit.proof.grammar import is_pseudonym
+
+IDENTIFIERS = ("project_id", "session_id", "parent_id")
+
+
+@dataclass(slots=True)
+class Found:
+    """In how many events a text is.
+
+    Args:
+        clear: events that hold it in clear, by field.
+        coded: events that hold its pseudonym, by field.
+        types: all those events, by type.
+        retired: events made with keys that are gone, of which nobody can tell.
+        parts: events in which it is a part of a longer text, which `forget` leaves.
+        in_ledger: whether the tool has declared it: new events may hold it in clear again.
+    """
+
+    clear: Counter[str] = field(default_factory=Counter)
+    coded: Counter[str] = field(default_factory=Counter)
+    types: Counter[str] = field(default_factory=Counter)
+    retired: int = 0
+    parts: int = 0
+    in_ledger: bool = False
+
+    @property
+    def events(self) -> int:
+        """How many events hold it."""
+        return self.types.total()
+
+
+class Lookup:
+    """A text with every form in which it may be stored here.
+
+    Args:
+        home: the project's places.
+        text: what is looked for.
+
+    Raises:
+        ConsentError: the place key cannot be used.
+        NotPrivateError: the names ledger cannot be trusted.
+    """
+
+    def __init__(self, home: Home, text: str) -> None:
+        self._home = home
+        self._text = text
+        self._bytes = text.encode("utf-8", "surrogatepass")
+        # As a JSON string of ours holds it.
+        self._escaped = pipeline.encode({"": text})[5:-3].lower()
+        self._vocabulary = vocabulary.of(home)
+        self._key = _key(home)
+        self._codes = self._pseudonyms()
+
+    def _pseudonyms(self) -> dict[str, frozenset[str]]:
+        """For each field the pseudonyms that the text has there."""
+        key = self._key
+        if key is None:
+            return {}
+        fields = [*catalog.NAMES, *IDENTIFIERS]
+        fields += [f"context.{name}" for name in self._vocabulary.context]
+        found = {name: {key.pseudonym(name, self._text)} for name in fields}
+        if "/" in self._text:
+            found["project_id"].add(key.pseudonym("project_id", os.path.realpath(self._text)))
+        return {name: frozenset(codes) for name, codes in found.items()}
+
+    def count(self) -> Found:
+        """In how many stored events the text is."""
+        found = Found(in_ledger=self._text in self._vocabulary.strings())
+        for event in read(self._home):
+            clear, coded = self._fields(event)
+            found.clear.update(clear)
+            found.coded.update(coded)
+            if clear or coded:
+                found.types[event["event_type"]] += 1
+            elif self._escaped in pipeline.encode(event).lower():
+                found.parts += 1
+            epoch = event.get("key_epoch")
+            if epoch is not None and (self._key is None or epoch != self._key.epoch):
+                found.retired += not (clear or coded)
+        return found
+
+    def keeps(self, line: bytes) -> bool:
+        """Whether a stored line does not hold the text, so that it may stay.
+
+        Args:
+            line: without its end.
+        """
+        event = parse(line)
+        events: Iterable[dict[str, Any]] = [event] if event is not None else resynchronised(line)
+        if any(any(self._fields(event)) for event in events):
+            return False
+        # What is no event may hold it anywhere.
+        return event is not None or not (self._bytes in line or self._escaped in line.lower())
+
+    def _fields(self, event: dict[str, Any]) -> tuple[list[str], list[str]]:
+        """The fields that hold the text in clear, and those that hold its pseudonym."""
+        clear: list[str] = []
+        coded: list[str] = []
+        for name, value in _values(event):
+            if value == self._text:
+                clear.append(name)
+            elif is_pseudonym(value) and value in self._codes.get(name, ()):
+                coded.append(name)
+        return clear, coded
+
+
+def _values(event: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, value in event.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}", given) for key, given in value.items())
+        else:
+            yield name, value
+
+
+def _key(home: Home) -> privacy.Key | None:
+    place = consent.place_of(home)
+    if place is None:
+        return None
+    try:
+        return privacy.load(privacy.key_path(home, place))
+    except KeyUnavailableError:
+        return None

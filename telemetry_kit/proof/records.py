@@ -1,0 +1,214 @@
+"""The files beside the events: decision, history, names ledger and keys, each with its own grammar.
+
+The content of a key file is never looked at here, only who could.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from telemetry_kit import catalog, consent, decisions, ledger, settings
+from telemetry_kit.errors import ConsentError
+from telemetry_kit.home import Home
+from telemetry_kit.proof.grammar import Flaw
+
+RECORD, HISTORY, NAMES, KEY, TOML, OTHER = "record", "history", "names", "key", "toml", "other"
+MAX_BYTES = 8 << 20
+_PLACE = re.compile(r"[0-9a-f]{16}")
+_KINDS = {
+    consent.RECORD: RECORD,
+    decisions.HISTORY: HISTORY,
+    ledger.NAME: NAMES,
+    "key": KEY,
+    "place.key": KEY,
+    "telemetry.toml": TOML,
+}
+_DAY = r"\d{4}-\d{2}-\d{2}"
+_WORD = re.compile(
+    rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}|declined=[0-9a-f]{{16}}"
+    rf"|time=(?:{'|'.join(catalog.RESOLUTIONS)})"
+    r"|context=(?:\*|(?:[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*),?)*)",
+    re.ASCII,
+)
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_TIME = re.compile(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One file in the user's config or state directory.
+
+    Args:
+        path: where it is.
+        name: how it is called in the certificate: without the folders above the app's.
+        kind: `record`, `history`, `names`, `key`, `toml` or `other`.
+    """
+
+    path: str
+    name: str
+    kind: str
+
+
+def files(home: Home) -> list[Record]:
+    """The files of this project and of the app; other projects' own are not opened.
+
+    Args:
+        home: the project's places.
+    """
+    try:
+        place = consent.place_of(home)
+    except ConsentError:
+        place = None
+    found: dict[str, Record] = {}
+    for top, label in ((home.config, "config"), (home.state, "state")):
+        folders = [(top, label)]
+        if place is not None:
+            folders.append((f"{top}/projects/{place}", f"{label}/projects/{place}"))
+        for folder, shown in folders:
+            for name in _names(folder):
+                path = f"{folder}/{name}"
+                if not os.path.isdir(path) or os.path.islink(path):
+                    kind = _KINDS.get(name, RECORD if name.startswith(consent.RECORD) else OTHER)
+                    found.setdefault(path, Record(path, f"{shown}/{name}", kind))
+    return list(found.values())
+
+
+def content(record: Record) -> bytes:
+    """The bytes of a record; none of a key or of what cannot be read."""
+    if record.kind == KEY:
+        return b""
+    try:
+        fd = os.open(record.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            return os.read(fd, MAX_BYTES)
+        finally:
+            os.close(fd)
+    except OSError:
+        return b""
+
+
+def flaws(kind: str, data: bytes) -> Iterator[tuple[int, Flaw]]:
+    """What the grammar of a record has no place for, each with the number of its line.
+
+    Args:
+        kind: of which file.
+        data: its bytes.
+    """
+    check = {RECORD: _decision, HISTORY: _entry, NAMES: _name}.get(kind)
+    if check is None:
+        return
+    for number, line in enumerate(data.splitlines(), 1):
+        for flaw in check(line):
+            yield number, flaw
+    if kind == RECORD and consent.parse_record(data, consent.today())[0] == "corrupt":
+        yield 0, Flaw("not a record of a decision")
+
+
+def _decision(line: bytes) -> Iterator[Flaw]:
+    words = line.decode("ascii", "replace").split(" ")
+    head = words[:3]
+    if len(head) < 3 or head[0] != "v1" or head[1] not in ("yes", "no") or not _is_day(head[2]):
+        yield Flaw("not a record of a decision")
+    for word in words[3:]:
+        # Two spaces stand where the record ends in an empty list.
+        if word and not _WORD.fullmatch(word):
+            yield Flaw("unknown word", "?", word)
+
+
+def _is_day(word: str) -> bool:
+    return consent.is_day(word)
+
+
+def _entry(line: bytes) -> Iterator[Flaw]:
+    try:
+        found = json.loads(line.decode("ascii"))
+    except (ValueError, RecursionError):
+        yield Flaw("not an entry of the history", "", line.decode("utf-8", "replace"))
+        return
+    if not isinstance(found, dict) or json.dumps(found).encode() != line:
+        yield Flaw("not canonical")
+        return
+    for key, value in found.items():
+        check = _ENTRY.get(key)
+        if check is None:
+            yield Flaw("unknown field", "?", key)
+        elif not check(value):
+            yield Flaw("not in its domain", key, str(value))
+
+
+_ENTRY: dict[str, Any] = {
+    "schema": lambda v: type(v) is int and 0 < v < 100,
+    "id": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
+    "decision": lambda v: v in ("yes", "no"),
+    "at": lambda v: type(v) is str and _TIME.fullmatch(v) is not None,
+    "method": lambda v: v in ("prompt", "flag", "api"),
+    "notice": lambda v: type(v) is int and 0 < v < 10_000,
+    "notice_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
+    "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
+    "expires": lambda v: v is None or (type(v) is str and consent.is_day(v)),
+    "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
+    "previous_sha256": lambda v: v is None or (type(v) is str and _HEX64.fullmatch(v) is not None),
+}
+
+
+def _name(line: bytes) -> Iterator[Flaw]:
+    try:
+        kind, name = found = json.loads(line.decode("ascii"))
+        canonical = json.dumps(found, separators=(",", ":")).encode() == line
+    except (ValueError, TypeError, RecursionError):
+        yield Flaw("not an entry of the ledger", "", line.decode("utf-8", "replace"))
+        return
+    kinds = (*catalog.VOCABULARIES, "errors", "context")
+    if kind not in kinds and not str(kind).startswith("context."):
+        yield Flaw("unknown kind of name", "?", str(kind))
+    if not canonical or settings.storable(name) is not None:
+        yield Flaw("not a name", str(kind) if kind in kinds else "?", str(name))
+
+
+def custody(home: Home) -> Iterator[tuple[str, str]]:
+    """What is wrong with owners, modes and names of the user's folders: name and sentence.
+
+    Args:
+        home: the project's places.
+    """
+    for top, label, forbidden in (
+        (home.config, "config", 0o022),
+        (home.state, "state", 0o077),
+    ):
+        for folder, folders, names in os.walk(top):
+            shown = label + folder.removeprefix(top)
+            parent = os.path.basename(os.path.dirname(folder))
+            if parent == "projects" and not _PLACE.fullmatch(os.path.basename(folder)):
+                shown = f"{label}/projects/?"
+                yield shown, "a folder that is not named by a code"
+            for name in (*folders, *names):
+                wrong = _wrong(f"{folder}/{name}", forbidden)
+                if wrong:
+                    yield f"{shown}/{name if name in _KINDS else '?'}", wrong
+
+
+def _wrong(path: str, forbidden: int) -> str:
+    try:
+        st = os.lstat(path)
+    except OSError:
+        return ""
+    if stat.S_ISLNK(st.st_mode):
+        return "a link"
+    if st.st_uid != os.geteuid():
+        return "belongs to another user"
+    if st.st_mode & forbidden:
+        return f"open to others (mode {st.st_mode & 0o777:04o})"
+    return ""
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []

@@ -1,0 +1,74 @@
+"""Bytes of files, in bounded pieces: lines of any length, archives of any size.
+
+What is in them is not known here.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+BATCH_BYTES = 1 << 20
+OVERLAP_BYTES = 4_096
+_CHUNK_BYTES = 1 << 16
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines without their ends, cut where one is longer than a batch."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > BATCH_BYTES:
+            yield rest
+            rest = rest[-OVERLAP_BYTES:]
+    if rest:
+        yield rest
+
+
+def digested(chunks: Iterable[bytes], digest: Any) -> Iterator[bytes]:
+    """The chunks, each told to the digest as it passes."""
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+def chunks(file: Any) -> Iterator[bytes]:
+    """An open file, piece by piece."""
+    while chunk := file.read(_CHUNK_BYTES):
+        yield chunk
+
+
+def again(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, with the one in front that was looked at before."""
+    yield first
+    yield from chunks
+
+
+def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of a gzip file as far as it can be unpacked; anything else as it is."""
+    first = next(chunks, b"")
+    if not first.startswith(b"\x1f\x8b"):
+        yield from again(first, chunks)
+        return
+    unzip = zlib.decompressobj(31)
+    for chunk in again(first, chunks):
+        try:
+            rest = chunk
+            while rest:
+                yield unzip.decompress(rest, BATCH_BYTES)
+                rest = unzip.unconsumed_tail
+                if unzip.eof:
+                    rest, unzip = unzip.unused_data.lstrip(b"\0"), zlib.decompressobj(31)
+        except zlib.error:
+            yield rest
+
+
+def size(path: str) -> int:
+    """The size of a file in bytes; 0 where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0

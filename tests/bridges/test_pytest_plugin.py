@@ -1,0 +1,245 @@
+"""The pytest plugin, as its users see it: in tests of their own."""
+
+import base64
+from importlib.metadata import entry_points
+from typing import Any
+
+import pytest
+
+from telemetry_kit import (
+    RoleEvent,
+    configure,
+    is_telemetry_enabled,
+    role_session,
+    track_role_event,
+    tracks,
+)
+from telemetry_kit.bridges.pytest import TelemetryEvents, telemetry_events
+
+pytest_plugins = ["pytester"]
+
+assert telemetry_events
+
+# An installed package brings the plugin by its entry point; a source tree names it.
+INSTALLED = bool(entry_points(group="pytest11", name="telemetry_kit"))
+PLUGIN = () if INSTALLED else ("-p", "telemetry_kit.bridges.pytest")
+
+
+def run(pytester: pytest.Pytester, code: str, *args: str) -> pytest.RunResult:
+    """Run a test file of a user."""
+    pytester.makepyfile(code)
+    return pytester.runpytest_subprocess(*PLUGIN, "-p", "no:randomly", *args)
+
+
+@tracks(RoleEvent.AGENT_INVOKED, agent="reviewer")
+def review(ok: bool = True) -> None:
+    """Work that a user tests."""
+    if not ok:
+        raise LookupError
+
+
+def build() -> None:
+    """A command with an agent inside."""
+    with tracks(RoleEvent.COMMAND_EXECUTED, command="build"):
+        review()
+
+
+def test_the_example_of_the_documentation(telemetry_events: TelemetryEvents) -> None:
+    """Sequence, one event, the tree, nothing private."""
+    with configure(commands=["build"], agents=["reviewer"]):
+        build()
+
+    telemetry_events.assert_sequence(
+        "command.executed", RoleEvent.AGENT_INVOKED, "agent.completed", "command.completed"
+    )
+    call = telemetry_events.one(RoleEvent.AGENT_COMPLETED, agent="reviewer")
+
+    assert "ok" == call["outcome"]
+    telemetry_events.assert_tree("command(build) > agent(reviewer)")
+    telemetry_events.assert_private("alice@example.com", "/home/alice")
+    assert 4 == len(telemetry_events) == len(list(telemetry_events))
+
+
+def test_ids_and_clock_are_deterministic(telemetry_events: TelemetryEvents) -> None:
+    """The same test gives the same bytes in every run."""
+    with configure(agents=["reviewer"], timestamp_resolution="second"):
+        review()
+    first, last = telemetry_events
+
+    assert "2026-01-01T00:00:00Z" == first["timestamp"]
+    assert ("000000000001", "0000000000000002") == (first["span_id"], first["event_id"])
+    assert "0000000000000003" == last["event_id"]
+    assert (0, 1) == (first["seq"], last["seq"])
+    assert 1 == last["duration_ms"]
+
+
+def test_it_is_the_real_chain(telemetry_events: TelemetryEvents) -> None:
+    """Undeclared names are hashed, undeclared keys dropped, and the test is told which."""
+    track_role_event("agent.invoked", agent="alice", context={"token": "secret"})
+
+    assert telemetry_events.one("agent.invoked")["agent"].startswith("h:")
+    assert [("agent.invoked", "context.token")] == telemetry_events.dropped
+    telemetry_events.assert_private("alice", "secret", "token")
+
+
+def test_clear(telemetry_events: TelemetryEvents) -> None:
+    """What came before can be forgotten."""
+    track_role_event("agent.invoked", context={"x": 1})
+    telemetry_events.clear()
+
+    assert (0, [], []) == (len(telemetry_events), telemetry_events.dropped, telemetry_events.types)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (lambda events: events.one("agent.failed"), "0 events match 'agent.failed'"),
+        (lambda events: events.one("agent.invoked", role="dev"), "role='dev'"),
+        (lambda events: events.assert_sequence("agent.invoked"), "recorded ['command.executed'"),
+        (lambda events: events.assert_tree("agent(reviewer) > command(build)"), "no 'agent(rev"),
+        (lambda events: events.assert_tree("command(build) > agent(other)"), "agent(other)"),
+    ],
+)
+def test_messages_show_the_tree(
+    telemetry_events: TelemetryEvents, asked: Any, message: str
+) -> None:
+    """A failed assertion says what was asked, and shows what was recorded as a tree."""
+    with configure(commands=["build"], agents=["reviewer"]):
+        build()
+    with pytest.raises(AssertionError) as raised:
+        asked(telemetry_events)
+
+    assert message in str(raised.value)
+    assert "command(build) [ok]\n  agent(reviewer) [ok]" in str(raised.value)
+
+
+def test_more_than_one_event_matches(telemetry_events: TelemetryEvents) -> None:
+    """`one` means one."""
+    track_role_event("agent.invoked")
+    track_role_event("agent.invoked")
+    with pytest.raises(AssertionError, match="2 events match"):
+        telemetry_events.one("agent.invoked")
+
+
+def test_nothing_was_recorded(telemetry_events: TelemetryEvents) -> None:
+    """An empty tree says so."""
+    with pytest.raises(AssertionError, match="nothing was recorded"):
+        telemetry_events.assert_sequence("agent.invoked")
+
+
+def test_tree_of_sessions_and_hand_offs(telemetry_events: TelemetryEvents) -> None:
+    """Sessions and single events have their place in the tree."""
+    with (
+        configure(agents=["a", "b"], workflows=["release"]),
+        role_session("dev", workflow="release"),
+        tracks(RoleEvent.AGENT_INVOKED, agent="a"),
+    ):
+        track_role_event("handoff.clicked", source_agent="a", target_agent="b")
+
+    telemetry_events.assert_tree("workflow(release) > agent(a) > handoff(a->b)")
+    telemetry_events.assert_tree("role(dev)")
+
+
+SECRET = "alice.miller@example.com"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        SECRET.upper(),
+        SECRET[::-1],
+        SECRET.encode().hex(),
+        base64.b64encode(b"xx" + SECRET.encode()).decode(),
+        base64.b64encode(SECRET.encode()).decode(),
+        SECRET.replace("@", "%40"),
+    ],
+)
+def test_assert_private_finds_every_form(telemetry_events: TelemetryEvents, form: str) -> None:
+    """A secret that got out in any encoding is found; the message does not repeat it."""
+    with configure(agents=[form]):
+        track_role_event("agent.invoked", agent=form)
+    with pytest.raises(AssertionError, match=f"{len(SECRET)} characters found in line 1") as raised:
+        telemetry_events.assert_private("harmless", SECRET)
+
+    assert SECRET not in str(raised.value)
+
+
+def test_assert_private_refuses_what_proves_nothing(telemetry_events: TelemetryEvents) -> None:
+    """A secret of three letters stands in every line by chance."""
+    with pytest.raises(ValueError, match="4 characters"):
+        telemetry_events.assert_private("bob")
+
+
+def test_off_under_pytest_unless_asked(pytester: pytest.Pytester) -> None:
+    """Without the fixture nothing is recorded; with it everything is, and it is gone after it."""
+    result = run(
+        pytester,
+        """
+        import os
+        from telemetry_kit import *
+
+        def test_off():
+            assert not is_telemetry_enabled()
+            assert track_role_event("agent.invoked") is None
+
+        def test_on(telemetry_events):
+            assert track_role_event("agent.invoked") is not None
+            telemetry_events.assert_sequence("agent.invoked")
+
+        def test_off_again():
+            assert track_role_event("agent.invoked") is None
+            assert sorted(os.listdir(".")) == FILES
+        """.replace("FILES", "sorted(os.listdir('.'))"),
+    )
+    result.assert_outcomes(passed=3)
+
+    assert not list(pytester.path.glob(".flowspec"))
+
+
+def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
+    """A bug of ours fails our users' tests instead of their production."""
+    result = run(
+        pytester,
+        """
+        from telemetry_kit import pipeline, track_role_event
+
+        def broken(*_):
+            raise ZeroDivisionError
+
+        def test_it(telemetry_events, monkeypatch):
+            monkeypatch.setattr(pipeline, "STEPS", (broken, *pipeline.STEPS[1:]))
+            track_role_event("agent.invoked")
+        """,
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
+
+
+def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
+    """A session without the fixture loads the plugin and no other room."""
+    result = run(
+        pytester,
+        """
+        import sys
+
+        def test_it():
+            rooms = sorted(m for m in sys.modules if m.startswith("telemetry_kit."))
+            assert rooms == ["telemetry_kit.bridges", "telemetry_kit.bridges.pytest"]
+            assert "wrapt" not in sys.modules
+            assert "structlog" not in sys.modules
+        """,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_the_fixture_is_documented(pytester: pytest.Pytester) -> None:
+    """`pytest --fixtures` tells what it is for."""
+    result = run(pytester, "def test_it(): ...", "--fixtures")
+
+    result.stdout.fnmatch_lines(["telemetry_events*", "*The events of this test*"])
+
+
+def test_this_very_session_is_off() -> None:
+    """Under pytest telemetry is off by itself."""
+    assert is_telemetry_enabled() is False

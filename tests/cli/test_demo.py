@@ -1,0 +1,191 @@
+"""`telemetry-kit demo`: the real thing, under everything that might be in its way."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import telemetry_kit
+from telemetry_kit.cli.demo import STEPS
+
+PACKAGE = Path(telemetry_kit.__file__).parent
+VETOES = {
+    "CI": "true",
+    "DO_NOT_TRACK": "1",
+    "FLOWSPEC_TELEMETRY_DISABLED": "1",
+    "TELEMETRY_KIT_DISABLED": "1",
+    "PYTEST_CURRENT_TEST": "here",
+    "GITHUB_ACTIONS": "true",
+}
+
+
+@pytest.fixture
+def caller(tmp_path):
+    """A user with a home, a temporary folder and every veto set."""
+    base = Path(os.path.realpath(tmp_path))
+    for name in ("home", "tmp", "work"):
+        (base / name).mkdir()
+    env = {
+        "HOME": str(base / "home"),
+        "TMPDIR": str(base / "tmp"),
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": str(PACKAGE.parent),
+        "COLUMNS": "100",
+        **VETOES,
+    }
+    return base, env
+
+
+def start(env, cwd, *args):
+    return subprocess.Popen(
+        [sys.executable, "-m", "telemetry_kit", "demo", *args],
+        env=env,
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(env, cwd, *args):
+    process = start(env, cwd, *args)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def left(base):
+    """Everything below, without what Python itself keeps."""
+    return sorted(str(path.relative_to(base)) for path in base.rglob("*"))
+
+
+def test_the_main_job(caller):
+    """Every process is shown with its exit code and events; nothing stays behind."""
+    base, env = caller
+    code, out, err = run(env, "/")
+    counts = [int(n) for n in re.findall(r"exit code \d+, (\d+) events? recorded", out)]
+
+    assert (code, err) == (0, "")
+    assert counts == [events for _, _, events in STEPS]
+    assert f"{sum(counts)} events read, {sum(counts)} expected, 0 malformed lines." in out
+    assert "REQ-3 is not implemented" in out
+    assert "exit code 1, 5 events recorded" in out
+    assert "  /qa:test             2          1       1" in out
+    assert "  backend-engineer -> quality-guardian        1          1" in out
+    assert '{"schema_version":"1.0","event_id":"' in out
+    assert "Never: arguments, file contents" in out
+    assert "It is gone." in out
+    assert left(base) == ["home", "tmp", "work"]
+
+
+def test_in_a_project_of_the_caller(caller):
+    """With the temporary folder inside a project that has a log, that log is not touched."""
+    base, env = caller
+    folder = base / ".flowspec"
+    folder.mkdir()
+    (folder / "telemetry.toml").write_text("enabled = false\n")
+    code, out, _ = run(env, base / "work")
+
+    assert code == 0, out
+    # Every command looks after the journal it stands in, which takes the lock and no more here.
+    found = [name for name in left(base) if name != ".flowspec/.telemetry.lock"]
+    assert found == [".flowspec", ".flowspec/telemetry.toml", "home", "tmp", "work"]
+
+
+def test_read_only_working_directory(caller):
+    """Nothing is written where the caller stands."""
+    base, env = caller
+    (base / "work").chmod(0o555)
+    code, out, _ = run(env, base / "work")
+    (base / "work").chmod(0o755)
+
+    assert code == 0, out
+    assert left(base) == ["home", "tmp", "work"]
+
+
+def test_keep(caller):
+    """With `--keep` the folder stays, with the log, the consent and the key in it."""
+    base, env = caller
+    code, out, _ = run(env, "/", "--keep")
+    kept = left(base / "tmp")
+
+    assert code == 0, out
+    assert "It is still there" in out
+    assert len([name for name in kept if name.endswith("project/.flowspec/telemetry.jsonl")]) == 1
+    assert [name for name in kept if "/home/.config/flowspec/" in name]
+    assert left(base / "home") == []
+
+
+def test_from_an_installed_package(caller, tmp_path_factory):
+    """The example is found inside the package, where the wheel puts it."""
+    _, env = caller
+    site = tmp_path_factory.mktemp("site")
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, site / "telemetry_kit", ignore=ignore)
+    inside = site / "telemetry_kit" / "examples"
+    if not inside.is_dir():
+        shutil.copytree(PACKAGE.parent / "examples", inside, ignore=ignore)
+    code, out, _ = run({**env, "PYTHONPATH": str(site)}, "/")
+
+    assert code == 0, out
+
+
+def test_interrupted(caller):
+    """Ctrl-C in the middle: exit code 130, and nothing stays behind."""
+    base, env = caller
+    process = start(env, "/")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "exit code" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+
+    assert process.returncode == 130
+    assert left(base) == ["home", "tmp", "work"]
+
+
+def test_a_difference_is_a_failure(caller, tmp_path_factory):
+    """A process that does something else than expected is named, with exit code 1."""
+    base, env = caller
+    site = tmp_path_factory.mktemp("site")
+    shutil.copytree(PACKAGE, site / "telemetry_kit", ignore=shutil.ignore_patterns("__pycache__"))
+    inside = site / "telemetry_kit" / "examples"
+    if not inside.is_dir():
+        shutil.copytree(PACKAGE.parent / "examples", inside)
+    program = inside / "specflow.py"
+    program.write_text(
+        program.read_text()
+        .replace('role_session("pm"', 'role_session("qa"', 1)
+        .replace("raise SystemExit(problem.exit_code)", "raise SystemExit(7)")
+    )
+    code, _, err = run({**env, "PYTHONPATH": str(site)}, "/")
+
+    assert code == 1
+    assert err == (
+        "telemetry-kit: the demo did not go as expected: process 3 exited with 7, not 1\n"
+    )
+    assert left(base) == ["home", "tmp", "work"]
+
+
+def test_no_temporary_folder(caller):
+    """Where none can be made, one sentence says so."""
+    base, env = caller
+    sink = base / "work"
+    code = (
+        "import tempfile, sys\n"
+        "def refuse(**_): raise FileNotFoundError(2, 'no usable temporary directory')\n"
+        "tempfile.mkdtemp = refuse\n"
+        "from telemetry_kit.cli import main\n"
+        "sys.exit(main(['demo']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=sink, capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "telemetry-kit: there is no place for a temporary folder (ENOENT)\n"

@@ -1,0 +1,203 @@
+"""`telemetry-kit view`, as a process of its own: data on stdout, messages on stderr."""
+
+import json
+import os
+
+import pytest
+
+from telemetry_kit import pipeline
+from telemetry_kit.cli.view import COLUMNS, layout
+
+ALL = {
+    "role": "dev",
+    "command": "/dev:build",
+    "agent": "backend-engineer",
+    "workflow": "spec-to-code",
+    "source_agent": "backend-engineer",
+    "target_agent": "quality-guardian",
+    "previous_role": "pm",
+    "outcome": "error",
+    "error_type": "ValueError",
+    "exit_code": 3,
+    "duration_ms": 64,
+    "dropped": 2,
+    "context": {"requirements": 3},
+}
+
+
+def stored(number, **fields):
+    return {
+        "schema_version": "1.0",
+        "event_id": f"{number:016x}",
+        "event_type": "command.failed",
+        "timestamp": "2026-11-22T00:00:00Z",
+        "seq": number,
+        **fields,
+    }
+
+
+def fill(place, *events):
+    """Put records into the log as they are, without asking the chain."""
+    place.log.parent.mkdir(mode=0o700, exist_ok=True)
+    with place.log.open("ab") as log:
+        log.writelines(pipeline.encode(event) for event in events)
+
+
+def view(place, *args, **env):
+    return place.python("-m", "telemetry_kit", "view", *args, env=env)
+
+
+def squeezed(text):
+    """Text without what a narrow layout may put between its letters."""
+    return "".join(text.split())
+
+
+def test_no_events_yet(undecided):
+    """Nothing recorded is said on stderr, is no failure, and makes nothing."""
+    done = view(undecided)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no events yet\n")
+    assert undecided.tree() == []
+
+
+def test_newest_first(place):
+    """The events of a recorded session, the last one first, also while recording is off."""
+    done = place.run(
+        "from telemetry_kit import role_session, track_role_event\n"
+        "with role_session('dev'):\n"
+        "    track_role_event('agent.invoked', agent='someone')"
+    )
+    off = view(place, FLOWSPEC_TELEMETRY_DISABLED="1")
+    rows = [line.split() for line in off.stdout.splitlines()]
+
+    assert done.returncode == 0, done.stderr
+    assert (off.returncode, off.stderr) == (0, "")
+    assert rows[0] == ["when", "event", "role", "agent"]
+    assert [row[1] for row in rows[2:]] == ["agent.invoked", "role.selected"]
+    assert rows[2][3].startswith("h:")
+
+
+def test_limit(undecided):
+    """Twenty by default, or as many as asked for."""
+    fill(undecided, *(stored(number) for number in range(30)))
+    ids = [json.loads(line)["seq"] for line in view(undecided, "--json").stdout.splitlines()]
+    three = view(undecided, "--json", "-n", "3").stdout.splitlines()
+    many = view(undecided, "--json", "--limit", "1000").stdout.splitlines()
+
+    assert ids == list(range(29, 9, -1))
+    assert [json.loads(line)["seq"] for line in three] == [29, 28, 27]
+    assert len(many) == 30
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "ten", "1.5", ""])
+def test_a_bad_limit(undecided, value):
+    """Exit code 2, one sentence on stderr, nothing on stdout."""
+    fill(undecided, stored(1))
+    done = view(undecided, "-n", value)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("telemetry-kit: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "200"])
+def test_json_is_the_record(undecided, columns):
+    """One whole object a line, byte for byte as stored, however narrow the terminal is."""
+    fill(undecided, stored(1, **ALL), stored(2))
+    done = view(undecided, "--json", COLUMNS=columns)
+
+    assert done.stdout.encode().splitlines() == undecided.log.read_bytes().splitlines()[::-1]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 72, 80, 100, 120, 200])
+def test_the_table_fits_and_hides_nothing(undecided, columns):
+    """No line is wider than the terminal, and every value is there to be read."""
+    fill(undecided, stored(1, **ALL), stored(2, command="c" * 128, agent="a" * 128))
+    done = view(undecided, COLUMNS=str(columns))
+    text = squeezed(done.stdout)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    assert text.count("c") >= 128
+    assert text.count("a") >= 128
+    only = squeezed(view(undecided, "-n", "2", COLUMNS="1000").stdout)
+    for value in ("2026-11-22", "command.failed", "/dev:build", "quality-guardian", "exit3"):
+        assert value in only
+    for value in ("64ms", "ValueError", "requirements=3", "2dropped", "before:pm", "error"):
+        assert value in only
+    if columns == 20 or columns >= 120:
+        for value in ("/dev:build", "ValueError", "requirements=3", "exit3"):
+            assert value in text
+
+
+def test_layout_keeps_every_letter():
+    """Whatever the width, folding loses no character of any cell."""
+    row = [f"{name}-{'x' * 30}" for name in COLUMNS]
+    letters = sorted(squeezed("".join(row)))
+    headings = sorted("".join(COLUMNS))
+    for width in range(10, 300):
+        lines = list(layout([row], width))
+        found = sorted(squeezed("".join(lines).replace("-" * 4, "")))
+
+        assert all(len(line) <= width for line in lines), width
+        for letter in set(letters) - {"-"}:
+            assert found.count(letter) >= letters.count(letter), width
+    assert headings
+
+
+def test_control_characters_do_not_reach_the_terminal(undecided):
+    """What an old file holds is shown escaped; wide letters keep the columns straight."""
+    fill(undecided)
+    bad = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30"}
+    lines = [
+        {**bad, "role": "\x1b[31mred\x07"},
+        {**bad, "role": "\u202eevil"},
+        {**bad, "role": "日本"},
+    ]
+    undecided.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = view(undecided, PYTHONUTF8="1")
+
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert "\u202e" not in done.stdout
+    assert r"\x1b[31mred\x07" in done.stdout
+    assert "2025-12-01 10:20:30  role.selected  日本" in done.stdout
+
+
+def test_problems_once_per_file(undecided):
+    """What could not be read is counted on stderr; what could is on stdout."""
+    fill(undecided, stored(1))
+    with undecided.log.open("ab") as log:
+        log.write(b"nonsense\n" * 3)
+    fill(undecided, stored(2))
+    done = view(undecided, "--json")
+
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr == "telemetry-kit: telemetry.jsonl: 3 malformed lines\n"
+
+
+@pytest.mark.parametrize("count", [5, 2_000])
+def test_a_reader_that_has_gone(undecided, count):
+    """`view | head -1` ends quietly, with little output and with much."""
+    fill(undecided, *(stored(number) for number in range(count)))
+    code = (
+        "import os, subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'telemetry_kit', 'view', '-n', '9999'],"
+        " stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
+        "p.stdout.close()\n"
+        "print(p.stderr.read(), p.wait())"
+    )
+
+    assert undecided.run(code).stdout == "b'' 0\n"
+
+
+def test_another_project(undecided, make_place):
+    """`--project` names the place, from anywhere."""
+    other = make_place("other")
+    fill(other, stored(5))
+    done = undecided.python(
+        "-m", "telemetry_kit", "--project", str(other.root), "view", "--json", cwd=os.sep
+    )
+
+    assert json.loads(done.stdout)["seq"] == 5

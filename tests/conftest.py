@@ -1,0 +1,250 @@
+"""Projects to record in, each with a home, clocks and a clean environment of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+import telemetry_kit
+from telemetry_kit import consent, control, errors, gate, pipeline, privacy, scope, settings
+from telemetry_kit.home import Home, find
+from telemetry_kit.latch import World, latch
+
+# The same examples in every run, nothing kept between runs, no clock in the verdict.
+hypothesis_settings.register_profile(
+    "steady",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+hypothesis_settings.load_profile("steady")
+
+PACKAGE = Path(telemetry_kit.__file__).parent
+# 2024-02-28T10:20:30Z: past, so that no key made by a child of today is old by this clock.
+NOW = 1_709_115_630.0
+NOBODY = 65_534
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class Place:
+    """A project, its user's home directory, and the world that telemetry sees in this test.
+
+    Args:
+        base: a directory in which both are made.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.root = base / "the-work"
+        self.user = base / "home"
+        self.root.mkdir()
+        self.user.mkdir()
+        self.environ = {"HOME": str(self.user)}
+        # Near zero, so that the real clock, which a shut latch is measured with, is past it.
+        self.clock = Clock(0.0)
+        self.now = Clock(NOW)
+        self.world = World(self.environ, self.clock, self.now)
+        self.env = {
+            "HOME": str(self.user),
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": str(PACKAGE.parent),
+        }
+
+    @property
+    def home(self) -> Home:
+        """The places of the app in force."""
+        return find(settings.current().app, str(self.root), self.environ)
+
+    @property
+    def log(self) -> Path:
+        """The active log."""
+        return Path(self.home.log)
+
+    @property
+    def record(self) -> Path:
+        """The user's consent record for this project."""
+        found = consent.record_path(self.home, all_projects=False)
+        assert found is not None
+        return Path(found)
+
+    @property
+    def key_file(self) -> Path:
+        """The file of the key in force."""
+        place = consent.place_of(self.home)
+        assert place is not None
+        return Path(privacy.key_path(self.home, place))
+
+    @property
+    def key(self) -> privacy.Key:
+        """The key in force."""
+        return privacy.load(str(self.key_file))
+
+    def grant(self) -> None:
+        """Have the user say yes in this project, to all that is declared by now."""
+        # By the real clock, so that no child process finds the key old.
+        with gate.Elsewhere(World(self.environ)):
+            control.enable_telemetry(self.root)
+
+    def configure(self, **declared: Any) -> settings.Restore:
+        """Declare something, and have the user say yes to it."""
+        former = settings.configure(**declared)
+        self.grant()
+        return former
+
+    def lines(self) -> list[bytes]:
+        """The raw lines of the active log, each with its newline."""
+        return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
+
+    def events(self) -> list[dict[str, Any]]:
+        """The parsed lines of the active log.
+
+        An empty line is what a writer leaves that began while another one was inside its write.
+        """
+        return [json.loads(line) for line in self.lines() if line != b"\n"]
+
+    def types(self) -> list[str]:
+        """The event types in the active log, in order."""
+        return [event["event_type"] for event in self.events()]
+
+    def tree(self) -> list[str]:
+        """Every path in the project and the user's home directory."""
+        tops = (self.root, self.user)
+        return sorted(str(p.relative_to(top.parent)) for top in tops for p in top.rglob("*"))
+
+    def run(self, code: str, *args: str, **options: Any) -> "CompletedProcess[str]":
+        """Run Python code in the project, as a process of its own."""
+        return self.python("-W", "error", "-c", code, *args, **options)
+
+    def python(self, *args: str, **options: Any) -> "CompletedProcess[str]":
+        """Run the interpreter in the project."""
+        env = {**self.env, **options.pop("env", {})}
+        given = {"cwd": self.root, "timeout": 60, "check": False, **options}
+        return subprocess.run(
+            [sys.executable, *args], env=env, capture_output=True, text=True, **given
+        )
+
+    def start(self, code: str, *args: str) -> "subprocess.Popen[str]":
+        """Start Python code in the project, with pipes to talk to it."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-W", "error", "-c", code, *args],
+            env=self.env,
+            cwd=self.root,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def _close_journals() -> None:
+    for standing in pipeline._standings.values():
+        standing.journal.close()
+    pipeline._standings.clear()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays() -> Iterator[None]:
+    """Whatever a test declares, opens or enters in this process is gone after it."""
+    former = settings._current
+    decorated = {name: set(names) for name, names in settings._decorated.items()}
+    world, last = latch.world, list(errors._last)
+    _close_journals()
+    latch.declared.clear()
+    gate.forget()
+    yield
+    _close_journals()
+    latch.declared.clear()
+    latch.world = world
+    settings._decorated.update(decorated)
+    settings._swap(former)
+    settings._toml.clear()
+    errors._last[:] = last
+    scope.variable.set(None)
+    gate.forget()
+
+
+@pytest.fixture
+def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A project whose user was never asked; the working directory is in it."""
+    place = Place(Path(os.path.realpath(tmp_path)))
+    monkeypatch.chdir(place.root)
+    with gate.Elsewhere(place.world):
+        yield place
+
+
+@pytest.fixture
+def place(undecided: Place) -> Place:
+    """The same, whose user said yes for this project."""
+    undecided.grant()
+    return undecided
+
+
+@pytest.fixture
+def make_place(tmp_path: Path) -> Callable[[str], Place]:
+    """Further projects, each with a user of its own."""
+
+    def make(name: str) -> Place:
+        base = Path(os.path.realpath(tmp_path)) / name
+        base.mkdir()
+        return Place(base)
+
+    return make
+
+
+# A process that gives up root can no longer read an interpreter in root's home: it loads all
+# that it may need before.
+_STEP_DOWN = """
+import os, sys, errno, fcntl, unicodedata, difflib, tomllib, json, threading, time
+import telemetry_kit
+from telemetry_kit import *
+from telemetry_kit import bound, pipeline, steps, control
+from telemetry_kit.cli import record
+from telemetry_kit.journal import upkeep
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid({nobody})
+    os.setuid({nobody})
+"""
+
+
+@pytest.fixture
+def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A granted project of a user who is not root; `run()` is that user."""
+
+    class Theirs(Place):
+        def run(self, code: str, *args: str, **options: Any) -> "CompletedProcess[str]":
+            return super().run(_STEP_DOWN.format(nobody=NOBODY) + code, *args, **options)
+
+    with tempfile.TemporaryDirectory(prefix="telemetry-kit-") as name:
+        base = Path(os.path.realpath(name))
+        base.chmod(0o755)
+        theirs = Theirs(base)
+        if os.geteuid() == 0:
+            os.chown(theirs.root, NOBODY, NOBODY)
+            os.chown(theirs.user, NOBODY, NOBODY)
+        done = theirs.run("assert enable_telemetry()")
+        assert done.returncode == 0, done.stderr
+        yield theirs
+        theirs.root.chmod(0o755)

@@ -1,0 +1,294 @@
+"""The fault campaign: counts kept over the whole session, and the table that is written at its end.
+
+`TELEMETRY_KIT_FAULTS=full` runs the full numbers; without it a run takes a few minutes. A row whose
+capability is missing on a machine is skipped and says why.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telemetry_kit.home import Home
+from telemetry_kit.journal import reader, upkeep
+from telemetry_kit.journal.segments import Problems
+
+HERE = Path(__file__).resolve().parent
+TABLE = HERE.parents[1] / "docs" / "reference" / "faults.md"
+FULL = os.environ.get("TELEMETRY_KIT_FAULTS") == "full"
+ROWS = (
+    ("writers", "16 processes write lines of 32 B to 64 KiB into one log"),
+    ("sealing", "6 writers, sealing every 200 events, two archivers"),
+    ("kills", "the same; writers and archivers killed and started again"),
+    ("errors", "each system call of record, seal, archive, clear, revoke fails once"),
+    ("deaths", "SIGKILL at each system call of seal, archive, clear, revoke"),
+    ("limits", "small disks, resource limits, read-only remount, I/O shutdown"),
+    ("daemons", "a host closes our descriptors and opens files under their numbers"),
+    ("forks", "forks while threads are inside the slow path"),
+    ("signals", "a signal handler at 5 kHz, and finalizers, that record"),
+    ("ends", "events at exit, in daemon threads, before `os._exit`"),
+    ("decisions", "6 writers, revocations and grants"),
+    ("clears", "6 writers, clears"),
+    ("records", "the consent record replaced, edited, deleted, damaged"),
+    ("planted", "links, pipes, folders, sockets, foreign files in the place of ours"),
+    ("swapped", "the folder swapped for a link in a loop"),
+    ("places", "umask, home, working directory and paths as they should not be"),
+    ("clocks", "the clock in 2099, in 1970, and back"),
+    ("stalls", "each write takes 200 ms"),
+    ("machine", "random sequences of all operations, compared with a list"),
+)
+COLUMNS = (
+    "faults",
+    "kills",
+    "sealings",
+    "clears",
+    "revocations",
+    "acknowledged",
+    "recovered",
+    "lost",
+    "doubled",
+    "late",
+)
+
+
+class Ledger:
+    """What the campaign did and found, by row and column."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, int]] = {}
+        self.skipped: dict[str, str] = {}
+
+    def add(self, row: str, **counts: int) -> None:
+        assert row in dict(ROWS), row
+        kept = self.rows.setdefault(row, dict.fromkeys(COLUMNS, 0))
+        for name, count in counts.items():
+            kept[name] += count
+
+    def table(self) -> str:
+        """The page, with the same layout whatever was counted."""
+        lines = [
+            "# The fault campaign",
+            "",
+            "Written by `nox -s faults`; do not edit. Real processes and real files; in every row the",
+            "host's exit code and output are unchanged, nothing is raised and nothing hangs. An event",
+            "is acknowledged when the call that recorded it said so; it is lost when a reader does not",
+            "find it, doubled when a reader finds it twice, late when it began after a revocation had",
+            "returned, or is seen although it was written before a clear that has returned.",
+            "`recovered` counts events that a kill had glued to the fragment of another one.",
+            "",
+            f"Run with the {'full' if FULL else 'quick'} numbers"
+            f"{'' if FULL else '; `TELEMETRY_KIT_FAULTS=full` runs the full ones'}.",
+            "",
+            "| injected | " + " | ".join(COLUMNS) + " |",
+            "|---|" + "---:|" * len(COLUMNS),
+        ]
+        total = dict.fromkeys(COLUMNS, 0)
+        for row, says in ROWS:
+            counts = self.rows.get(row)
+            if counts is None:
+                lines.append(f"| {says} | not run: {self.skipped.get(row, 'left out')} |")
+                continue
+            for name in COLUMNS:
+                total[name] += counts[name]
+            cells = " | ".join(f"{counts[name]:,}" for name in COLUMNS)
+            lines.append(f"| {says} | {cells} |")
+        lines.append("| **all** | " + " | ".join(f"**{total[n]:,}**" for n in COLUMNS) + " |")
+        lines += [
+            "",
+            "The reader on damaged files (random bytes, every bit flipped, truncation at every offset,",
+            "bombs) is tested with the other tests, in `tests/test_reader.py`.",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+_LEDGER = Ledger()
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Ledger:
+    """The counts of this session."""
+    return _LEDGER
+
+
+@pytest.fixture(scope="session")
+def full() -> bool:
+    """Whether the full numbers are asked for."""
+    return FULL
+
+
+@pytest.fixture(autouse=True)
+def _free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Internal errors stay inside, as they would for a host that is no test."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the page when everything ran and held."""
+    whole = len(_LEDGER.rows) + len(_LEDGER.skipped) >= len(ROWS)
+    if exitstatus == 0 and whole and TABLE.parents[1].is_dir():
+        TABLE.parent.mkdir(exist_ok=True)
+        TABLE.write_text(_LEDGER.table())
+
+
+@pytest.fixture
+def lacking(ledger: Ledger) -> Callable[[str, str], None]:
+    """Skip the rest of a row, with the reason, in the table too."""
+
+    def skip(row: str, reason: str) -> None:
+        ledger.skipped.setdefault(row, reason)
+        pytest.skip(reason)
+
+    return skip
+
+
+# -- what is stored ----------------------------------------------------------------------------
+
+
+class Found:
+    """What a reader finds.
+
+    Args:
+        home: whose journal.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.problems = Problems()
+        self.count: dict[str, int] = {}
+        self.order: list[str] = []
+        for event in reader.read(home, self.problems):
+            name = event["event_id"]
+            self.order.append(name)
+            self.count[name] = self.count.get(name, 0) + 1
+
+    @property
+    def recovered(self) -> int:
+        return sum(r.recovered for r in self.problems.files.values())
+
+    def lost(self, acknowledged: "Any") -> int:
+        return sum(1 for name in acknowledged if name not in self.count)
+
+    @property
+    def doubled(self) -> int:
+        return sum(1 for times in self.count.values() if times > 1)
+
+
+@pytest.fixture
+def found() -> type[Found]:
+    """Reads everything that is stored."""
+    return Found
+
+
+def check_modes(home: Home) -> None:
+    """Whatever is there has the mode that it must have, and nothing is left over."""
+    if not os.path.isdir(home.folder):
+        return
+    assert 0o700 == os.lstat(home.folder).st_mode & 0o7777
+    for name in os.listdir(home.folder):
+        mode = os.lstat(f"{home.folder}/{name}").st_mode & 0o7777
+        assert not upkeep.TEMPORARY.fullmatch(name), name
+        if name == "telemetry.jsonl" or name.endswith(".gz") or name == upkeep.LOCK:
+            assert 0o600 == mode, (name, oct(mode))
+        elif upkeep.SEGMENT.fullmatch(name):
+            assert 0o400 == mode, (name, oct(mode))
+
+
+@pytest.fixture
+def modes() -> Callable[[Home], None]:
+    """Checks every mode in a folder, and that nothing temporary is in it."""
+    return check_modes
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run one of the programs beside this file in a place; it must end well and say nothing."""
+
+    def run(
+        place: Any, name: str, *args: object, seconds: float = 300, python: str = sys.executable
+    ) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [python, "-W", "error", str(HERE / name), *map(str, args)],
+            env=place.env,
+            cwd=place.root,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert (0, "") == (done.returncode, done.stderr), done.stderr[-2000:]
+        return done
+
+    return run
+
+
+def pythons() -> dict[str, str]:
+    """Interpreters to run hosts on: this one, and others that are at hand."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    listed = os.environ.get("TELEMETRY_KIT_PYTHONS", "").split(os.pathsep)
+    named = [p for v in (11, 12, 13, 14) if (p := shutil.which(f"python3.{v}"))]
+    named += sorted(map(str, Path.home().glob(".pyenv/versions/3.*/bin/python3")))
+    for path in [p for p in listed if p] + named:
+        asked = subprocess.run(
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if asked.returncode == 0 and tuple(map(int, asked.stdout.split("."))) >= (3, 11):
+            found.setdefault(asked.stdout.strip(), path)
+    return found
+
+
+@pytest.fixture(params=["3.11", "3.12", "3.13", "3.14"])
+def python(request: pytest.FixtureRequest) -> str:
+    """One interpreter after the other; a missing one is skipped."""
+    path = _PYTHONS.get(request.param)
+    if path is None:
+        pytest.skip(f"there is no Python {request.param}")
+    return path
+
+
+_PYTHONS = pythons()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mounts a file system in the test's own folder, and unmounts it; skips where that is denied."""
+    mounts: list[Path] = []
+
+    def mount(*args: str) -> Path:
+        at = tmp_path / f"mount{len(mounts)}"
+        at.mkdir()
+        done = subprocess.run(
+            ["mount", *args, str(at)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"no file system can be mounted: {done.stderr.strip()[:60]}")
+        mounts.append(at)
+        return at
+
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a file system")
+    yield mount
+    for at in mounts:
+        subprocess.run(["umount", "-l", str(at)], check=False)
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """What a program printed, one JSON object on each line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def told() -> Callable[[str], list[dict[str, Any]]]:
+    """Parses what a program printed."""
+    return lines_of

@@ -1,0 +1,180 @@
+"""Writers, archivers and a killer, in processes of their own: `writers.py HOW ...`.
+
+Acknowledgements are kept in shared memory, so that they outlive whoever is killed.
+"""
+
+import json
+import mmap
+import os
+import random
+import signal
+import struct
+import sys
+import time
+
+from telemetry_kit import consent
+from telemetry_kit.control import home_of
+from telemetry_kit.errors import TelemetryError
+from telemetry_kit.journal import archive, lease, reader  # noqa: F401
+from telemetry_kit.journal.lease import Journal
+
+SLOT = struct.Struct("<Q")
+SLOTS = 1 << 17
+DAY = consent.today()
+
+
+class Shared:
+    """A counter for each process that ever was."""
+
+    def __init__(self) -> None:
+        self._bytes = mmap.mmap(-1, SLOTS * SLOT.size)
+
+    def __getitem__(self, slot: int) -> int:
+        return SLOT.unpack_from(self._bytes, slot * SLOT.size)[0]
+
+    def __setitem__(self, slot: int, value: int) -> None:
+        SLOT.pack_into(self._bytes, slot * SLOT.size, value)
+
+
+def event(writer: int, number: int, size: int) -> bytes:
+    """A valid event of about `size` bytes; its id says who wrote it, and as which."""
+    head = (
+        f'{{"schema_version":"1.0","event_id":"{writer:06x}{number:010x}",'
+        f'"event_type":"role.selected","timestamp":"{DAY}T00:00:00Z"'
+    )
+    room = size - len(head) - 26
+    pad = f',"context":{{"pad":"{"x" * room}"}}' if room > 0 else ""
+    return f"{head}{pad}}}\n".encode()
+
+
+def write(shared: Shared, slot: int, sizes: tuple[int, int], seal_events: int, count: int) -> None:
+    """Write events until killed, or until there are so many; each counts once it is acknowledged."""
+    dice = random.Random(slot)
+    # A clock that stands: on a busy machine the breaker of the slow disk is no news.
+    journal = Journal(home_of(), lambda: True, lambda: 0.0, seal_events)
+    number = 0
+    low, high = sizes
+    while number < count:
+        line = event(slot, number, int(low * (high / low) ** dice.random()))
+        try:
+            if journal.append(line):
+                number += 1
+                shared[slot] = number
+        except TelemetryError as error:
+            raise SystemExit(f"refused: {error}") from error
+    journal.close()
+
+
+def pack(shared: Shared, slot: int) -> None:
+    """Maintain until killed."""
+    while True:
+        done = archive.maintain(home_of(), 90, DAY)
+        shared[slot] += done.archived
+        time.sleep(0.002)
+
+
+def fork(step, *args) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        step(*args)
+        code = 0
+    except SystemExit as end:
+        os.write(2, f"{end}\n".encode())
+    except BaseException:
+        import traceback
+
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
+def wait(pids: list[int]) -> list[int]:
+    return [os.waitpid(pid, 0)[1] for pid in pids]
+
+
+def crowd(writers: int, count: int, seal_events: int, packers: int) -> None:
+    """Writers to their end, while archivers are at it; nobody is killed."""
+    shared = Shared()
+    began = time.monotonic()
+    running = [fork(write, shared, n, (160, 2_000), seal_events, count) for n in range(writers)]
+    packing = [fork(pack, shared, SLOTS - 1 - n) for n in range(packers)]
+    ends = wait(running)
+    seconds = time.monotonic() - began
+    for pid in packing:
+        os.kill(pid, signal.SIGKILL)
+    wait(packing)
+    packed = sum(shared[SLOTS - 1 - n] for n in range(packers))
+    acknowledged = {n: shared[n] for n in range(writers)}
+    tell(acknowledged, kills=0, packed=packed, ends=ends, seconds=seconds)
+
+
+def massacre(seconds: float, least: int, seed: int) -> None:
+    """Six writers and two archivers; every 4 ms one of them is killed and another one begins."""
+    dice = random.Random(seed)
+    shared = Shared()
+    slots = iter(range(SLOTS - 2))
+    acknowledged: dict[int, int] = {}
+    places: list[tuple[int, int, str]] = []
+
+    def begin(kind: str) -> tuple[int, int, str]:
+        slot = next(slots)
+        if kind == "write":
+            # Over several pages: a line that crosses one can be torn.
+            return fork(write, shared, slot, (200, 15_000), 200, 1 << 40), slot, kind
+        return fork(pack, shared, slot), slot, kind
+
+    places = [begin("write") for _ in range(6)] + [begin("pack") for _ in range(2)]
+    kills = packed = 0
+    until = time.monotonic() + seconds
+    while time.monotonic() < until or kills < least:
+        time.sleep(dice.uniform(0.002, 0.006))
+        at = dice.randrange(len(places))
+        pid, slot, kind = places[at]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        kills += 1
+        if kind == "write":
+            acknowledged[slot] = shared[slot]
+        else:
+            packed += shared[slot]
+        places[at] = begin(kind)
+    for pid, slot, kind in places:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        kills += 1
+        if kind == "write":
+            acknowledged[slot] = shared[slot]
+        else:
+            packed += shared[slot]
+    tell(acknowledged, kills=kills, packed=packed, ends=[])
+
+
+def raw(writers: int, count: int) -> None:
+    """Lines of 32 B to 64 KiB, without a cap: `writer number pad`."""
+    shared = Shared()
+
+    def lines(slot: int) -> None:
+        dice = random.Random(slot)
+        journal = Journal(home_of(), lambda: True, lambda: 0.0, 1 << 60)
+        for number in range(count):
+            size = int(32 * 2048 ** dice.random())
+            head = b"%d %d " % (slot, number)
+            assert journal.append(head + b"x" * max(0, size - len(head) - 1) + b"\n")
+            shared[slot] = number + 1
+
+    ends = wait([fork(lines, n) for n in range(writers)])
+    tell({n: shared[n] for n in range(writers)}, kills=0, packed=0, ends=ends)
+
+
+def tell(acknowledged: dict[int, int], **more: object) -> None:
+    print(json.dumps({"acknowledged": acknowledged, **more}))
+
+
+if __name__ == "__main__":
+    how, *numbers = sys.argv[1:]
+    step = {"crowd": crowd, "massacre": massacre, "raw": raw}[how]
+    step(*(json.loads(n) for n in numbers))

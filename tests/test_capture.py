@@ -1,0 +1,194 @@
+"""`capture_events()`: the real chain into memory, and back to what was before."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from telemetry_kit import (
+    RoleEvent,
+    capture_events,
+    configure,
+    errors,
+    get_logger,
+    pipeline,
+    role_session,
+    track_role_event,
+    tracks,
+)
+from telemetry_kit.latch import latch
+
+
+def types(captured: Any) -> list[str]:
+    """The event types of a capture."""
+    return [e["event_type"] for e in captured.events]
+
+
+def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
+    """Events of a program whose user was never asked; nothing is made anywhere."""
+    with capture_events(strict=True) as captured:
+        track_role_event(RoleEvent.AGENT_INVOKED, agent="x")
+
+    assert ["agent.invoked"] == types(captured)
+    assert [] == undecided.tree()
+
+
+def test_a_veto_does_not_matter(undecided: Any) -> None:
+    """Whatever consent says: this stays in memory."""
+    undecided.environ["DO_NOT_TRACK"] = "1"
+    with capture_events(strict=True) as captured:
+        track_role_event("agent.invoked")
+
+    assert ["agent.invoked"] == types(captured)
+
+
+def test_granted_events_go_to_memory_only(place: Any) -> None:
+    """While it is open the log gets nothing; after it everything again."""
+    track_role_event("agent.invoked")
+    with capture_events(strict=True) as captured:
+        track_role_event("agent.started")
+    track_role_event("agent.failed")
+
+    assert ["agent.started"] == types(captured)
+    assert ["agent.invoked", "agent.failed"] == place.types()
+
+
+def test_the_real_chain_runs() -> None:
+    """Names are hashed, undeclared keys are dropped, declared ones are kept."""
+    declared = configure(agents=["writer"], context={"count": "measure"})
+    with declared, capture_events(strict=True) as captured:
+        track_role_event("agent.invoked", agent="writer", context={"count": 3, "x": 1})
+        track_role_event("agent.invoked", agent="alice@example.com")
+    first, second = captured.events
+
+    assert ("writer", {"count": 3}, 1) == (first["agent"], first["context"], first["dropped"])
+    assert second["agent"].startswith("h:")
+    assert [("agent.invoked", "context.x")] == captured.dropped
+    assert b"alice" not in b"".join(captured.lines)
+
+
+def test_names_declared_inside_hold() -> None:
+    """A decoration inside the block declares its names for the block."""
+    with capture_events(strict=True) as captured:
+
+        @tracks(RoleEvent.AGENT_INVOKED, agent="declared-inside")
+        def work() -> None: ...
+
+        work()
+
+    assert ["declared-inside"] * 2 == [e["agent"] for e in captured.events]
+
+
+def test_the_logger_is_captured() -> None:
+    """The warm door leads there, too."""
+    with capture_events(strict=True) as captured:
+        record = get_logger().info("agent.invoked", agent="x")
+
+    assert [record] == captured.events
+
+
+def test_nested() -> None:
+    """The innermost gets the events, then the outer one again."""
+    with capture_events(strict=True) as outer:
+        track_role_event("agent.invoked")
+        with capture_events(strict=True) as inner:
+            track_role_event("agent.started")
+        track_role_event("agent.completed")
+
+    assert ["agent.invoked", "agent.completed"] == types(outer)
+    assert ["agent.started"] == types(inner)
+
+
+def test_one_object_again() -> None:
+    """A capture can be entered a second time, also inside itself; its events add up."""
+    captured = capture_events(strict=True)
+    with captured:
+        track_role_event("agent.invoked")
+        with captured:
+            track_role_event("agent.started")
+        track_role_event("agent.completed")
+    with captured:
+        track_role_event("agent.failed")
+    track_role_event("agent.failed")
+
+    assert ["agent.invoked", "agent.started", "agent.completed", "agent.failed"] == types(captured)
+    assert 0 == latch.captured
+    assert [] == pipeline.captures
+
+
+def test_threads_are_included() -> None:
+    """Events of every thread of the process."""
+
+    def work() -> None:
+        for _ in range(50):
+            track_role_event("agent.invoked")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    with capture_events(strict=True) as captured:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert 200 == len(captured.events)
+    assert list(range(200)) == sorted(e["seq"] for e in captured.events)
+
+
+def test_left_by_an_exception() -> None:
+    """The exception passes, and nothing stays swapped."""
+    captured = capture_events(strict=True)
+    with pytest.raises(LookupError), captured:  # noqa: PT012
+        track_role_event("agent.invoked")
+        raise LookupError
+    track_role_event("agent.invoked")
+
+    assert ["agent.invoked"] == types(captured)
+    assert 0 == latch.captured
+
+
+def test_off_function_is_recorded_at_once(undecided: Any) -> None:
+    """A function that just ran with the latch shut is seen by the next capture."""
+
+    @tracks(RoleEvent.AGENT_INVOKED)
+    def work() -> None: ...
+
+    work()
+    with capture_events(strict=True) as captured:
+        work()
+    work()
+
+    assert ["agent.invoked", "agent.completed"] == types(captured)
+
+
+def test_span_across_the_border() -> None:
+    """A span that began before the capture ends in it, and the other way round."""
+    with (
+        capture_events(strict=True) as outer,
+        tracks("command.executed"),
+        capture_events(strict=True) as inner,
+        role_session("dev"),
+    ):
+        track_role_event("agent.invoked")
+
+    assert ["command.executed", "command.completed"] == types(outer)
+    assert outer.events[0]["span_id"] == inner.events[-1]["parent_id"]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_strict(strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Internal errors are raised when that was asked for, and swallowed when not."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    monkeypatch.setattr(pipeline, "STEPS", (_broken, *pipeline.STEPS[1:]))
+    with capture_events(strict=strict) as captured:
+        if strict:
+            with pytest.raises(ZeroDivisionError):
+                track_role_event("agent.invoked")
+        else:
+            track_role_event("agent.invoked")
+
+    assert [] == captured.events
+    assert strict or errors.last() == "ZeroDivisionError"
+
+
+def _broken(_logger: Any, _method: str, event: Any) -> Any:
+    raise ZeroDivisionError

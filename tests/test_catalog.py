@@ -1,0 +1,165 @@
+"""The catalog: the order of fields, their classes, and what a wrong name is told."""
+
+import builtins
+import re
+
+import pytest
+
+from telemetry_kit import RoleEvent, catalog
+from telemetry_kit.errors import TelemetryError, UnknownEventError
+
+ORDER = [
+    "schema_version",
+    "event_id",
+    "event_type",
+    "timestamp",
+    "seq",
+    "role",
+    "command",
+    "agent",
+    "workflow",
+    "source_agent",
+    "target_agent",
+    "previous_role",
+    "project_id",
+    "session_id",
+    "span_id",
+    "parent_id",
+    "outcome",
+    "error_type",
+    "exit_code",
+    "duration_ms",
+    "source",
+    "key_epoch",
+    "dropped",
+    "context",
+]
+CLASSES = {
+    "schema_version": "constant",
+    "event_id": "random",
+    "event_type": "token",
+    "timestamp": "time",
+    "seq": "measure",
+    **dict.fromkeys(ORDER[5:12], "name"),
+    "project_id": "identifier",
+    **dict.fromkeys(ORDER[13:16], "random"),
+    "outcome": "token",
+    "error_type": "token",
+    "exit_code": "measure",
+    "duration_ms": "measure",
+    "source": "token",
+    "key_epoch": "measure",
+    "dropped": "measure",
+    "context": "mapping",
+}
+PAIRS = {
+    "agent.invoked": ("agent.completed", "agent.failed"),
+    "agent.started": ("agent.completed", "agent.failed"),
+    "command.executed": ("command.completed", "command.failed"),
+    "workflow.started": ("workflow.completed", "workflow.failed"),
+    "handoff.clicked": ("handoff.completed", None),
+}
+
+
+def test_order_of_fields() -> None:
+    """Fields stand in the order of the design's table, which is the order in a line."""
+    assert tuple(ORDER) == catalog.ORDER
+
+
+def test_classes_of_fields() -> None:
+    """Each field has the class that the design gives it."""
+    assert {name: field.kind for name, field in catalog.FIELDS.items()} == CLASSES
+
+
+def test_rows_are_explained() -> None:
+    """Every field says what it means, and every event which question it answers and for whom."""
+    for field in catalog.FIELDS.values():
+        assert re.fullmatch(r"\S.{8,}", field.meaning), field.name
+    for event in catalog.EVENTS.values():
+        assert event.question.endswith("?"), event.name
+        assert event.owner, event.name
+
+
+def test_built_in_roles() -> None:
+    """The seven roles are public from the start."""
+    assert catalog.ROLES == ("pm", "arch", "dev", "sec", "qa", "ops", "all")
+
+
+def test_outcomes() -> None:
+    """There are four ways to end."""
+    assert catalog.OUTCOMES == ("ok", "error", "cancelled", "closed")
+
+
+def test_random_values_have_their_size() -> None:
+    """An event id has 64 bits, the ids that tie events together 48."""
+    bits = {f.name: f.domain for f in catalog.FIELDS.values() if f.kind == "random"}
+
+    assert bits == {"event_id": 64, "session_id": 48, "span_id": 48, "parent_id": 48}
+
+
+@pytest.mark.parametrize("event", RoleEvent)
+def test_pairs(event: RoleEvent) -> None:
+    """What follows an event is what the design's table of pairs says."""
+    row = catalog.event(event)
+
+    assert PAIRS.get(str(event), (None, None)) == (row.completed, row.failed)
+
+
+@pytest.mark.parametrize("event", RoleEvent)
+def test_member_and_string_find_the_same_row(event: RoleEvent) -> None:
+    """A `RoleEvent` and its value name one row."""
+    assert catalog.event(event) is catalog.event(event.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("agent.invokd", "agent.invoked"),
+        ("agent-invoked", "agent.invoked"),
+        ("AGENT.INVOKED", "agent.invoked"),
+        ("AGENT_INVOKED", "agent.invoked"),
+        ("role.select", "role.selected"),
+        ("handoff.click", "handoff.clicked"),
+        ("command.fail", "command.failed"),
+        ("workflow.start", "workflow.started"),
+    ],
+)
+def test_the_nearest_name_comes_first(wrong: str, right: str) -> None:
+    """A typing mistake is told the name that was meant, before any other."""
+    with pytest.raises(UnknownEventError) as caught:
+        catalog.event(wrong)
+
+    assert right == caught.value.nearest[0]
+    assert (wrong, True) == (caught.value.name, repr(right) in str(caught.value))
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "\0", "zzzzzz", "h" * 10_000, "ü.ä"])
+def test_there_is_always_a_nearest_name(wrong: str) -> None:
+    """Whatever was given, up to three valid names are offered and at least one."""
+    with pytest.raises(UnknownEventError) as caught:
+        catalog.event(wrong)
+
+    assert 1 <= len(caught.value.nearest) <= 3
+    assert set(caught.value.nearest) <= set(catalog.EVENTS)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, b"agent.invoked", ["agent.invoked"], object()])
+def test_what_is_no_string_is_unknown(wrong: object) -> None:
+    """Something else than a string is refused by its type's name, never by its text."""
+    with pytest.raises(UnknownEventError, match=type(wrong).__name__):
+        catalog.event(wrong)  # type: ignore[arg-type]
+
+
+def test_unknown_event_is_a_value_error_of_ours() -> None:
+    """It can be caught as ValueError and as the root of our tree."""
+    assert issubclass(UnknownEventError, ValueError)
+    assert issubclass(UnknownEventError, TelemetryError)
+
+
+def test_builtin_errors() -> None:
+    """Every builtin exception class is known by its own name, and no other class is."""
+    for kind, name in catalog.BUILTIN_ERRORS.items():
+        assert kind is getattr(builtins, name) or kind is OSError
+    assert {"ValueError", "KeyboardInterrupt", "ExceptionGroup"} <= set(
+        catalog.BUILTIN_ERRORS.values()
+    )

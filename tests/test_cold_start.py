@@ -1,0 +1,186 @@
+"""Which modules a fresh process loads: exact lists, where limits in milliseconds would flake."""
+
+import json
+
+import pytest
+
+DECORATED = """
+from telemetry_kit import RoleEvent, tracks
+
+@tracks(RoleEvent.AGENT_INVOKED, agent="backend-engineer")
+def implement():
+    return 42
+
+assert implement() == 42
+"""
+SESSION = """
+from telemetry_kit import RoleEvent, role_session, tracks
+
+@tracks(RoleEvent.AGENT_INVOKED, agent="backend-engineer")
+def implement():
+    return 42
+
+with role_session("dev", command="/flow:implement"):
+    assert implement() == 42
+"""
+MAIN = """
+import sys
+sys.argv[1:] = {args!r}
+from telemetry_kit.cli import main
+assert main() == 0
+"""
+RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", "dev"])
+
+OFF = {"", "events", "home", "latch", "tracking", "wrapping"}
+WRITING = {
+    *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
+    *("private", "scope", "settings", "journal", "journal.lease", "ledger"),
+}
+COMMAND = {"", "cli", "cli.record", "home", "latch"}
+
+EXPENSIVE = {
+    *("asyncio", "argparse", "concurrent", "contextlib", "contextvars", "dataclasses", "datetime"),
+    *("hashlib", "hmac", "importlib.metadata", "inspect", "json", "logging", "pathlib", "random"),
+    *("re", "rich", "secrets", "socket", "ssl", "structlog", "subprocess", "tempfile"),
+    *("threading", "tomllib", "typer", "typing", "uuid", "wrapt", "zlib"),
+}
+
+
+def loaded(place, code: str, **env: str) -> tuple[set[str], set[str]]:
+    """Our rooms and the files of others that `code` loads beyond `pass`.
+
+    Extension modules and builtin ones cost next to nothing and differ between builds.
+    """
+
+    def modules(source: str) -> dict[str, str]:
+        source += (
+            "\nimport sys\nfiles = {n: str(getattr(m, '__file__', '')) "
+            "for n, m in sys.modules.items()}\nimport json\nprint(json.dumps(files))"
+        )
+        done = place.python("-c", source, env=env)
+        assert (done.stderr, done.returncode) == ("", 0)
+        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    before = modules("pass")
+    after = {n: f for n, f in modules(code).items() if n not in before}
+    ours = {n for n in after if n.partition(".")[0] == "telemetry_kit"}
+    others = {n for n, f in after.items() if n not in ours and f.endswith((".py", ".pyc"))}
+    return {n.partition(".")[2] for n in ours}, others
+
+
+@pytest.fixture
+def denied(place):
+    """A project whose user said yes once and no since."""
+    from telemetry_kit import control
+
+    control.disable_telemetry()
+    return place
+
+
+def test_undecided(undecided) -> None:
+    """A user who was never asked pays for six small files, and for nothing of others."""
+    assert loaded(undecided, DECORATED) == (OFF, set())
+
+
+def test_undecided_session(undecided) -> None:
+    """A session adds its own file and nothing else."""
+    assert (OFF | {"session"}, set()) == loaded(undecided, SESSION)
+
+
+def test_undecided_strings(undecided) -> None:
+    """Without `RoleEvent` not even enum is loaded; a string is looked up in the catalog."""
+    code = DECORATED.replace("RoleEvent.AGENT_INVOKED", "'agent.invoked'").replace(
+        "RoleEvent, ", ""
+    )
+    rooms, others = loaded(undecided, code)
+
+    assert ((OFF - {"events"}) | {"catalog", "errors"}, {"__future__"}) == (rooms, others)
+
+
+def test_vetoed_without_a_grant(undecided) -> None:
+    """A veto where nobody said yes costs no more than that nobody did."""
+    assert loaded(undecided, DECORATED, DO_NOT_TRACK="1") == (OFF, set())
+
+
+def test_denied(denied) -> None:
+    """A user who said no pays what one pays who was never asked."""
+    assert loaded(denied, DECORATED) == (OFF, set())
+
+
+def test_denied_session(denied) -> None:
+    """Nor does a session load chain, key or journal where the answer is no."""
+    rooms, _ = loaded(denied, SESSION)
+
+    assert set() == rooms & {"pipeline", "journal", "journal.lease", "privacy"}
+
+
+@pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "FLOWSPEC_TELEMETRY_DISABLED"])
+@pytest.mark.parametrize("code", [DECORATED, SESSION], ids=["decorated", "session"])
+def test_vetoed_with_a_grant(place, code: str, variable: str) -> None:
+    """A veto over a grant loads neither chain, key nor journal."""
+    rooms, _ = loaded(place, code, **{variable: "1"})
+
+    assert set() == rooms & {"pipeline", "journal", "journal.lease", "privacy"}
+
+
+def test_on(place) -> None:
+    """A session and a decorated call with three events on disk load the street, and no more."""
+    rooms, others = loaded(place, SESSION)
+
+    assert OFF | WRITING | {"bound", "session", "span"} == rooms
+    assert {"__future__"} == others
+    assert place.types() == ["role.selected", "agent.invoked", "agent.completed"]
+
+
+def test_record_undecided(undecided) -> None:
+    """`record` where nobody was asked loads the door, its own file, and the latch's two."""
+    assert (COMMAND, set()) == loaded(undecided, RECORD)
+
+
+def test_record_on(place) -> None:
+    """`record` loads the chain, and of the standard library nothing but `__future__`."""
+    rooms, others = loaded(place, RECORD)
+
+    assert (COMMAND | WRITING, {"__future__"}) == (rooms, others)
+    assert place.types() == ["agent.invoked"]
+
+
+def test_record_denied(denied) -> None:
+    """`record` loads no journal and no key where the answer is no."""
+    rooms, others = loaded(denied, RECORD)
+
+    assert set() == others & EXPENSIVE
+    assert set() == rooms & {"journal", "journal.lease", "privacy"}
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["record", "--help"]], ids=" ".join)
+def test_help(undecided, args: list[str]) -> None:
+    """Help and version load no parser, no terminal, nothing of others."""
+    rooms, others = loaded(undecided, MAIN.format(args=args))
+
+    assert (set(), set()) == (rooms - {"", "cli", "cli.record", "_version"}, others)
+
+
+@pytest.mark.parametrize("code", [DECORATED, SESSION, RECORD], ids=["call", "session", "record"])
+def test_nothing_expensive(place, code: str) -> None:
+    """Nothing that costs milliseconds is on any cold path, async and threads included."""
+    _, others = loaded(place, code)
+
+    assert set() == others & EXPENSIVE
+
+
+def test_module_entry_is_the_same_door(place) -> None:
+    """`python -m telemetry_kit record` writes the event and loads what `record` loads.
+
+    `-m` itself brings runpy and what that needs; of ours it adds only `__main__`.
+    """
+    done = place.python(
+        *("-X", "importtime", "-m", "telemetry_kit", "record", "agent.invoked", "--agent", "x")
+    )
+    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    ours = {n.partition(".")[2] for n in names if n.partition(".")[0] == "telemetry_kit"}
+
+    assert (done.returncode, done.stdout, place.types()) == (0, "", ["agent.invoked"])
+    assert ours == COMMAND | WRITING
+    assert set() == {n.partition(".")[0] for n in names} & {"typer", "rich", "structlog", "wrapt"}

@@ -1,0 +1,938 @@
+"""The one decision: any denial wins, only the user can grant, what cannot be read is a no."""
+
+import itertools
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit import (
+    configure,
+    consent,
+    control,
+    disable_telemetry,
+    enable_telemetry,
+    gate,
+    is_telemetry_enabled,
+    settings,
+    track_role_event,
+)
+from telemetry_kit.errors import ConsentError
+from telemetry_kit.home import Home
+from telemetry_kit.latch import World
+
+SCOPE = "0123456789abcdef"
+
+
+def line(decision: str, day: str = "2024-02-28", expires: str = "2999-01-01") -> bytes:
+    """A consent record of version 1."""
+    return f"v1 {decision} {day} notice=1 scope={SCOPE} expires={expires}\n".encode()
+
+
+def decide(place, **environ: str) -> consent.Decision:
+    """The decision for a place, with more variables."""
+    return consent.decide(place.home, {**place.environ, **environ})
+
+
+# -- the environment ---------------------------------------------------------------------------
+
+SWITCHES = ("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED")
+HARMLESS = ["", "0", "false", "no", "off", "False", "NO", "oFF", " 0 ", "\tfalse\n", "   "]
+DENYING = ["1", "true", "yes", "on", "TRUE", "2", "00", "0.0", "n", "f", "none", "null", "x", "-0"]
+VENDORS = [
+    "CONTINUOUS_INTEGRATION",
+    "CI_NAME",
+    "CI_APP_ID",
+    "CI_BUILD_ID",
+    "CI_BUILD_NUMBER",
+    "BUILD_NUMBER",
+    "GITHUB_ACTIONS",
+    "GITLAB_CI",
+    "TF_BUILD",
+    "SYSTEM_TEAMFOUNDATIONCOLLECTIONURI",
+    "JENKINS_URL",
+    "HUDSON_URL",
+    "TRAVIS",
+    "CIRCLECI",
+    "BUILDKITE",
+    "DRONE",
+    "APPVEYOR",
+    "TEAMCITY_VERSION",
+    "BITBUCKET_BUILD_NUMBER",
+    "BITBUCKET_COMMIT",
+    "CODEBUILD_BUILD_ID",
+    "CODEBUILD_BUILD_ARN",
+    "CIRRUS_CI",
+    "SEMAPHORE",
+    "GITEA_ACTIONS",
+    "NETLIFY",
+    "VERCEL",
+    "RENDER",
+    "CF_PAGES",
+    "PROW_JOB_ID",
+    "BUDDY",
+    "AC_APPCIRCLE",
+    "bamboo_planKey",
+]
+
+
+@pytest.mark.parametrize("variable", SWITCHES)
+@pytest.mark.parametrize("value", DENYING)
+def test_a_switch_that_denies(place, variable: str, value: str) -> None:
+    """Every value but the five harmless words denies, over any grant."""
+    decision = decide(place, **{variable: value})
+
+    assert (False, "environment", variable) == (
+        decision.allowed,
+        decision.rule.owner,
+        decision.rule.name,
+    )
+    assert (value, True) == (decision.rule.raw, decision.vetoed)
+
+
+@pytest.mark.parametrize("variable", SWITCHES)
+@pytest.mark.parametrize("value", HARMLESS, ids=repr)
+def test_a_switch_that_does_not_deny(place, variable: str, value: str) -> None:
+    """Stripped and casefolded, `""`, `0`, `false`, `no` and `off` do not deny."""
+    assert decide(place, **{variable: value}).allowed
+
+
+@pytest.mark.parametrize("value", HARMLESS, ids=repr)
+def test_a_harmless_switch_grants_nothing(undecided, value: str) -> None:
+    """A switch that does not deny is no yes."""
+    assert not decide(undecided, DO_NOT_TRACK=value).allowed
+
+
+def test_the_switch_of_another_app(place) -> None:
+    """`ACME_TELEMETRY_DISABLED` is about acme; for flowspec it says nothing."""
+    assert decide(place, ACME_TELEMETRY_DISABLED="1").allowed
+
+
+def test_the_switch_follows_the_app(place) -> None:
+    """The kill switch of `acme-x` is `ACME_X_TELEMETRY_DISABLED`."""
+    configure(app="acme-x")
+    control.enable_telemetry()
+    place.environ["FLOWSPEC_TELEMETRY_DISABLED"] = "1"
+
+    assert is_telemetry_enabled()
+    place.environ["ACME_X_TELEMETRY_DISABLED"] = "1"
+    assert not is_telemetry_enabled()
+
+
+@pytest.mark.parametrize("variable", VENDORS)
+def test_each_ci_variable_denies(place, variable: str) -> None:
+    """The variable of each vendor denies by itself, whatever it is called."""
+    decision = decide(place, **{variable: "1"})
+
+    assert (False, variable, True) == (
+        decision.allowed,
+        decision.rule.name,
+        decision.rule.everywhere,
+    )
+
+
+@pytest.mark.parametrize("variable", VENDORS)
+def test_each_ci_variable_may_say_no(place, variable: str) -> None:
+    """`GITHUB_ACTIONS=false` and its like do not deny."""
+    assert decide(place, **{variable: "false"}).allowed
+
+
+def test_ci_variables_are_all_known() -> None:
+    """The list of vendors here is the list that is asked, and all are watched for."""
+    assert tuple(VENDORS) == consent.CI_VARIABLES
+    assert {*VENDORS, "CI", *SWITCHES} <= consent.watched("FLOWSPEC")
+
+
+@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "woodpecker", "codeship"])
+def test_ci_denies(place, value: str) -> None:
+    """`CI` denies with any value that is no plain no."""
+    assert not decide(place, CI=value).allowed
+
+
+@pytest.mark.parametrize("value", ["false", "0", "no", "off", " FALSE "])
+def test_ci_false_bypasses_the_vendors(place, value: str) -> None:
+    """`CI=false` says that this is no CI run, whatever else is set."""
+    assert decide(place, CI=value, GITHUB_ACTIONS="true", JENKINS_URL="x").allowed
+
+
+def test_ci_false_bypasses_nothing_else(place) -> None:
+    """`CI=false` does not lift a switch or pytest."""
+    assert not decide(place, CI="false", DO_NOT_TRACK="1").allowed
+    assert not decide(place, CI="false", PYTEST_VERSION="9").allowed
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_empty_ci_says_nothing(place, value: str) -> None:
+    """An empty `CI` neither denies nor bypasses."""
+    assert decide(place, CI=value).allowed
+    assert not decide(place, CI=value, GITHUB_ACTIONS="true").allowed
+
+
+@pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
+def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> None:
+    """`BUILD_ID` and `run_ID` deny where nobody sits at a terminal."""
+    code = "from telemetry_kit import is_telemetry_enabled; print(is_telemetry_enabled())"
+    options = {"stdin": -3}
+
+    assert place.run(code, env={variable: "7"}, **options).stdout == "False\n"
+    assert place.run(code, env={variable: "0"}, **options).stdout == "True\n"
+
+
+@pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
+@pytest.mark.tty
+def test_weak_ci_variables_do_not_count_at_a_terminal(place, variable: str) -> None:
+    """A developer's machine may carry them too: at a terminal they say nothing."""
+    import pty
+
+    leader, follower = pty.openpty()
+    code = "from telemetry_kit import is_telemetry_enabled; print(is_telemetry_enabled())"
+    try:
+        done = place.run(code, env={variable: "7"}, stdin=follower)
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("variable", ["PYTEST_VERSION", "PYTEST_CURRENT_TEST"])
+@pytest.mark.parametrize("value", ["9.2.0", "tests/x.py::y (call)", "", "0"])
+def test_pytest_denies(place, variable: str, value: str) -> None:
+    """Running under pytest denies, by the variable being there at all."""
+    assert not decide(place, **{variable: value}).allowed
+
+
+def test_this_very_process_is_denied(place, monkeypatch) -> None:
+    """With the real environment nothing is recorded from a test."""
+    monkeypatch.setenv("HOME", str(place.user))
+    with gate.Elsewhere(World()):
+        assert not is_telemetry_enabled()
+        assert None is track_role_event("role.selected", role="dev")
+
+    assert place.lines() == []
+
+
+def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
+    """`os.environ` may change between two events; the second one is not recorded."""
+    assert track_role_event("role.selected", role="dev")
+    place.environ["DO_NOT_TRACK"] = "1"
+    assert None is track_role_event("role.selected", role="dev")
+    del place.environ["DO_NOT_TRACK"]
+
+    assert track_role_event("role.selected", role="dev")
+    assert len(place.lines()) == 2
+
+
+@pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "GITHUB_ACTIONS"])
+def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -> None:
+    """The same with the real `os.environ`, which is watched through its own table."""
+    done = place.run(
+        "import os, sys\nfrom telemetry_kit import track_role_event as t\n"
+        "assert t('role.selected', role='dev')\n"
+        "os.environ[sys.argv[1]] = '1'\n"
+        "assert t('role.selected', role='dev') is None\n"
+        "del os.environ[sys.argv[1]]\n"
+        "assert t('role.selected', role='dev')",
+        variable,
+    )
+
+    assert (done.returncode, done.stderr, len(place.lines())) == (0, "", 2)
+
+
+# -- the system --------------------------------------------------------------------------------
+
+
+class Administered(Home):
+    """A home whose administrator's file is somewhere else."""
+
+    system_file = ""  # type: ignore[assignment]
+
+
+@pytest.fixture
+def administered(place, tmp_path):
+    """A granted place with a path for an administrator's file."""
+    home = place.home
+    found = Administered(home.app, home.root, home.config, home.state)
+    Administered.system_file = str(tmp_path / "telemetry.conf")
+    yield found, Path(Administered.system_file), place.environ
+    Administered.system_file = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (None, True),
+        (b"enabled = true\n", True),
+        (b"enabled=true", True),
+        (b"# policy\n  enabled = TRUE  # yes\n", True),
+        (b"enabled = false\n", False),
+        (b"", False),
+        (b"\n", False),
+        (b"enabled\n", False),
+        (b"enabled = 1\n", False),
+        (b"nonsense", False),
+        (b"#enabled = true\n", False),
+        (b"disabled = true\n", False),
+        (b"\xff\xfe\x00", False),
+        (b"x" * 100_000, False),
+    ],
+)
+def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
+    """An administrator's file denies unless it says `enabled = true`; it never grants."""
+    home, path, environ = administered
+    if text is not None:
+        path.write_bytes(text)
+    decision = consent.decide(home, environ)
+
+    assert allowed == decision.allowed
+    assert allowed or ("system", str(path)) == (decision.rule.owner, decision.rule.name)
+
+
+@pytest.mark.parametrize("kind", ["directory", "loop"])
+def test_strange_system_file_denies(administered, kind: str) -> None:
+    """What is there but cannot be read denies."""
+    home, path, environ = administered
+    if kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(path)
+
+    assert not consent.decide(home, environ).allowed
+
+
+def test_system_file_cannot_grant(undecided, tmp_path) -> None:
+    """`enabled = true` of an administrator is no yes of the user."""
+    home = Administered("flowspec", str(undecided.root), str(undecided.user / "c"), "/nonexistent")
+    Administered.system_file = str(tmp_path / "telemetry.conf")
+    Path(Administered.system_file).write_text("enabled = true\n")
+    try:
+        assert not consent.decide(home, {}).allowed
+    finally:
+        Administered.system_file = ""
+
+
+# -- the repository and the user's file ----------------------------------------------------------
+
+OURS = ".flowspec/telemetry.toml"
+THEIRS = "pyproject.toml"
+
+
+def write(place, file: str, body: str) -> Path:
+    """Put a switch into one of the project's files, under its own table."""
+    path = place.root / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(body if file == OURS else "[tool.telemetry_kit]\n" + body)
+    return path
+
+
+@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("", "silent"),
+        ("roles = ['x']\n", "silent"),
+        ("enabled = true\n", "ignored"),
+        ("enabled = false\n", "deny"),
+        ("enabled = 'false'\n", "deny"),
+        ("enabled = 'true'\n", "deny"),
+        ("enabled = 1\n", "deny"),
+        ("enabled = 0\n", "deny"),
+        ("enabled = []\n", "deny"),
+        ("enabled = [\n", "deny"),
+        ("enabled = true\nenabled = true\n", "deny"),
+    ],
+)
+def test_repository_file(place, file: str, body: str, verdict: str) -> None:
+    """A committed file can only deny; true is ignored and damage denies."""
+    path = write(place, file, body)
+    rule = next(r for r in consent.rules(place.home, place.environ) if r.name == str(path))
+
+    assert ("repository", verdict) == (rule.owner, rule.verdict)
+    assert (verdict != "deny") == decide(place).allowed
+
+
+@pytest.mark.parametrize("file", [OURS, THEIRS])
+def test_repository_true_is_no_grant(undecided, file: str) -> None:
+    """A committed file cannot speak for a colleague."""
+    write(undecided, file, "enabled = true\n")
+
+    assert not is_telemetry_enabled()
+    assert None is track_role_event("role.selected", role="dev")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[[[", "[project]\nname = 'x'\n", "telemetry = 1\n[tool]\nother = 1\n", "[tool.ruff]\n"],
+)
+def test_pyproject_without_us(place, text: str) -> None:
+    """A pyproject.toml that does not name us says nothing, not even when it is broken."""
+    (place.root / THEIRS).write_text(text)
+
+    assert decide(place).allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool = 1 # telemetry_kit",
+        "[tool]\ntelemetry_kit = false\n",
+        "telemetry_kit = [",
+        "[tool.telemetry_kit\n",
+    ],
+)
+def test_pyproject_that_cannot_be_understood(place, text: str) -> None:
+    """One that names us and cannot be understood denies."""
+    (place.root / THEIRS).write_text(text)
+
+    assert not decide(place).allowed
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
+def test_strange_repository_file_denies(place, kind: str) -> None:
+    """A directory, a FIFO or a circular link in its place denies, without waiting."""
+    (place.root / ".flowspec").mkdir(exist_ok=True)
+    path = place.root / OURS
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+
+    assert not decide(place).allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("enabled = true\n", "ignored"),
+        ("enabled = false\n", "deny"),
+        ("nonsense", "deny"),
+        ("agents = ['x']\n", "silent"),
+    ],
+)
+def test_user_file(place, body: str, verdict: str) -> None:
+    """The user's own configuration denies; a grant is made by the command alone."""
+    Path(place.home.user_file).write_text(body)
+    rule = next(
+        r for r in consent.rules(place.home, place.environ) if r.name == place.home.user_file
+    )
+
+    assert ("user", verdict) == (rule.owner, rule.verdict)
+    assert (verdict != "deny") == decide(place).allowed
+
+
+def test_repository_change_is_noticed(place) -> None:
+    """A pull that brings `enabled = false` stops a running process within 20 ms."""
+    assert track_role_event("role.selected", role="dev")
+    write(place, OURS, "enabled = false\n")
+    place.clock.advance(0.021)
+
+    assert None is track_role_event("role.selected", role="dev")
+
+
+# -- the record --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "state"),
+    [
+        (line("yes"), "yes"),
+        (line("yes", expires="2024-02-28"), "yes"),
+        (line("yes", expires="2024-02-27"), "expired"),
+        (line("no"), "no"),
+        (line("no", expires="2000-01-01"), "no"),
+        (b"v1 no 2024-02-28\n", "no"),
+        (line("yes")[:-1] + b" later=1\n", "yes"),
+        (line("yes")[:-1], "corrupt"),
+        (line("yes") + b"\n", "corrupt"),
+        (line("yes") + line("yes"), "corrupt"),
+        (b"\n" + line("yes"), "corrupt"),
+        (b"", "corrupt"),
+        (b"\n", "corrupt"),
+        (b"yes\n", "corrupt"),
+        (b"v2 yes 2024-02-28 notice=1\n", "corrupt"),
+        (line("yes").replace(b"v1", b"V1"), "corrupt"),
+        (line("YES"), "corrupt"),
+        (line("maybe"), "corrupt"),
+        (line("yes", day="28.02.2024"), "corrupt"),
+        (line("yes", day="2024-2-28x"), "corrupt"),
+        (line("yes").replace(b"notice=1", b"notice=x"), "corrupt"),
+        (line("yes").replace(b"notice=1", b"notice="), "corrupt"),
+        (line("yes").replace(b"notice=1 ", b""), "corrupt"),
+        (line("yes").replace(SCOPE.encode(), b"short"), "corrupt"),
+        (line("yes").replace(b"expires=2999-01-01", b""), "corrupt"),
+        (line("yes").replace(b"2999-01-01", b"never"), "corrupt"),
+        (line("yes").replace(b"yes", "yés".encode()), "corrupt"),
+        (line("yes").replace(b"\n", b"\r\n"), "yes"),
+        (line("yes").replace(b"v1", b"v1\0"), "corrupt"),
+        (b"\xef\xbb\xbf" + line("yes"), "corrupt"),
+    ],
+    ids=ascii,
+)
+def test_states_of_a_record(place, data: bytes, state: str) -> None:
+    """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
+    assert state == consent.parse_record(data, "2024-02-28")[0]
+    place.record.write_bytes(data)
+
+    allowed = {"yes": data != line("yes", expires="2024-02-28"), "no": False}.get(state, False)
+    assert allowed == is_telemetry_enabled()
+    assert data == place.record.read_bytes()
+
+
+def test_an_expired_yes_is_undecided(place) -> None:
+    """A yes older than twelve months is no yes, and no denial either: the user may be asked."""
+    place.record.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))
+    decision = decide(place)
+
+    assert (decision.allowed, decision.rule.verdict, decision.vetoed) == (False, "silent", False)
+
+
+def test_ten_megabytes(place) -> None:
+    """A record of 10 MB is not read into memory; it denies and stays."""
+    place.record.write_bytes(line("yes") + b"x" * 10_000_000)
+
+    assert not is_telemetry_enabled()
+    assert place.record.stat().st_size > 10_000_000
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602])
+def test_a_record_that_others_may_write(place, mode: int) -> None:
+    """A yes that somebody else could have written is no yes."""
+    place.record.chmod(mode)
+
+    assert not is_telemetry_enabled()
+    assert mode == stat.S_IMODE(place.record.stat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o444])
+def test_a_record_that_others_may_read(place, mode: int) -> None:
+    """Who may read it does not matter: it holds no secret."""
+    place.record.chmod(mode)
+
+    assert is_telemetry_enabled()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_record_of_somebody_else(place) -> None:
+    """A yes that another user owns is no yes of ours."""
+    os.chown(place.record, 65_534, 65_534)
+
+    assert not is_telemetry_enabled()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
+@pytest.mark.parametrize("scope", ["project", "all"])
+def test_strange_record(place, kind: str, scope: str) -> None:
+    """A link, a directory or a FIFO in the record's place denies, without waiting, and stays."""
+    path = place.record if scope == "project" else Path(place.home.config) / consent.RECORD
+    genuine = place.user / "record"
+    if scope == "project":
+        path.rename(genuine)
+    else:
+        genuine.write_bytes(line("yes"))
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(genuine if kind == "link" else place.user / "nothing")
+    before = os.lstat(path).st_ino
+
+    assert not is_telemetry_enabled()
+    assert before == os.lstat(path).st_ino
+
+
+def test_the_written_record(place) -> None:
+    """`enable_telemetry()` writes one line with day, notice, scope and expiry, readable by us."""
+    text = place.record.read_bytes()
+    found = re.fullmatch(
+        rb"v1 yes (\d{4})-\d\d-\d\d notice=\d+ scope=([0-9a-f]{16}) expires=(\d{4})-\d\d-\d\d"
+        rb"( [a-z]+=\S*)*\n",
+        text,
+    )
+
+    assert found is not None
+    assert int(found[3]) == int(found[1]) + 1
+    assert found[2].decode() == consent.scope_fingerprint(settings.current())
+    assert stat.S_IMODE(place.record.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("day", "expires"),
+    [("2024-02-28", "2025-02-28"), ("2024-02-29", "2025-02-28"), ("2024-12-31", "2025-12-31")],
+)
+def test_twelve_months(day: str, expires: str) -> None:
+    """A decision holds for twelve months, also from a leap day."""
+    data = consent.render_record("yes", day, settings.current())
+
+    assert f" expires={expires} " in data.decode()
+    assert consent.parse_record(data, expires) == ("yes", day)
+
+
+# -- the lattice -------------------------------------------------------------------------------
+
+OWNERS = ("system", "environment", "ours", "pyproject", "user file", "all", "project")
+STATES = {
+    "system": ("none", "true", "deny"),
+    "environment": ("none", "deny"),
+    "ours": ("none", "true", "deny"),
+    "pyproject": ("none", "true", "deny"),
+    "user file": ("none", "true", "deny"),
+    "all": ("none", "yes", "no", "corrupt", "expired"),
+    "project": ("none", "yes", "no", "corrupt", "expired"),
+}
+RECORDS = {
+    "yes": line("yes"),
+    "no": line("no"),
+    "corrupt": b"v1 yes",
+    "expired": line("yes", expires="2000-01-01"),
+}
+
+
+def put(path: Path, content: bytes | None) -> None:
+    """Make a file say something, or be gone."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    elif not path.exists() or path.read_bytes() != content:
+        # A new inode: what was read before is not believed again.
+        path.with_name("new").write_bytes(content)
+        path.with_name("new").rename(path)
+
+
+@pytest.mark.parametrize("for_all", STATES["all"])
+@pytest.mark.parametrize("for_project", STATES["project"])
+def test_any_denial_wins(administered, place, for_all: str, for_project: str) -> None:
+    """Over every combination of all owners: on exactly if a user's yes stands and nobody denies."""
+    home, system, environ = administered
+    switch = {"none": None, "true": b"enabled = true\n", "deny": b"enabled = false\n"}
+    table = b"[tool.telemetry_kit]\n"
+    (place.root / ".flowspec").mkdir(exist_ok=True)
+    project = place.record
+    put(Path(home.config) / consent.RECORD, RECORDS.get(for_all))
+    put(project, RECORDS.get(for_project))
+    for states in itertools.product(*(STATES[o] for o in OWNERS[:5])):
+        given = dict(zip(OWNERS, (*states, for_all, for_project), strict=True))
+        put(system, switch[given["system"]])
+        put(place.root / OURS, switch[given["ours"]])
+        body = switch[given["pyproject"]]
+        put(place.root / THEIRS, None if body is None else table + body)
+        put(Path(home.user_file), switch[given["user file"]])
+        variables = {"DO_NOT_TRACK": "1"} if given["environment"] == "deny" else {}
+        denied = {"deny", "no", "corrupt"} & set(given.values())
+        granted = "yes" in (for_all, for_project)
+        decision = consent.decide(home, {**environ, **variables})
+
+        assert (granted and not denied) == decision.allowed, given
+        assert decision.rule.verdict == "deny" or not denied, given
+
+
+# -- deciding ----------------------------------------------------------------------------------
+
+
+def test_off_until_somebody_says_yes(undecided) -> None:
+    """Nothing decided means off, and looking leaves nothing behind."""
+    assert not is_telemetry_enabled()
+    assert None is track_role_event("role.selected", role="dev")
+    assert undecided.tree() == []
+
+
+def test_enable_says_whether_it_is_on(undecided) -> None:
+    """`enable_telemetry()` tells whether events are recorded now: a veto may still hold."""
+    assert True is enable_telemetry()
+    undecided.environ["DO_NOT_TRACK"] = "1"
+
+    assert False is enable_telemetry()
+
+
+def test_enable_writes_nothing_into_the_project(place) -> None:
+    """A decision is in the user's directories; the project has nothing until an event comes."""
+    assert list(place.root.iterdir()) == []
+
+
+def test_everything_of_the_user_is_private(place) -> None:
+    """Folders that we make are 0700 and files 0600."""
+    for path in (place.user / ".config").rglob("*"):
+        assert (0o700 if path.is_dir() else 0o600) == stat.S_IMODE(path.stat().st_mode), path
+
+
+def test_a_yes_is_for_one_project(place) -> None:
+    """A yes for this project says nothing about another one."""
+    other = place.root.parent / "other"
+    other.mkdir()
+
+    assert is_telemetry_enabled()
+    assert not is_telemetry_enabled(other)
+    assert None is track_role_event("role.selected", role="dev", project_root=other)
+
+
+def test_a_yes_for_all_projects(undecided) -> None:
+    """A yes for all projects holds in each, a project's no wins over it."""
+    other = undecided.root.parent / "other"
+    other.mkdir()
+    enable_telemetry(all_projects=True)
+
+    assert (is_telemetry_enabled(), is_telemetry_enabled(other)) == (True, True)
+    disable_telemetry(other)
+    assert (is_telemetry_enabled(), is_telemetry_enabled(other)) == (True, False)
+
+
+def test_a_no_for_all_projects(place) -> None:
+    """A no for all projects wins over a project's yes."""
+    disable_telemetry(all_projects=True)
+
+    assert not is_telemetry_enabled()
+
+
+def test_a_yes_is_for_one_app(place) -> None:
+    """A yes to flowspec is no yes to acme."""
+    with configure(app="acme"):
+        assert not is_telemetry_enabled()
+
+    assert is_telemetry_enabled()
+
+
+def test_disable_is_remembered_and_undone(place) -> None:
+    """No after yes is off, yes after no is on."""
+    disable_telemetry()
+    assert not is_telemetry_enabled()
+    assert place.record.read_bytes()[:6] == b"v1 no "
+
+    assert enable_telemetry()
+
+
+def test_disable_where_nothing_was_decided(undecided) -> None:
+    """A no can be the first thing that is said, and records nothing about itself."""
+    disable_telemetry()
+
+    assert not is_telemetry_enabled()
+    assert undecided.record.read_bytes()[:6] == b"v1 no "
+    assert list(undecided.root.iterdir()) == []
+
+
+def test_disable_under_a_veto_is_written(place) -> None:
+    """Turning off writes the denial even when it is vetoed already."""
+    place.environ["DO_NOT_TRACK"] = "1"
+    disable_telemetry()
+
+    assert place.record.read_bytes()[:6] == b"v1 no "
+
+
+def test_turning_off_records_no_event(place) -> None:
+    """The log ends with the last event before; what was recorded stays."""
+    track_role_event("role.selected", role="dev")
+    disable_telemetry()
+    stored = [p for p in (place.root / ".flowspec").iterdir() if p.suffix == ".jsonl"]
+
+    assert [len(p.read_bytes().splitlines()) for p in stored] == [1]
+    assert [stat.S_IMODE(p.stat().st_mode) for p in stored] == [0o400]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"nonsense", b"v9 yes 2024-02-28\n", b"", line("yes") * 2], ids=ascii
+)
+def test_a_damaged_record_is_kept_aside(place, damage: bytes) -> None:
+    """`enable` over a damaged record works, and keeps what was there under another name."""
+    place.record.write_bytes(damage)
+    assert not is_telemetry_enabled()
+
+    assert enable_telemetry()
+    aside = [p for p in place.record.parent.iterdir() if "damaged" in p.name]
+    assert [damage] == [p.read_bytes() for p in aside]
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "link", "0666"])
+def test_a_strange_record_is_kept_aside(place, kind: str) -> None:
+    """The same with something that is no record at all; nothing behind a link is changed."""
+    outside = place.user / "outside"
+    outside.write_bytes(b"theirs")
+    if kind == "0666":
+        place.record.chmod(0o666)
+    else:
+        place.record.unlink()
+    if kind == "directory":
+        place.record.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(place.record)
+    elif kind == "link":
+        place.record.symlink_to(outside)
+
+    assert enable_telemetry()
+    assert (outside.read_bytes(), place.record.is_symlink()) == (b"theirs", False)
+    assert len([p for p in place.record.parent.iterdir() if "damaged" in p.name]) == 1
+
+
+def test_enable_twice_changes_no_key(place) -> None:
+    """A second yes keeps key and place, so that events go on under the same names."""
+    before = place.key_file.read_bytes()
+    enable_telemetry()
+
+    assert before == place.key_file.read_bytes()
+
+
+def test_no_home_cannot_be_decided(undecided) -> None:
+    """Without a home directory a decision is an error that says so, not a silent success."""
+    undecided.environ["HOME"] = ""
+
+    with pytest.raises(ConsentError, match="home directory"):
+        enable_telemetry()
+    with pytest.raises(ConsentError, match="home directory"):
+        disable_telemetry()
+    assert not is_telemetry_enabled()
+
+
+def test_a_decision_that_cannot_be_written(undecided) -> None:
+    """A file where our folder should be is an error with the system's short name."""
+    (undecided.user / ".config").write_text("")
+
+    with pytest.raises(ConsentError, match=r"ENOTDIR|EEXIST|FileExists"):
+        enable_telemetry()
+    assert not is_telemetry_enabled()
+
+
+def test_umask_takes_nothing(undecided) -> None:
+    """Whatever the umask, the record can be read by us and by nobody else."""
+    for mask in (0o777, 0o000, 0o077):
+        former = os.umask(mask)
+        try:
+            assert enable_telemetry()
+        finally:
+            os.umask(former)
+        assert stat.S_IMODE(undecided.record.stat().st_mode) == 0o600
+
+
+# -- what was decided elsewhere ------------------------------------------------------------------
+
+LOOP = """
+import sys
+from telemetry_kit import track_role_event
+for word in sys.stdin:
+    print(track_role_event("role.selected", role="dev") is not None, flush=True)
+"""
+
+
+def ask(child) -> bool:
+    """Have a child record once; whether it did."""
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    return child.stdout.readline() == "True\n"
+
+
+def test_revocation_is_noticed_at_the_next_event(place) -> None:
+    """A running process stops at its next event after `disable`, and goes on after `enable`."""
+    child = place.start(LOOP)
+    try:
+        assert ask(child)
+        for _ in range(20):
+            control.disable_telemetry()
+            assert not ask(child)
+            control.enable_telemetry()
+            assert any(ask(child) for _ in range(10_000))
+    finally:
+        _, err = child.communicate(timeout=30)
+
+    assert err == ""
+
+
+def test_nothing_is_written_after_a_revocation(place) -> None:
+    """What a running process is asked after `disable` returned is in no file."""
+    child = place.start(LOOP)
+    try:
+        assert ask(child)
+        control.disable_telemetry()
+        before = {p: p.read_bytes() for p in place.root.rglob("*") if p.is_file()}
+        assert [ask(child) for _ in range(50)] == [False] * 50
+    finally:
+        child.communicate(timeout=30)
+
+    assert before == {p: p.read_bytes() for p in place.root.rglob("*") if p.is_file()}
+
+
+def test_clear_is_noticed_at_the_next_event(place) -> None:
+    """A running process writes its next event into a new log, under the new key."""
+    child = place.start(LOOP)
+    try:
+        assert ask(child)
+        old = place.key
+        assert control.clear(place.home) == []
+        assert not place.log.exists()
+        assert ask(child)
+    finally:
+        child.communicate(timeout=30)
+
+    assert [place.key.epoch] == [event["key_epoch"] for event in place.events()]
+    assert not place.key.equals(old)
+    assert place.key.pseudonym("project_id", str(place.root)) == place.events()[0]["project_id"]
+
+
+def test_a_hand_edited_record_is_noticed_within_20_ms(place) -> None:
+    """A record that the user edited takes effect 20 ms later at the latest."""
+    assert track_role_event("role.selected", role="dev")
+    place.record.write_bytes(line("no"))
+    place.clock.advance(0.0201)
+
+    assert None is track_role_event("role.selected", role="dev")
+    place.record.write_bytes(line("yes"))
+    place.clock.advance(0.0201)
+    assert track_role_event("role.selected", role="dev")
+
+
+def test_a_deleted_record_is_noticed_within_20_ms(place) -> None:
+    """Removing the record by hand turns recording off."""
+    assert track_role_event("role.selected", role="dev")
+    place.record.unlink()
+    place.clock.advance(0.0201)
+
+    assert None is track_role_event("role.selected", role="dev")
+
+
+def test_a_decision_of_this_process_holds_at_once(place) -> None:
+    """What this process decided itself holds without any time passing."""
+    assert track_role_event("role.selected", role="dev")
+    disable_telemetry()
+    assert None is track_role_event("role.selected", role="dev")
+    enable_telemetry()
+
+    assert track_role_event("role.selected", role="dev")
+
+
+def test_a_first_yes_reaches_a_running_process(undecided) -> None:
+    """A process that began before anything was decided sees the yes within 20 ms."""
+    assert None is track_role_event("role.selected", role="dev")
+    with gate.Elsewhere(World(undecided.environ)):
+        control.enable_telemetry()
+    undecided.clock.advance(0.0201)
+
+    assert track_role_event("role.selected", role="dev")
+
+
+# -- explaining --------------------------------------------------------------------------------
+
+
+def test_every_rule_is_told(place) -> None:
+    """`status --explain` can show all rules in order, each with a sentence."""
+    found = list(consent.rules(place.home, place.environ, every=True))
+    names = [rule.name for rule in found]
+
+    assert found[0].owner == "system"
+    assert set(SWITCHES) | {"CI", *VENDORS, "PYTEST_VERSION"} <= set(names)
+    assert [rule.owner for rule in found[-3:]] == ["user"] * 3
+    assert all(rule.says for rule in found)
+    order = [owner for owner, _ in itertools.groupby(rule.owner for rule in found)]
+    assert order == ["system", "environment", "repository", "user"]
+
+
+def test_without_a_home_the_answer_is_a_denial(undecided) -> None:
+    """`decide_here()` makes a rule of having no home directory."""
+    decision = consent.decide_here("flowspec", None, {"HOME": ""})
+
+    assert (decision.allowed, decision.rule.verdict) == (False, "deny")
+    assert "home directory" in decision.rule.says
+
+
+@pytest.mark.parametrize("start", [None, "/nonexistent/deep", "\0", b"\xff", 3, object()])
+def test_asking_never_raises(undecided, start: object) -> None:
+    """Whatever directory is given, the answer is True or False."""
+    assert False is is_telemetry_enabled(start)  # type: ignore[arg-type]

@@ -1,0 +1,160 @@
+"""The pages say what the program does: blocks are run, links lead somewhere, tables are real."""
+
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import telemetry_kit
+from telemetry_kit import catalog, notice
+from telemetry_kit.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for kind, body in BLOCK.findall(page.read_text()) if kind == language]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link names a file that is there."""
+    missing = [
+        link
+        for link in LINK.findall(page.read_text())
+        if "://" not in link and not (page.parent / link).exists()
+    ]
+
+    assert missing == []
+
+
+def test_the_tutorial_is_true(undecided, tmp_path: Path) -> None:
+    """Each command of the tutorial does and prints what stands there; `...` is anything."""
+    page = ROOT / "docs" / "tutorial.md"
+    (program,) = blocks(page, "python")
+    (undecided.root / "notes.py").write_text(program)
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    for name, line in {
+        "python": f'exec {sys.executable} "$@"',
+        "telemetry-kit": f'exec {sys.executable} -m telemetry_kit "$@"',
+    }.items():
+        (bin_folder / name).write_text(f"#!/bin/sh\n{line}\n")
+        (bin_folder / name).chmod(0o755)
+    env = {**undecided.env, "PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "100"}
+    for block in blocks(page, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            done = subprocess.run(
+                shlex.split(command),
+                cwd=undecided.root,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
+
+            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), (command, done.stdout)
+
+
+def test_the_readme_example_runs(place) -> None:
+    """The example of the first screen records three events."""
+    (program,) = blocks(ROOT / "README.md", "python")
+    done = place.run(program)
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert ["role.selected", "agent.invoked", "agent.completed"] == place.types()
+    assert {"/flow:implement"} == {event["command"] for event in place.events()}
+
+
+@pytest.mark.parametrize("page", ["typer.md", "scripts.md"])
+def test_how_to_programs_run(place, page: str) -> None:
+    """The programs of the how-to pages start and end well."""
+    for program in blocks(ROOT / "docs" / "how-to" / page, "python"):
+        done = place.run(program)
+
+        assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_how_to_test_is_a_test(undecided) -> None:
+    """The test of the page about testing passes, in a pytest of its own."""
+    test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
+    (undecided.root / "test_page.py").write_text(test)
+    plugin = [] if _is_installed() else ["-p", "telemetry_kit.bridges.pytest"]
+    done = undecided.python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin, "test_page.py"
+    )
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert (0, "") == (lambda d: (d.returncode, d.stderr))(undecided.run(program))
+
+
+def _is_installed() -> bool:
+    from importlib.metadata import entry_points
+
+    return any(point.name == "telemetry_kit" for point in entry_points(group="pytest11"))
+
+
+def test_the_python_reference_is_the_real_one() -> None:
+    """`docs/make.py` would write the page that is there."""
+    made = _make()
+
+    assert made.python_page() == (ROOT / "docs/reference/python.md").read_text()
+
+
+def test_every_command_stands_in_the_reference() -> None:
+    """Each command has its chapter in the reference and its line in the help."""
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    chapters = re.findall(r"^## `([\w-]+)`$", page, re.MULTILINE)
+
+    assert [names[0] for names, _, _ in COMMANDS] == chapters
+
+
+def _make():
+    spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs" / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_dictionary_is_the_real_one() -> None:
+    """`TELEMETRY.md` is what `telemetry-kit schema` prints."""
+    assert notice.dictionary() == (ROOT / "TELEMETRY.md").read_text()
+
+
+def test_each_room_stands_in_the_house() -> None:
+    """The page about the house names every room of the street."""
+    page = (ROOT / "docs/explanation/house.md").read_text()
+    package = Path(telemetry_kit.__file__).parent
+    rooms = {path.stem for path in package.glob("*.py")} - {"__main__", "_version"}
+    missing = sorted(room for room in rooms if f"`{room}`" not in page)
+
+    assert missing == []
+
+
+def test_each_event_has_a_question() -> None:
+    """Every event names the question that it answers, and who answers for it."""
+    assert all(e.question.endswith("?") and e.owner for e in catalog.EVENTS.values())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="console blocks are for a POSIX shell")
+def test_the_readme_has_exactly_two_commands() -> None:
+    """The first screen gives one command for the demo and one for the tests."""
+    commands = [line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()]
+
+    assert 2 == len(commands)
+    assert commands[0].endswith("telemetry-kit demo") and commands[1].endswith("nox")

@@ -1,0 +1,706 @@
+"""The reader: every event once and in order, whatever the files hold."""
+
+import gzip
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import telemetry_kit
+from telemetry_kit import catalog, pipeline
+from telemetry_kit.home import Home
+from telemetry_kit.journal import reader, segments, upkeep
+from telemetry_kit.journal.segments import Problems
+
+PACKAGE = Path(telemetry_kit.__file__).parent
+DAY = "2026-11-22"
+_numbers = itertools.count(1)
+
+
+def event(number=None, **fields):
+    """A record as the chain writes it; its id is its number."""
+    number = next(_numbers) if number is None else number
+    given = {
+        "schema_version": "1.0",
+        "event_id": f"{number:016x}",
+        "event_type": "agent.completed",
+        "timestamp": f"{DAY}T00:00:00Z",
+        "seq": number,
+        "role": "dev",
+        "command": "/dev:build",
+        "agent": "backend-engineer",
+        "project_id": "h:0123456789ab",
+        "session_id": "0123456789ab",
+        "outcome": "ok",
+        "duration_ms": 16,
+        "source": "decorator",
+        "key_epoch": 1,
+        "context": {"requirements": 3, "share": 0.5, "first": True, "task": "h:0123456789ab"},
+        **fields,
+    }
+    return {name: given[name] for name in catalog.ORDER if name in given}
+
+
+def line(number=None, **fields):
+    return pipeline.encode(event(number, **fields))
+
+
+@pytest.fixture
+def home(tmp_path):
+    root = os.path.realpath(tmp_path)
+    found = Home("flowspec", root, f"{root}/config", f"{root}/state")
+    os.mkdir(found.folder, 0o700)
+    return found
+
+
+def put(home, data, name="telemetry.jsonl"):
+    path = f"{home.folder}/{name}"
+    with open(path, "wb") as file:
+        file.write(data)
+    return path
+
+
+def read(home):
+    """Everything, with the problems."""
+    problems = Problems()
+    return list(reader.read(home, problems)), problems
+
+
+def ids(events):
+    return [int(found["event_id"], 16) for found in events]
+
+
+def report(problems, name="telemetry.jsonl"):
+    return problems.files[name]
+
+
+# -- which files -----------------------------------------------------------------------------
+
+
+def test_no_folder_holds_nothing(tmp_path):
+    """Where nothing was ever recorded, nothing is read, made or wrong."""
+    root = os.path.realpath(tmp_path)
+    found = Home("flowspec", root, f"{root}/config", f"{root}/state")
+
+    assert read(found) == ([], Problems())
+    assert reader.segments(found) == []
+    assert os.listdir(root) == []
+
+
+def test_segments_stand_in_order(home):
+    """By day, then by number as a number; the active log is last, other files are none."""
+    names = [
+        "telemetry-2026-11-21-10.jsonl.gz",
+        "telemetry-2026-11-22.jsonl",
+        "telemetry-2026-11-21.jsonl.gz",
+        "telemetry-2026-11-21-2.jsonl.gz",
+        "telemetry-2026-11-22-2.jsonl",
+        "telemetry-2025-12-31-11.jsonl",
+    ]
+    for number, name in enumerate(names):
+        data = line(number)
+        put(home, gzip.compress(data) if name.endswith(".gz") else data, name)
+    put(home, line(9))
+    for other in ("telemetry.toml", ".telemetry-x.tmp", "telemetry-2026.jsonl", ".telemetry.lock"):
+        put(home, b"no event", other)
+    events, problems = read(home)
+
+    assert [s.name for s in reader.segments(home)] == [
+        "telemetry-2025-12-31-11.jsonl",
+        "telemetry-2026-11-21.jsonl.gz",
+        "telemetry-2026-11-21-2.jsonl.gz",
+        "telemetry-2026-11-21-10.jsonl.gz",
+        "telemetry-2026-11-22.jsonl",
+        "telemetry-2026-11-22-2.jsonl",
+        "telemetry.jsonl",
+    ]
+    assert ids(events) == [5, 2, 3, 0, 1, 4, 9]
+    assert problems.sentences() == []
+
+
+def test_the_sealed_file_wins(home):
+    """An archive beside its sealed file is the work of an archiver that died: not read."""
+    put(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
+    put(home, gzip.compress(line(1))[:-9], f"telemetry-{DAY}.jsonl.gz")
+    put(home, gzip.compress(line(3)), f"telemetry-{DAY}-2.jsonl.gz")
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2, 3]
+    assert problems.sentences() == []
+
+
+def test_one_inode_is_read_once(home):
+    """A file with two names is one file."""
+    path = put(home, line(1))
+    os.link(path, f"{home.folder}/telemetry-{DAY}.jsonl")
+
+    assert ids(read(home)[0]) == [1]
+
+
+@pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "folder"])
+def test_only_plain_files_are_opened(home, tmp_path, kind):
+    """Whatever else bears a segment's name is left alone, and said to be wrong."""
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    path = f"{home.folder}/telemetry-{DAY}.jsonl"
+    if kind == "symlink":
+        elsewhere.write_bytes(line(7))
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        os.mkdir(path)
+    else:
+        os.symlink(elsewhere, path)
+    put(home, line(1))
+    events, problems = read(home)
+
+    assert ids(events) == [1]
+    assert next(iter(problems.files)) == f"telemetry-{DAY}.jsonl"
+    assert len(problems.sentences()) == 1
+    assert elsewhere.exists() == (kind == "symlink")
+
+
+def test_a_linked_folder_is_not_followed(home, tmp_path):
+    """A folder that is a symbolic link is nobody's journal."""
+    put(home, line(1))
+    os.rename(home.folder, tmp_path / "moved")
+    os.symlink(tmp_path / "moved", home.folder)
+    events, problems = read(home)
+
+    assert events == []
+    assert len(problems.sentences()) == 1
+
+
+def test_an_archive_deleted_meanwhile_is_no_problem(home):
+    """What retention or `clear` takes away while we read is gone, and nothing is wrong."""
+    put(home, line(1), "telemetry-2026-11-21.jsonl")
+    path = put(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
+    put(home, line(3))
+    problems = Problems()
+    events = reader.read(home, problems)
+    first = next(events)
+    os.unlink(path)
+
+    assert ids([first, *events]) == [1, 3]
+    assert problems.sentences() == []
+
+
+def test_what_is_cleared_while_reading_was_there(home):
+    """The log of the moment of opening is read to its end of that moment."""
+    path = put(home, line(1) + line(2))
+    events = reader.read(home)
+    first = next(events)
+    with open(path, "ab") as log:
+        log.write(line(3))
+    os.unlink(path)
+
+    assert ids([first, *events]) == [1, 2]
+
+
+def test_nothing_is_written_and_no_file_stays_open(home):
+    """Reading, to the end or not, leaves the folder and the process as they were."""
+    put(home, line(1), f"telemetry-{DAY}.jsonl")
+    put(home, line(2) + b"torn")
+    before = sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))
+    read(home)
+    next(reader.read(home))
+    reader.newest(home, 1)
+    reader.segments(home)
+
+    assert (sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))) == before
+
+
+def test_newest_reads_no_more_files_than_it_needs(home):
+    """The last events, newest first, across files; an older broken one is not even opened."""
+    put(home, b"\xff\xff", "telemetry-2026-11-20.jsonl.gz")
+    put(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
+    put(home, line(3) + line(4))
+    problems = Problems()
+
+    assert ids(reader.newest(home, 1, problems)) == [4]
+    assert ids(reader.newest(home, 3, problems)) == [4, 3, 2]
+    assert problems.sentences() == []
+    assert ids(reader.newest(home, 10**30, problems)) == [4, 3, 2, 1]
+    assert len(problems.sentences()) == 1
+    assert reader.newest(home, 0) == []
+
+
+def test_each_event_once_while_sealing_goes_on(home):
+    """A reader beside a writer and a sealer sees a gapless beginning of the sequence."""
+    stop = threading.Event()
+    wrong = []
+
+    def write_and_seal():
+        for number in range(3_000):
+            fd = os.open(home.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(fd, line(number))
+            os.close(fd)
+            if number % 50 == 49:
+                upkeep.seal(home, DAY)
+        stop.set()
+
+    writer = threading.Thread(target=write_and_seal)
+    writer.start()
+    rounds = 0
+    while not stop.is_set():
+        found = ids(reader.read(home))
+        wrong += [] if found == list(range(len(found))) else [found]
+        rounds += 1
+    writer.join()
+
+    assert wrong == []
+    assert rounds > 1
+    assert ids(reader.read(home)) == list(range(3_000))
+
+
+def test_a_held_lock_is_not_waited_for(home):
+    """While another process is at work the reader reads all the same."""
+    put(home, line(1), f"telemetry-{DAY}.jsonl")
+    with upkeep.maintenance(home):
+        assert ids(read(home)[0]) == [1]
+
+
+# -- lines -----------------------------------------------------------------------------------
+
+
+def test_a_written_record_comes_back_as_it_was(place):
+    """What the chain wrote is what the reader yields."""
+    written = [
+        pipeline.track_role_event("role.selected", role="dev"),
+        pipeline.track_role_event("agent.invoked", agent="someone unknown", role="dev"),
+    ]
+
+    assert all(written)
+    assert list(reader.read(place.home)) == written
+
+
+def test_a_line_glued_to_a_torn_one_is_recovered(home):
+    """A writer killed inside its line does not cost the next writer's event."""
+    torn = line(2)
+    put(home, line(1) + torn[:100] + line(3) + torn[:300] + torn[:9] + line(4) + line(5))
+    events, problems = read(home)
+
+    assert ids(events) == [1, 3, 4, 5]
+    assert report(problems).malformed == 2
+    assert report(problems).recovered == 2
+    assert problems.sentences() == [
+        "telemetry.jsonl: 2 malformed lines, 2 events recovered from them"
+    ]
+
+
+def test_lines_that_lost_their_end_are_two_events(home):
+    """Two whole events on one line are both whole."""
+    put(home, line(1)[:-1] + line(2) + line(3)[:-1] + b"\x0b" + line(4))
+
+    assert ids(read(home)[0]) == [1, 2, 3, 4]
+
+
+def test_recovery_needs_an_event(home):
+    """What only looks like one, or goes on behind its end, is not taken out of a bad line."""
+    put(
+        home,
+        b"x" + line(1)[:-1] + b"tail\n"
+        b"x"
+        + line(2).replace(b"agent.completed", b"agent.exploded")
+        + b'x{"schema_version":"1.0","event_id":"1"}\n'
+        + b"x"
+        + line(3).replace(b"backend", b"b\xc3\xa4ckend"),
+    )
+    events, problems = read(home)
+
+    assert events == []
+    assert report(problems).malformed == 4
+    assert report(problems).recovered == 0
+
+
+@pytest.mark.parametrize("kind", ["active", "sealed", "archive"])
+def test_truncation_at_every_offset(home, kind):
+    """However short the file is cut, the whole lines are read and the rest is accounted for."""
+    data = line(1) + line(2) + line(3)
+    name = "telemetry.jsonl" if kind == "active" else f"telemetry-{DAY}.jsonl"
+    ends = [at for at in range(len(data)) if data[at : at + 1] == b"\n"]
+    for at in range(len(data) + 1):
+        if kind == "archive":
+            put(home, gzip.compress(data[:at]), f"{name}.gz")
+        else:
+            put(home, data[:at], name)
+        events, problems = read(home)
+        found = problems.files.popitem()[1]
+        whole = sum(end <= at for end in ends)
+        torn = at > 0 and at not in ends and data[at - 1 : at] != b"\n"
+
+        assert ids(events) == list(range(1, whole + 1))
+        assert found.in_progress == (torn and kind == "active")
+        assert found.malformed == (torn and kind != "active")
+        assert found.stopped == ""
+
+
+def test_every_bit_flipped(home):
+    """No flipped bit makes the reader raise, lose a neighbour, or invent a field."""
+    data = line(1) + line(2, context={"requirements": 3}) + line(3)
+    start, end = len(line(1)), len(line(1) + line(2, context={"requirements": 3}))
+    first, original, last = event(1), event(2, context={"requirements": 3}), event(3)
+    for at in range(start, end - 1):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            put(home, bytes(flipped))
+            events, problems = read(home)
+
+            assert events[0] == first
+            assert events[-1] == last
+            if len(events) == 2:
+                assert report(problems).sentence()
+            else:
+                _, changed, _ = events
+                assert problems.sentences() == []
+                assert list(changed) == list(original)
+                assert json.dumps(changed, separators=(",", ":")).encode() == bytes(
+                    flipped[start : end - 1]
+                )
+
+
+def test_a_flipped_line_end(home):
+    """Where a newline is no longer one, nothing is returned that was not written."""
+    data = line(1) + line(2) + line(3)
+    at = len(line(1)) - 1
+    for bit in range(8):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit
+        put(home, bytes(flipped))
+        events, problems = read(home)
+
+        assert events == [event(1), event(2), event(3)]
+        assert report(problems).malformed + report(problems).recovered in (0, 3)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_random_bytes(tmp_path_factory, noise, packed):
+    """Noise between two events is counted or blank; the events around it are read."""
+    root = os.path.realpath(tmp_path_factory.mktemp("noise"))
+    home = Home("flowspec", root, f"{root}/config", f"{root}/state")
+    os.mkdir(home.folder, 0o700)
+    data = line(1) + noise + b"\n" + line(2)
+    put(home, gzip.compress(data) if packed else data, f"telemetry-{DAY}.jsonl{'.gz' * packed}")
+    put(home, noise, f"telemetry-{DAY}-2.jsonl.gz")
+    put(home, noise)
+    events, _ = read(home)
+
+    assert ids(events) == [1, 2]
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*catalog.ORDER, "metadata", "more"]), _VALUES))
+def test_any_json_object(fields):
+    """An object with values of any kind is an event of the schema, or none."""
+    for made in (fields, {**event(1), **fields}, {"event_type": "role.selected", **fields}):
+        found = reader.parse(json.dumps(made).encode())
+
+        assert found is None or found["event_type"] in catalog.EVENTS
+        if found is not None and "schema_version" in found:
+            assert found.keys() <= catalog.FIELDS.keys()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"context":{"a":NaN}}',
+        b"[]",
+        b"3",
+        b'"text"',
+        b"null",
+        b"{}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"1" * 10_000,
+        line(1).replace(b":3,", b":NaN,").strip(),
+        line(1).replace(b":3,", b":1e999,").strip(),
+        line(1).replace(b":3,", b":-Infinity,").strip(),
+        line(1).replace(b'"role":"dev"', b'"role":"dev","role":"pm"').strip(),
+        line(1).replace(b'"role":"dev"', b'"role":null').strip(),
+        line(1).replace(b'"role":"dev"', b'"role":""').strip(),
+        line(1).replace(b'"seq":1', b'"seq":true').strip(),
+        line(1).replace(b'"seq":1', b'"seq":-1').strip(),
+        line(1).replace(b'"outcome":"ok"', b'"outcome":"fine"').strip(),
+        line(1).replace(DAY.encode(), b"2026-02-30").strip(),
+        line(1).replace(b"T00:00:00Z", b"T00:00:00+00:00").strip(),
+        line(1).replace(b'"first":true', b'"first":[]').strip(),
+        line(1).replace(b'"source"', b'"sauce"').strip(),
+        line(1).replace(b'"event_id"', b'"event_ie"').strip(),
+        line(1).replace(b'"schema_version"', b'"schema_versiom"').strip(),
+    ],
+)
+def test_what_is_no_event(home, bad):
+    """Malformed: not JSON in the strict sense, twice the same key, too deep, or off the schema."""
+    put(home, line(7) + bad + b"\n" + line(8))
+    events, problems = read(home)
+
+    assert ids(events) == [7, 8]
+    assert report(problems).malformed == 1
+
+
+def test_another_version_is_said_to_be_one(home):
+    """A line that a later version wrote is not called malformed."""
+    put(home, line(1).replace(b'"1.0"', b'"1.1"') + line(2))
+    events, problems = read(home)
+
+    assert ids(events) == [2]
+    assert problems.sentences() == ["telemetry.jsonl: 1 line of another version"]
+
+
+def test_line_ends_marks_and_nuls(home):
+    """CRLF, byte order marks, blank lines and NUL runs cost no event and are no problem."""
+    bom = b"\xef\xbb\xbf"
+    data = [
+        bom + line(1)[:-1] + b"\r\n",
+        b"\r\n\n  \n",
+        bom + line(2),
+        b"\0" * 5_000 + line(3),
+        line(4)[:-1] + b"\0" * 200_000,
+        line(5)[:-1] + b"\r",
+    ]
+    put(home, b"".join(data))
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2, 3, 4, 5]
+    assert problems.sentences() == []
+
+
+def test_a_nul_inside_a_line_is_not_taken_out(home):
+    """Bytes that never reached the disk do not make another value of what is left."""
+    put(home, line(1).replace(b"backend-", b"back\0\0\0\0") + line(2))
+    events, problems = read(home)
+
+    assert ids(events) == [2]
+    assert report(problems).malformed == 2
+
+
+def test_the_last_line_without_its_end(home):
+    """A whole event is used; half of one is in progress in the active log, and only there."""
+    put(home, line(1)[:-1], f"telemetry-{DAY}.jsonl")
+    put(home, line(2) + line(3)[:-1])
+
+    assert ids(read(home)[0]) == [1, 2, 3]
+
+    put(home, line(1)[:50], f"telemetry-{DAY}.jsonl")
+    put(home, line(2) + line(3)[:50])
+    events, problems = read(home)
+
+    assert ids(events) == [2]
+    assert report(problems).in_progress
+    assert problems.sentences() == [f"telemetry-{DAY}.jsonl: 1 malformed line"]
+    assert problems.malformed == 1
+
+
+def test_an_event_behind_a_line_that_is_too_long(home):
+    """The end of an overlong line is looked at: an event may be glued to it."""
+    put(home, line(1) + b"x" * 3_000_000 + line(2) + line(3))
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2, 3]
+    assert problems.sentences() == [
+        "telemetry.jsonl: 1 line over 1 MiB, 1 event recovered from them"
+    ]
+
+
+# -- archives --------------------------------------------------------------------------------
+
+
+def test_concatenated_archives(home):
+    """Members behind each other, with padding, are one file; a line may cross them."""
+    data = line(1) + line(2)
+    packed = [gzip.compress(part) for part in (data[:100], data[100:], b"", line(3))]
+    put(home, b"\0\0".join(packed) + b"\0" * 600, f"telemetry-{DAY}.jsonl.gz")
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2, 3]
+    assert problems.sentences() == []
+
+
+def test_a_truncated_archive_at_every_offset(home):
+    """A cut archive gives the events before the cut, and says that it is cut."""
+    name = f"telemetry-{DAY}.jsonl.gz"
+    packed = gzip.compress(b"".join(line(number) for number in range(20)))
+    for at in range(1, len(packed)):
+        put(home, packed[:at], name)
+        events, problems = read(home)
+
+        assert ids(events) == list(range(len(events)))
+        assert problems.sentences() != []
+
+
+def test_an_archive_with_flipped_bits(home):
+    """What a damaged archive gives is what was packed, or is said to be damaged."""
+    name = f"telemetry-{DAY}.jsonl.gz"
+    whole = [event(number) for number in range(3)]
+    packed = gzip.compress(b"".join(line(number) for number in range(3)), mtime=0)
+    for at in range(len(packed)):
+        for bit in range(8):
+            flipped = bytearray(packed)
+            flipped[at] ^= 1 << bit
+            put(home, bytes(flipped), name)
+            events, problems = read(home)
+
+            assert events == whole or problems.sentences()
+
+
+def test_garbage_behind_an_archive(home):
+    """What follows an archive and is none is a problem; the events before it are read."""
+    put(home, gzip.compress(line(1)) + b"garbage", f"telemetry-{DAY}.jsonl.gz")
+    events, problems = read(home)
+
+    assert ids(events) == [1]
+    assert len(problems.sentences()) == 1
+
+
+def test_an_archive_of_an_unknown_kind(home):
+    """An archive that cannot be unpacked is named, not passed over."""
+    put(home, b"\x28\xb5\x2f\xfd", f"telemetry-{DAY}.jsonl.zst")
+    events, problems = read(home)
+
+    assert events == []
+    assert problems.sentences() == [f"telemetry-{DAY}.jsonl.zst: this version cannot unpack it"]
+
+
+def test_a_bomb_is_left_unread(home):
+    """An archive that unpacks to far more than it should is left where that is certain."""
+    bomb = gzip.compress(line(1) + b"\n" * (20 << 20))
+    put(home, bomb, f"telemetry-{DAY}.jsonl.gz")
+    put(home, line(2))
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2]
+    assert len(bomb) < 100_000
+    assert "unpacks to more" in problems.sentences()[0]
+
+
+def test_an_archive_has_a_largest_size(home, monkeypatch):
+    """Also at a modest ratio."""
+    monkeypatch.setattr(segments, "MAX_ARCHIVE_BYTES", 6 << 20)
+    noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
+    put(home, gzip.compress(line(1) + noise, 1), f"telemetry-{DAY}.jsonl.gz")
+    events, problems = read(home)
+
+    assert ids(events) == [1]
+    assert "unpacks to more" in problems.sentences()[0]
+
+
+_MEASURED = """
+import resource, sys
+from telemetry_kit.home import Home
+from telemetry_kit.journal import reader
+from telemetry_kit.journal.segments import Problems
+home = Home("flowspec", sys.argv[1], "/none", "/none")
+def peak():
+    unit = 1 if sys.platform == "linux" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+before = peak()
+problems = Problems()
+events = sum(1 for _ in reader.read(home, problems))
+print(events, peak() - before, "|".join(problems.sentences()))
+"""
+
+
+@pytest.mark.parametrize("kind", ["line", "nuls", "bomb"])
+def test_memory_is_bounded(home, kind):
+    """A line of 100 MB, a hole of 100 MB and a bomb cost a few MB and no event."""
+    name = f"telemetry-{DAY}.jsonl"
+    if kind == "bomb":
+        with gzip.open(f"{home.folder}/{name}.gz", "wb", 1) as packed:
+            packed.write(line(1))
+            for _ in range(100):
+                packed.write(b"x" * (1 << 20))
+    else:
+        with open(f"{home.folder}/{name}", "wb") as file:
+            file.write(line(1))
+            if kind == "line":
+                for _ in range(100):
+                    file.write(b"x" * (1 << 20))
+            else:
+                file.seek(100 << 20)
+            file.write(b"\n" + line(2))
+    put(home, line(3))
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, home.root],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)},
+    )
+    events, kilobytes, *said = done.stdout.split()
+
+    assert int(events) == (2 if kind == "bomb" else 3)
+    assert int(kilobytes) < 24 * 1024
+    assert (said == []) == (kind == "nuls")
+
+
+# -- the seed's original ---------------------------------------------------------------------
+
+
+def test_lines_of_the_original(home):
+    """They are read in the shape of ours: times in UTC, unknown and empty fields left out."""
+    lines = [
+        {
+            "event_type": "role.selected",
+            "timestamp": "2025-12-01T10:20:30.123456",
+            "role": "dev",
+            "command": "/flow:implement",
+            "agent": None,
+            "context": {},
+            "metadata": {"hostname_hash": "abc"},
+        },
+        {"event_type": "agent.invoked", "timestamp": "2025-12-01T10:20:30+02:00", "agent": "x"},
+        {"event_type": "agent.invoked", "timestamp": "2025-12-01T10:20:30Z", "extra": [1]},
+    ]
+    put(home, "".join(json.dumps(row) + "\n" for row in lines).encode() + line(1))
+    events, problems = read(home)
+
+    assert problems.sentences() == []
+    assert events == [
+        {
+            "event_type": "role.selected",
+            "timestamp": "2025-12-01T10:20:30.123456Z",
+            "role": "dev",
+            "command": "/flow:implement",
+            "metadata": {"hostname_hash": "abc"},
+        },
+        {"event_type": "agent.invoked", "timestamp": "2025-12-01T08:20:30Z", "agent": "x"},
+        {"event_type": "agent.invoked", "timestamp": "2025-12-01T10:20:30Z"},
+        event(1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"timestamp": 1764584430},
+        {"timestamp": None},
+        {"timestamp": "yesterday"},
+        {"timestamp": "0001-01-01T00:00:00+23:00"},
+        {"event_type": "task.created"},
+        {"event_type": ["role.selected"]},
+        {"role": 3},
+        {"context": {"a": json.loads("[" * 50 + "]" * 50)}},
+    ],
+)
+def test_bad_lines_of_the_original(home, bad):
+    """What cannot be understood is malformed, not guessed."""
+    good = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z", "role": "dev"}
+    put(home, json.dumps({**good, **bad}).encode() + b"\n")
+    events, problems = read(home)
+
+    assert events == []
+    assert report(problems).malformed == 1

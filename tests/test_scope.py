@@ -1,0 +1,598 @@
+"""Who is acting: over threads, tasks and processes, and however a block is left."""
+
+import asyncio
+import contextvars
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from typing import Any
+
+import pytest
+import typer
+
+from telemetry_kit import (
+    RoleEvent,
+    capture_events,
+    child_environment,
+    configure,
+    current,
+    propagate,
+    role_session,
+    scope,
+    track_role_event,
+    tracks,
+)
+from telemetry_kit.capture import Captured
+
+AGENT = RoleEvent.AGENT_INVOKED
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    """Every event of the test; internal errors are raised."""
+    with capture_events(strict=True) as events:
+        yield events
+
+
+def role() -> str | None:
+    """The role that is current here."""
+    inside = current()
+    return inside.role if inside is not None else None
+
+
+# -- threads and tasks -------------------------------------------------------------------------
+
+
+def test_threads_start_outside(captured: Captured) -> None:
+    """A thread or an executor has no session, unless the function carries one."""
+    with role_session("dev"), ThreadPoolExecutor(1) as pool:
+        bare = pool.submit(role).result()
+        carried = pool.submit(propagate(role)).result()
+        after = pool.submit(role).result()
+
+    assert (None, "dev", None) == (bare, carried, after)
+
+
+def test_propagate_takes_the_scope_of_its_call(captured: Captured) -> None:
+    """Not of the moment it runs; arguments, result and exceptions pass through."""
+
+    def fail(first: int, *, second: int) -> None:
+        raise LookupError(first, second, role())
+
+    with role_session("dev"):
+        carried = propagate(fail)
+        with role_session("qa"), pytest.raises(LookupError) as raised:
+            carried(1, second=2)
+
+    assert (1, 2, "dev") == raised.value.args
+    assert role() is None
+
+
+def test_propagate_outside_of_any_session(captured: Captured) -> None:
+    """It carries that there is none."""
+    carried = propagate(role)
+    with role_session("dev"):
+        assert carried() is None
+        assert "dev" == role()
+
+
+def test_to_thread_and_run_in_executor(captured: Captured) -> None:
+    """`to_thread` copies the context by itself; an executor needs propagate()."""
+
+    async def main() -> list[str | None]:
+        loop = asyncio.get_running_loop()
+        with role_session("dev"):
+            return [
+                await asyncio.to_thread(role),
+                await loop.run_in_executor(None, role),
+                await loop.run_in_executor(None, propagate(role)),
+            ]
+
+    assert ["dev", None, "dev"] == asyncio.run(main())
+
+
+def test_nested_sessions_in_gathered_tasks(captured: Captured) -> None:
+    """Each task keeps its own chain of sessions, while all of them interleave."""
+
+    async def task(own: str) -> tuple[str | None, ...]:
+        with role_session(own):
+            await asyncio.sleep(0)
+            with role_session("sec"):
+                await asyncio.sleep(0)
+                inner = role()
+            await asyncio.sleep(0)
+            return role(), inner
+
+    async def main() -> list[Any]:
+        with role_session("pm"):
+            found = await asyncio.gather(task("dev"), task("qa"), asyncio.create_task(task("ops")))
+            return [*found, role()]
+
+    expected = [("dev", "sec"), ("qa", "sec"), ("ops", "sec"), "pm"]
+
+    assert expected == asyncio.run(main())
+    changes = [e for e in captured.events if e["event_type"] == "role.changed"]
+
+    assert {("pm", "dev"), ("pm", "qa"), ("pm", "ops"), ("dev", "sec"), ("qa", "sec")} <= {
+        (e["previous_role"], e["role"]) for e in changes
+    }
+
+
+def test_left_in_another_task(captured: Captured) -> None:
+    """A block that is left in another task is closed, and disturbs neither."""
+    block = tracks(AGENT)
+
+    async def leave() -> str | None:
+        with role_session("qa"):
+            block.__exit__(None, None, None)
+            return role()
+
+    async def main() -> tuple[Any, ...]:
+        with role_session("dev"):
+            block.__enter__()
+            theirs = await asyncio.create_task(leave())
+            return theirs, role()
+
+    assert ("qa", "dev") == asyncio.run(main())
+    assert ["agent.completed"] == [
+        e["event_type"] for e in captured.events if e.get("outcome") == "ok"
+    ]
+
+
+def test_left_in_another_thread_or_context(captured: Captured) -> None:
+    """The same for threads, and for a context that was entered by hand."""
+    block = role_session("dev", workflow="release")
+    block.__enter__()
+    thread = threading.Thread(target=block.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    after_thread = current()
+    contextvars.copy_context().run(block.__enter__)
+    block.__exit__(None, None, None)
+
+    assert after_thread is None
+    assert current() is None
+    assert 2 == [e["event_type"] for e in captured.events].count("workflow.completed")
+
+
+def test_one_object_in_many_tasks(captured: Captured) -> None:
+    """A shared object is entered by many at once; each leaves its own entry."""
+    shared = tracks(AGENT)
+
+    async def task(number: int) -> bool:
+        async with shared:
+            mine = current()
+            for _ in range(number):
+                await asyncio.sleep(0)
+            with shared:
+                await asyncio.sleep(0)
+            return mine is current()
+
+    async def main() -> list[bool]:
+        return await asyncio.gather(*(task(n) for n in range(8)))
+
+    assert [True] * 8 == asyncio.run(main())
+    spans = [e["span_id"] for e in captured.events]
+
+    assert 16 == len(set(spans))
+    assert 32 == len(spans)
+
+
+def test_leaving_what_was_never_entered(captured: Captured) -> None:
+    """It is no error."""
+    tracks(AGENT).__exit__(None, None, None)
+    role_session("dev").__exit__(None, None, None)
+
+    assert [] == captured.events
+
+
+def test_current_names(captured: Captured) -> None:
+    """What is bound can be asked for."""
+    with role_session("dev", command="build", workflow="release"), tracks(AGENT, agent="writer"):
+        inside = current()
+
+    assert inside is not None
+    assert ("dev", "build", "writer", "release") == (
+        inside.role,
+        inside.command,
+        inside.agent,
+        inside.workflow,
+    )
+    assert len(inside.session_id or "") == len(inside.span_id or "") == 12
+    assert current() is None
+
+
+def test_recursion_900_deep(captured: Captured) -> None:
+    """Deep recursion works with room for three frames a call, and every call has its parent."""
+
+    @tracks(AGENT)
+    def deep(left: int) -> int:
+        return 0 if left == 0 else 1 + deep(left - 1)
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(3 * 900 + 400)
+    try:
+        found = deep(900)
+    finally:
+        sys.setrecursionlimit(before)
+    begun = captured.events[:901]
+
+    assert 900 == found
+    assert 2 * 901 == len(captured.events)
+    assert [e["span_id"] for e in begun[:-1]] == [e["parent_id"] for e in begun[1:]]
+
+
+def test_running_out_of_stack_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endless recursion ends in RecursionError, and the next call is recorded as ever."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+
+    @tracks(AGENT)
+    def endless() -> None:
+        endless()
+
+    @tracks(AGENT)
+    def fine() -> None: ...
+
+    with capture_events() as lenient:
+        with pytest.raises(RecursionError):
+            endless()
+        lenient.lines.clear()
+        fine()
+
+    assert ["agent.invoked", "agent.completed"] == [e["event_type"] for e in lenient.events]
+    assert "parent_id" not in lenient.events[0]
+    assert current() is None
+
+
+# -- outcomes ----------------------------------------------------------------------------------
+
+
+class Code(IntEnum):
+    """Exit codes of a host."""
+
+    FINE = 0
+    BAD = 4
+
+
+class ExitLike(Exception):  # noqa: N818
+    """What Click's and Typer's Exit look like."""
+
+    def __init__(self, exit_code: object) -> None:
+        self.exit_code = exit_code
+
+
+class Hostile(Exception):  # noqa: N818
+    """Asked for its code, it raises."""
+
+    @property
+    def exit_code(self) -> int:
+        raise RuntimeError("alice@example.com")
+
+
+class Ending(BaseException):
+    """Like the cancellation of a library that we have never heard of."""
+
+
+OUTCOMES: dict[str, tuple[BaseException | None, str, int | None]] = {
+    "nothing": (None, "ok", None),
+    "sys.exit()": (SystemExit(), "ok", 0),
+    "sys.exit(0)": (SystemExit(0), "ok", 0),
+    "sys.exit(None)": (SystemExit(None), "ok", 0),
+    "sys.exit(False)": (SystemExit(False), "ok", 0),
+    "sys.exit(True)": (SystemExit(True), "error", 1),
+    "sys.exit(3)": (SystemExit(3), "error", 3),
+    "sys.exit(Code.BAD)": (SystemExit(Code.BAD), "error", 4),
+    "sys.exit(Code.FINE)": (SystemExit(Code.FINE), "ok", 0),
+    "sys.exit('text')": (SystemExit("alice@example.com"), "error", 1),
+    "sys.exit(2.0)": (SystemExit(2.0), "error", 1),
+    "typer.Exit()": (typer.Exit(), "ok", 0),
+    "typer.Exit(3)": (typer.Exit(3), "error", 3),
+    "typer.Abort": (typer.Abort(), "cancelled", None),
+    "typer.BadParameter": (typer.BadParameter("alice@example.com"), "error", 2),
+    "exit_code 0": (ExitLike(0), "ok", 0),
+    "exit_code None": (ExitLike(None), "ok", 0),
+    "exit_code Code.BAD": (ExitLike(Code.BAD), "error", 4),
+    "exit_code text": (ExitLike("alice@example.com"), "error", None),
+    "exit_code raises": (Hostile(), "error", None),
+    "ValueError": (ValueError("alice@example.com"), "error", None),
+    "TimeoutError": (TimeoutError(), "error", None),
+    "ExceptionGroup": (ExceptionGroup("x", [ValueError()]), "error", None),
+    "KeyboardInterrupt": (KeyboardInterrupt(), "cancelled", None),
+    "CancelledError": (asyncio.CancelledError(), "cancelled", None),
+    "GeneratorExit": (GeneratorExit(), "closed", None),
+    "BaseExceptionGroup": (BaseExceptionGroup("x", [Ending()]), "cancelled", None),
+    "unknown": (Ending(), "cancelled", None),
+}
+
+
+def by_function(error: BaseException | None, around: Any) -> None:
+    """Raise inside a decorated function."""
+
+    @around
+    def body() -> None:
+        if error is not None:
+            raise error
+
+    body()
+
+
+def by_block(error: BaseException | None, around: Any) -> None:
+    """Raise inside a with block."""
+    with around:
+        if error is not None:
+            raise error
+
+
+def by_coroutine(error: BaseException | None, around: Any) -> None:
+    """Raise inside a coroutine, driven by hand: a loop would treat some exceptions its own way."""
+
+    @around
+    async def body() -> None:
+        if error is not None:
+            raise error
+
+    try:
+        body().send(None)
+    except StopIteration:
+        return
+
+
+FORMS: list[Callable[[BaseException | None, Any], None]] = [by_function, by_block, by_coroutine]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("ending", OUTCOMES)
+def test_outcomes(captured: Captured, form: Any, ending: str) -> None:
+    """The outcome and the exit code of every way to end; the exception is the host's own."""
+    error, outcome, code = OUTCOMES[ending]
+    caught: BaseException | None = None
+    try:
+        form(error, tracks("command.executed", command="build"))
+    except BaseException as raised:
+        caught = raised
+    end = captured.events[-1]
+
+    assert error is caught
+    assert (outcome, code) == (end["outcome"], end.get("exit_code"))
+    assert ("command.failed" if outcome in ("error", "cancelled") else "command.completed") == end[
+        "event_type"
+    ]
+    assert b"alice" not in b"".join(captured.lines)
+    assert 2 == len(captured.lines)
+
+
+def test_click_exceptions(captured: Captured) -> None:
+    """Click's own exceptions are known by their shape."""
+    exceptions = pytest.importorskip("click.exceptions")
+    for error in (exceptions.Exit(0), exceptions.Exit(3), exceptions.Abort()):
+        with pytest.raises(type(error)), tracks("command.executed"):
+            raise error
+
+    assert [("ok", 0), ("error", 3), ("cancelled", None)] == [
+        (e["outcome"], e.get("exit_code")) for e in captured.events[1::2]
+    ]
+
+
+def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
+    """Only Click's and Typer's Abort mean that the user went away."""
+
+    class Abort(Exception):  # noqa: N818
+        pass
+
+    with pytest.raises(Abort), tracks(AGENT):
+        raise Abort
+
+    assert "error" == captured.events[-1]["outcome"]
+
+
+def test_ctrl_c(captured: Captured) -> None:
+    """A real SIGINT passes untouched and is recorded as cancelled."""
+
+    @tracks(AGENT)
+    def busy() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        busy()
+
+    assert "cancelled" == captured.events[-1]["outcome"]
+
+
+def test_set_adds_up(captured: Captured) -> None:
+    """What is set once stays when something else is set; contexts are merged."""
+
+    class Key(str):
+        def __eq__(self, other: object) -> bool:
+            raise RuntimeError
+
+        def __hash__(self) -> int:
+            return str.__hash__(self)
+
+    with configure(context={"count": "measure", "done": "flag"}):
+        with tracks("command.executed") as call:
+            call.set(exit_code=3)
+            call.set(context={"count": 1})
+            call.set(context={"done": True})
+        with tracks("command.executed") as call:
+            call.set(context={"count": 1})
+            call.set(context={Key("count"): 1, "done": False})
+    first, second = captured.events[1::2]
+
+    assert (3, {"count": 1, "done": True}) == (first["exit_code"], first["context"])
+    assert {"done": False} == {k: v for k, v in second["context"].items() if k == "done"}
+
+
+# -- other processes ---------------------------------------------------------------------------
+
+CHILD = (
+    "from telemetry_kit import *\n"
+    "@tracks('agent.invoked')\n"
+    "def work():\n"
+    "    track_role_event('handoff.clicked')\n"
+    "work()\n"
+)
+
+
+def test_spawned_child_stands_alone(place: Any) -> None:
+    """A child's events have ids of their own, and no parent."""
+    with role_session("dev"), tracks("command.executed"):
+        done = place.run(CHILD)
+    events = place.events()
+    mine = [e for e in events if e["event_type"].startswith(("role", "command"))]
+    theirs = [e for e in events if e not in mine]
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert 3 == len(theirs)
+    assert len(events) == len({e["event_id"] for e in events})
+    assert "parent_id" not in theirs[0]
+    assert "session_id" not in theirs[0]
+    assert theirs[0]["span_id"] == theirs[1]["parent_id"] != mine[1]["span_id"]
+
+
+def test_child_environment_links_a_child(place: Any) -> None:
+    """With the variables given on, the child belongs to the session and the span."""
+    with role_session("dev"), tracks("command.executed"):
+        done = place.run(CHILD, env=child_environment())
+    events = place.events()
+    command = next(e for e in events if e["event_type"] == "command.executed")
+    begun = next(e for e in events if e["event_type"] == "agent.invoked")
+
+    assert 0 == done.returncode
+    assert command["span_id"] == begun["parent_id"]
+    assert command["session_id"] == begun["session_id"]
+
+
+def test_child_environment_where_there_is_nothing_to_tell(undecided: Any) -> None:
+    """Off, or outside of any session, it is empty."""
+    with role_session("dev"):
+        off = child_environment()
+
+    assert {} == off
+    with capture_events(strict=True):
+        assert {} == child_environment()
+        with role_session("dev"):
+            assert ["FLOWSPEC_TELEMETRY_SESSION_ID"] == sorted(child_environment())
+        with tracks(AGENT):
+            assert ["FLOWSPEC_TELEMETRY_PARENT_ID"] == sorted(child_environment())
+
+
+FORK = """
+import os, sys
+from telemetry_kit import *
+
+def main():
+    with role_session("dev"), tracks("command.executed"):
+        pid = os.fork()
+        if pid == 0:
+            with tracks("agent.invoked"):
+                track_role_event("handoff.clicked")
+            print(sorted(child_environment()))
+        else:
+            os.waitpid(pid, 0)
+            with tracks("workflow.started"):
+                pass
+    return pid
+
+if main() == 0:
+    # The child leaves the block that its parent opened, as a host's child may do.
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_forked_child_has_its_own_ids_and_no_parent(place: Any) -> None:
+    """Who was acting still acts; the parent's span is the parent's to end, once."""
+    done = place.run(FORK)
+    events = place.events()
+    commands = [e for e in events if e["event_type"].startswith("command")]
+    agents = [e for e in events if e["event_type"].startswith("agent")]
+    handoff = next(e for e in events if e["event_type"] == "handoff.clicked")
+    workflow = next(e for e in events if e["event_type"] == "workflow.started")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "['FLOWSPEC_TELEMETRY_SESSION_ID']\n" == done.stdout
+    assert ["command.executed", "command.completed"] == [e["event_type"] for e in commands]
+    assert ["dev", "dev"] == [e["role"] for e in agents]
+    assert "parent_id" not in agents[0]
+    assert agents[0]["span_id"] == handoff["parent_id"]
+    assert commands[0]["span_id"] == workflow["parent_id"]
+    assert len(events) == len({e["event_id"] for e in events})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_multiprocessing(place: Any, method: str) -> None:
+    """Workers of every start method record with ids of their own."""
+    (place.root / "tk_work.py").write_text(
+        "from telemetry_kit import *\n"
+        "@tracks('agent.invoked')\n"
+        "def work(number):\n"
+        "    return number\n"
+    )
+    done = place.run(
+        "import multiprocessing, sys\n"
+        "sys.path.insert(0, '.')\n"
+        "from tk_work import work\n"
+        "from telemetry_kit import *\n"
+        "if __name__ == '__main__':\n"
+        "    with tracks('command.executed'):\n"
+        f"        with multiprocessing.get_context({method!r}).Pool(2) as pool:\n"
+        "            assert pool.map(work, range(6), chunksize=1) == list(range(6))\n"
+        "            pool.close(); pool.join()\n",
+        env={"PYTHONPATH": f"{place.env['PYTHONPATH']}{os.pathsep}{place.root}"},
+    )
+    events = place.events()
+    begun = [e for e in events if e["event_type"] == "agent.invoked"]
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert 6 == len(begun)
+    assert not any("parent_id" in e for e in begun)
+    assert 14 == len(events) == len({e["event_id"] for e in events})
+
+
+def test_ids_of_a_forked_process_without_telemetry_before(place: Any) -> None:
+    """A child that is the first to record does so like anybody."""
+    done = place.run(
+        "import os\nfrom telemetry_kit import *\n"
+        "pid = os.fork()\n"
+        "track_role_event('agent.invoked')\n"
+        "pid and os.waitpid(pid, 0)"
+    )
+    ids = {e["event_id"] for e in place.events()}
+
+    assert 0 == done.returncode
+    assert 2 == len(ids)
+
+
+def test_threads_of_a_forked_child(captured: Captured) -> None:
+    """A scope knows whether this process opened it."""
+    with tracks(AGENT):
+        inside = current()
+
+        assert inside is not None
+        assert inside.is_ours
+
+        inside.forks -= 1
+
+        assert inside.enclosing_span is None
+
+    assert ["agent.invoked"] == [json.loads(line)["event_type"] for line in captured.lines]
+    assert scope.innermost() is None
+
+
+def test_no_event_outside_of_a_capture(undecided: Any) -> None:
+    """Nobody was asked: nothing is recorded, and a child is told nothing."""
+    track_role_event("agent.invoked")
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD], cwd=undecided.root, env=undecided.env, check=False
+    )
+
+    assert 0 == done.returncode
+    assert not undecided.log.exists()

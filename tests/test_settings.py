@@ -1,0 +1,342 @@
+"""What a host may declare: checked as a whole, kept as a whole, given back as a whole."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from telemetry_kit import RoleEvent, catalog, configure, settings, tracks
+from telemetry_kit.errors import ConfigurationError
+
+
+class Custom(Exception):  # noqa: N818
+    """An exception class of the host."""
+
+
+def test_defaults() -> None:
+    """Before anything is declared: flowspec, by the day, 90 days, no names but the roles."""
+    now = settings.current()
+
+    assert (
+        now.app,
+        now.prefix,
+        now.resolution,
+        now.retention_days,
+    ) == ("flowspec", "FLOWSPEC", "day", 90)
+    assert frozenset(catalog.ROLES) == settings.vocabulary("roles")
+    assert frozenset() == settings.vocabulary("commands")
+
+
+@pytest.mark.parametrize("vocabulary", ["roles", "agents", "commands", "workflows"])
+def test_names_add_up(vocabulary: str) -> None:
+    """What is declared is added to what was declared before."""
+    configure(**{vocabulary: ["one"]})
+    configure(**{vocabulary: ("two",)})
+    configure(app="acme")
+
+    assert {"one", "two"} <= settings.vocabulary(vocabulary)
+
+
+def test_what_is_left_out_stays() -> None:
+    """A second call replaces only what it gives."""
+    configure(app="acme", timestamp_resolution="hour", retention_days=7)
+    configure(timestamp_resolution="minute")
+    now = settings.current()
+
+    assert (now.app, now.resolution, now.retention_days) == ("acme", "minute", 7)
+
+
+def test_as_a_context_manager_it_restores() -> None:
+    """Left, the block leaves the former settings, also after an exception."""
+    former = settings.current()
+    with configure(app="acme", commands=["/x"]) as inside:
+        assert ("acme", inside) == (settings.current().app, settings.current())
+    assert former is settings.current()
+    with pytest.raises(RuntimeError, match="host"), configure(app="acme"):
+        raise RuntimeError("host")
+
+    assert former is settings.current()
+
+
+def test_restored_settings_reach_the_latch() -> None:
+    """What a decorated call looks at first follows the app, and back."""
+    from telemetry_kit.latch import latch
+
+    with configure(app="acme"):
+        assert latch.app == "acme"
+
+    assert latch.app == "flowspec"
+
+
+def test_nothing_is_read_or_created(undecided) -> None:
+    """Declaring touches no file."""
+    configure(app="acme", roles=["r"], context={"task_id": "identifier"})
+
+    assert undecided.tree() == []
+
+
+@pytest.mark.parametrize("app", ["acme", "a", "a-b", "a_b", "0x", "x" * 40, "flow-spec2"])
+def test_good_apps(app: str) -> None:
+    """Lower-case letters, digits, '-' and '_', beginning with a letter or digit."""
+    configure(app=app)
+
+    assert (app, app.upper().replace("-", "_")) == (
+        settings.current().app,
+        settings.current().prefix,
+    )
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "A",
+        "ä",
+        "-a",
+        "_a",
+        "a b",
+        "a.b",
+        "a\n",
+        "x" * 41,
+        "a\x00",
+        3,
+        b"a",
+        ["a"],
+    ],
+)
+def test_bad_apps(app: object) -> None:
+    """An app that could not be a folder and a variable is refused, and nothing changes."""
+    former = settings.current()
+    with pytest.raises(ConfigurationError, match="lower-case letters"):
+        configure(app=app)  # type: ignore[arg-type]
+
+    assert former is settings.current()
+
+
+BAD_NAMES = [
+    ("", "printable"),
+    (" x", "printable"),
+    ("x ", "printable"),
+    ("a\nb", "printable"),
+    ("a\x1b[31m", "printable"),
+    ("a\u202eb", "printable"),
+    ("\ud800", "printable"),
+    ("h:0123456789ab", "pseudonym"),
+    ("h:", "pseudonym"),
+    ("x" * 129, "128 bytes"),
+    ("ü" * 33, "128 bytes"),
+    (3, "must be a string"),
+    (None, "must be a string"),
+    (b"x", "must be a string"),
+]
+
+
+@pytest.mark.parametrize(("name", "why"), BAD_NAMES, ids=ascii)
+@pytest.mark.parametrize("vocabulary", ["roles", "agents", "commands", "workflows", "errors"])
+def test_bad_names(vocabulary: str, name: object, why: str) -> None:
+    """A name that cannot stand in a line is refused with the reason, and nothing changes."""
+    former = settings.current()
+    with pytest.raises(ConfigurationError, match=why):
+        configure(**{vocabulary: ["fine", name]})
+
+    assert former is settings.current()
+
+
+@pytest.mark.parametrize(("name", "why"), [b for b in BAD_NAMES if b[0] is not None], ids=ascii)
+def test_bad_names_at_decoration(name: object, why: str) -> None:
+    """The same names are refused where a function is decorated; there None means not given."""
+    with pytest.raises(ConfigurationError, match=why):
+        tracks(RoleEvent.AGENT_INVOKED, agent=name)(lambda: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["/flow:implement", "a b", "ü", "日本", "x" * 128, "-", "🦜"])
+def test_good_names(name: str) -> None:
+    """Printable text of up to 128 bytes in a line is a name, in any script."""
+    configure(commands=[name])
+
+    assert name in settings.vocabulary("commands")
+
+
+def test_one_string_is_no_list() -> None:
+    """A string is not taken apart into letters."""
+    with pytest.raises(ConfigurationError, match="a list of names"):
+        configure(commands="/flow:implement")
+
+
+def test_a_generator_of_names() -> None:
+    """Names may come from any iterable."""
+
+    def names() -> Iterator[str]:
+        yield from ("one", "two")
+
+    configure(agents=names())
+
+    assert {"one", "two"} == settings.vocabulary("agents")
+
+
+def test_errors_as_classes_or_names() -> None:
+    """Exception classes may be declared by themselves or by name."""
+    configure(errors=[Custom, "OtherError"])
+
+    assert {"Custom", "OtherError"} == settings.current().errors
+
+
+def test_context_classes() -> None:
+    """A context key is an identifier, a measure, a flag, or a closed list of strings."""
+    configure(
+        context={"task": "identifier", "size": "measure", "dry": "flag", "mode": ["fast", "slow"]}
+    )
+
+    assert {
+        "task": "identifier",
+        "size": "measure",
+        "dry": "flag",
+        "mode": frozenset({"fast", "slow"}),
+    } == settings.current().context
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {"k": "name"},
+        {"k": "text"},
+        {"k": ""},
+        {"": "flag"},
+        {3: "flag"},
+        {"k": ["a", 3]},
+        {"h:x": "flag"},
+        {"a\nb": "flag"},
+    ],
+    ids=str,
+)
+def test_bad_context(context: dict) -> None:
+    """Another class, or a key that cannot stand in a line, is refused; nothing changes."""
+    former = settings.current()
+    with pytest.raises(ConfigurationError):
+        configure(app="acme", context=context)
+
+    assert former is settings.current()
+
+
+@pytest.mark.parametrize("value", ["week", "", "Day", "days", 3])
+def test_resolution(value: object) -> None:
+    """There are four resolutions; another word names them."""
+    with pytest.raises(ConfigurationError, match="day, hour, minute, second"):
+        configure(timestamp_resolution=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [0, -1, 3651, True, 90.0, "90", float("nan")])
+def test_bad_retention(value: object) -> None:
+    """Retention is a whole number of days from 1 to 3650."""
+    with pytest.raises(ConfigurationError, match="1 to 3650"):
+        configure(retention_days=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1, 3650])
+def test_good_retention(value: int) -> None:
+    """Both ends are in."""
+    configure(retention_days=value)
+
+    assert value == settings.current().retention_days
+
+
+def test_unhashable_resolution_is_a_configuration_error() -> None:
+    """Whatever is given, the error is ours and says what to write."""
+    with pytest.raises(ConfigurationError):
+        configure(timestamp_resolution=["day"])  # type: ignore[arg-type]
+
+
+def test_no_iterable_is_a_configuration_error() -> None:
+    """A number instead of a list is our error, not a bare TypeError."""
+    with pytest.raises(ConfigurationError):
+        configure(commands=3)  # type: ignore[arg-type]
+
+
+def test_decorated_names_outlive_configure() -> None:
+    """A name given at decoration time stays declared whatever `configure()` restores."""
+    with configure(app="acme"):
+        tracks(RoleEvent.AGENT_INVOKED, agent="planner")(lambda: None)
+
+    assert "planner" in settings.vocabulary("agents")
+
+
+def test_decoration_declares_in_its_own_vocabulary() -> None:
+    """A name is declared for the vocabulary of its field, and for no other."""
+    tracks("handoff.clicked", source_agent="a1", target_agent="a2", command="/c")(lambda: None)
+
+    assert {"a1", "a2"} == settings.vocabulary("agents")
+    assert {"/c"} == settings.vocabulary("commands")
+
+
+def test_generation_changes_with_settings_and_names() -> None:
+    """Whoever caches what was declared can see that it is out of date."""
+    first = settings.generation()
+    configure(commands=["/x"])
+    second = settings.generation()
+    tracks(RoleEvent.AGENT_INVOKED, agent="planner-2")(lambda: None)
+    third = settings.generation()
+
+    assert len({first, second, third}) == 3
+    assert third == settings.generation()
+
+
+# -- configuration files -----------------------------------------------------------------------
+
+
+def test_toml_is_read(tmp_path) -> None:
+    """A file's tables come back; no file is an empty one."""
+    (tmp_path / "a.toml").write_text("roles = ['x']\n")
+
+    assert settings.read_toml(str(tmp_path / "a.toml")) == {"roles": ["x"]}
+    assert settings.read_toml(str(tmp_path / "b.toml")) == {}
+    assert settings.read_toml(str(tmp_path / "a.toml" / "c.toml")) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"roles = [", b"\xff\xfe", b"a = 1\na = 2\n", b"\0", b"x = " + b"[" * 5000, b"#" * 1_100_000],
+    ids=["open", "bytes", "twice", "zero", "deep", "long"],
+)
+def test_damaged_toml_is_none(tmp_path, data: bytes) -> None:
+    """What cannot be parsed says None, which every caller takes as a denial."""
+    (tmp_path / "a.toml").write_bytes(data)
+
+    assert None is settings.read_toml(str(tmp_path / "a.toml"))
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
+def test_strange_toml_is_none(tmp_path, kind: str) -> None:
+    """A directory, a FIFO or a circular link is not waited for and says None."""
+    path = tmp_path / "a.toml"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+
+    assert None is settings.read_toml(str(path))
+
+
+def test_without_the_marker_nothing_is_parsed(tmp_path) -> None:
+    """A pyproject.toml that does not mention us may be as broken as it likes."""
+    (tmp_path / "p.toml").write_bytes(b"[[[")
+
+    assert settings.read_toml(str(tmp_path / "p.toml"), b"telemetry_kit") == {}
+
+
+def test_a_changed_file_is_read_again(tmp_path) -> None:
+    """A file that was rewritten is parsed anew, also when its size and time stay."""
+    path = tmp_path / "a.toml"
+    path.write_text("x = 1\n")
+    os.utime(path, (1, 1))
+    first = settings.read_toml(str(path))
+    (tmp_path / "new").write_text("x = 2\n")
+    os.utime(tmp_path / "new", (1, 1))
+    os.replace(tmp_path / "new", path)
+
+    assert (first, settings.read_toml(str(path))) == ({"x": 1}, {"x": 2})

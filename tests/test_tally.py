@@ -1,0 +1,120 @@
+"""Counters: what is counted, and that it does not matter in how many pieces."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_kit import catalog
+from telemetry_kit.insights.tally import TABLES, Tally
+
+NAMES = st.sampled_from(["dev", "pm", "h:0123456789ab"])
+EVENTS = st.fixed_dictionaries(
+    {"event_type": st.sampled_from(sorted(catalog.EVENTS))},
+    optional={
+        "role": NAMES,
+        "command": NAMES,
+        "agent": NAMES,
+        "source_agent": NAMES,
+        "target_agent": NAMES,
+        "outcome": st.sampled_from(catalog.OUTCOMES),
+        "dropped": st.integers(1, 9),
+    },
+)
+
+
+def tally_of(events):
+    tally = Tally()
+    for event in events:
+        tally.add(event)
+    return tally
+
+
+@given(st.lists(st.lists(EVENTS)), st.lists(st.integers(0, 5)))
+def test_any_split_merged_is_one_pass(parts, malformed):
+    """The parts of a log, tallied one by one and merged, give the tally of the whole."""
+    merged = Tally()
+    for part in parts:
+        merged.merge(tally_of(part))
+    for lines in malformed:
+        merged.count_malformed(lines)
+    whole = tally_of(event for part in parts for event in part)
+    whole.count_malformed(sum(malformed))
+
+    assert merged == whole
+    assert merged.to_dict() == whole.to_dict()
+
+
+@given(st.lists(EVENTS))
+def test_a_tally_comes_back_from_json(events):
+    """`from_dict` undoes `to_dict`, through JSON text too, and equal tallies write equal text."""
+    tally = tally_of(events)
+    stored = json.dumps(tally.to_dict())
+
+    assert Tally.from_dict(json.loads(stored)) == tally
+    assert json.dumps(Tally.from_dict(json.loads(stored)).to_dict()) == stored
+
+
+@given(st.lists(EVENTS))
+def test_totals_agree_with_tables(events):
+    """Every event is in `types` once, and no table counts more than there are."""
+    tally = tally_of(events)
+
+    assert sum(tally.tables["types"].values()) == tally.total("events") == len(events)
+    assert tally.total("dropped") == sum(event.get("dropped", 0) for event in events)
+    for name in TABLES.keys() - {"totals", "roles"}:
+        assert sum(tally.tables[name].values()) <= len(events)
+
+
+def test_what_is_counted():
+    """Roles by selection, commands and agents by how they end, hand-offs by both ends."""
+    dev = {"role": "dev", "command": "/dev:build"}
+    tally = tally_of(
+        [
+            {"event_type": "role.selected", **dev},
+            {"event_type": "role.changed", "role": "qa", "previous_role": "dev"},
+            {"event_type": "command.executed", **dev},
+            {"event_type": "agent.invoked", "agent": "writer", **dev},
+            {"event_type": "agent.failed", "agent": "writer", "outcome": "error", **dev},
+            {"event_type": "handoff.clicked", "source_agent": "writer", "target_agent": "tester"},
+            {"event_type": "handoff.completed", "target_agent": "tester", "outcome": "ok"},
+            {"event_type": "command.failed", "outcome": "error", "dropped": 2, **dev},
+        ]
+    )
+
+    assert tally.rows("roles") == {
+        ("dev",): {"events": 5, "selected": 1},
+        ("qa",): {"changed": 1, "events": 1},
+    }
+    assert tally.rows("commands") == {("/dev:build",): {"executed": 1, "failed": 1}}
+    assert tally.rows("role_commands") == {("dev", "/dev:build"): {"executed": 1, "failed": 1}}
+    assert tally.rows("agents") == {("writer",): {"failed": 1, "invoked": 1}}
+    assert tally.rows("handoffs") == {
+        ("?", "tester"): {"completed": 1},
+        ("writer", "tester"): {"clicked": 1},
+    }
+    assert tally.tables["outcomes"] == {("ok",): 1, ("error",): 2}
+    assert tally.total("dropped") == 2
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        [],
+        {"types": 3},
+        {"types": ["role.selected"]},
+        {"types": [["role.selected"]]},
+        {"types": [["role.selected", "2"]]},
+        {"types": [["role.selected", True]]},
+        {"types": [["role.selected", -1]]},
+        {"types": [["role.selected", 0]]},
+        {"types": [[3, 1]]},
+        {"roles": [["dev", 1]]},
+    ],
+)
+def test_a_stored_tally_is_checked(stored):
+    """A table or row of another shape is refused, not counted."""
+    with pytest.raises(ValueError, match=r"tally|table|row"):
+        Tally.from_dict(stored)

@@ -1,0 +1,842 @@
+"""`@tracks`: the events around a call or a block, and a function that stays what it was."""
+
+import asyncio
+import copy
+import functools
+import inspect
+import pickle
+import threading
+import traceback
+
+import pytest
+
+from telemetry_kit import RoleEvent, role_session, scope, track_role_event, tracks
+from telemetry_kit.errors import DecorationError, UnknownEventError
+
+# The design's table: at entry, at success, at failure.
+TABLE = {
+    "agent.invoked": ("agent.invoked", "agent.completed", "agent.failed"),
+    "agent.started": ("agent.started", "agent.completed", "agent.failed"),
+    "command.executed": ("command.executed", "command.completed", "command.failed"),
+    "workflow.started": ("workflow.started", "workflow.completed", "workflow.failed"),
+    "handoff.clicked": ("handoff.clicked", "handoff.completed", None),
+    "role.selected": (None, "role.selected", None),
+    "role.changed": (None, "role.changed", None),
+    "agent.completed": (None, "agent.completed", None),
+    "command.completed": (None, "command.completed", None),
+    "workflow.completed": (None, "workflow.completed", None),
+    "handoff.completed": (None, "handoff.completed", None),
+    "agent.failed": (None, None, "agent.failed"),
+    "command.failed": (None, None, "command.failed"),
+    "workflow.failed": (None, None, "workflow.failed"),
+}
+
+
+class Exit(Exception):  # noqa: N818
+    """An exit-like exception, as click and Typer have them."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__("secret-jane")
+        self.exit_code = code
+
+
+# What ends the body, the outcome, the exit code of command events, the error type.
+ENDINGS = {
+    "success": (None, "ok", None, None),
+    "error": (ValueError("secret-jane"), "error", None, "ValueError"),
+    "sys.exit()": (SystemExit(), "ok", 0, None),
+    "sys.exit(0)": (SystemExit(0), "ok", 0, None),
+    "sys.exit(3)": (SystemExit(3), "error", 3, "SystemExit"),
+    "sys.exit(text)": (SystemExit("secret-jane"), "error", 1, "SystemExit"),
+    "KeyboardInterrupt": (KeyboardInterrupt(), "cancelled", None, "KeyboardInterrupt"),
+    "CancelledError": (asyncio.CancelledError(), "cancelled", None, "other"),
+    "exit_code 0": (Exit(0), "ok", 0, None),
+    "exit_code None": (Exit(None), "ok", 0, None),
+    "exit_code 3": (Exit(3), "error", 3, "other"),
+    "exit_code text": (Exit("secret-jane"), "error", None, "other"),
+    "GeneratorExit": (GeneratorExit(), "closed", None, None),
+}
+FORMS = ["function", "coroutine", "block", "async block"]
+
+
+def run(form: str, event: str, error: BaseException | None) -> BaseException | None:
+    """Run something tracked that ends with `error`; what came out of it."""
+
+    def body() -> str:
+        if error is not None:
+            raise error
+        return "result"
+
+    async def coroutine() -> str:
+        return body()
+
+    async def block() -> str:
+        async with tracks(event):
+            return body()
+
+    def drive(made) -> str:
+        try:
+            made.send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise AssertionError("it waited")
+
+    try:
+        if form == "function":
+            assert tracks(event)(body)() == "result"
+        elif form == "coroutine":
+            assert drive(tracks(event)(coroutine)()) == "result"
+        elif form == "async block":
+            assert drive(block()) == "result"
+        else:
+            with tracks(event):
+                body()
+    except BaseException as raised:
+        return raised
+    return None
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("event", TABLE)
+def test_the_table(place, event: str, ending: str, form: str) -> None:
+    """Each event at entry and at each kind of end records what the design's table says."""
+    error, outcome, code, kind = ENDINGS[ending]
+    at_entry, at_success, at_failure = TABLE[event]
+    at_end = at_success if outcome in ("ok", "closed") else at_failure
+    raised = run(form, event, error)
+    found = place.events()
+
+    assert raised is error
+    assert [name for name in (at_entry, at_end) if name] == [e["event_type"] for e in found]
+    if at_entry:
+        assert not {"outcome", "duration_ms", "error_type", "exit_code"} & set(found[0])
+    if at_end and not at_end.startswith("role."):
+        last = found[-1]
+        assert (outcome, kind, 1) == (last["outcome"], last.get("error_type"), last["duration_ms"])
+        assert (code if at_end.startswith("command.") else None) == last.get("exit_code")
+    if at_entry and at_end:
+        assert found[0]["span_id"] == found[1]["span_id"]
+    assert b"secret-jane" not in b"".join(place.lines())
+    assert None is scope.innermost()
+
+
+@pytest.mark.parametrize("event", RoleEvent)
+def test_member_and_string_are_the_same(place, event: RoleEvent) -> None:
+    """A `RoleEvent` and its value decorate alike."""
+    for given in (event, event.value):
+        with tracks(given):
+            pass
+    types = place.types()
+
+    assert types[: len(types) // 2] == types[len(types) // 2 :]
+
+
+def test_off_is_a_plain_call(undecided) -> None:
+    """Where nothing is recorded, the function runs and nothing is made."""
+
+    @tracks("agent.invoked", agent="a")
+    def implement(task: str) -> str:
+        return task.upper()
+
+    assert implement("x") == "X"
+    assert undecided.tree() == []
+    assert None is scope.innermost()
+
+
+def test_source_is_told(place) -> None:
+    """Events of `tracks` say that they came from it."""
+    tracks("agent.invoked")(lambda: None)()
+
+    assert {"decorator"} == {event["source"] for event in place.events()}
+
+
+def test_names(place) -> None:
+    """Names of the decorator stand in clear in both events."""
+    names = {"role": "dev", "command": "/c", "agent": "a", "workflow": "w"}
+
+    tracks("handoff.clicked", **names, source_agent="s", target_agent="t")(lambda: None)()
+
+    for event in place.events():
+        assert {**names, "source_agent": "s", "target_agent": "t"}.items() <= event.items()
+
+
+def test_names_of_a_block_are_hashed(place) -> None:
+    """Names of a block arrive at run time, so they are pseudonyms."""
+    with tracks("agent.invoked", agent="somebody"):
+        pass
+
+    expected = place.key.pseudonym("agent", "somebody")
+
+    assert {expected} == {event["agent"] for event in place.events()}
+
+
+@pytest.mark.parametrize("value", [3, b"x", ["x"], object()], ids=type)
+def test_names_of_a_block_that_are_no_text(place, value: object) -> None:
+    """A name that is no text is left out of a block's events; nothing is raised."""
+    with tracks("agent.invoked", agent=value):  # type: ignore[arg-type]
+        pass
+
+    assert place.types() == ["agent.invoked", "agent.completed"]
+    assert not any("agent" in event for event in place.events())
+
+
+def test_duration(place) -> None:
+    """The time between entry and end, by the monotonic clock, as a power of two."""
+
+    @tracks("agent.invoked")
+    def wait(seconds: float) -> None:
+        place.clock.advance(seconds)
+
+    for seconds in (0, 0.0005, 0.003, 1, 3_600):
+        wait(seconds)
+
+    assert [e["duration_ms"] for e in place.events() if "duration_ms" in e] == [
+        1,
+        1,
+        4,
+        1024,
+        4_194_304,
+    ]
+
+
+# -- spans -------------------------------------------------------------------------------------
+
+
+def test_nested_calls_carry_their_parent(place) -> None:
+    """Inner events name the span around them; siblings have spans of their own."""
+
+    @tracks("agent.invoked")
+    def inner() -> None:
+        track_role_event("handoff.clicked")
+
+    @tracks("command.executed")
+    def outer() -> None:
+        inner()
+        inner()
+
+    outer()
+    found = place.events()
+    top = found[0]["span_id"]
+    first, second = found[1]["span_id"], found[4]["span_id"]
+
+    assert [None, top, first, top, top, second, top, None] == [e.get("parent_id") for e in found]
+    assert len({top, first, second}) == 3
+    assert [top, first, None, first, second, None, second, top] == [e.get("span_id") for e in found]
+
+
+def test_inner_events_inherit_names(place) -> None:
+    """Role, command, agent and workflow hold for everything inside, the nearest one wins."""
+
+    @tracks("agent.invoked", agent="inner")
+    def inner() -> None:
+        track_role_event("handoff.clicked")
+
+    @tracks("command.executed", command="/c", role="qa", agent="outer")
+    def outer() -> None:
+        inner()
+
+    outer()
+    found = {e["event_type"]: e for e in place.events()}
+
+    assert tuple(found["handoff.clicked"][f] for f in ("command", "role", "agent")) == (
+        "/c",
+        "qa",
+        "inner",
+    )
+    assert tuple(found["agent.completed"][f] for f in ("command", "agent")) == ("/c", "inner")
+    assert found["command.completed"]["agent"] == "outer"
+
+
+def test_hand_off_partners_are_not_inherited(place) -> None:
+    """Who hands off to whom belongs to that hand-off alone."""
+    with tracks("handoff.clicked", source_agent="s", target_agent="t"):
+        track_role_event("agent.invoked")
+
+    assert not {"source_agent", "target_agent"} & set(place.events()[1])
+
+
+def test_recursion(place) -> None:
+    """A function that calls itself has a span for each call."""
+
+    @tracks("agent.invoked")
+    def count(n: int) -> int:
+        return n and count(n - 1)
+
+    count(3)
+    found = place.events()
+
+    assert place.types() == ["agent.invoked"] * 4 + ["agent.completed"] * 4
+    spans = [e["span_id"] for e in found]
+    assert spans[:4] == spans[:3:-1]
+    assert [None, *spans[:3]] == [e.get("parent_id") for e in found[:4]]
+
+
+def test_span_ids_are_48_bits(place) -> None:
+    """A span id is 12 hex digits."""
+    with tracks("agent.invoked"):
+        pass
+
+    assert all(len(bytes.fromhex(e["span_id"])) == 6 for e in place.events())
+
+
+def test_threads_have_their_own(place) -> None:
+    """A thread started inside a span is not in it."""
+    with tracks("command.executed"):
+        thread = threading.Thread(target=track_role_event, args=("agent.invoked",))
+        thread.start()
+        thread.join()
+
+    assert "parent_id" not in place.events()[1]
+
+
+def test_one_object_many_threads(place) -> None:
+    """One decorator object, entered by many threads at once, keeps each one's span."""
+    tracker = tracks("agent.invoked")
+    barrier = threading.Barrier(8)
+
+    def enter() -> None:
+        for _ in range(10):
+            with tracker:
+                barrier.wait()
+                track_role_event("handoff.clicked")
+                barrier.wait()
+
+    threads = [threading.Thread(target=enter) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = place.events()
+    begun = {e["span_id"] for e in found if e["event_type"] == "agent.invoked"}
+
+    assert len(begun) == 80
+    for kind, field in (("agent.completed", "span_id"), ("handoff.clicked", "parent_id")):
+        assert sorted(begun) == sorted(e[field] for e in found if e["event_type"] == kind)
+    assert tracker._entered == []
+
+
+def test_one_object_entered_while_it_is_entered(place) -> None:
+    """One object can be entered again inside itself; each end belongs to its own entry."""
+    tracker = tracks("agent.invoked")
+    with tracker, tracker, tracker:
+        pass
+    spans = [e["span_id"] for e in place.events()]
+
+    assert (3, spans[:3]) == (len(set(spans)), spans[:2:-1])
+
+
+# -- async -------------------------------------------------------------------------------------
+
+
+def test_coroutine(place) -> None:
+    """An async function is one span from its first step to its end, over every pause."""
+
+    @tracks("agent.invoked", agent="a")
+    async def work(n: int) -> int:
+        await asyncio.sleep(0)
+        track_role_event("handoff.clicked")
+        await asyncio.sleep(0)
+        return n + 1
+
+    assert asyncio.run(work(1)) == 2
+    found = place.events()
+    assert place.types() == ["agent.invoked", "handoff.clicked", "agent.completed"]
+    assert found[0]["span_id"] == found[1]["parent_id"] == found[2]["span_id"]
+
+
+@pytest.mark.parametrize("form", ["gather", "group"])
+def test_tasks_do_not_mix(place, form: str) -> None:
+    """Many tasks of one function, interleaved: each inner event is in its own task's span."""
+
+    @tracks("agent.invoked")
+    async def work(n: int) -> None:
+        for _ in range(n % 4):
+            await asyncio.sleep(0)
+        track_role_event("handoff.clicked", agent=f"n{n}")
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with tracks("workflow.started"):
+            if form == "gather":
+                await asyncio.gather(*(work(n) for n in range(20)))
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for n in range(20):
+                        group.create_task(work(n))
+
+    asyncio.run(main())
+    found = place.events()
+    top = found[0]["span_id"]
+    begun = [e["span_id"] for e in found if e["event_type"] == "agent.invoked"]
+
+    assert {top} == {e["parent_id"] for e in found if e["event_type"] == "agent.invoked"}
+    inner = [e["parent_id"] for e in found if e["event_type"] == "handoff.clicked"]
+    assert (20, sorted(begun)) == (len(set(begun)), sorted(inner))
+
+
+def test_the_scope_is_not_current_during_a_pause(place) -> None:
+    """While a coroutine waits, what runs elsewhere in its context is not in its span."""
+
+    @tracks("agent.invoked")
+    async def work() -> None:
+        await pause()
+
+    class pause:  # noqa: N801
+        def __await__(self):
+            yield "waiting"
+
+    made = work()
+
+    assert made.send(None) == "waiting"
+    assert None is scope.innermost()
+    with pytest.raises(StopIteration):
+        made.send(None)
+    assert place.types() == ["agent.invoked", "agent.completed"]
+
+
+def test_a_cancelled_task_is_cancelled(place) -> None:
+    """Cancellation counts as failed with the outcome `cancelled`, and goes on to the host."""
+
+    @tracks("agent.invoked")
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    asyncio.run(main())
+
+    assert place.types() == ["agent.invoked", "agent.failed"]
+    assert place.events()[-1]["outcome"] == "cancelled"
+
+
+def test_a_timeout_is_the_hosts(place) -> None:
+    """`asyncio.timeout` around and inside a tracked function works as without us."""
+
+    @tracks("agent.invoked")
+    async def inside() -> str:
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "late"
+        return "never"
+
+    async def main() -> str:
+        return await inside()
+
+    assert asyncio.run(main()) == "late"
+    assert place.events()[-1]["outcome"] == "ok"
+
+
+def test_a_coroutine_nobody_awaits(place) -> None:
+    """Calling without awaiting records nothing, and Python warns by the function's own name."""
+
+    @tracks("agent.invoked")
+    async def forgotten() -> None:
+        pass
+
+    with pytest.warns(RuntimeWarning, match="forgotten' was never awaited"):
+        forgotten()  # its last reference goes at once
+
+    assert place.lines() == []
+
+
+def test_values_sent_and_thrown_reach_the_body(place) -> None:
+    """What a loop sends and throws into a coroutine arrives, and what it yields comes out."""
+    seen: list[object] = []
+
+    class pause:  # noqa: N801
+        def __await__(self):
+            seen.append((yield "one"))
+            try:
+                yield "two"
+            except KeyError as error:
+                seen.append(error)
+            return "three"
+
+    @tracks("agent.invoked")
+    async def work() -> str:
+        return await pause()
+
+    made, thrown = work(), KeyError("x")
+
+    assert (made.send(None), made.send("sent")) == ("one", "two")
+    with pytest.raises(StopIteration) as stop:
+        made.throw(thrown)
+    assert ("three", ["sent", thrown]) == (stop.value.value, seen)
+
+
+# -- the host's exceptions -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_exception_is_the_hosts_own(place, form: str) -> None:
+    """The very object comes out, its cause, context, notes and suppression as they were."""
+    error, cause = ValueError("x"), KeyError("y")
+    error.__cause__, error.__suppress_context__ = cause, True
+    error.add_note("note")
+    raised = run(form, "agent.invoked", error)
+
+    assert raised is error
+    assert (cause, None, ["note"]) == (error.__cause__, error.__context__, error.__notes__)
+
+
+@pytest.mark.parametrize("form", ["function", "coroutine"])
+def test_at_most_one_more_frame(place, form: str) -> None:
+    """A traceback through a decorated function has at most one frame more than without."""
+
+    def body() -> None:
+        raise ValueError
+
+    async def coroutine() -> None:
+        raise ValueError
+
+    def frames(call) -> int:
+        try:
+            call()
+        except ValueError as error:
+            return len(traceback.extract_tb(error.__traceback__))
+        raise AssertionError("nothing raised")
+
+    def plain() -> None:
+        body() if form == "function" else asyncio.run(coroutine())
+
+    body_, coroutine_ = tracks("agent.invoked")(body), tracks("agent.invoked")(coroutine)
+
+    def tracked() -> None:
+        body_() if form == "function" else asyncio.run(coroutine_())
+
+    assert frames(tracked) - frames(plain) <= 1
+
+
+def test_context_is_untouched(place) -> None:
+    """An exception raised inside another one's handler keeps exactly that context."""
+    first = KeyError("first")
+
+    @tracks("agent.invoked")
+    def body() -> None:
+        try:
+            raise first
+        except KeyError:
+            raise ValueError("second")  # noqa: B904
+
+    with pytest.raises(ValueError, match="second") as caught:
+        body()
+
+    assert caught.value.__context__ is first
+    assert None is first.__context__
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_kept_of_an_exception(place, form: str) -> None:
+    """When the host is done with its exception, nothing of ours holds it."""
+    import gc
+    import weakref
+
+    class Mine(Exception):  # noqa: N818
+        pass
+
+    error: Mine | None = Mine()
+    alive = weakref.ref(error)
+    run(form, "agent.invoked", error)
+    error = None
+    gc.collect()
+
+    assert None is alive()
+
+
+def test_an_exception_while_handling_one(place) -> None:
+    """A tracked function called in a handler changes nothing of the exception being handled."""
+    tracked = tracks("agent.invoked")(lambda: None)
+    try:
+        raise ValueError
+    except ValueError as error:
+        tracked()
+        kept = error
+
+    assert (kept.__context__, kept.__cause__) == (None, None)
+
+
+def test_an_exit_code_that_fails(place) -> None:
+    """An exception whose `exit_code` cannot be read is an error like any other."""
+
+    class Broken(Exception):  # noqa: N818
+        @property
+        def exit_code(self) -> int:
+            raise RuntimeError("secret-jane")
+
+    assert isinstance(run("function", "command.executed", Broken()), Broken)
+    assert (
+        place.events()[-1]["outcome"],
+        "exit_code" in place.events()[-1],
+    ) == ("error", False)
+
+
+# -- more for the end ----------------------------------------------------------------------------
+
+
+def test_set_adds_to_the_last_event(place) -> None:
+    """A block can add context and exit code to the event that ends it."""
+    place.configure(context={"size": "measure", "dry": "flag"})
+    with tracks("command.executed") as call:
+        call.set(context={"size": 7})
+        call.set(exit_code=4)
+
+    first, last = place.events()
+    assert ("context" in first, {"size": 7}, 4) == (False, last["context"], last["exit_code"])
+
+
+def test_set_where_nothing_is_recorded(undecided) -> None:
+    """Off, the handle takes everything and does nothing."""
+    with tracks("command.executed") as call:
+        call.set(context={"size": 7}, exit_code=4)
+
+    assert undecided.tree() == []
+
+
+def test_project_root(place) -> None:
+    """`project_root` moves the events of a call, and of what is inside, to another project."""
+    from telemetry_kit import control
+
+    other = place.root.parent / "other"
+    other.mkdir()
+    control.enable_telemetry(other)
+    with tracks("agent.invoked", project_root=other), tracks("command.executed"):
+        pass
+
+    assert place.lines() == []
+    assert len((other / ".flowspec/telemetry.jsonl").read_bytes().splitlines()) == 4
+
+
+def test_revoked_in_the_middle(place) -> None:
+    """What was begun before a revocation records no end after it; the host goes on."""
+    from telemetry_kit import control
+
+    with tracks("agent.invoked"):
+        control.disable_telemetry()
+    stored = next((place.root / ".flowspec").glob("telemetry-*.jsonl"))
+
+    assert len(stored.read_bytes().splitlines()) == 1
+    assert not place.log.exists()
+
+
+def test_granted_in_the_middle(undecided) -> None:
+    """What was begun before a grant records no end without a beginning."""
+    from telemetry_kit import control
+
+    with tracks("agent.invoked"):
+        control.enable_telemetry()
+
+    assert undecided.lines() == []
+
+
+# -- identity ----------------------------------------------------------------------------------
+
+
+@tracks("agent.invoked", agent="sample")
+def sample(task: str, /, times: int = 2, *more: str, loud: bool = False, **rest: int) -> str:
+    """What sample does."""
+    return task * times
+
+
+sample.marker = "kept"  # type: ignore[attr-defined]
+
+
+@tracks("agent.invoked", agent="sample")
+async def async_sample(task: str) -> str:
+    """What async_sample does."""
+    return task
+
+
+@pytest.mark.parametrize("function", [sample, async_sample])
+def test_a_function_looks_as_before(function) -> None:
+    """Name, module, doc, annotations, signature and `__wrapped__` are the original's."""
+    original = function.__wrapped__
+
+    for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
+        assert getattr(original, name) == getattr(function, name), name
+    assert inspect.signature(original) == inspect.signature(function)
+    assert inspect.unwrap(function) is original
+    assert inspect.isfunction(function)
+    assert inspect.getsource(function) == inspect.getsource(original)
+    assert inspect.getdoc(original) == inspect.getdoc(function)
+
+
+def test_attributes_are_kept() -> None:
+    """Attributes of the function are on the decorated one."""
+
+    def original() -> None:
+        pass
+
+    original.marker = "x"  # type: ignore[attr-defined]
+
+    assert tracks("agent.invoked")(original).marker == "x"  # type: ignore[attr-defined]
+
+
+def test_a_function_stays_of_its_kind() -> None:
+    """A plain function stays plain and an async one async, for every way to ask."""
+    assert (
+        inspect.iscoroutinefunction(sample),
+        inspect.iscoroutinefunction(async_sample),
+    ) == (False, True)
+    assert (inspect.isgeneratorfunction(sample), inspect.isclass(sample)) == (False, False)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("function", [sample, async_sample])
+def test_a_function_pickles_by_name(function, protocol: int, monkeypatch) -> None:
+    """A decorated function goes through pickle and comes back as itself."""
+    import sys
+    import types
+
+    module = types.ModuleType(function.__module__)
+    monkeypatch.setitem(sys.modules, function.__module__, module)
+    setattr(module, function.__name__, function)
+
+    assert function is pickle.loads(pickle.dumps(function, protocol))
+
+
+@pytest.mark.parametrize("function", [sample, async_sample])
+def test_a_function_copies_as_itself(function) -> None:
+    """Copy and deepcopy give the very function, as they do for any function."""
+    assert copy.copy(function) is function
+    assert copy.deepcopy({"f": function})["f"] is function
+
+
+def test_arguments_and_result_pass_through(place) -> None:
+    """All kinds of arguments arrive, and the very result comes back."""
+    result = object()
+
+    @tracks("agent.invoked")
+    def body(*args: object, **kwargs: object) -> object:
+        assert (args, kwargs) == ((1, 2), {"a": 3, "self": 4, "call": 5, "function": 6, "args": 7})
+        return result
+
+    assert result is body(1, 2, a=3, self=4, call=5, function=6, args=7)
+
+
+def test_methods_bind(place) -> None:
+    """A decorated method binds to instance and class, also under classmethod and staticmethod."""
+
+    class Tool:
+        @tracks("agent.invoked")
+        def method(self) -> object:
+            return self
+
+        @classmethod
+        @tracks("agent.invoked")
+        def of_class(cls) -> object:
+            return cls
+
+        @staticmethod
+        @tracks("agent.invoked")
+        def of_none(x: int) -> int:
+            return x
+
+        @property
+        @tracks("agent.invoked")
+        def value(self) -> int:
+            return 3
+
+    tool = Tool()
+
+    assert (tool, Tool, 1, 3) == (tool.method(), tool.of_class(), tool.of_none(1), tool.value)
+    assert len(place.lines()) == 8
+    assert inspect.ismethod(tool.method)
+
+
+def test_stacked_decorators(place) -> None:
+    """`tracks`, `role_session` and `functools` decorators work in any order."""
+
+    @role_session("dev")
+    @functools.lru_cache
+    @tracks("agent.invoked")
+    def body(n: int) -> int:
+        return n
+
+    assert (body(1), body(1)) == (1, 1)
+    assert place.types() == ["role.selected", "agent.invoked", "agent.completed", "role.selected"]
+
+
+# -- mistakes ----------------------------------------------------------------------------------
+
+
+def test_unknown_event_is_loud_at_decoration() -> None:
+    """A typing mistake in the event is a ValueError that names the nearest valid ones."""
+    with pytest.raises(ValueError, match=r"'agent\.invokd'.*'agent\.invoked'") as caught:
+        tracks("agent.invokd")
+
+    assert UnknownEventError is type(caught.value)
+
+
+def test_a_member_of_another_enum() -> None:
+    """A string enum of the host is taken by its value, or refused by it."""
+    from enum import StrEnum
+
+    class Theirs(StrEnum):
+        GOOD = "agent.invoked"
+        BAD = "agent.gone"
+
+    tracks(Theirs.GOOD)
+    with pytest.raises(ValueError, match=r"agent\.gone"):
+        tracks(Theirs.BAD)
+
+
+def test_forgotten_parentheses() -> None:
+    """`@tracks` without arguments is a TypeError that shows how to write it."""
+    with pytest.raises(TypeError, match=r"@tracks\(RoleEvent\.AGENT_INVOKED\)"):
+
+        @tracks  # type: ignore[arg-type]
+        def body() -> None:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        (property(lambda self: 3), "under @property"),
+        (functools.cached_property(lambda self: 3), "under @cached_property"),
+        (3, "called"),
+        (None, "called"),
+        ("text", "called"),
+    ],
+    ids=["property", "cached_property", "int", "None", "str"],
+)
+@pytest.mark.parametrize(
+    "decorator", [tracks("agent.invoked"), role_session("dev")], ids=["t", "s"]
+)
+def test_what_cannot_be_decorated(target: object, advice: str, decorator) -> None:
+    """Something that is not called is a TypeError at decoration that says what to do instead."""
+    with pytest.raises(DecorationError, match=advice) as caught:
+        decorator(target)
+
+    assert isinstance(caught.value, TypeError)
+
+
+def test_a_class_cannot_be_decorated() -> None:
+    """A class is refused: what should be tracked is the method that does the work."""
+    with pytest.raises(TypeError, match=r"the class .*Tool: .*the method that does the work"):
+
+        @tracks("agent.invoked")
+        class Tool:
+            pass
+
+
+def test_generators_are_functions_that_run_in_steps(place) -> None:
+    """A decorated generator function stays one, and is one span around its body."""
+
+    @tracks("agent.invoked")
+    def numbers() -> object:
+        yield 1
+        yield 2
+
+    assert inspect.isgeneratorfunction(numbers)
+    assert list(numbers()) == [1, 2]
+    assert place.types() == ["agent.invoked", "agent.completed"]
