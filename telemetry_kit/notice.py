@@ -109,7 +109,7 @@ def _own_keys(now: Settings) -> str:
     if not now.context:
         return f"{begin}codes, numbers, yes/no, words of a list."
     keys = [
-        f"{key} ({_CONTEXT_TYPES[kind] if isinstance(kind, str) else f'1 of {len(kind)} words'})"
+        f"{key} ({_CONTEXT_TYPES[kind] if isinstance(kind, str) else f'{len(kind)} words'})"
         for key, kind in sorted(now.context.items())
     ]
     for shown in range(len(keys), 0, -1):
@@ -200,13 +200,14 @@ def dictionary(now: Settings | None = None) -> str:
     ]
     example_of = _examples()
     for field in catalog.FIELDS.values():
+        shown = example_of.get(field.name, "")
         rows.append(
-            f"| `{field.name}` | {field.kind} | {domain(field)} | `{example_of.get(field.name, "")}` "
+            f"| `{field.name}` | {field.kind} | {domain(field)} | `{shown}` "
             f"| {field.meaning} | {now.retention_days} days | no |"
         )
     for key, kind in sorted(now.context.items()):
-        shown = kind if isinstance(kind, str) else "one of " + ", ".join(sorted(kind))
-        rows.append(f"| `context.{key}` | {shown} | | | | {now.retention_days} days | no |")
+        words = kind if isinstance(kind, str) else "one of " + ", ".join(sorted(kind))
+        rows.append(f"| `context.{key}` | {words} | | | | {now.retention_days} days | no |")
     return "\n".join(rows) + "\n"
 
 

@@ -84,7 +84,7 @@ def test_it_follows_the_settings() -> None:
 
     assert "the second, so that" in text
     assert "Kept for 7 days" in text
-    assert "dry (yes/no), mode (1 of 2 words) and 2 more." in text
+    assert "dry (yes/no), mode (2 words) and 2 more." in text
 
 
 def test_for_all_projects() -> None:

@@ -179,7 +179,9 @@ def _environment(user: str) -> dict[str, str]:
 
 def _lines(report: Report) -> list[str]:
     verdict = "PASSED" if report.passed else "FAILED"
-    told = [f"{verdict}: {report.events} of {witness.EVENTS} events recorded in a child interpreter"]
+    told = [
+        f"{verdict}: {report.events} of {witness.EVENTS} events recorded in a child interpreter"
+    ]
     for name in ("sockets", "subprocesses", "threads", "output_bytes"):
         told.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
     told.append(f"  {'files':<13} {len(report.files)}, and exactly these:")

@@ -54,7 +54,9 @@ def verify(
         for line in lines(certificate):
             out(safe(line))
     if not certificate.passed:
-        raise Problem(f"{len(certificate.findings)} findings: something is stored that should not be")
+        raise Problem(
+            f"{len(certificate.findings)} findings: something is stored that should not be"
+        )
 
 
 def _surroundings(home: Home, certificate: Certificate) -> None:
