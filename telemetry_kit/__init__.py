@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     )
     from telemetry_kit.events import RoleEvent
     from telemetry_kit.logger import get_logger
-    from telemetry_kit.pipeline import child_environment, hash_pii, track_role_event
+    from telemetry_kit.pipeline import hash_pii, track_role_event
     from telemetry_kit.proxies import instrument
     from telemetry_kit.scope import current, propagate
     from telemetry_kit.session import role_session
     from telemetry_kit.settings import configure
+    from telemetry_kit.standing import child_environment
     from telemetry_kit.tracking import tracks
 
 __all__ = [
@@ -48,7 +49,7 @@ _ROOMS = {
     "__version__": "_version",
     "ask_consent": "asking",
     "capture_events": "capture",
-    "child_environment": "pipeline",
+    "child_environment": "standing",
     "configure": "settings",
     "current": "scope",
     "disable_telemetry": "control",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from telemetry_kit import catalog, consent, control, notice, private, settings
+from telemetry_kit import catalog, consent, control, grants, notice, private, settings
 from telemetry_kit.consent import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.home import Home
@@ -98,9 +98,9 @@ def is_undecided(home: Home, decision: Decision) -> bool:
         data = private.read(decision.rule.name, consent.MAX_RECORD_BYTES, forbidden=0o022)
     except NotPrivateError:
         return False
-    if data is None or consent.parse_record(data, consent.today())[0] != "no":
+    if data is None or grants.parse_record(data, grants.today())[0] != "no":
         return False
-    return 0 < consent.accepted(data.decode("ascii")).notice < catalog.NOTICE_VERSION
+    return 0 < grants.accepted(data.decode("ascii")).notice < catalog.NOTICE_VERSION
 
 
 def widening(decision: Decision) -> list[str]:
@@ -113,7 +113,7 @@ def widening(decision: Decision) -> list[str]:
     if accepted is None:
         return []
     now = settings.current()
-    if accepted.declined == consent.scope_fingerprint(now):
+    if accepted.declined == grants.scope_fingerprint(now):
         return []
     return accepted.widened(now)
 

@@ -6,8 +6,8 @@ When one begins is decided in `session`.
 from __future__ import annotations
 
 from telemetry_kit import gate as gates
-from telemetry_kit import pipeline, span
 from telemetry_kit import scope as scopes
+from telemetry_kit import span
 from telemetry_kit.errors import swallow
 
 TYPE_CHECKING = False
@@ -45,9 +45,11 @@ class Session:
     __slots__ = ("_workflow", "outer", "scope")
 
     def __init__(self, names: dict[str, str], start: str | None) -> None:
+        from telemetry_kit import pipeline, standing  # deferred: only where recording is on
+
         self.outer = parent = scopes.innermost()
         # A session that the environment names goes on in this process.
-        known = (parent is not None and parent.session_id is not None) or pipeline.is_outside(
+        known = (parent is not None and parent.session_id is not None) or standing.is_outside(
             "session_id"
         )
         self.scope: scopes.Scope | None = scopes.Scope(

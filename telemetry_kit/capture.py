@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 
-from telemetry_kit import errors, pipeline, privacy, settings
+from telemetry_kit import errors, privacy, settings, standing
 from telemetry_kit import gate as gates
 from telemetry_kit.consent import GRANT, Decision, Rule
 from telemetry_kit.home import Home
@@ -34,7 +34,7 @@ class Captured:
         self.dropped: list[tuple[str, str]] = []
         self._strict = strict
         # One for each time it was entered.
-        self._standings: list[pipeline.Standing] = []
+        self._standings: list[standing.Standing] = []
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -51,13 +51,13 @@ class Captured:
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
-        standing = pipeline.Standing(verdict, self, key, Ledger(None, repr))
-        standing.dropped = self.dropped
-        standing.sequence = itertools.count()
-        self._standings.append(standing)
+        place = standing.Standing(verdict, self, key, Ledger(None, repr))
+        place.dropped = self.dropped
+        place.sequence = itertools.count()
+        self._standings.append(place)
         latch.captured += 1
         latch.until = 0.0
-        pipeline.captures.append(standing)
+        standing.captures.append(place)
         if self._strict:
             errors.be_strict(self)
         return self
@@ -65,7 +65,7 @@ class Captured:
     def __exit__(self, *_: object) -> None:
         if not self._standings:
             return
-        pipeline.captures.remove(self._standings.pop())
+        standing.captures.remove(self._standings.pop())
         latch.captured -= 1
         if self._strict:
             errors.be_lenient(self)

@@ -181,9 +181,9 @@ VOCABULARIES = ("roles", "agents", "commands", "workflows")
 # Classes that a host may give to a context key, besides a closed list of tokens.
 CONTEXT_CLASSES = (IDENTIFIER, MEASURE, "flag")
 
-# By class, so that an exception is recognised without asking it anything.
-BUILTIN_ERRORS: dict[type, str] = {
-    value: value.__name__
+# By the identity of the class, so that an exception is recognised without asking it anything.
+BUILTIN_ERRORS: dict[int, str] = {
+    id(value): value.__name__
     for value in vars(builtins).values()
     if isinstance(value, type) and issubclass(value, BaseException)
 }

@@ -7,9 +7,8 @@ Nothing here writes an event, and asking creates no file.
 from __future__ import annotations
 
 import os
-import time
 
-from telemetry_kit import catalog, private
+from telemetry_kit import grants, private
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
 from telemetry_kit.private import NotPrivateError
@@ -19,7 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from telemetry_kit.settings import Settings
+    from telemetry_kit.grants import Accepted
+
 
 DENY = "deny"
 GRANT = "grant"
@@ -111,90 +111,6 @@ class Rule:
         self.everywhere = everywhere
 
 
-class Accepted:
-    """What the user said yes to; nothing wider is recorded until the user is asked again.
-
-    Args:
-        notice: version of the notice.
-        time: the finest resolution of times.
-        keep_days: how long lines are kept at most.
-        context: context keys with their class; None for whatever the tool declares.
-        declined: version of a later notice whose widening the user has said no to.
-    """
-
-    __slots__ = ("context", "declined", "keep_days", "notice", "time")
-
-    def __init__(
-        self,
-        notice: int,
-        time: str = "day",
-        keep_days: int = 90,
-        context: frozenset[str] | None = None,
-        declined: str = "",
-    ) -> None:
-        self.notice = notice
-        self.time = time
-        self.keep_days = keep_days
-        self.context = context
-        self.declined = declined
-
-    def widened(self, now: Settings) -> list[str]:
-        """What is recorded only after a new yes, one sentence each; empty when nothing is.
-
-        Args:
-            now: the settings that the program would record with.
-        """
-        found = []
-        events = sorted(set(catalog.EVENTS) - catalog.covered_events(self.notice))
-        fields = sorted(set(catalog.FIELDS) - catalog.covered_fields(self.notice))
-        tokens = catalog.later_tokens(self.notice)
-        found += [f"a new kind of event: {name}" for name in events]
-        found += [f"a new field: {name}, {catalog.FIELDS[name].meaning}" for name in fields]
-        found += [f"new values of {f}: {', '.join(sorted(t))}" for f, t in sorted(tokens.items())]
-        if self.resolution(now.resolution) != now.resolution:
-            found.append(f"times by the {now.resolution} instead of the {self.time}")
-        if now.retention_days > self.keep_days:
-            found.append(f"kept {now.retention_days} days instead of {self.keep_days}")
-        if self.context is not None:
-            new = sorted(described(now.context) - self.context)
-            found += [f"a new context key: {key}" for key in new]
-        return found
-
-    def covered(
-        self, context: Mapping[str, str | frozenset[str]]
-    ) -> Mapping[str, str | frozenset[str]]:
-        """Of the context keys that are declared, what may be recorded."""
-        if self.context is None:
-            return context
-        kept: dict[str, str | frozenset[str]] = {}
-        for key, kind in context.items():
-            if isinstance(kind, str):
-                if f"{key}:{kind}" in self.context:
-                    kept[key] = kind
-            else:
-                kept[key] = frozenset(t for t in kind if _word(key, t) in self.context)
-        return kept
-
-    def resolution(self, wanted: str) -> str:
-        """The finest resolution that may be recorded where `wanted` is configured."""
-        steps = catalog.RESOLUTIONS
-        return wanted if steps[wanted] >= steps[self.time] else self.time
-
-
-def described(context: Mapping[str, str | frozenset[str]]) -> frozenset[str]:
-    """Context keys with their class, each as one word: `task_id:identifier`, `mode:=fast`."""
-    words: set[str] = set()
-    for key, kind in context.items():
-        words |= {f"{key}:{kind}"} if isinstance(kind, str) else {_word(key, t) for t in kind}
-    return frozenset(words)
-
-
-def _word(key: str, token: str) -> str:
-    # One word of the record, without what separates words and keys there.
-    plain = "".join(c if c.isalnum() and c.isascii() else f"%{ord(c):x}." for c in token)
-    return f"{key}:={plain}"
-
-
 class Decision:
     """The answer, and the rule that decided it.
 
@@ -233,7 +149,7 @@ def decide(home: Home, environ: Mapping[str, str]) -> Decision:
         elif rule.owner == "user":
             undecided = rule
     if granted is not None:
-        return Decision(True, granted, accepted(granted.raw or ""))
+        return Decision(True, granted, grants.accepted(granted.raw or ""))
     assert undecided is not None
     return Decision(False, undecided)
 
@@ -425,7 +341,7 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
     if data is None:
         return Rule("user", path, None, SILENT, f"nothing was decided {scope}")
     raw = data.decode("ascii", "backslashreplace").strip()
-    state, day = parse_record(data, today())
+    state, day = grants.parse_record(data, grants.today())
     if state == "yes":
         return Rule("user", path, raw, GRANT, f"you said yes {scope} on {day}", everywhere)
     if state == "no":
@@ -433,117 +349,3 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
     if state == "expired":
         return Rule("user", path, raw, SILENT, f"your yes {scope} of {day} has expired")
     return Rule("user", path, raw, DENY, f"{path} is not a valid consent record", everywhere)
-
-
-def parse_record(data: bytes, now: str) -> tuple[str, str]:
-    """What a record says.
-
-    Args:
-        data: the bytes of the file: one line,
-            `v1 yes 2026-11-23 notice=1 scope=0123456789abcdef expires=2027-11-23`; further
-            `key=value` words are kept for later versions and ignored.
-        now: today, as `YYYY-MM-DD`.
-
-    Returns:
-        `yes`, `no`, `expired` or `corrupt`, and the day it was decided.
-    """
-    if data.count(b"\n") != 1 or not data.endswith(b"\n") or not data.isascii():
-        return "corrupt", ""
-    words = data.decode("ascii").split()
-    if len(words) < 3 or words[0] != "v1" or not is_day(words[2]):
-        return "corrupt", ""
-    if words[1] == "no":
-        return "no", words[2]
-    facts = _facts(data.decode("ascii"))
-    if (
-        words[1] != "yes"
-        or not facts.get("notice", "").isdigit()
-        or len(facts.get("scope", "")) != 16
-        or not is_day(facts.get("expires", ""))
-    ):
-        return "corrupt", ""
-    return ("expired" if facts["expires"] < now else "yes"), words[2]
-
-
-def is_day(text: str) -> bool:
-    """Whether a text is a day of the calendar, as `YYYY-MM-DD`."""
-    year, month, day = text[:4], text[5:7], text[8:]
-    if len(text) != 10 or text[4] + text[7] != "--" or not (year + month + day).isdigit():
-        return False
-    longest = 31 - (month in ("04", "06", "09", "11")) - 2 * (month == "02")
-    if month == "02" and int(year) % 4 == 0 and (int(year) % 100 or int(year) % 400 == 0):
-        longest = 29
-    return text.isascii() and year > "0000" and "01" <= month <= "12" and 1 <= int(day) <= longest
-
-
-def accepted(line: str) -> Accepted:
-    """What a valid `yes` record covers; words that are missing mean what was the default."""
-    facts = _facts(line)
-    time_ = facts.get("time", "day")
-    keep = facts.get("keep", "90")
-    context = facts.get("context", "*")
-    return Accepted(
-        notice=int(facts.get("notice", "0")),
-        time=time_ if time_ in catalog.RESOLUTIONS else "day",
-        keep_days=int(keep) if keep.isdigit() else 90,
-        context=None if context == "*" else frozenset(filter(None, context.split(","))),
-        declined=facts.get("declined", ""),
-    )
-
-
-def _facts(line: str) -> dict[str, str]:
-    pairs = (word.partition("=") for word in line.split()[3:])
-    return {key: value for key, equals, value in pairs if equals}
-
-
-def today() -> str:
-    """Today in UTC, as `YYYY-MM-DD`."""
-    return time.strftime("%Y-%m-%d", time.gmtime())
-
-
-def render_record(
-    decision: str, day: str, now: Settings, *, any_context: bool = False, more: str = ""
-) -> bytes:
-    """The line that says `decision` (`yes` or `no`), valid for twelve months from `day`.
-
-    Args:
-        decision: `yes` or `no`.
-        day: today, as `YYYY-MM-DD`.
-        now: the settings that were accepted.
-        any_context: whatever context keys the tool declares were accepted.
-        more: further `key=value` words, of this or of a later version.
-    """
-    context = "*" if any_context else ",".join(sorted(described(now.context)))
-    words = [
-        f"v1 {decision} {day} notice={catalog.NOTICE_VERSION} scope={scope_fingerprint(now)}",
-        f"expires={a_year_after(day)} time={now.resolution} keep={now.retention_days}",
-        f"context={context}",
-        more,
-    ]
-    return (" ".join(filter(None, words)) + "\n").encode("ascii")
-
-
-def unknown_words(line: str) -> str:
-    """The `key=value` words of a record that this version does not know."""
-    known = ("notice=", "scope=", "expires=", "time=", "keep=", "context=", "declined=")
-    return " ".join(word for word in line.split()[3:] if not word.startswith(known))
-
-
-def a_year_after(day: str) -> str:
-    """The same day of the next year; the 28th for a 29 February."""
-    return f"{int(day[:4]) + 1:04d}{day[4:] if day[5:] != '02-29' else '-02-28'}"
-
-
-def scope_fingerprint(now: Settings) -> str:
-    """16 hex digits that change whenever what may be recorded does.
-
-    Args:
-        now: the settings in force.
-    """
-    from telemetry_kit.mac import sha256  # deferred: only a decision being written needs it
-
-    lines = sorted(catalog.EVENTS)
-    lines += [f"{f.name} {f.kind} {f.domain!r}" for f in catalog.FIELDS.values()]
-    lines += [f"context {key}" for key in sorted(described(now.context))]
-    lines += [f"time {now.resolution}", f"keep {now.retention_days}"]
-    return sha256("\n".join(lines).encode()).hexdigest()[:16]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import consent, ledger, privacy, private, settings
+from telemetry_kit import consent, grants, ledger, privacy, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
@@ -98,7 +98,7 @@ def disable_telemetry(
 
     home = home_of(project_root)
     _decide(home, "no", all_projects, method)
-    upkeep.seal(home, consent.today())
+    upkeep.seal(home, grants.today())
 
 
 def clear(home: Home) -> list[str]:
@@ -146,7 +146,7 @@ def decline_widening(home: Home, path: str) -> None:
     """
     old = _attempt(lambda: private.read(path, consent.MAX_RECORD_BYTES, 0o022), "the record")
     words = (old or b"").decode("ascii", "replace").split()
-    fingerprint = consent.scope_fingerprint(settings.current())
+    fingerprint = grants.scope_fingerprint(settings.current())
     kept = [word for word in words if not word.startswith("declined=")]
     line = " ".join([*kept, f"declined={fingerprint}"]) + "\n"
     _attempt(lambda: private.replace(path, line.encode("ascii")), "the consent record")
@@ -208,19 +208,19 @@ def _record(home: Home, folder: str, decision: str, method: str, any_context: bo
     from telemetry_kit import decisions  # deferred: json, and only a decision needs it
 
     path = f"{folder}/{consent.RECORD}"
-    today, now = consent.today(), settings.current()
+    today, now = grants.today(), settings.current()
     more = ""
     try:
         old = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022)
-        damaged = old is not None and consent.parse_record(old, today)[0] == "corrupt"
+        damaged = old is not None and grants.parse_record(old, today)[0] == "corrupt"
         if old is not None and not damaged:
-            more = consent.unknown_words(old.decode("ascii"))
+            more = grants.unknown_words(old.decode("ascii"))
     except NotPrivateError:
         damaged = True
     if damaged:
         # It may be the only trace of what somebody decided: keep it, under another name.
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
-    line = consent.render_record(decision, today, now, any_context=any_context, more=more)
+    line = grants.render_record(decision, today, now, any_context=any_context, more=more)
     # History first: a decision in force always has its entry.
     decisions.append(folder, home, decision, method, latch.world.now())
     private.replace(path, line)

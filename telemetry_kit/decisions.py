@@ -13,7 +13,7 @@ import os
 import time
 from datetime import date
 
-from telemetry_kit import catalog, consent, notice, private
+from telemetry_kit import catalog, consent, grants, notice, private
 from telemetry_kit.home import Home
 from telemetry_kit.private import NotPrivateError
 
@@ -62,7 +62,7 @@ def append(folder: str, home: Home, decision: str, method: str, now: float) -> N
         "notice": catalog.NOTICE_VERSION,
         "notice_sha256": notice.text_sha256(home, everywhere=folder == home.config),
         "dictionary_sha256": notice.dictionary_sha256(),
-        "expires": consent.a_year_after(at[:10]) if decision == "yes" else None,
+        "expires": grants.a_year_after(at[:10]) if decision == "yes" else None,
         "withdrawn_at": at if decision == "no" and _last(lines) == "yes" else None,
         "previous_sha256": hashlib.sha256(lines[-1]).hexdigest() if lines else None,
     }
@@ -116,7 +116,7 @@ def disagrees(folder: str) -> str | None:
     record = private.read(f"{folder}/{consent.RECORD}", consent.MAX_RECORD_BYTES, 0o022)
     if record is None:
         return "the last decision is not in force: its record is gone" if entries else None
-    state, day = consent.parse_record(record, consent.today())
+    state, day = grants.parse_record(record, grants.today())
     state = "yes" if state == "expired" else state
     if not entries:
         return f"a {state} of {day} is in force that the history does not know"

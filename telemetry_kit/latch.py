@@ -98,7 +98,7 @@ class Latch:
         """
         for field, name in names.items():
             plain = type(name) is str and name.isascii() and name.isprintable()
-            if plain and 0 < len(name) <= 100 and name[0] > " " and name[:2] != "h:":
+            if plain and 0 < len(name) <= 100 and name[0] > " " < name[-1] and name[:2] != "h:":
                 self.declared.append((field, name))
             else:
                 from telemetry_kit import settings  # deferred: names are nearly always plain

@@ -215,7 +215,7 @@ def _examples() -> dict[str, str]:
     found = {
         "workflow": "release",
         "source_agent": "backend-engineer",
-        "target_agent": "h:2bd806c97f0e",
+        "target_agent": "h:9c1f04e7a2d5",
         "previous_role": "pm",
         "session_id": "5e8446348487",
         "span_id": "b8d1f3dfee68",

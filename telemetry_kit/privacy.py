@@ -11,6 +11,7 @@ import time
 
 from telemetry_kit import private
 from telemetry_kit.errors import KeyUnavailableError
+from telemetry_kit.grants import is_day
 from telemetry_kit.mac import Mac
 from telemetry_kit.private import NotPrivateError
 
@@ -112,9 +113,11 @@ def parse(data: bytes) -> Key:
         number = int(epoch)
     except ValueError:
         raise KeyUnavailableError("the key file is damaged") from None
-    if version != b"v1" or len(secret) != KEY_BYTES or not any(secret) or number < 1:
+    day = born.decode("ascii", "replace")
+    whole = len(secret) == KEY_BYTES and any(secret) and number >= 1 and is_day(day)
+    if version != b"v1" or not whole:
         raise KeyUnavailableError("the key file is damaged")
-    return Key(secret, number, born.decode("ascii", "replace"))
+    return Key(secret, number, day)
 
 
 def render(epoch: int, day: str) -> bytes:

@@ -258,8 +258,8 @@ def _app(app: str) -> str:
 def _names(vocabulary: str, names: Names) -> frozenset[str]:
     if names is None:
         return frozenset()
-    if isinstance(names, str):
-        raise ConfigurationError(f"{vocabulary}={names!r}: give a list of names, not one string")
+    if isinstance(names, str) or not hasattr(names, "__iter__"):
+        raise ConfigurationError(f"{vocabulary}={names!r}: give a list of names")
     kept = []
     for name in names:
         trouble = storable(name)
@@ -296,7 +296,7 @@ def _context(
 
 
 def _resolution(value: str) -> str:
-    if value not in catalog.RESOLUTIONS:
+    if not isinstance(value, str) or value not in catalog.RESOLUTIONS:
         raise ConfigurationError(
             f"timestamp_resolution={value!r}: use one of {', '.join(catalog.RESOLUTIONS)}"
         )

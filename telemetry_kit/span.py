@@ -166,8 +166,10 @@ def begin(
 
 
 def texts(names: Mapping[str, object]) -> dict[str, str]:
-    """Those names that are text, freed of any subclass."""
-    return {k: str.__str__(v) for k, v in names.items() if isinstance(v, str)}
+    """Those names that are text of 1 to 1,024 characters, freed of any subclass."""
+    # By type(): an object may say anything when it is asked for its class.
+    plain = {k: str.__str__(v) for k, v in names.items() if issubclass(type(v), str)}
+    return {k: v for k, v in plain.items() if 0 < len(v) <= catalog.MAX_NAME_CHARS}
 
 
 def outcome_of(error: BaseException | None) -> tuple[str, int | None]:

@@ -229,7 +229,7 @@ def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
 def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -> None:
     """The same with the real `os.environ`, which is watched through its own table."""
     done = place.run(
-        "import os, sys\nfrom telemetry_kit import track_role_event as t\n"
+        "import os, sys\nfrom telemetry_kit import grants, track_role_event as t\n"
         "assert t('role.selected', role='dev')\n"
         "os.environ[sys.argv[1]] = '1'\n"
         "assert t('role.selected', role='dev') is None\n"
@@ -474,7 +474,7 @@ def test_repository_change_is_noticed(place) -> None:
 )
 def test_states_of_a_record(place, data: bytes, state: str) -> None:
     """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
-    assert state == consent.parse_record(data, "2024-02-28")[0]
+    assert state == grants.parse_record(data, "2024-02-28")[0]
     place.record.write_bytes(data)
 
     allowed = {"yes": data != line("yes", expires="2024-02-28"), "no": False}.get(state, False)
@@ -556,7 +556,7 @@ def test_the_written_record(place) -> None:
 
     assert found is not None
     assert int(found[3]) == int(found[1]) + 1
-    assert found[2].decode() == consent.scope_fingerprint(settings.current())
+    assert found[2].decode() == grants.scope_fingerprint(settings.current())
     assert stat.S_IMODE(place.record.stat().st_mode) == 0o600
 
 
@@ -566,10 +566,10 @@ def test_the_written_record(place) -> None:
 )
 def test_twelve_months(day: str, expires: str) -> None:
     """A decision holds for twelve months, also from a leap day."""
-    data = consent.render_record("yes", day, settings.current())
+    data = grants.render_record("yes", day, settings.current())
 
     assert f" expires={expires} " in data.decode()
-    assert consent.parse_record(data, expires) == ("yes", day)
+    assert grants.parse_record(data, expires) == ("yes", day)
 
 
 # -- the lattice -------------------------------------------------------------------------------

@@ -302,12 +302,12 @@ def test_twelve_months(place) -> None:
     """A yes holds on the last day of its twelve months and no longer on the day after."""
     data = place.record.read_bytes()
     day = data.decode().split()[2]
-    last = date.fromisoformat(consent.a_year_after(day))
+    last = date.fromisoformat(grants.a_year_after(day))
     after = (last + timedelta(1)).isoformat()
 
     assert f" expires={last} " in data.decode()
-    assert consent.parse_record(data, last.isoformat()) == ("yes", day)
-    assert consent.parse_record(data, after) == ("expired", day)
+    assert grants.parse_record(data, last.isoformat()) == ("yes", day)
+    assert grants.parse_record(data, after) == ("expired", day)
 
 
 def test_an_expired_yes_records_nothing(place) -> None:
@@ -327,7 +327,7 @@ def test_an_expired_yes_records_nothing(place) -> None:
 
 KILLED = """
 import os, signal, sys
-from telemetry_kit import control
+from telemetry_kit import control, grants
 number = int(sys.argv[2])
 rename = os.rename
 def killing(*args):

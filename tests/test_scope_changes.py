@@ -247,7 +247,7 @@ def test_another_class_of_a_key(undecided) -> None:
 # room is loaded, so that everything made from the catalog is made from this one.
 NOTICE_2 = """
 import json, sys
-from telemetry_kit import catalog
+from telemetry_kit import catalog, grants
 catalog.NOTICE_VERSION = 2
 event = catalog.Event("model.used", "Which models are used?", since=2)
 field = catalog.Field("model", catalog.NAME, "the model", "agents", given=True, since=2)
@@ -346,11 +346,11 @@ def test_a_wider_catalog_is_asked_about(place) -> None:
 
 def test_fingerprints_differ(place) -> None:
     """The fingerprint of the scope changes with anything that may be recorded."""
-    found = {consent.scope_fingerprint(settings.current())}
+    found = {grants.scope_fingerprint(settings.current())}
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            found.add(consent.scope_fingerprint(settings.current()))
-    done = later_version(place, "print(consent.scope_fingerprint(settings.current()))")
+            found.add(grants.scope_fingerprint(settings.current()))
+    done = later_version(place, "print(grants.scope_fingerprint(settings.current()))")
     found.add(done.stdout.strip())
 
     assert len(found) == 5

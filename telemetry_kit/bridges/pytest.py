@@ -164,10 +164,10 @@ def telemetry_events() -> Iterator[TelemetryEvents]:
     Ids count from 1; the clock starts on 2026-01-01 and each look at it takes a millisecond.
     Internal errors of the library are raised.
     """
-    # deferred: a test session without this fixture pays for nothing
-    from telemetry_kit.capture import capture_events
-    from telemetry_kit.gate import Elsewhere
-    from telemetry_kit.latch import World
+    # A test session without this fixture pays for nothing.
+    from telemetry_kit.capture import capture_events  # deferred: so
+    from telemetry_kit.gate import Elsewhere  # deferred: so
+    from telemetry_kit.latch import World  # deferred: so
 
     ticks = itertools.count()
     # 1767225600 is 2026-01-01T00:00:00Z.

@@ -63,12 +63,12 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     if not args or args[0] in ("--help", "-h", "help"):
         return show(_help())
     if args[0] in ("--version", "-V"):
-        from telemetry_kit._version import __version__
+        from telemetry_kit._version import __version__  # deferred: only for this
 
         return show(f"telemetry-kit {__version__}\n")
     cold = _cold(args)
     if cold is not None:
-        from telemetry_kit.cli import record
+        from telemetry_kit.cli import record  # deferred: the cold path
 
         return record.main(cold)
     unknown = _unknown(args)

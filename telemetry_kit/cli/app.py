@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import consent, control, settings
+from telemetry_kit import consent, control, grants, settings
 from telemetry_kit.cli import COLD, COMMANDS
 from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
@@ -135,6 +135,6 @@ def _maintain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     place = next((a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context)), None)
     try:
         home = control.home_of(place.project if isinstance(place, Place) else None)
-        archive.maintain(home, settings.current().retention_days, consent.today())
+        archive.maintain(home, settings.current().retention_days, grants.today())
     except Exception as error:
         swallow(error)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, privacy, private, settings
+from telemetry_kit import consent, control, grants, privacy, private, settings
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, JournalError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -202,7 +202,7 @@ def _leftovers(home: Home, fix: bool) -> Finding:
     if fix:
         try:
             days = settings.current().retention_days
-            done = archive.maintain(home, days, consent.today())
+            done = archive.maintain(home, days, grants.today())
             if not done.survivors:
                 return Finding("leftovers", BAD, f"{len(names)} temporary files", fixed=True)
         except JournalError as error:
@@ -225,7 +225,7 @@ def _retention(home: Home) -> Finding:
     oldest = archive.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
-    limit = archive.oldest_kept(home, days, consent.today())
+    limit = archive.oldest_kept(home, days, grants.today())
     if limit is not None and oldest < limit:
         return Finding(
             "retention", NOTE, f"{days} days; lines of {oldest} go with the next command"

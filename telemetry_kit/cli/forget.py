@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control
+from telemetry_kit import consent, control, grants
 from telemetry_kit.cli.find import given, limits, lines
 from telemetry_kit.cli.terminal import Problem, confirm, out, say
 from telemetry_kit.journal import archive
@@ -31,7 +31,7 @@ def forget(
     if not yes and not confirm(f"Remove {before.events} events from {home.folder}?"):
         say("Nothing was changed.")
         return
-    done = archive.rewrite(home, lookup.keeps, consent.today())
+    done = archive.rewrite(home, lookup.keeps, grants.today())
     after = lookup.count()
     out(f"Removed {done.lines} lines. {after.events} events that hold it remain.")
     for line in limits(after):

@@ -114,7 +114,7 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
     """
     shown = [c for c in columns if c.title or any(c.cells)]
     shown = [c for c in shown if not c.rank or any(c.cells)]
-    while len(shown) > 1 and _least(shown) > room and max(c.rank for c in shown):
+    while len(shown) > 1 and _least(shown, room) > room and max(c.rank for c in shown):
         worst = max(c.rank for c in shown)
         shown = [c for c in shown if c.rank < worst]
     sizes = _fitted(shown, room)
@@ -130,8 +130,9 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
             yield text
 
 
-def _least(columns: Sequence[Column]) -> int:
-    sizes = (min(c.natural, _MIN_NAME) if c.can_fold else c.natural for c in columns)
+def _least(columns: Sequence[Column], room: int) -> int:
+    name = max(_MIN_NAME, room // 4)
+    sizes = (min(c.natural, name) if c.can_fold else c.natural for c in columns)
     return sum(sizes) + len(_GAP) * (len(columns) - 1)
 
 

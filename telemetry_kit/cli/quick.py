@@ -10,7 +10,7 @@ import os
 import sys
 from importlib import import_module
 
-from telemetry_kit import consent, control, settings
+from telemetry_kit import consent, control, grants, settings
 from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
 
@@ -183,6 +183,6 @@ def _maintain(project: str | None) -> None:
 
     try:
         home = control.home_of(project)
-        archive.maintain(home, settings.current().retention_days, consent.today())
+        archive.maintain(home, settings.current().retention_days, grants.today())
     except Exception as error:
         swallow(error)

@@ -92,6 +92,7 @@ def _parse(args: "list[str]") -> "tuple[str, dict[str, str]]":
 
 
 def _check(event: str, given: "Mapping[str, str]") -> None:
+    # deferred: only with --strict
     from telemetry_kit import catalog, settings
     from telemetry_kit.errors import ConfigurationError, UnknownEventError
 
@@ -108,16 +109,16 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
 
 
 def _record(event: str, given: "dict[str, str]") -> None:
-    from telemetry_kit.latch import latch
+    from telemetry_kit.latch import latch  # deferred: nothing may fail before it is caught
 
     app = given.pop("app", None)
     if app is not None:
-        from telemetry_kit import settings
+        from telemetry_kit import settings  # deferred: only for another app
 
         settings.configure(app=app)
     if latch.is_shut():
         return
-    from telemetry_kit import pipeline, scope
+    from telemetry_kit import pipeline, scope  # deferred: only where somebody may have said yes
 
     fields: dict[str, object] = dict(given)
     start = scope.place(given.get("project"))

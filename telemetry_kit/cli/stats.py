@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from telemetry_kit import consent, control
+from telemetry_kit import consent, control, grants
 from telemetry_kit.cli.layout import (
     Column,
     heading,
@@ -82,7 +82,7 @@ def period(since: str | None, until: str | None) -> tuple[str, str]:
         Problem: a day cannot be understood, or the last is before the first.
     """
     for name, day in (("--since", since), ("--until", until)):
-        if day is not None and not consent.is_day(day):
+        if day is not None and not grants.is_day(day):
             raise Problem(f"{name} {safe(day[:20])!r}: write the day as 2026-11-23", USAGE)
     if since and until and until < since:
         raise Problem(f"--until {until} is before --since {since}: swap them", USAGE)
@@ -142,7 +142,9 @@ def text(found: Figures, room: int) -> Iterator[str]:
 
 def _head(found: Figures, room: int) -> Iterator[str]:
     of = f" of role {found['role']}" if found["role"] else ""
-    yield from wrapped(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
+    yield from wrapped(
+        f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room
+    )
 
 
 def _roles(found: Figures, room: int) -> Iterator[str]:

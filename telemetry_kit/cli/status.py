@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import consent, control, privacy, settings
+from telemetry_kit import consent, control, grants, privacy, settings
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
@@ -78,7 +78,7 @@ def _not_yet(decision: Decision) -> list[str]:
 
 
 def _is_declined(decision: Decision) -> bool:
-    fingerprint = consent.scope_fingerprint(settings.current())
+    fingerprint = grants.scope_fingerprint(settings.current())
     return decision.accepted is not None and decision.accepted.declined == fingerprint
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control
+from telemetry_kit import catalog, consent, control
 from telemetry_kit.cli import COMMANDS, doctor
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import TelemetryError
@@ -67,7 +67,7 @@ def _surroundings(home: Home, certificate: Certificate) -> None:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
     decision = consent.decide(home, latch.world.environ)
     accepted = decision.accepted
-    if accepted is not None and accepted.notice < consent.catalog.NOTICE_VERSION:
+    if accepted is not None and accepted.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
 
 
@@ -76,14 +76,14 @@ def lines(certificate: Certificate) -> Iterator[str]:
     counts = certificate.counts()
     events = sum(looked.events for looked in certificate.files)
     capacity = certificate.capacity_bits
+    random = capacity["random"]
     looked_for = sum(certificate.secrets.values())
     aside = sum(certificate.set_aside.values())
     verdict = "PASSED" if certificate.passed else "FAILED"
     yield f"{verdict}: {events} events of {certificate.app}, schema {certificate.schema}"
     yield ""
     said = (
-        f"every byte in a closed grammar; at most {capacity['total']:.0f} bits a line, of which "
-        f"{capacity['random']:.0f} random ids",
+        f"a closed grammar; {capacity['total']:.0f} bits left a line, {random:.0f} of them random",
         f"{certificate.pseudonyms} pseudonyms; no hash of a secret without a key",
         f"{looked_for} of this machine's secrets in every encoding; {aside} too common to look for",
         "shapes of personal data and tokens; best effort",

@@ -1,4 +1,4 @@
-"""`telemetry-kit view`: the recorded events, newest first.
+"""`telemetry-kit view`: the recorded events, newest first, as trees, or as they come.
 
 What an event is, and where it is read from, is the journal's business.
 """
@@ -6,174 +6,185 @@ What an event is, and where it is read from, is the journal's business.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
-from typing import Annotated
+import time
+from typing import Any
 
-import typer
-
-from telemetry_kit import control
-from telemetry_kit.cli.terminal import out, safe, say
+from telemetry_kit import catalog, control
+from telemetry_kit.cli.layout import width
+from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
+from telemetry_kit.cli.rows import COLUMNS, cells, layout
+from telemetry_kit.cli.stats import period
+from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
+from telemetry_kit.cli.tree import drawn
+from telemetry_kit.home import Home
+from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
-from telemetry_kit.journal.reader import newest
 from telemetry_kit.journal.segments import Problems
 
-COLUMNS = ("when", "event", "role", "command", "agent", "outcome", "more")
-PIPE_WIDTH = 120
-_MORE = len(COLUMNS) - 1
-_GAP = "  "
-_MIN_WIDTH = 10
-_MIN_MORE_WIDTH = 16
+__all__ = ["COLUMNS", "OPTIONS", "cells", "layout", "run"]
+
+OPTIONS = (
+    Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),
+    *PERIOD,
+    Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
+    Option(("--role",), "role", TEXT, "Only events of this role.", "NAME"),
+    Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
+    Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
+    Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),
+    Option(
+        ("--project",),
+        "other",
+        TEXT,
+        "A folder inside the project, or a project's pseudonym.",
+        "DIR|CODE",
+    ),
+    Option(("--wide",), "wide", FLAG, "Also show ids, sequence, source and key epoch."),
+    Option(("--json",), "as_json", FLAG, "Print whole records, one JSON object per line."),
+    Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
+    Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
+)
+_POLL_SECONDS = 0.2
+_TABLES = {"role": "roles", "agent": "agents", "command": "commands"}
 
 
-def view(
-    context: typer.Context,
-    limit: Annotated[
-        int, typer.Option("-n", "--limit", min=1, metavar="N", help="How many events to show.")
-    ] = 20,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print whole records, one JSON object per line.")
-    ] = False,
+def run(
+    project: str | None,
+    limit: int = 20,
+    since: str | None = None,
+    until: str | None = None,
+    event: str | None = None,
+    role: str | None = None,
+    agent: str | None = None,
+    of_command: str | None = None,
+    outcome: str | None = None,
+    other: str | None = None,
+    wide: bool = False,
+    as_json: bool = False,
+    follow: bool = False,
+    tree: bool = False,
 ) -> None:
-    """Show the recorded events, newest first.
+    """Show the recorded events.
 
     Raises:
+        Problem: a date or a name cannot be understood, or two options do not go together.
         ConsentError: there is no such project.
     """
-    home = control.home_of(context.obj.project)
-    problems = Problems()
-    events = newest(home, limit, problems)
-    for sentence in problems.sentences():
-        say(f"telemetry-kit: {safe(sentence)}")
-    if not events:
-        say("no events yet")
-    elif as_json:
-        for event in events:
-            out(json.dumps(event, separators=(",", ":")))
+    if tree and (follow or as_json or wide):
+        raise Problem("--tree goes with neither --follow, --json nor --wide", USAGE)
+    is_code = other is not None and other.startswith(catalog.PSEUDONYM_PREFIX)
+    home = control.home_of(project if other is None or is_code else other)
+    fields = {
+        "event_type": _known("--event", event, catalog.EVENTS),
+        "role": role,
+        "agent": agent,
+        "command": of_command,
+        "outcome": _known("--outcome", outcome, catalog.OUTCOMES),
+        "project_id": other if is_code else None,
+    }
+    wanted = {name: value for name, value in fields.items() if value is not None}
+    chosen = Filter(*period(since, until), wanted)
+    if tree:
+        _show_trees(home, limit, chosen)
+    elif follow:
+        _follow(home, limit, chosen, wide, as_json)
     else:
-        _show([cells(event) for event in events])
+        _show(home, limit, chosen, wide, as_json)
     # A reader that has gone is noticed here, where it is told apart from a failure.
     sys.stdout.flush()
 
 
-def _show(rows: list[tuple[str, ...]]) -> None:
-    width = shutil.get_terminal_size((PIPE_WIDTH, 0)).columns
-    for line in layout(rows, width):
-        out(line)
+def _known(option: str, value: str | None, names: Any) -> str | None:
+    if value is not None and value not in names:
+        near = catalog.nearest(value, names)[0]
+        raise Problem(f"{option} {safe(value[:40])!r}: did you mean {near!r}?", USAGE)
+    return value
 
 
-def layout(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    """The rows as lines of at most `width` characters, with nothing left out.
+def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
+    problems = Problems()
+    events = newest(home, limit, chosen, problems)
+    _tell(problems)
+    if not events:
+        _nothing(home, chosen)
+    elif as_json:
+        for event in events:
+            out(_as_json(event))
+    else:
+        for line in layout([cells(event, wide) for event in events], width()):
+            out(line)
 
-    Columns that are empty in every row are not shown. What does not fit goes on below its own
-    column; `more` goes to lines of its own where too little room is left for it, and where even
-    the columns do not fit, each event becomes a block.
-    """
-    shown = [[safe(cell) for cell in row] for row in rows]
-    used = [at for at in range(len(COLUMNS)) if any(row[at] for row in shown)]
-    natural = {at: max(len(COLUMNS[at]), *(_cells(row[at]) for row in shown)) for at in used}
-    more = natural.pop(_MORE, 0)
-    fitted = _fit(natural, width)
-    if fitted is None:
-        for row in shown:
-            yield from _block(row, width)
+
+def _as_json(event: Event) -> str:
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _tell(problems: Problems) -> None:
+    for sentence in problems.sentences():
+        say(f"telemetry-kit: {safe(sentence)}")
+
+
+def _nothing(home: Home, chosen: Filter) -> None:
+    """Say that there is nothing, and why that may be."""
+    if chosen.everything:
+        say("no events yet")
         return
-    room = width - sum(fitted.values()) - len(_GAP) * len(fitted)
-    beside = 0 < min(more, _MIN_MORE_WIDTH) <= room
-    if beside:
-        fitted[_MORE] = min(more, room)
-    yield from _folded([COLUMNS[at] for at in fitted], fitted)
-    yield _GAP.join("-" * size for size in fitted.values())
-    for row in shown:
-        yield from _folded([row[at] for at in fitted], fitted)
-        if not beside and row[_MORE]:
-            yield from _indented(row[_MORE], width)
+    from telemetry_kit.insights.rollup import look  # deferred: only where nothing was found
+
+    tally = look(home).tally
+    for name, value in chosen.fields.items():
+        table = _TABLES.get(name)
+        known = [key for (key,) in tally.rows(table)] if table else []
+        if known and value not in known:
+            near = catalog.nearest(value, known)[0]
+            raise Problem(
+                f"--{name} {safe(value[:40])!r}: no events of it; did you mean {safe(near)!r}?",
+                USAGE,
+            )
+    say("no such events" if tally.total("events") else "no events yet")
 
 
-def _fit(natural: dict[int, int], width: int) -> dict[int, int] | None:
-    """Widths that fit into a line, the widest columns made narrower; None when none do."""
-    sizes = dict(natural)
-    while sum(sizes.values()) + len(_GAP) * (len(sizes) - 1) > width:
-        widest = max(sizes, key=lambda at: sizes[at])
-        if sizes[widest] <= _MIN_WIDTH:
-            return None
-        sizes[widest] -= 1
-    return sizes
+def _show_trees(home: Home, limit: int, chosen: Filter) -> None:
+    problems = Problems()
+    found = sessions(home, limit, chosen, problems)
+    _tell(problems)
+    if not found:
+        _nothing(home, chosen)
+    for at, (session, events) in enumerate(found):
+        if at:
+            out()
+        for line in drawn(session, events, width()):
+            out(line)
 
 
-def _folded(texts: Sequence[str], sizes: dict[int, int]) -> Iterator[str]:
-    columns = [
-        textwrap.wrap(text, size, break_on_hyphens=False) if at == _MORE else _pieces(text, size)
-        for text, (at, size) in zip(texts, sizes.items(), strict=True)
-    ]
-    for line in zip_longest(*columns, fillvalue=""):
-        padded = (
-            piece + " " * (size - _cells(piece))
-            for piece, size in zip(line, sizes.values(), strict=True)
-        )
-        yield _GAP.join(padded).rstrip()
+def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
+    """Show the last events, oldest first, and then each new one, until Ctrl-C."""
+    following = Following(home, chosen)
+    for event in reversed(newest(home, limit, chosen, Problems())):
+        _print(event, wide, as_json)
+    sys.stdout.flush()
+    try:
+        while True:
+            for event in following.news():
+                _print(event, wide, as_json)
+            sys.stdout.flush()
+            time.sleep(_POLL_SECONDS)
+    except KeyboardInterrupt:
+        return
 
 
-def _block(row: Sequence[str], width: int) -> Iterator[str]:
-    yield from _pieces(f"{row[0]} {row[1]}", width)
-    for at in range(2, len(COLUMNS)):
-        if row[at]:
-            yield from _indented(f"{COLUMNS[at]}: {row[at]}", width)
+def _print(event: Event, wide: bool, as_json: bool) -> None:
+    if as_json:
+        out(_as_json(event))
+        return
+    row = [safe(cell) for cell in cells(event, wide) if cell]
+    room, text = width(), "  ".join(row)
+    for at in range(0, len(text), room):
+        out(text[at : at + room])
 
 
-def _indented(text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(width, _MIN_WIDTH),
-        initial_indent=_GAP,
-        subsequent_indent=_GAP * 2,
-        break_on_hyphens=False,
-    )
-
-
-def _pieces(text: str, size: int) -> list[str]:
-    return [text[at : at + size] for at in range(0, len(text), size)] or [""]
-
-
-def _cells(text: str) -> int:
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # deferred: only wide characters need it
-
-    return cell_len(text)
-
-
-def cells(event: Event) -> tuple[str, ...]:
-    """One event as the text of its columns."""
-    return (
-        event["timestamp"].removesuffix("Z").replace("T", " ").removesuffix(" 00:00:00"),
-        event["event_type"],
-        event.get("role", ""),
-        event.get("command", ""),
-        event.get("agent", ""),
-        event.get("outcome", ""),
-        ", ".join(_others(event)),
-    )
-
-
-def _others(event: Event) -> Iterator[str]:
-    if "source_agent" in event or "target_agent" in event:
-        yield f"{event.get('source_agent', '?')} -> {event.get('target_agent', '?')}"
-    if "previous_role" in event:
-        yield f"before: {event['previous_role']}"
-    if "workflow" in event:
-        yield f"workflow {event['workflow']}"
-    if "duration_ms" in event:
-        yield f"{event['duration_ms']} ms"
-    if "error_type" in event:
-        yield str(event["error_type"])
-    if "exit_code" in event:
-        yield f"exit {event['exit_code']}"
-    for name in ("context", "metadata"):
-        for key, value in event.get(name, {}).items():
-            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
-    if "dropped" in event:
-        yield f"{event['dropped']} dropped"
+def __getattr__(name: str) -> Any:
+    # Typer's own form of the command is made when somebody asks for it.
+    if name == "view":
+        return command(OPTIONS, run, name)
+    raise AttributeError(name)

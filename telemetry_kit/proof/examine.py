@@ -7,15 +7,12 @@ searched in every form.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from telemetry_kit import catalog, consent, notice, privacy, settings
+from telemetry_kit import catalog, consent, privacy, settings
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Source, snapshot
@@ -23,9 +20,7 @@ from telemetry_kit.proof import capacity, known, records, streams, vocabulary
 from telemetry_kit.proof.certificate import (
     ENVIRONMENT,
     GRAMMAR,
-    KNOWN,
     PROVENANCE,
-    RECOGNISERS,
     Certificate,
     Finding,
     Looked,
@@ -34,15 +29,11 @@ from telemetry_kit.proof.certificate import (
 from telemetry_kit.proof.fragments import is_torn
 from telemetry_kit.proof.grammar import Flaw, Grammar, Pairs
 from telemetry_kit.proof.provenance import Weak, salts_of
-from telemetry_kit.proof.recognisers import recognise
 from telemetry_kit.proof.search import Search
+from telemetry_kit.proof.texts import WORDS, Texts
 from telemetry_kit.proof.vocabulary import Vocabulary
 
 _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
-_HEX_RUN = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{12,128}(?![0-9a-zA-Z])")
-_NUMBER_DIGITS = 6
-_PLAIN = re.compile(r"h:[0-9a-f]{12}|[0-9a-f]{12}|[0-9a-f]{16}|[0-9T:.Z-]{1,24}")
-_BETWEEN = re.compile(r"[\s,;\t|\"<>{}\[\]()]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +102,9 @@ class Examination:
         self.grammar = Grammar(ground.vocabulary, resolution=ground.resolution)
         context = [f"context.{key}" for key in ground.vocabulary.context]
         self._weak = Weak(ground.secrets, [*salts_of(ground.home.app, ground.secrets), *context])
-        self._vetted: set[str] = set()
         self._codes: set[str] = set()
         self._projects: dict[int, str] = {}
-        self._open = frozenset(fold for fold in ground.vocabulary.strings()) | _WORDS
+        self._texts = Texts(self.certificate, self.grammar, self.search, self._weak)
         self.certificate.secrets = dict(Counter(s.kind for s in self.search.secrets))
         self.certificate.set_aside = dict(Counter(s.kind for s in self.search.set_aside))
 
@@ -156,9 +146,9 @@ class Examination:
         chunks = streams.digested(source.chunks(problems.of(segment.name)), digest)
         self._events(looked, chunks, ours=True)
         looked.sha256 = digest.hexdigest()
-        self.certificate.files.append(looked)
         if segment.kind == ARCHIVE:
-            self.certificate.notes.append(f"{segment.name}: SHA-256 of its unpacked content")
+            looked.sha256 = streams.sha256(f"{self._ground.home.folder}/{segment.name}")
+        self.certificate.files.append(looked)
 
     def _record(self, record: records.Record) -> None:
         if record.kind == records.TOML:
@@ -215,11 +205,11 @@ class Examination:
                 loose.append((number, line))
                 size += len(line)
             if size > streams.BATCH_BYTES:
-                self._spelled(looked.file, hexes)
-                self._loose(looked.file, loose)
+                self._texts.spelled(looked.file, hexes)
+                self._texts.loose(looked.file, loose)
                 hexes, loose, size = hexes[-2:], [], 0
-        self._spelled(looked.file, hexes)
-        self._loose(looked.file, loose)
+        self._texts.spelled(looked.file, hexes)
+        self._texts.loose(looked.file, loose)
 
     def _foreign(self, looked: Looked, chunks: Iterable[bytes]) -> None:
         """Bytes that no grammar of ours covers."""
@@ -231,10 +221,10 @@ class Examination:
             batch.append((number, line))
             size += len(line)
             if size > streams.BATCH_BYTES:
-                self._loose(looked.file, batch)
+                self._texts.loose(looked.file, batch)
                 # A text may begin in one batch and end in the next.
                 batch, size = batch[-1:] if len(line) <= streams.OVERLAP_BYTES else [], 0
-        self._loose(looked.file, batch)
+        self._texts.loose(looked.file, batch)
 
     # -- layer 1 and 2 -------------------------------------------------------------------------
 
@@ -263,7 +253,7 @@ class Examination:
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
                 if value > 99_999:
-                    self._vet(file, number, name, str(value))
+                    self._texts.vet(file, number, name, str(value))
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):
                 digits.append(self._code(file, number, name, value))
             elif kind == catalog.MAPPING:
@@ -271,9 +261,9 @@ class Examination:
                     if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
                         digits.append(self._code(file, number, f"{name}.{key}", given))
                     else:
-                        self._vet(file, number, f"{name}.{key}", str(given))
+                        self._texts.vet(file, number, f"{name}.{key}", str(given))
             elif kind == catalog.NAME or name == "error_type":
-                self._vet(file, number, name, value)
+                self._texts.vet(file, number, name, value)
         if ours:
             self._epoch(file, number, epoch, project)
         return "".join(digits)
@@ -309,129 +299,15 @@ class Examination:
             )
         return code
 
-    # -- layer 3 and 4 -------------------------------------------------------------------------
-
-    def _vet(self, file: str, number: int, field: str, value: str) -> None:
-        """Look at a value of a canonical line, the first time that it stands anywhere."""
-        if value in self._vetted:
-            return
-        self._vetted.add(value)
-        if value in _WORDS or value in self._ground.vocabulary.declared or len(value) < 4:
-            return
-        for secret in self.search.find(value.encode()):
-            self._known(secret, file, number, field)
-        for kind, text in recognise(value):
-            self.certificate.add(
-                Finding(RECOGNISERS, f"looks like: {kind}", file, number, field, masked(text))
-            )
-
-    def _known(self, secret: known.Secret, file: str, number: int, field: str = "") -> None:
-        self.certificate.add(Finding(KNOWN, secret.kind, file, number, field, masked(secret.text)))
-
-    def _spelled(self, file: str, hexes: list[tuple[int, str]]) -> None:
-        """Secrets that hex fields spell, over the borders of fields and lines."""
-        for secret in self.search.find_hex("".join(digits for _, digits in hexes)):
-            where = 0
-            for (number, digits), (_, more) in zip(hexes, [*hexes[1:], (0, "")], strict=True):
-                if secret in self.search.find_hex(digits + more):
-                    where = number
-                    break
-            self._known(secret, file, where)
-
-    def _loose(self, file: str, batch: list[tuple[int, bytes]]) -> None:
-        """Lines that are searched in every form."""
-        if not batch:
-            return
-        blob = b"\n".join(line for _, line in batch)
-        found = self.search.find(blob)
-        for number, line in batch if found else ():
-            for secret in (here := self.search.find(line) & found):
-                self._known(secret, file, number, self._field(line, secret))
-            found -= here
-        values = [self._values(line) for _, line in batch]
-        split = self.search.find_joined(value for row in values for value in row)
-        for secret in split | found:
-            where = next(
-                (
-                    number
-                    for (number, _), row in zip(batch, values, strict=True)
-                    if secret in self.search.find_joined(row)
-                ),
-                0,
-            )
-            self._known(secret, file, where)
-        self._shapes(file, batch, blob)
-
-    def _shapes(self, file: str, batch: list[tuple[int, bytes]], blob: bytes) -> None:
-        text = blob.decode("utf-8", "replace")
-        if next(recognise(text), None) is not None:
-            for number, line in batch:
-                for kind, shape in recognise(line.decode("utf-8", "replace")):
-                    self.certificate.add(
-                        Finding(RECOGNISERS, f"looks like: {kind}", file, number, "", masked(shape))
-                    )
-        for code in set(_HEX_RUN.findall(text)):
-            secret = self._weak.made(code)
-            if secret is not None:
-                kind = f"a hash without a key, of: {secret.kind}"
-                self.certificate.add(Finding(PROVENANCE, kind, file, 0, "", masked(secret.text)))
-
-    def _field(self, line: bytes, secret: known.Secret) -> str:
-        """The field of the schema that a secret stands in, if it is in one."""
-        for name, value in self.grammar.parse(line) or ():
-            if name in _KIND and secret in self.search.find(str(value).encode("utf-8", "replace")):
-                return name
-        return ""
-
-    def _values(self, line: bytes) -> list[str]:
-        """What a line says besides words of the schema, names of the vocabulary, ids and times."""
-        text = line.decode("utf-8", "replace")
-        try:
-            words = list(_strings(json.loads(text)))
-        except (ValueError, RecursionError):
-            words = _BETWEEN.split(text)
-        return [
-            word
-            for word in words
-            if word not in self._open and not (len(word) > 3 and _PLAIN.fullmatch(word))
-        ]
-
 
 _KIND = {row.name: row.kind for row in catalog.FIELDS.values()}
-_WORDS = frozenset(
-    {
-        *catalog.FIELDS,
-        *catalog.EVENTS,
-        *catalog.ROLES,
-        *catalog.OUTCOMES,
-        *catalog.SOURCES,
-        *catalog.BUILTIN_ERRORS.values(),
-        "other",
-        "h:",
-        "True",
-        "False",
-        catalog.SCHEMA_VERSION,
-    }
-)
 
 
 def _schema_words() -> Iterator[str]:
-    yield from _WORDS
+    yield from WORDS
     for row in catalog.FIELDS.values():
         yield row.meaning
         yield row.kind
     for event in catalog.EVENTS.values():
         yield event.question
         yield event.owner
-    yield notice.dictionary()
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for part in value.values():
-            yield from _strings(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _strings(part)

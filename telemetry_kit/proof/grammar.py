@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from telemetry_kit import catalog, pipeline
-from telemetry_kit.consent import is_day
+from telemetry_kit import catalog, values
+from telemetry_kit.grants import is_day
+from telemetry_kit.line import encode
 from telemetry_kit.proof.vocabulary import Vocabulary
 
 PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")
@@ -116,7 +117,7 @@ class Grammar:
                     found += self._blame(name, value)
         if not self._always.issubset(name for name, _ in pairs):
             found.append(Flaw("missing field"))
-        if not found and pipeline.encode(plain(pairs)) != line + b"\n":
+        if not found and encode(plain(pairs)) != line + b"\n":
             found.append(Flaw("not canonical"))
         return found
 
@@ -130,7 +131,7 @@ class Grammar:
             return is_pseudonym(value) or value in self.vocabulary.context[key]
         if type(value) is bool:
             return True
-        return type(value) in (int, float) and pipeline.measure(value) == value
+        return type(value) in (int, float) and values.measure(value) == value
 
     def _blame(self, name: str, value: Any) -> list[Flaw]:
         if type(value) is not _Object or self._checks[name] != self._is_context:
@@ -181,7 +182,7 @@ class Grammar:
         return known
 
     def _is_context(self, value: Any) -> bool:
-        if type(value) is not _Object or not 0 < len(value.pairs) <= pipeline.MAX_CONTEXT_ITEMS:
+        if type(value) is not _Object or not 0 < len(value.pairs) <= values.MAX_CONTEXT_ITEMS:
             return False
         keys = [key for key, _ in value.pairs]
         known = self.vocabulary.context

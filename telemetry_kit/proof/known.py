@@ -25,7 +25,7 @@ _OUR_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
 _TOKEN = re.compile(r"[A-Za-z0-9+/_=.~-]{16,200}")
 _IDENTITY = re.compile(rb"^[0-9a-f]{40,64} [0-9a-f]{40,64} (.*) <(.*)> \d+ [+-]\d{4}", re.MULTILINE)
 _CONFIG_LINE = re.compile(
-    r"^\s*(name|email|url|pushurl|user|username)\s*=\s*(.+?)\s*$", re.I | re.M
+    r"^\s*(name|email|url|pushurl|user|username)\s*=\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE
 )
 _REMOTE_PART = re.compile(r"[/:@]")
 _ENTROPY_BITS = 3.5

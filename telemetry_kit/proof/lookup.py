@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry_kit import catalog, consent, pipeline, privacy
+from telemetry_kit import catalog, consent, privacy
 from telemetry_kit.errors import KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import parse, resynchronised
 from telemetry_kit.journal.reader import read
+from telemetry_kit.line import encode
 from telemetry_kit.proof import vocabulary
 from telemetry_kit.proof.grammar import is_pseudonym
 
@@ -65,7 +66,7 @@ class Lookup:
         self._text = text
         self._bytes = text.encode("utf-8", "surrogatepass")
         # As a JSON string of ours holds it.
-        self._escaped = pipeline.encode({"": text})[5:-3].lower()
+        self._escaped = encode({"": text})[5:-3].lower()
         self._vocabulary = vocabulary.of(home)
         self._key = _key(home)
         self._codes = self._pseudonyms()
@@ -91,7 +92,7 @@ class Lookup:
             found.coded.update(coded)
             if clear or coded:
                 found.types[event["event_type"]] += 1
-            elif self._escaped in pipeline.encode(event).lower():
+            elif self._escaped in encode(event).lower():
                 found.parts += 1
             epoch = event.get("key_epoch")
             if epoch is not None and (self._key is None or epoch != self._key.epoch):

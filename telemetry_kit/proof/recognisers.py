@@ -8,32 +8,65 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+_WORD16 = r"[0-9a-fA-F]{1,4}"
 _SHAPES: tuple[tuple[str, str], ...] = (
     ("e-mail", r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})*\.[^\W\d_]{2,24}"),
-    ("home path", r"(?:/home/|/Users/|/var/home/|[A-Za-z]:[\\/]{1,4}Users[\\/]{1,4})[^\s/\\\"'<>:;,]+"),
+    (
+        "home path",
+        r"(?:/home/|/Users/|/var/home/|[A-Za-z]:[\\/]{1,4}Users[\\/]{1,4})[^\s/\\\"'<>:;,]+",
+    ),
     ("network path", r"\\\\{1,3}[\w.-]+\\{1,2}[\w$.-]+"),
-    ("IPv4 address", r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])"),
-    ("IPv6 address", r"(?<![\w:])(?:[0-9a-fA-F]{1,4}:){3,7}(?::|[0-9a-fA-F]{1,4})(?:(?::[0-9a-fA-F]{1,4})*)(?![\w:])|(?<![\w:])(?:[0-9a-fA-F]{1,4}:){1,6}:[0-9a-fA-F]{1,4}(?::[0-9a-fA-F]{1,4})*(?![\w:])"),
+    ("IPv4 address", rf"(?<![\w.])(?:{_BYTE}\.){{3}}{_BYTE}(?![\w.])"),
+    (
+        "IPv6 address",
+        (
+            rf"(?<![\w:])(?:(?:{_WORD16}:){{7}}{_WORD16}|(?:{_WORD16}:){{1,6}}(?::{_WORD16}){{1,6}}"
+            rf"|(?:{_WORD16}:){{2,7}}:)(?![\w:])"
+        ),
+    ),
     ("MAC address", r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])"),
     ("private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY"),
     ("JSON Web Token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),
-    ("URL with credentials", r"[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{1,128}:[^\s/@\"']{1,128}@"),
+    (
+        "URL with credentials",
+        r"[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{1,128}:[^\s/@\"']{1,128}@",
+    ),
     ("AWS key", r"(?<![A-Z0-9])(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}(?![A-Z0-9])"),
     ("GitHub token", r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_[A-Za-z0-9_]{20,}"),
     ("GitLab token", r"gl(?:pat|dt|rt|cbt|ptt|ft|soat)-[A-Za-z0-9_-]{16,}"),
     ("Slack token", r"xox[abeoprs]-[A-Za-z0-9-]{10,}|hooks\.slack\.com/services/\w+"),
     ("Stripe key", r"[rsp]k_(?:live|test)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9]{16,}"),
     ("Google key", r"AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}"),
-    ("AI service key", r"sk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}"),
-    ("package registry token", r"npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|dckr_pat_[\w-]{20,}"),
-    ("mail service key", r"SG\.[\w-]{16,}\.[\w-]{16,}|key-[0-9a-f]{32}"),
+    ("AI service key", r"(?<![\w-])sk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}|hf_[A-Za-z0-9]{30,}"),
+    ("registry token", r"npm_[A-Za-z0-9]{30,}|pypi-[A-Za-z0-9_-]{30,}|dckr_pat_[\w-]{20,}"),
+    ("mail service key", r"SG\.[\w-]{16,}\.[\w-]{16,}|(?<!\w)key-[0-9a-f]{32}"),
     ("Azure key", r"AccountKey=[A-Za-z0-9+/]{40,}|SharedAccessSignature|sig=[A-Za-z0-9%]{40,}"),
     ("bot token", r"(?<!\d)\d{8,10}:[A-Za-z0-9_-]{35}(?![\w-])"),
-    ("vendor token", r"(?:dop_v1|shpat|shpss|sq0atp|sq0csp|EAACEdEose0cBA|hvs\.|atlasv1|lin_api|figd)_?[A-Za-z0-9_.-]{20,}"),
-    ("authorization header", r"(?i:authorization|bearer|basic)[\"']?\s*[:=]?\s+[A-Za-z0-9._~+/-]{16,}"),
-    ("assigned secret", r"(?i:password|passwd|pwd|secret|api_?key|access_?token)[\"']?\s*[:=]\s*[\"']?[^\s\"',;]{6,}"),
-    ("phone number", r"(?<![\w+.])(?:\+|00)[1-9]\d{0,2}[\s./()-]{0,2}(?:\d[\s./()-]{0,2}){6,13}\d(?![\w])|(?<!\w)\(\d{2,5}\)[\s-]?\d{3,4}[\s-]?\d{3,5}(?!\w)|(?<![\w.-])\d{3}[-. ]\d{3}[-. ]\d{4}(?![\w.-])"),
-)  # fmt: skip
+    (
+        "vendor token",
+        r"(?:dop_v1_|shpat_|shpss_|sq0atp-|sq0csp-|hvs\.|lin_api_|figd_)[A-Za-z0-9_.-]{20,}",
+    ),
+    (
+        "authorization header",
+        r"(?i:authorization:|bearer|basic)\s+(?=[A-Za-z._~+/-]*\d)[A-Za-z0-9._~+/-]{16,}",
+    ),
+    (
+        "assigned secret",
+        (
+            r"(?i:password|passwd|pwd|secret|api_?key|access_?token)[\"']?\s*[:=]\s*[\"']?"
+            r"[^\s\"',;{}()<>]{6,}"
+        ),
+    ),
+    (
+        "phone number",
+        (
+            r"(?<![\w+.])(?:\+|00)[1-9]\d{0,2}[\s./()-]{0,2}(?:\d[\s./()-]{0,2}){6,13}\d(?!\w)"
+            r"|(?<!\w)\(\d{2,5}\)[\s-]?\d{3,4}[\s-]?\d{3,5}(?!\w)"
+            r"|(?<![\w.-])\d{3}[-. ]\d{3}[-. ]\d{4}(?![\w.-])"
+        ),
+    ),
+)
 SHAPES = tuple((kind, re.compile(pattern)) for kind, pattern in _SHAPES)
 _CARD = re.compile(r"(?<![\w.])[3-6]\d{3}(?:[ -]?\d{3,6}){2,4}(?![\w.])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{2,4}){3,8}(?!\w)")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import catalog, consent, decisions, ledger, settings
+from telemetry_kit import catalog, consent, decisions, grants, ledger, settings
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.proof.grammar import Flaw
@@ -74,7 +74,7 @@ def files(home: Home) -> list[Record]:
             for name in _names(folder):
                 path = f"{folder}/{name}"
                 if not os.path.isdir(path) or os.path.islink(path):
-                    kind = _KINDS.get(name, RECORD if name.startswith(consent.RECORD) else OTHER)
+                    kind = _KINDS.get(name, OTHER)
                     found.setdefault(path, Record(path, f"{shown}/{name}", kind))
     return list(found.values())
 
@@ -106,7 +106,7 @@ def flaws(kind: str, data: bytes) -> Iterator[tuple[int, Flaw]]:
     for number, line in enumerate(data.splitlines(), 1):
         for flaw in check(line):
             yield number, flaw
-    if kind == RECORD and consent.parse_record(data, consent.today())[0] == "corrupt":
+    if kind == RECORD and grants.parse_record(data, grants.today())[0] == "corrupt":
         yield 0, Flaw("not a record of a decision")
 
 
@@ -122,7 +122,7 @@ def _decision(line: bytes) -> Iterator[Flaw]:
 
 
 def _is_day(word: str) -> bool:
-    return consent.is_day(word)
+    return grants.is_day(word)
 
 
 def _entry(line: bytes) -> Iterator[Flaw]:
@@ -151,8 +151,9 @@ _ENTRY: dict[str, Any] = {
     "notice": lambda v: type(v) is int and 0 < v < 10_000,
     "notice_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "expires": lambda v: v is None or (type(v) is str and consent.is_day(v)),
+    "expires": lambda v: v is None or (type(v) is str and grants.is_day(v)),
     "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
+    "sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "previous_sha256": lambda v: v is None or (type(v) is str and _HEX64.fullmatch(v) is not None),
 }
 

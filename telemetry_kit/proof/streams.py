@@ -5,6 +5,7 @@ What is in them is not known here.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -55,8 +56,8 @@ def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
         return
     unzip = zlib.decompressobj(31)
     for chunk in again(first, chunks):
+        rest = chunk
         try:
-            rest = chunk
             while rest:
                 yield unzip.decompress(rest, BATCH_BYTES)
                 rest = unzip.unconsumed_tail
@@ -72,3 +73,15 @@ def size(path: str) -> int:
         return os.lstat(path).st_size
     except OSError:
         return 0
+
+
+def sha256(path: str) -> str:
+    """SHA-256 of a file as it is on disk; empty where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            for chunk in chunks(file):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()

@@ -1,5 +1,6 @@
 """Hosts that do to our descriptors, threads and signals what hosts do: `hosts.py NAME ...`."""
 
+import faulthandler
 import json
 import os
 import signal
@@ -186,6 +187,7 @@ def ends(how: str) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(45, exit=True)
     pipeline.encode({})
     name, *given = sys.argv[1:]
     globals()[name](*(json.loads(g) for g in given))

@@ -13,7 +13,7 @@ import fcntl  # noqa: F401
 import unicodedata  # noqa: F401
 from datetime import date
 
-from telemetry_kit import consent, control, decisions, notice, pipeline, settings, track_role_event
+from telemetry_kit import consent, control, decisions, grants, notice, pipeline, settings, track_role_event
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, reader, upkeep  # noqa: F401
 
@@ -33,7 +33,7 @@ def record() -> object:
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
     journal = lease.Journal(control.home_of(), lambda: True, seal_events=12)
-    day = consent.today()
+    day = grants.today()
     done = []
     for number in range(12):
         name = f"5ea1{number:012x}"
@@ -50,7 +50,7 @@ def seal() -> object:
 
 def pack() -> object:
     """Maintenance, as each command does it."""
-    done = archive.maintain(control.home_of(), 90, consent.today())
+    done = archive.maintain(control.home_of(), 90, grants.today())
     return {"survivors": done.survivors}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, control
+from telemetry_kit import consent, control, grants
 from telemetry_kit.journal import archive, lease, upkeep
 
 pytestmark = pytest.mark.strace
@@ -45,7 +45,7 @@ class Scene:
         self.home = place.home
         self.base = Path(self.home.root).parent
         self.names: list[str] = []
-        day = consent.today()
+        day = grants.today()
         for group in range(3):
             journal = lease.Journal(self.home, lambda: True)
             for number in range(5):
@@ -141,7 +141,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
         assert not decided(scene), point
     if answer.get("raised") == "ConsentError":
         assert decided(scene), point
-    after = archive.maintain(scene.home, 90, consent.today())
+    after = archive.maintain(scene.home, 90, grants.today())
     assert [] == after.survivors, (operation, point)
     again = found(scene.home)
     assert before.count == again.count, (operation, point)
@@ -150,7 +150,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     # And a fresh writer goes on.
     if operation != "revoke" and decided(scene):
         writer = lease.Journal(scene.home, lambda: True)
-        while not writer.append(line("ffff" + "0" * 12, consent.today())):
+        while not writer.append(line("ffff" + "0" * 12, grants.today())):
             pass
         writer.close()
         assert 1 == found(scene.home).count["ffff" + "0" * 12]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent
+from telemetry_kit import consent, grants
 from telemetry_kit.journal import archive
 
 
@@ -50,7 +50,7 @@ def test_sealing_with_two_archivers(place, program, found, modes, ledger, full) 
     count = 50_000 if full else 8_000
     told = json.loads(program(place, "writers.py", "crowd", 6, count, 200, 2, seconds=900).stdout)
     assert [0] * 6 == told["ends"]
-    archive.maintain(place.home, 90, consent.today())
+    archive.maintain(place.home, 90, grants.today())
     stored = found(place.home)
     lost = stored.lost(names(told["acknowledged"]))
     ledger.add(
@@ -76,7 +76,7 @@ def test_killed_all_the_time(place, program, found, modes, ledger, full, seed: i
         program(place, "writers.py", "massacre", seconds, 500, seed, seconds=900).stdout
     )
     sealed = sealings(place.home)
-    after = archive.maintain(place.home, 90, consent.today())
+    after = archive.maintain(place.home, 90, grants.today())
     assert [] == after.survivors
     stored = found(place.home)
     acknowledged = told["acknowledged"]

@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 
-from telemetry_kit import consent
+from telemetry_kit import consent, grants
 from telemetry_kit.control import home_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, reader  # noqa: F401
@@ -20,7 +20,7 @@ from telemetry_kit.journal.lease import Journal
 
 SLOT = struct.Struct("<Q")
 SLOTS = 1 << 17
-DAY = consent.today()
+DAY = grants.today()
 
 
 class Shared:

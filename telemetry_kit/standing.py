@@ -1,0 +1,255 @@
+"""What the events of one place have in common: journal, key, and what may stand in clear.
+
+Worked out at most every 20 ms, under the gate's verdict; the steps of the chain use it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+from telemetry_kit import catalog, consent, ledger, privacy, settings
+from telemetry_kit import gate as gates
+from telemetry_kit import scope as scopes
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
+from telemetry_kit.journal.lease import Journal
+from telemetry_kit.latch import latch
+from telemetry_kit.ledger import Ledger
+from telemetry_kit.line import quote
+from telemetry_kit.private import NotPrivateError, name_of
+from telemetry_kit.values import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from telemetry_kit.home import Home
+
+    class Sink(Protocol):
+        """Where lines go: the journal, or memory."""
+
+        def append(self, line: bytes) -> bool:
+            """Write one line; False asks for a second look at consent and key first."""
+            raise NotImplementedError
+
+
+_sequence = itertools.count()
+
+
+class Standing:
+    """What the events of one place have in common, worked out at most every 20 ms.
+
+    Args:
+        verdict: the gate's answer it rests on.
+        journal: the open journal.
+        key: the key in force.
+    """
+
+    __slots__ = (
+        "clear",
+        "context",
+        "dropped",
+        "instant",
+        "journal",
+        "key",
+        "ledger",
+        "names",
+        "outside",
+        "plain",
+        "project_id",
+        "resolution",
+        "sequence",
+        "settings",
+        "unseen",
+        "unseen_tokens",
+        "verdict",
+    )
+
+    def __init__(
+        self, verdict: gates.Verdict, journal: Sink, key: privacy.Key, names_ledger: Ledger
+    ) -> None:
+        self.ledger = names_ledger
+        self.verdict = verdict
+        self.journal = journal
+        self.key = key
+        self.take_over_settings()
+        self.project_id = key.pseudonym("project_id", verdict.home.root)
+        self.instant = (0.0, 0.0, "")
+        self.sequence = _sequence
+        self.dropped: list[tuple[str, str]] | None = None
+        self.outside = _outside(self.settings.prefix, key)
+
+    def refresh(self) -> None:
+        """Take over names and settings that were declared since, for a standing that stays."""
+        if self.verdict.settings_generation != settings.generation():
+            self.verdict.settings_generation = settings.generation()
+            self.take_over_settings()
+
+    def take_over_settings(self) -> None:
+        """Names, context and resolution: what is declared, as far as the user said yes to it."""
+        self.settings = now = settings.current()
+        self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
+        self.clear = {("roles", role) for role in catalog.ROLES}
+        self.context = now.context
+        self.resolution = now.resolution
+        # Whether no declared name needs an escape in JSON, so that a line can be made by format.
+        declared = now.errors.union(*self.names.values())
+        self.plain = all(quote(name) == f'"{name}"' for name in declared)
+        self.unseen: frozenset[str] = frozenset()
+        self.unseen_tokens: dict[str, frozenset[str]] = {}
+        accepted = self.verdict.decision.accepted
+        if accepted is None:
+            return
+        self.resolution = accepted.resolution(now.resolution)
+        self.context = accepted.covered(now.context)
+        if accepted.notice < catalog.NOTICE_VERSION:
+            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
+                accepted.notice
+            )
+            self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
+            self.unseen -= known
+            self.unseen_tokens = catalog.later_tokens(accepted.notice)
+
+    def keeps(self, kind: str, name: str) -> bool:
+        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
+        if (kind, name) not in self.clear:
+            try:
+                self.ledger.note(kind, name)
+            except (OSError, NotPrivateError):
+                return False
+            self.clear.add((kind, name))
+        return True
+
+    def timestamp(self, now: float) -> str:
+        """`now` in UTC, cut to the configured resolution."""
+        begin, end, text = self.instant
+        if not begin <= now < end:
+            step = catalog.RESOLUTIONS[self.resolution]
+            begin = now // step * step
+            text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
+            self.instant = (begin, begin + step, text)
+        return text
+
+
+_standings: dict[tuple[str, str], Standing] = {}
+_journals: dict[tuple[str, str], Journal] = {}
+# Standings of `capture_events()`, the innermost last: every event goes there while there is one.
+captures: list[Standing] = []
+
+
+def stand(start: str | None = None) -> Standing:
+    """The standing of a directory: recording is on, the journal is open, the key is loaded.
+
+    Raises:
+        Refused: one of the three is not so.
+    """
+    if captures:
+        captures[-1].refresh()
+        return captures[-1]
+    verdict = gates.verdict(start)
+    if verdict.standing is not None:
+        standing: Standing = verdict.standing
+        return standing
+    if not verdict.allowed:
+        raise Off(verdict.decision.rule.says)
+    home = verdict.home
+    known = _standings.get((home.app, home.root))
+    key_of(home)
+    journal = _journals.get((home.app, home.root))
+    if journal is None:
+        journal = _journals[home.app, home.root] = Journal(home, _asker(home))
+    journal.open()
+    # Once more, now that the log is open: a clear in between has deleted the key.
+    key = key_of(home)
+    if known is not None and known.key is key:
+        names_ledger = known.ledger
+    else:
+        names_ledger = Ledger(ledger.path_of(home, consent.place_of(home) or ""), quote)
+    found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
+    verdict.standing = found
+    return found
+
+
+def _asker(home: Home) -> Callable[[], bool]:
+    return lambda: consent.decide(home, latch.world.environ).allowed
+
+
+def key_of(home: Home) -> privacy.Key:
+    """The key in force in a project; made where a yes for all projects meets it first.
+
+    Raises:
+        Refused: there is none that can be used.
+    """
+    known = _standings.get((home.app, home.root))
+    try:
+        place = consent.place_of(home)
+        if place is None:
+            raise Refused("there is no key")
+        path = privacy.key_path(home, place)
+        if not os.path.isdir(os.path.dirname(path)):
+            # A yes for all projects meets this one for the first time.
+            privacy.create(path, latch.world.now())
+        key = privacy.renew_if_old(path, privacy.load(path), latch.world.now())
+    except (ConsentError, KeyUnavailableError) as error:
+        raise Refused(str(error)) from None
+    except OSError as error:
+        raise Refused(f"the key cannot be made ({name_of(error)})") from None
+    # The one in use knows its pseudonyms already.
+    return known.key if known is not None and known.key.equals(key) else key
+
+
+def _vocabulary(name: str, home: Home) -> frozenset[str]:
+    more: list[str] = []
+    for path in (home.repository_files[0][0], home.user_file):
+        listed = (settings.read_toml(path) or {}).get(name)
+        if isinstance(listed, list):
+            more += [n for n in listed if settings.storable(n) is None]
+    return settings.vocabulary(name, more)
+
+
+def child_environment() -> dict[str, str]:
+    """Variables that tie the events of a child process to the session and span of this one.
+
+    Their values carry a keyed code, by which the child knows that this library made them; an id
+    that somebody else put there is stored as a pseudonym only.
+
+    Returns:
+        The variables to add to the child's environment; empty where nothing is recorded or no
+        session or span is open.
+    """
+    scope = scopes.innermost()
+    if scope is None:
+        return {}
+    try:
+        at = stand(scope.start)
+    except Refused:
+        return {}
+    ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
+    return {
+        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.digits(field, value)}"
+        for field, value in ids.items()
+        if value is not None
+    }
+
+
+_OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
+
+
+def is_outside(field: str) -> bool:
+    """Whether the environment carries this id (`session_id` or `parent_id`)."""
+    variable = _OUTSIDE[field].format(settings.current().prefix)
+    return bool(latch.world.environ.get(variable))
+
+
+def _outside(prefix: str, key: privacy.Key) -> dict[str, str]:
+    """Session and parent that the environment carries, fit to be stored."""
+    found: dict[str, str] = {}
+    for field, variable in _OUTSIDE.items():
+        given = text(latch.world.environ.get(variable.format(prefix)))
+        if given is not None:
+            value, _, code = given.partition("-")
+            ours = len(value) == 12 and code == key.digits(field, value)
+            found[field] = value if ours else key.pseudonym(field, given)
+    return found

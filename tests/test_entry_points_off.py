@@ -1,0 +1,265 @@
+"""Every entry point against every veto: nothing is made, and nothing of the chain is loaded."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import telemetry_kit
+from telemetry_kit import consent, disable_telemetry, enable_telemetry, gate
+from telemetry_kit.cli import COMMANDS
+from telemetry_kit.latch import World
+
+CHAIN = ("pipeline", "privacy", "journal", "journal.lease", "ledger")
+
+# -- the face: what a program can call ----------------------------------------------------------
+
+# Recorded calls: these must not even load the chain.
+LIGHT = {
+    "RoleEvent": "from telemetry_kit import RoleEvent; RoleEvent.ROLE_SELECTED",
+    "configure": "from telemetry_kit import configure; configure(roles=['scribe'])",
+    "tracks": """
+from telemetry_kit import tracks
+@tracks("agent.invoked", agent="x")
+def plain(): return 1
+assert plain() == 1
+@tracks("agent.invoked", agent="x")
+def made(): yield 1
+assert list(made()) == [1]
+@tracks("workflow.started", workflow="x")
+async def waited(): return 1
+def run(coroutine):
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+assert run(waited()) == 1
+with tracks("agent.invoked", agent="x"):
+    pass
+""",
+    "role_session": """
+from telemetry_kit import role_session
+with role_session("dev", command="/x", workflow="y"):
+    with role_session("pm"):
+        pass
+@role_session("dev")
+def acting(): return 1
+assert acting() == 1
+""",
+    "current": "from telemetry_kit import current; assert current() is None",
+    "propagate": "from telemetry_kit import propagate; assert propagate(int)() == 0",
+    "is_telemetry_enabled": """
+from telemetry_kit import is_telemetry_enabled
+assert not is_telemetry_enabled()
+""",
+}
+# These live with the chain, so that asking for them loads it; they leave nothing behind either.
+HEAVY = {
+    "track_role_event": """
+from telemetry_kit import track_role_event
+assert track_role_event("role.selected", role="dev") is None
+""",
+    "hash_pii": "from telemetry_kit import hash_pii; assert len(hash_pii('a', field='role')) == 12",
+    "child_environment": """
+from telemetry_kit import child_environment
+assert child_environment() == {}
+""",
+    "get_logger": """
+from telemetry_kit import get_logger
+get_logger().bind(role="dev").info("role.selected")
+""",
+    "instrument": """
+import json
+from telemetry_kit import instrument
+instrument("json:dumps", "agent.invoked", agent="x")
+assert json.dumps(1) == "1"
+""",
+    "ask_consent": "from telemetry_kit import ask_consent; assert not ask_consent()",
+    "capture_events": """
+from telemetry_kit import capture_events, role_session
+with capture_events() as captured:
+    with role_session("dev"):
+        pass
+assert len(captured.events) == 1
+""",
+}
+# The user's own answer: written down by design, also where a veto holds.
+DECIDING = {"enable_telemetry", "disable_telemetry", "__version__"}
+
+# -- the command line ---------------------------------------------------------------------------
+
+ARGUMENTS = {
+    "clear": ["--yes"],
+    "reset": ["--yes"],
+    "record": ["agent.invoked", "--agent", "x", "--role", "dev"],
+    "find": ["x"],
+    "forget": ["x", "--yes"],
+    "hook": ["PreToolUse"],
+    "export": ["--format", "jsonl"],
+}
+# `demo` has a project of its own, in a temporary folder; the other four are the user's answer.
+OWN = {"demo", "enable", "on", "disable", "off"}
+LIGHT_COMMANDS = {"record", "hook"}
+COMMAND_NAMES = [name for names, _, _ in COMMANDS for name in names if name not in OWN]
+
+
+def command(name: str) -> str:
+    words = [name, *ARGUMENTS.get(name, [])]
+    return f"from telemetry_kit.cli import main\nassert main({words!r}) in (0, 1, 2)\n"
+
+
+# -- the vetoes ---------------------------------------------------------------------------------
+
+VARIABLES = (
+    *("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED", "CI"),
+    *("GITHUB_ACTIONS", "PYTEST_VERSION"),
+)
+FILES = ("repository", "pyproject", "user's file")
+RECORDS = {
+    "no": b"v1 no 2026-01-01\n",
+    "corrupt": b"v1 yes",
+    "later": b"v2 yes 2026-01-01\n",
+    "expired": b"v1 yes 2024-01-01 notice=1 scope=0123456789abcdef expires=2025-01-01\n",
+}
+VETOES = (
+    *("undecided", "no for all projects", "writable by others", "no home", "system"),
+    *VARIABLES,
+    *FILES,
+    *RECORDS,
+)
+
+
+@pytest.fixture
+def vetoed(undecided, request):
+    """A project in which nothing may be recorded, and what its programs need to be told."""
+    veto, env, before = request.param, {}, ""
+    with gate.Elsewhere(World(undecided.environ)):
+        if veto not in ("undecided", "no for all projects"):
+            enable_telemetry()
+        elif veto == "no for all projects":
+            disable_telemetry(all_projects=True)
+    if veto in VARIABLES:
+        env = {veto: "1"}
+    elif veto == "no home":
+        env = {"HOME": ""}
+    elif veto == "writable by others":
+        undecided.record.chmod(0o666)
+    elif veto == "system":
+        path = undecided.user.parent / "telemetry.conf"
+        path.write_text("enabled = false\n")
+        before = f"from telemetry_kit.home import Home\nHome.system_file = {str(path)!r}\n"
+    elif veto in RECORDS:
+        undecided.record.write_bytes(RECORDS[veto])
+    elif veto in FILES:
+        path = {
+            "repository": undecided.root / ".flowspec/telemetry.toml",
+            "pyproject": undecided.root / "pyproject.toml",
+            "user's file": Path(undecided.home.user_file),
+        }[veto]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("[tool.telemetry_kit]\n" * (veto == "pyproject") + "enabled = false\n")
+    # The key that a yes has made: with it gone, its return would show.
+    for key in Path(undecided.home.state).glob("projects/*/*"):
+        key.unlink()
+    return undecided, env, before
+
+
+PROBE = """
+import json, os, sys
+{before}
+found = {{}}
+sources = json.loads(sys.argv[1])
+out, sys.stdout, sys.stderr = sys.stdout, open(os.devnull, "w"), open(os.devnull, "w")
+for name, source in sources.items():
+    try:
+        exec(compile(source, name, "exec"), {{}})
+        error = ""
+    except BaseException as caught:
+        error = repr(caught)
+    loaded = [m for m in {chain!r} if "telemetry_kit." + m in sys.modules]
+    found[name] = [error, loaded]
+out.write(json.dumps(found))
+"""
+
+
+def content(place) -> dict[str, bytes]:
+    """Every path under project and home, with what is in it."""
+    tops = (place.root, place.user)
+    paths = [path for top in tops for path in top.rglob("*")]
+    return {str(p): p.read_bytes() if p.is_file() else b"" for p in paths}
+
+
+def probe(vetoed, sources: dict[str, str]) -> dict[str, list]:
+    """Run all sources in one process: what each raised, and what of the chain was loaded by then."""
+    place, env, before = vetoed
+    code = PROBE.format(before=before, chain=CHAIN)
+    done = place.python("-c", code, json.dumps(sources), env=env)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+everywhere = pytest.mark.parametrize("vetoed", VETOES, indirect=True)
+
+
+def test_all_entry_points_are_here() -> None:
+    """A new name of the face has to be put into one of the three tables."""
+    assert {*LIGHT, *HEAVY, *DECIDING} == set(telemetry_kit.__all__)
+
+
+@everywhere
+def test_light_entry_points(vetoed) -> None:
+    """What a program is decorated with loads no chain, makes no file, no folder and no key."""
+    place, _, _ = vetoed
+    before = content(place)
+    found = probe(vetoed, LIGHT)
+
+    assert found == {name: ["", []] for name in LIGHT}
+    assert content(place) == before
+
+
+@everywhere
+def test_heavy_entry_points(vetoed) -> None:
+    """The rest of the face makes no file, no folder and no key either."""
+    place, _, _ = vetoed
+    before = content(place)
+    found = probe(vetoed, HEAVY)
+
+    assert {name: error for name, (error, _) in found.items()} == dict.fromkeys(HEAVY, "")
+    assert content(place) == before
+
+
+@everywhere
+def test_recording_commands(vetoed) -> None:
+    """`record` and `hook` load no chain, and make nothing."""
+    place, _, _ = vetoed
+    before = content(place)
+    names = [name for name in COMMAND_NAMES if name in LIGHT_COMMANDS]
+    for name in names:
+        assert probe(vetoed, {name: command(name)}) == {name: ["", []]}
+
+    assert content(place) == before
+
+
+@everywhere
+def test_all_other_commands(vetoed) -> None:
+    """No other command makes anything where nothing is recorded; `reset` alone takes away."""
+    place, _, _ = vetoed
+    before = content(place)
+    names = [n for n in COMMAND_NAMES if n not in LIGHT_COMMANDS | {"reset"}]
+    found = probe(vetoed, {name: command(name) for name in names})
+
+    assert {name: error for name, (error, _) in found.items()} == dict.fromkeys(names, "")
+    assert content(place) == before
+    probe(vetoed, {"reset": command("reset")})
+    assert set(content(place)) <= set(before)
+
+
+def test_the_number_of_cases() -> None:
+    """The reference page tells how many entry points meet how many vetoes."""
+    page = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
+    points = len(LIGHT) + len(HEAVY) + len(COMMAND_NAMES)
+
+    assert f"{points} entry points, {len(VETOES)} vetoes" in page.read_text()
+    assert set(VARIABLES) <= consent.watched("FLOWSPEC")
+    assert os.sep == "/"

@@ -1,0 +1,222 @@
+"""The whole lattice of consent: every owner, every value, every order, one law.
+
+Recording is on exactly if a yes of the user stands and nobody denies.
+"""
+
+import itertools
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit import consent, gate, is_telemetry_enabled
+from telemetry_kit.consent import DENY, GRANT, IGNORED, SILENT, Rule
+from telemetry_kit.home import Home
+from telemetry_kit.latch import World
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
+YES = b"v1 yes 2024-02-28 notice=1 scope=0123456789abcdef expires=2999-01-01\n"
+SWITCH = {"none": None, "true": b"enabled = true\n", "false": b"enabled = false\n"}
+RECORDS = {
+    "none": None,
+    "yes": YES,
+    "no": b"v1 no 2024-02-28\n",
+    "corrupt": b"v1 yes",
+    "expired": YES.replace(b"2999", b"2024"),
+}
+# Each owner with all its values; the first ones change most slowly.
+VALUES = {
+    "all projects": tuple(RECORDS),
+    "this project": tuple(RECORDS),
+    "user's file": ("none", "true", "false", "broken"),
+    ".flowspec/telemetry.toml": ("none", "true", "false", "broken"),
+    "pyproject.toml": ("none", "true", "false", "broken"),
+    "system": ("none", "true", "false"),
+    "environment": ("none", "harmless", "denying"),
+}
+DENYING = {"false", "broken", "denying", "no", "corrupt"}
+
+
+def law(state: dict[str, str]) -> bool:
+    """The one law, said in the words of the values."""
+    return "yes" in state.values() and not DENYING & set(state.values())
+
+
+class Administered(Home):
+    """A home whose administrator's file is in a place that a test may write."""
+
+    system_file = ""  # type: ignore[assignment]
+
+
+class Lattice:
+    """A project in which every owner can be made to say anything."""
+
+    def __init__(self, place, system: Path) -> None:
+        home = place.home
+        (place.root / ".flowspec").mkdir(exist_ok=True)
+        self.home = Administered(home.app, home.root, home.config, home.state)
+        Administered.system_file = str(system)
+        self.environ = dict(place.environ)
+        self.paths = {
+            "system": system,
+            ".flowspec/telemetry.toml": place.root / ".flowspec/telemetry.toml",
+            "pyproject.toml": place.root / "pyproject.toml",
+            "user's file": Path(home.user_file),
+            "all projects": Path(home.config) / consent.RECORD,
+            "this project": place.record,
+        }
+        self.state = dict.fromkeys(VALUES, "none")
+        place.record.unlink()
+
+    def put(self, owner: str, value: str) -> None:
+        """Make an owner say something."""
+        if self.state[owner] == value:
+            return
+        self.state[owner] = value
+        if owner == "environment":
+            for name in ("DO_NOT_TRACK", "CI"):
+                self.environ.pop(name, None)
+            if value != "none":
+                self.environ["DO_NOT_TRACK"] = "0" if value == "harmless" else "1"
+                self.environ["CI"] = "false"
+            return
+        content = RECORDS[value] if value in RECORDS else SWITCH.get(value, b"enabled = [\n")
+        path = self.paths[owner]
+        if content is None:
+            path.unlink(missing_ok=True)
+            return
+        if owner == "pyproject.toml":
+            content = b"[tool.telemetry_kit]\n" + content
+        # A new inode, as any editor makes one.
+        path.with_name("new").write_bytes(content)
+        path.with_name("new").rename(path)
+
+    def decide(self) -> consent.Decision:
+        return consent.decide(self.home, self.environ)
+
+
+@pytest.fixture
+def lattice(place, tmp_path):
+    """The lattice's bottom: nobody says anything."""
+    yield Lattice(place, tmp_path / "telemetry.conf")
+    Administered.system_file = ""
+
+
+def test_every_state(lattice) -> None:
+    """All values of all owners, on real files: on exactly by the law, a denial decides."""
+    on = number = 0
+    for values in itertools.product(*VALUES.values()):
+        for owner, value in zip(VALUES, values, strict=True):
+            lattice.put(owner, value)
+        decision = lattice.decide()
+        number, on = number + 1, on + decision.allowed
+
+        assert decision.allowed == law(lattice.state), lattice.state
+        denied = bool(DENYING & set(values))
+        assert (decision.rule.verdict == DENY) == denied, lattice.state
+        assert (decision.accepted is not None) == decision.allowed
+
+    assert f"| states of all owners | {number:,} | {on:,} |" in PAGE.read_text()
+
+
+def test_every_order_of_deciding(lattice) -> None:
+    """From any state to any other, whoever changes first: only what stands in the end counts."""
+    steps = random.Random(5)
+    owners = list(VALUES)
+    number = 0
+    for order in itertools.permutations(owners):
+        target = {owner: steps.choice(VALUES[owner]) for owner in owners}
+        for owner in order[: 1 + number % 2]:
+            lattice.put(owner, target[owner])
+            assert lattice.decide().allowed == law(lattice.state), (order, lattice.state)
+        for owner in order[2:]:
+            lattice.put(owner, target[owner])
+        assert lattice.decide().allowed == law(lattice.state), (order, lattice.state)
+        number += 1
+
+    assert f"| orders in which the owners speak | {number:,} |" in PAGE.read_text()
+
+
+VERDICTS = {
+    "system": (SILENT, DENY),
+    "environment": (SILENT, DENY),
+    "repository": (SILENT, IGNORED, DENY),
+    "user's file": (SILENT, IGNORED, DENY),
+    "all projects": (SILENT, GRANT, DENY),
+    "this project": (SILENT, GRANT, DENY),
+}
+
+
+def test_every_order_of_asking(place, monkeypatch) -> None:
+    """Whatever the rules say and in whatever order they are asked, the answer is the same."""
+    number = on = 0
+    for verdicts in itertools.product(*VERDICTS.values()):
+        made = [
+            Rule("user" if at > 2 else name, name, "", verdict, "")
+            for at, (name, verdict) in enumerate(zip(VERDICTS, verdicts, strict=True))
+        ]
+        expected = GRANT in verdicts and DENY not in verdicts
+        answers = set()
+        for order in itertools.permutations(made):
+            monkeypatch.setattr(consent, "rules", lambda *_, rules=order: iter(rules))
+            answers.add(consent.decide(place.home, {}).allowed)
+            number += 1
+        assert answers == {expected}, verdicts
+        on += expected * 720
+
+    assert f"| verdicts of six owners, in every order | {number:,} | {on:,} |" in PAGE.read_text()
+
+
+SWITCHES = ("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED")
+VARIABLES = {
+    **dict.fromkeys(SWITCHES, (None, "", "0", " False ", "NO", "off", "1", "yes", "banana")),
+    "CI": (None, "", "false", "true"),
+    "GITHUB_ACTIONS": (None, "false", "true"),
+    "PYTEST_VERSION": (None, "9"),
+}
+
+
+def test_every_environment(place) -> None:
+    """All values of all kinds of variables together: each denial counts, none grants."""
+    number = on = 0
+    for values in itertools.product(*VARIABLES.values()):
+        given = dict(zip(VARIABLES, values, strict=True))
+        environ = {name: value for name, value in given.items() if value is not None}
+        switched = any(given[name] in ("1", "yes", "banana") for name in SWITCHES)
+        ci = given["CI"] != "false" and "true" in (given["CI"], given["GITHUB_ACTIONS"])
+        expected = not switched and not ci and given["PYTEST_VERSION"] is None
+        verdicts = {r.verdict for r in consent.environment_rules("FLOWSPEC", environ)}
+        number, on = number + 1, on + (DENY not in verdicts)
+
+        assert verdicts <= {DENY, SILENT}, given
+        assert (DENY not in verdicts) == expected, given
+
+    assert f"| environments | {number:,} | {on:,} |" in PAGE.read_text()
+
+
+def test_only_the_user_grants(lattice) -> None:
+    """With nothing but a yes of everybody else there is, it stays off."""
+    for owner, values in VALUES.items():
+        lattice.put(owner, "true" if "true" in values else "none")
+    lattice.put("environment", "harmless")
+
+    decision = lattice.decide()
+    assert (decision.allowed, decision.vetoed) == (False, False)
+
+
+def test_a_change_is_noticed(lattice, place) -> None:
+    """The gate, which remembers for 20 ms, follows every single change of every owner."""
+    with gate.Elsewhere(World(lattice.environ, place.clock, place.now)):
+        lattice.put("this project", "yes")
+        for owner, values in VALUES.items():
+            if owner == "system":  # its path is fixed; `test_every_state` covers it
+                continue
+            before = lattice.state[owner]
+            for value in values:
+                lattice.put(owner, value)
+                place.clock.advance(0.021)
+                assert is_telemetry_enabled() == law(lattice.state), lattice.state
+            lattice.put(owner, before)
+            place.clock.advance(0.021)
+    assert os.path.exists(lattice.home.config)
