@@ -60,7 +60,7 @@ class Span:
         """
         for field, value in values.items():
             before = self._extra.get(field)
-            if isinstance(before, dict) and isinstance(value, dict):
+            if type(before) is dict and type(value) is dict:
                 try:
                     value = {**before, **value}  # noqa: PLW2901
                 except Exception:
@@ -211,7 +211,11 @@ def _exit(code: int | None) -> tuple[str, int | None]:
 
 def _is_abort(kind: type[BaseException]) -> bool:
     # Click's word for Ctrl-C and for a prompt that was left; Typer has its own copy of it.
-    return kind.__name__ == "Abort" and kind.__module__.partition(".")[0] in ("click", "typer")
+    # Asked through `type` itself: a metaclass of the host may answer anything.
+    if type.__dict__["__name__"].__get__(kind) != "Abort":
+        return False
+    module: object = type.__dict__["__module__"].__get__(kind)
+    return type(module) is str and module.partition(".")[0] in ("click", "typer")
 
 
 def last_event(row: catalog.Event, bad: bool) -> str | None:

@@ -12,7 +12,7 @@ import time
 from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
-from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch
 from telemetry_kit.ledger import Ledger
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from telemetry_kit.home import Home
+    from telemetry_kit.scope import Scope
 
     class Sink(Protocol):
         """Where lines go: the journal, or memory."""
@@ -224,8 +225,15 @@ def child_environment() -> dict[str, str]:
         return {}
     try:
         at = stand(scope.start)
+        return _environment_of(at, scope)
     except Refused:
         return {}
+    except Exception as error:
+        swallow(error)
+        return {}
+
+
+def _environment_of(at: Standing, scope: Scope) -> dict[str, str]:
     ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
     return {
         _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.digits(field, value)}"

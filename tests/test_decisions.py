@@ -19,6 +19,7 @@ from telemetry_kit import (
     disable_telemetry,
     enable_telemetry,
     gate,
+    grants,
     is_telemetry_enabled,
     notice,
     track_role_event,

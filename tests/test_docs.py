@@ -76,8 +76,8 @@ def test_the_readme_example_runs(place) -> None:
     (program,) = blocks(ROOT / "README.md", "python")
     done = place.run(program)
 
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
-    assert ["role.selected", "agent.invoked", "agent.completed"] == place.types()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert place.types() == ["role.selected", "agent.invoked", "agent.completed"]
     assert {"/flow:implement"} == {event["command"] for event in place.events()}
 
 
@@ -87,7 +87,7 @@ def test_how_to_programs_run(place, page: str) -> None:
     for program in blocks(ROOT / "docs" / "how-to" / page, "python"):
         done = place.run(program)
 
-        assert (0, "") == (done.returncode, done.stderr)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_how_to_test_is_a_test(undecided) -> None:
@@ -100,7 +100,9 @@ def test_how_to_test_is_a_test(undecided) -> None:
     )
 
     assert "1 passed" in done.stdout, done.stdout + done.stderr
-    assert (0, "") == (lambda d: (d.returncode, d.stderr))(undecided.run(program))
+    second = undecided.run(program)
+
+    assert (second.returncode, second.stderr) == (0, "")
 
 
 def _is_installed() -> bool:
@@ -154,7 +156,10 @@ def test_each_event_has_a_question() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="console blocks are for a POSIX shell")
 def test_the_readme_has_exactly_two_commands() -> None:
     """The first screen gives one command for the demo and one for the tests."""
-    commands = [line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()]
+    commands = [
+        line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()
+    ]
 
-    assert 2 == len(commands)
-    assert commands[0].endswith("telemetry-kit demo") and commands[1].endswith("nox")
+    assert len(commands) == 2
+    assert commands[0].endswith("telemetry-kit demo")
+    assert commands[1].endswith("nox")

@@ -19,8 +19,10 @@ from telemetry_kit import (
     settings,
     track_role_event,
     tracks,
+    values,
 )
 from telemetry_kit.errors import Refused
+from telemetry_kit.line import encode
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
 HASHED = re.compile("h:[0-9a-f]{12}")
@@ -440,14 +442,14 @@ def test_exit_code_is_bounded(place, value: object, kept: bool) -> None:
 )
 def test_durations_are_powers_of_two(place, given: object, stored: int | None) -> None:
     """A duration is rounded up to a power of two, at least 1; what is none is dropped."""
-    assert stored == pipeline.power_of_two(given)
+    assert stored == values.power_of_two(given)
     assert stored == emitted("agent.completed", duration_ms=given).get("duration_ms")
 
 
 @given(st.floats(min_value=0, max_value=1e11))
 def test_a_duration_never_shrinks(milliseconds: float) -> None:
     """What is stored is at least what was measured and less than twice it."""
-    stored = pipeline.power_of_two(milliseconds)
+    stored = values.power_of_two(milliseconds)
 
     assert stored is not None
     assert stored & (stored - 1) == 0
@@ -561,7 +563,7 @@ def test_a_huge_context_is_cut_and_counted(place) -> None:
 )
 def test_measures_have_three_digits(given: object, stored: object) -> None:
     """A measure keeps three significant digits: ten would tell a telephone number."""
-    found = pipeline.measure(given)
+    found = values.measure(given)
 
     assert (stored, type(stored)) == (found, type(found))
 
@@ -589,17 +591,17 @@ class Loud(type):
 
 def test_error_names() -> None:
     """Builtin classes by name, declared ones by name, all others are `other`."""
-    found = [pipeline.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
+    found = [values.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
 
     assert found == ["ValueError", "OSError", "other"]
-    assert pipeline.error_name(Ours, frozenset({"Ours"})) == "Ours"
+    assert values.error_name(Ours, frozenset({"Ours"})) == "Ours"
 
 
 def test_a_class_that_pretends_to_be_builtin() -> None:
     """A class of the host called like a builtin one is recognised by identity, so `other`."""
     pretender = type("ValueError", (Exception,), {})
 
-    assert pipeline.error_name(pretender, frozenset()) == "other"
+    assert values.error_name(pretender, frozenset()) == "other"
 
 
 def test_a_hostile_exception_class(place) -> None:
@@ -787,7 +789,7 @@ def test_lines_are_canonical(place, fields: dict, name: str) -> None:
         record = pipeline.emit(name, fields)
     line = place.lines()[-1]
 
-    assert canonical(line) == line == pipeline.encode(record or {})
+    assert canonical(line) == line == encode(record or {})
     assert record == json.loads(line)
     assert line.startswith(b'{"schema_version":"1.0","event_id":"')
     assert len(line) <= 4096

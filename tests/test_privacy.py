@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import hash_pii, pipeline, privacy, track_role_event
+from telemetry_kit import hash_pii, privacy, standing, track_role_event
 from telemetry_kit.errors import KeyUnavailableError
 
 DAY = 86_400
@@ -468,11 +468,11 @@ def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None
 def test_standing_uses_the_pipeline_key(place) -> None:
     """The key in use is loaded once and keeps its memory of pseudonyms."""
     track_role_event("agent.invoked", agent="x")
-    first = pipeline.stand().key
+    first = standing.stand().key
     place.clock.advance(1)
     track_role_event("agent.invoked", agent="x")
 
-    assert first is pipeline.stand().key
+    assert first is standing.stand().key
 
 
 def test_fresh_keys_differ() -> None:

@@ -283,7 +283,7 @@ def test_every_kind_of_callable(captured: Captured, kind: str) -> None:
     found = call()
 
     assert expected == found
-    assert PAIR == kinds(captured)
+    assert kinds(captured) == PAIR
     assert captured.events[0]["span_id"] == captured.events[1]["span_id"]
     assert current() is None
 
@@ -311,7 +311,7 @@ def test_super_calls_nest(captured: Captured) -> None:
     found = Derived(1).method(2)
     outer, inner, *_ = captured.events
 
-    assert 6 == found
+    assert found == 6
     assert outer["span_id"] == inner["parent_id"]
 
 
@@ -332,11 +332,11 @@ def test_wraps_chains(captured: Captured) -> None:
         """Documented."""
         return [a]
 
-    assert [1] == target(1)
-    assert "(a: int, *, b: str = 'x') -> list[int]" == str(inspect.signature(target))
-    assert "target" == target.__name__
-    assert "Documented." == target.__doc__
-    assert PAIR == kinds(captured)
+    assert target(1) == [1]
+    assert str(inspect.signature(target)) == "(a: int, *, b: str = 'x') -> list[int]"
+    assert target.__name__ == "target"
+    assert target.__doc__ == "Documented."
+    assert kinds(captured) == PAIR
 
 
 def test_abstractmethod_on_either_side(captured: Captured) -> None:
@@ -361,8 +361,8 @@ def test_abstractmethod_on_either_side(captured: Captured) -> None:
         with pytest.raises(TypeError, match="abstract"):
             abstract()
 
-    assert 3 == Given().method()
-    assert PAIR == kinds(captured)
+    assert Given().method() == 3
+    assert kinds(captured) == PAIR
 
 
 def test_singledispatch_on_either_side(captured: Captured) -> None:
@@ -387,8 +387,8 @@ def test_singledispatch_on_either_side(captured: Captured) -> None:
     def _(value: int) -> str:
         return "int"
 
-    assert ["object", "int"] * 2 == [above("a"), above(1), below("a"), below(1)]
-    assert PAIR * 4 == kinds(captured)
+    assert [above("a"), above(1), below("a"), below(1)] == ["object", "int"] * 2
+    assert kinds(captured) == PAIR * 4
 
 
 def test_lru_cache_on_either_side(captured: Captured) -> None:
@@ -406,8 +406,8 @@ def test_lru_cache_on_either_side(captured: Captured) -> None:
 
     below(1), below(1), above(1), above(1)
 
-    assert PAIR * 3 == kinds(captured)
-    assert (1, 1) == (above.cache_info().hits, below.cache_info().hits)
+    assert kinds(captured) == PAIR * 3
+    assert (above.cache_info().hits, below.cache_info().hits) == (1, 1)
 
     above.cache_clear()
 
@@ -515,7 +515,7 @@ def test_attributes_of_a_function_are_kept() -> None:
     target.route = "/x"
     decorated = tracks(AGENT)(target)
 
-    assert "/x" == decorated.route
+    assert decorated.route == "/x"
     assert target is decorated.__wrapped__
 
 
@@ -526,7 +526,7 @@ def test_names_of_running_bodies(captured: Captured) -> None:
     made[1].close()
     made[3].close()
 
-    assert ["numbers", "later", "anumbers", "AsyncAdder.__call__"] == names
+    assert names == ["numbers", "later", "anumbers", "AsyncAdder.__call__"]
 
 
 def test_never_awaited_proxy_warns_under_its_name(captured: Captured) -> None:
@@ -534,7 +534,7 @@ def test_never_awaited_proxy_warns_under_its_name(captured: Captured) -> None:
     with pytest.warns(RuntimeWarning, match=r"'AsyncAdder.__call__' was never awaited") as caught:
         tracks(AGENT)(AsyncAdder(1))(1)
 
-    assert 1 == len(caught)
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("kind", ["partial", "callable object", "bound method", "builtin"])
@@ -567,7 +567,7 @@ def test_create_autospec(captured: Captured) -> None:
     spec = mock.create_autospec(add, return_value=7)
     async_spec = mock.create_autospec(later)
 
-    assert 7 == spec(1, b=2)
+    assert spec(1, b=2) == 7
     assert asyncio.run(async_spec(1)) is not None
     with pytest.raises(TypeError):
         spec(1, 2, 3)
@@ -607,8 +607,8 @@ def test_pickled_by_value(captured: Captured, importable: None, proxy: Any, prot
     back = pickle.loads(pickle.dumps(proxy, protocol))
     argument = [] if proxy is three else [[1, 2, 3]] if proxy is length else [1]
 
-    assert 3 == back(*argument)
-    assert PAIR == kinds(captured)
+    assert back(*argument) == 3
+    assert kinds(captured) == PAIR
 
 
 def test_bound_methods_pickle(importable: None) -> None:
@@ -616,7 +616,7 @@ def test_bound_methods_pickle(importable: None) -> None:
     bound = pickle.loads(pickle.dumps(Methods(1).method))
     proxied = pickle.loads(pickle.dumps(Methods(1).cached))
 
-    assert (3, 3) == (bound(2), proxied(2))
+    assert (bound(2), proxied(2)) == (3, 3)
 
 
 def test_local_functions_fail_to_pickle_as_ever() -> None:
@@ -639,10 +639,10 @@ def test_copies(captured: Captured) -> None:
 
     adder.more = 7
     try:
-        assert (3, 8) == (copied["object"](1), adder(1))
+        assert (copied["object"](1), adder(1)) == (3, 8)
     finally:
         adder.more = 2
-    assert PAIR * 2 == kinds(captured)
+    assert kinds(captured) == PAIR * 2
     assert copy.copy(add) is add
     assert copy.copy(adder) is not adder
     assert copy.copy(adder).more == 2
@@ -653,7 +653,7 @@ def test_copies_of_bound_proxies() -> None:
     bound = Methods(1).cached
 
     assert copy.copy(bound)(1) == 2
-    assert 102 == copy.deepcopy(bound)(1)
+    assert copy.deepcopy(bound)(1) == 102
 
 
 WORKER = """
@@ -683,7 +683,7 @@ def test_process_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: 
     finally:
         del sys.modules["tk_worker_module"]
 
-    assert [3, 3] == found
+    assert found == [3, 3]
 
 
 # -- commands of Click and Typer ---------------------------------------------------------------
@@ -713,11 +713,11 @@ def test_typer_apps_in_place(captured: Captured) -> None:
     CliRunner().invoke(app, ["inner", "other"])
 
     assert same is app
-    assert ("built x\n", 0) == (results[0].output, results[0].exit_code)
-    assert 3 == results[1].exit_code
+    assert (results[0].output, results[0].exit_code) == ("built x\n", 0)
+    assert results[1].exit_code == 3
     ended = [(e["event_type"], e.get("exit_code")) for e in captured.events[1::2]]
 
-    assert [("command.completed", None), ("command.failed", 3), ("command.completed", 0)] == ended
+    assert ended == [("command.completed", None), ("command.failed", 3), ("command.completed", 0)]
 
 
 def test_click_commands_in_place(captured: Captured) -> None:
@@ -740,8 +740,8 @@ def test_click_commands_in_place(captured: Captured) -> None:
 
     assert same is build
     assert isinstance(group, click.Group)
-    assert "x\nAborted!\n" == result.output
-    assert ["cancelled"] == [e["outcome"] for e in captured.events if "failed" in e["event_type"]]
+    assert result.output == "x\nAborted!\n"
+    assert [e["outcome"] for e in captured.events if "failed" in e["event_type"]] == ["cancelled"]
 
 
 def test_commands_without_a_function_are_refused() -> None:
@@ -818,14 +818,14 @@ def test_instrument_and_undo(
     found = call()
 
     assert found in (3, module.Theirs)
-    assert PAIR == kinds(captured)
+    assert kinds(captured) == PAIR
 
     module.Base().inherited()
     handle.undo()
     handle.undo()
 
     assert found == call()
-    assert PAIR == kinds(captured)
+    assert kinds(captured) == PAIR
     assert original["Base"] == dict(vars(module.Base))
     assert ("inherited" in vars(module.Theirs)) is False
 
@@ -836,7 +836,7 @@ def test_undo_before_the_import(captured: Captured, theirs: Callable[[], Any]) -
         pass
     theirs().function()
 
-    assert [] == captured.events
+    assert captured.events == []
 
 
 @pytest.mark.parametrize(
@@ -859,4 +859,4 @@ def test_instrumenting_upon_import_never_breaks_it(
     instrument("tk_theirs:gone", tracks(AGENT))
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
 
-    assert 3 == theirs().function()
+    assert theirs().function() == 3

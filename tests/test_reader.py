@@ -18,6 +18,7 @@ from telemetry_kit import catalog, pipeline
 from telemetry_kit.home import Home
 from telemetry_kit.journal import reader, segments, upkeep
 from telemetry_kit.journal.segments import Problems
+from telemetry_kit.line import encode
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 DAY = "2026-11-22"
@@ -49,7 +50,7 @@ def event(number=None, **fields):
 
 
 def line(number=None, **fields):
-    return pipeline.encode(event(number, **fields))
+    return encode(event(number, **fields))
 
 
 @pytest.fixture

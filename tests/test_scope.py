@@ -56,7 +56,7 @@ def test_threads_start_outside(captured: Captured) -> None:
         carried = pool.submit(propagate(role)).result()
         after = pool.submit(role).result()
 
-    assert (None, "dev", None) == (bare, carried, after)
+    assert (bare, carried, after) == (None, "dev", None)
 
 
 def test_propagate_takes_the_scope_of_its_call(captured: Captured) -> None:
@@ -70,7 +70,7 @@ def test_propagate_takes_the_scope_of_its_call(captured: Captured) -> None:
         with role_session("qa"), pytest.raises(LookupError) as raised:
             carried(1, second=2)
 
-    assert (1, 2, "dev") == raised.value.args
+    assert raised.value.args == (1, 2, "dev")
     assert role() is None
 
 
@@ -79,7 +79,7 @@ def test_propagate_outside_of_any_session(captured: Captured) -> None:
     carried = propagate(role)
     with role_session("dev"):
         assert carried() is None
-        assert "dev" == role()
+        assert role() == "dev"
 
 
 def test_to_thread_and_run_in_executor(captured: Captured) -> None:
@@ -94,7 +94,7 @@ def test_to_thread_and_run_in_executor(captured: Captured) -> None:
                 await loop.run_in_executor(None, propagate(role)),
             ]
 
-    assert ["dev", None, "dev"] == asyncio.run(main())
+    assert asyncio.run(main()) == ["dev", None, "dev"]
 
 
 def test_nested_sessions_in_gathered_tasks(captured: Captured) -> None:
@@ -139,9 +139,9 @@ def test_left_in_another_task(captured: Captured) -> None:
             theirs = await asyncio.create_task(leave())
             return theirs, role()
 
-    assert ("qa", "dev") == asyncio.run(main())
-    assert ["agent.completed"] == [
-        e["event_type"] for e in captured.events if e.get("outcome") == "ok"
+    assert asyncio.run(main()) == ("qa", "dev")
+    assert [e["event_type"] for e in captured.events if e.get("outcome") == "ok"] == [
+        "agent.completed"
     ]
 
 
@@ -158,7 +158,7 @@ def test_left_in_another_thread_or_context(captured: Captured) -> None:
 
     assert after_thread is None
     assert current() is None
-    assert 2 == [e["event_type"] for e in captured.events].count("workflow.completed")
+    assert [e["event_type"] for e in captured.events].count("workflow.completed") == 2
 
 
 def test_one_object_in_many_tasks(captured: Captured) -> None:
@@ -177,11 +177,11 @@ def test_one_object_in_many_tasks(captured: Captured) -> None:
     async def main() -> list[bool]:
         return await asyncio.gather(*(task(n) for n in range(8)))
 
-    assert [True] * 8 == asyncio.run(main())
+    assert asyncio.run(main()) == [True] * 8
     spans = [e["span_id"] for e in captured.events]
 
-    assert 16 == len(set(spans))
-    assert 32 == len(spans)
+    assert len(set(spans)) == 16
+    assert len(spans) == 32
 
 
 def test_leaving_what_was_never_entered(captured: Captured) -> None:
@@ -189,7 +189,7 @@ def test_leaving_what_was_never_entered(captured: Captured) -> None:
     tracks(AGENT).__exit__(None, None, None)
     role_session("dev").__exit__(None, None, None)
 
-    assert [] == captured.events
+    assert captured.events == []
 
 
 def test_current_names(captured: Captured) -> None:
@@ -198,12 +198,12 @@ def test_current_names(captured: Captured) -> None:
         inside = current()
 
     assert inside is not None
-    assert ("dev", "build", "writer", "release") == (
+    assert (
         inside.role,
         inside.command,
         inside.agent,
         inside.workflow,
-    )
+    ) == ("dev", "build", "writer", "release")
     assert len(inside.session_id or "") == len(inside.span_id or "") == 12
     assert current() is None
 
@@ -223,8 +223,8 @@ def test_recursion_900_deep(captured: Captured) -> None:
         sys.setrecursionlimit(before)
     begun = captured.events[:901]
 
-    assert 900 == found
-    assert 2 * 901 == len(captured.events)
+    assert found == 900
+    assert len(captured.events) == 2 * 901
     assert [e["span_id"] for e in begun[:-1]] == [e["parent_id"] for e in begun[1:]]
 
 
@@ -245,7 +245,7 @@ def test_running_out_of_stack_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> N
         lenient.lines.clear()
         fine()
 
-    assert ["agent.invoked", "agent.completed"] == [e["event_type"] for e in lenient.events]
+    assert [e["event_type"] for e in lenient.events] == ["agent.invoked", "agent.completed"]
     assert "parent_id" not in lenient.events[0]
     assert current() is None
 
@@ -364,7 +364,7 @@ def test_outcomes(captured: Captured, form: Any, ending: str) -> None:
         "event_type"
     ]
     assert b"alice" not in b"".join(captured.lines)
-    assert 2 == len(captured.lines)
+    assert len(captured.lines) == 2
 
 
 def test_click_exceptions(captured: Captured) -> None:
@@ -374,8 +374,10 @@ def test_click_exceptions(captured: Captured) -> None:
         with pytest.raises(type(error)), tracks("command.executed"):
             raise error
 
-    assert [("ok", 0), ("error", 3), ("cancelled", None)] == [
-        (e["outcome"], e.get("exit_code")) for e in captured.events[1::2]
+    assert [(e["outcome"], e.get("exit_code")) for e in captured.events[1::2]] == [
+        ("ok", 0),
+        ("error", 3),
+        ("cancelled", None),
     ]
 
 
@@ -388,7 +390,7 @@ def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
     with pytest.raises(Abort), tracks(AGENT):
         raise Abort
 
-    assert "error" == captured.events[-1]["outcome"]
+    assert captured.events[-1]["outcome"] == "error"
 
 
 def test_ctrl_c(captured: Captured) -> None:
@@ -401,7 +403,7 @@ def test_ctrl_c(captured: Captured) -> None:
     with pytest.raises(KeyboardInterrupt):
         busy()
 
-    assert "cancelled" == captured.events[-1]["outcome"]
+    assert captured.events[-1]["outcome"] == "cancelled"
 
 
 def test_set_adds_up(captured: Captured) -> None:
@@ -424,8 +426,8 @@ def test_set_adds_up(captured: Captured) -> None:
             call.set(context={Key("count"): 1, "done": False})
     first, second = captured.events[1::2]
 
-    assert (3, {"count": 1, "done": True}) == (first["exit_code"], first["context"])
-    assert {"done": False} == {k: v for k, v in second["context"].items() if k == "done"}
+    assert (first["exit_code"], first["context"]) == (3, {"count": 1, "done": True})
+    assert {k: v for k, v in second["context"].items() if k == "done"} == {"done": False}
 
 
 # -- other processes ---------------------------------------------------------------------------
@@ -447,8 +449,8 @@ def test_spawned_child_stands_alone(place: Any) -> None:
     mine = [e for e in events if e["event_type"].startswith(("role", "command"))]
     theirs = [e for e in events if e not in mine]
 
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
-    assert 3 == len(theirs)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(theirs) == 3
     assert len(events) == len({e["event_id"] for e in events})
     assert "parent_id" not in theirs[0]
     assert "session_id" not in theirs[0]
@@ -463,7 +465,7 @@ def test_child_environment_links_a_child(place: Any) -> None:
     command = next(e for e in events if e["event_type"] == "command.executed")
     begun = next(e for e in events if e["event_type"] == "agent.invoked")
 
-    assert 0 == done.returncode
+    assert done.returncode == 0
     assert command["span_id"] == begun["parent_id"]
     assert command["session_id"] == begun["session_id"]
 
@@ -473,13 +475,13 @@ def test_child_environment_where_there_is_nothing_to_tell(undecided: Any) -> Non
     with role_session("dev"):
         off = child_environment()
 
-    assert {} == off
+    assert off == {}
     with capture_events(strict=True):
-        assert {} == child_environment()
+        assert child_environment() == {}
         with role_session("dev"):
-            assert ["FLOWSPEC_TELEMETRY_SESSION_ID"] == sorted(child_environment())
+            assert sorted(child_environment()) == ["FLOWSPEC_TELEMETRY_SESSION_ID"]
         with tracks(AGENT):
-            assert ["FLOWSPEC_TELEMETRY_PARENT_ID"] == sorted(child_environment())
+            assert sorted(child_environment()) == ["FLOWSPEC_TELEMETRY_PARENT_ID"]
 
 
 FORK = """
@@ -516,10 +518,10 @@ def test_forked_child_has_its_own_ids_and_no_parent(place: Any) -> None:
     handoff = next(e for e in events if e["event_type"] == "handoff.clicked")
     workflow = next(e for e in events if e["event_type"] == "workflow.started")
 
-    assert (0, "") == (done.returncode, done.stderr)
-    assert "['FLOWSPEC_TELEMETRY_SESSION_ID']\n" == done.stdout
-    assert ["command.executed", "command.completed"] == [e["event_type"] for e in commands]
-    assert ["dev", "dev"] == [e["role"] for e in agents]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "['FLOWSPEC_TELEMETRY_SESSION_ID']\n"
+    assert [e["event_type"] for e in commands] == ["command.executed", "command.completed"]
+    assert [e["role"] for e in agents] == ["dev", "dev"]
     assert "parent_id" not in agents[0]
     assert agents[0]["span_id"] == handoff["parent_id"]
     assert commands[0]["span_id"] == workflow["parent_id"]
@@ -551,8 +553,8 @@ def test_multiprocessing(place: Any, method: str) -> None:
     events = place.events()
     begun = [e for e in events if e["event_type"] == "agent.invoked"]
 
-    assert (0, "") == (done.returncode, done.stderr)
-    assert 6 == len(begun)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(begun) == 6
     assert not any("parent_id" in e for e in begun)
     assert 14 == len(events) == len({e["event_id"] for e in events})
 
@@ -567,8 +569,8 @@ def test_ids_of_a_forked_process_without_telemetry_before(place: Any) -> None:
     )
     ids = {e["event_id"] for e in place.events()}
 
-    assert 0 == done.returncode
-    assert 2 == len(ids)
+    assert done.returncode == 0
+    assert len(ids) == 2
 
 
 def test_threads_of_a_forked_child(captured: Captured) -> None:
@@ -583,7 +585,7 @@ def test_threads_of_a_forked_child(captured: Captured) -> None:
 
         assert inside.enclosing_span is None
 
-    assert ["agent.invoked"] == [json.loads(line)["event_type"] for line in captured.lines]
+    assert [json.loads(line)["event_type"] for line in captured.lines] == ["agent.invoked"]
     assert scope.innermost() is None
 
 
@@ -594,5 +596,5 @@ def test_no_event_outside_of_a_capture(undecided: Any) -> None:
         [sys.executable, "-c", CHILD], cwd=undecided.root, env=undecided.env, check=False
     )
 
-    assert 0 == done.returncode
+    assert done.returncode == 0
     assert not undecided.log.exists()

@@ -15,6 +15,7 @@ from telemetry_kit import (
     control,
     enable_telemetry,
     gate,
+    grants,
     settings,
     track_role_event,
 )

@@ -86,7 +86,7 @@ def test_generator_runs_as_before(captured: Captured) -> None:
     """All values come out, and the pair surrounds the iteration."""
     values = list(counter())
 
-    assert [0, 1, 2, 3, 4] == values
+    assert values == [0, 1, 2, 3, 4]
     assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
 
 
@@ -96,7 +96,7 @@ def test_span_begins_at_the_first_step(captured: Captured) -> None:
     called = len(captured.events)
     next(generator)
 
-    assert 0 == called
+    assert called == 0
     assert [PAIR[0]] == ends(captured)
 
     generator.close()
@@ -109,7 +109,7 @@ def test_never_started_means_no_event(captured: Captured) -> None:
     counter()
     gc.collect()
 
-    assert [] == captured.events
+    assert captured.events == []
 
 
 def test_generator_send_reaches_the_body(captured: Captured) -> None:
@@ -117,7 +117,7 @@ def test_generator_send_reaches_the_body(captured: Captured) -> None:
     generator = counter()
     values = [next(generator), generator.send(2), generator.send(None)]
 
-    assert [0, 2, 3] == values
+    assert values == [0, 2, 3]
 
     generator.close()
 
@@ -129,8 +129,8 @@ def test_generator_throw_reaches_the_body(captured: Captured) -> None:
     with pytest.raises(StopIteration) as stopped:
         generator.throw(Custom())
 
-    assert "total 100" == stopped.value.value
-    assert ("agent.completed", "ok") == ends(captured)[-1]
+    assert stopped.value.value == "total 100"
+    assert ends(captured)[-1] == ("agent.completed", "ok")
 
 
 def test_generator_return_value(captured: Captured) -> None:
@@ -144,7 +144,7 @@ def test_generator_return_value(captured: Captured) -> None:
     with pytest.raises(StopIteration) as stopped:
         next(generator)
 
-    assert "total 5" == stopped.value.value
+    assert stopped.value.value == "total 5"
 
 
 def test_early_break_is_closed_once(captured: Captured) -> None:
@@ -153,7 +153,7 @@ def test_early_break_is_closed_once(captured: Captured) -> None:
         break
     gc.collect()
 
-    assert [("agent.completed", "closed")] == [e for e in ends(captured) if "completed" in e[0]]
+    assert [e for e in ends(captured) if "completed" in e[0]] == [("agent.completed", "closed")]
     assert current() is None
 
 
@@ -171,7 +171,7 @@ def test_closing_a_body_that_returns_is_closed(captured: Captured) -> None:
     next(generator)
     generator.close()
 
-    assert CLOSED == ends(captured)
+    assert ends(captured) == CLOSED
 
 
 def test_generator_that_ignores_close(captured: Captured) -> None:
@@ -204,7 +204,7 @@ def test_failing_generator(captured: Captured) -> None:
         list(failing())
 
     assert error is raised.value
-    assert FAILED == ends(captured)
+    assert ends(captured) == FAILED
     assert b"alice" not in b"".join(captured.lines)
 
 
@@ -213,7 +213,7 @@ def test_arguments_that_do_not_fit_end_the_span(captured: Captured) -> None:
     with pytest.raises(TypeError, match="unexpected keyword"):
         next(counter(nonsense=1))
 
-    assert FAILED == ends(captured)
+    assert ends(captured) == FAILED
 
 
 def test_scope_is_current_only_while_the_body_runs(captured: Captured) -> None:
@@ -254,7 +254,7 @@ def test_interleaved_generators_keep_their_own_scope(captured: Captured) -> None
 
     seen = {(a, b) for a, b in zip(body(), body(), strict=True)}
 
-    assert 1 == len(seen)
+    assert len(seen) == 1
     assert len({scope for pair in seen for scope in pair}) == 2
     assert current() is None
 
@@ -272,7 +272,7 @@ def test_session_inside_a_generator_lasts_across_its_yields(captured: Captured) 
     for role in body():
         roles.append((role, current()))
 
-    assert [("dev", None)] * 2 == roles
+    assert roles == [("dev", None)] * 2
 
 
 def test_generator_left_in_another_thread(captured: Captured) -> None:
@@ -290,9 +290,9 @@ def test_generator_left_in_another_thread(captured: Captured) -> None:
     thread.start()
     thread.join()
 
-    assert [None] == left
+    assert left == [None]
     assert current() is None
-    assert ("agent.completed", "closed") == ends(captured)[-1]
+    assert ends(captured)[-1] == ("agent.completed", "closed")
 
 
 def test_contextmanager_above(captured: Captured) -> None:
@@ -312,8 +312,8 @@ def test_contextmanager_above(captured: Captured) -> None:
     with pytest.raises(Custom), managed(swallow=False):
         raise Custom
 
-    assert "value" == value
-    assert PAIR + FAILED == ends(captured)
+    assert value == "value"
+    assert ends(captured) == PAIR + FAILED
 
 
 def test_generator_based_coroutine_stays_awaitable(captured: Captured) -> None:
@@ -328,8 +328,8 @@ def test_generator_based_coroutine_stays_awaitable(captured: Captured) -> None:
     async def main():
         return await old_style()
 
-    assert 7 == asyncio.run(main())
-    assert PAIR == ends(captured)
+    assert asyncio.run(main()) == 7
+    assert ends(captured) == PAIR
 
 
 # -- coroutines ------------------------------------------------------------------------------
@@ -377,12 +377,12 @@ def test_never_awaited_warns_once_under_the_users_name(captured: Captured) -> No
         # A recorded warning keeps its coroutine alive.
         del caught
 
-        assert 1 == len(texts)
+        assert len(texts) == 1
         assert f"{name}' was never awaited" in texts[0]
     gc.collect()
 
     # The plain function did run.
-    assert CLOSED == ends(captured)
+    assert ends(captured) == CLOSED
 
 
 def test_cancelled_task(captured: Captured) -> None:
@@ -404,9 +404,9 @@ def test_cancelled_task(captured: Captured) -> None:
             await task
         return raised.value.args
 
-    assert ("because",) == asyncio.run(main())
-    assert [False] == [scope is None for scope in cleaned]
-    assert CANCELLED == ends(captured)
+    assert asyncio.run(main()) == ("because",)
+    assert [scope is None for scope in cleaned] == [False]
+    assert ends(captured) == CANCELLED
 
 
 def test_asyncio_timeout(captured: Captured) -> None:
@@ -423,7 +423,7 @@ def test_asyncio_timeout(captured: Captured) -> None:
         return current()
 
     assert asyncio.run(main()) is None
-    assert CANCELLED == ends(captured)
+    assert ends(captured) == CANCELLED
 
 
 @pytest.mark.parametrize("library", ["trio", "anyio"])
@@ -442,7 +442,7 @@ def test_cancel_scopes(captured: Captured, library: str) -> None:
     runner = RUNNERS[library]
 
     assert runner(main()) is True
-    assert CANCELLED == ends(captured)
+    assert ends(captured) == CANCELLED
 
 
 def test_tasks_inherit_and_do_not_leak(captured: Captured) -> None:
@@ -493,9 +493,9 @@ def test_coroutine_driven_by_hand(captured: Captured) -> None:
     closed.send(None)
     closed.close()
 
-    assert ["a", "b"] == yielded
-    assert "handled" == stopped.value.value
-    assert PAIR + CLOSED == ends(captured)
+    assert yielded == ["a", "b"]
+    assert stopped.value.value == "handled"
+    assert ends(captured) == PAIR + CLOSED
 
 
 def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
@@ -517,7 +517,7 @@ def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
 
     name, between, value = asyncio.run(main())
 
-    assert ("work", None, 7) == (name, between, value)
+    assert (name, between, value) == ("work", None, 7)
     assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
     assert captured.events[0]["span_id"] == captured.events[1]["parent_id"]
 
@@ -536,7 +536,7 @@ def test_session_around_a_function_that_returns_a_coroutine(captured: Captured) 
         made = start()
         return current(), await made, current()
 
-    assert (None, ("dev", "release"), None) == asyncio.run(main())
+    assert asyncio.run(main()) == (None, ("dev", "release"), None)
 
 
 def test_coroutine_that_somebody_else_holds_stays_theirs(captured: Captured) -> None:
@@ -557,7 +557,7 @@ def test_coroutine_that_somebody_else_holds_stays_theirs(captured: Captured) -> 
             gc.collect()
         return await mine
 
-    assert 7 == asyncio.run(main())
+    assert asyncio.run(main()) == 7
 
 
 # -- async generators ------------------------------------------------------------------------
@@ -582,8 +582,8 @@ def test_async_generator_on_every_loop(captured: Captured, run: Callable[[Any], 
     async def main():
         return [(n, current()) async for n in stream()]
 
-    assert [(0, None), (1, None), (2, None)] == run(main())
-    assert PAIR == ends(captured)
+    assert run(main()) == [(0, None), (1, None), (2, None)]
+    assert ends(captured) == PAIR
 
 
 def test_asend_athrow_aclose(captured: Captured) -> None:
@@ -597,8 +597,8 @@ def test_asend_athrow_aclose(captured: Captured) -> None:
             await anext(one)
         return values
 
-    assert [0, 5, 105] == asyncio.run(main())
-    assert CLOSED == ends(captured)
+    assert asyncio.run(main()) == [0, 5, 105]
+    assert ends(captured) == CLOSED
 
 
 def test_async_generator_never_started(captured: Captured) -> None:
@@ -609,7 +609,7 @@ def test_async_generator_never_started(captured: Captured) -> None:
 
     asyncio.run(main())
 
-    assert [] == captured.events
+    assert captured.events == []
 
 
 def test_async_arguments_that_do_not_fit(captured: Captured) -> None:
@@ -621,7 +621,7 @@ def test_async_arguments_that_do_not_fit(captured: Captured) -> None:
 
     asyncio.run(main())
 
-    assert FAILED == ends(captured)
+    assert ends(captured) == FAILED
 
 
 def test_async_break_then_closed_by_the_loop(
@@ -648,9 +648,9 @@ def test_async_break_then_closed_by_the_loop(
         return current()
 
     assert asyncio.run(main()) is None
-    assert [True] == cleaned
-    assert CLOSED == ends(captured)
-    assert [] == caplog.records
+    assert cleaned == [True]
+    assert ends(captured) == CLOSED
+    assert caplog.records == []
 
 
 def test_async_generator_dropped_inside_the_loop(
@@ -676,9 +676,9 @@ def test_async_generator_dropped_inside_the_loop(
 
     asyncio.run(main())
 
-    assert [True] == cleaned
-    assert CLOSED == ends(captured)
-    assert [] == caplog.records
+    assert cleaned == [True]
+    assert ends(captured) == CLOSED
+    assert caplog.records == []
 
 
 def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
@@ -705,13 +705,13 @@ def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureF
         closer = await asyncio.create_task(close())
         return closer, current()
 
-    assert ("qa", None) == asyncio.run(main())
-    assert [] == caplog.records
+    assert asyncio.run(main()) == ("qa", None)
+    assert caplog.records == []
     begun = next(e for e in captured.events if e["event_type"] == "agent.invoked")
     left = next(e for e in captured.events if e["event_type"] == "handoff.clicked")
 
     assert begun["span_id"] == left["parent_id"]
-    assert "dev" == left["role"]
+    assert left["role"] == "dev"
 
 
 def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]) -> None:
@@ -735,8 +735,8 @@ def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]
                 raise Custom
         return value, current()
 
-    assert ("value", None) == run(main())
-    assert PAIR + FAILED == ends(captured)
+    assert run(main()) == ("value", None)
+    assert ends(captured) == PAIR + FAILED
 
 
 @pytest.mark.parametrize("library", ["trio", "anyio", "asyncio"])
@@ -755,7 +755,7 @@ def test_cancelled_async_generator(captured: Captured, library: str) -> None:
         return scope.cancelled_caught
 
     assert RUNNERS[library](main()) is True
-    assert CANCELLED == ends(captured)
+    assert ends(captured) == CANCELLED
 
 
 # -- the same as undecorated: random scripts ---------------------------------------------------

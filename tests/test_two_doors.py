@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import catalog, gate, get_logger, pipeline, role_session, tracks
+from telemetry_kit import catalog, gate, get_logger, pipeline, role_session, standing, tracks
 from telemetry_kit.errors import Refused
 from telemetry_kit.latch import World
 
@@ -52,7 +52,7 @@ def lines(place, drive) -> list[bytes]:
         return next(numbers).to_bytes(size, "big")
 
     with gate.Elsewhere(World(place.environ, place.clock, place.now, random)):
-        pipeline.stand().sequence = itertools.count(7)
+        standing.stand().sequence = itertools.count(7)
         drive()
     return place.lines()[before:]
 

@@ -158,8 +158,8 @@ def test_whatever_breaks_the_result_is_the_same(
         found = {name: call() for name, call in HOST.items()}
 
     assert dict.fromkeys(HOST, 7) == found
-    assert ("", "") == capfd.readouterr()
-    assert [] == caplog.records
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
     assert current() is None
 
 
@@ -198,7 +198,7 @@ def test_what_was_swallowed_is_known_by_class_only(
     BROKEN["the sink"](monkeypatch, ZeroDivisionError)
     plain(7)
 
-    assert "ZeroDivisionError" == errors.last()
+    assert errors.last() == "ZeroDivisionError"
 
 
 # -- hostile values -----------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def test_hostile_values(production: None, capfd: pytest.CaptureFixture[str], val
         get_logger().info("agent.invoked", hostile, agent=hostile, context={"x": hostile})
         get_logger().bind(agent=hostile).info(hostile)
 
-    assert ("", "") == capfd.readouterr()
+    assert capfd.readouterr() == ("", "")
     assert b"alice" not in b"".join(captured.lines)
     # An event with something whose type cannot be asked for is left out as a whole.
     assert value == "refuses even its class" or len(captured.events) == 6
@@ -299,8 +299,8 @@ def test_hostile_project_directories(
         pass
     track_role_event("agent.invoked", project_root=hostile)
 
-    assert ("", "") == capfd.readouterr()
-    assert [] == place.events()
+    assert capfd.readouterr() == ("", "")
+    assert place.events() == []
 
 
 @pytest.mark.parametrize("name", ["event", "self", "level", "timestamp", "method_name", "args"])
@@ -319,8 +319,8 @@ def test_field_names(name: str) -> None:
     last = captured.events[-1]
 
     assert [{name: 3}] * 3 == kept
-    assert "agent.invoked" == last["event_type"]
-    assert 20 == len(last["timestamp"])
+    assert last["event_type"] == "agent.invoked"
+    assert len(last["timestamp"]) == 20
 
 
 def test_arguments_are_never_touched(place: Any) -> None:
@@ -361,11 +361,11 @@ def test_the_hosts_structlog(place: Any, capfd: pytest.CaptureFixture[str]) -> N
         structlog.contextvars.clear_contextvars()
         structlog.reset_defaults()
 
-    assert 9 == len(place.events())
+    assert len(place.events()) == 9
     assert None not in seen
     assert [] == theirs == logs
     assert not any("role" in e for e in place.events())
-    assert ("", "") == capfd.readouterr()
+    assert capfd.readouterr() == ("", "")
     assert not structlog.is_configured()
 
 
@@ -389,9 +389,9 @@ def test_the_hosts_logging(place: Any, capfd: pytest.CaptureFixture[str]) -> Non
         root.setLevel(level)
         root.removeHandler(handler)
 
-    assert [7] == found
-    assert 4 == len(place.events())
-    assert ("", "") == capfd.readouterr()
+    assert found == [7]
+    assert len(place.events()) == 4
+    assert capfd.readouterr() == ("", "")
 
 
 def test_warnings_are_errors(place: Any) -> None:
@@ -448,7 +448,7 @@ def test_odd_processes(place: Any, before: str, after: str) -> None:
         code = STREAMS
     done = place.run(code.format(before=before, after=after))
 
-    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(place.events()) >= 5
 
 
@@ -471,12 +471,12 @@ def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
     loggers.append(get_logger([processor]))
     record = loggers[0].info("command.executed")
 
-    assert "command.executed" == record["event_type"]
-    assert ["agent.invoked", "agent.completed", "command.executed"] == place.types()
+    assert record["event_type"] == "command.executed"
+    assert place.types() == ["agent.invoked", "agent.completed", "command.executed"]
 
     loggers[0].info("command.executed")
 
-    assert 6 == len(place.types())
+    assert len(place.types()) == 6
 
 
 def test_a_processor_sees_nothing_of_ours(place: Any) -> None:
@@ -493,8 +493,8 @@ def test_a_processor_sees_nothing_of_ours(place: Any) -> None:
     get_logger([replace]).info("agent.invoked", role="dev")
     get_logger([drop]).info("agent.invoked")
 
-    assert [{"event": "agent.invoked", "role": "dev"}] == seen
-    assert ["agent.started"] == place.types()
+    assert seen == [{"event": "agent.invoked", "role": "dev"}]
+    assert place.types() == ["agent.started"]
 
 
 def test_a_failing_processor_of_the_host(place: Any, production: None) -> None:
@@ -529,8 +529,8 @@ def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
 
-    assert ["agent.invoked", "agent.completed", "handoff.clicked"] == place.types()[:3]
-    assert "command.executed" == place.types()[-1]
+    assert place.types()[:3] == ["agent.invoked", "agent.completed", "handoff.clicked"]
+    assert place.types()[-1] == "command.executed"
 
 
 def test_a_garbage_collection_that_records_inside_the_chain(place: Any) -> None:
@@ -553,7 +553,7 @@ def test_a_garbage_collection_that_records_inside_the_chain(place: Any) -> None:
     finally:
         gc.set_threshold(*threshold)
 
-    assert 20 == place.types().count("command.executed")
+    assert place.types().count("command.executed") == 20
     assert place.types().count("agent.invoked") == place.types().count("agent.completed") > 0
 
 
@@ -562,4 +562,4 @@ def test_hash_pii_says_what_it_needs() -> None:
     with pytest.raises(TypeError, match="two strings"):
         hash_pii(7, field="agent")  # type: ignore[arg-type]
     with capture_events(strict=True):
-        assert 12 == len(hash_pii("alice", field="agent"))
+        assert len(hash_pii("alice", field="agent")) == 12

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import consent, control, grants, settings
+from telemetry_kit import control, grants, settings
 from telemetry_kit.cli import COLD, COMMANDS
 from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow

@@ -1,4 +1,4 @@
-"""`telemetry-kit audit`: what was decided, when and how, and whether that record is whole."""
+"""`telemetry-kit audit`: what was decided, whether that record is whole, and what was exported."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import typer
 from telemetry_kit import consent, control, decisions
 from telemetry_kit.cli.terminal import Problem, out, safe, say
 from telemetry_kit.home import Home
+from telemetry_kit.insights import exports
 
 
 def audit(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the history of decisions for this project and for all projects.
+    """Show the history of decisions for this project and for all projects, and the exports.
 
     Raises:
         Problem: an entry is not as it was written, or is not what is in force.
@@ -35,12 +36,14 @@ def audit(
             wrong.append(f"for {scope}, {different}")
         for path in decisions.set_aside(folder):
             say(f"Set aside, because it could not be trusted: {safe(path)}")
+    exported = exports.read(home)
     if as_json:
-        out(json.dumps(found))
-    elif not any(found.values()) and not wrong:
+        out(json.dumps({**found, "exports": exported}))
+    elif not any(found.values()) and not exported and not wrong:
         say("Nothing was decided yet.")
     else:
         _print(found)
+        _print_exports(exported)
     if wrong:
         raise Problem("; ".join(wrong))
 
@@ -63,3 +66,15 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
                     f"({str(entry.get('notice_sha256'))[:12]}){until}"
                 )
             )
+
+
+def _print_exports(exported: list[dict[str, Any]]) -> None:
+    if exported:
+        out("Exports and reports:")
+    for entry in exported:
+        out(
+            safe(
+                f"{entry.get('at')}  {entry.get('rows')} events to {entry.get('destination')}, by "
+                f"{entry.get('command')} (SHA-256 {str(entry.get('sha256'))[:12]})"
+            )
+        )

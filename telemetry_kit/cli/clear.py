@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, grants
+from telemetry_kit import control, grants
 from telemetry_kit.cli.terminal import USAGE, Problem, confirm, say
 from telemetry_kit.home import Home
 

@@ -170,17 +170,14 @@ def wrapped(text: str, room: int, indent: str = "") -> Iterator[str]:
         indent: what every line begins with.
     """
     line = indent
-    for word in safe(text).split():
-        while len(indent) + len(word) > room > len(indent):
-            if line.strip():
+    size = max(room - len(indent), 1)
+    for whole in safe(text).split():
+        # A word that is longer than a line is cut.
+        for word in _pieces(whole, size):
+            if line.strip() and cell_width(line) + 1 + cell_width(word) > room:
                 yield line.rstrip()
-            cut = room - len(indent)
-            yield indent + word[:cut]
-            line, word = indent, word[cut:]
-        if line.strip() and cell_width(line) + 1 + cell_width(word) > room:
-            yield line.rstrip()
-            line = indent
-        line += f" {word}" if line.strip() else word
+                line = indent
+            line += f" {word}" if line.strip() else word
     if line.strip():
         yield line.rstrip()
 

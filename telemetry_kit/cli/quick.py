@@ -1,4 +1,4 @@
-"""Commands that are asked often: their options are read here, because Typer costs more than they do.
+"""Commands that are asked often: their options are read here, as Typer costs more than they do.
 
 Only what is written without a mistake is taken; everything else, and `--help`, goes to Typer,
 which gets the same table of options. So both ways accept the same words.
@@ -10,7 +10,7 @@ import os
 import sys
 from importlib import import_module
 
-from telemetry_kit import consent, control, grants, settings
+from telemetry_kit import control, grants, settings
 from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
 

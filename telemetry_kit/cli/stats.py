@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from telemetry_kit import consent, control, grants
+from telemetry_kit import control, grants
 from telemetry_kit.cli.layout import (
     Column,
     heading,

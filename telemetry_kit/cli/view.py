@@ -160,13 +160,17 @@ def _show_trees(home: Home, limit: int, chosen: Filter) -> None:
 def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
-    for event in reversed(newest(home, limit, chosen, Problems())):
+    shown = newest(home, limit, chosen, Problems())
+    for event in reversed(shown):
         _print(event, wide, as_json)
     sys.stdout.flush()
+    # What came between the two looks is in both.
+    twice = {event["event_id"] for event in shown if "event_id" in event}
     try:
         while True:
             for event in following.news():
-                _print(event, wide, as_json)
+                if event.get("event_id") not in twice:
+                    _print(event, wide, as_json)
             sys.stdout.flush()
             time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:

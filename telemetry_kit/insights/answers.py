@@ -147,7 +147,9 @@ def _fail(table: str, kind: str) -> Callable[[Figures], str]:
         def say(row: Row) -> str:
             error = errors.get(row[kind])
             mostly = f", mostly {error}" if error else ""
-            return f"{row[kind]} ({row['failed']:,} of {row['completed'] + row['failed']:,}{mostly})"
+            return (
+                f"{row[kind]} ({row['failed']:,} of {row['completed'] + row['failed']:,}{mostly})"
+            )
 
         return _top(rows, say) + "."
 
@@ -243,7 +245,7 @@ def unread(reads: tuple[str, ...]) -> list[Row]:
 
 
 def _asked() -> frozenset[str]:
-    first = {}
+    first: dict[str, str] = {}
     for event in catalog.EVENTS.values():
         first.setdefault(event.question, event.name)
     return frozenset(e.name for e in catalog.EVENTS.values() if first[e.question] in _ANSWERS)

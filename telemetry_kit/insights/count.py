@@ -64,7 +64,7 @@ class Counting:
         wanted = self._wanted
         if wanted.role:
             rows = [row for row in rows if self._fields_of(row[2:]).get("role") == wanted.role]
-        self._days.update([row[:2] for row in rows])
+        self._days.update([(row[0], row[1]) for row in rows])
         if not self._all_days:
             rows = [row for row in rows if wanted.has_day(row[1].decode())]
         # Without the day there are far fewer different ones.

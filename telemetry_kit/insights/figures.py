@@ -146,7 +146,7 @@ def _chosen(counts: dict[str, int]) -> int:
 
 def _used(tally: Tally, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
     """Who used what how often: all of it, the role that used most first."""
-    rows = [
+    rows: list[Figures] = [
         {"role": role, kind: name, "count": sum(counts.get(what, 0) for what in begun)}
         for (role, name), counts in tally.rows(table).items()
     ]
@@ -250,7 +250,10 @@ def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures |
         first = date.fromordinal(max(last.toordinal() - PERIOD_DAYS + 1, 1))
     length = (last - first).days + 1
     before = date.fromordinal(max(first.toordinal() - length, 1))
-    ends = (str(first), str(last)), (str(before), str(date.fromordinal(max(first.toordinal() - 1, 1))))
+    ends = (
+        (str(first), str(last)),
+        (str(before), str(date.fromordinal(max(first.toordinal() - 1, 1)))),
+    )
     now, then = (_measures(tally, *pair) for pair in ends)
     return {
         "days": length,

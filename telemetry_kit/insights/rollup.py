@@ -180,9 +180,9 @@ class _Looking:
         news = counted.settle()
         self._loose.merge(loose.settle())
         self._news += news.total("events")
-        whole = _numbers(found)
+        whole = Report(*_numbers(found))
         if entry is not None:
-            whole = tuple(a + b for a, b in zip(whole, entry.report, strict=True))
+            _add_report(whole, entry.report)
         _add_report(report, _numbers(found))
         _add_report(report, _numbers(unended))
         report.in_progress |= unended.in_progress
@@ -201,7 +201,9 @@ class _Looking:
             self._changed = True
         if state is None:
             state = (at, source.sum_of(at, _COMPARED_BYTES))
-        self._entries.append(Entry(source.segment.name, source.segment.identity, state, whole))
+        self._entries.append(
+            Entry(source.segment.name, source.segment.identity, state, _numbers(whole))
+        )
         self._lines.append(_dumped(news))
 
     def done(self) -> Look:

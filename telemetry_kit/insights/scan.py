@@ -10,11 +10,12 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 
 from telemetry_kit import catalog
 from telemetry_kit.insights.tally import READ, TABLES
-from telemetry_kit.journal.lines import Event, parse
+from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.journal.segments import ACTIVE, Report
 
@@ -27,9 +28,19 @@ _VALUE = rb'(?:"[^"\\{}\x00-\x1f\x7f-\xff]{0,1024}"|true|false|' + _NUMBER + rb"
 _PAIR = rb'"[^"\\{}\x00-\x1f\x7f-\xff]{0,128}":' + _VALUE
 # The group stays empty in every match: it is there to refuse a key that stands twice.
 _CONTEXT = (
-    rb'(?!\{[^}]*"([^"\\]*)":[^}]*"\1":)\{(?:' + _PAIR + rb"(?:," + _PAIR + rb"){0,7})?\}"
+    rb'(?!\{[^}]*"(?P<twice>[^"\\]*)":[^}]*"(?P=twice)":)\{(?:'
+    + _PAIR
+    + rb"(?:,"
+    + _PAIR
+    + rb"){0,7})?\}"
 )
-_TIME = rb'"(\d{4}-\d\d-\d\d)T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ"'
+# The 29th of February is left to the reader, who knows the years.
+_DAY = (
+    rb"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    rb"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+)
+_CLOCK = rb"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+_TIME = rb'"(' + _DAY + rb")T" + _CLOCK + rb'Z"'
 _decode = json.JSONDecoder().decode
 
 
@@ -89,22 +100,19 @@ def regions(chunks: Iterator[bytes]) -> Iterator[Region | Rest]:
 
 def _of_block(block: bytes) -> Iterator[Region | Rest]:
     rows: list[Row] = _line.findall(block)
-    if len(rows) == block.count(b"\n") and _are_days(rows):
+    if len(rows) == block.count(b"\n"):
         yield Region(block, rows)
         return
     # Some line is not canonical: runs of those that are, and what lies between them.
     begin = at = 0
     rows = []
     for match in _line.finditer(block):
-        row = match.groups(b"")
-        if not _are_days([row]):
-            continue
         if match.start() > at:
             if rows:
                 yield Region(block[begin:at], rows)
             yield _between(block[at : match.start()])
             begin, rows = match.start(), []
-        rows.append(row)
+        rows.append(match.groups(b""))
         at = match.end()
     if rows:
         yield Region(block[begin:at], rows)
@@ -116,18 +124,14 @@ def _between(lines: bytes) -> Rest:
     return Rest(iter((lines,)), len(lines))
 
 
-_valid_days: set[bytes] = set()
+def is_of_whole_days(block: bytes) -> bool:
+    """Whether all lines of a block are canonical, with times cut to the day; about twice as fast.
 
-
-def _are_days(rows: list[Row]) -> bool:
-    """Whether there are such days in the calendar."""
-    fresh = {row[1] for row in rows}.difference(_valid_days)
-    for day in fresh:
-        line = _SAMPLE % day
-        if parse(line) is None:
-            return False
-        _valid_days.add(day)
-    return True
+    Args:
+        block: whole lines.
+    """
+    found = _of_days().match(block)
+    return found is not None and found.end() == len(block)
 
 
 def parse_fields(fields: bytes) -> Event:
@@ -172,7 +176,9 @@ def _pattern(row: catalog.Field) -> bytes:
         return rb'"h:[0-9a-f]{12}"'
     if row.kind == catalog.RANDOM and isinstance(domain, int):
         code = b"[0-9a-f]{%d}" % (domain // 4)
-        return b'"' + code + b'"' if row.name == "event_id" else b'"(?:h:[0-9a-f]{12}|' + code + b')"'
+        return (
+            b'"' + code + b'"' if row.name == "event_id" else b'"(?:h:[0-9a-f]{12}|' + code + b')"'
+        )
     return _TEXT
 
 
@@ -187,8 +193,8 @@ def _measure(lowest: int, highest: int) -> bytes:
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
 
 
-def _compiled() -> re.Pattern[bytes]:
-    parts: list[bytes] = [rb"^\{"]
+def _pattern_of_lines() -> bytes:
+    parts: list[bytes] = [rb"\{"]
     open_run = False
     for name, row in catalog.FIELDS.items():
         value = _pattern(row)
@@ -202,12 +208,13 @@ def _compiled() -> re.Pattern[bytes]:
         comma = b"" if name == "schema_version" else b","
         pair = comma + b'"%s":' % name.encode() + value
         parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?+")
-    return re.compile(b"".join([*parts, b")" if open_run else b"", rb"\}\n"]), re.MULTILINE)
+    return b"".join([*parts, b")" if open_run else b"", rb"\}\n"])
 
 
-_line = _compiled()
-_SAMPLE = (
-    b'{"schema_version":"%s","event_id":"0123456789abcdef",'
-    % catalog.SCHEMA_VERSION.encode()
-    + b'"event_type":"role.selected","timestamp":"%sT00:00:00Z"}'
-)
+_line = re.compile(rb"^" + _pattern_of_lines(), re.MULTILINE)
+
+
+@cache
+def _of_days() -> re.Pattern[bytes]:
+    plain = re.sub(rb"\((?!\?)", rb"(?:", _pattern_of_lines()).replace(_CLOCK, rb"00:00:00")
+    return re.compile(rb"(?:" + plain + rb")*+")

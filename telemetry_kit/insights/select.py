@@ -112,8 +112,7 @@ def lines(home: Home, chosen: Filter, problems: Problems) -> Iterator[list[bytes
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
-            for portion in _portions(source, chosen, report):
-                yield portion
+            yield from _portions(source, chosen, report)
 
 
 def _candidates(source: Source, chosen: Filter, report: Report) -> Iterator[bytes | Event]:

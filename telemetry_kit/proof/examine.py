@@ -253,15 +253,17 @@ class Examination:
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
                 if value > 99_999:
-                    self._texts.vet(file, number, name, str(value))
+                    self._texts.number(file, number, name, value)
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):
                 digits.append(self._code(file, number, name, value))
             elif kind == catalog.MAPPING:
                 for key, given in value.pairs:
                     if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
                         digits.append(self._code(file, number, f"{name}.{key}", given))
-                    else:
-                        self._texts.vet(file, number, f"{name}.{key}", str(given))
+                    elif type(given) is str:
+                        self._texts.vet(file, number, f"{name}.{key}", given)
+                    elif type(given) is int:
+                        self._texts.number(file, number, f"{name}.{key}", given)
             elif kind == catalog.NAME or name == "error_type":
                 self._texts.vet(file, number, name, value)
         if ours:

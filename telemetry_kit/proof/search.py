@@ -23,6 +23,7 @@ MAX_UNPACKED_BYTES = 8 << 20
 BOUNDED_CHARS = 6
 SQUEEZED_CHARS = 8
 HEX_BYTES = 6
+NUMBER_DIGITS = 6
 
 _LEET = str.maketrans("01345789@$|!i", "oleastbgasill")
 _NOT_ALNUM = re.compile(r"[\W_]+")
@@ -32,7 +33,9 @@ _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}[ :,-]?(?:0x|\\x)?){3,}[0-9a-fA-F]{2}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{5,}={0,2}")
 _MIME = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]*={0,2}")
 _BASE32 = re.compile(rb"[A-Z2-7]{7,}={0,6}|[a-z2-7]{7,}={0,6}")
-_BASE85 = re.compile(rb"[!-~]{6,}")
+_BASE85 = re.compile(
+    rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,}|(?<=[\">,])[^\s\",]{5,}(?=[\",<])|(?<=>)[^\s>]{5,}(?=</)"
+)
 _PUNYCODE = re.compile(rb"xn--([a-z0-9-]+)", re.IGNORECASE)
 _PRINTABLE = bytes(range(32, 127)) + b"\n\r\t"
 
@@ -82,6 +85,7 @@ class Search:
         self._raw: list[tuple[bytes, Secret]] = []
         self._hex: list[tuple[str, Secret]] = []
         self._coded: list[tuple[bytes, Secret]] = []
+        self.digits: dict[str, Secret] = {}
         for secret in self.secrets:
             self._add(secret)
 
@@ -96,6 +100,8 @@ class Search:
             else:
                 self._needles.append((form, secret))
         squeezed = _squeeze(word)
+        if squeezed.isdigit() and len(squeezed) >= NUMBER_DIGITS:
+            self.digits[squeezed] = secret
         if len(squeezed) >= SQUEEZED_CHARS:
             self._squeezed += [(form, secret) for form in (squeezed, squeezed[::-1])]
             self._leet.append((squeezed.translate(_LEET), secret))
@@ -193,7 +199,7 @@ def decoded(data: bytes) -> Iterator[bytes]:
         for shift in range(8):
             yield from _with_unpacked(_base32(code[shift:]))
     for run in set(_BASE85.findall(data)):
-        for word in {run, run.strip(b"\"',;:<>~[](){}")}:
+        for word in {run, *run.split(b"<"), *re.split(rb"</?\w+>", run)}:
             for decode in (base64.b85decode, base64.a85decode):
                 try:
                     yield from _with_unpacked(decode(word))

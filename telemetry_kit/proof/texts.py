@@ -83,6 +83,12 @@ class Texts:
     def _known(self, secret: known.Secret, file: str, number: int, field: str = "") -> None:
         self._certificate.add(Finding(KNOWN, secret.kind, file, number, field, masked(secret.text)))
 
+    def number(self, file: str, number: int, field: str, value: int) -> None:
+        """Compare a number of a canonical line with secrets that are all digits."""
+        secret = self._search.digits.get(str(abs(value)))
+        if secret is not None:
+            self._known(secret, file, number, field)
+
     def spelled(self, file: str, hexes: list[tuple[int, str]]) -> None:
         """Secrets that hex fields spell, over the borders of fields and lines."""
         for secret in self._search.find_hex("".join(digits for _, digits in hexes)):

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from telemetry_kit import pipeline
 from telemetry_kit.cli.view import COLUMNS, layout
+from telemetry_kit.line import encode
 
 ALL = {
     "role": "dev",
@@ -40,7 +40,7 @@ def fill(place, *events):
     """Put records into the log as they are, without asking the chain."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
-        log.writelines(pipeline.encode(event) for event in events)
+        log.writelines(encode(event) for event in events)
 
 
 def view(place, *args, **env):

@@ -8,8 +8,9 @@ import sys
 import threading
 import time
 
-from telemetry_kit import control, pipeline, track_role_event
+from telemetry_kit import control, track_role_event
 from telemetry_kit.journal import lease, upkeep
+from telemetry_kit.line import encode
 
 TRACK = "role.selected"
 
@@ -187,7 +188,9 @@ def ends(how: str) -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(45, exit=True)
-    pipeline.encode({})
+    faulthandler.dump_traceback_later(110, exit=True)
+    # Threads that never wait would keep the one that seals from its turn.
+    sys.setswitchinterval(0.0002)
+    encode({})
     name, *given = sys.argv[1:]
     globals()[name](*(json.loads(g) for g in given))

@@ -3,19 +3,26 @@
 Prints what was acknowledged and what was raised; between the two marks lies the operation.
 """
 
-import json
-import os
-import sys
-
 # Everything that the operation may need is loaded before it: only its own calls are counted.
 import errno  # noqa: F401
 import fcntl  # noqa: F401
+import json
+import os
+import sys
 import unicodedata  # noqa: F401
 from datetime import date
 
-from telemetry_kit import consent, control, decisions, grants, notice, pipeline, settings, track_role_event
+from telemetry_kit import (
+    control,
+    decisions,
+    grants,
+    notice,
+    settings,
+    track_role_event,
+)
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, reader, upkeep  # noqa: F401
+from telemetry_kit.line import encode
 
 MARK = b"mark\n"
 LINE = (
@@ -74,7 +81,7 @@ def revoke() -> object:
 def main() -> None:
     step = {f.__name__: f for f in (record, seal, pack, clear, thin, revoke)}[sys.argv[1]]
     settings.current()
-    pipeline.encode({})
+    encode({})
     assert decisions
     assert notice
     tell = os.dup(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, control, grants
+from telemetry_kit import consent, grants
 from telemetry_kit.journal import archive, lease, upkeep
 
 pytestmark = pytest.mark.strace

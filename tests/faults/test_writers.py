@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, grants
+from telemetry_kit import grants
 from telemetry_kit.journal import archive
 
 

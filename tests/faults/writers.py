@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 
-from telemetry_kit import consent, grants
+from telemetry_kit import grants
 from telemetry_kit.control import home_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, reader  # noqa: F401

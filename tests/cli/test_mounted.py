@@ -1,0 +1,169 @@
+"""A real host with the commands mounted: its own app name, folder, kill switch and exit codes."""
+
+import json
+import subprocess
+import sys
+import warnings
+
+import pexpect
+import pytest
+
+HOST = '''
+"""A tool with our commands mounted, as its author would write it."""
+import typer
+import telemetry_kit.cli
+from telemetry_kit import configure, tracks
+
+configure(app="acme", commands=["build"])
+app = typer.Typer()
+app.add_typer(telemetry_kit.cli.typer_app("acme"), name="telemetry")
+
+@app.command()
+@tracks("command.executed", command="build")
+def build(fail: bool = False) -> None:
+    """Build something."""
+    if fail:
+        raise typer.Exit(3)
+
+if __name__ == "__main__":
+    app()
+'''
+
+
+@pytest.fixture
+def acme(undecided):
+    """A project with the host in it; call it with arguments."""
+    path = undecided.user.parent / "acme.py"
+    path.write_text(HOST)
+
+    def run(*args: str, **env: str):
+        return undecided.python("-W", "error", str(path), *args, env=env, stdin=subprocess.DEVNULL)
+
+    run.place = undecided
+    run.path = path
+    run.log = undecided.root / ".acme" / "telemetry.jsonl"
+    return run
+
+
+def types(acme) -> list[str]:
+    if not acme.log.exists():
+        return []
+    return [json.loads(line)["event_type"] for line in acme.log.read_text().splitlines()]
+
+
+def test_off_until_somebody_says_yes(acme) -> None:
+    """The host runs, nothing is recorded, no folder is made."""
+    assert acme("build").returncode == 0
+    done = acme("telemetry", "status", "--check")
+
+    assert (done.returncode, "  app      acme\n" in done.stdout) == (10, True)
+    assert acme.place.tree() == []
+
+
+def test_the_life_of_a_log(acme) -> None:
+    """Enable, use, view, clear, disable: everything under the host's name."""
+    done = acme("telemetry", "enable", "--yes")
+    assert (done.returncode, done.stdout) == (0, "")
+    acme("build")
+    assert acme("build", "--fail").returncode == 3
+    pair = ["command.executed", "command.completed"]
+    assert types(acme) == [*pair, "command.executed", "command.failed"]
+    assert not (acme.place.root / ".flowspec").exists()
+
+    shown = acme("telemetry", "view", "--json")
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert {row["command"] for row in rows} == {"build"}
+    assert rows[0]["exit_code"] == 3
+
+    assert acme("telemetry", "clear", "--yes").returncode == 0
+    assert types(acme) == []
+    acme("telemetry", "off")
+    acme("build")
+    assert types(acme) == []
+
+
+def test_the_kill_switch_is_the_hosts(acme) -> None:
+    """`ACME_TELEMETRY_DISABLED` vetoes; flowspec's own says nothing here."""
+    acme("telemetry", "on", "--yes")
+
+    assert acme("telemetry", "status", "--check", ACME_TELEMETRY_DISABLED="1").returncode == 11
+    assert acme("telemetry", "status", "--check", FLOWSPEC_TELEMETRY_DISABLED="1").returncode == 0
+    acme("build", ACME_TELEMETRY_DISABLED="yes")
+    assert types(acme) == []
+
+
+def test_another_app_is_another_decision(acme) -> None:
+    """A yes for acme is none for flowspec, and the other way round."""
+    acme("telemetry", "on", "--yes")
+    own = acme.place.python("-m", "telemetry_kit", "status", "--check")
+
+    assert own.returncode == 10
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["telemetry", "enable"], 2),
+        (["telemetry", "clear"], 2),
+        (["telemetry", "schema", "--format", "xml"], 2),
+        (["telemetry", "enable", "--maybe"], 2),
+        (["telemetry", "nonsense"], 2),
+        (["telemetry", "--app", "NO SUCH", "status"], 2),
+        (["telemetry", "status", "--check"], 10),
+        (["telemetry", "view"], 0),
+        (["telemetry", "--help"], 0),
+    ],
+    ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,
+)
+def test_exit_codes(acme, args, code) -> None:
+    """The host's exit codes are ours; nothing ends in a traceback."""
+    done = acme(*args)
+
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+
+
+def test_help_lists_the_commands(acme) -> None:
+    """The sub-app's help names the interactive commands; `record` is for the cold path alone."""
+    text = acme("telemetry", "--help", COLUMNS="200").stdout
+
+    assert all(name in text for name in ("status", "enable", "disable", "view", "clear", "audit"))
+    assert " record " not in text
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize(
+    ("key", "code", "decided"), [("y\r", 0, 0), ("\r", 0, 10), ("\x03", 130, 10)]
+)
+def test_at_a_terminal(acme, key: str, code: int, decided: int) -> None:
+    """The question is put under the host's name; Ctrl-C ends the host with 130."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = pexpect.spawn(
+            sys.executable,
+            [str(acme.path), "telemetry", "enable"],
+            cwd=acme.place.root,
+            env={"TERM": "xterm", **acme.place.env},
+            timeout=30,
+            encoding="ascii",
+        )
+    child.expect_exact("later] ")
+    assert "Keep a usage log of acme in this project?" in child.before
+    assert "telemetry-kit --app acme view" in child.before
+    child.send(key)
+    child.expect(pexpect.EOF)
+    child.close()
+
+    assert child.exitstatus == code
+    assert acme("telemetry", "status", "--check").returncode == decided
+
+
+def test_not_yet_in_a_host(acme) -> None:
+    """The mounted status knows the host's settings: what is wider than the yes is listed."""
+    acme("telemetry", "on", "--yes")
+    wider = 'configure(app="acme", timestamp_resolution="hour", '
+    acme.path.write_text(HOST.replace('configure(app="acme", ', wider))
+    done = acme("telemetry", "status", "--check")
+
+    assert (done.returncode, "times by the hour instead of the day" in done.stdout) == (12, True)
+    acme("build")
+    assert json.loads(acme.log.read_text().splitlines()[0])["timestamp"].endswith("T00:00:00Z")

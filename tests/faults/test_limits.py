@@ -1,0 +1,186 @@
+"""Small disks, limits, read-only and dead file systems: nothing is raised; then recovery."""
+
+import fcntl
+import os
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit.errors import Refused
+from telemetry_kit.home import Home
+from telemetry_kit.journal import archive, upkeep
+from telemetry_kit.journal.lease import Journal
+
+DAY = "2026-01-01"
+SHUTDOWN = 0x8004587D
+
+
+def line(number: int, size: int = 300) -> bytes:
+    head = (
+        f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
+        f'"timestamp":"{DAY}T00:00:00Z","context":{{"pad":"'
+    )
+    return f'{head}{"x" * (size - len(head))}"}}}}\n'.encode()
+
+
+def home_in(path: Path) -> Home:
+    return Home("flowspec", str(path), str(path / "config"), str(path / "state"))
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def fill(journal: Journal, first: int, count: int) -> list[str]:
+    """Append until refused, or so many; what was acknowledged."""
+    done = []
+    for number in range(first, first + count):
+        try:
+            while not journal.append(line(number)):
+                pass
+        except Refused:
+            break
+        done.append(f"{number:016x}")
+    return done
+
+
+def settle(home, found, ledger, names) -> None:
+    stored = found(home)
+    lost = stored.lost(names)
+    ledger.add("limits", faults=1, acknowledged=len(names), lost=lost, doubled=stored.doubled)
+
+    assert (0, 0) == (lost, stored.doubled)
+
+
+def test_a_small_disk(mounted, found, ledger) -> None:
+    """Filled to the last byte, sealed, packed as far as it goes; and used again when it is freed."""
+    at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "none")
+    home, clock = home_in(at), Clock()
+    journal = Journal(home, lambda: True, clock)
+    names = fill(journal, 0, 1_000)
+    assert 50 < len(names) < 1_000
+    assert "full" in journal.trouble
+    settle(home, found, ledger, names)
+    upkeep.seal(home, DAY)
+    journal.close()
+    archive.maintain(home, 90, DAY)
+    settle(home, found, ledger, [])
+    settle(home, found, ledger, names)
+    subprocess.run(["mount", "-o", "remount,size=1m", str(at)], check=True)
+    clock.seconds = 100
+    names += fill(journal, 10_000, 100)
+    journal.close()
+    assert [] == archive.maintain(home, 90, DAY).survivors
+
+    settle(home, found, ledger, names)
+
+
+def test_a_disk_without_inodes(mounted, ledger) -> None:
+    """No file can be made: nothing is recorded, nothing is raised."""
+    at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "none")
+    journal = Journal(home_in(at), lambda: True, Clock())
+
+    assert [] == fill(journal, 0, 3)
+    assert "full" in journal.trouble
+    ledger.add("limits", faults=1)
+
+
+def test_a_read_only_remount(mounted, found, ledger) -> None:
+    """The reason is said; reading, maintaining and clearing say what they could not; then again."""
+    at = mounted("-t", "tmpfs", "-o", "size=1m", "none")
+    home, clock = home_in(at), Clock()
+    journal = Journal(home, lambda: True, clock)
+    names = fill(journal, 0, 20)
+    journal.close()
+    subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
+    assert [] == fill(journal, 100, 1)
+    assert "read-only" in journal.trouble
+    assert [] != upkeep.clear(home)
+    assert [] != archive.maintain(home, 90, DAY).survivors
+    settle(home, found, ledger, names)
+    subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
+    clock.seconds = 100
+    names += fill(journal, 200, 20)
+    journal.close()
+
+    settle(home, found, ledger, names)
+
+
+def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
+    """ext4 stops all input and output: nothing is raised, and whole lines come back."""
+    image = tmp_path / "image"
+    with open(image, "wb") as file:
+        file.truncate(16 << 20)
+    made = subprocess.run(["mkfs.ext4", "-q", str(image)], capture_output=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("there is no mkfs.ext4")
+    at = mounted("-o", "loop", str(image))
+    home = home_in(at)
+    journal = Journal(home, lambda: True, Clock())
+    names = fill(journal, 0, 50)
+    os.sync()
+    fd = os.open(at, os.O_RDONLY)
+    try:
+        fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", 0))
+    except OSError as error:
+        pytest.skip(f"this file system cannot be shut down ({error.errno})")
+    finally:
+        os.close(fd)
+    assert [] == fill(journal, 100, 1)
+    assert "EIO" in journal.trouble
+    journal.close()
+    assert [] != archive.maintain(home, 90, DAY).survivors
+    assert [] != upkeep.clear(home)
+    subprocess.run(["umount", "-l", str(at)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
+
+    settle(home, found, ledger, names)
+
+
+LIMITED = """
+import json, os, resource, signal, sys, threading
+from telemetry_kit import track_role_event as t
+from telemetry_kit.journal import archive, lease, upkeep
+which, limit, early = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "early"
+def record():
+    found = t("role.selected", role="dev")
+    return [] if found is None else [found["event_id"]]
+kept = []
+if not early:
+    kept += record()
+number = getattr(resource, "RLIMIT_" + which)
+hard = resource.getrlimit(number)[1]
+if which == "AS":
+    with open("/proc/self/statm") as f:
+        limit += int(f.read().split()[0]) * 4096
+resource.setrlimit(number, (limit, hard))
+for _ in range(20):
+    kept += record()
+resource.setrlimit(number, (hard, hard))
+print(json.dumps(kept))
+"""
+
+
+@pytest.mark.parametrize("early", ["early", "late"])
+@pytest.mark.parametrize(
+    ("which", "limit"),
+    [("FSIZE", 0), ("FSIZE", 500), ("FSIZE", 4_000), ("NOFILE", 3), ("NOFILE", 4), ("NOFILE", 5)]
+    + [("NPROC", 0), ("AS", 0), ("AS", 1 << 16), ("AS", 1 << 20)],
+)
+def test_limits(place, found, ledger, told, which: str, limit: int, early: str) -> None:
+    """The host goes on and ends well; what was acknowledged is there; then all is well again."""
+    done = place.run(LIMITED, which, str(limit), early)
+    assert (0, "") == (done.returncode, done.stderr)
+    names = told(done.stdout)[0]
+    again = place.run(LIMITED, "NOFILE", "64", "late")
+    assert (0, "") == (again.returncode, again.stderr)
+    assert 21 == len(told(again.stdout)[0])
+
+    settle(place.home, found, ledger, names + told(again.stdout)[0])

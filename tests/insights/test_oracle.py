@@ -1,0 +1,199 @@
+"""Every number of `stats` equals its SQL over the same file, as DuckDB works it out."""
+
+import pytest
+import written
+
+from telemetry_kit import catalog
+from telemetry_kit.insights.answers import answers, unread
+from telemetry_kit.insights.count import Wanted, count
+from telemetry_kit.insights.figures import figures, owner_of
+from telemetry_kit.insights.tally import READ, TABLES
+from telemetry_kit.journal.segments import Problems
+
+duckdb = pytest.importorskip("duckdb")
+
+KIND = "split_part(event_type, '.', 1)"
+WHAT = "split_part(event_type, '.', 2)"
+ENDED = f"{WHAT} in ('completed', 'failed')"
+WORK = {"commands": "command", "agents": "agent", "workflows": "workflow"}
+DAY = "left(timestamp, 10)"
+TALLY = {
+    "types": "select event_type, count(*) from e group by all",
+    "days": f"select {DAY}, event_type, count(*) from e group by all",
+    "roles": (
+        "select role, 'events', count(*) from e where role is not null group by all union all "
+        f"select role, {WHAT}, count(*) from e where {KIND} = 'role' and role is not null group by all"
+    ),
+    "changes": (
+        "select previous_role, role, count(*) from e "
+        f"where {KIND} = 'role' and previous_role is not null group by all"
+    ),
+    **{
+        table: f"select {name}, {WHAT}, count(*) from e where {KIND} = '{name}' "
+        f"and {name} is not null group by all"
+        for table, name in WORK.items()
+    },
+    **{
+        f"role_{table}": f"select role, {name}, {WHAT}, count(*) from e where {KIND} = '{name}' "
+        f"and {name} is not null and role is not null group by all"
+        for table, name in list(WORK.items())[:2]
+    },
+    "handoffs": (
+        "select coalesce(source_agent, '?'), coalesce(target_agent, '?'), "
+        f"{WHAT}, count(*) from e where {KIND} = 'handoff' group by all"
+    ),
+    "outcomes": "select outcome, count(*) from e where outcome is not null group by all",
+    "errors": " union all ".join(
+        f"select '{name}', {name}, error_type, count(*) from e where event_type = '{name}.failed' "
+        f"and {name} is not null and error_type is not null group by all"
+        for name in WORK.values()
+    ),
+    "durations": " union all ".join(
+        f"select '{name}', {name}, duration_ms::varchar, count(*) from e where {KIND} = '{name}' "
+        f"and {ENDED} and {name} is not null and duration_ms is not null group by all"
+        for name in WORK.values()
+    ),
+    "totals": "select 'events', count(*) from e union all select 'dropped', sum(dropped) from e",
+}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """The home of a log, and a function that asks DuckDB about the same file."""
+    from telemetry_kit.home import find
+
+    base = tmp_path_factory.mktemp("oracle")
+    (base / "work").mkdir()
+    home = find("flowspec", str(base / "work"), {"HOME": str(base)})
+    log = written.fill(home, *written.sessions(20_000))
+    connection = duckdb.connect()
+    columns = {
+        name: "BIGINT" if row.kind == catalog.MEASURE else "VARCHAR"
+        for name, row in catalog.FIELDS.items()
+        if row.kind != catalog.MAPPING
+    }
+    spec = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
+    connection.execute(
+        f"create table e as select *, row_number() over () as place from "
+        f"read_json('{log}', format='newline_delimited', columns={{{spec}}})"
+    )
+    yield home, lambda sql: connection.execute(sql).fetchall()
+    connection.close()
+
+
+@pytest.mark.parametrize("table", [name for name in TABLES])
+def test_each_table_is_its_sql(asked, table):
+    """Group by group, count by count."""
+    home, sql = asked
+    tally = count(home, Wanted(), Problems())
+    expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
+
+    assert expected == {key: n for key, n in tally.tables[table].items() if n}
+    assert expected
+
+
+@pytest.fixture(scope="module")
+def found(asked):
+    """The figures of the same log."""
+    return figures(count(asked[0], Wanted(), Problems()))
+
+
+@pytest.mark.parametrize("table", ["commands", "agents"])
+def test_rates_and_percentiles(asked, found, table):
+    """Begun, completed, failed, rate, the Wilson interval and the discrete percentiles."""
+    _, sql = asked
+    name, begun = WORK[table], "'executed', 'invoked', 'started'"
+    z = 1.959963984540054
+    rows = sql(
+        f"with c as (select {name} as name, count(*) filter ({WHAT} in ({begun})) as b, "
+        f"count(*) filter ({WHAT} = 'completed') as c, count(*) filter ({WHAT} = 'failed') as f, "
+        + ", ".join(
+            f"quantile_disc(duration_ms, {q}) filter ({ENDED} and duration_ms is not null) as p{q * 100:.0f}"
+            for q in (0.5, 0.9, 0.95)
+        )
+        + f" from e where {KIND} = '{name}' group by {name}), r as (select *, c / (c + f) as p, c + f as n "
+        f"from c) select name, b, c, f, round(p, 4), "
+        f"round((p + {z * z} / (2 * n) - {z} * sqrt(p * (1 - p) / n + {z * z} / (4 * n * n))) "
+        f"/ (1 + {z * z} / n), 4), "
+        f"round((p + {z * z} / (2 * n) + {z} * sqrt(p * (1 - p) / n + {z * z} / (4 * n * n))) "
+        f"/ (1 + {z * z} / n), 4), p50, p90, p95 from r"
+    )
+    keys = ("begun", "completed", "failed", "rate", "low", "high", "p50_ms", "p90_ms", "p95_ms")
+    ours = {row[name]: tuple(row[key] for key in keys) for row in found[table]}
+
+    assert {row[0]: pytest.approx(row[1:], abs=1e-4) for row in rows} == ours
+
+
+def test_roles_trend_and_hand_offs(asked, found):
+    """Shares, days, weeks, hand-offs, the use of another role's commands, what was dropped."""
+    _, sql = asked
+    chosen = dict(
+        sql(f"select role, count(*) from e where {KIND} = 'role' and role is not null group by all")
+    )
+    total = sum(chosen.values())
+    days = dict(sql(f"select {DAY}, count(*) from e group by all"))
+    weeks = dict(
+        sql("select strftime(date_trunc('week', timestamp::date), '%Y-%m-%d'), count(*) from e group by all")
+    )
+    handoffs = sql(
+        "select source_agent, target_agent, count(*) filter (event_type = 'handoff.clicked') c, "
+        "count(*) filter (event_type = 'handoff.completed') from e "
+        f"where {KIND} = 'handoff' group by all"
+    )
+    used = sql(
+        "select role, command, count(*) from e where event_type = 'command.executed' group by all"
+    )
+    roles = frozenset(written.ROLES)
+    crossed = {(r, c, n) for r, c, n in used if owner_of(c, roles) not in (None, r)}
+
+    assert chosen == {row["role"]: row["chosen"] for row in found["roles"]}
+    assert {role: round(n / total, 4) for role, n in chosen.items()} == {
+        row["role"]: row["share"] for row in found["roles"]
+    }
+    assert days == {row["day"]: row["events"] for row in found["days"] if row["events"]}
+    assert weeks == {row["week"]: row["events"] for row in found["weeks"] if row["events"]}
+    assert set(handoffs) == {
+        (r["source"], r["target"], r["clicked"], r["completed"]) for r in found["handoffs"]
+    }
+    assert crossed == {(r["role"], r["command"], r["count"]) for r in found["cross_use"]}
+    assert sql("select sum(dropped) from e") == [(found["dropped"],)]
+
+
+def test_the_period_before(asked):
+    """A period and the one of the same length before it, each by its own SQL."""
+    home, sql = asked
+    wanted = Wanted("2026-10-01", "2026-10-10")
+    both = figures(count(home, wanted, Problems()), wanted)["comparison"]
+    for part in (both["now"], both["before"]):
+        rows = dict(
+            sql(
+                f"select event_type, count(*) from e where {DAY} between '{part['since']}' "
+                f"and '{part['until']}' group by all"
+            )
+        )
+
+        assert sum(rows.values()) == part["events"]
+        assert rows["command.executed"] == part["commands_begun"]
+        assert rows["handoff.clicked"] == part["handoffs_clicked"]
+    assert (both["before"]["since"], both["before"]["until"]) == ("2026-09-21", "2026-09-30")
+
+
+def test_each_declared_question_has_an_answer(found):
+    """One sentence each, with a number in it where something was recorded."""
+    said = answers(found)
+
+    assert [row["question"] for row in said] == list(
+        dict.fromkeys(event.question for event in catalog.EVENTS.values())
+    )
+    for row in said:
+        assert row["answer"].endswith(".")
+        if "workflow" not in row["question"]:
+            assert any(c.isdigit() for c in row["answer"]), row
+
+
+def test_what_no_question_reads():
+    """Every field is read by a question or told as unread, and no event is left without one."""
+    told = {row["name"] for row in unread(READ) if row["kind"] == "field"}
+
+    assert set(catalog.FIELDS) - told == {*READ, "event_type", "timestamp"}
+    assert not [row for row in unread(READ) if row["kind"] == "event"]

@@ -1,0 +1,168 @@
+"""The roll-up: the same numbers as from scratch, whatever happened to the files meanwhile."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+import written
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from telemetry_kit.cli.rollup import keep
+from telemetry_kit.home import find
+from telemetry_kit.insights import rollup
+from telemetry_kit.insights.count import Wanted, count
+from telemetry_kit.journal import archive, upkeep
+from telemetry_kit.journal.segments import Problems
+
+TODAY = "2026-11-23"
+STEPS = st.lists(
+    st.sampled_from(
+        ["write", "write", "damage", "torn", "seal", "pack", "before", "forget", "look", "edit"]
+    ),
+    max_size=14,
+)
+
+
+def compare(home):
+    """A look with the roll-up says what counting from scratch says; keeps it."""
+    problems = Problems()
+    expected = count(home, Wanted(), problems)
+    seen = rollup.look(home)
+
+    assert expected == seen.tally
+    assert problems.sentences() == seen.problems.sentences()
+    keep(home, seen)
+
+
+def do(home, step, number):
+    """One thing that happens to a journal."""
+    log = Path(home.log)
+    if step == "write":
+        day = f"2026-{1 + number % 11:02d}-10T00:00:00Z"
+        events = [
+            written.stored(1_000 * number + n, role=("dev", "qa")[n % 2], timestamp=day)
+            for n in range(30)
+        ]
+        written.fill(home, *events)
+    elif step in ("damage", "torn"):
+        written.fill(home)
+        with log.open("ab") as file:
+            file.write(b"nonsense\n" if step == "damage" else b'{"schema_version":"1.0","event_id":"')
+    elif step == "seal":
+        upkeep.seal(home, TODAY)
+    elif step == "pack":
+        archive.maintain(home, 3_650, TODAY)
+    elif step == "before":
+        archive.rewrite(home, archive.before("2026-04-01"), TODAY)
+    elif step == "forget":
+        archive.rewrite(home, lambda line: b'"role":"qa"' not in line, TODAY)
+    elif step == "edit" and log.exists():
+        log.write_bytes(log.read_bytes().replace(b'"role":"dev"', b'"role":"ops"'))
+    elif step == "look":
+        compare(home)
+
+
+@settings(max_examples=40)
+@given(STEPS)
+def test_whatever_happens_it_is_as_from_scratch(steps):
+    """Writing, damage, torn lines, sealing, packing, forgetting, retention, edits by hand."""
+    with tempfile.TemporaryDirectory() as base:
+        root, user = Path(base, "work"), Path(base, "user")
+        root.mkdir()
+        user.mkdir()
+        home = find("flowspec", str(root), {"HOME": str(user)})
+        former, rollup.MIN_NEWS = rollup.MIN_NEWS, 1
+        try:
+            for number, step in enumerate(["write", *steps]):
+                do(home, step, number)
+            compare(home)
+            compare(home)
+        finally:
+            rollup.MIN_NEWS = former
+
+
+@pytest.fixture
+def home(place):
+    """A journal with a roll-up."""
+    written.fill(place.home, *written.sessions(3_000))
+
+    assert keep(place.home, rollup.look(place.home))
+    return place.home
+
+
+def test_it_is_private(home):
+    """Nobody else can read it, and nothing else is left beside it."""
+    path = Path(home.folder, rollup.NAME)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not [name for name in os.listdir(home.folder) if name.endswith(".tmp")]
+
+
+def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
+    """Known bytes are not counted again."""
+    seen = []
+    real = rollup.count_file
+
+    def watched(counting, source, report, begin=0, *more):
+        seen.append(begin)
+        return real(counting, source, report, begin, *more)
+
+    monkeypatch.setattr(rollup, "count_file", watched)
+    size = Path(home.log).stat().st_size
+    first = rollup.look(home)
+    written.fill(home, written.stored(9_999_999))
+    second = rollup.look(home)
+
+    assert [size] == seen
+    assert (first.keep, second.keep) == (None, None)
+    assert second.tally.total("events") == first.tally.total("events") + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-40],
+        lambda data: data.replace(b"dev", b"sec"),
+        lambda data: b"",
+        lambda data: b"{}\n",
+        lambda data: b"[" * 100_000,
+        lambda data: data.replace(b'"version":1', b'"version":99'),
+        lambda data: b"\xff" + data,
+    ],
+)
+def test_a_damaged_roll_up_is_not_believed(home, change):
+    """Any damage costs time and nothing else."""
+    path = Path(home.folder, rollup.NAME)
+    path.write_bytes(change(path.read_bytes()))
+
+    compare(home)
+
+
+def test_one_that_others_can_write_is_not_believed(home):
+    """A file that is open to others, or a link, is counted anew."""
+    path = Path(home.folder, rollup.NAME)
+    path.chmod(0o644)
+    compare(home)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_what_was_cleared_does_not_come_back(home):
+    """A roll-up that was counted before a clear is not written after it."""
+    Path(home.folder, rollup.NAME).unlink()
+    seen = rollup.look(home)
+    upkeep.clear(home)
+
+    assert not keep(home, seen)
+    assert not Path(home.folder, rollup.NAME).exists()
+
+
+def test_nothing_is_kept_of_nothing(undecided):
+    """Where there are no events, there is no file."""
+    seen = rollup.look(undecided.home)
+
+    assert (None, False) == (seen.keep, keep(undecided.home, seen))
+    assert undecided.tree() == []

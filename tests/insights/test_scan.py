@@ -1,0 +1,129 @@
+"""Reading fast gives what the reader gives, whatever the lines are."""
+
+import pytest
+import written
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_kit import pipeline
+from telemetry_kit.insights.count import Counting, Wanted, count, count_events
+from telemetry_kit.insights.scan import Region, is_of_whole_days, read_rest, regions
+from telemetry_kit.insights.select import Filter, each, newest, sessions
+from telemetry_kit.journal import reader
+from telemetry_kit.journal.lines import parse
+from telemetry_kit.journal.segments import ACTIVE, Problems, Report
+
+
+def scanned(chunks, report):
+    """The events of the regions, one by one."""
+    for region in regions(iter(chunks)):
+        if isinstance(region, Region):
+            yield from map(parse, region.block.splitlines())
+        else:
+            yield from read_rest(region, report, ACTIVE)
+
+
+@given(written.LINES, st.integers(1, 500))
+def test_the_same_events_and_problems_as_the_reader(lines, size):
+    """Canonical, old, damaged, torn lines; in pieces of any size."""
+    data = b"".join(lines)
+    chunks = [data[at : at + size] for at in range(0, len(data), size)]
+    expected, report = Report(), Report()
+
+    assert list(reader.events_in(iter(chunks), expected, active=True)) == list(
+        scanned(chunks, report)
+    )
+    assert expected == report
+
+
+@given(written.LINES)
+def test_the_same_tally_as_the_reader(lines):
+    """Counting rows is counting events."""
+    chunks = [b"".join(lines)]
+    counting = Counting(Wanted())
+    for region in regions(iter(chunks)):
+        if isinstance(region, Region):
+            counting.rows(region.rows)
+        else:
+            for event in read_rest(region, Report(), ACTIVE):
+                counting.event(event)
+
+    expected = count_events(reader.events_in(iter(chunks), Report(), active=True))
+
+    assert expected == counting.settle()
+
+
+@given(written.RECORDS)
+def test_a_whole_day_is_one_that_the_reader_takes(record):
+    """The faster pattern accepts nothing that the reader refuses, and only midnights."""
+    line = pipeline.encode(record) if "timestamp" in record else b""
+    if is_of_whole_days(line):
+        assert parse(line.rstrip(b"\n")) == record
+        assert record["timestamp"].endswith("T00:00:00Z")
+
+
+def test_a_line_without_end_is_not_collected(place):
+    """A gigabyte without a newline is passed over in bounded pieces."""
+    piece = b"x" * 65_536
+    report = Report()
+
+    assert list(scanned((piece for _ in range(200)), report)) == []
+    assert report.malformed + report.too_long + report.in_progress == 1
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {},
+        {"since": "2026-09-20"},
+        {"since": "2026-09-20", "until": "2026-09-21"},
+        {"fields": {"role": "dev"}},
+        {"fields": {"event_type": "agent.failed", "agent": "backend-engineer"}},
+        {"fields": {"command": "/qa:check"}, "until": "2026-09-10"},
+        {"fields": {"role": "nobody"}},
+    ],
+)
+def test_filters(place, chosen):
+    """Each filter leaves what it says, in order, and the newest are the last of it."""
+    written.fill(place.home, *written.sessions(2_000))
+    one = Filter(**chosen)
+    expected = [event for event in reader.read(place.home) if one.accepts(event)]
+
+    assert expected == list(each(place.home, one, Problems()))
+    assert expected[::-1][:7] == newest(place.home, 7, one, Problems())
+
+
+def test_a_context_does_not_pass_for_a_field(place):
+    """A filter compares fields, not letters."""
+    written.fill(place.home, written.stored(1, context={"role": "dev"}))
+
+    assert list(each(place.home, Filter(fields={"role": "dev"}), Problems())) == []
+
+
+def test_wanted(place):
+    """A tally of a period and a role is the tally of those events, besides the table of days."""
+    written.fill(place.home, *written.sessions(2_000))
+    wanted = Wanted("2026-09-10", "2026-09-30", "dev")
+    tally = count(place.home, wanted, Problems())
+    expected = count_events(
+        event
+        for event in reader.read(place.home)
+        if wanted.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
+    )
+    tally.tables["days"].clear()
+    expected.tables["days"].clear()
+
+    assert expected == tally
+    assert tally.total("events") > 0
+
+
+def test_sessions_are_whole(place):
+    """The last sessions, newest first, each with all its events."""
+    written.fill(place.home, *written.sessions(500))
+    by_session = {}
+    for event in reader.read(place.home):
+        key = event["session_id"]
+        by_session[key] = [*by_session.pop(key, []), event]
+    expected = list(reversed(by_session.items()))[:4]
+
+    assert expected == sessions(place.home, 4, Filter(), Problems())

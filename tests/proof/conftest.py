@@ -1,0 +1,105 @@
+"""Lines as the chain writes them, made from nothing but the schema, and what examines them."""
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from telemetry_kit import catalog
+from telemetry_kit.line import encode
+from telemetry_kit.proof.examine import Examination, Ground
+from telemetry_kit.proof.grammar import Grammar
+from telemetry_kit.proof.known import Secret
+from telemetry_kit.proof.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary(
+    names={
+        "roles": frozenset(catalog.ROLES),
+        "agents": frozenset({"backend-engineer", "caf\u00e9 \u2713", 'say "hi"'}),
+        "commands": frozenset({"/dev:build", "/qa:test"}),
+        "workflows": frozenset({"spec-to-code"}),
+    },
+    errors=frozenset({*catalog.BUILTIN_ERRORS.values(), "other", "SpecError"}),
+    context={"size": frozenset(), "mode": frozenset({"fast", "slow"}), "task_id": frozenset()},
+)
+
+
+def make_record(dice: random.Random, seq: int) -> dict[str, object]:
+    """One record of the schema, every field of which is there or not by chance."""
+
+    def code(digits: int) -> str:
+        return f"{dice.getrandbits(digits * 4):0{digits}x}"
+
+    def name(vocabulary: str) -> str:
+        known = sorted(VOCABULARY.names[vocabulary])
+        return "h:" + code(12) if dice.random() < 0.3 else dice.choice(known)
+
+    record: dict[str, object] = {}
+    for field in catalog.FIELDS.values():
+        optional = field.name not in (
+            *("schema_version", "event_id", "event_type", "timestamp", "seq"),
+            *("project_id", "source", "key_epoch"),
+        )
+        if optional and dice.random() < 0.5:
+            continue
+        if field.kind == catalog.NAME:
+            record[field.name] = name(str(field.domain))
+        elif field.kind == catalog.RANDOM:
+            record[field.name] = code(field.domain // 4)
+        elif field.kind == catalog.TOKEN:
+            record[field.name] = dice.choice(field.domain or sorted(VOCABULARY.errors))
+    record["schema_version"] = catalog.SCHEMA_VERSION
+    record["timestamp"] = f"2026-11-{dice.randint(1, 30):02d}T00:00:00Z"
+    record["seq"] = seq
+    record["project_id"] = "h:0123456789ab"
+    record["key_epoch"] = 1
+    if dice.random() < 0.3:
+        record["exit_code"] = dice.randint(-3, 130)
+    if dice.random() < 0.3:
+        record["duration_ms"] = 1 << dice.randint(0, 30)
+    if dice.random() < 0.2:
+        record["dropped"] = dice.randint(1, 9)
+    if dice.random() < 0.3:
+        some = {
+            "mode": "fast",
+            "size": dice.choice([1, 0.25, 1230, True, -0.5]),
+            "task_id": "h:" + code(12),
+        }
+        kept = {k: v for k, v in some.items() if dice.random() < 0.7}
+        if kept:
+            record["context"] = kept
+    return {f: record[f] for f in catalog.ORDER if f in record}
+
+
+@pytest.fixture
+def vocabulary() -> Vocabulary:
+    """The names that the lines below may hold in clear."""
+    return VOCABULARY
+
+
+@pytest.fixture
+def grammar() -> Grammar:
+    """The grammar of the lines below."""
+    return Grammar(VOCABULARY, resolution="day")
+
+
+@pytest.fixture
+def make_lines() -> Callable[[int, int], list[bytes]]:
+    """Canonical lines without their ends."""
+
+    def make(count: int, seed: int = 1) -> list[bytes]:
+        dice = random.Random(seed)
+        return [encode(make_record(dice, n))[:-1] for n in range(count)]
+
+    return make
+
+
+@pytest.fixture
+def make_examination(undecided) -> Callable[[list[str]], Examination]:
+    """An examination of nothing yet, that knows these secrets."""
+
+    def make(texts: list[str], resolution: str = "day") -> Examination:
+        secrets = [Secret("environment", text) for text in texts]
+        return Examination(Ground(undecided.home, VOCABULARY, None, resolution, secrets))
+
+    return make
