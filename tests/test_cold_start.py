@@ -35,6 +35,7 @@ OFF = {"", "events", "home", "latch", "tracking", "wrapping"}
 WRITING = {
     *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
     *("private", "scope", "settings", "journal", "journal.lease", "ledger"),
+    *("grants", "line", "standing", "values"),
 }
 COMMAND = {"", "cli", "cli.record", "home", "latch"}
 

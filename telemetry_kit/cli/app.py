@@ -5,6 +5,7 @@ Each command is one file with one function of its name; this one only gathers th
 
 from __future__ import annotations
 
+import functools
 import os
 from importlib import import_module
 from typing import Annotated, Any
@@ -105,8 +106,6 @@ def _global(app: str | None) -> Any:
 
 def _speaking(function: Any) -> Any:
     """The command, with its problems told in one sentence and their exit codes."""
-    import functools
-
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:

@@ -151,17 +151,19 @@ def test_masks(unprivileged, found, ledger, told, mask: int) -> None:
     """Whatever the mask: 0600 and 0700, also of the lock, and maintenance works afterwards."""
     code = (
         f"os.umask({mask})\n{RECORD}\n"
-        "from telemetry_kit.journal import archive\n"
-        "home = control.home_of()\n"
-        f"upkeep.seal(home, {DAY!r})\n"
+        f"upkeep.seal(control.home_of(), {DAY!r})\n"
         "found = t('role.selected', role='dev')\nprint(json.dumps([found['event_id']]))\n"
-        "from telemetry_kit.pipeline import _journals\n"
-        "[j.close() for j in _journals.values()]\n"
-        f"print(json.dumps([archive.maintain(home, 90, {DAY!r}).survivors]))\n"
     )
     done = unprivileged.run(code)
     assert (0, "") == (done.returncode, done.stderr)
-    first, second, survivors = told(done.stdout)
+    first, second = told(done.stdout)
+    pack = (
+        f"os.umask({mask})\nfrom telemetry_kit.journal import archive\n"
+        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).survivors]))\n"
+    )
+    packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
+    assert (0, "") == (packed.returncode, packed.stderr)
+    survivors = told(packed.stdout)[0]
     assert [[]] == survivors
     folder = Path(unprivileged.root, ".flowspec")
     seen = {p.name: p.stat().st_mode & 0o7777 for p in folder.iterdir()}
@@ -180,7 +182,10 @@ ODD = {
     "HOME is a tilde": ("", {"HOME": "~"}),
     "deleted folder": ("os.mkdir('gone'); os.chdir('gone'); os.rmdir(os.getcwd())", {}),
     "long path": (
-        "[(os.mkdir('x' * 200), os.chdir('x' * 200)) for _ in range(25)]",
+        "top = os.getcwd()\n"
+        "[(os.mkdir('x' * 200), os.chdir('x' * 200)) for _ in range(25)]\n"
+        "import atexit, shutil\n"
+        "atexit.register(lambda: (os.chdir(top), shutil.rmtree('x' * 200)))",
         {},
     ),
     "surrogates in HOME": ("", {"HOME": "/nowhere/\udcff"}),
@@ -201,7 +206,7 @@ def test_odd_places(place, ledger, case: str) -> None:
 
     assert (0, "") == (done.returncode, done.stderr)
     assert "[]\n" == done.stdout
-    left = [p for p in place.tree() if p not in before and "xxx" not in p and "gone" not in p]
+    left = [p for p in place.tree() if p not in before]
     assert [] == left
     ledger.add("places", faults=1)
 

@@ -1,0 +1,150 @@
+"""Random sequences of all operations, with crashes and clock jumps, compared with a list."""
+
+import os
+import tempfile
+from datetime import date, timedelta
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from telemetry_kit.errors import Off
+from telemetry_kit.home import Home
+from telemetry_kit.journal import archive, reader, upkeep
+from telemetry_kit.journal.lease import Journal
+
+
+STEPS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
+
+
+class JournalMachine(RuleBasedStateMachine):
+    """A journal and the list of events that must be in it."""
+
+    counts = dict.fromkeys(("acknowledged", "sealings", "clears", "revocations", "kills"), 0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        top = os.path.realpath(self.folder.name)
+        os.mkdir(f"{top}/work")
+        self.home = Home("flowspec", f"{top}/work", f"{top}/config", f"{top}/state")
+        self.allowed = True
+        self.day = date(2024, 2, 28)
+        self.model: list[tuple[str, str]] = []
+        self.number = 0
+        self.writers = [self.writer(), self.writer()]
+
+    def writer(self) -> Journal:
+        return Journal(self.home, lambda: self.allowed, lambda: 0.0, seal_events=20)
+
+    def teardown(self) -> None:
+        for journal in self.writers:
+            journal.close()
+        self.folder.cleanup()
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 6))
+    def record(self, which: int, count: int) -> None:
+        for _ in range(count):
+            name = f"{self.number:016x}"
+            self.number += 1
+            line = (
+                f'{{"schema_version":"1.0","event_id":"{name}","event_type":"role.selected",'
+                f'"timestamp":"{self.day}T00:00:00Z"}}\n'
+            ).encode()
+            try:
+                while not self.writers[which].append(line):
+                    pass
+            except Off:
+                assert not self.allowed
+                return
+            assert self.allowed
+            self.model.append((name, self.day.isoformat()))
+            self.counts["acknowledged"] += 1
+
+    @rule()
+    def seal(self) -> None:
+        self.counts["sealings"] += upkeep.seal(self.home, self.day.isoformat())
+
+    @rule()
+    def pack(self) -> None:
+        archive.maintain(self.home, 100_000, self.day.isoformat())
+
+    @rule(back=st.integers(0, 40))
+    def clear_before(self, back: int) -> None:
+        limit = (self.day - timedelta(back)).isoformat()
+        for journal in self.writers:
+            journal.close()
+        done = archive.rewrite(self.home, archive.before(limit), self.day.isoformat())
+        assert [] == done.survivors
+        self.model = [pair for pair in self.model if pair[1] >= limit]
+
+    @rule()
+    def clear(self) -> None:
+        assert [] == upkeep.clear(self.home)
+        self.model.clear()
+        self.counts["clears"] += 1
+
+    @rule()
+    def revoke(self) -> None:
+        self.allowed = False
+        upkeep.seal(self.home, self.day.isoformat())
+        self.counts["revocations"] += 1
+
+    @rule()
+    def grant(self) -> None:
+        self.allowed = True
+
+    @rule(which=st.integers(0, 1))
+    def restart(self, which: int) -> None:
+        self.writers[which].close()
+        self.writers[which] = self.writer()
+
+    @rule(step=st.sampled_from(STEPS), when=st.integers(1, 8), seal=st.booleans())
+    def crash(self, step: str, when: int, seal: bool) -> None:
+        """Die right before the given call of a maintenance; its locks go with it."""
+        pid = os.fork()
+        if not pid:
+            real, left = getattr(os, step), when
+
+            def last(*args: object, **more: object) -> object:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    os._exit(9)
+                return real(*args, **more)
+
+            setattr(os, step, last)
+            code = 0
+            try:
+                if seal:
+                    upkeep.seal(self.home, self.day.isoformat())
+                archive.maintain(self.home, 100_000, self.day.isoformat())
+            except BaseException:
+                code = 1
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert code in (0, 9)
+        self.counts["kills"] += code == 9
+
+    @rule(days=st.sampled_from([1, 7, 30, -1, -30, 27_000, -20_000]))
+    def jump(self, days: int) -> None:
+        if date(1970, 1, 1) <= self.day + timedelta(days) <= date(2099, 12, 31):
+            self.day += timedelta(days)
+
+    @rule()
+    def read(self) -> None:
+        found = [event["event_id"] for event in reader.read(self.home)]
+        assert sorted(name for name, _ in self.model) == sorted(found)
+
+    def check_invariants(self, *args: object, **more: object) -> None:
+        super().check_invariants(*args, **more)
+        self.read()
+
+
+def test_the_journal_is_a_list(ledger, full) -> None:
+    """Whatever happens in whatever order, a reader finds what a list would hold, after every step."""
+    run_state_machine_as_test(
+        JournalMachine,
+        settings=settings(max_examples=500 if full else 80, stateful_step_count=40, deadline=None),
+    )
+    ledger.add("machine", **JournalMachine.counts)
