@@ -38,18 +38,19 @@ class Layout:
     """The fields that an event of one shape has, in the order of the line.
 
     Args:
-        fields: each with its vocabulary, or None where the value stays as it is.
+        fields: their names.
+        names: those of them that are names, each with its vocabulary.
         template: the line for values that need no escape; None where it has a context.
     """
 
-    __slots__ = ("fields", "template")
+    __slots__ = ("fields", "names", "template")
 
-    def __init__(self, fields: tuple[tuple[str, str | None], ...]) -> None:
+    def __init__(self, fields: tuple[str, ...]) -> None:
         self.fields = fields
-        names = [field for field, _ in fields]
-        measures = {f for f in names if catalog.FIELDS[f].kind == catalog.MEASURE}
-        parts = [f'"{f}":%s' if f in measures else f'"{f}":"%s"' for f in names]
-        self.template = None if "context" in names else "{" + ",".join(parts) + "}\n"
+        self.names = tuple((f, catalog.NAMES[f]) for f in fields if f in catalog.NAMES)
+        measures = {f for f in fields if catalog.FIELDS[f].kind == catalog.MEASURE}
+        parts = [f'"{f}":%s' if f in measures else f'"{f}":"%s"' for f in fields]
+        self.template = None if "context" in fields else "{" + ",".join(parts) + "}\n"
 
 
 def layout(shape: tuple[str, ...]) -> Layout:
@@ -63,8 +64,7 @@ def layout(shape: tuple[str, ...]) -> Layout:
         return known
     if len(_layouts) >= _MAX_SHAPES:
         _layouts.clear()
-    fields = tuple((f, catalog.NAMES.get(f)) for f in catalog.ORDER if f in shape)
-    found = _layouts[shape] = Layout(fields)
+    found = _layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
     return found
 
 

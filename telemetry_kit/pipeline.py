@@ -157,18 +157,14 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     key, names, clear = at.key, at.names, at.clear
     event["project_id"] = at.project_id
     event["key_epoch"] = key.epoch
-    record: Record = {}
-    shape = tuple(event)
-    shaped = layout(shape)
-    for field, vocabulary in shaped.fields:
-        value = event[field]
-        if (
-            vocabulary is not None
-            and (vocabulary, value) not in clear
-            and not (value in names[vocabulary] and at.keeps(vocabulary, value))
+    shaped = layout(tuple(event))
+    record: Record = {field: event[field] for field in shaped.fields}
+    for field, vocabulary in shaped.names:
+        value = record[field]
+        if value not in clear[vocabulary] and not (
+            value in names[vocabulary] and at.keeps(vocabulary, value)
         ):
-            value = key.pseudonym(field, value)
-        record[field] = value
+            record[field] = key.pseudonym(field, value)
     event["_template"] = shaped.template if at.plain else None
     if at.unseen or at.unseen_tokens:
         event["_template"] = None
@@ -223,6 +219,7 @@ def write(_logger: Any, _method: str, event: EventDict) -> Record:
 
 
 STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
+_BEFORE_WRITING = STEPS[:-1]
 
 
 # -- the cold door ---------------------------------------------------------------------------
@@ -240,7 +237,7 @@ def walk(event: EventDict) -> Record:
     Raises:
         Refused: the event was not recorded.
     """
-    for step in STEPS[:-1]:
+    for step in _BEFORE_WRITING:
         event = step(None, "info", event)
     return write(None, "info", event)
 

@@ -92,7 +92,9 @@ class Standing:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
         self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
-        self.clear = {("roles", role) for role in catalog.ROLES}
+        # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
+        self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+        self.clear["roles"].update(catalog.ROLES)
         self.context = now.context
         self.resolution = now.resolution
         # Whether no declared name needs an escape in JSON, so that a line can be made by format.
@@ -115,12 +117,12 @@ class Standing:
 
     def keeps(self, kind: str, name: str) -> bool:
         """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
-        if (kind, name) not in self.clear:
+        if name not in self.clear.setdefault(kind, set()):
             try:
                 self.ledger.note(kind, name)
             except (OSError, NotPrivateError):
                 return False
-            self.clear.add((kind, name))
+            self.clear[kind].add(name)
         return True
 
     def timestamp(self, now: float) -> str:

@@ -49,13 +49,13 @@ assert acting() == 1
 """,
     "current": "from telemetry_kit import current; assert current() is None",
     "propagate": "from telemetry_kit import propagate; assert propagate(int)() == 0",
+}
+# These live with the chain, so that asking for them loads it; they leave nothing behind either.
+HEAVY = {
     "is_telemetry_enabled": """
 from telemetry_kit import is_telemetry_enabled
 assert not is_telemetry_enabled()
 """,
-}
-# These live with the chain, so that asking for them loads it; they leave nothing behind either.
-HEAVY = {
     "track_role_event": """
 from telemetry_kit import track_role_event
 assert track_role_event("role.selected", role="dev") is None
@@ -191,7 +191,7 @@ def content(place) -> dict[str, bytes]:
 
 
 def probe(vetoed, sources: dict[str, str]) -> dict[str, list]:
-    """Run all sources in one process: what each raised, and what of the chain was loaded by then."""
+    """Run all in one process: what each raised, and what of the chain was loaded by then."""
     place, env, before = vetoed
     code = PROBE.format(before=before, chain=CHAIN)
     done = place.python("-c", code, json.dumps(sources), env=env)

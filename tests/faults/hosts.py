@@ -51,7 +51,7 @@ def churn(sealings: int) -> None:
     def files(number: int) -> None:
         while not over.is_set():
             fd = os.open(f"file{number}", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-            time.sleep(0)
+            time.sleep(0.0005)
             if os.fstat(fd).st_size:
                 dirty.append(number)
             os.close(fd)
@@ -59,6 +59,7 @@ def churn(sealings: int) -> None:
     def events() -> None:
         while not over.is_set():
             done.append(record())
+            time.sleep(0.0002)
 
     threads = [threading.Thread(target=files, args=(n,)) for n in range(4)]
     threads += [threading.Thread(target=events) for _ in range(3)]

@@ -81,7 +81,7 @@ def asked(tmp_path_factory):
     connection.close()
 
 
-@pytest.mark.parametrize("table", [name for name in TABLES])
+@pytest.mark.parametrize("table", list(TABLES))
 def test_each_table_is_its_sql(asked, table):
     """Group by group, count by count."""
     home, sql = asked
@@ -187,7 +187,7 @@ def test_each_declared_question_has_an_answer(found):
     )
     for row in said:
         assert row["answer"].endswith(".")
-        if "workflow" not in row["question"]:
+        if row["question"] != "Which workflows are carried to the end?":
             assert any(c.isdigit() for c in row["answer"]), row
 
 

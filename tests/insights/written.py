@@ -47,6 +47,10 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
         yield event("role.selected", **both, source="session")
         if r.random() < 0.2:
             yield event("role.changed", **{**both, "role": "all"}, previous_role=role)
+        if r.random() < 0.3:
+            yield event("workflow.started", **both, workflow="release")
+            ends = {"outcome": "error", "error_type": "other", "duration_ms": 64}
+            yield event("workflow.failed", **both, workflow="release", **ends)
         for _ in range(r.randint(1, 3)):
             command = f"/{r.choice(ROLES)}:{r.choice(('plan', 'build', 'check'))}"
             span, inner = (f"{r.getrandbits(48):012x}" for _ in range(2))

@@ -1,0 +1,377 @@
+"""`telemetry-kit export`: whole or not there, complete, and noted in the ledger."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import resource
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+
+import pexpect
+import pytest
+
+from telemetry_kit import consent, pipeline
+from telemetry_kit.insights import exports
+from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded
+from telemetry_kit.journal import reader, upkeep
+
+MANY = 120_000
+
+
+def stored(number, **fields):
+    return {
+        "schema_version": "1.0",
+        "event_id": f"{number:016x}",
+        "event_type": "command.completed",
+        "timestamp": "2026-11-22T10:20:30Z",
+        "seq": number,
+        "role": "dev",
+        "command": "/dev:build",
+        "outcome": "ok",
+        "duration_ms": 64,
+        **fields,
+    }
+
+
+def fill(place, *events):
+    place.log.parent.mkdir(mode=0o700, exist_ok=True)
+    with place.log.open("ab") as log:
+        log.writelines(pipeline.encode(event) for event in events)
+    place.log.chmod(0o600)
+
+
+def export(place, *args, **options):
+    return place.python("-m", "telemetry_kit", "export", *args, **options)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Lines of so many events."""
+    return b"".join(pipeline.encode(stored(n)) for n in range(MANY))
+
+
+def ids(form, path):
+    """The ids of the events in an export, in order."""
+    data = path.read_bytes()
+    if form == "jsonl":
+        return [json.loads(line)["event_id"] for line in data.splitlines()]
+    if form == "json":
+        return [event["event_id"] for event in json.loads(data)]
+    if form == "csv":
+        return [row["event_id"] for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
+    if form == "sqlite":
+        with sqlite3.connect(path) as connection:
+            found = [row[0] for row in connection.execute("select event_id from events")]
+        connection.close()
+        return found
+    if form == "parquet":
+        duckdb = pytest.importorskip("duckdb")
+        sql = f"select event_id from '{path}'"
+        return [row[0] for row in duckdb.sql(sql).fetchall()]
+    records = json.loads(data)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    return [
+        next(a["value"]["stringValue"] for a in r["attributes"] if a["key"] == "telemetry.event_id")
+        for r in records
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMATS)
+def test_it_is_complete(undecided, many, form):
+    """Each of 120,000 events is in it once, in order, from a sealed file and the active one."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided)
+    undecided.log.write_bytes(many[: len(many) // 2])
+    rest = many[len(many) // 2 :]
+    with undecided.log.open("ab") as log:
+        log.write(rest[: rest.index(b"\n") + 1])
+    upkeep.seal(undecided.home, "2026-11-22")
+    undecided.log.write_bytes(rest[rest.index(b"\n") + 1 :])
+    path = undecided.root / "out"
+    done = export(undecided, "--format", form, "-o", str(path), "--precise")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"Exported {MANY:,} events to ")
+    assert ids(form, path) == [f"{n:016x}" for n in range(MANY)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(os.listdir(undecided.root)) == [".flowspec", "out"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_times_are_cut_to_the_day(undecided, form):
+    """Unless --precise; the same for lines that are not canonical."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided, stored(1), stored(2, role="über"))
+    with undecided.log.open("ab") as log:
+        log.write(b'{"event_type":"role.selected","timestamp":"2025-12-01T10:20:31"}\n')
+    whole, precise = undecided.root / "whole", undecided.root / "precise"
+    export(undecided, "--format", form, "-o", str(whole))
+    export(undecided, "--format", form, "-o", str(precise), "--precise")
+    if form in ("json", "jsonl", "csv"):
+        assert whole.read_bytes().count(b"T00:00:00Z") == 3
+        assert b"10:20:3" not in whole.read_bytes()
+        assert precise.read_bytes().count(b"T10:20:3") == 3
+    elif form == "otlp-json":
+        times = [
+            [int(r["timeUnixNano"]) // 10**9 % 86_400 for r in _records(path)]
+            for path in (whole, precise)
+        ]
+
+        assert times == [[0, 0, 0], [37_230, 37_230, 37_231]]
+    else:
+        assert whole.read_bytes() != precise.read_bytes()
+
+
+def _records(path):
+    return json.loads(path.read_text())["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+
+
+def test_the_official_definitions_parse_it(undecided):
+    """OTLP JSON is a `LogsData` of OpenTelemetry, value for value."""
+    json_format = pytest.importorskip("google.protobuf.json_format")
+    logs = pytest.importorskip("opentelemetry.proto.logs.v1.logs_pb2")
+    fill(
+        undecided,
+        stored(1, exit_code=-3, context={"n": 1.5, "on": True, "who": "h:0123456789ab"}),
+        stored(2, event_type="command.failed"),
+    )
+    parsed = json_format.Parse(export(undecided, "--format", "otlp-json").stdout, logs.LogsData())
+    records = parsed.resource_logs[0].scope_logs[0].log_records
+    values = {a.key: a.value for a in records[0].attributes}
+
+    assert [r.severity_number for r in records] == [9, 17]
+    assert records[0].event_name == records[0].body.string_value == "command.completed"
+    assert values["telemetry.exit_code"].int_value == -3
+    assert values["telemetry.context.n"].double_value == 1.5
+    assert values["telemetry.context.on"].bool_value is True
+    assert values["telemetry.seq"].int_value == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@x", "'@x"),
+        ("\t=1", "\t'=1"),
+        (" =1", " '=1"),
+        ("a;=1", "a;'=1"),
+        ("a,=1", "a,'=1"),
+        ("a\t@x", "a\t'@x"),
+        ("a|+1", "a|'+1"),
+        ("a\n-1", "a\n'-1"),
+        ('a";"=1', "a\";\"'=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("a-b", "a-b"),
+        ("/dev:build", "/dev:build"),
+    ],
+)
+def test_no_cell_is_a_formula(text, cell):
+    """Neither where it begins nor behind what some locale takes for its end."""
+    assert cell == guarded(text)
+
+
+def test_csv(undecided):
+    """One row an event, all columns, numbers as numbers."""
+    fill(undecided)
+    old = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30", "role": "=cmd|'/c x'"}
+    undecided.log.write_text(json.dumps(old) + "\n")
+    fill(undecided, stored(1, exit_code=-1, context={"a": 1}))
+    rows = list(csv.DictReader(io.StringIO(export(undecided, "--format", "csv").stdout)))
+
+    assert tuple(rows[0]) == COLUMNS
+    assert rows[0]["role"] == "'=cmd|'/c x'"
+    assert (rows[1]["exit_code"], rows[1]["context"]) == ("-1", '{"a": 1}')
+
+
+def test_period_and_default(undecided):
+    """JSON lines on stdout, and nothing else there; a period leaves what it says."""
+    fill(undecided, stored(1), stored(2, timestamp="2026-11-23T00:00:00Z"))
+    whole = export(undecided)
+    part = export(undecided, "--since", "2026-11-23", "-o", "-")
+
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert [json.loads(line)["seq"] for line in whole.stdout.splitlines()] == [1, 2]
+    assert [json.loads(line)["seq"] for line in part.stdout.splitlines()] == [2]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--format", "cvs"), "did you mean 'csv'?"),
+        (("--format", "sqlite"), "name a file with -o"),
+        (("--dictionary",), "stand beside a file"),
+        (("-o", "there"), "--force replaces it"),
+        (("-o", "."), "it is a folder"),
+        (("-o", "no/such"), "no such folder"),
+        (("-o", ".flowspec/telemetry.jsonl", "--force"), "the journal's own"),
+        (("--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
+        (("--since", "x"), "write the day as"),
+    ],
+)
+def test_bad_input(undecided, args, said):
+    """One sentence, exit code 2, nothing written."""
+    fill(undecided, stored(1))
+    (undecided.root / "there").write_text("mine")
+    before = undecided.tree()
+    done = export(undecided, *args)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (undecided.root / "there").read_text() == "mine"
+    assert before == undecided.tree()
+
+
+def test_force(undecided):
+    """What is there is replaced in one step, and a link is replaced, not followed."""
+    fill(undecided, stored(1))
+    kept = undecided.root / "kept"
+    kept.write_text("mine")
+    (undecided.root / "there").symlink_to(kept)
+    done = export(undecided, "-o", "there", "--force")
+
+    assert done.returncode == 0, done.stderr
+    assert kept.read_text() == "mine"
+    assert not (undecided.root / "there").is_symlink()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_full_disk_leaves_no_half_file(undecided, form):
+    """Exit code 1, one sentence, and what was there before is there after."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided, *(stored(n) for n in range(3_000)))
+    (undecided.root / "out").write_text("mine")
+    before = undecided.tree()
+
+    def small():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = export(undecided, "--format", form, "-o", "out", "--force", preexec_fn=small)
+
+    assert done.returncode == 1
+    assert "nothing was left there" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert (undecided.root / "out").read_text() == "mine"
+    assert before == undecided.tree()
+
+
+@pytest.mark.slow
+def test_a_killed_export_leaves_no_half_file(undecided, many):
+    """At whatever moment: the name stands for the whole file or for nothing."""
+    fill(undecided)
+    undecided.log.write_bytes(many)
+    path = undecided.root / "out"
+    for delay in (0.3, 0.45, 0.6, 0.8, 1.0):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "telemetry_kit", "export", "--format", "csv", "-o", str(path)],
+            cwd=undecided.root,
+            env=undecided.env,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay)
+        child.kill()
+        child.wait()
+        if path.exists():
+            assert len(ids("csv", path)) == MANY
+            path.unlink()
+
+
+def test_a_reader_that_has_gone(undecided):
+    """`export | head -1` ends quietly."""
+    fill(undecided, *(stored(n) for n in range(5_000)))
+    code = (
+        "import os, subprocess, sys\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'telemetry_kit', 'export'],"
+        " stdout=subprocess.PIPE, stderr=subprocess.PIPE)\n"
+        "p.stdout.close()\n"
+        "print(p.stderr.read(), p.wait())"
+    )
+
+    assert undecided.run(code).stdout == "b'' 0\n"
+
+
+def test_an_unreadable_archive_is_said(undecided):
+    """What can be read is exported; the exit code says that it is not all."""
+    fill(undecided, stored(1))
+    (undecided.log.parent / "telemetry-2026-11-01.jsonl.gz").write_bytes(b"\x1f\x8b\x08broken")
+    done = export(undecided, "-o", "out")
+
+    assert done.returncode == 1
+    assert "incomplete: telemetry-2026-11-01.jsonl.gz" in done.stderr
+    assert len((undecided.root / "out").read_text().splitlines()) == 1
+
+
+def test_the_ledger(place):
+    """Time, command, fields, rows, checksum and destination; private, and shown by audit."""
+    fill(place, stored(1), stored(2))
+    outside = place.user / "out.json"
+    export(place, "-o", "sub.jsonl")
+    export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
+    export(place)
+    first, second, third = exports.read(place.home)
+    told = place.python("-m", "telemetry_kit", "audit").stdout
+    as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
+    path = exports.path_of(place.home)
+
+    assert (first["rows"], first["destination"], third["destination"]) == (2, "sub.jsonl", "-")
+    assert first["sha256"] == hashlib.sha256((place.root / "sub.jsonl").read_bytes()).hexdigest()
+    assert second["command"] == "export --format json --since 2026-01-01"
+    assert (second["destination"], second["fields"]) == ("out.json", list(COLUMNS))
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with open(path) as file:
+        assert str(place.user) not in file.read()
+    assert "2 events to sub.jsonl, by export --format jsonl" in told
+    assert as_json["exports"] == [first, second, third]
+
+
+def test_keys_are_never_in_it(place):
+    """Dictionary and history stand beside it on request; no byte of a key is in any of them."""
+    place.run("from telemetry_kit import track_role_event as t; t('agent.invoked', agent='me')")
+    done = export(place, "-o", "out", "--dictionary", "--history")
+    files = {p.name: p.read_bytes() for p in place.root.iterdir() if p.is_file()}
+    keys = [p.read_bytes() for p in place.user.rglob("*key*") if p.is_file()]
+
+    assert done.returncode == 0, done.stderr
+    assert sorted(files) == ["out", "out.consent.jsonl", "out.dictionary.md"]
+    assert b'"decision": "yes"' in files["out.consent.jsonl"]
+    assert files["out.dictionary.md"].startswith(b"# What telemetry_kit records")
+    assert keys
+    for data in files.values():
+        for key in keys:
+            assert all(part not in data for part in key.split() if len(part) > 20)
+            assert key.strip() not in data
+    assert consent.place_of(place.home).encode() not in b"".join(files.values())
+
+
+@pytest.mark.tty
+@pytest.mark.slow
+def test_a_bar_on_long_work(undecided, many):
+    """Where stderr is a terminal, it shows that something moves, and is wiped away."""
+    fill(undecided)
+    undecided.log.write_bytes(many)
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "telemetry_kit", "export", "--format", "otlp-json", "-o", "out"],
+        cwd=str(undecided.root),
+        env={**undecided.env, "TERM": "xterm", "PYTHONUTF8": "1"},
+        timeout=60,
+    )
+    text = child.read().decode()
+    child.close()
+
+    assert child.exitstatus == 0
+    assert " events\r" in text.replace("\x1b[K", "") or " events" in text
+    assert f"Exported {MANY:,} events" in text
+    assert sum(1 for _ in reader.read(undecided.home)) == MANY

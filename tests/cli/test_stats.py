@@ -1,0 +1,219 @@
+"""`telemetry-kit stats`, `answers` and `unused`, as processes of their own."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from telemetry_kit import pipeline
+from telemetry_kit.cli import quick, typer_app
+from telemetry_kit.cli.layout import Column, numbers, sparkline, table, wrapped
+
+EVENTS = [
+    {"event_type": "role.selected", "role": "dev"},
+    {"event_type": "role.changed", "role": "qa", "previous_role": "dev"},
+    {"event_type": "command.executed", "role": "dev", "command": "/qa:check"},
+    {
+        "event_type": "command.failed",
+        "role": "dev",
+        "command": "/qa:check",
+        "outcome": "error",
+        "error_type": "ValueError",
+        "duration_ms": 2048,
+    },
+    {"event_type": "agent.invoked", "role": "dev", "agent": "writer"},
+    {"event_type": "agent.completed", "role": "dev", "agent": "writer", "duration_ms": 64},
+    {"event_type": "handoff.clicked", "source_agent": "writer", "target_agent": "tester"},
+]
+
+
+def stored(number, **fields):
+    return {
+        "schema_version": "1.0",
+        "event_id": f"{number:016x}",
+        "event_type": fields.pop("event_type"),
+        "timestamp": fields.pop("timestamp", "2026-11-22T00:00:00Z"),
+        "seq": number,
+        **fields,
+    }
+
+
+def fill(place, *events):
+    place.log.parent.mkdir(mode=0o700, exist_ok=True)
+    with place.log.open("ab") as log:
+        log.writelines(pipeline.encode(stored(n, **dict(e))) for n, e in enumerate(events))
+    place.log.chmod(0o600)
+
+
+def run(place, *args, **env):
+    return place.python("-m", "telemetry_kit", *args, env=env)
+
+
+@pytest.mark.parametrize("command", ["stats", "view"])
+def test_no_events_yet(undecided, command):
+    """Nothing recorded is said on stderr, is no failure, and makes nothing."""
+    done = run(undecided, command)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no events yet\n")
+    assert undecided.tree() == []
+
+
+@pytest.mark.parametrize("columns", [20, 40, 60, 80, 120, 200])
+def test_it_fits(undecided, columns):
+    """No line is wider than the terminal, and the sections are there."""
+    fill(undecided, *EVENTS)
+    done = run(undecided, "stats", COLUMNS=str(columns), PYTHONUTF8="1")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    if columns >= 40:
+        assert max(map(len, done.stdout.splitlines())) <= columns
+    for title in ("Roles", "Commands", "Agents", "Hand-offs", "Errors", "Over time"):
+        assert title in done.stdout
+
+
+def test_the_numbers(undecided):
+    """Rates with intervals, percentiles by bucket, and what was malformed at the end."""
+    fill(undecided, *EVENTS)
+    with undecided.log.open("ab") as log:
+        log.write(b"nonsense\n")
+    done = run(undecided, "stats", COLUMNS="120", PYTHONUTF8="1")
+
+    assert "[0%, 79%]" in done.stdout
+    assert "2.05 s" in done.stdout
+    assert "power of two" in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 malformed lines, 0 values dropped."
+    assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
+
+
+def test_json(undecided):
+    """The same as data; a period and a role leave what they say."""
+    fill(undecided, *EVENTS, {**EVENTS[0], "timestamp": "2026-10-01T00:00:00Z"})
+    whole = json.loads(run(undecided, "stats", "--json").stdout)
+    part = json.loads(
+        run(undecided, "stats", "--json", "--since=2026-11-01", "--role", "dev").stdout
+    )
+
+    assert (whole["events"], part["events"]) == (8, 5)
+    assert whole["cross_use"] == [
+        {"role": "dev", "command": "/qa:check", "count": 1, "owner": "qa"}
+    ]
+    assert part["role"] == "dev"
+
+
+def test_without_block_characters(undecided):
+    """An ASCII terminal gets ASCII bars."""
+    fill(undecided, *EVENTS)
+    done = run(undecided, "stats", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+
+    assert done.returncode == 0
+    assert done.stdout.isascii()
+    assert "####" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("stats", "--since", "yesterday"), "write the day as"),
+        (("stats", "--since", "2026-02-30"), "write the day as"),
+        (("stats", "--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
+        (("stats", "--role", "dve"), "did you mean 'dev'?"),
+        (("stats", "--rol", "dev"), "No such option"),
+        (("stats", "--since"), "requires an argument"),
+        (("stats", "more"), "unexpected extra argument"),
+        (("answers", "--until", "x"), "write the day as"),
+        (("--app", "No App", "stats"), "use 1 to 40"),
+        (("view", "--event", "command.faild"), "did you mean 'command.failed'?"),
+        (("view", "--outcome", "okay"), "did you mean 'ok'?"),
+        (("view", "--role", "dve"), "did you mean 'dev'?"),
+        (("view", "--agent", "writr"), "did you mean 'writer'?"),
+        (("view", "--tree", "--json"), "--tree goes with neither"),
+        (("view", "--until", "2026-13-01"), "write the day as"),
+    ],
+)
+def test_bad_input(undecided, args, said):
+    """One sentence on stderr, exit code 2, nothing on stdout."""
+    fill(undecided, *EVENTS)
+    done = run(undecided, *args)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_answers(undecided):
+    """Each question in its line, its answer below it."""
+    fill(undecided, *EVENTS)
+    done = run(undecided, "answers", COLUMNS="100")
+    lines = done.stdout.splitlines()
+
+    assert lines[:2] == ["Which roles are selected most?", "  dev (1, 50%) and qa (1, 50%)."]
+    assert "  /qa:check (1 of 1, mostly ValueError)." in lines
+    assert len(json.loads(run(undecided, "answers", "--json").stdout)) == 13
+
+
+def test_unused(undecided):
+    """What no question reads, each with what it is for."""
+    done = run(undecided, "unused", "--json")
+    found = {row["name"]: row["serves"] for row in json.loads(done.stdout)}
+
+    assert found["span_id"] == "`view --tree`"
+    assert "role" not in found
+    assert undecided.tree() == []
+
+
+@pytest.mark.parametrize("command", ["view", "stats", "answers", "unused", "export"])
+def test_mounted_in_a_host(undecided, command):
+    """A Typer host gets the same commands with the same options, and their help."""
+    fill(undecided, *EVENTS)
+    runner = CliRunner()
+    app = typer_app("flowspec")
+    helped = runner.invoke(app, [command, "--help"])
+    done = runner.invoke(app, [command])
+
+    assert (helped.exit_code, done.exit_code) == (0, 0), done.output
+    assert "--json" in helped.output or command == "export"
+    assert done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], {"limit": 20, "on": False, "name": None}),
+        (["-n", "3", "--on"], {"limit": 3, "on": True, "name": None}),
+        (["--limit=3", "--name=a=b"], {"limit": 3, "on": False, "name": "a=b"}),
+        (["-n3"], None),
+        (["-n", "0"], None),
+        (["--on=1"], None),
+        (["--name"], None),
+        (["--name", "--on"], None),
+        (["--help"], None),
+        (["word"], None),
+        (["--", "--on"], None),
+    ],
+)
+def test_what_is_read_without_typer(words, expected):
+    """Only what can mean one thing; everything else is Typer's."""
+    options = (
+        quick.Option(("-n", "--limit"), "limit", quick.COUNT, "", "N", 20),
+        quick.Option(("--on",), "on", quick.FLAG, ""),
+        quick.Option(("--name",), "name", quick.TEXT, "", "NAME"),
+    )
+
+    assert expected == quick.parse(options, words)
+
+
+@pytest.mark.parametrize("room", [10, 20, 40, 80])
+def test_tables_keep_every_letter_of_a_name(room):
+    """A name that does not fit goes on below, and bars never push a line too far."""
+    rows = ["a" * 50, "bb", "日本語" * 5]
+    lines = list(table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0]))
+
+    assert "".join(lines).count("a") == 51
+    assert all(len(line) <= max(room, 12) for line in lines)
+
+
+def test_sparklines_and_wrapping():
+    """Zero is blank, something is never blank; words break between, or inside where they must."""
+    assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
+    assert sparkline([1, 2, 3], 2)[-1] in "█@"
+    assert list(wrapped("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]

@@ -1,0 +1,159 @@
+"""Thousands of identities through every public door: none of them stands in any file."""
+
+import random
+import re
+import string
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+import telemetry_kit
+from telemetry_kit import configure, hash_pii, role_session, track_role_event, tracks
+from telemetry_kit.cli import record
+from telemetry_kit.disguise import encodings
+from telemetry_kit.scope import propagate
+
+IDENTITIES = 1_500
+LOCALES = ("en_US", "de_DE", "fr_FR", "ja_JP", "ru_RU", "ar_AA", "hi_IN", "zh_CN", "el_GR", "vi_VN")
+NAUGHTY = (
+    "' OR '1'='1",
+    "<script>alert(1)</script>",
+    "../../../etc/passwd",
+    "${jndi:ldap://zora}",
+    "\u202ezora\u202c",
+    "zora\x00quill",
+    "zora\nquill",
+    '","role":"zora',
+    '{"schema_version":"1.0","event_id":"zora',
+    "h:zoraquill123",
+    "\ud800zora",
+    "z\u0336o\u0336r\u0336a\u0336",
+    "\U0001f469\u200d\U0001f4bbzora",
+    "=cmd|'/C calc'!A0",
+    "A" * 1_024 + "zora",
+)
+_SYLLABLES = (
+    ["ka", "ro", "mi", "ten", "zu", "vel", "bra", "qui", "nor", "fy", "jes", "ux", "woz", "gim"],
+    [
+        "\u0436\u0430",
+        "\u0440\u043e",
+        "\u043a\u0438",
+        "\u0434\u0435",
+        "\u043b\u044e",
+        "\u043d\u0443",
+    ],
+    ["\u6d0b", "\u5b50", "\u7530", "\u4e2d", "\u9234", "\u6728", "\u6797", "\u4f50"],
+    ["\u00e9l", "\u00f1a", "\u00fcr", "\u00e5k", "\u00f8d", "\u0142o", "\u00e7u", "\u00dfe"],
+)
+
+
+def invent(count: int, seed: int) -> list[str]:
+    """Names, addresses, paths, numbers and tokens that nobody has."""
+    dice = random.Random(seed)
+
+    def word(script: int = 0) -> str:
+        return "".join(dice.choices(_SYLLABLES[script], k=dice.randint(3, 5)))
+
+    def digits(count: int) -> str:
+        return "".join(dice.choices(string.digits, k=count))
+
+    kinds = (
+        lambda: f"{word(dice.randrange(4)).title()} {word(dice.randrange(4)).title()}",
+        lambda: f"{word()}.{word()}@{word()}.example",
+        lambda: f"/home/{word()}/{word()}/{word()}.py",
+        lambda: rf"C:\Users\{word()}\{word()}",
+        lambda: f"https://{word()}:{word()}@{word()}.example/{word()}?token={digits(20)}",
+        lambda: f"+{digits(2)} {digits(3)} {digits(8)}",
+        lambda: ".".join(str(dice.randrange(100, 256)) for _ in range(4)),
+        lambda: "ghp_" + "".join(dice.choices(string.ascii_letters + string.digits, k=36)),
+        lambda: f"{digits(4)} {digits(4)} {digits(4)} {digits(4)}",
+        lambda: f"{word()}-{digits(6)}",
+    )
+    return [kinds[n % len(kinds)]() for n in range(count)]
+
+
+def invent_by_faker(count: int) -> list[str]:
+    """The same by Faker's many locales, where it is installed."""
+    faker = pytest.importorskip("faker", reason="the corpora of Faker are not installed")
+    made = faker.Faker(list(LOCALES))
+    faker.Faker.seed(6)
+    kinds = ("name", "email", "address", "phone_number", "user_name", "company", "url", "iban")
+    return [str(getattr(made, kinds[n % len(kinds)])()) for n in range(count)]
+
+
+def push(texts: list[str], place, monkeypatch) -> None:
+    """Every text through every door that takes one."""
+
+    @tracks("agent.invoked", agent="backend-engineer")
+    def fail(text: str, **more: str) -> str:
+        raise ValueError(text)
+
+    dice = random.Random(5)
+    for number, text in enumerate(texts):
+        one = dict.fromkeys(
+            ("role", "command", "agent", "workflow", "source_agent", "target_agent"), text
+        )
+        track_role_event("handoff.clicked", **one, context={text: text, "task_id": text, "n": text})
+        track_role_event(text, role=text)
+        hash_pii(text, field=text)
+        with role_session(text, command=text, workflow=text):
+            with pytest.raises(ValueError):
+                fail(text, more=text)
+            propagate(lambda: track_role_event("role.selected"))()
+        for variable in ("FLOWSPEC_TELEMETRY_SESSION_ID", "FLOWSPEC_TELEMETRY_PARENT_ID", "ZORA"):
+            place.environ[variable] = text
+        if number % 10 == 0:
+            options = [f"--{dice.choice(['role', 'agent', 'command', 'outcome'])}", text]
+            record.main(["agent.invoked", *options])
+            record.main([text, f"--{text}", "x", "--role", text])
+            record.main(["agent.invoked", f"--role={text}", "--project", text])
+            track_role_event("role.selected", role="dev", project_root="/" + text)
+    kind = type(texts[0], (Exception,), {})
+    with pytest.raises(kind), role_session("dev"):
+        raise kind(texts[0])
+
+
+def leaks(texts: list[str], tops: list[Path]) -> list[tuple[str, str]]:
+    """Texts that stand in a file or its name, in any encoding; and the file."""
+    found = []
+    for path in (p for top in tops for p in top.rglob("*")):
+        data = path.read_bytes() if path.is_file() else b""
+        data += b"\n" + str(path.relative_to(path.anchor)).encode("utf-8", "surrogateescape")
+        # Values repeat: what matters of a log is every different one, and its hex digits.
+        words = set(re.split(rb'[\n{}\[\]",]+', data))
+        codes = {w for w in words if re.fullmatch(rb"(h:)?[0-9a-f]{12,64}", w)}
+        text = b"\n".join(sorted(words - codes))
+        joined = b"".join(re.findall(rb"[0-9a-f]{12,}", data))
+        for secret in texts:
+            raw = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogatepass")
+            if (len(raw) >= 6 and raw.hex().encode() in joined) or any(
+                code in text for code in encodings(secret)
+            ):
+                found.append((secret, path.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", ["invented", "naughty", "faker"])
+def test_no_identity_reaches_a_file(corpus, place, tmp_path, monkeypatch) -> None:
+    """0 of thousands of texts stand in a file under home and project, in any encoding."""
+    configure(agents=["backend-engineer"], context={"task_id": "identifier", "n": "measure"})
+    telemetry_kit.enable_telemetry()
+    texts = {
+        "invented": lambda: invent(IDENTITIES, 11),
+        "naughty": lambda: list(NAUGHTY),
+        "faker": lambda: invent_by_faker(IDENTITIES),
+    }[corpus]()
+    push(texts, place, monkeypatch)
+    long = [t for t in texts if len(t) >= 4 and not t.isascii()] + [t for t in texts if len(t) > 6]
+
+    assert len(place.lines()) > 4 * len(texts)
+    assert [] == leaks(long, [place.root, place.user])
+
+
+def test_the_harness_sees_a_leak(place, tmp_path) -> None:
+    """A text that somebody did write is found, so that the zero above means something."""
+    (place.root / "leak.txt").write_text("by Wm9yYSBRdWlsbA==")
+
+    assert [("Zora Quill", "leak.txt")] == leaks(["Zora Quill"], [place.root, place.user])

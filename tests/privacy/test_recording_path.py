@@ -1,0 +1,82 @@
+"""Nothing that a recorded event can reach opens a connection, starts a process or a thread."""
+
+import ast
+from pathlib import Path
+
+import telemetry_kit
+
+PACKAGE = Path(telemetry_kit.__file__).parent
+DOORS = ("pipeline", "tracking", "session", "logger", "steps", "cli.record", "standing")
+FORBIDDEN = {
+    *("socket", "_socket", "ssl", "_ssl", "http", "urllib", "ftplib", "smtplib", "poplib"),
+    *("imaplib", "telnetlib", "xmlrpc", "asyncio", "selectors", "select", "socketserver"),
+    *("subprocess", "_posixsubprocess", "multiprocessing", "concurrent", "pty"),
+    *("threading", "_thread.start_new_thread", "sched", "requests", "httpx", "aiohttp"),
+}
+LATER = {"asking"}  # asks a person, before anything is recorded
+
+
+def path_of(room: str) -> Path | None:
+    """The file of a room, or None where there is no such room."""
+    base = PACKAGE.joinpath(*room.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of everything that a file imports, now or later, but for annotations."""
+    found: set[str] = set()
+    stack: list[ast.AST] = [ast.parse(path.read_text())]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            stack += node.orelse
+        else:
+            stack += ast.iter_child_nodes(node)
+    return found
+
+
+def reachable() -> dict[str, set[str]]:
+    """For each room that a recording program can come to, what it imports from outside."""
+    todo = [room for room in DOORS if path_of(room) is not None]
+    seen: dict[str, set[str]] = {}
+    while todo:
+        room = todo.pop()
+        path = path_of(room)
+        if room in seen or room in LATER or path is None:
+            continue
+        names = imports(path)
+        seen[room] = {n for n in names if not n.startswith("telemetry_kit")}
+        todo += [n.removeprefix("telemetry_kit.") for n in names if n.startswith("telemetry_kit.")]
+    return seen
+
+
+def test_no_network_process_or_thread_is_reachable() -> None:
+    """Following every import, also deferred ones, leads to no such module."""
+    found = {
+        (room, name)
+        for room, names in reachable().items()
+        for name in names
+        if name in FORBIDDEN or name.partition(".")[0] in FORBIDDEN
+    }
+
+    assert set() == found
+    assert {"consent", "privacy", "journal.lease", "gate"} <= set(reachable())
+
+
+def test_nothing_of_the_kind_is_loaded(place) -> None:
+    """A program that has recorded has loaded none of them."""
+    done = place.run(
+        "import sys; before = set(sys.modules); from telemetry_kit import track_role_event; "
+        "assert track_role_event('role.selected', role='dev'); "
+        "print(*sorted(set(sys.modules) - before))"
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert set() == set(done.stdout.split()) & FORBIDDEN
