@@ -219,7 +219,6 @@ def write(_logger: Any, _method: str, event: EventDict) -> Record:
 
 
 STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
-_BEFORE_WRITING = STEPS[:-1]
 
 
 # -- the cold door ---------------------------------------------------------------------------
@@ -237,9 +236,11 @@ def walk(event: EventDict) -> Record:
     Raises:
         Refused: the event was not recorded.
     """
-    for step in _BEFORE_WRITING:
-        event = step(None, "info", event)
-    return write(None, "info", event)
+    passed: Any = event
+    for step in STEPS:
+        passed = step(None, "info", passed)
+    record: Record = passed
+    return record
 
 
 def emit(name: object, fields: Mapping[str, object], given: Given | None = None) -> Record | None:

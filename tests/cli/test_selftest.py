@@ -1,0 +1,39 @@
+"""`telemetry-kit selftest`: what recording does besides recording, which is nothing."""
+
+import json
+
+from telemetry_kit.cli import selftest
+from telemetry_kit.proof.witness import Witness
+
+
+def test_selftest_passes(undecided) -> None:
+    """1,000 events: no socket, process, thread or output, and exactly these files."""
+    done = undecided.python("-m", "telemetry_kit", "selftest", "--json")
+    report = json.loads(done.stdout)
+
+    assert (0, True, 1_000) == (done.returncode, report["passed"], report["events"])
+    assert [0] * 4 == [report[k] for k in ("sockets", "subprocesses", "threads", "output_bytes")]
+    assert sorted(p.format(app="flowspec") for p in selftest.EXPECTED) == report["files"]
+    assert [] == undecided.tree()
+
+
+def test_another_app(undecided) -> None:
+    """It is the named app's files that are touched."""
+    done = undecided.python("-m", "telemetry_kit", "--app", "acme", "selftest", "--json")
+
+    assert "project/.acme/telemetry.jsonl" in json.loads(done.stdout)["files"]
+
+
+def test_the_witness_sees(undecided) -> None:
+    """A program that opens a socket, starts a process and a thread is seen to do so."""
+    code = (
+        "from telemetry_kit.proof.witness import Witness; import socket, subprocess, threading;"
+        "w = Witness(); w.watch(); socket.socket().close(); subprocess.run(['true']);"
+        "t = threading.Thread(target=int); t.start(); t.join(); open('made', 'w').close();"
+        "w.on = False; print(*(v > 0 for v in w.counts.values()), *sorted(w.paths))"
+    )
+    done = undecided.run(code)
+
+    assert "True True True" in done.stdout, done.stderr
+    assert "made" in done.stdout
+    assert {"sockets": 0, "subprocesses": 0, "threads": 0} == Witness().counts

@@ -1,0 +1,149 @@
+"""`telemetry-kit verify` in a project of its own: what passes, what fails, what is never said."""
+
+import json
+
+import pytest
+
+SECRET = "zora.quillfeather@quill.example"
+
+
+@pytest.fixture
+def project(place):
+    """A git repository with an identity, and some recorded events."""
+    config = place.root / ".git"
+    config.mkdir()
+    (config / "config").write_text(f"[user]\n\tname = Zora Quillfeather\n\temail = {SECRET}\n")
+    (config / "HEAD").write_text("ref: refs/heads/quillfeather-branch\n")
+    for name in ("dev", SECRET, "qa"):
+        place.run(f"from telemetry_kit import *; track_role_event('role.selected', role={name!r})")
+    return place
+
+
+def verify(place, *args, **options):
+    """Run it, and give exit code, parsed certificate and everything printed."""
+    done = place.python("-m", "telemetry_kit", "verify", "--json", *args, **options)
+    return done.returncode, json.loads(done.stdout), done.stdout + done.stderr
+
+
+def test_clean_project_passes(project) -> None:
+    """Recorded events, also of names that are secrets, pass; every file has its hash."""
+    code, certificate, _ = verify(project)
+
+    assert (0, []) == (code, certificate["findings"])
+    assert 3 == certificate["events"]
+    assert certificate["secrets_looked_for"]["git identity"] >= 2
+    assert all(f["sha256"] or f["kind"] == "key" for f in certificate["files"])
+    assert 0 < certificate["capacity_bits_per_line"]["random"] < 300
+
+
+def test_for_people(project) -> None:
+    """The certificate names the five layers, and says which passed."""
+    done = project.python("-m", "telemetry_kit", "verify")
+
+    assert 0 == done.returncode
+    assert done.stdout.startswith("PASSED: 3 events")
+    assert 5 == done.stdout.count("  ok  ")
+
+
+@pytest.mark.parametrize(
+    "where", ["log", "record", "history", "names", "export", "archive", "folder"]
+)
+def test_planted_secret_fails_and_is_not_repeated(project, where, tmp_path) -> None:
+    """A secret anywhere is a finding with exit code 1, and is in nothing that is printed."""
+    args = []
+    line = project.lines()[0].replace(b'"dev"', json.dumps(SECRET).encode())
+    if where == "log":
+        project.log.write_bytes(project.log.read_bytes() + line)
+    elif where == "archive":
+        import gzip
+
+        (project.log.parent / "telemetry-2026-11-01.jsonl.gz").write_bytes(gzip.compress(line))
+    elif where == "export":
+        (tmp_path / "out.csv").write_text(f"role,agent\ndev,{SECRET}\n")
+        args = [str(tmp_path / "out.csv")]
+    elif where == "folder":
+        (project.key_file.parents[1] / "quillfeather").mkdir()
+    else:
+        path = {
+            "record": project.record,
+            "history": project.record.parent / "telemetry.history.jsonl",
+            "names": project.key_file.parent / "names",
+        }[where]
+        text = {"names": f'["roles","{SECRET}"]\n'}.get(where, f"note={SECRET}\n")
+        old = path.read_bytes() if path.exists() else b""
+        path.write_bytes(old.rstrip(b"\n") + b" " * bool(old) + text.encode())
+        path.chmod(0o600)
+    code, certificate, printed = verify(project, *args)
+
+    assert 1 == code
+    assert certificate["findings"]
+    assert SECRET not in printed
+    assert "uillfeather" not in printed
+
+
+@pytest.mark.parametrize("epoch", ["project", "epoch"])
+def test_foreign_pseudonyms_fail(project, epoch) -> None:
+    """A project code that the key does not make, and an epoch that never was, are findings."""
+    line = project.lines()[-1]
+    event = json.loads(line)
+    if epoch == "project":
+        line = line.replace(event["project_id"].encode(), b"h:0123456789ab")
+    else:
+        line = line.replace(b'"key_epoch":1', b'"key_epoch":7')
+    project.log.write_bytes(project.log.read_bytes() + line)
+    code, certificate, _ = verify(project)
+
+    assert 1 == code
+    assert {"provenance": 1}.items() <= certificate["findings_by_layer"].items()
+
+
+def test_unkeyed_hash_of_the_user_fails(project) -> None:
+    """A code that is nothing but SHA-256 of the user's address is found out."""
+    import hashlib
+
+    code = hashlib.sha256(SECRET.encode()).hexdigest()[:12]
+    line = project.lines()[0].replace(b'"dev"', f'"h:{code}"'.encode())
+    project.log.write_bytes(project.log.read_bytes() + line)
+    status, certificate, printed = verify(project)
+
+    assert 1 == status
+    assert ["a hash without a key, of: git identity"] == [
+        f["kind"] for f in certificate["findings"]
+    ]
+    assert "z... (31 characters)" in printed
+
+
+def test_torn_and_blank_lines_are_counted_and_no_leak(project) -> None:
+    """What a killed writer leaves is counted, and is no finding."""
+    line = project.lines()[0]
+    project.log.write_bytes(project.log.read_bytes() + line[:100] + b"\n\n" + line)
+    code, certificate, _ = verify(project)
+    log = next(f for f in certificate["files"] if f["kind"] == "active")
+
+    assert (0, 1, 1, 4) == (code, log["torn"], log["blank"], log["events"])
+
+
+def test_name_declared_by_the_project_is_public(project) -> None:
+    """What the project's own file lists is no finding."""
+    (project.log.parent / "telemetry.toml").write_text(f'roles = ["{SECRET}"]\n')
+    project.run(f"from telemetry_kit import *; track_role_event('role.selected', role={SECRET!r})")
+    code, certificate, _ = verify(project)
+
+    assert SECRET in {event.get("role") for event in project.events()}
+    assert (0, []) == (code, certificate["findings"])
+
+
+def test_open_key_fails(project) -> None:
+    """A key that others can read is a finding of the environment."""
+    project.key_file.chmod(0o644)
+    code, certificate, _ = verify(project)
+
+    assert 1 == code
+    assert certificate["findings_by_layer"]["environment"] >= 1
+
+
+def test_nothing_recorded_passes(undecided) -> None:
+    """Where nothing was ever decided there is nothing to find, and nothing is made."""
+    code, certificate, _ = verify(undecided)
+
+    assert (0, 0, []) == (code, certificate["events"], undecided.tree())
