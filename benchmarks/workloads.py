@@ -89,6 +89,8 @@ class Events:
         self.other_log = Path("logging.jsonl")
         self._logger = logging.Logger("benchmark")  # stands alone, outside the host's tree
         self._handler = logging.FileHandler(self.other_log)
+        # A line of a log says when, as every event does.
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(self._handler)
         self._message = self.line.decode("ascii").rstrip()
 

@@ -68,6 +68,10 @@ class Given:
         self.start = start
 
 
+# Most events: nothing is known of them but their fields.
+_FROM_API = Given()
+
+
 # -- the steps -------------------------------------------------------------------------------
 
 
@@ -75,9 +79,17 @@ def gate(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Let an event in only where recording is on."""
     given = event.get("_given")
     if type(given) is not Given:
-        given = event["_given"] = Given()
-    event["_at"] = stand(given.start)
+        given = event["_given"] = _FROM_API
+    event["_at"] = stand(_start_of(given))
     return event
+
+
+def _start_of(given: Given) -> str | None:
+    """The directory that an event belongs to: the one given, else its scope's, else None."""
+    if given.start is not None:
+        return given.start
+    scope = scopes.innermost() if given.scope is ... else given.scope
+    return None if scope is None else scope.start
 
 
 def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -213,7 +225,7 @@ def write(_logger: Any, _method: str, event: EventDict) -> Record:
             return record
         # Sealed, cleared or replaced: ask consent and key again before the next try.
         gates.forget()
-        event["_at"] = stand(event["_given"].start)
+        event["_at"] = stand(_start_of(event["_given"]))
         pseudonymize(None, "", event)
     raise Refused("the log is being replaced all the time")
 
@@ -294,10 +306,12 @@ def track_role_event(
     Returns:
         The record as it was written, or None when nothing was written.
     """
-    try:
-        start = scopes.place(project_root)
-    except Exception:
-        return None  # no such place, and what was given may be anything
+    given = _FROM_API
+    if project_root is not None:
+        try:
+            given = Given(start=scopes.place(project_root))
+        except Exception:
+            return None  # no such place, and what was given may be anything
     return enter(
         {
             "role": role,
@@ -308,7 +322,7 @@ def track_role_event(
             "target_agent": target_agent,
             "context": context,
             "event": event,
-            "_given": Given("api", ..., None, None, start),
+            "_given": given,
         }
     )
 

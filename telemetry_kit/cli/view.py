@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from telemetry_kit import catalog, control
-from telemetry_kit.cli.layout import width
+from telemetry_kit.cli.layout import PIPE_WIDTH, width
 from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
 from telemetry_kit.cli.rows import COLUMNS, cells, layout
 from telemetry_kit.cli.stats import period
@@ -22,7 +22,7 @@ from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.segments import Problems
 
-__all__ = ["COLUMNS", "OPTIONS", "cells", "layout", "run"]
+__all__ = ["COLUMNS", "OPTIONS", "PIPE_WIDTH", "cells", "layout", "run"]
 
 OPTIONS = (
     Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),

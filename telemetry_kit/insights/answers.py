@@ -5,6 +5,7 @@ The numbers are those of `figures`; none is worked out here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from telemetry_kit.insights.figures import Figures
 
 Row = dict[str, Any]
 NAMED = 3
+_BRACKETS = re.compile(r"\([^)]*\)")
 
 
 def percent(share: float | None) -> str:
@@ -56,7 +58,7 @@ def _listed(parts: list[str], more: int = 0) -> str:
         parts = [*parts, f"{more} more"]
     if len(parts) == 1:
         return parts[0]
-    comma, last = ("; ", "; and ") if any(", " in part for part in parts) else (", ", " and ")
+    comma, last = ("; ", "; and ") if any(", " in _BRACKETS.sub("", part) for part in parts) else (", ", " and ")
     return comma.join(parts[:-1]) + last + parts[-1]
 
 

@@ -386,11 +386,21 @@ class Journal:
         except FileExistsError:
             return -1
         try:
-            os.fchmod(fd, 0o600)
+            # Not where it is right already: it may be sealed by now, and that must stay.
+            if _fstat(fd).st_mode != _ACTIVE_MODE and self._is_named(folder, fd):
+                os.fchmod(fd, 0o600)
         except BaseException:
             _close(fd)
             raise
         return fd
+
+    def _is_named(self, folder: int, fd: int) -> bool:
+        """Whether the log that was just made still has its name; sealing begins with a rename."""
+        try:
+            st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return st[1:3] == _fstat(fd)[1:3]
 
     def _ignore(self, folder: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -121,6 +121,10 @@ def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | N
         st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
         if only is not None and (st.st_ino, st.st_dev) != only:
             return False
+        if stat.S_ISREG(st.st_mode) and st.st_mode & 0o600 != 0o600:
+            # It is being made, under a umask that takes the owner's bits: who makes it asks for
+            # consent after that, and sealed now it would be opened again.
+            return False
         wrong = what_is_wrong(home.log, st.st_mode, st.st_nlink, st.st_uid)
         if wrong and not is_plain(st):
             raise JournalError(f"{wrong}: it was not sealed")

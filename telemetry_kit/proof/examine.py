@@ -7,6 +7,7 @@ searched in every form.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -161,8 +162,22 @@ class Examination:
             looked.lines = data.count(b"\n")
             for number, flaw in records.flaws(record.kind, data):
                 self._flaw(record.name, number, flaw)
+            if record.kind == records.NAMES:
+                data = self._names(record.name, data)
             self._foreign(looked, [data])
         self.certificate.files.append(looked)
+
+    def _names(self, file: str, data: bytes) -> bytes:
+        """Look at each name of the ledger; returns the lines that are no entry of it."""
+        rest = []
+        for number, line in enumerate(data.splitlines(), 1):
+            try:
+                kind, name = json.loads(line)
+                self._texts.vet(file, number, str(kind).partition(".")[0], str(name))
+                self._texts.vet(file, number, "context", str(kind).partition(".")[2])
+            except (ValueError, TypeError, RecursionError):
+                rest.append(line)
+        return b"\n".join(rest)
 
     def _given(self, number: int, path: str) -> None:
         name = os.path.basename(path)

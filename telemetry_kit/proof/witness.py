@@ -5,6 +5,7 @@ Run as a process of its own, in a home and a project of its own; nothing of the 
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import sys
@@ -52,6 +53,17 @@ class Witness:
         """Begin."""
         self.on = True
         sys.addaudithook(self._see)
+        # Not every interpreter tells its hooks of a thread.
+        start = _thread.start_new_thread
+
+        def counted(*args: Any, **kwargs: Any) -> int:
+            self.counts["threads"] += self.on
+            return start(*args, **kwargs)
+
+        for module in ("_thread", "threading"):
+            for name in ("start_new_thread", "_start_new_thread"):
+                if hasattr(sys.modules.get(module), name):
+                    setattr(sys.modules[module], name, counted)
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
         if not self.on:

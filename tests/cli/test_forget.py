@@ -1,23 +1,31 @@
 """`telemetry-kit forget`: events that hold a text are gone, from archives too."""
 
 import json
+import time
 
-from telemetry_kit import consent, track_role_event
 from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.reader import read
+from telemetry_kit.journal.reader import read, segments
 
 TEXT = "zora@quill.example"
+TODAY = time.strftime("%Y-%m-%d", time.gmtime())
+
+
+def record(place, **names: str) -> None:
+    """One event, by a process of its own, of today: older ones would go with the next command."""
+    code = f"from telemetry_kit import *; assert track_role_event('role.selected', **{names!r})"
+    done = place.run(code)
+    assert done.returncode == 0, done.stderr
 
 
 def test_forget_removes_from_log_and_archive(place) -> None:
     """Lines of the log and of an archive go, in clear or coded; all others stay."""
-    track_role_event("role.selected", role=TEXT)
-    track_role_event("role.selected", role="dev")
-    upkeep.seal(place.home, consent.today())
-
-    archive.maintain(place.home, 90, consent.today())
-    track_role_event("agent.invoked", agent=TEXT)
-    track_role_event("agent.invoked", agent="other")
+    record(place, role=TEXT)
+    record(place, role="dev")
+    upkeep.seal(place.home, TODAY)
+    archive.maintain(place.home, 90, TODAY)
+    record(place, agent=TEXT)
+    record(place, agent="other")
+    assert ["archive", "active"] == [segment.kind for segment in segments(place.home)]
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
     assert (0, True) == (done.returncode, "Removed 2 lines. 0 events" in done.stdout)
@@ -27,7 +35,7 @@ def test_forget_removes_from_log_and_archive(place) -> None:
 
 def test_without_a_terminal_nothing_goes(place) -> None:
     """Nobody can be asked: exit code 2, and everything is as it was."""
-    track_role_event("role.selected", role=TEXT)
+    record(place, role=TEXT)
     before = place.log.read_bytes()
     done = place.python("-m", "telemetry_kit", "forget", TEXT)
 
@@ -36,7 +44,7 @@ def test_without_a_terminal_nothing_goes(place) -> None:
 
 def test_what_remains_is_said(place) -> None:
     """Events of keys that are gone stay, and it says how many."""
-    track_role_event("role.selected", role=TEXT)
+    record(place, role=TEXT)
     place.python("-m", "telemetry_kit", "rotate-key", "--yes")
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
@@ -47,7 +55,7 @@ def test_what_remains_is_said(place) -> None:
 
 def test_damaged_lines_that_hold_it_go(place) -> None:
     """A torn line with the text in clear goes too; one without it stays."""
-    track_role_event("role.selected", role="dev")
+    record(place, role="dev")
     line = json.dumps({"role": TEXT})[:-2].encode()
     with open(place.log, "ab") as log:
         log.write(line + b"\n" + b'{"schema_version":"1.0","event_id":"01\n')

@@ -201,3 +201,139 @@ def test_another_project(undecided, make_place):
     )
 
     assert json.loads(done.stdout)["seq"] == 5
+
+
+def sessions():
+    """Two sessions: one with nested work and a failure, one that has not ended."""
+    first = {"session_id": "5e8446348487", "role": "dev"}
+    return [
+        {"event_type": "role.selected", **first},
+        {"event_type": "command.executed", **first, "command": "/dev:build", "span_id": "a" * 12},
+        {
+            "event_type": "agent.invoked",
+            **first,
+            "agent": "writer",
+            "span_id": "b" * 12,
+            "parent_id": "a" * 12,
+        },
+        {
+            "event_type": "agent.failed",
+            **first,
+            "agent": "writer",
+            "span_id": "b" * 12,
+            "parent_id": "a" * 12,
+            "outcome": "error",
+            "error_type": "ValueError",
+            "duration_ms": 64,
+        },
+        {
+            "event_type": "command.completed",
+            **first,
+            "command": "/dev:build",
+            "span_id": "a" * 12,
+            "outcome": "ok",
+            "duration_ms": 2048,
+        },
+        {"event_type": "role.selected", "session_id": "0" * 12, "role": "qa"},
+        {
+            "event_type": "command.executed",
+            "session_id": "0" * 12,
+            "role": "qa",
+            "command": "/qa:check",
+            "span_id": "c" * 12,
+        },
+    ]
+
+
+def test_tree(undecided):
+    """Sessions, newest first, with what ran inside of what and how it ended."""
+    fill(undecided, *(stored(n, **event) for n, event in enumerate(sessions())))
+    done = view(undecided, "--tree", COLUMNS="80", PYTHONUTF8="1")
+
+    assert done.stdout.splitlines() == [
+        "session 000000000000  qa  2026-11-22  2 events",
+        "├─ role qa selected",
+        "└─ command /qa:check  not ended",
+        "",
+        "session 5e8446348487  dev  2026-11-22  5 events",
+        "├─ role dev selected",
+        "└─ command /dev:build  ok  2.05 s",
+        "   └─ agent writer  error  ValueError  64 ms",
+    ]
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_a_deep_tree_fits(undecided, columns):
+    """However deep it nests, no line is wider than the terminal; circles end."""
+    deep = [
+        stored(
+            n,
+            event_type="agent.invoked",
+            agent=f"agent-{n}",
+            session_id="0" * 12,
+            span_id=f"{n:012x}",
+            parent_id=f"{n - 1:012x}" if n else f"{299:012x}",
+        )
+        for n in range(300)
+    ]
+    fill(undecided, *deep)
+    lines = view(undecided, "--tree", COLUMNS=str(columns), PYTHONUTF8="1").stdout.splitlines()
+
+    assert max(map(len, lines)) <= columns
+    assert squeezed("".join(lines)).count("agent-") == 300
+
+
+def test_filters(undecided):
+    """Each filter leaves what it says; together they leave what all of them say."""
+    fill(undecided, *(stored(n, **event) for n, event in enumerate(sessions())))
+    fill(undecided, stored(7, timestamp="2026-11-20T00:00:00Z", project_id="h:7ac3f0ae7aea"))
+
+    def found(*args):
+        return [json.loads(line)["seq"] for line in view(undecided, "--json", *args).stdout.splitlines()]
+
+    assert found("--role", "qa") == [6, 5]
+    assert found("--event", "agent.failed") == [3]
+    assert found("--agent", "writer", "--outcome", "error") == [3]
+    assert found("--command", "/dev:build", "-n", "1") == [4]
+    assert found("--until", "2026-11-21") == [7]
+    assert found("--since", "2026-11-21", "--outcome", "ok") == [4]
+    assert found("--project", "h:7ac3f0ae7aea") == [7]
+    assert found("--project", str(undecided.root), "--role", "qa") == [6, 5]
+
+
+def test_wide(undecided):
+    """With --wide every field of the record is there."""
+    record = stored(1, **ALL, project_id="h:7ac3f0ae7aea", session_id="5" * 12, key_epoch=3)
+    fill(undecided, {name: record[name] for name in catalog.ORDER if name in record})
+    text = squeezed(view(undecided, "--wide", COLUMNS="100").stdout)
+
+    for value in ("event" + f"{1:016x}", "seq1", "projecth:7ac3f0ae7aea", "session555555555555"):
+        assert value in text
+    assert "key_epoch3" in text
+
+
+def test_follow(undecided):
+    """The last ones, oldest first, then each new one once, also across a sealing."""
+    fill(undecided, stored(1), stored(2))
+    child = subprocess.Popen(
+        [sys.executable, "-m", "telemetry_kit", "view", "--follow", "--json", "-n", "1"],
+        cwd=undecided.root,
+        env=undecided.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        first = json.loads(child.stdout.readline())["seq"]
+        fill(undecided, stored(3))
+        second = json.loads(child.stdout.readline())["seq"]
+        upkeep.seal(undecided.home, "2026-11-22")
+        fill(undecided, stored(4), stored(5))
+        rest = [json.loads(child.stdout.readline())["seq"] for _ in range(2)]
+        child.send_signal(signal.SIGINT)
+        code = child.wait(10)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+    assert (first, second, rest, code) == (2, 3, [4, 5], 0)
