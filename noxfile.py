@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy --strict and pyright strict, on the package and on what a caller's checker sees."""
+    """Mypy --strict and pyright, on the package and on what a caller's checker sees."""
     session.install(".", *group("types"))
     paths = present(session, "telemetry_kit", "tests/typing")
     session.run("mypy", "--strict", *paths)

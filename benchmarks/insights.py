@@ -20,7 +20,8 @@ from statistics import median
 
 from benchmarks.pairs import ratios, rounds
 from benchmarks.place import Place
-from telemetry_kit import catalog, pipeline
+from telemetry_kit import catalog
+from telemetry_kit.line import encode
 
 ROLES = ("pm", "arch", "dev", "sec", "qa", "ops")
 AGENTS = ("backend-engineer", "frontend-engineer", "quality-guardian", "h:2bd806c97f0e")
@@ -78,7 +79,7 @@ def events(count: int) -> Iterator[bytes]:
                 "key_epoch": 1,
                 **fields,
             }
-            yield pipeline.encode({n: event[n] for n in catalog.ORDER if n in event})
+            yield encode({n: event[n] for n in catalog.ORDER if n in event})
             if made == count:
                 return
 

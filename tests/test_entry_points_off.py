@@ -185,9 +185,13 @@ out.write(json.dumps(found))
 
 
 def content(place) -> dict[str, bytes]:
-    """Every path under project and home, with what is in it."""
+    """Every path under project and home, with what is in it.
+
+    Without the maintenance lock, which commands leave in a folder that is there already.
+    """
     tops = (place.root, place.user)
     paths = [path for top in tops for path in top.rglob("*")]
+    paths = [path for path in paths if path.name != ".telemetry.lock"]
     return {str(p): p.read_bytes() if p.is_file() else b"" for p in paths}
 
 

@@ -119,8 +119,8 @@ def _folder(home: Home, fix: bool) -> Iterator[Finding]:
         yield Finding("folder", OK, f"{home.folder}, mode {mode:04o}")
 
 
-def _chmod(path: str) -> Callable[[], None]:
-    return lambda: os.chmod(path, 0o600)
+def _chmod(path: str, mode: int = 0o600) -> Callable[[], None]:
+    return lambda: os.chmod(path, mode, follow_symlinks=False)
 
 
 def _mended(name: str, wrong: str, mend: Callable[[], None] | None, fix: bool) -> Finding:
@@ -151,8 +151,12 @@ def _ignored(home: Home, fix: bool) -> Finding:
         return Finding("git", NOTE, "git could not be asked")
 
     def mend() -> None:
-        with open(home.ignore, "ab") as file:
-            file.write(lease.IGNORE)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(home.ignore, flags | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, lease.IGNORE)
+        finally:
+            os.close(fd)
 
     return _mended("git", f"{home.log} is not ignored by git", mend, fix)
 
@@ -186,10 +190,14 @@ def _segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[Findin
         yield Finding(kind, OK, f"{len(these)} segments, {size} bytes")
         for segment in these:
             path = f"{home.folder}/{segment.name}"
-            mode = os.lstat(path).st_mode & 0o777
+            try:
+                mode = os.lstat(path).st_mode & 0o777
+            except OSError:
+                continue  # packed or deleted since it was listed
             if mode & 0o077:
                 wrong = f"{path} is open to others (mode {mode:04o})"
-                yield _mended(kind, wrong, _chmod(path), fix)
+                right = upkeep.SEALED_MODE if kind == SEALED else 0o600
+                yield _mended(kind, wrong, _chmod(path, right), fix)
 
 
 def _leftovers(home: Home, fix: bool) -> Finding:

@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from telemetry_kit import pipeline
 from telemetry_kit.cli import quick, typer_app
 from telemetry_kit.cli.layout import Column, numbers, sparkline, table, wrapped
+from telemetry_kit.line import encode
 
 EVENTS = [
     {"event_type": "role.selected", "role": "dev"},
@@ -41,7 +41,7 @@ def stored(number, **fields):
 def fill(place, *events):
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
-        log.writelines(pipeline.encode(stored(n, **dict(e))) for n, e in enumerate(events))
+        log.writelines(encode(stored(n, **dict(e))) for n, e in enumerate(events))
     place.log.chmod(0o600)
 
 
@@ -206,7 +206,9 @@ def test_what_is_read_without_typer(words, expected):
 def test_tables_keep_every_letter_of_a_name(room):
     """A name that does not fit goes on below, and bars never push a line too far."""
     rows = ["a" * 50, "bb", "日本語" * 5]
-    lines = list(table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0]))
+    lines = list(
+        table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0])
+    )
 
     assert "".join(lines).count("a") == 51
     assert all(len(line) <= max(room, 12) for line in lines)

@@ -1,6 +1,9 @@
 """`telemetry-kit status`: what decided, in every situation, for people and for machines."""
 
 import json
+import runpy
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -227,3 +230,22 @@ def test_no_home(undecided) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == ("telemetry-kit: there is no home directory to keep a decision in\n")
+
+
+# -- the screens in docs -----------------------------------------------------------------------
+
+MAKE = Path(__file__).parents[2] / "docs" / "design" / "screens" / "make.py"
+screens = runpy.run_path(str(MAKE))
+
+
+@pytest.mark.tty
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="paths of another system")
+@pytest.mark.parametrize("name", screens["SCREENS"])
+def test_screens(name: str) -> None:
+    """What docs/design/screens shows is what the program prints: run make.py when this fails."""
+    assert screens["make"](name) == MAKE.with_name(f"{name}.txt").read_text(encoding="ascii")
+
+
+def test_no_screen_is_left_over() -> None:
+    """Every picture is made by the script."""
+    assert {path.stem for path in MAKE.parent.glob("*.txt")} == set(screens["SCREENS"])

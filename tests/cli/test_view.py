@@ -2,10 +2,15 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
+from telemetry_kit import catalog
 from telemetry_kit.cli.view import COLUMNS, layout
+from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
 
 ALL = {
@@ -289,7 +294,9 @@ def test_filters(undecided):
     fill(undecided, stored(7, timestamp="2026-11-20T00:00:00Z", project_id="h:7ac3f0ae7aea"))
 
     def found(*args):
-        return [json.loads(line)["seq"] for line in view(undecided, "--json", *args).stdout.splitlines()]
+        return [
+            json.loads(line)["seq"] for line in view(undecided, "--json", *args).stdout.splitlines()
+        ]
 
     assert found("--role", "qa") == [6, 5]
     assert found("--event", "agent.failed") == [3]

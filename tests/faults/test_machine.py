@@ -13,7 +13,6 @@ from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, reader, upkeep
 from telemetry_kit.journal.lease import Journal
 
-
 STEPS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
 
 

@@ -312,7 +312,7 @@ DAMAGE = {
     "deleted": lambda path: path.unlink(),
     "edited in place": lambda path: path.write_bytes(b"v1 no 2024-01-01\n"),
     "replaced twice": lambda path: [
-        (new := path.with_name("new")).write_bytes(word) and new.chmod(0o600) or new.replace(path)
+        ((new := path.with_name("new")).write_bytes(word) and new.chmod(0o600)) or new.replace(path)
         for word in (b"v1 yes", b"v1 no 2024-01-01\n")
     ],
     "a folder": lambda path: (path.unlink(), path.mkdir()),

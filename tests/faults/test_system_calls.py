@@ -136,7 +136,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     assert (0, 0) == (lost, before.doubled), (operation, point, answer)
     if operation == "clear" and answer.get("survivors") == []:
         assert {} == before.count, point
-        assert not scene.place.key_file.read_bytes() == scene.key, point
+        assert scene.place.key_file.read_bytes() != scene.key, point
     if operation == "revoke" and answer == {} and done.returncode == 0:
         assert not decided(scene), point
     if answer.get("raised") == "ConsentError":
@@ -162,7 +162,7 @@ def decided(scene: Scene) -> bool:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_each_call_fails_once(scene, operation: str, found, modes, ledger, full) -> None:
-    """The host ends as it would, nothing is lost or doubled, and the next command heals the rest."""
+    """The host ends as it would, nothing is lost or doubled, the next command heals the rest."""
     scene.key = scene.place.key_file.read_bytes()
     scene.fresh()
     _, (points, _) = scene.run(operation)

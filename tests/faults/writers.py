@@ -48,7 +48,7 @@ def event(writer: int, number: int, size: int) -> bytes:
 
 
 def write(shared: Shared, slot: int, sizes: tuple[int, int], seal_events: int, count: int) -> None:
-    """Write events until killed, or until there are so many; each counts once it is acknowledged."""
+    """Write events until killed, or until there are so many; acknowledged ones count."""
     dice = random.Random(slot)
     # A clock that stands: on a busy machine the breaker of the slow disk is no news.
     journal = Journal(home_of(), lambda: True, lambda: 0.0, seal_events)

@@ -97,7 +97,14 @@ def test_the_ends_of_the_calendar(day):
 
 @pytest.mark.parametrize(
     ("milliseconds", "said"),
-    [(None, ""), (1, "1 ms"), (512, "512 ms"), (1024, "1.02 s"), (262_144, "4.37 min"), (2**23, "2.33 h")],
+    [
+        (None, ""),
+        (1, "1 ms"),
+        (512, "512 ms"),
+        (1024, "1.02 s"),
+        (262_144, "4.37 min"),
+        (2**23, "2.33 h"),
+    ],
 )
 def test_spans(milliseconds, said):
     """Short, in the unit that fits."""

@@ -133,7 +133,9 @@ def test_roles_trend_and_hand_offs(asked, found):
     total = sum(chosen.values())
     days = dict(sql(f"select {DAY}, count(*) from e group by all"))
     weeks = dict(
-        sql("select strftime(date_trunc('week', timestamp::date), '%Y-%m-%d'), count(*) from e group by all")
+        sql(
+            "select strftime(date_trunc('week', timestamp::date), '%Y-%m-%d'), count(*) from e group by all"
+        )
     )
     handoffs = sql(
         "select source_agent, target_agent, count(*) filter (event_type = 'handoff.clicked') c, "

@@ -50,7 +50,9 @@ def do(home, step, number):
     elif step in ("damage", "torn"):
         written.fill(home)
         with log.open("ab") as file:
-            file.write(b"nonsense\n" if step == "damage" else b'{"schema_version":"1.0","event_id":"')
+            file.write(
+                b"nonsense\n" if step == "damage" else b'{"schema_version":"1.0","event_id":"'
+            )
     elif step == "seal":
         upkeep.seal(home, TODAY)
     elif step == "pack":

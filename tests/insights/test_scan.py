@@ -5,13 +5,13 @@ import written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import pipeline
 from telemetry_kit.insights.count import Counting, Wanted, count, count_events
 from telemetry_kit.insights.scan import Region, is_of_whole_days, read_rest, regions
 from telemetry_kit.insights.select import Filter, each, newest, sessions
 from telemetry_kit.journal import reader
 from telemetry_kit.journal.lines import parse
 from telemetry_kit.journal.segments import ACTIVE, Problems, Report
+from telemetry_kit.line import encode
 
 
 def scanned(chunks, report):
@@ -56,7 +56,7 @@ def test_the_same_tally_as_the_reader(lines):
 @given(written.RECORDS)
 def test_a_whole_day_is_one_that_the_reader_takes(record):
     """The faster pattern accepts nothing that the reader refuses, and only midnights."""
-    line = pipeline.encode(record) if "timestamp" in record else b""
+    line = encode(record) if "timestamp" in record else b""
     if is_of_whole_days(line):
         assert parse(line.rstrip(b"\n")) == record
         assert record["timestamp"].endswith("T00:00:00Z")

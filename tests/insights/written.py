@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from telemetry_kit import catalog, pipeline
+from telemetry_kit import catalog
 from telemetry_kit.home import Home
+from telemetry_kit.line import encode
 
 ROLES = ("pm", "dev", "qa", "ops")
 AGENTS = ("backend-engineer", "quality-guardian", "h:2bd806c97f0e")
@@ -93,14 +94,16 @@ def fill(home: Home, *events: dict[str, Any]) -> Path:
     log = Path(home.log)
     log.parent.mkdir(mode=0o700, exist_ok=True)
     with log.open("ab") as file:
-        file.writelines(pipeline.encode(event) for event in events)
+        file.writelines(encode(event) for event in events)
     log.chmod(0o600)
     return log
 
 
 # -- lines of every kind ----------------------------------------------------------------------
 
-_NAMES = st.sampled_from(["dev", "/dev:build", "h:0123456789ab", "a b", "über", 'q"uote', "x" * 300])
+_NAMES = st.sampled_from(
+    ["dev", "/dev:build", "h:0123456789ab", "a b", "über", 'q"uote', "x" * 300]
+)
 _DAYS = st.sampled_from(["2026-11-22", "2024-02-29", "2026-02-29", "2026-04-31", "0000-01-01"])
 _TIMES = st.sampled_from(["00:00:00", "23:59:59", "24:00:00", "12:60:00"])
 _MEASURES = st.sampled_from([1, 2, 4096, 2**53, 2**53 + 1, 0, -3, 10**9])
@@ -120,9 +123,7 @@ _OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "context": st.dictionaries(st.sampled_from(["a", "b", "a b", ""]), _VALUES, max_size=4),
 }
 RECORDS = st.builds(
-    lambda kind, day, time, more: stored(
-        1, kind, **{"timestamp": f"{day}T{time}Z", **more}
-    ),
+    lambda kind, day, time, more: stored(1, kind, **{"timestamp": f"{day}T{time}Z", **more}),
     st.sampled_from([*catalog.EVENTS, "no.such"]),
     _DAYS,
     _TIMES,

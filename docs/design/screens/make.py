@@ -23,7 +23,9 @@ with role_session("dev"):
     pass
 """
 PLAIN = HOST.format(settings="")
-WIDER = HOST.format(settings="configure(timestamp_resolution='hour', context={'task': 'identifier'})")
+WIDER = HOST.format(
+    settings="configure(timestamp_resolution='hour', context={'task': 'identifier'})"
+)
 YES = ["telemetry-kit on --yes"]
 DENY = "[tool.telemetry_kit]\nenabled = false\n"
 
