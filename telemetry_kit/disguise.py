@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import unicodedata
 
 TYPE_CHECKING = False
@@ -23,6 +24,7 @@ _ALIKE = str.maketrans(
     "\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u0578\u057d\u0570\u0563\u0131\u0237\u0251\u026a\u0280\u028f\u1d04\u1d0f",
     "abekmhopctyxsijdqwabekmhopctyxsijhlgavoikptuxyabezhikmnoptyxnuhgijairyco",
 )
+_FOREIGN = re.compile(r"[^\x00-\x7f]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -40,8 +42,12 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     plain = unicodedata.normalize("NFKD", text.translate(_ALIKE))
-    seen = "".join(c for c in plain if unicodedata.category(c) not in ("Mn", "Cf"))
+    seen = _FOREIGN.sub(_visible, plain)
     return seen.translate(_ALIKE).casefold()
+
+
+def _visible(match: re.Match[str]) -> str:
+    return "" if unicodedata.category(match[0]) in ("Mn", "Cf") else match[0]
 
 
 def encodings(secret: str) -> set[bytes]:

@@ -63,7 +63,9 @@ class Key:
             normal = unicodedata.normalize("NFKC", value)
         else:
             normal = value
-        message = field.encode() + b"\0" + normal.encode("utf-8", "surrogatepass")
+        message = (
+            field.encode("utf-8", "surrogatepass") + b"\0" + normal.encode("utf-8", "surrogatepass")
+        )
         found = "h:" + self._mac.hex(message, PSEUDONYM_CHARS)
         if len(self._known) < _CACHE:
             self._known[field, value] = found

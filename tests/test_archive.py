@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, reader, upkeep
+from telemetry_kit.journal import archive, reader, segments, upkeep
 from telemetry_kit.journal.lease import Journal
 
 DAY = "2024-02-28"
@@ -154,3 +154,26 @@ def test_leftovers_of_dead_commands_go(home, where: str) -> None:
         archive.maintain(home, 90, DAY)
 
     assert [".key-2.tmp"] == sorted(os.listdir(folder))
+
+
+def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
+    """An archive is never one that the reader would take for a bomb."""
+    monkeypatch.setattr(segments, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(segments, "MAX_RATIO", 3)
+    segment(home, range(200))
+    done = archive.maintain(home, 90, DAY)
+
+    assert (1, []) == (done.archived, done.survivors)
+    assert list(range(200)) == ids(home)
+
+
+def test_what_is_too_large_stays_sealed(home, monkeypatch) -> None:
+    """A segment over the largest size of an archive is kept as it is, and said to be."""
+    monkeypatch.setattr(segments, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(segments, "MAX_ARCHIVE_BYTES", 2_000)
+    sealed = segment(home, range(200))
+    done = archive.maintain(home, 90, DAY)
+
+    assert (0, 1) == (done.archived, len(done.survivors))
+    assert sealed.exists()
+    assert list(range(200)) == ids(home)

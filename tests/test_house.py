@@ -10,7 +10,7 @@ import telemetry_kit
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "examples" not in p.relative_to(PACKAGE).parts)
-WINGS = ("insights", "cli", "bridges")
+WINGS = ("insights", "cli", "bridges", "proof")
 STREET = [
     p
     for p in FILES

@@ -103,6 +103,7 @@ def lattice(place, tmp_path):
     Administered.system_file = ""
 
 
+@pytest.mark.slow
 def test_every_state(lattice) -> None:
     """All values of all owners, on real files: on exactly by the law, a denial decides."""
     on = number = 0
@@ -123,7 +124,8 @@ def test_every_state(lattice) -> None:
 def test_every_order_of_deciding(lattice) -> None:
     """From any state to any other, whoever changes first: only what stands in the end counts."""
     steps = random.Random(5)
-    owners = list(VALUES)
+    # The two files of the repository pass through the same rule.
+    owners = [owner for owner in VALUES if owner != "pyproject.toml"]
     number = 0
     for order in itertools.permutations(owners):
         target = {owner: steps.choice(VALUES[owner]) for owner in owners}
@@ -148,8 +150,11 @@ VERDICTS = {
 }
 
 
+@pytest.mark.slow
 def test_every_order_of_asking(place, monkeypatch) -> None:
     """Whatever the rules say and in whatever order they are asked, the answer is the same."""
+    asked: list[Rule] = []
+    monkeypatch.setattr(consent, "rules", lambda *_: iter(asked))
     number = on = 0
     for verdicts in itertools.product(*VERDICTS.values()):
         made = [
@@ -159,7 +164,7 @@ def test_every_order_of_asking(place, monkeypatch) -> None:
         expected = GRANT in verdicts and DENY not in verdicts
         answers = set()
         for order in itertools.permutations(made):
-            monkeypatch.setattr(consent, "rules", lambda *_, rules=order: iter(rules))
+            asked[:] = order
             answers.add(consent.decide(place.home, {}).allowed)
             number += 1
         assert answers == {expected}, verdicts

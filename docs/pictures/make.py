@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -61,5 +62,26 @@ def _counts(table: list[str]) -> int:
     return next(n for n, line in enumerate(table) if re.match(r"\s+role\s+selected", line)) - 2
 
 
+def insights() -> None:
+    """`stats`, `view --tree` and `answers` of a project with 10,000 events of 90 days."""
+    from benchmarks.insights import place_with
+
+    with tempfile.TemporaryDirectory() as folder:
+        project = str(place_with(Path(folder) / "place", 10_000).project)
+        for name, words, columns, most in (
+            ("stats", ("stats",), 80, 96),
+            ("stats-40", ("stats",), 40, 60),
+            ("view-tree", ("view", "--tree", "-n", "3"), 80, 40),
+            ("answers", ("answers",), 80, 60),
+        ):
+            lines = run("--project", project, *words, columns=columns).split("\n")
+            shown = lines if len(lines) <= most else [*lines[:most], "..."]
+            picture(name, f"telemetry-kit {' '.join(words)}", "\n".join(shown), columns)
+            # Without this some viewers drop the spaces that a line begins with.
+            path = HERE / f"{name}.svg"
+            path.write_text(path.read_text().replace("<svg ", '<svg xml:space="preserve" ', 1))
+
+
 if __name__ == "__main__":
     demo()
+    insights()

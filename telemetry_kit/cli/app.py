@@ -106,6 +106,7 @@ def _global(app: str | None) -> Any:
 
 def _speaking(function: Any) -> Any:
     """The command, with its problems told in one sentence and their exit codes."""
+
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         try:

@@ -37,7 +37,7 @@ def rotate_key(
         key = privacy.replace(path, latch.world.now())
     except OSError as error:
         raise Problem(f"the key could not be replaced ({name_of(error)})") from None
-    say(f"Replaced: the key of this project is now the {key.epoch}th (epoch {key.epoch}).")
+    say(f"Replaced: the key of this project is now that of epoch {key.epoch}.")
     say("The old one is deleted. The pseudonyms of events before now can no longer be made from")
     say("any text, by you or anybody else; find and forget see later ones only.")
     say("A backup or a snapshot of your state directory may still hold the old key.")

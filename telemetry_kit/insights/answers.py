@@ -58,7 +58,8 @@ def _listed(parts: list[str], more: int = 0) -> str:
         parts = [*parts, f"{more} more"]
     if len(parts) == 1:
         return parts[0]
-    comma, last = ("; ", "; and ") if any(", " in _BRACKETS.sub("", part) for part in parts) else (", ", " and ")
+    nested = any(", " in _BRACKETS.sub("", part) for part in parts)
+    comma, last = ("; ", "; and ") if nested else (", ", " and ")
     return comma.join(parts[:-1]) + last + parts[-1]
 
 

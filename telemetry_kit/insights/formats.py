@@ -16,9 +16,10 @@ from typing import Any
 
 from telemetry_kit import catalog
 from telemetry_kit._version import __version__
+from telemetry_kit.insights.select import Block
 from telemetry_kit.journal.lines import Event
 
-Portion = list[bytes | Event]
+Portion = list[bytes | Event] | Block
 Portions = Iterator[Portion]
 
 # What the seed's original also had, and a reader hands on.
@@ -46,6 +47,8 @@ def lines_of(portion: Portion, precise: bool) -> bytes:
         portion: canonical lines, or events.
         precise: leave times as they are.
     """
+    if isinstance(portion, Block):
+        return portion.data
     if all(type(item) is bytes for item in portion):
         block = b"\n".join([*portion, b""]) if portion else b""  # type: ignore[list-item]
         return block if precise else _COARSE.sub(rb"\1T00:00:00Z", block)
@@ -67,7 +70,7 @@ def events_of(portion: Portion, precise: bool) -> Iterator[Event]:
         portion: canonical lines, or events.
         precise: leave times as they are.
     """
-    for item in portion:
+    for item in portion.data.splitlines() if isinstance(portion, Block) else portion:
         event: Event = json.loads(item) if isinstance(item, bytes) else item
         yield event if precise else coarse(event)
 

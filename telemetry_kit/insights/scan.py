@@ -49,7 +49,7 @@ class Region:
 
     Args:
         block: the bytes, each line with its end.
-        rows: one for each line.
+        rows: one for each line; none where they were not asked for.
     """
 
     __slots__ = ("block", "rows")
@@ -77,11 +77,12 @@ class Rest:
         self.last = last
 
 
-def regions(chunks: Iterator[bytes]) -> Iterator[Region | Rest]:
+def regions(chunks: Iterator[bytes], whole: bool = False) -> Iterator[Region | Rest]:
     """The bytes of one file in order, each line in exactly one region; use each before the next.
 
     Args:
         chunks: the bytes, in pieces.
+        whole: a block whose times are all cut to the day may come without its rows.
     """
     rest = b""
     for chunk in chunks:
@@ -89,7 +90,10 @@ def regions(chunks: Iterator[bytes]) -> Iterator[Region | Rest]:
         end = data.rfind(b"\n") + 1
         block, rest = data[:end], data[end:]
         if block:
-            yield from _of_block(block)
+            if whole and is_of_whole_days(block):
+                yield Region(block, [])
+            else:
+                yield from _of_block(block)
         if len(rest) > MAX_READ_LINE_BYTES:
             # A line without end must not be collected; the reader knows how to pass over it.
             yield Rest(chain((rest,), chunks), 0, last=True)

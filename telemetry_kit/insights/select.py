@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry_kit.home import Home
-from telemetry_kit.insights.scan import Region, read_rest, regions
+from telemetry_kit.insights.scan import Region, Rest, read_rest, regions
 from telemetry_kit.journal.lines import Event, parse
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 
@@ -101,7 +101,23 @@ def each(home: Home, chosen: Filter, problems: Problems) -> Iterator[Event]:
                 yield _event(item)
 
 
-def lines(home: Home, chosen: Filter, problems: Problems) -> Iterator[list[bytes | Event]]:
+class Block:
+    """Canonical lines with times cut to the day, as they are stored.
+
+    Args:
+        data: the bytes, each line with its end.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return self.data.count(b"\n")
+
+
+def lines(home: Home, chosen: Filter, problems: Problems) -> Iterator[list[bytes | Event] | Block]:
     """Every wanted event in portions, oldest first: as its canonical line, or as it was read.
 
     Args:
@@ -112,7 +128,22 @@ def lines(home: Home, chosen: Filter, problems: Problems) -> Iterator[list[bytes
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
-            yield from _portions(source, chosen, report)
+            if chosen.everything:
+                yield from _blocks(source, report)
+            else:
+                yield from _portions(source, chosen, report)
+
+
+def _blocks(source: Source, report: Report) -> Iterator[list[bytes | Event] | Block]:
+    for region in regions(source.chunks(report), whole=True):
+        if isinstance(region, Rest):
+            yield list(read_rest(region, report, source.segment.kind))
+        elif region.rows:
+            lines_read: list[bytes | Event] = []
+            lines_read += region.block.splitlines()
+            yield lines_read
+        else:
+            yield Block(region.block)
 
 
 def _candidates(source: Source, chosen: Filter, report: Report) -> Iterator[bytes | Event]:

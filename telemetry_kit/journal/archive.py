@@ -27,6 +27,7 @@ from telemetry_kit.journal.segments import (
     Report,
     Segment,
     Source,
+    is_bomb,
     snapshot,
 )
 from telemetry_kit.private import name_of
@@ -207,7 +208,8 @@ def _seal_if_old(home: Home, folder: int, oldest: str, today: str) -> None:
             first, last = _first_day(folder, segment), _last_day(home)
             trusted = last is not None and _days(last, today) <= MAX_CLOCK_DAYS
             if first is not None and first < oldest and trusted:
-                upkeep.seal_under_lock(home, folder, today, segment.identity[::-1])
+                device, inode = segment.identity
+                upkeep.seal_under_lock(home, folder, today, (inode, device))
 
 
 def _days(begin: str, end: str) -> int:
@@ -320,14 +322,23 @@ def _replace(
     stem = segment.name.partition(".jsonl")[0]
     report = Report()
     removed = _Removed(keep)
+    kept: int | None = None
     temporary = f".{stem}-{os.urandom(4).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     out = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
         try:
             os.fchmod(out, 0o600)
-            chunks = removed.counted(Source(segment, folder, None).chunks(report))
-            kept = _pack(out, removed.filter(chunks) if keep else chunks)
+            for level in (_COMPRESSION, 0):
+                removed = _Removed(keep)
+                chunks = removed.counted(Source(segment, folder, None).chunks(report))
+                kept = _pack(out, removed.filter(chunks) if keep else chunks, level)
+                if kept is not None:
+                    break
+                os.ftruncate(out, 0)
+                os.lseek(out, 0, os.SEEK_SET)
+            else:
+                report.stopped = "it is larger than an archive may be, and stays as it is"
             os.fsync(out)
         finally:
             os.close(out)
@@ -394,13 +405,21 @@ class _Removed:
         return kept
 
 
-def _pack(out: int, chunks: Iterator[bytes]) -> int:
-    """Write chunks as gzip, without a name or a time in it; how many bytes went in."""
-    pack = zlib.compressobj(_COMPRESSION, zlib.DEFLATED, 31)
-    total = 0
+def _pack(out: int, chunks: Iterator[bytes], level: int) -> int | None:
+    """Write chunks as gzip, without a name or a time in it.
+
+    Returns:
+        How many bytes went in; None when a reader would take the result for a bomb.
+    """
+    pack = zlib.compressobj(level, zlib.DEFLATED, 31)
+    total = packed = 0
     for chunk in chunks:
         total += len(chunk)
-        _write(out, pack.compress(chunk))
+        piece = pack.compress(chunk)
+        packed += len(piece)
+        _write(out, piece)
+        if is_bomb(packed if level else total, total):
+            return None
     _write(out, pack.flush())
     return total
 

@@ -155,7 +155,7 @@ class Journal:
                 self._size = found.st_size
                 self._seal_if_full(lease)
         except (OSError, ValueError) as error:
-            if error.__class__ is OSError and error.errno == EBADF:
+            if isinstance(error, OSError) and error.errno == EBADF:
                 # The host closed our descriptor; nothing was written.
                 return self._guard(self._append, line)
             raise self._failed(started, error) from None
@@ -386,7 +386,7 @@ class Journal:
         except FileExistsError:
             return -1
         try:
-            # Not where it is right already: it may be sealed by now, and that must stay.
+            # Only where it is wrong: it may be sealed by now, and must stay so.
             if _fstat(fd).st_mode != _ACTIVE_MODE and self._is_named(folder, fd):
                 os.fchmod(fd, 0o600)
         except BaseException:
@@ -397,10 +397,9 @@ class Journal:
     def _is_named(self, folder: int, fd: int) -> bool:
         """Whether the log that was just made still has its name; sealing begins with a rename."""
         try:
-            st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
+            return os.stat(LOG, dir_fd=folder, follow_symlinks=False)[1:3] == _fstat(fd)[1:3]
         except FileNotFoundError:
             return False
-        return st[1:3] == _fstat(fd)[1:3]
 
     def _ignore(self, folder: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

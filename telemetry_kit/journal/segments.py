@@ -328,7 +328,7 @@ def _unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[by
                     unzip = zlib.decompressobj(31)
                 piece = unzip.decompress(rest, _CHUNK_BYTES)
                 unpacked += len(piece)
-                if _is_bomb(packed, unpacked):
+                if is_bomb(packed, unpacked):
                     report.stopped = "it unpacks to more than an archive can hold; the rest is left"
                     return
                 yield piece
@@ -343,7 +343,13 @@ def _unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[by
         report.stopped = "the archive is cut off: the rest is lost"
 
 
-def _is_bomb(packed: int, unpacked: int) -> bool:
+def is_bomb(packed: int, unpacked: int) -> bool:
+    """Whether an archive holds more than one of ours can.
+
+    Args:
+        packed: bytes read of it so far.
+        unpacked: bytes that came out of them.
+    """
     if unpacked <= RATIO_FREE_BYTES:
         return False
     return unpacked > MAX_ARCHIVE_BYTES or unpacked > MAX_RATIO * packed

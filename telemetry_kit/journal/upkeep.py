@@ -55,9 +55,16 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
         try:
             yield folder
         finally:
-            os.close(lock)
+            _close(lock)
     finally:
-        os.close(folder)
+        _close(folder)
+
+
+def _close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        return  # nothing was written through it
 
 
 def _lock(home: Home, folder: int, wait_seconds: float) -> int:
@@ -174,10 +181,16 @@ def _free_name(folder: int, day: str) -> str:
         number += 1
         name = f"telemetry-{day}.jsonl" if number == 1 else f"telemetry-{day}-{number}.jsonl"
         # A rename would put an end to what stands there, so a listing alone is not believed.
-        try:
-            os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
+        if not any(_exists(folder, name + packing) for packing in ("", ".gz", ".zst")):
             return name
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def clear(home: Home) -> list[str]:

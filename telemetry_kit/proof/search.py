@@ -140,7 +140,7 @@ class Search:
     def _scan(self, data: bytes, found: set[Secret]) -> None:
         if not data:
             return
-        text = fold(data.decode("utf-8", "replace"))
+        text = fold(data.decode("utf-8", "replace").replace("\ufffd", " "))
         if "\0" in text:
             text += "\n" + text.replace("\0", "")
         found |= {secret for needle, secret in self._needles if needle in text}

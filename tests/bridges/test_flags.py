@@ -165,7 +165,7 @@ def test_completion_decides_nothing(host, words: str) -> None:
         pytest.skip("argparse has no completion of its own")
     env = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     kind = "complete_bash" if host.kind == "typer" else "bash_complete"
-    done = host(**env, _ACME_PY_COMPLETE=kind, _ACMEPY_COMPLETE=kind)
+    done = host(**env, **{"_ACME_PY_COMPLETE": kind, "_ACME.PY_COMPLETE": kind})
 
     assert "work" in done.stdout
     assert host.place.tree() == []

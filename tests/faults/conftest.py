@@ -75,15 +75,17 @@ class Ledger:
         lines = [
             "# The fault campaign",
             "",
-            "Written by `nox -s faults`; do not edit. Real processes and real files; in every row the",
-            "host's exit code and output are unchanged, nothing is raised and nothing hangs. An event",
-            "is acknowledged when the call that recorded it said so; it is lost when a reader does not",
-            "find it, doubled when a reader finds it twice, late when it began after a revocation had",
-            "returned, or is seen although it was written before a clear that has returned.",
+            "Written by `nox -s faults`; do not edit. Real processes and real files; in every row",
+            "the host's exit code and output are unchanged, nothing is raised and nothing hangs.",
+            "An event is acknowledged when the call that recorded it said so; it is lost when a",
+            "reader does not find it, doubled when a reader finds it twice, late when it began",
+            "after a revocation had returned and was written before the next grant, or is seen",
+            "although it was written before a clear that has returned.",
             "`recovered` counts events that a kill had glued to the fragment of another one.",
             "",
-            f"Run with the {'full' if FULL else 'quick'} numbers"
-            f"{'' if FULL else '; `TELEMETRY_KIT_FAULTS=full` runs the full ones'}.",
+            "Run with the full numbers."
+            if FULL
+            else "Run with the quick numbers; `TELEMETRY_KIT_FAULTS=full` runs the full ones.",
             "",
             "| injected | " + " | ".join(COLUMNS) + " |",
             "|---|" + "---:|" * len(COLUMNS),
@@ -101,8 +103,8 @@ class Ledger:
         lines.append("| **all** | " + " | ".join(f"**{total[n]:,}**" for n in COLUMNS) + " |")
         lines += [
             "",
-            "The reader on damaged files (random bytes, every bit flipped, truncation at every offset,",
-            "bombs) is tested with the other tests, in `tests/test_reader.py`.",
+            "The reader on damaged files (random bytes, every bit flipped, truncation at every",
+            "offset, bombs) is tested with the other tests, in `tests/test_reader.py`.",
             "",
         ]
         return "\n".join(lines)
@@ -262,7 +264,7 @@ _PYTHONS = pythons()
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mounts a file system in the test's own folder, and unmounts it; skips where that is denied."""
+    """Mounts a file system in the test's own folder; skips where that is denied."""
     mounts: list[Path] = []
 
     def mount(*args: str) -> Path:

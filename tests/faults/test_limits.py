@@ -60,7 +60,7 @@ def settle(home, found, ledger, names) -> None:
 
 
 def test_a_small_disk(mounted, found, ledger) -> None:
-    """Filled to the last byte, sealed, packed as far as it goes; and used again when it is freed."""
+    """Filled to the last byte, sealed, packed as far as it goes; used again when it is freed."""
     at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "none")
     home, clock = home_in(at), Clock()
     journal = Journal(home, lambda: True, clock)
@@ -93,7 +93,7 @@ def test_a_disk_without_inodes(mounted, ledger) -> None:
 
 
 def test_a_read_only_remount(mounted, found, ledger) -> None:
-    """The reason is said; reading, maintaining and clearing say what they could not; then again."""
+    """The reason is said, by maintaining and clearing too; then all goes on."""
     at = mounted("-t", "tmpfs", "-o", "size=1m", "none")
     home, clock = home_in(at), Clock()
     journal = Journal(home, lambda: True, clock)
@@ -171,8 +171,12 @@ print(json.dumps(kept))
 @pytest.mark.parametrize("early", ["early", "late"])
 @pytest.mark.parametrize(
     ("which", "limit"),
-    [("FSIZE", 0), ("FSIZE", 500), ("FSIZE", 4_000), ("NOFILE", 3), ("NOFILE", 4), ("NOFILE", 5)]
-    + [("NPROC", 0), ("AS", 0), ("AS", 1 << 16), ("AS", 1 << 20)],
+    [
+        *(("FSIZE", n) for n in (0, 500, 4_000)),
+        *(("NOFILE", n) for n in (3, 4, 5)),
+        ("NPROC", 0),
+        *(("AS", n) for n in (0, 1 << 16, 1 << 20)),
+    ],
 )
 def test_limits(place, found, ledger, told, which: str, limit: int, early: str) -> None:
     """The host goes on and ends well; what was acknowledged is there; then all is well again."""

@@ -141,7 +141,7 @@ class JournalMachine(RuleBasedStateMachine):
 
 
 def test_the_journal_is_a_list(ledger, full) -> None:
-    """Whatever happens in whatever order, a reader finds what a list would hold, after every step."""
+    """Whatever happens, a reader finds what a list would hold, after every step."""
     run_state_machine_as_test(
         JournalMachine,
         settings=settings(max_examples=500 if full else 80, stateful_step_count=40, deadline=None),

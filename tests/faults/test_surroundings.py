@@ -1,4 +1,4 @@
-"""Masks, homes, folders, paths, clocks and disks as they should not be; planted and swapped files."""
+"""Masks, homes, paths, clocks and disks as they should not be; planted and swapped files."""
 
 import contextlib
 import os
@@ -101,7 +101,7 @@ def test_planted(place, ledger, kind: str, name: str) -> None:
 
 
 def test_a_folder_that_is_swapped(place, ledger, full) -> None:
-    """`.flowspec` becomes a link to a folder outside, and back, all the time: nothing gets there."""
+    """`.flowspec` becomes a link to a folder outside, and back: nothing gets there."""
     outside = place.root.parent / "outside"
     outside.mkdir(mode=0o755)
     folder = Path(place.home.folder)
@@ -182,10 +182,14 @@ ODD = {
     "HOME is a tilde": ("", {"HOME": "~"}),
     "deleted folder": ("os.mkdir('gone'); os.chdir('gone'); os.rmdir(os.getcwd())", {}),
     "long path": (
-        "top = os.getcwd()\n"
-        "[(os.mkdir('x' * 200), os.chdir('x' * 200)) for _ in range(25)]\n"
-        "import atexit, shutil\n"
-        "atexit.register(lambda: (os.chdir(top), shutil.rmtree('x' * 200)))",
+        """
+import atexit, shutil
+top = os.getcwd()
+for _ in range(25):
+    os.mkdir('x' * 200)
+    os.chdir('x' * 200)
+atexit.register(lambda: (os.chdir(top), shutil.rmtree('x' * 200)))
+""",
         {},
     ),
     "surrogates in HOME": ("", {"HOME": "/nowhere/\udcff"}),
@@ -249,7 +253,7 @@ def test_a_clock_in_the_future(place, found, ledger, wrong: str) -> None:
 
 
 def test_a_clock_in_the_past(place, found, ledger) -> None:
-    """Sealed while the clock stood in 1970: the name is old, and its lines are kept by their day."""
+    """Sealed while the clock stood in 1970: the lines are kept by their own day."""
     segment(place.home, "1970-01-01", range(10), DAY)
     segment(place.home, DAY, range(10, 20))
     for today in ("1970-01-01", DAY, "2024-03-10", "2024-03-31"):

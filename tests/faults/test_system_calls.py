@@ -130,7 +130,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     answer = told(done)
     acknowledged = answer.get("acknowledged", [])
     before = found(scene.home)
-    whole = operation not in ("clear",)
+    whole = operation != "clear"
     lost = before.lost([*(scene.names if whole else []), *acknowledged])
     ledger.add(row, acknowledged=len(acknowledged), lost=lost, doubled=before.doubled)
     assert (0, 0) == (lost, before.doubled), (operation, point, answer)

@@ -22,7 +22,8 @@ TALLY = {
     "days": f"select {DAY}, event_type, count(*) from e group by all",
     "roles": (
         "select role, 'events', count(*) from e where role is not null group by all union all "
-        f"select role, {WHAT}, count(*) from e where {KIND} = 'role' and role is not null group by all"
+        f"select role, {WHAT}, count(*) from e where {KIND} = 'role' and role is not null "
+        "group by all"
     ),
     "changes": (
         "select previous_role, role, count(*) from e "
@@ -108,10 +109,12 @@ def test_rates_and_percentiles(asked, found, table):
         f"with c as (select {name} as name, count(*) filter ({WHAT} in ({begun})) as b, "
         f"count(*) filter ({WHAT} = 'completed') as c, count(*) filter ({WHAT} = 'failed') as f, "
         + ", ".join(
-            f"quantile_disc(duration_ms, {q}) filter ({ENDED} and duration_ms is not null) as p{q * 100:.0f}"
+            f"quantile_disc(duration_ms, {q}) filter ({ENDED} and duration_ms is not null) "
+            f"as p{q * 100:.0f}"
             for q in (0.5, 0.9, 0.95)
         )
-        + f" from e where {KIND} = '{name}' group by {name}), r as (select *, c / (c + f) as p, c + f as n "
+        + f" from e where {KIND} = '{name}' group by {name}), "
+        "r as (select *, c / (c + f) as p, c + f as n "
         f"from c) select name, b, c, f, round(p, 4), "
         f"round((p + {z * z} / (2 * n) - {z} * sqrt(p * (1 - p) / n + {z * z} / (4 * n * n))) "
         f"/ (1 + {z * z} / n), 4), "
@@ -134,7 +137,8 @@ def test_roles_trend_and_hand_offs(asked, found):
     days = dict(sql(f"select {DAY}, count(*) from e group by all"))
     weeks = dict(
         sql(
-            "select strftime(date_trunc('week', timestamp::date), '%Y-%m-%d'), count(*) from e group by all"
+            "select strftime(date_trunc('week', timestamp::date), '%Y-%m-%d'), count(*) "
+            "from e group by all"
         )
     )
     handoffs = sql(

@@ -117,6 +117,7 @@ def as_record(text: str, lines: list[bytes], dice: random.Random) -> bytes:
 PLACES = {f.__name__[3:]: f for f in (as_line, as_csv, as_json, as_html, as_record)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_planted_secrets_are_found(place, make_examination, make_lines) -> None:
     """Of 12 secrets in every disguise, at least 99 % are found by the search alone."""
@@ -180,6 +181,7 @@ def test_secret_spelled_in_hex_fields(make_examination, make_lines, tmp_path) ->
     assert [KNOWN] == [finding.layer for finding in certificate.findings]
 
 
+@pytest.mark.slow
 def test_no_alarm_on_clean_lines(make_examination, make_lines, tmp_path) -> None:
     """2,000 clean lines, as lines and as exports, are no finding for 60 secrets."""
     lines = make_lines(2_000, 9)
