@@ -6,8 +6,11 @@ How the formats look is the insights' business.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -27,6 +30,8 @@ from telemetry_kit.journal.segments import Problems
 from telemetry_kit.latch import latch
 
 _NAMES = "|".join(FORMATS)
+_BATCH_BYTES = 1 << 20
+_BATCHES = 4
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
 
@@ -212,20 +217,57 @@ def _print(blocks: Iterator[bytes]) -> str:
 
 def _put(blocks: Iterator[bytes], path: str, force: bool) -> str:
     """Write a file that is there as a whole or not at all; its SHA-256."""
-    total = hashlib.sha256()
     temporary = _beside_name(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600)
     try:
-        with os.fdopen(fd, "wb", buffering=1 << 20) as out:
-            for block in blocks:
-                total.update(block)
-                out.write(block)
-            out.flush()
+        with os.fdopen(fd, "wb", buffering=0) as out:
+            sha256 = _pour(blocks, out)
             os.fsync(out.fileno())
         _into_place(temporary, path, force)
     finally:
         private.remove(temporary)
+    return sha256
+
+
+def _pour(blocks: Iterator[bytes], out: io.FileIO) -> str:
+    """Write blocks while the next ones are made; the SHA-256 of all of them."""
+    total = hashlib.sha256()
+    waiting: queue.Queue[bytes | None] = queue.Queue(_BATCHES)
+    failed: list[OSError] = []
+
+    def write() -> None:
+        # Summing and writing go on without the interpreter's lock.
+        while (batch := waiting.get()) is not None:
+            if failed:
+                continue
+            total.update(batch)
+            try:
+                left = memoryview(batch)
+                while left:
+                    left = left[out.write(left) :]
+            except OSError as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        batch: list[bytes] = []
+        size = 0
+        for block in blocks:
+            batch.append(block)
+            size += len(block)
+            if size >= _BATCH_BYTES:
+                waiting.put(b"".join(batch))
+                batch, size = [], 0
+            if failed:
+                break
+        waiting.put(b"".join(batch))
+    finally:
+        waiting.put(None)
+        thread.join()
+    if failed:
+        raise failed[0]
     return total.hexdigest()
 
 
