@@ -18,7 +18,6 @@ from importlib.util import find_spec
 from logging.handlers import RotatingFileHandler
 from mmap import mmap
 from pathlib import Path
-from struct import pack_into, unpack_from
 
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lease import Journal
@@ -99,7 +98,9 @@ def kinds() -> dict[str, Callable[[Path], Write]]:
     return found
 
 
-def child(begin: Callable[[Path], Write], folder: Path, shared: mmap, slot: int, count: int) -> int:
+def child(
+    begin: Callable[[Path], Write], folder: Path, shared: memoryview, slot: int, count: int
+) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -109,7 +110,7 @@ def child(begin: Callable[[Path], Write], folder: Path, shared: mmap, slot: int,
         write = begin(folder)
         for number in range(count):
             write(line(slot, number))
-            pack_into("<Q", shared, slot * 8, number + 1)
+            shared[slot] = number + 1
         code = 0
     finally:
         os._exit(code)
@@ -128,7 +129,8 @@ def stored(folder: Path) -> set[str]:
 
 def run(begin: Callable[[Path], Write], writers: int, count: int) -> float:
     """Seconds per event, all writers together."""
-    with tempfile.TemporaryDirectory() as name, mmap(-1, 8 * writers) as shared:
+    with tempfile.TemporaryDirectory() as name:
+        shared = memoryview(mmap(-1, 8 * writers)).cast("Q")
         began = time.perf_counter()
         pids = [child(begin, Path(name), shared, n, count) for n in range(writers)]
         for pid in pids:
@@ -139,7 +141,8 @@ def run(begin: Callable[[Path], Write], writers: int, count: int) -> float:
 def lost(begin: Callable[[Path], Write], seconds: float) -> tuple[int, int, int]:
     """Kills, lines whose call returned, and how many of those are not there."""
     slots, dice = 1 << 14, random.Random(1)
-    with tempfile.TemporaryDirectory() as name, mmap(-1, 8 * slots) as shared:
+    with tempfile.TemporaryDirectory() as name:
+        shared = memoryview(mmap(-1, 8 * slots)).cast("Q")
         folder, used, kills = Path(name), 0, 0
         running: list[int] = []
         until = time.monotonic() + seconds
@@ -158,7 +161,7 @@ def lost(begin: Callable[[Path], Write], seconds: float) -> tuple[int, int, int]
         heads = stored(folder)
         returned = missing = 0
         for slot in range(used):
-            (count,) = unpack_from("<Q", shared, slot * 8)
+            count = shared[slot]
             returned += count
             missing += sum(f"{slot:06d} {n:010d} " not in heads for n in range(count))
         return kills, returned, missing

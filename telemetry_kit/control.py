@@ -164,25 +164,81 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     Returns:
         What could not be deleted, each with the reason.
     """
-    import shutil  # deferred: only for erasing
-
-    survivors = clear(home)
-    folders = [home.config, home.state] if all_projects else []
     try:
         place = consent.place_of(home)
     except ConsentError:
         place = None
-    if place is not None and not all_projects:
-        folders = [f"{home.config}/projects/{place}", f"{home.state}/projects/{place}"]
-    for folder in folders:
+    # The decision first: what a running program records meanwhile is deleted with the rest.
+    survivors: list[str] = []
+    config = _ours(home.config, place, all_projects)
+    state = _ours(home.state, place, all_projects)
+    _erase(config, survivors)
+    gates.forget()
+    survivors += clear(home)
+    _erase(state, survivors)
+    for folder in (home.config, home.state):
+        _prune(folder)
+    gates.forget()
+    return survivors
+
+
+def retention_days(home: Home) -> int:
+    """How long lines are kept: as configured, but never longer than the user said yes to.
+
+    Args:
+        home: the project's places.
+    """
+    configured = settings.current().retention_days
+    accepted = consent.decide(home, latch.world.environ).accepted
+    return configured if accepted is None else min(configured, accepted.keep_days)
+
+
+# Our own files in the user's folders, which the host may use for its own as well.
+_OWN_FILES = ("telemetry.enabled", "telemetry.history.jsonl", "place.key", "exports.jsonl")
+
+
+def _ours(folder: str, place: str | None, all_projects: bool) -> list[str]:
+    if not all_projects:
+        return [] if place is None else [f"{folder}/projects/{place}"]
+    found = [
+        f"{folder}/projects/{name}" for name in _names_in(f"{folder}/projects") if _is_place(name)
+    ]
+    own = [name for name in _names_in(folder) if name.startswith(_OWN_FILES)]
+    return found + [f"{folder}/{name}" for name in own]
+
+
+def _is_place(name: str) -> bool:
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _erase(paths: list[str], survivors: list[str]) -> None:
+    import shutil  # deferred: only for erasing
+
+    for path in paths:
         try:
-            shutil.rmtree(folder)
+            if os.path.isdir(path) and not os.path.islink(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
         except FileNotFoundError:
             continue
         except OSError as error:
-            survivors.append(f"{folder} ({name_of(error)})")
-    gates.forget()
-    return survivors
+            survivors.append(f"{path} ({name_of(error)})")
+
+
+def _prune(folder: str) -> None:
+    for path in (f"{folder}/projects", folder):
+        try:
+            os.rmdir(path)
+        except OSError:
+            return  # something is in it, or it is not there
 
 
 def _decide(
@@ -209,18 +265,24 @@ def _record(home: Home, folder: str, decision: str, method: str, any_context: bo
 
     path = f"{folder}/{consent.RECORD}"
     today, now = grants.today(), settings.current()
-    more = ""
+    more, old, before = "", None, None
     try:
         old = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022)
         damaged = old is not None and grants.parse_record(old, today)[0] == "corrupt"
         if old is not None and not damaged:
             more = grants.unknown_words(old.decode("ascii"))
+            if grants.parse_record(old, today)[0] == "yes":
+                before = grants.accepted(old.decode("ascii"))
     except NotPrivateError:
         damaged = True
     if damaged:
         # It may be the only trace of what somebody decided: keep it, under another name.
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
-    line = grants.render_record(decision, today, now, any_context=any_context, more=more)
+    line = grants.render_record(
+        decision, today, now, any_context=any_context, more=more, before=before
+    )
+    if line == old and method == "flag":
+        return  # a host's --telemetry, said again on the same day and about the same
     # History first: a decision in force always has its entry.
     decisions.append(folder, home, decision, method, latch.world.now())
     private.replace(path, line)

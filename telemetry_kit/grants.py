@@ -122,12 +122,17 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
     facts = _facts(data.decode("ascii"))
     if (
         words[1] != "yes"
-        or not facts.get("notice", "").isdigit()
+        or not _is_number(facts.get("notice", ""))
+        or not _is_number(facts.get("keep", "90"))
         or len(facts.get("scope", "")) != 16
         or not is_day(facts.get("expires", ""))
     ):
         return "corrupt", ""
     return ("expired" if facts["expires"] < now else "yes"), words[2]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
 
 
 def is_day(text: str) -> bool:
@@ -150,7 +155,7 @@ def accepted(line: str) -> Accepted:
     return Accepted(
         notice=int(facts.get("notice", "0")),
         time=time_ if time_ in catalog.RESOLUTIONS else "day",
-        keep_days=int(keep) if keep.isdigit() else 90,
+        keep_days=int(keep),
         context=None if context == "*" else frozenset(filter(None, context.split(","))),
         declined=facts.get("declined", ""),
     )
@@ -167,7 +172,13 @@ def today() -> str:
 
 
 def render_record(
-    decision: str, day: str, now: Settings, *, any_context: bool = False, more: str = ""
+    decision: str,
+    day: str,
+    now: Settings,
+    *,
+    any_context: bool = False,
+    more: str = "",
+    before: Accepted | None = None,
 ) -> bytes:
     """The line that says `decision` (`yes` or `no`), valid for twelve months from `day`.
 
@@ -177,12 +188,20 @@ def render_record(
         now: the settings that were accepted.
         any_context: whatever context keys the tool declares were accepted.
         more: further `key=value` words, of this or of a later version.
+        before: the yes that is in force; another one adds to it, so that two programs of one
+            app do not ask in turns for ever.
     """
-    context = "*" if any_context else ",".join(sorted(described(now.context)))
+    context = described(now.context)
+    resolution, keep = now.resolution, now.retention_days
+    if before is not None and decision == "yes":
+        any_context = any_context or before.context is None
+        context |= before.context or frozenset()
+        resolution = min(resolution, before.time, key=lambda name: catalog.RESOLUTIONS[name])
+        keep = max(keep, before.keep_days)
     words = [
         f"v1 {decision} {day} notice={catalog.NOTICE_VERSION} scope={scope_fingerprint(now)}",
-        f"expires={a_year_after(day)} time={now.resolution} keep={now.retention_days}",
-        f"context={context}",
+        f"expires={a_year_after(day)} time={resolution} keep={keep}",
+        f"context={'*' if any_context else ','.join(sorted(context))}",
         more,
     ]
     return (" ".join(filter(None, words)) + "\n").encode("ascii")

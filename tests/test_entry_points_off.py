@@ -234,19 +234,7 @@ def test_heavy_entry_points(vetoed) -> None:
     assert content(place) == before
 
 
-# Vetoes that the latch sees; for the others `record` loads the chain before it asks consent.
-AT_THE_DOOR = {
-    *("undecided", "no for all projects", "no home", "no"),
-    *("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED", "CI"),
-}
-LATE = pytest.mark.xfail(reason="cli.record asks consent behind the import", strict=True)
-
-
-@pytest.mark.parametrize(
-    "vetoed",
-    [pytest.param(v, marks=() if v in AT_THE_DOOR else LATE) for v in VETOES],
-    indirect=True,
-)
+@everywhere
 def test_recording_commands_load_no_chain(vetoed) -> None:
     """`record` and `hook` load no chain where nothing is recorded."""
     for name in sorted(LIGHT_COMMANDS.intersection(COMMAND_NAMES)):

@@ -135,6 +135,6 @@ def _maintain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     place = next((a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context)), None)
     try:
         home = control.home_of(place.project if isinstance(place, Place) else None)
-        archive.maintain(home, settings.current().retention_days, grants.today())
+        archive.maintain(home, control.retention_days(home), grants.today())
     except Exception as error:
         swallow(error)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, grants, privacy, private, settings
+from telemetry_kit import consent, control, grants, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, JournalError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -209,7 +209,7 @@ def _leftovers(home: Home, fix: bool) -> Finding:
         return Finding("leftovers", OK, "none")
     if fix:
         try:
-            days = settings.current().retention_days
+            days = control.retention_days(home)
             done = archive.maintain(home, days, grants.today())
             if not done.survivors:
                 return Finding("leftovers", BAD, f"{len(names)} temporary files", fixed=True)
@@ -229,7 +229,7 @@ def _writable(home: Home) -> Finding:
 
 
 def _retention(home: Home) -> Finding:
-    days = settings.current().retention_days
+    days = control.retention_days(home)
     oldest = archive.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")

@@ -183,6 +183,6 @@ def _maintain(project: str | None) -> None:
 
     try:
         home = control.home_of(project)
-        archive.maintain(home, settings.current().retention_days, grants.today())
+        archive.maintain(home, control.retention_days(home), grants.today())
     except Exception as error:
         swallow(error)

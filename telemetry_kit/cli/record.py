@@ -118,11 +118,15 @@ def _record(event: str, given: "dict[str, str]") -> None:
         settings.configure(app=app)
     if latch.is_shut():
         return
-    from telemetry_kit import pipeline, scope  # deferred: only where somebody may have said yes
+    from telemetry_kit import gate, scope  # deferred: only where somebody may have said yes
 
     fields: dict[str, object] = dict(given)
     start = scope.place(given.get("project"))
     fields.pop("project", None)
+    if not gate.is_open(start):
+        return
+    from telemetry_kit import pipeline  # deferred: only where recording is on
+
     for key in ("exit_code", "duration_ms"):
         if key in given:
             fields[key] = _number(given[key])

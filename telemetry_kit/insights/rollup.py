@@ -175,8 +175,8 @@ class _Looking:
         found, unended = Report(), Report()
         begin = entry.state[0] if entry is not None else 0
         plain = source.segment.kind != ARCHIVE
-        # Closed by reading to its end, so the bytes are summed before.
-        at = count_file(counted, source, found, begin, *((loose, unended) if plain else ()))
+        to, told = (loose, unended) if plain else (None, None)
+        at = count_file(counted, source, found, begin, to, told)
         news = counted.settle()
         self._loose.merge(loose.settle())
         self._news += news.total("events")

@@ -71,6 +71,8 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     """
     done = Done()
     _sweep(home)
+    if not upkeep.size(home):
+        return done  # nothing is stored: no lock either
     try:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
@@ -82,6 +84,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
                 if oldest is not None:
                     _retain(home, folder, oldest, done)
                 _bound(home, folder, done)
+                _forget_counts(folder, done)
     except (JournalError, OSError) as error:
         done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
     return done
@@ -109,9 +112,19 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
                 upkeep.seal_under_lock(home, folder, today)
                 for segment in _segments(home, survivors=done.survivors):
                     _thin(home, folder, segment, keep, done)
+                _forget_counts(folder, done)
             except OSError as error:
                 done.survivors.append(f"{home.folder} ({name_of(error)})")
     return done
+
+
+def _forget_counts(folder: int, done: Done) -> None:
+    """The counts of lines that are gone must not name them any longer."""
+    if done.lines or done.deleted:
+        try:
+            os.unlink(upkeep.ROLLUP, dir_fd=folder)
+        except FileNotFoundError:
+            return
 
 
 def oldest_day(home: Home) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from telemetry_kit.home import Home
 
 LOCK = ".telemetry.lock"
+ROLLUP = "telemetry-rollup.json"
 WAIT_SECONDS = 5.0
 SEALED_MODE = 0o400
 SEGMENT = re.compile(r"telemetry-(\d{4}-\d{2}-\d{2})(?:-(\d+))?\.jsonl(\.gz|\.zst)?")
@@ -205,7 +206,8 @@ def clear(home: Home) -> list[str]:
             if folder is None:
                 return []
             for name in sorted(os.listdir(folder)):
-                if name == LOG or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name):
+                ours = name in (LOG, ROLLUP) or SEGMENT.fullmatch(name)
+                if ours or TEMPORARY.fullmatch(name):
                     try:
                         os.unlink(name, dir_fd=folder)
                     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Any
 from telemetry_kit import catalog, consent, decisions, grants, ledger, settings
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
+from telemetry_kit.journal.upkeep import ROLLUP
 from telemetry_kit.proof.grammar import Flaw
 
 RECORD, HISTORY, NAMES, KEY, TOML, OTHER = "record", "history", "names", "key", "toml", "other"
@@ -76,6 +77,9 @@ def files(home: Home) -> list[Record]:
                 if not os.path.isdir(path) or os.path.islink(path):
                     kind = _KINDS.get(name, OTHER)
                     found.setdefault(path, Record(path, f"{shown}/{name}", kind))
+    counts = f"{home.folder}/{ROLLUP}"
+    if os.path.lexists(counts):
+        found[counts] = Record(counts, ROLLUP, OTHER)
     return list(found.values())
 
 

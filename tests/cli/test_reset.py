@@ -84,7 +84,6 @@ def test_a_yes_for_all_projects_is_named(used) -> None:
     assert "reset --all-projects erases that, too." in done.stderr
 
 
-@pytest.mark.xfail(reason="control.reset() takes the folder as a whole", strict=True)
 def test_the_users_own_files_stay(used) -> None:
     """The folder of the app in the user's config directory may be the app's own: ours alone go."""
     theirs = [

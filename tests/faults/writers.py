@@ -8,32 +8,22 @@ import mmap
 import os
 import random
 import signal
-import struct
 import sys
 import time
 
-from telemetry_kit import grants
+from telemetry_kit import catalog, grants
 from telemetry_kit.control import home_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, reader  # noqa: F401
 from telemetry_kit.journal.lease import Journal
 
-SLOT = struct.Struct("<Q")
 SLOTS = 1 << 17
 DAY = grants.today()
 
 
-class Shared:
-    """A counter for each process that ever was."""
-
-    def __init__(self) -> None:
-        self._bytes = mmap.mmap(-1, SLOTS * SLOT.size)
-
-    def __getitem__(self, slot: int) -> int:
-        return SLOT.unpack_from(self._bytes, slot * SLOT.size)[0]
-
-    def __setitem__(self, slot: int, value: int) -> None:
-        SLOT.pack_into(self._bytes, slot * SLOT.size, value)
+def shared_counts() -> memoryview:
+    """A counter for each process that ever was; each store is one copy of eight bytes."""
+    return memoryview(mmap.mmap(-1, SLOTS * 8)).cast("Q")
 
 
 def event(writer: int, number: int, size: int) -> bytes:
@@ -47,7 +37,9 @@ def event(writer: int, number: int, size: int) -> bytes:
     return f"{head}{pad}}}\n".encode()
 
 
-def write(shared: Shared, slot: int, sizes: tuple[int, int], seal_events: int, count: int) -> None:
+def write(
+    shared: memoryview, slot: int, sizes: tuple[int, int], seal_events: int, count: int
+) -> None:
     """Write events until killed, or until there are so many; acknowledged ones count."""
     dice = random.Random(slot)
     # A clock that stands: on a busy machine the breaker of the slow disk is no news.
@@ -65,7 +57,7 @@ def write(shared: Shared, slot: int, sizes: tuple[int, int], seal_events: int, c
     journal.close()
 
 
-def pack(shared: Shared, slot: int) -> None:
+def pack(shared: memoryview, slot: int) -> None:
     """Maintain until killed."""
     while True:
         done = archive.maintain(home_of(), 90, DAY)
@@ -98,7 +90,7 @@ def wait(pids: list[int]) -> list[int]:
 
 def crowd(writers: int, count: int, seal_events: int, packers: int) -> None:
     """Writers to their end, while archivers are at it; nobody is killed."""
-    shared = Shared()
+    shared = shared_counts()
     began = time.monotonic()
     running = [fork(write, shared, n, (160, 2_000), seal_events, count) for n in range(writers)]
     packing = [fork(pack, shared, SLOTS - 1 - n) for n in range(packers)]
@@ -115,7 +107,7 @@ def crowd(writers: int, count: int, seal_events: int, packers: int) -> None:
 def massacre(seconds: float, least: int, seed: int) -> None:
     """Six writers and two archivers; every 4 ms one of them is killed and another one begins."""
     dice = random.Random(seed)
-    shared = Shared()
+    shared = shared_counts()
     slots = iter(range(SLOTS - 2))
     acknowledged: dict[int, int] = {}
     places: list[tuple[int, int, str]] = []
@@ -123,8 +115,9 @@ def massacre(seconds: float, least: int, seed: int) -> None:
     def begin(kind: str) -> tuple[int, int, str]:
         slot = next(slots)
         if kind == "write":
-            # Over several pages: a line that crosses one can be torn.
-            return fork(write, shared, slot, (200, 15_000), 200, 1 << 40), slot, kind
+            # Up to the longest there is: a line that crosses a page can be torn.
+            sizes = (200, catalog.MAX_LINE_BYTES)
+            return fork(write, shared, slot, sizes, 200, 1 << 40), slot, kind
         return fork(pack, shared, slot), slot, kind
 
     places = [begin("write") for _ in range(6)] + [begin("pack") for _ in range(2)]
@@ -155,7 +148,7 @@ def massacre(seconds: float, least: int, seed: int) -> None:
 
 def raw(writers: int, count: int) -> None:
     """Lines of 32 B to 64 KiB, without a cap: `writer number pad`."""
-    shared = Shared()
+    shared = shared_counts()
 
     def lines(slot: int) -> None:
         dice = random.Random(slot)

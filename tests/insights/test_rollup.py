@@ -154,7 +154,6 @@ def test_one_that_others_can_write_is_not_believed(home):
 
 def test_what_was_cleared_does_not_come_back(home):
     """A roll-up that was counted before a clear is not written after it."""
-    Path(home.folder, rollup.NAME).unlink()
     seen = rollup.look(home)
     upkeep.clear(home)
 
