@@ -52,9 +52,10 @@ def tests(session: nox.Session) -> None:
     if not present(session, "tests"):
         return
     session.install(".", *group("test"))
-    order = ["-p", "no:randomly"]
+    # Two at a time: no test may lean on another, nor on being alone.
+    order = ["-n", "2", "-p", "no:randomly"]
     if session.python != PYTHONS[0]:
-        order = [f"--randomly-seed={str(session.python).replace('.', '')}"]
+        order = ["-n", "2", f"--randomly-seed={str(session.python).replace('.', '')}"]
     session.run("pytest", *order, f"--ignore={FAULTS}", *session.posargs)
 
 

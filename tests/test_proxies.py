@@ -37,6 +37,11 @@ AGENT = RoleEvent.AGENT_INVOKED
 PAIR = ["agent.invoked", "agent.completed"]
 
 
+def _label(thing: Any) -> str:
+    """A name for a case without the address of the object."""
+    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+
+
 @pytest.fixture
 def captured() -> Iterator[Captured]:
     """Every event of the test; internal errors are raised."""
@@ -461,7 +466,7 @@ PREDICATES = (
 
 
 @pytest.mark.parametrize(
-    "function", [add, later, numbers, anumbers, Methods.method, Methods.static_above], ids=str
+    "function", [add, later, numbers, anumbers, Methods.method, Methods.static_above], ids=_label
 )
 def test_a_function_stays_a_function_of_its_kind(function: Any) -> None:
     """Whatever `inspect` and `typing` are asked, they answer as for the original."""
@@ -487,7 +492,7 @@ def test_a_function_stays_a_function_of_its_kind(function: Any) -> None:
         Adder(2).__call__,
         functools.lru_cache(add),
     ],
-    ids=str,
+    ids=_label,
 )
 def test_a_proxy_looks_like_what_it_wraps(original: Any) -> None:
     """The same for everything that is no function, attributes and equality included."""
@@ -592,7 +597,7 @@ def _this_module() -> Any:
     return module
 
 
-@pytest.mark.parametrize("function", NAMED, ids=str)
+@pytest.mark.parametrize("function", NAMED, ids=_label)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickled_by_reference(importable: None, function: Any, protocol: int) -> None:
     """What has a name comes back as the very same object."""

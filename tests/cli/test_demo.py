@@ -77,7 +77,7 @@ def test_the_main_job(caller):
     assert "  /qa:test             2          1       1" in out
     assert "  backend-engineer -> quality-guardian        1          1" in out
     assert '{"schema_version":"1.0","event_id":"' in out
-    assert "Never: arguments, file contents" in out
+    assert "Never: arguments, file names" in out
     assert "It is gone." in out
     assert left(base) == ["home", "tmp", "work"]
 
