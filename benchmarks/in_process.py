@@ -33,6 +33,7 @@ def events(folder: Path, pairs: int) -> dict[str, list[float]]:
     return {
         "events.api": over(found, "api", "bare"),
         "events.decorated": over(found, "decorated", "bare"),
+        "events.standard": over(found, "api", "standard"),
         "events.logging": over(found, "api", "logging"),
         "events.warm_door": over(found, "warm_door", "bare"),
         "events.p99_ms": [slow["p99"][0] * 1e3],

@@ -4,8 +4,11 @@ How it is measured, and where it runs, is not known here.
 """
 
 import functools
+import itertools
+import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,9 +92,9 @@ class Events:
         self.other_log = Path("logging.jsonl")
         self._logger = logging.Logger("benchmark")  # stands alone, outside the host's tree
         self._handler = logging.FileHandler(self.other_log)
-        # A line of a log says when, as every event does.
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._logger.addHandler(self._handler)
+        self._fields = json.loads(self.line)
+        self._numbers = itertools.count()
         self._message = self.line.decode("ascii").rstrip()
 
     def bare(self) -> object:
@@ -101,6 +104,16 @@ class Events:
     def logging(self) -> None:
         """One line of the standard library's logging."""
         self._logger.info(self._message)
+
+    def standard(self) -> None:
+        """The same line, made and written with the standard library: id, time, order, JSON."""
+        event = {
+            **self._fields,
+            "event_id": os.urandom(8).hex(),
+            "timestamp": time.strftime("%Y-%m-%dT00:00:00Z", time.gmtime()),
+            "seq": next(self._numbers),
+        }
+        self._logger.info(json.dumps(event, separators=(",", ":")))
 
     def api(self) -> object:
         """One event; the name of the agent is not declared, so it becomes a pseudonym."""
@@ -125,6 +138,7 @@ class Events:
         return {
             "bare": (self.bare, 1, self.bare_log),
             "logging": (self.logging, 1, self.other_log),
+            "standard": (self.standard, 1, self.other_log),
             "api": (self.api, 1, self.log),
             "decorated": (self.call, 2, self.log),
             "warm_door": (self.warm_door, 1, self.log),

@@ -1,7 +1,7 @@
 """The gate that every event passes: is recording on, here and now?
 
-It asks consent and remembers the answer for 20 ms. Nothing is loaded, opened or made for a
-program in which the answer is no.
+It asks consent and remembers the answer for 20 ms, or until the environment changes. Nothing is
+loaded, opened or made for a program in which the answer is no.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import settings
-from telemetry_kit.consent import Decision, decide, watched
+from telemetry_kit.consent import Decision, decide
 from telemetry_kit.errors import Off
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import FRESH_SECONDS, World, latch
@@ -28,7 +28,7 @@ class Verdict:
     Args:
         home: the place.
         decision: consent's answer.
-        environment: the denying variables that were set, with their values.
+        environment: the values of the switches that are looked at for every event.
         settings_generation: which settings it was made under.
         fresh_until: when to ask again, in monotonic seconds.
     """
@@ -47,7 +47,7 @@ class Verdict:
         self,
         home: Home,
         decision: Decision,
-        environment: tuple[tuple[str, str], ...],
+        environment: tuple[object, ...],
         settings_generation: int,
         fresh_until: float,
     ) -> None:
@@ -62,7 +62,7 @@ class Verdict:
 
 
 _verdicts: dict[tuple[str, str], Verdict] = {}
-_names: tuple[str, frozenset[str], frozenset[bytes]] = ("", frozenset(), frozenset())
+_names: tuple[str, tuple[str, ...], tuple[bytes, ...]] = ("", (), ())
 
 
 class Elsewhere:
@@ -108,7 +108,7 @@ def verdict(start: str | None = None) -> Verdict:
     if (
         known is not None
         and latch.world.clock() < known.fresh_until
-        and known.environment == _environment(now.prefix)
+        and known.environment == _switches(now.prefix)
         and known.settings_generation == settings.generation()
     ):
         return known
@@ -147,7 +147,7 @@ def _ask(app: str, start: str | None, place: str) -> Verdict:
     found = Verdict(
         home,
         decision,
-        _environment(settings.current().prefix),
+        _switches(settings.current().prefix),
         settings.generation(),
         now + FRESH_SECONDS,
     )
@@ -157,14 +157,19 @@ def _ask(app: str, start: str | None, place: str) -> Verdict:
     return found
 
 
-def _environment(prefix: str) -> tuple[tuple[str, str], ...]:
+def _switches(prefix: str) -> tuple[object, ...]:
+    """What the switches say, and how many variables there are.
+
+    A variable that comes or goes is noticed at the next event, and so is a switch that is
+    flipped; another variable that is there and changes its value, within 20 ms.
+    """
     global _names
     if _names[0] != prefix:
-        names = watched(prefix)
-        _names = (prefix, names, frozenset(os.fsencode(n) for n in names))
+        names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
+        _names = (prefix, names, tuple(os.fsencode(name) for name in names))
     environ = latch.world.environ
-    # One look at the table behind os.environ instead of fifty: this runs for every event.
-    table = getattr(environ, "_data", environ)
-    if table.keys().isdisjoint(_names[2] if table is not environ else _names[1]):
-        return ()
-    return tuple((n, environ[n]) for n in sorted(_names[1]) if n in environ)
+    # The table behind os.environ, where there is one: this runs for every event.
+    table: Any = getattr(environ, "_data", environ)
+    get = table.get
+    one, two, three, four = _names[1] if table is environ else _names[2]
+    return len(table), get(one), get(two), get(three), get(four)

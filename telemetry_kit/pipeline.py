@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Step = Callable[[Any, str, EventDict], EventDict]
 
 _SECOND_LOOKS = 50
+_MAX_NAME_CHARS = catalog.MAX_NAME_CHARS
 _OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
 
 
@@ -107,9 +108,14 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if value is None:
             continue
         take = TAKE.get(key)
-        if take is None and key in _OWN_KEYS:
-            continue
-        taken = take(value) if take is not None else None
+        if take is None:
+            if key in _OWN_KEYS:
+                continue
+            taken: object = None
+        elif take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
+            taken = value  # what text() would say, for nearly all of them
+        else:
+            taken = take(value)
         if taken is None:
             dropped += 1
             if at.dropped is not None:
@@ -210,24 +216,31 @@ def _leave_out_unseen(record: Record, at: Standing) -> None:
 
 def write(_logger: Any, _method: str, event: EventDict) -> Record:
     """Put the record on file as one line, and hand it back as it was written."""
+    at: Standing = event["_at"]
+    if at.journal.append(_line(event)):
+        written: Record = event["_record"]
+        return written
     for _ in range(_SECOND_LOOKS):
-        record: Record = event["_record"]
-        template: str | None = event["_template"]
-        if template is not None:
-            line = (template % tuple(record.values())).encode("ascii")
-        else:
-            line = encode(record)
-        if len(line) > catalog.MAX_LINE_BYTES:
-            record["dropped"] = record.get("dropped", 0) + len(record.pop("context", ()))
-            line = encode({f: record[f] for f in catalog.ORDER if f in record})
-        at: Standing = event["_at"]
-        if at.journal.append(line):
-            return record
         # Sealed, cleared or replaced: ask consent and key again before the next try.
         gates.forget()
-        event["_at"] = stand(_start_of(event["_given"]))
+        event["_at"] = at = stand(_start_of(event["_given"]))
         pseudonymize(None, "", event)
+        if at.journal.append(_line(event)):
+            return dict(event["_record"])
     raise Refused("the log is being replaced all the time")
+
+
+def _line(event: EventDict) -> bytes:
+    record: Record = event["_record"]
+    template: str | None = event["_template"]
+    if template is not None:
+        line = (template % tuple(record.values())).encode("ascii")
+    else:
+        line = encode(record)
+    if len(line) > catalog.MAX_LINE_BYTES:
+        record["dropped"] = record.get("dropped", 0) + len(record.pop("context", ()))
+        line = encode({f: record[f] for f in catalog.ORDER if f in record})
+    return line
 
 
 STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
@@ -312,19 +325,23 @@ def track_role_event(
             given = Given(start=scopes.place(project_root))
         except Exception:
             return None  # no such place, and what was given may be anything
-    return enter(
-        {
-            "role": role,
-            "command": command,
-            "agent": agent,
-            "workflow": workflow,
-            "source_agent": source_agent,
-            "target_agent": target_agent,
-            "context": context,
-            "event": event,
-            "_given": given,
-        }
-    )
+    made: EventDict = {"event": event, "_given": given}
+    # One by one: most are not given, and each that is costs the steps a look.
+    if role is not None:
+        made["role"] = role
+    if command is not None:
+        made["command"] = command
+    if agent is not None:
+        made["agent"] = agent
+    if workflow is not None:
+        made["workflow"] = workflow
+    if source_agent is not None:
+        made["source_agent"] = source_agent
+    if target_agent is not None:
+        made["target_agent"] = target_agent
+    if context is not None:
+        made["context"] = context
+    return enter(made)
 
 
 def hash_pii(value: str, *, field: str, project_root: str | os.PathLike[str] | None = None) -> str:
