@@ -240,13 +240,15 @@ def pythons() -> dict[str, str]:
     named += sorted(map(str, Path.home().glob(".pyenv/versions/3.*/bin/python3")))
     for path in [p for p in listed if p] + named:
         asked = subprocess.run(
-            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            # Its own path: the name may be that of a shim, which works in this environment only.
+            [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"],
             capture_output=True,
             text=True,
             check=False,
         )
-        if asked.returncode == 0 and tuple(map(int, asked.stdout.split("."))) >= (3, 11):
-            found.setdefault(asked.stdout.strip(), path)
+        version, _, executable = asked.stdout.strip().partition(" ")
+        if asked.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 11):
+            found.setdefault(version, executable)
     return found
 
 
