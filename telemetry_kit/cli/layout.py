@@ -18,6 +18,8 @@ _BAR_WIDTH = 20
 _MIN_BAR = 6
 _SPARKS = " ▁▂▃▄▅▆▇█"
 _PLAIN_SPARKS = " .:-=+*#@"
+# After these a name may go on in the next line.
+_JOINTS = " -:/._"
 
 
 def width() -> int:
@@ -61,9 +63,12 @@ def sparkline(counts: Sequence[int], columns: int) -> str:
 
 
 def bar(share: float, columns: int) -> str:
-    """A bar that fills a share of its columns, and at least one where it is not zero."""
+    """A bar that fills a share of its columns, and at least one where it is not zero.
+
+    Not the whole height of the line: bars in lines one below the other stay apart.
+    """
     full = round(share * columns)
-    return ("█" if can_draw() else "#") * (max(full, 1) if share > 0 else 0)
+    return ("▇" if can_draw() else "#") * (max(full, 1) if share > 0 else 0)
 
 
 class Column:
@@ -126,7 +131,8 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
         for line in range(max(map(len, pieces))):
             text = _row(shown, sizes, [p[line] if line < len(p) else "" for p in pieces], line > 0)
             if shares and line == 0 and beside >= _MIN_BAR:
-                text = f"{text:<{used}}{_GAP}{bar(shares[at], beside)}".rstrip()
+                blank = " " * (used - cell_width(text))
+                text = f"{text}{blank}{_GAP}{bar(shares[at], beside)}".rstrip()
             yield text
 
 
@@ -158,7 +164,18 @@ def _row(
 
 
 def _pieces(text: str, size: int) -> list[str]:
-    return [text[at : at + size] for at in range(0, len(text), size)] or [""]
+    """A text in parts of at most `size` columns, cut between words where that is not too early."""
+    pieces = []
+    while cell_width(text) > size:
+        cut = min(size, len(text))
+        while cut > 1 and cell_width(text[:cut]) > size:
+            cut -= 1
+        if text[cut : cut + 1] != " ":
+            joint = max(text.rfind(c, 0, cut) for c in _JOINTS) + 1
+            cut = joint if joint > cut // 2 else cut
+        pieces.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*pieces, text] if text or not pieces else pieces
 
 
 def wrapped(text: str, room: int, indent: str = "") -> Iterator[str]:

@@ -285,8 +285,9 @@ def _trend(found: Figures, room: int) -> Iterator[str]:
     yield heading("Over time, events")
     for name, key in (("by day", "days"), ("by week", "weeks")):
         counts = [row["events"] for row in found[key]]
-        line = sparkline(counts, max(room - len(name) - 12, 10))
-        yield f"{name:<7}  {line}  {counts[-1]:,}".rstrip()[:room]
+        last = f"last {counts[-1]:,}"
+        line = sparkline(counts, max(room - len(last) - 11, 10))
+        yield f"{name:<7}  {line}  {last}"[:room]
 
 
 _MEASURES = (
@@ -326,7 +327,10 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
 
 
 def _change(before: int, now: int) -> str:
-    return "new" if not before else f"{(now - before) / before:+.0%}"
+    if not before:
+        return "new"
+    change = f"{(now - before) / before:+.0%}"
+    return "0%" if change[1:] == "0%" else change
 
 
 def _more(count: int) -> Iterator[str]:

@@ -86,7 +86,8 @@ def drawn(session: str, events: list[Event], room: int) -> Iterator[str]:
     title = f"session {session}" if session else "outside of sessions"
     count = f"{len(events):,} event{'s' if len(events) > 1 else ''}"
     roles = dict.fromkeys(e["role"] for e in events if "role" in e)
-    yield from _broken("  ".join([title, ", ".join(roles), " to ".join(days), count]), "", "", room)
+    head = "  ".join([title, ", ".join(roles), " to ".join(days), count])
+    yield from _broken(head, "", "  ", room)
     # Not by recursion: damaged lines may nest as deep as they like.
     left = [(node, "", at == 0) for at, node in enumerate(reversed(grown(events)))]
     fork, end, rail = _DRAWN if can_draw() else _PLAIN
@@ -126,10 +127,11 @@ def _broken(text: str, lead: str, below: str, room: int) -> Iterator[str]:
     size = max(room - len(lead), 1)
     while cell_width(text) > size:
         cut = size
-        while cell_width(text[:cut]) > size:
+        while cut > 1 and cell_width(text[:cut]) > size:
             cut -= 1
-        space = text.rfind(" ", 0, cut + 1)
-        cut = space if space > size // 2 else cut
+        gap, space = text.rfind("  ", 0, cut + 2), text.rfind(" ", 0, cut + 1)
+        cut = next((at for at in (gap, space) if at > size // 2), cut)
         yield f"{lead}{text[:cut]}".rstrip()
         lead, text = below, text[cut:].lstrip()
+        size = max(room - len(lead), 1)
     yield f"{lead}{text}".rstrip()

@@ -1,15 +1,15 @@
 """Thousands of identities through every public door: none of them stands in any file."""
 
+import os
 import random
 import re
 import string
-import unicodedata
+import tempfile
 from pathlib import Path
 
 import pytest
 
-import telemetry_kit
-from telemetry_kit import configure, hash_pii, role_session, track_role_event, tracks
+from telemetry_kit import hash_pii, role_session, track_role_event, tracks
 from telemetry_kit.cli import record
 from telemetry_kit.disguise import encodings
 from telemetry_kit.journal.reader import read
@@ -34,6 +34,20 @@ NAUGHTY = (
     "=cmd|'/C calc'!A0",
     "A" * 1_024 + "zora",
 )
+PROCESSES = 5
+VARIABLES = (
+    "FLOWSPEC_TELEMETRY_SESSION_ID",
+    "FLOWSPEC_TELEMETRY_PARENT_ID",
+    "ZORA",
+    "USER",
+    "LOGNAME",
+    "HOSTNAME",
+    "EMAIL",
+    "GIT_AUTHOR_NAME",
+    "GIT_COMMITTER_EMAIL",
+)
+# Digits of fewer bytes than this come up by chance in ids that are drawn at random.
+HEX_BYTES = 6
 _SYLLABLES = (
     ["ka", "ro", "mi", "ten", "zu", "vel", "bra", "qui", "nor", "fy", "jes", "ux", "woz", "gim"],
     [
@@ -87,7 +101,28 @@ class SourError(ValueError):
     """What the tool raises, with a text that is nobody's business."""
 
 
-def push(texts: list[str], place, monkeypatch) -> None:
+def push_by_processes(texts: list[str], place, temp: Path) -> int:
+    """A few texts on command lines and in environments; how many processes there were."""
+    fit = [text for text in texts if len(text) >= 4 and passes(text)]
+    chosen = fit[:: max(1, len(fit) // PROCESSES)][:PROCESSES]
+    for text in chosen:
+        words = ["record", "agent.invoked", "--agent", text, f"--role={text}", "--command", text]
+        env = {**dict.fromkeys(VARIABLES, text), "TMPDIR": str(temp)}
+        done = place.python("-m", "telemetry_kit", *words, env=env)
+
+        assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    return len(chosen)
+
+
+def passes(text: str) -> bool:
+    """Whether the system takes a text as a word of a command line."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
+def push(texts: list[str], place) -> None:
     """Every text through every door that takes one."""
 
     @tracks("agent.invoked", agent="backend-engineer")
@@ -106,8 +141,7 @@ def push(texts: list[str], place, monkeypatch) -> None:
             with pytest.raises(SourError):
                 fail(text, more=text)
             propagate(lambda: track_role_event("role.selected"))()
-        for variable in ("FLOWSPEC_TELEMETRY_SESSION_ID", "FLOWSPEC_TELEMETRY_PARENT_ID", "ZORA"):
-            place.environ[variable] = text
+        place.environ.update(dict.fromkeys(VARIABLES, text))
         if number % 10 == 0:
             options = [f"--{dice.choice(['role', 'agent', 'command', 'outcome'])}", text]
             record.main(["agent.invoked", *options])
@@ -119,8 +153,29 @@ def push(texts: list[str], place, monkeypatch) -> None:
         raise kind(texts[0])
 
 
+def digits_of(codes: set[bytes]) -> set[bytes]:
+    """Hex digits that spell a text in one of its forms."""
+    spelled = {code.hex().encode() for code in codes if len(code) >= HEX_BYTES}
+    return spelled | {c for c in codes if re.fullmatch(rb"[0-9a-f]{%d,}" % (2 * HEX_BYTES), c)}
+
+
+def spells(digits: bytes, words: dict[str, set[bytes]]) -> set[str]:
+    """Texts that stand in a run of hex digits, by the digits of each."""
+    size = 2 * HEX_BYTES
+    # One pass over the digits, however many texts there are.
+    heads = {code[:size] for codes in words.values() for code in codes}
+    seen = {digits[n : n + size] for n in range(len(digits))} & heads
+    return {
+        text
+        for text, codes in words.items()
+        if any(code[:size] in seen and code in digits for code in codes)
+    }
+
+
 def leaks(texts: list[str], tops: list[Path]) -> list[tuple[str, str]]:
     """Texts that stand in a file or its name, in any encoding; and the file."""
+    forms = {text: encodings(text) for text in texts}
+    words = {text: digits_of(codes) for text, codes in forms.items()}
     found = []
     for path in (p for top in tops for p in top.rglob("*")):
         data = path.read_bytes() if path.is_file() else b""
@@ -129,36 +184,62 @@ def leaks(texts: list[str], tops: list[Path]) -> list[tuple[str, str]]:
         # are drawn at random and spell any short word somewhere.
         codes = rb"(?<![0-9a-zA-Z])(?:h:)?[0-9a-f]{12,64}(?![0-9a-zA-Z])"
         text = b"\n".join(sorted(set(re.split(rb'[\n{}\[\]",]+', re.sub(codes, b" ", data)))))
-        joined = b"".join(re.findall(rb"[0-9a-f]{12,}", data))
-        for secret in texts:
-            raw = unicodedata.normalize("NFC", secret).encode("utf-8", "surrogatepass")
-            if (len(raw) >= 6 and raw.hex().encode() in joined) or any(
-                code in text for code in encodings(secret)
-            ):
-                found.append((secret, path.name))
+        spelled = spells(b"".join(re.findall(rb"[0-9a-f]{12,}", data)), words)
+        found += [
+            (secret, path.name)
+            for secret, codes in forms.items()
+            if secret in spelled or any(code in text for code in codes)
+        ]
     return found
+
+
+@pytest.fixture
+def temp(place, tmp_path, monkeypatch) -> Path:
+    """A directory for temporary files, which this process and its children use."""
+    folder = tmp_path / "temp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    place.environ["TMPDIR"] = str(folder)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["invented", "naughty", "faker"])
-def test_no_identity_reaches_a_file(corpus, place, tmp_path, monkeypatch) -> None:
-    """0 of thousands of texts stand in a file under home and project, in any encoding."""
-    configure(agents=["backend-engineer"], context={"task_id": "identifier", "n": "measure"})
-    telemetry_kit.enable_telemetry()
+def test_no_identity_reaches_a_file(corpus, place, temp) -> None:
+    """0 of thousands of texts stand in a file of home, project or TMPDIR, in any encoding."""
+    place.configure(agents=["backend-engineer"], context={"task_id": "identifier", "n": "measure"})
     texts = {
         "invented": lambda: invent(IDENTITIES, 11),
         "naughty": lambda: list(NAUGHTY),
         "faker": lambda: invent_by_faker(IDENTITIES),
     }[corpus]()
-    push(texts, place, monkeypatch)
+    processes = push_by_processes(texts, place, temp)
+    told = place.types().count("agent.invoked")
+    push(texts, place)
     long = [text for text in texts if len(text) >= 4]
 
+    assert PROCESSES == processes == told
     assert sum(1 for _ in read(place.home)) > 4 * len(texts)
-    assert [] == leaks(long, [place.root, place.user])
+    assert Path(tempfile.gettempdir()) == temp
+    assert [] == leaks(long, [place.root, place.user, temp])
 
 
-def test_the_harness_sees_a_leak(place, tmp_path) -> None:
+def test_the_harness_sees_a_leak(place, temp) -> None:
     """A text that somebody did write is found, so that the zero above means something."""
     (place.root / "leak.txt").write_text("by Wm9yYSBRdWlsbA==")
+    (temp / "scratch.txt").write_text("by zora%20quill")
 
-    assert [("Zora Quill", "leak.txt")] == leaks(["Zora Quill"], [place.root, place.user])
+    assert [("Zora Quill", "leak.txt"), ("Zora Quill", "scratch.txt")] == leaks(
+        ["Zora Quill"], [place.root, place.user, temp]
+    )
+
+
+@pytest.mark.parametrize("form", ["Zora Quill", "zora quill", "lliuQ aroZ", "Wm9yYSBRdWlsbA"])
+def test_the_harness_reads_hex_digits(form: str, place) -> None:
+    """A text in the digits of two ids is found, also in other cases, reversed and in base64."""
+    code = form.encode().hex()
+    line = f'{{"event_id":"{code[:16]}","project_id":"h:{code[16:].ljust(12, "0")}"}}\n'
+    (place.root / "ids.jsonl").write_text(line)
+
+    assert [("Zora Quill", "ids.jsonl")] == leaks(["Zora Quill"], [place.root])

@@ -119,8 +119,9 @@ def test_after_29_days_there_is_another_key(place) -> None:
 def test_times_joined_with_a_commit_log(place, resolution: str, low: int, high: int) -> None:
     """Stored times of one of 30 authors single that one out in at most 20 % of cases by the day.
 
-    The attacker has everybody's public commits of a quarter, one of which follows each event
-    within two seconds, and asks whose commits fit an event.
+    The attacker has everybody's public commits of 40 days, one of which follows each event
+    within two seconds, and asks whose commits fit an event. Assumption: each author commits on
+    35 % of days, independently of the others; with fewer committers a day, a day hides less.
     """
     configure(timestamp_resolution=resolution)
     telemetry_kit.enable_telemetry()
