@@ -11,6 +11,7 @@ from telemetry_kit import scope as scopes
 from telemetry_kit.errors import swallow
 from telemetry_kit.latch import latch
 from telemetry_kit.scope import Scope
+from telemetry_kit.values import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,9 +168,8 @@ def begin(
 
 def texts(names: Mapping[str, object]) -> dict[str, str]:
     """Those names that are text of 1 to 1,024 characters, freed of any subclass."""
-    # By type(): an object may say anything when it is asked for its class.
-    plain = {k: str.__str__(v) for k, v in names.items() if issubclass(type(v), str)}
-    return {k: v for k, v in plain.items() if 0 < len(v) <= catalog.MAX_NAME_CHARS}
+    found = ((name, text(value)) for name, value in names.items())
+    return {name: value for name, value in found if value is not None}
 
 
 def outcome_of(error: BaseException | None) -> tuple[str, int | None]:

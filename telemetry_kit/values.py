@@ -23,7 +23,8 @@ def text(value: object) -> str | None:
     kind = type(value)
     if kind is not str and not issubclass(kind, str):
         return None
-    found: Any = value if kind is str else str.__str__(value)
+    given: Any = value
+    found: str = given if kind is str else str.__str__(given)
     return found if 0 < len(found) <= catalog.MAX_NAME_CHARS else None
 
 
