@@ -46,8 +46,8 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests against the installed package; extra arguments go to pytest.
 
-    The oldest interpreter runs them in file order, each later one shuffled by a fixed seed of its
-    own: no test may lean on another, and a failure comes back when it is run again.
+    The oldest interpreter runs all in file order, each later one those that are not slow, shuffled
+    by a fixed seed of its own: no test may lean on another, and a failure comes back.
     """
     if not present(session, "tests"):
         return
@@ -55,7 +55,13 @@ def tests(session: nox.Session) -> None:
     # Two at a time: no test may lean on another, nor on being alone.
     order = ["-n", "2", "-p", "no:randomly"]
     if session.python != PYTHONS[0]:
-        order = ["-n", "2", f"--randomly-seed={str(session.python).replace('.', '')}"]
+        order = [
+            "-n",
+            "2",
+            "-m",
+            "not slow",
+            f"--randomly-seed={str(session.python).replace('.', '')}",
+        ]
     session.run("pytest", *order, f"--ignore={FAULTS}", *session.posargs)
 
 
