@@ -29,9 +29,8 @@ def home_of(project_root: Path | None = None) -> Home:
     Raises:
         ConsentError: there is no such place.
     """
-    start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
     try:
-        return find(settings.current().app, start, latch.world.environ)
+        return find(settings.current().app, _start(project_root), latch.world.environ)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
 
@@ -43,11 +42,13 @@ def is_telemetry_enabled(project_root: Path | None = None) -> bool:
         project_root: a directory inside the project; the working directory by default.
     """
     try:
-        return gates.is_open(
-            None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        )
+        return gates.is_open(_start(project_root))
     except (OSError, ValueError, TypeError):
         return False
+
+
+def _start(project_root: Path | None) -> str | None:
+    return None if project_root is None else os.path.realpath(os.fsdecode(project_root))
 
 
 def enable_telemetry(

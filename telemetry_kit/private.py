@@ -167,6 +167,15 @@ def make_folder(path: str) -> None:
     if os.path.isdir(path):
         return
     make_folder(os.path.dirname(path))
+    make_last_folder(path)
+
+
+def make_last_folder(path: str) -> None:
+    """Make one folder for this user only, in one that is there; an existing one stays.
+
+    Raises:
+        OSError: it could not be made.
+    """
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:

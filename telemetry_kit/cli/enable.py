@@ -15,11 +15,6 @@ from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 
 
-def notice_lines(home: Home) -> list[str]:
-    """The notice, as it is shown before the question."""
-    return notice.lines(home)
-
-
 def enable(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", help="Say yes without being asked.")] = False,

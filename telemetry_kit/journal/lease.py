@@ -19,7 +19,7 @@ from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic
 
 from telemetry_kit.errors import Off, Refused
-from telemetry_kit.private import name_of
+from telemetry_kit.private import make_last_folder, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,12 +338,7 @@ class Journal:
         # Root in somebody else's project would leave a folder that its owner cannot use.
         if os.geteuid() == 0 and os.stat(self._home.root).st_uid != 0:
             raise Refused(f"{self._home.root} belongs to another user")
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            return
-        if os.lstat(path).st_mode & 0o777 != 0o700:
-            os.chmod(path, 0o700, follow_symlinks=False)
+        make_last_folder(path)
 
     def _try_open(self, folder: int) -> _Lease | None:
         try:
