@@ -8,20 +8,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from telemetry_kit._version import __version__
     from telemetry_kit.asking import ask_consent
-    from telemetry_kit.capture import capture_events
-    from telemetry_kit.control import (
-        disable_telemetry,
-        enable_telemetry,
+    from telemetry_kit.calls import (
+        child_environment,
+        hash_pii,
         is_telemetry_enabled,
+        track_role_event,
     )
+    from telemetry_kit.capture import capture_events
+    from telemetry_kit.control import disable_telemetry, enable_telemetry
     from telemetry_kit.events import RoleEvent
     from telemetry_kit.logger import get_logger
-    from telemetry_kit.pipeline import hash_pii, track_role_event
     from telemetry_kit.proxies import instrument
     from telemetry_kit.scope import current, propagate
     from telemetry_kit.session import role_session
     from telemetry_kit.settings import configure
-    from telemetry_kit.standing import child_environment
     from telemetry_kit.tracking import tracks
 
 __all__ = [
@@ -49,18 +49,18 @@ _ROOMS = {
     "__version__": "_version",
     "ask_consent": "asking",
     "capture_events": "capture",
-    "child_environment": "standing",
+    "child_environment": "calls",
     "configure": "settings",
     "current": "scope",
     "disable_telemetry": "control",
     "enable_telemetry": "control",
     "get_logger": "logger",
-    "hash_pii": "pipeline",
+    "hash_pii": "calls",
     "instrument": "proxies",
-    "is_telemetry_enabled": "control",
+    "is_telemetry_enabled": "calls",
     "propagate": "scope",
     "role_session": "session",
-    "track_role_event": "pipeline",
+    "track_role_event": "calls",
     "tracks": "tracking",
 }
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from telemetry_kit import catalog, consent, control, grants, notice, private, settings
+from telemetry_kit import catalog, consent, grants, private, settings
+from telemetry_kit import gate as gates
 from telemetry_kit.consent import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.home import Home
@@ -46,10 +47,11 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         KeyboardInterrupt: the user pressed Ctrl-C at the question; nothing was decided.
     """
     try:
-        home = control.home_of(project_root)
+        start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
+        home = gates.verdict(start).home
         if not quiet and _terminals():
             _ask_if_open(home)
-        return control.is_telemetry_enabled(home.root)
+        return gates.is_open(home.root)
     except TelemetryError:
         return False
     except Exception as error:
@@ -68,6 +70,8 @@ def _ask_if_open(home: Home) -> None:
 
 
 def _ask_first(home: Home) -> None:
+    from telemetry_kit import control, notice  # deferred: the chain, which nobody asked needs
+
     answer = ask(notice.lines(home), QUESTION)
     typed = notice.command(home.app)
     if answer == YES:
@@ -119,6 +123,8 @@ def widening(decision: Decision) -> list[str]:
 
 
 def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
+    from telemetry_kit import control, notice  # deferred: as above
+
     sentences = [notice.plain(f"  {sentence}") for sentence in wider]
     shown = [
         f"The usage log of {home.app} could record more than you said yes to:",
@@ -138,6 +144,8 @@ def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
 
 
 def _widen(home: Home, decision: Decision) -> None:
+    from telemetry_kit import control  # deferred: as above
+
     before = decision.accepted
     control.enable_telemetry(
         home.root,

@@ -35,18 +35,6 @@ def home_of(project_root: Path | None = None) -> Home:
         raise ConsentError(refusal.reason) from None
 
 
-def is_telemetry_enabled(project_root: Path | None = None) -> bool:
-    """Whether an event from here would be recorded now.
-
-    Args:
-        project_root: a directory inside the project; the working directory by default.
-    """
-    try:
-        return gates.is_open(_start(project_root))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
 def _start(project_root: Path | None) -> str | None:
     return None if project_root is None else os.path.realpath(os.fsdecode(project_root))
 
@@ -77,7 +65,7 @@ def enable_telemetry(
     path = privacy.key_path(home, place)
     if not os.path.lexists(path):
         _attempt(lambda: privacy.create(path, latch.world.now()), "the key")
-    return is_telemetry_enabled(home.root)
+    return gates.is_open(home.root)
 
 
 def disable_telemetry(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from telemetry_kit import pipeline
+from telemetry_kit import gate as gates
+from telemetry_kit import scope
 from telemetry_kit.errors import Refused, swallow
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
         if _in_host.get():
             return None
         try:
+            if not self._processors and not self._processors.fill():
+                return None
             return self._process_event(method, event, fields)[1]
         except (Refused, structlog.DropEvent):
             return None
@@ -87,6 +90,28 @@ class _Nowhere:
     """What structlog believes to be the output; the last step has written the line."""
 
 
+class _Chain(list[Any]):
+    """The processors of a logger: the host's between ours, once there is something to record.
+
+    Args:
+        hosts: the processors of the host.
+    """
+
+    def __init__(self, hosts: Iterable[Any]) -> None:
+        super().__init__()
+        self._hosts = [_guarded(processor) for processor in hosts]
+
+    def fill(self) -> bool:
+        """Load the chain, where recording is on; whether it is."""
+        if not gates.is_open(scope.place(None)):
+            return False
+        from telemetry_kit import pipeline  # deferred: only where recording is on
+
+        first, *rest = pipeline.STEPS
+        self[:] = [first, *self._hosts, *rest]
+        return True
+
+
 def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
     """A structlog logger around the chain.
 
@@ -98,11 +123,10 @@ def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
     Returns:
         A bound logger: `bind()`, `unbind()`, `new()` and the level methods work as usual.
     """
-    first, *rest = pipeline.STEPS
     # Every argument is given: structlog takes those that are None from the host at each call.
     logger: RoleLogger = structlog.wrap_logger(
         _Nowhere(),
-        processors=[first, *(_guarded(processor) for processor in processors), *rest],
+        processors=_Chain(processors),
         wrapper_class=RoleLogger,
         context_class=dict,
         cache_logger_on_first_use=True,

@@ -13,15 +13,13 @@ nothing of who calls them; a step that will not have an event raises `Refused`.
 
 from __future__ import annotations
 
-import os
-
-from telemetry_kit import catalog, privacy
+from telemetry_kit import catalog
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import Off, Refused, swallow
 from telemetry_kit.latch import latch
 from telemetry_kit.line import encode, layout
-from telemetry_kit.standing import Standing, key_of, stand
+from telemetry_kit.standing import Standing, stand
 from telemetry_kit.values import ERROR_NAMES, TAKE, context_of, error_name, lost_keys, text
 
 TYPE_CHECKING = False
@@ -286,94 +284,3 @@ def enter(event: EventDict) -> Record | None:
     except Exception as error:
         swallow(error)
         return None
-
-
-def track_role_event(
-    event: str,
-    *,
-    role: str | None = None,
-    command: str | None = None,
-    agent: str | None = None,
-    workflow: str | None = None,
-    source_agent: str | None = None,
-    target_agent: str | None = None,
-    context: Mapping[str, object] | None = None,
-    project_root: str | os.PathLike[str] | None = None,
-) -> Record | None:
-    """Record one event now.
-
-    Names outside the declared vocabulary are stored as pseudonyms; context keys that were not
-    declared are dropped and counted. Nothing is raised, whatever is given.
-
-    Args:
-        event: a `RoleEvent` or its string value.
-        role: who is acting.
-        command: the command that runs.
-        agent: the agent at work.
-        workflow: the workflow it belongs to.
-        source_agent: who hands off.
-        target_agent: who takes over.
-        context: values for keys declared with `configure(context=...)`.
-        project_root: a directory inside the project; the working directory by default.
-
-    Returns:
-        The record as it was written, or None when nothing was written.
-    """
-    given = _FROM_API
-    if project_root is not None:
-        try:
-            given = Given(start=scopes.place(project_root))
-        except Exception:
-            return None  # no such place, and what was given may be anything
-    made: EventDict = {"event": event, "_given": given}
-    # One by one: most are not given, and each that is costs the steps a look.
-    if role is not None:
-        made["role"] = role
-    if command is not None:
-        made["command"] = command
-    if agent is not None:
-        made["agent"] = agent
-    if workflow is not None:
-        made["workflow"] = workflow
-    if source_agent is not None:
-        made["source_agent"] = source_agent
-    if target_agent is not None:
-        made["target_agent"] = target_agent
-    if context is not None:
-        made["context"] = context
-    return enter(made)
-
-
-def hash_pii(value: str, *, field: str, project_root: str | os.PathLike[str] | None = None) -> str:
-    """The keyed hash of a value, as it would stand in a stored event behind `h:`.
-
-    Where there is no key, or recording is off, the hash is made with a random key that only this
-    process has: it is never unkeyed, and matches nothing that is stored.
-
-    Args:
-        value: the text.
-        field: the field it would be stored in, so that equal texts in two fields differ.
-        project_root: a directory inside the project; the working directory by default.
-
-    Returns:
-        12 lower-case hex digits.
-
-    Raises:
-        TypeError: value or field is no string.
-    """
-    if not isinstance(value, str) or not isinstance(field, str):
-        raise TypeError("hash_pii() takes two strings: the value, and the field it belongs to")
-    try:
-        key = key_of(gates.require(scopes.place(project_root)).home)
-    except Exception:
-        key = _ephemeral()
-    return key.digits(str.__str__(field), str.__str__(value))
-
-
-_own_key: list[privacy.Key] = []
-
-
-def _ephemeral() -> privacy.Key:
-    if not _own_key:
-        _own_key.append(privacy.ephemeral())
-    return _own_key[0]

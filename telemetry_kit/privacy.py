@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 ROTATION_DAYS = 28
-PSEUDONYM_CHARS = 12
 _CACHE = 1_024
 
 
@@ -57,16 +56,7 @@ class Key:
         known = self._known.get((field, value))
         if known is not None:
             return known
-        if not value.isascii():
-            import unicodedata  # deferred: a megabyte, and most names are ASCII
-
-            normal = unicodedata.normalize("NFKC", value)
-        else:
-            normal = value
-        message = (
-            field.encode("utf-8", "surrogatepass") + b"\0" + normal.encode("utf-8", "surrogatepass")
-        )
-        found = "h:" + self._mac.hex(message, PSEUDONYM_CHARS)
+        found = "h:" + self._mac.code(field, value)
         if len(self._known) < _CACHE:
             self._known[field, value] = found
         return found
@@ -74,11 +64,6 @@ class Key:
     def digits(self, field: str, value: str) -> str:
         """The same without the mark: 12 hex digits."""
         return self.pseudonym(field, value)[2:]
-
-
-def ephemeral() -> Key:
-    """A key that nobody keeps: what it hashes can never be linked to anything stored."""
-    return Key(os.urandom(KEY_BYTES), 0)
 
 
 def key_path(home: Home, place: str) -> str:

@@ -11,8 +11,7 @@ import time
 
 from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
-from telemetry_kit import scope as scopes
-from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch
 from telemetry_kit.ledger import Ledger
@@ -212,30 +211,13 @@ def _vocabulary(name: str, home: Home) -> frozenset[str]:
     return settings.vocabulary(name, more)
 
 
-def child_environment() -> dict[str, str]:
-    """Variables that tie the events of a child process to the session and span of this one.
+def environment_of(scope: Scope) -> dict[str, str]:
+    """What ties a child process to a scope; `child_environment()` is for callers.
 
-    Their values carry a keyed code, by which the child knows that this library made them; an id
-    that somebody else put there is stored as a pseudonym only.
-
-    Returns:
-        The variables to add to the child's environment; empty where nothing is recorded or no
-        session or span is open.
+    Raises:
+        Refused: nothing is recorded there.
     """
-    scope = scopes.innermost()
-    if scope is None:
-        return {}
-    try:
-        at = stand(scope.start)
-        return _environment_of(at, scope)
-    except Refused:
-        return {}
-    except Exception as error:
-        swallow(error)
-        return {}
-
-
-def _environment_of(at: Standing, scope: Scope) -> dict[str, str]:
+    at = stand(scope.start)
     ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
     return {
         _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.digits(field, value)}"

@@ -18,6 +18,7 @@ STREET = [
 ]
 WRITE_HALF = {
     "bound",
+    "calls",
     "control",
     "gate",
     "journal.lease",

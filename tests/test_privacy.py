@@ -432,11 +432,6 @@ def test_project_id_is_the_pseudonym_of_the_real_path(place) -> None:
     assert str(place.root).encode() not in place.log.read_bytes()
 
 
-def test_ephemeral_keys_differ() -> None:
-    """Two keys that nobody keeps are two keys."""
-    assert not privacy.ephemeral().equals(privacy.ephemeral())
-
-
 def test_fork_keeps_the_key(place) -> None:
     """A forked child makes the pseudonyms of its parent."""
     done = place.run(

@@ -97,7 +97,7 @@ def main(report: str, app: str) -> None:
     witness = Witness()
     witness.watch()
     # deferred: what their loading does is a part of what is watched
-    from telemetry_kit import catalog, control, pipeline, session, settings, tracking
+    from telemetry_kit import calls, catalog, control, session, settings, tracking
 
     settings.configure(app=app, agents=["backend-engineer"], commands=["/self:test"])
     control.enable_telemetry()
@@ -112,10 +112,10 @@ def main(report: str, app: str) -> None:
         while recorded + 3 <= EVENTS:
             work(recorded)
             kind = list(catalog.EVENTS)[recorded % len(catalog.EVENTS)]
-            pipeline.track_role_event(kind, role="qa", agent=f"somebody-{recorded}")
+            calls.track_role_event(kind, role="qa", agent=f"somebody-{recorded}")
             recorded += 3
         while recorded < EVENTS:
-            pipeline.track_role_event("role.selected", role="pm")
+            calls.track_role_event("role.selected", role="pm")
             recorded += 1
     witness.on = False
     with open(report, "w", encoding="utf-8") as file:
