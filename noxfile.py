@@ -1,5 +1,6 @@
 """Every check of the project, each in an environment of its own: `nox` runs the default ones."""
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -96,6 +97,28 @@ def conformance(session: nox.Session) -> None:
         # One that cannot be installed here is left out of the table.
         session.install(peer, success_codes=[0, 1])
     session.run("python", "-m", "benchmarks.conformance", "--markdown", *session.posargs)
+
+
+@nox.session(default=False)
+def mutation(session: nox.Session) -> None:
+    """What the tests of journal and consent find when the code is changed; an hour and more.
+
+    Not run in CI. It works on a copy; arguments go to the second half, which tries on disk what
+    the first has left in one process.
+    """
+    paths = present(session, "tests/mutants.py", "telemetry_kit", "tests", "docs", "examples")
+    if "tests/mutants.py" not in paths:
+        return
+    session.install(*PYPROJECT["project"]["dependencies"], *group("mutation"))
+    tree = Path(session.create_tmp(), "tree")
+    shutil.rmtree(tree, ignore_errors=True)
+    for name in [*paths[1:], *present(session, "benchmarks")]:
+        shutil.copytree(name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [Path("pyproject.toml"), *Path().glob("*.md")]:
+        shutil.copy(path, tree / path)
+    session.chdir(tree)
+    session.run("mutmut", "run", "--max-children", "2")
+    session.run("python", "tests/mutants.py", *session.posargs)
 
 
 def group(*names: str) -> tuple[str, ...]:

@@ -1,31 +1,32 @@
 """`python -m benchmarks.insights`: how fast the recorded events are read, in ratios of one run.
 
-Whole processes, in turn; what a figure may be at most stands beside it. DuckDB and the seed's
-original are rows only where they can be run.
+Whole processes, in turn; what a figure must be stands beside it. DuckDB and the seed's original
+are rows only where they can be run.
 """
 
 import argparse
 import gzip
 import importlib.util
 import os
+import platform
 import random
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from statistics import median
 
 from benchmarks.pairs import ratios, rounds
-from benchmarks.place import Place
+from benchmarks.place import HERE, Place
 from telemetry_kit import catalog
+from telemetry_kit.insights.formats import FORMATS
 from telemetry_kit.line import encode
 
 ROLES = ("pm", "arch", "dev", "sec", "qa", "ops")
 AGENTS = ("backend-engineer", "frontend-engineer", "quality-guardian", "h:2bd806c97f0e")
-DAYS = 90
+DAYS = 80  # within the retention: nothing is thinned out while it is measured
 SEGMENT_EVENTS = 10_000
 _DUCKDB = """
 import duckdb, sys
@@ -48,19 +49,58 @@ print(db.execute("select sum(dropped) from e").fetchall())
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, how often, and the most that it may be."""
+    """One figure: what was measured, how often, and what it must be.
+
+    Args:
+        what: for people.
+        values: one for each round.
+        must: the most that the median may be, or with `least` the least.
+        aim: what we would like it to be.
+        unit: `x`, `ms` or `MB`.
+        least: whether more is better.
+    """
 
     what: str
     values: list[float]
-    must: float | None
+    must: float | None = None
     aim: float | None = None
     unit: str = "x"
+    least: bool = False
+
+    def reaches(self, limit: float | None) -> bool:
+        """Whether the median is on the right side of a limit."""
+        middle = median(self.values)
+        return limit is not None and (middle >= limit if self.least else middle <= limit)
+
+    @property
+    def verdict(self) -> str:
+        """`aim`, `must`, `MISSED`, or nothing where nothing is demanded."""
+        if self.reaches(self.aim):
+            return "aim"
+        return "" if self.must is None else "must" if self.reaches(self.must) else "MISSED"
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of the table."""
+        sign = "≥" if self.least else "≤"
+        limits = [f"{sign} {x:g} {self.unit}" if x is not None else "" for x in self.limits]
+        shown = [f"{value:.2f} {self.unit}" for value in self.spread]
+        return (self.what, *shown, *limits, self.verdict)
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """What must be, and the aim."""
+        return self.must, self.aim
+
+    @property
+    def spread(self) -> tuple[float, float, float]:
+        """Median, lowest and highest."""
+        return median(self.values), min(self.values), max(self.values)
 
 
 def events(count: int) -> Iterator[bytes]:
     """Lines of sessions, the same each time."""
     r = random.Random(1)
-    first, made = date(2026, 8, 25), 0
+    first, made = date.today() - timedelta(DAYS), 0
     while made < count:
         day = first + timedelta(made * DAYS // count)
         role, session = r.choices(ROLES, (2, 1, 6, 1, 3, 2))[0], f"{r.getrandbits(48):012x}"
@@ -97,7 +137,12 @@ def _session(r: random.Random, role: str) -> Iterator[tuple[str, dict[str, objec
         yield "agent.invoked", within
         yield _ended(r, "agent", within, 16)
         if r.random() < 0.3:
-            ends = {"source_agent": agent, "target_agent": r.choice(AGENTS), "parent_id": span}
+            ends = {
+                "source_agent": agent,
+                "target_agent": r.choice(AGENTS),
+                "span_id": f"{r.getrandbits(48):012x}",
+                "parent_id": span,
+            }
             yield "handoff.clicked", ends
             if r.random() < 0.7:
                 yield "handoff.completed", {**ends, "outcome": "ok"}
@@ -129,9 +174,11 @@ def place_with(folder: Path, count: int, archived: bool = False) -> Place:
         lines.append(line)
         if len(lines) == SEGMENT_EVENTS:
             part += 1
-            day = "2026-11-22" if part == 1 else f"2026-11-22-{part}"
-            with gzip.open(log / f"telemetry-{day}.jsonl.gz", "wb", compresslevel=6) as file:
+            day = f"{date.today() - timedelta(1)}" + (f"-{part}" if part > 1 else "")
+            path = log / f"telemetry-{day}.jsonl.gz"
+            with gzip.open(path, "wb", compresslevel=6) as file:
                 file.writelines(lines)
+            path.chmod(0o600)
             lines = []
     return place
 
@@ -144,20 +191,20 @@ def command(*words: str) -> list[str]:
 BARE = [sys.executable, "-c", "pass"]
 
 
+def first_look(place: Place) -> float:
+    """Seconds of `stats` where nothing is known of the events."""
+    (place.project / ".flowspec" / "telemetry-rollup.json").unlink(missing_ok=True)
+    return place.seconds(command("stats"))
+
+
 def small(folder: Path, count: int, pairs: int) -> list[Row]:
     """`view` and `stats` on 10,000 events, against a bare interpreter."""
     place = place_with(folder, count)
-    rollup = place.project / ".flowspec" / "telemetry-rollup.json"
-
-    def cold(words: list[str]) -> float:
-        rollup.unlink(missing_ok=True)
-        return place.seconds(words)
-
     found = rounds(
         {
             "bare": lambda: place.seconds(BARE),
             "view": lambda: place.seconds(command("view")),
-            "stats": lambda: cold(command("stats")),
+            "stats": lambda: first_look(place),
             "again": lambda: place.seconds(command("stats")),
         },
         pairs,
@@ -165,7 +212,9 @@ def small(folder: Path, count: int, pairs: int) -> list[Row]:
     rows = []
     for name, what in (("view", "view"), ("stats", "stats, first look"), ("again", "stats, again")):
         rows.append(Row(f"{what}, {count:,} events / bare", ratios(found, name, "bare"), 12, 8))
-        rows.append(Row(f"  {what}, ms", [r[name] * 1e3 for r in found], 500, None, "ms"))
+        rows.append(
+            Row(f"{what}, {count:,} events", [r[name] * 1e3 for r in found], 500, unit="ms")
+        )
     return rows
 
 
@@ -173,34 +222,27 @@ def large(folder: Path, count: int, few: int, pairs: int) -> list[Row]:
     """`stats` from scratch against DuckDB, and the second look."""
     place, other = place_with(folder / "large", count), place_with(folder / "few", few)
     log = place.project / ".flowspec" / "telemetry.jsonl"
-    rollup = log.with_name("telemetry-rollup.json")
-    has_duckdb = importlib.util.find_spec("duckdb") is not None
     more = list(events(100))
-
-    def cold() -> float:
-        rollup.unlink(missing_ok=True)
-        return place.seconds(command("stats"))
 
     def again() -> float:
         with log.open("ab") as file:
             file.writelines(more)
         return place.seconds(command("stats"))
 
-    steps = {"stats": cold, "again": again, "few": lambda: other.seconds(command("stats"))}
-    if has_duckdb:
+    steps = {
+        "stats": lambda: first_look(place),
+        "again": again,
+        "few": lambda: other.seconds(command("stats")),
+    }
+    if importlib.util.find_spec("duckdb") is not None:
         steps["duckdb"] = lambda: place.seconds([sys.executable, "-c", _DUCKDB, str(log)])
     found = rounds(steps, pairs)
-    rows = [
-        Row(
-            f"stats, {count:,} events and 100 new ones / stats, {few:,} events",
-            ratios(found, "again", "few"),
-            1.5,
-        )
-    ]
-    if has_duckdb:
-        what = f"stats, {count:,} events from scratch / DuckDB"
-        rows.insert(0, Row(what, ratios(found, "stats", "duckdb"), 3, 1.5))
-    return rows
+    rows = []
+    if "duckdb" in steps:
+        what = f"stats, {count:,} events from scratch / DuckDB on the same file"
+        rows.append(Row(what, ratios(found, "stats", "duckdb"), 3, 1.5))
+    what = f"stats, {count:,} events known and 100 new / stats, {few:,} events known"
+    return [*rows, Row(what, ratios(found, "again", "few"), 1.5)]
 
 
 def exported(folder: Path, count: int, pairs: int) -> list[Row]:
@@ -212,91 +254,189 @@ def exported(folder: Path, count: int, pairs: int) -> list[Row]:
     found = rounds(
         {"gzip": lambda: place.seconds(gunzip), "export": lambda: place.seconds(ours)}, pairs
     )
-    return [
-        Row(f"export jsonl, {count:,} events / gzip -dc | cat", ratios(found, "export", "gzip"), 2)
-    ]
+    what = f"throughput of export jsonl, {count:,} events / gzip -dc and cat"
+    return [Row(what, ratios(found, "gzip", "export"), 0.5, least=True)]
+
+
+COMMANDS = (
+    ("view",),
+    ("view", "--role", "dev"),
+    ("view", "--tree"),
+    ("stats",),
+    ("stats", "--role", "dev"),
+    ("answers",),
+    ("unused",),
+    *(("export", "--format", name, "-o", "out", "--force") for name in FORMATS),
+    ("find", "zebra"),
+    ("audit",),
+    ("verify",),
+)
+# A process of its own: what the parent holds would count as the child's.
+_MOST = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+sys.stderr.buffer.write(done.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(0 if done.returncode == 0 or "verify" in sys.argv else 1)
+"""
 
 
 def memory(folder: Path, count: int) -> list[Row]:
-    """The most that any command holds, in MB."""
-    place = place_with(folder, count)
+    """The most that each command holds, in MB, over a journal as it really is."""
+    place = place_with(folder, count, archived=True)
+    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
     rows = []
-    for words in (
-        ("stats",),
-        ("stats", "--role", "dev"),
-        ("view",),
-        ("view", "--tree"),
-        ("export", "--format", "csv", "-o", "out"),
-    ):
-        code = (
-            "import resource, subprocess, sys\n"
-            "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL,"
-            " stderr=subprocess.DEVNULL)\n"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
-        )
-        most = place.output([sys.executable, "-c", code, *command(*words)])
-        scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    for words in COMMANDS:
+        if "parquet" in words and importlib.util.find_spec("duckdb") is None:
+            continue
+        print(f"  memory of {' '.join(words[:3])} ...", file=sys.stderr, flush=True)
+        most = place.output([sys.executable, "-c", _MOST, *command(*words)])
         what = f"memory of {' '.join(words[:3])}, {count:,} events"
-        rows.append(Row(what, [int(most) / scale], 200, None, "MB"))
+        rows.append(Row(what, [int(most) / scale], 200, unit="MB"))
     return rows
 
 
-def original(folder: Path, count: int, pairs: int, program: list[str]) -> list[Row]:
-    """The seed's original on as many events of its own form, against ours on the same file."""
-    place = place_with(folder, count)
+_WHOLE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = ['telemetry', 'stats', "
+    "'--days', '3650']; from flowspec_cli import main; main()"
+)
+_ALONE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); sys.argv[1:] = ['stats', '--days', '3650']; "
+    "from flowspec_cli.telemetry.cli import telemetry_app; telemetry_app()"
+)
+
+
+def original(folder: Path, count: int, pairs: int, python: str, source: str) -> list[Row]:
+    """The seed's original, as its users run it and its telemetry alone, on the same file."""
+    place = place_with(folder / "place", count)
+    alone = folder / "alone" / "flowspec_cli"
+    alone.mkdir(parents=True)
+    (alone / "__init__.py").touch()
+    (alone / "telemetry").symlink_to(Path(source, "flowspec_cli", "telemetry").resolve())
+    whole = [python, "-c", _WHOLE, str(Path(source).resolve())]
+    for words in (whole, part := [python, "-c", _ALONE, str(alone.parent)]):
+        if f"{count:,}" not in (printed := place.output(words)) and str(count) not in printed:
+            raise RuntimeError(f"the original does not say that it read {count} events")
     found = rounds(
         {
-            "theirs": lambda: place.seconds(program),
-            "ours": lambda: place.seconds(command("stats")),
+            "whole": lambda: place.seconds(whole),
+            "first": lambda: first_look(place),
+            "alone": lambda: place.seconds(part),
+            "again": lambda: place.seconds(command("stats")),
         },
         pairs,
     )
-    return [
-        Row(f"the seed's stats, {count:,} events / ours", ratios(found, "theirs", "ours"), None)
-    ]
+    rows = []
+    for theirs, what, must in (
+        ("whole", "the original's whole program", 10),
+        ("alone", "the original's telemetry module alone", None),
+    ):
+        for ours, look in (("first", "first look"), ("again", "second look")):
+            said = f"{what}, stats, {count:,} events / ours, {look}"
+            rows.append(Row(said, ratios(found, theirs, ours), must, least=True))
+    return rows
+
+
+# -- the tables ------------------------------------------------------------------------------
+
+HEAD = ("what", "median", "lowest", "highest", "must", "aim", "holds")
+PAGE = HERE.parent / "docs" / "reference" / "insights.md"
+BEGIN = "<!-- Written by `python -m benchmarks.insights --write`: do not edit. -->"
+END = "<!-- end -->"
 
 
 def table(rows: list[Row]) -> str:
     """The rows for people."""
-    lines = [f"{'what':<72} {'median':>9} {'lowest':>9} {'highest':>9} {'must':>6}  verdict"]
-    for row in rows:
-        middle = median(row.values)
-        met = row.must is None or middle <= row.must
-        verdict = "MISSED" if not met else "aim" if row.aim and middle <= row.aim else "must"
-        cells = (middle, min(row.values), max(row.values))
-        shown = " ".join(f"{value:>8.2f}{row.unit[:1]}" for value in cells)
-        lines.append(f"{row.what:<72} {shown} {row.must or '':>6}  {verdict}")
+    cells = [HEAD, *(row.cells() for row in rows)]
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for what, *numbers in cells:
+        padded = (text.rjust(size) for text, size in zip(numbers, sizes[1:], strict=True))
+        lines.append("  ".join([what.ljust(sizes[0]), *padded]).rstrip())
     return "\n".join(lines)
 
 
+def markdown(rows: list[Row], pairs: int) -> str:
+    """The rows for a page."""
+    made = [
+        f"{date.today()}, {platform.python_implementation()} {platform.python_version()}.",
+        f"{sys.platform}, {os.cpu_count()} cores; {pairs} rounds, those on many events fewer.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|---|{'---:|' * 5}---|",
+        *(f"| {' | '.join(row.cells())} |" for row in rows),
+    ]
+    return "\n".join(made)
+
+
+def written(page: str, text: str) -> str:
+    """A page with the text between its markers.
+
+    Raises:
+        ValueError: it has none.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError("the page has no place for the table")
+    return f"{before}{BEGIN}\n\n{text}\n\n{END}{after}"
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and fail when a must was missed, unless the sizes were made small."""
+    """Measure and print; 1 when a must was missed, unless the sizes were made small."""
+    given = _parser().parse_args(arguments)
+    rows: list[Row] = []
+    here = os.getcwd()
+    try:
+        for name, group in _groups(given):
+            print(f"measuring {name} ...", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+                rows += group(Path(folder) / name)
+                os.chdir(here)
+    finally:
+        os.chdir(here)
+    print(table(rows))
+    if given.write:
+        PAGE.write_text(written(PAGE.read_text(), markdown(rows, given.pairs)))
+    return 1 if any(row.verdict == "MISSED" for row in rows) and not given.quick else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.insights", description=__doc__)
+    parser.add_argument("group", nargs="*", help=f"of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes; nothing fails on time")
     parser.add_argument("--pairs", type=int, default=7, help="rounds per figure")
-    parser.add_argument("--huge", type=int, help="events for the memory row; 10,000,000 by default")
-    parser.add_argument("--original", nargs="+", help="the command that runs the seed's stats")
-    given = parser.parse_args(arguments)
-    size = 20_000 if given.quick else 1_000_000
-    huge = given.huge or (50_000 if given.quick else 10_000_000)
-    few = 2_000 if given.quick else 10_000
-    here, rows = os.getcwd(), []
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        try:
-            rows += small(folder / "small", few, given.pairs)
-            rows += large(folder / "two", size, few, max(given.pairs // 2, 1))
-            shutil.rmtree(folder / "two")
-            rows += exported(folder / "export", size, max(given.pairs // 2, 1))
-            shutil.rmtree(folder / "export")
-            rows += memory(folder / "memory", huge)
-            if given.original:
-                rows += original(folder / "original", few, given.pairs, given.original)
-        finally:
-            os.chdir(here)
-    print(table(rows))
-    missed = [r for r in rows if r.must is not None and median(r.values) > r.must]
-    return 1 if missed and not given.quick else 0
+    parser.add_argument("--events", type=int, help="for the rows on many; 1,000,000 by default")
+    parser.add_argument("--huge", type=int, help="for the rows on memory; 10,000,000 by default")
+    parser.add_argument(
+        "--original",
+        nargs=2,
+        metavar=("PYTHON", "SOURCE"),
+        help="the seed's original: an interpreter that has what it imports, and its src folder",
+    )
+    parser.add_argument("--write", action="store_true", help="the table into docs/reference")
+    return parser
+
+
+GROUPS = ("small", "large", "export", "memory", "original")
+
+
+def _groups(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[Path], list[Row]]]]:
+    few, many, huge = (2_000, 20_000, 50_000) if given.quick else (10_000, 1_000_000, 10_000_000)
+    many, huge = given.events or many, given.huge or huge
+    half = max(given.pairs // 2, 1)
+    made: dict[str, Callable[[Path], list[Row]]] = {
+        "small": lambda folder: small(folder, few, given.pairs),
+        "large": lambda folder: large(folder, many, few, half),
+        "export": lambda folder: exported(folder, many, half),
+        "memory": lambda folder: memory(folder, huge),
+    }
+    if given.original:
+        made["original"] = lambda folder: original(folder, few, given.pairs, *given.original)
+    for name in given.group or made:
+        if name not in made:
+            raise SystemExit(f"there is no group {name!r}, or it needs --original")
+        yield name, made[name]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Concurrent writers beside loggers that rotate: `python -m benchmarks.journal_writers [--full]`.
+"""Concurrent writers beside loggers that rotate.
 
-Every number is a ratio to bare `os.write` calls of the same line in the same run; lines are
-counted afterwards, also after writers were killed. Loggers that are not installed are left out.
+    python -m benchmarks.journal_writers                     a look: half a minute
+    python -m benchmarks.journal_writers --full --markdown   also writes docs/reference/journal.md
+
+Every ratio is to bare `os.write` calls of the same line in the same run; lines are counted
+afterwards, also after writers were killed. Loggers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -18,8 +21,11 @@ from importlib.util import find_spec
 from logging.handlers import RotatingFileHandler
 from mmap import mmap
 from pathlib import Path
+from statistics import median
 
+from telemetry_kit.errors import Refused
 from telemetry_kit.home import Home
+from telemetry_kit.journal import archive
 from telemetry_kit.journal.lease import Journal
 
 PAD = "x" * 215
@@ -28,8 +34,12 @@ SEAL_EVENTS = 2_000
 MAX_BYTES = 250 * SEAL_EVENTS
 BACKUPS = 1_000
 WRITERS = (1, 4, 16)
+READY_SECONDS = 0.3
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "journal.md"
 
 Write = Callable[[str], object]
+Begin = Callable[[Path], Write]
 
 
 def line(writer: int, number: int) -> str:
@@ -88,7 +98,7 @@ def loguru(folder: Path) -> Write:
     return logger.info
 
 
-def kinds() -> dict[str, Callable[[Path], Write]]:
+def kinds() -> dict[str, Begin]:
     found = {"os.write": bare, "journal": journal, "journal, not sealing": growing}
     found["RotatingFileHandler"] = rotating
     if find_spec("concurrent_log_handler"):
@@ -99,8 +109,14 @@ def kinds() -> dict[str, Callable[[Path], Write]]:
 
 
 def child(
-    begin: Callable[[Path], Write], folder: Path, shared: memoryview, slot: int, count: int
+    begin: Begin,
+    folder: Path,
+    shared: memoryview,
+    slot: int,
+    count: int,
+    start: tuple[int, ...] = (),
 ) -> int:
+    """A process that writes; with `start`, a pipe, it waits until nobody holds its other end."""
     pid = os.fork()
     if pid:
         return pid
@@ -108,6 +124,9 @@ def child(
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         write = begin(folder)
+        if start:
+            os.close(start[1])
+            os.read(start[0], 1)
         for number in range(count):
             write(line(slot, number))
             shared[slot] = number + 1
@@ -127,18 +146,23 @@ def stored(folder: Path) -> set[str]:
     return heads
 
 
-def run(begin: Callable[[Path], Write], writers: int, count: int) -> float:
-    """Seconds per event, all writers together."""
+def run(begin: Begin, writers: int, count: int) -> float:
+    """Seconds per event, all writers together, from the moment when all are ready to begin."""
     with tempfile.TemporaryDirectory() as name:
         shared = memoryview(mmap(-1, 8 * writers)).cast("Q")
+        start = os.pipe()
+        pids = [child(begin, Path(name), shared, n, count, start) for n in range(writers)]
+        time.sleep(READY_SECONDS)
         began = time.perf_counter()
-        pids = [child(begin, Path(name), shared, n, count) for n in range(writers)]
+        os.close(start[1])
         for pid in pids:
-            os.waitpid(pid, 0)
-        return (time.perf_counter() - began) / (writers * count)
+            assert os.waitpid(pid, 0)[1] == 0
+        seconds = time.perf_counter() - began
+        os.close(start[0])
+        return seconds / (writers * count)
 
 
-def lost(begin: Callable[[Path], Write], seconds: float) -> tuple[int, int, int]:
+def lost(begin: Begin, seconds: float) -> tuple[int, int, int]:
     """Kills, lines whose call returned, and how many of those are not there."""
     slots, dice = 1 << 14, random.Random(1)
     with tempfile.TemporaryDirectory() as name:
@@ -167,31 +191,163 @@ def lost(begin: Callable[[Path], Write], seconds: float) -> tuple[int, int, int]
         return kills, returned, missing
 
 
-def main(args: list[str]) -> int:
-    """Print both tables."""
-    full = "--full" in args
-    count, rounds, seconds = (20_000, 5, 20.0) if full else (3_000, 3, 3.0)
-    found = kinds()
-    per_event: dict[tuple[str, int], list[float]] = {}
+def events_per_second(found: dict[str, Begin], count: int, rounds: int) -> list[str]:
+    """All kinds in turn, in another order each round; a ratio compares within its round."""
+    took: dict[tuple[str, int], list[float]] = {}
     order = random.Random(0)
     for _ in range(rounds):
         for writers in WRITERS:
             for kind in order.sample(sorted(found), len(found)):
-                share = max(count // writers, 500)
-                took = run(found[kind], writers, share)
-                per_event.setdefault((kind, writers), []).append(took)
-    print("| writers | " + " | ".join(found) + " |")
-    print("|---:|" + "---:|" * len(found))
-    for writers in WRITERS:
-        base = min(per_event["os.write", writers])
-        cells = [f"{min(per_event[kind, writers]) / base:.1f}x" for kind in found]
-        print(f"| {writers} | " + " | ".join(cells) + " |")
-    print()
-    print("| killed at random, 6 writers | kills | calls that returned | lines lost |")
-    print("|---|---:|---:|---:|")
+                seconds = run(found[kind], writers, max(count // writers, 500))
+                took.setdefault((kind, writers), []).append(seconds)
+    head = " | ".join(f"{n} writer{'s' * (n > 1)}" for n in WRITERS)
+    lines = [f"| | {head} |", "|---|" + "---:|" * len(WRITERS)]
+    for kind in found:
+        cells = []
+        for writers in WRITERS:
+            mine, bare_ones = took[kind, writers], took["os.write", writers]
+            ratio = median(m / b for m, b in zip(mine, bare_ones, strict=True))
+            cells.append(f"{1 / median(mine):,.0f} ({ratio:.1f}x)")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return lines
+
+
+def lost_lines(found: dict[str, Begin], seconds: float) -> list[str]:
+    """What each kind loses while its writers are killed."""
+    lines = ["| | kills | calls that returned | lines lost |", "|---|---:|---:|---:|"]
     for kind, begin in found.items():
         kills, returned, missing = lost(begin, seconds)
-        print(f"| {kind} | {kills:,} | {returned:,} | {missing:,} |")
+        lines.append(f"| {kind} | {kills:,} | {returned:,} | {missing:,} |")
+    return lines
+
+
+# -- one event, while everything is sealed and packed ---------------------------------------------
+
+
+def costs(folder: Path, begin: Begin, count: int, packer: bool) -> list[float]:
+    """Seconds of each call, with an archiver beside the writer, or alone."""
+    home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
+    pid = os.fork() if packer else 0
+    if packer and not pid:
+        while True:
+            archive.maintain(home, 90, "2026-01-01")
+            time.sleep(0.002)
+    try:
+        write, now = begin(folder), time.perf_counter
+        found = []
+        for number in range(count):
+            text = line(0, number)
+            began = now()
+            write(text)
+            found.append(now() - began)
+        return found
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def while_sealing(count: int, rounds: int) -> list[str]:
+    """One writer: bare, never sealing, and sealed every 2,000 events beside an archiver."""
+    kinds_of = {
+        "`os.write`": (bare, False),
+        "journal, never sealed": (growing, False),
+        f"journal, sealed every {SEAL_EVENTS:,} events, an archiver beside it": (journal, True),
+    }
+    found: dict[str, list[list[float]]] = {kind: [] for kind in kinds_of}
+    for _ in range(rounds):
+        for kind, (begin, packer) in kinds_of.items():
+            with tempfile.TemporaryDirectory() as name:
+                found[kind].append(sorted(costs(Path(name), begin, count, packer)))
+    lines = ["| one event | median | 99th of 100 | 999th of 1,000 |", "|---|---:|---:|---:|"]
+    plain = found["`os.write`"]
+    for kind, mine in found.items():
+        cells = []
+        for share in (0.5, 0.99, 0.999):
+            at = int(count * share)
+            ratio = median(m[at] / p[at] for m, p in zip(mine, plain, strict=True))
+            cells.append(f"{median(m[at] for m in mine) * 1e6:,.1f} µs ({ratio:.1f}x)")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return lines
+
+
+# -- something else in the log's place -------------------------------------------------------------
+
+
+def _planted() -> dict[str, Callable[[Path], object]]:
+    return {
+        "a link": lambda path: path.symlink_to(path.with_name("theirs")),
+        "a link into nothing": lambda path: path.symlink_to(path.with_name("nothing")),
+        "a hard link": lambda path: os.link(path.with_name("theirs"), path),
+        "a pipe": lambda path: os.mkfifo(path, 0o600),
+        "a folder": lambda path: path.mkdir(),
+        "a file with mode 0666": lambda path: (path.touch(), path.chmod(0o666)),
+    }
+
+
+def refusals(count: int) -> list[str]:
+    """How long it takes until the host goes on."""
+    lines = ["| in the place of the log | until the host goes on, longest |", "|---|---:|"]
+    for kind, plant in _planted().items():
+        longest = 0.0
+        for _ in range(count):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                home = Home("flowspec", name, f"{name}/config", f"{name}/state")
+                os.mkdir(home.folder, 0o700)
+                Path(home.folder, "theirs").touch()
+                plant(Path(home.log))
+                found = Journal(home, lambda: True)
+                began = time.perf_counter()
+                try:
+                    found.append(b"line\n")
+                    raise AssertionError(f"{kind} was written to in {folder}")
+                except Refused:
+                    longest = max(longest, time.perf_counter() - began)
+        lines.append(f"| {kind} | {longest * 1e3:.2f} ms |")
+    return lines
+
+
+def main(args: list[str]) -> int:
+    """Print the page; with `--markdown` also write it."""
+    full = "--full" in args
+    count, rounds, seconds = (20_000, 5, 20.0) if full else (3_000, 3, 3.0)
+    found = kinds()
+    missing = [n for n in ("concurrent-log-handler", "loguru") if n not in found]
+    page = [
+        "<!-- Generated by benchmarks/journal_writers.py; do not edit. -->",
+        "",
+        "# The journal beside other writers",
+        "",
+        f"Python {sys.version_info[0]}.{sys.version_info[1]}, {len(line(0, 0)) + 1} bytes a line.",
+        "Medians; in brackets the ratio to bare `os.write` calls of the same lines in that run.",
+        f"Every writer is a process; all that rotate do so after about {SEAL_EVENTS:,} lines.",
+        *([f"Not installed, and left out: {', '.join(missing)}.", ""] if missing else [""]),
+        "## Events per second, all writers together",
+        "",
+        *events_per_second(found, count, rounds),
+        "",
+        "## What an event costs while the log is sealed and packed",
+        "",
+        *while_sealing(count, rounds),
+        "",
+        "## Lines lost when writers are killed",
+        "",
+        "Six writers, of which one is killed by SIGKILL every 10 to 30 ms and another one begins.",
+        "A line is lost when its call returned and it is in no file.",
+        "",
+        *lost_lines(found, seconds),
+        "",
+        "## Something else in the place of the log",
+        "",
+        "Nothing is followed, waited for or changed; the event is not recorded.",
+        "",
+        *refusals(200 if full else 20),
+        "",
+    ]
+    print("\n".join(page))
+    if "--markdown" in args:
+        PAGE.write_text("\n".join(page))
     return 0
 
 

@@ -59,17 +59,20 @@ class Place:
         """How long a whole process takes here, from its start to its end.
 
         Raises:
-            RuntimeError: it failed.
+            RuntimeError: it failed; the message holds what it said.
         """
         os.chdir(self.project)
-        quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+        said = self.home.parent / "stderr"
+        keep = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+        quiet.append((os.POSIX_SPAWN_OPEN, 2, str(said), keep, 0o600))
         began = time.perf_counter()
         process = os.posix_spawn(command[0], command, self.env, file_actions=quiet)
         _, status = os.waitpid(process, 0)
         took = time.perf_counter() - began
         if status != 0:
-            self.output(command)
-            raise RuntimeError(f"a measured process failed with status {status}")
+            code = os.waitstatus_to_exitcode(status)
+            raise RuntimeError(f"a measured process ended with {code}:\n{said.read_text()}")
         return took
 
     def events(self) -> int:

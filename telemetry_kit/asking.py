@@ -26,6 +26,7 @@ QUESTION = "Keep this log? [y/N/later] "
 WIDER = "Record this too? [y/N/later] "
 _ANSWERS = {"y": YES, "yes": YES, "": NO, "n": NO, "no": NO, "l": LATER, "later": LATER}
 _TRIES = 3
+_MIN_COLUMNS = 14
 
 
 def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bool = False) -> bool:
@@ -113,11 +114,8 @@ def widening(decision: Decision) -> list[str]:
     Args:
         decision: what is in force.
     """
-    accepted = decision.accepted
-    if accepted is None:
-        return []
-    now = settings.current()
-    if accepted.declined == grants.scope_fingerprint(now):
+    accepted, now = decision.accepted, settings.current()
+    if accepted is None or accepted.has_declined(now):
         return []
     return accepted.widened(now)
 
@@ -125,34 +123,15 @@ def widening(decision: Decision) -> list[str]:
 def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
     from telemetry_kit import control, notice  # deferred: as above
 
-    sentences = [notice.plain(f"  {sentence}") for sentence in wider]
-    shown = [
-        f"The usage log of {home.app} could record more than you said yes to:",
-        *(s if len(s) <= notice.WIDTH else f"{s[: notice.WIDTH - 3]}..." for s in sentences[:10]),
-        *([f"  and {len(wider) - 10} more"] if len(wider) > 10 else []),
-        "Until you say yes, it records what it did before.",
-    ]
-    answer = ask(shown, WIDER)
+    answer = ask(notice.difference(home.app, wider), WIDER)
     if answer == YES:
-        if _kept(lambda: _widen(home, decision)):
+        if _kept(lambda: control.accept_widening(home, decision)):
             _say("Recorded from now on.")
     elif answer == NO:
-        if _kept(lambda: control.decline_widening(home, decision.rule.name)):
+        if _kept(lambda: control.decline_widening(home, decision)):
             _say("It stays as it was.")
     else:
         _say("Nothing was decided; it stays as it was.")
-
-
-def _widen(home: Home, decision: Decision) -> None:
-    from telemetry_kit import control  # deferred: as above
-
-    before = decision.accepted
-    control.enable_telemetry(
-        home.root,
-        all_projects=decision.rule.everywhere,
-        method="prompt",
-        any_context=before is not None and before.context is None,
-    )
 
 
 def _kept(step: Callable[[], object]) -> bool:
@@ -181,7 +160,7 @@ def ask(lines: list[str], question: str) -> str:
     for line in lines:
         _say(line)
     for left in range(_TRIES, 0, -1):
-        _write(question)
+        _write("\n".join(_fitted(question.rstrip())) + " ")
         try:
             given = sys.stdin.readline()
         except UnicodeDecodeError:
@@ -227,7 +206,22 @@ def _is_writable(folder: str) -> bool:
 
 
 def _say(text: str) -> None:
-    _write(f"{text}\n")
+    for line in _fitted(text):
+        _write(f"{line}\n")
+
+
+def _fitted(text: str) -> list[str]:
+    """A line as it fits the terminal: broken between words where that is a narrow one."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return [text]
+    if len(text) < columns or columns < _MIN_COLUMNS:
+        return [text]
+    import textwrap  # deferred: only a question needs it, in a narrow terminal
+
+    indent = " " * (len(text) - len(text.lstrip()))
+    return textwrap.wrap(text, columns - 1, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _write(text: str) -> None:

@@ -245,16 +245,20 @@ def _terminal() -> bool:
 def _system(home: Home) -> Rule:
     path = home.system_file
     try:
-        with open(path, "rb", buffering=0) as file:
-            text = file.read(MAX_RECORD_BYTES).decode("utf-8", "replace")
+        # Not to wait where somebody put a FIFO.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            text = os.read(fd, MAX_RECORD_BYTES).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
     except (FileNotFoundError, NotADirectoryError):
         return Rule("system", path, None, SILENT, "no such file")
     except (OSError, ValueError):
         return Rule("system", path, None, DENY, f"{path} cannot be read", everywhere=True)
-    for line in text.splitlines():
-        key, _, value = line.partition("#")[0].partition("=")
-        if key.strip() == "enabled" and value.strip().casefold() == "true":
-            return Rule("system", path, text.strip(), SILENT, "does not deny")
+    pairs = [line.partition("#")[0].partition("=") for line in text.splitlines()]
+    said = {value.strip().casefold() for key, _, value in pairs if key.strip() == "enabled"}
+    if said == {"true"}:
+        return Rule("system", path, text.strip(), SILENT, "does not deny")
     return Rule("system", path, text.strip(), DENY, f"{path} denies", everywhere=True)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
+    from telemetry_kit.consent import Decision
+    from telemetry_kit.deciding import Asked
+
     T = TypeVar("T")
     Path = str | os.PathLike[str]
 
@@ -47,6 +50,8 @@ def enable_telemetry(
     any_context: bool = False,
 ) -> bool:
     """Write down that the user said yes. Call it only when the user did.
+
+    Call it after `configure()`: context keys that are declared later need another yes.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
@@ -123,23 +128,47 @@ def _is_there(path: str) -> bool:
     return True
 
 
-def decline_widening(home: Home, path: str) -> None:
+def accept_widening(home: Home, decision: Decision) -> None:
+    """Write down that the user said yes to what is wider than the yes in force.
+
+    Args:
+        home: the project's places.
+        decision: what was in force when it was asked.
+
+    Raises:
+        ConsentError: it could not be written, or another decision was made meanwhile.
+    """
+    from telemetry_kit import deciding  # deferred: json, and only a decision needs it
+
+    folder, asked = _asked(home, decision)
+    now = latch.world.now()
+    _alone(home, lambda: deciding.decide(home, folder, "yes", "prompt", now, asked=asked))
+
+
+def decline_widening(home: Home, decision: Decision) -> None:
     """Keep a yes as it was given, and remember that the wider notice was declined.
 
     Args:
         home: the project's places.
-        path: the record that holds the yes.
+        decision: what was in force when it was asked.
 
     Raises:
-        ConsentError: it could not be written.
+        ConsentError: it could not be written, or another decision was made meanwhile.
     """
-    old = _attempt(lambda: private.read(path, consent.MAX_RECORD_BYTES, 0o022), "the record")
-    words = (old or b"").decode("ascii", "replace").split()
-    fingerprint = grants.scope_fingerprint(settings.current())
-    kept = [word for word in words if not word.startswith("declined=")]
-    line = " ".join([*kept, f"declined={fingerprint}"]) + "\n"
-    _attempt(lambda: private.replace(path, line.encode("ascii")), "the consent record")
-    gates.forget()
+    from telemetry_kit import deciding  # deferred: as above
+
+    folder, asked = _asked(home, decision)
+    _alone(home, lambda: deciding.decline(folder, latch.world.now(), asked))
+
+
+def _asked(home: Home, decision: Decision) -> tuple[str, Asked]:
+    from telemetry_kit import deciding  # deferred: as above
+
+    assert decision.accepted is not None
+    asked = deciding.Asked(home.app, decision.rule.raw or "", decision.accepted)
+    # Before the lock, too: after a reset there is no folder to put one in.
+    _attempt(lambda: asked.check(decision.rule.name), "the consent record")
+    return os.path.dirname(decision.rule.name), asked
 
 
 def reset(home: Home, *, all_projects: bool = False) -> list[str]:
@@ -152,7 +181,23 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
 
     Returns:
         What could not be deleted, each with the reason.
+
+    Raises:
+        ConsentError: another process is deciding and does not finish; nothing was deleted.
     """
+    # No decision, no lock, and no folder made to put it in.
+    survivors = (
+        _alone(home, lambda: _reset(home, all_projects))
+        if os.path.isdir(home.config)
+        else _reset(home, all_projects)
+    )
+    for folder in (home.config, home.state):
+        _prune(folder)
+    gates.forget()
+    return survivors
+
+
+def _reset(home: Home, all_projects: bool) -> list[str]:
     try:
         place = consent.place_of(home)
     except ConsentError:
@@ -165,9 +210,6 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     gates.forget()
     survivors += clear(home)
     _erase(state, survivors)
-    for folder in (home.config, home.state):
-        _prune(folder)
-    gates.forget()
     return survivors
 
 
@@ -233,11 +275,29 @@ def _prune(folder: str) -> None:
 def _decide(
     home: Home, decision: str, all_projects: bool, method: str, any_context: bool = False
 ) -> str:
-    place = _attempt(lambda: _place(home), "the consent record")
-    folder = home.config if all_projects else f"{home.config}/projects/{place}"
-    _attempt(lambda: _record(home, folder, decision, method, any_context), "the consent record")
+    from telemetry_kit import deciding  # deferred: json, and only a decision needs it
+
+    def step() -> str:
+        place = _place(home)
+        folder = home.config if all_projects else f"{home.config}/projects/{place}"
+        now = latch.world.now()
+        deciding.decide(home, folder, decision, method, now, any_context=any_context)
+        return place
+
+    return _alone(home, step)
+
+
+def _alone(home: Home, step: Callable[[], T]) -> T:
+    """Do what no other process may do at the same time."""
+    from telemetry_kit import deciding  # deferred: as above
+
+    def locked() -> T:
+        with deciding.alone(home.config):
+            return step()
+
+    done = _attempt(locked, "the consent record")
     gates.forget()
-    return place
+    return done
 
 
 def _place(home: Home) -> str:
@@ -247,34 +307,6 @@ def _place(home: Home) -> str:
         place = consent.place_of(home)
     assert place is not None
     return place
-
-
-def _record(home: Home, folder: str, decision: str, method: str, any_context: bool) -> None:
-    from telemetry_kit import decisions  # deferred: json, and only a decision needs it
-
-    path = f"{folder}/{consent.RECORD}"
-    today, now = grants.today(), settings.current()
-    more, old, before = "", None, None
-    try:
-        old = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022)
-        damaged = old is not None and grants.parse_record(old, today)[0] == "corrupt"
-        if old is not None and not damaged:
-            more = grants.unknown_words(old.decode("ascii"))
-            if grants.parse_record(old, today)[0] == "yes":
-                before = grants.accepted(old.decode("ascii"))
-    except NotPrivateError:
-        damaged = True
-    if damaged:
-        # It may be the only trace of what somebody decided: keep it, under another name.
-        os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
-    line = grants.render_record(
-        decision, today, now, any_context=any_context, more=more, before=before
-    )
-    if line == old and method == "flag":
-        return  # a host's --telemetry, said again on the same day and about the same
-    # History first: a decision in force always has its entry.
-    decisions.append(folder, home, decision, method, latch.world.now())
-    private.replace(path, line)
 
 
 def _attempt(step: Callable[[], T], what: str) -> T:

@@ -1,8 +1,9 @@
 """The history of what the user decided: one JSON line each, chained by hashes.
 
 Each entry ends with its own SHA-256 and names that of the line before, so that a changed byte
-shows wherever it is. Which decision is in force is not read from here; only commands read and
-write it. There is no name of a user in it.
+shows wherever it is; the record in force names its entry, so that lines cut off at the end show as
+well. Which decision is in force is not read from here; only commands read and write it. There is
+no name of a user in it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import time
 from datetime import date
 
-from telemetry_kit import catalog, consent, grants, notice, private
+from telemetry_kit import catalog, consent, grants, private
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.private import NotPrivateError
 
@@ -27,7 +29,9 @@ SCHEMA = 1
 _SEAL = ', "sha256": "{}"}}'
 
 
-def append(folder: str, home: Home, decision: str, method: str, now: float) -> None:
+def append(
+    folder: str, decision: str, method: str, now: float, text_sha256: str, *, declined: str = ""
+) -> str:
     """Add an entry; those before it stay as they are, to the byte.
 
     A history that cannot be trusted is set aside under another name: it must never keep anybody
@@ -35,17 +39,23 @@ def append(folder: str, home: Home, decision: str, method: str, now: float) -> N
 
     Args:
         folder: where the record of the decision is.
-        home: the project's places, for the text of the notice.
         decision: `yes` or `no`.
         method: `prompt`, `flag` or `api`.
         now: seconds since the epoch.
+        text_sha256: SHA-256 of the text that it answers.
+        declined: fingerprint of the wider scope that this no is about; the yes stands.
+
+    Returns:
+        The name of the entry for the record: the first 16 digits of its SHA-256.
 
     Raises:
         OSError: nothing was written.
     """
+    from telemetry_kit import notice  # deferred: the chain, and reading a history needs none
+
     path = f"{folder}/{HISTORY}"
     try:
-        old = private.read(path, MAX_HISTORY_BYTES) or b""
+        old = _bytes(folder)
     except NotPrivateError:
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
         old = b""
@@ -53,6 +63,7 @@ def append(folder: str, home: Home, decision: str, method: str, now: float) -> N
         old += b"\n"
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     lines = _lines(old)
+    withdraws = decision == "no" and not declined and _standing(lines) == "yes"
     entry: dict[str, Any] = {
         "schema": SCHEMA,
         "id": os.urandom(8).hex(),
@@ -60,15 +71,17 @@ def append(folder: str, home: Home, decision: str, method: str, now: float) -> N
         "at": at,
         "method": method,
         "notice": catalog.NOTICE_VERSION,
-        "notice_sha256": notice.text_sha256(home, everywhere=folder == home.config),
+        "notice_sha256": text_sha256,
         "dictionary_sha256": notice.dictionary_sha256(),
         "expires": grants.a_year_after(at[:10]) if decision == "yes" else None,
-        "withdrawn_at": at if decision == "no" and _last(lines) == "yes" else None,
+        "withdrawn_at": at if withdraws else None,
+        **({"declined": declined} if declined else {}),
         "previous_sha256": hashlib.sha256(lines[-1]).hexdigest() if lines else None,
     }
     body = json.dumps(entry)
-    line = body[:-1] + _SEAL.format(hashlib.sha256(body.encode()).hexdigest())
-    private.replace(path, old + line.encode() + b"\n")
+    seal = hashlib.sha256(body.encode()).hexdigest()
+    private.replace(path, old + f"{body[:-1]}{_SEAL.format(seal)}\n".encode())
+    return seal[:16]
 
 
 def read(folder: str) -> list[dict[str, Any]]:
@@ -104,7 +117,7 @@ def broken_at(folder: str) -> int | None:
 
 
 def disagrees(folder: str) -> str | None:
-    """What is wrong between the last entry and the decision in force; None when nothing is.
+    """What is wrong between the history and the decision in force; None when nothing is.
 
     Args:
         folder: where the record of the decision is.
@@ -120,11 +133,42 @@ def disagrees(folder: str) -> str | None:
     state = "yes" if state == "expired" else state
     if not entries:
         return f"a {state} of {day} is in force that the history does not know"
-    last = entries[-1]
+    last = _decided(entries)
+    name = grants.entry_of(record.decode("ascii", "replace"))
+    if name and not any(_is_named(entry, name) for entry in entries):
+        return f"the history does not hold the decision in force ({state} of {day})"
     # A decision made at midnight may carry either day.
-    if state != last.get("decision") or abs(_number(day) - _number(str(last.get("at"))[:10])) > 1:
+    same_day = abs(_number(day) - _number(str(last.get("at"))[:10])) <= 1
+    if state != last.get("decision") or not same_day or not _is_named(entries[-1], name):
         return f"the record in force ({state} of {day}) is not the last decision of the history"
     return None
+
+
+def folders(home: Home) -> list[tuple[str, str]]:
+    """Where decisions about a project are kept, each with whom it is about.
+
+    Raises:
+        ConsentError: the place key cannot be used.
+    """
+    place = consent.place_of(home)
+    own = [] if place is None else [("this project", f"{home.config}/projects/{place}")]
+    return [("all projects", home.config), *own]
+
+
+def trouble(home: Home) -> list[str]:
+    """What is wrong with the histories of a project, one sentence each; empty when nothing is."""
+    found: list[str] = []
+    try:
+        for scope, folder in folders(home):
+            number = broken_at(folder)
+            if number is not None:
+                found.append(f"decision {number} for {scope} is not as it was written: see audit")
+            different = disagrees(folder)
+            if different is not None:
+                found.append(f"for {scope}, {different}: see audit")
+    except (ConsentError, NotPrivateError) as error:
+        found.append(str(error))
+    return found
 
 
 def set_aside(folder: str) -> list[str]:
@@ -163,9 +207,23 @@ def _is_sealed(line: bytes) -> bool:
     return line == body[:-1] + _SEAL.format(hashlib.sha256(body).hexdigest()).encode()
 
 
-def _last(lines: list[bytes]) -> str | None:
-    entry = _parsed(lines[-1]) if lines else None
-    return None if entry is None else str(entry.get("decision"))
+def _standing(lines: list[bytes]) -> str | None:
+    """The decision that holds after these lines, as text."""
+    for line in reversed(lines):
+        entry = _parsed(line)
+        if entry is not None and "declined" not in entry:
+            return str(entry.get("decision"))
+    return None
+
+
+def _decided(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last entry that is a decision of its own, and no declined widening."""
+    return next((e for e in reversed(entries) if "declined" not in e), entries[-1])
+
+
+def _is_named(entry: dict[str, Any], name: str) -> bool:
+    # A record of an earlier version names none.
+    return not name or str(entry.get("sha256"))[:16] == name
 
 
 def _number(day: str) -> int:

@@ -10,7 +10,6 @@ import os
 
 from telemetry_kit import settings
 from telemetry_kit.consent import Decision, decide
-from telemetry_kit.errors import Off
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import FRESH_SECONDS, World, latch
 
@@ -113,19 +112,6 @@ def verdict(start: str | None = None) -> Verdict:
     ):
         return known
     return _ask(now.app, start, place)
-
-
-def require(start: str | None = None) -> Verdict:
-    """The same, where recording must be on.
-
-    Raises:
-        Off: it is off.
-        Refused: there is no such place.
-    """
-    found = verdict(start)
-    if not found.decision.allowed:
-        raise Off(found.decision.rule.says)
-    return found
 
 
 def is_open(start: str | None = None) -> bool:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from telemetry_kit.settings import Settings
 
+# Programs of one app may differ in what they declare; each is told no once.
+MAX_DECLINED = 8
+_KEYS = ("notice", "scope", "expires", "time", "keep", "context", "declined", "entry")
+
 
 class Accepted:
     """What the user said yes to; nothing wider is recorded until the user is asked again.
@@ -24,7 +28,7 @@ class Accepted:
         time: the finest resolution of times.
         keep_days: how long lines are kept at most.
         context: context keys with their class; None for whatever the tool declares.
-        declined: version of a later notice whose widening the user has said no to.
+        declined: fingerprints of wider scopes that the user has said no to, oldest first.
     """
 
     __slots__ = ("context", "declined", "keep_days", "notice", "time")
@@ -34,8 +38,8 @@ class Accepted:
         notice: int,
         time: str = "day",
         keep_days: int = 90,
-        context: frozenset[str] | None = None,
-        declined: str = "",
+        context: frozenset[str] | None = frozenset(),
+        declined: tuple[str, ...] = (),
     ) -> None:
         self.notice = notice
         self.time = time
@@ -64,6 +68,19 @@ class Accepted:
             new = sorted(described(now.context) - self.context)
             found += [f"a new context key: {key}" for key in new]
         return found
+
+    def has_declined(self, now: Settings) -> bool:
+        """Whether the user has said no to exactly this wider scope.
+
+        Args:
+            now: the settings that the program would record with.
+        """
+        return bool(self.declined) and scope_fingerprint(now) in self.declined
+
+    def with_declined(self, fingerprint: str) -> str:
+        """The record's word for what was declined until now, and this."""
+        earlier = [one for one in self.declined if one != fingerprint]
+        return ",".join([*earlier, fingerprint][-MAX_DECLINED:])
 
     def covered(
         self, context: Mapping[str, str | frozenset[str]]
@@ -140,24 +157,24 @@ def is_day(text: str) -> bool:
     year, month, day = text[:4], text[5:7], text[8:]
     if len(text) != 10 or text[4] + text[7] != "--" or not (year + month + day).isdigit():
         return False
-    longest = 31 - (month in ("04", "06", "09", "11")) - 2 * (month == "02")
+    longest = 31 - (month in ("04", "06", "09", "11")) - 3 * (month == "02")
     if month == "02" and int(year) % 4 == 0 and (int(year) % 100 or int(year) % 400 == 0):
         longest = 29
     return text.isascii() and year > "0000" and "01" <= month <= "12" and 1 <= int(day) <= longest
 
 
 def accepted(line: str) -> Accepted:
-    """What a valid `yes` record covers; words that are missing mean what was the default."""
+    """What a valid `yes` record covers; a word that is missing accepts the least there is."""
     facts = _facts(line)
     time_ = facts.get("time", "day")
     keep = facts.get("keep", "90")
-    context = facts.get("context", "*")
+    context = facts.get("context", "")
     return Accepted(
         notice=int(facts.get("notice", "0")),
         time=time_ if time_ in catalog.RESOLUTIONS else "day",
         keep_days=int(keep),
         context=None if context == "*" else frozenset(filter(None, context.split(","))),
-        declined=facts.get("declined", ""),
+        declined=tuple(filter(None, facts.get("declined", "").split(","))),
     )
 
 
@@ -209,8 +226,26 @@ def render_record(
 
 def unknown_words(line: str) -> str:
     """The `key=value` words of a record that this version does not know."""
-    known = ("notice=", "scope=", "expires=", "time=", "keep=", "context=", "declined=")
-    return " ".join(word for word in line.split()[3:] if not word.startswith(known))
+    return " ".join(word for word in line.split()[3:] if word.partition("=")[0] not in _KEYS)
+
+
+def entry_of(line: str) -> str:
+    """The name of the history entry that a record comes from; an earlier version wrote none."""
+    return _facts(line).get("entry", "")
+
+
+def stamped(line: str, **words: str) -> bytes:
+    """A record with these words instead of its own of the same keys.
+
+    Args:
+        line: the record.
+        words: the value of each key; an empty one takes the word out.
+    """
+    more = unknown_words(line)
+    kept = [word for word in line.split() if word.partition("=")[0] not in words]
+    own = kept[: len(kept) - len(more.split())]
+    found = [*own, *(f"{key}={value}" for key, value in words.items() if value), more]
+    return (" ".join(filter(None, found)) + "\n").encode("ascii")
 
 
 def a_year_after(day: str) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 MAX_LINES = 14  # the question makes 15
+MAX_SHOWN = 10
 _EXAMPLE = "agent.completed"
 # A fixed moment, so that the same notice has the same hash on any day.
 _EXAMPLE_SECONDS = 1_795_343_430
@@ -85,7 +86,13 @@ def plain(text: str) -> str:
     Args:
         text: what to show.
     """
-    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isascii() and c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(char: str) -> str:
+    # In a locale without the letters of a name Python holds its bytes as surrogates.
+    is_byte = "\udc80" <= char <= "\udcff"
+    return f"\\x{ord(char) - 0xDC00:02x}" if is_byte else ascii(char)[1:-1]
 
 
 def _wrapped(text: str) -> list[str]:
@@ -142,6 +149,24 @@ def example(now: Settings | None = None) -> str:
     return json.dumps({key: event[key] for key in shown})
 
 
+def difference(app: str, wider: list[str]) -> list[str]:
+    """What stands before the question about a widening: at most 14 lines of 78 characters.
+
+    Args:
+        app: the app's name.
+        wider: what would be recorded only after a new yes, one sentence each.
+    """
+    sentences = [plain(f"  {sentence}") for sentence in wider]
+    shown = [s if len(s) <= WIDTH else f"{s[: WIDTH - 3]}..." for s in sentences[:MAX_SHOWN]]
+    rest = len(wider) - len(shown)
+    return [
+        f"The usage log of {app} could record more than you said yes to:",
+        *shown,
+        *([f"  and {rest} more"] if rest else []),
+        "Until you say yes, it records what it did before.",
+    ]
+
+
 def text_sha256(home: Home, *, everywhere: bool = False) -> str:
     """SHA-256 of the exact notice text, in hex.
 
@@ -149,7 +174,12 @@ def text_sha256(home: Home, *, everywhere: bool = False) -> str:
         home: where the events would be.
         everywhere: of the notice for all projects.
     """
-    return hashlib.sha256("\n".join(lines(home, everywhere=everywhere)).encode()).hexdigest()
+    return sha256_of(lines(home, everywhere=everywhere))
+
+
+def sha256_of(shown: list[str]) -> str:
+    """SHA-256 of lines that were shown, in hex."""
+    return hashlib.sha256("\n".join(shown).encode()).hexdigest()
 
 
 def dictionary_sha256() -> str:

@@ -225,7 +225,7 @@ def make_place(tmp_path: Path) -> Callable[[str], Place]:
 # A process that gives up root can no longer read an interpreter in root's home: it loads all
 # that it may need before.
 _STEP_DOWN = """
-import os, sys, errno, fcntl, unicodedata, difflib, tomllib, json, threading, time
+import os, sys, errno, fcntl, unicodedata, difflib, hashlib, tomllib, json, threading, time
 import telemetry_kit
 from telemetry_kit import *
 from telemetry_kit import bound, pipeline, steps, control

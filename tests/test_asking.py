@@ -408,7 +408,7 @@ LOOKS = {
 
 @pytest.mark.tty
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("columns", [80, 20])
+@pytest.mark.parametrize("columns", [80, 200])
 def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
     """No colour, no control sequence, ASCII, at most 15 lines, whatever the terminal is."""
     seen = at_terminal(undecided, HOST, "n\r", columns=columns, **LOOKS[look])
@@ -419,6 +419,35 @@ def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
     assert len(lines) <= 15
     assert all(line.isascii() and line.isprintable() and len(line) <= 78 for line in lines)
     assert seen.stdout == "False False\n"
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("columns", [20, 40, 78])
+def test_a_narrow_terminal(undecided, look, columns) -> None:
+    """Lines are broken between words; the words, and so the text that was shown, are the same."""
+    seen = at_terminal(undecided, HOST, "n\r", columns=columns, **LOOKS[look])
+    text = " ".join([*notice.lines(undecided.home), asking.QUESTION])
+    question, prompt, answer = seen.screen.partition(PROMPT)
+    shown = question + prompt
+    lines = [*shown.splitlines(), *answer.splitlines()]
+    # What is longer than a line, a path, is broken anywhere.
+    words = {word for word in text.split() if len(word) <= columns - 3}
+
+    assert "".join(shown.split()) == "".join(text.split())
+    assert words <= set(shown.split())
+    assert all(line.isascii() and line.isprintable() and len(line) < columns for line in lines)
+    assert seen.stdout == "False False\n"
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [0, 1, 13])
+def test_a_terminal_of_no_width(undecided, columns) -> None:
+    """Where the width is unknown or absurd, lines are left to the terminal."""
+    seen = at_terminal(undecided, HOST, "y\r", columns=columns)
+
+    assert seen.screen.splitlines()[:14] == notice.lines(undecided.home)
+    assert seen.stdout == "True True\n"
 
 
 @pytest.mark.tty

@@ -1,9 +1,12 @@
 """The one decision: any denial wins, only the user can grant, what cannot be read is a no."""
 
+import hmac
 import itertools
+import json
 import os
 import re
 import stat
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -41,7 +44,10 @@ def decide(place, **environ: str) -> consent.Decision:
 
 SWITCHES = ("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED")
 HARMLESS = ["", "0", "false", "no", "off", "False", "NO", "oFF", " 0 ", "\tfalse\n", "   "]
-DENYING = ["1", "true", "yes", "on", "TRUE", "2", "00", "0.0", "n", "f", "none", "null", "x", "-0"]
+DENYING = [
+    *("1", "true", "yes", "on", "TRUE", "2", "00", "0.0", "n", "f", "none", "null", "x", "-0"),
+    *(" TRUE ", "banana", "NaN", '"false"', "0 0", "false;", "\uff10", "\udcff", "1" * 10_000),
+]
 VENDORS = [
     "CONTINUOUS_INTEGRATION",
     "CI_NAME",
@@ -80,7 +86,7 @@ VENDORS = [
 
 
 @pytest.mark.parametrize("variable", SWITCHES)
-@pytest.mark.parametrize("value", DENYING)
+@pytest.mark.parametrize("value", DENYING, ids=lambda value: ascii(value)[:12])
 def test_a_switch_that_denies(place, variable: str, value: str) -> None:
     """Every value but the five harmless words denies, over any grant."""
     decision = decide(place, **{variable: value})
@@ -124,20 +130,23 @@ def test_the_switch_follows_the_app(place) -> None:
 
 @pytest.mark.parametrize("variable", VENDORS)
 def test_each_ci_variable_denies(place, variable: str) -> None:
-    """The variable of each vendor denies by itself, whatever it is called."""
-    decision = decide(place, **{variable: "1"})
-
-    assert (False, variable, True) == (
-        decision.allowed,
-        decision.rule.name,
-        decision.rule.everywhere,
-    )
+    """The variable of each vendor denies by itself, whatever it is called and whatever it says."""
+    for value in DENYING:
+        decision = decide(place, **{variable: value})
+        assert (False, variable, value, True) == (
+            decision.allowed,
+            decision.rule.name,
+            decision.rule.raw,
+            decision.rule.everywhere,
+        )
 
 
 @pytest.mark.parametrize("variable", VENDORS)
 def test_each_ci_variable_may_say_no(place, variable: str) -> None:
-    """`GITHUB_ACTIONS=false` and its like do not deny."""
-    assert decide(place, **{variable: "false"}).allowed
+    """`GITHUB_ACTIONS=false` and its like do not deny, and lift no other denial."""
+    for value in HARMLESS:
+        assert decide(place, **{variable: value}).allowed, value
+        assert not decide(place, **{variable: value, "DO_NOT_TRACK": "1"}).allowed, value
 
 
 def test_ci_variables_are_all_known() -> None:
@@ -146,13 +155,15 @@ def test_ci_variables_are_all_known() -> None:
     assert {*VENDORS, "CI", *SWITCHES} <= consent.watched("FLOWSPEC")
 
 
-@pytest.mark.parametrize("value", ["1", "true", "TRUE", "yes", "woodpecker", "codeship"])
+@pytest.mark.parametrize(
+    "value", [*DENYING, "woodpecker", "codeship"], ids=lambda value: ascii(value)[:12]
+)
 def test_ci_denies(place, value: str) -> None:
     """`CI` denies with any value that is no plain no."""
     assert not decide(place, CI=value).allowed
 
 
-@pytest.mark.parametrize("value", ["false", "0", "no", "off", " FALSE "])
+@pytest.mark.parametrize("value", [v for v in HARMLESS if v.strip()], ids=repr)
 def test_ci_false_bypasses_the_vendors(place, value: str) -> None:
     """`CI=false` says that this is no CI run, whatever else is set."""
     assert decide(place, CI=value, GITHUB_ACTIONS="true", JENKINS_URL="x").allowed
@@ -179,6 +190,21 @@ def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> Non
 
     assert place.run(code, env={variable: "7"}, **options).stdout == "False\n"
     assert place.run(code, env={variable: "0"}, **options).stdout == "True\n"
+
+
+@pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
+def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
+    """Without a terminal the same values deny as of any other variable."""
+    code = (
+        "import json, os, sys\nfrom telemetry_kit import consent, control\nhome, found = "
+        "control.home_of(), []\nfor value in json.load(sys.stdin):\n"
+        "    found.append(consent.decide(home, {**os.environ, sys.argv[1]: value}).allowed)\n"
+        "print(json.dumps(found))"
+    )
+    values = [*DENYING, *HARMLESS]
+    done = place.run(code, variable, input=json.dumps(values))
+
+    assert json.loads(done.stdout) == [False] * len(DENYING) + [True] * len(HARMLESS)
 
 
 @pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
@@ -269,6 +295,11 @@ def administered(place, tmp_path):
         (b"enabled=true", True),
         (b"# policy\n  enabled = TRUE  # yes\n", True),
         (b"enabled = false\n", False),
+        (b"enabled = true\nenabled = true\n", True),
+        (b"enabled = true\nenabled = false\n", False),
+        (b"enabled = false\nenabled = true\n", False),
+        (b'enabled = "true"\n', False),
+        (b"enabled = yes\n", False),
         (b"", False),
         (b"\n", False),
         (b"enabled\n", False),
@@ -291,12 +322,14 @@ def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
     assert allowed or ("system", str(path)) == (decision.rule.owner, decision.rule.name)
 
 
-@pytest.mark.parametrize("kind", ["directory", "loop"])
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
 def test_strange_system_file_denies(administered, kind: str) -> None:
-    """What is there but cannot be read denies."""
+    """What is there but cannot be read denies, without waiting."""
     home, path, environ = administered
     if kind == "directory":
         path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
     else:
         path.symlink_to(path)
 
@@ -436,6 +469,19 @@ def test_repository_change_is_noticed(place) -> None:
 
 # -- the record --------------------------------------------------------------------------------
 
+# What a parser of objects, numbers or text would trip over; each must be off.
+HOSTILE = [
+    *(b"[]\n", b'["v1", "yes", "2024-02-28"]\n', b"{}\n", b'{"enabled": true}\n', b"null\n"),
+    *(b"[" * 60_000 + b"\n", b"{" * 60_000 + b"\n", b"NaN\n", b"-Infinity\n", b"1e999\n"),
+    *(b"true\n", b'"true"\n', b'"false"\n', b"enabled\n", b"1\n", b"on\n"),
+    *(b"\xff\xfe\n", b"\x80" * 1_000 + b"\n", b"\0" * 1_000, line("yes").decode().encode("utf-16")),
+    *(line("yes").replace(b"v1", version) for version in (b"v0", b"v10", b"v", b"1", b"v1.0")),
+    *(line("yes").replace(b"notice=1", b"notice=" + n) for n in (b"-1", b"NaN", b"1.0", b"9" * 10)),
+    *(line("yes")[:-1] + b" keep=" + n + b"\n" for n in (b"-1", b"NaN", b"1e9", b"", b"9" * 10)),
+    *(line("yes", day=day) for day in ("2024-02-30", "2023-02-29", "0000-01-01", "2024-13-01")),
+    *(line("yes", expires=day) for day in ("NaN", "2999-02-29", "", "29990-01-01")),
+]
+
 
 @pytest.mark.parametrize(
     ("data", "state"),
@@ -470,8 +516,9 @@ def test_repository_change_is_noticed(place) -> None:
         (line("yes").replace(b"\n", b"\r\n"), "yes"),
         (line("yes").replace(b"v1", b"v1\0"), "corrupt"),
         (b"\xef\xbb\xbf" + line("yes"), "corrupt"),
+        *((data, "corrupt") for data in HOSTILE),
     ],
-    ids=ascii,
+    ids=lambda value: ascii(value)[:40],
 )
 def test_states_of_a_record(place, data: bytes, state: str) -> None:
     """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
@@ -517,11 +564,44 @@ def test_a_record_that_others_may_read(place, mode: int) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_record_of_somebody_else(place) -> None:
+@pytest.mark.parametrize("all_projects", [False, True], ids=["project", "all"])
+def test_a_record_of_somebody_else(undecided, all_projects: bool) -> None:
     """A yes that another user owns is no yes of ours."""
-    os.chown(place.record, 65_534, 65_534)
+    enable_telemetry(all_projects=all_projects)
+    path = consent.record_path(undecided.home, all_projects)
+    assert is_telemetry_enabled()
+    os.chown(path, 65_534, 65_534)
+    undecided.clock.advance(0.021)
 
     assert not is_telemetry_enabled()
+
+
+def test_days_of_the_calendar() -> None:
+    """A day is one exactly where the calendar has it."""
+    texts = [
+        f"{year:04}-{month:02}-{day:02}"
+        for year in (0, 1, 1900, 2000, 2023, 2024, 9999)
+        for month in range(14)
+        for day in range(34)
+    ]
+
+    assert [t for t in texts if grants.is_day(t)] == [t for t in texts if in_calendar(t)]
+
+
+def in_calendar(text: str) -> bool:
+    """What the standard library says."""
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("time", ["", "fortnight", "DAY", "second,day"])
+def test_a_resolution_that_nobody_knows(time: str) -> None:
+    """A record with another resolution than ours accepts the coarsest."""
+    text = line("yes")[:-1].decode() + f" time={time}\n"
+
+    assert grants.accepted(text).resolution("second") == "day"
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
@@ -937,3 +1017,338 @@ def test_without_a_home_the_answer_is_a_denial(undecided) -> None:
 def test_asking_never_raises(undecided, start: object) -> None:
     """Whatever directory is given, the answer is True or False."""
     assert False is is_telemetry_enabled(start)  # type: ignore[arg-type]
+
+
+# -- each rule in full -------------------------------------------------------------------------
+
+
+def told(rules) -> list[tuple[object, ...]]:
+    """All that a rule holds, for each."""
+    return [(r.owner, r.name, r.raw, r.verdict, r.says, r.everywhere) for r in rules]
+
+
+def of_the_file(place, path: Path) -> tuple[object, ...]:
+    """What the one rule about a file says."""
+    every = told(consent.rules(place.home, place.environ))
+    (found,) = [rule for rule in every if rule[1] == str(path)]
+    return found
+
+
+def of_the_environment(every: bool = False, **environ: str) -> list[tuple[object, ...]]:
+    """What the rules of the environment say, without their owner."""
+    found = told(consent.environment_rules("FLOWSPEC", environ, every))
+    assert {"environment"} >= {owner for owner, *_ in found}
+    return [rest for _, *rest in found]
+
+
+def test_an_environment_that_says_nothing() -> None:
+    """No rule; asked for every one, each in order, not set."""
+    names = [
+        *("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED", "CI"),
+        *consent.CI_VARIABLES,
+        *consent.WEAK_CI_VARIABLES,
+        *("PYTEST_VERSION", "PYTEST_CURRENT_TEST"),
+    ]
+
+    assert [] == of_the_environment()
+    found = of_the_environment(every=True)
+    assert [[name, None, "silent", "not set", False] for name in names] == [
+        row for row in found if row[0] in names
+    ]
+    assert {row[0] for row in found} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "verdict", "says"),
+    [
+        *((name, " 1 ", "deny", f"{name} is set") for name in SWITCHES),
+        *((name, " No ", "silent", "does not deny") for name in SWITCHES),
+        ("CI", "1", "deny", "running in CI"),
+        ("CI", " False ", "silent", "says that this is no CI run"),
+        ("GITHUB_ACTIONS", "true", "deny", "running in CI (GITHUB_ACTIONS is set)"),
+        ("PYTEST_VERSION", "9.0", "deny", "running under pytest"),
+        ("PYTEST_CURRENT_TEST", "", "deny", "running under pytest"),
+    ],
+)
+def test_what_a_variable_says(variable: str, value: str, verdict: str, says: str) -> None:
+    """Its name, its raw value, the verdict in words; a denial holds whatever the project."""
+    expected = [variable, value, verdict, says, verdict == "deny"]
+
+    assert [expected] == of_the_environment(**{variable: value})
+    assert expected in of_the_environment(every=True, **{variable: value})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"), [("CI", " ", "not set"), ("TRAVIS", "off", "does not deny")]
+)
+def test_a_variable_that_is_told_only_when_asked(variable: str, value: str, says: str) -> None:
+    """What neither denies nor decides anything stands in the full list alone."""
+    assert [] == of_the_environment(**{variable: value})
+    assert [variable, value, "silent", says, False] in of_the_environment(
+        every=True, **{variable: value}
+    )
+
+
+def test_ci_false_leaves_the_rest_out() -> None:
+    """After it no vendor is asked, and pytest still is."""
+    found = of_the_environment(every=True, CI="0", TRAVIS="1")
+
+    assert [row[0] for row in found] == [*SWITCHES, "CI", "PYTEST_VERSION", "PYTEST_CURRENT_TEST"]
+
+
+@pytest.mark.parametrize(
+    ("text", "raw", "verdict", "says"),
+    [
+        (None, None, "silent", "no such file"),
+        (b"  enabled = true  \n", "enabled = true", "silent", "does not deny"),
+        (b"# no\n", "# no", "deny", "{path} denies"),
+        (b"\xff = 1\n", "\ufffd = 1", "deny", "{path} denies"),
+        ("directory", None, "deny", "{path} cannot be read"),
+    ],
+    ids=["none", "true", "comment", "no text", "directory"],
+)
+def test_what_the_administrator_says(administered, text, raw, verdict: str, says: str) -> None:
+    """The file, what is in it, and the verdict in words."""
+    home, path, environ = administered
+    if text == "directory":
+        path.mkdir()
+    elif text is not None:
+        path.write_bytes(text)
+    found = told(consent.rules(home, environ))[0]
+
+    assert found == (
+        "system",
+        str(path),
+        raw,
+        verdict,
+        says.format(path=path),
+        verdict == "deny",
+    )
+
+
+def test_where_the_folder_of_the_administrator_is_a_file(administered, tmp_path) -> None:
+    """Then there is no file of his."""
+    home, _, environ = administered
+    (tmp_path / "file").touch()
+    Administered.system_file = str(tmp_path / "file" / "telemetry.conf")
+
+    assert "no such file" == told(consent.rules(home, environ))[0][4]
+
+
+@pytest.mark.parametrize("file", ["telemetry.toml", "pyproject.toml", "user"])
+@pytest.mark.parametrize(
+    ("body", "raw", "verdict", "says"),
+    [
+        (None, None, "silent", "says nothing"),
+        ("other = 1\n", None, "silent", "says nothing"),
+        ("enabled = true\n", "enabled = true", "ignored", "ignored: {why}"),
+        ("enabled = false\n", "enabled = false", "deny", "{path} says enabled = false"),
+        ('enabled = "x"\n', "enabled = ?", "deny", "{path} says enabled = ?"),
+        ("enabled = 1\n", "enabled = ?", "deny", "{path} says enabled = ?"),
+        ("enabled = =\n", None, "deny", "{path} cannot be read"),
+    ],
+    ids=["none", "other", "true", "false", "text", "number", "damaged"],
+)
+def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) -> None:
+    """A file of the project denies for the project, one of the user whatever the project."""
+    path = {
+        "telemetry.toml": place.root / ".flowspec" / "telemetry.toml",
+        "pyproject.toml": place.root / "pyproject.toml",
+        "user": Path(place.home.user_file),
+    }[file]
+    owner = "user" if file == "user" else "repository"
+    why = "a committed file cannot speak for its readers"
+    if body is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("[tool.telemetry_kit]\n" * (file == "pyproject.toml") + body)
+    if file == "user":
+        why = "a grant is made by the command enable"
+    found = of_the_file(place, path)
+
+    assert found == (
+        owner,
+        str(path),
+        raw,
+        verdict,
+        says.format(path=path, why=why),
+        verdict == "deny" and file == "user",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("telemetry_kit = 1\n", "says nothing"),
+        ("# telemetry_kit\n", "says nothing"),
+        ("[tool]\nx = 1  # telemetry_kit\n", "says nothing"),
+        ("tool = 1  # telemetry_kit\n", "cannot be read"),
+        ("[tool]\ntelemetry_kit = 1\n", "cannot be read"),
+    ],
+    ids=["key", "comment", "behind", "no tool", "no table"],
+)
+def test_a_pyproject_with_our_name_somewhere(place, text: str, state: str) -> None:
+    """Only the table of that name speaks; where something else is in its place, it denies."""
+    path = place.root / "pyproject.toml"
+    path.write_text(text)
+    found = of_the_file(place, path)
+
+    assert found[4].endswith(state)
+
+
+def test_what_the_users_records_say(undecided) -> None:
+    """Before anything was decided, after a yes for all projects, and after one for this."""
+    home = undecided.home
+
+    def records() -> list[tuple[object, ...]]:
+        return told(consent.rules(home, undecided.environ))[-2:]
+
+    nothing = ("user", home.config, None, "silent", "nothing was decided yet", True)
+    assert nothing == records()[-1]
+    Path(home.config).mkdir(parents=True)
+    all_projects = Path(home.config, consent.RECORD)
+    assert [
+        ("user", str(all_projects), None, "silent", "nothing was decided for all projects", False),
+        ("user", f"{home.config}/projects", None, "silent", "nothing was decided yet", True),
+    ] == records()
+    undecided.grant()
+    undecided.record.write_bytes(line("no"))
+    all_projects.write_bytes(line("yes"))
+    all_projects.chmod(0o600)
+    yes, no = line("yes").decode().strip(), line("no").decode().strip()
+    said = "for all projects on 2024-02-28", "for this project on 2024-02-28"
+    assert [
+        ("user", str(all_projects), yes, "grant", f"you said yes {said[0]}", True),
+        ("user", str(undecided.record), no, "deny", f"you said no {said[1]}", False),
+    ] == records()
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize(
+    ("data", "raw", "verdict", "says"),
+    [
+        (b"v1 no 2024-02-28\n", "v1 no 2024-02-28", "deny", "you said no {scope} on 2024-02-28"),
+        (
+            line("yes", expires="2024-03-01"),
+            line("yes", expires="2024-03-01").decode().strip(),
+            "silent",
+            "your yes {scope} of 2024-02-28 has expired",
+        ),
+        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record"),
+        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes"),
+        ("open", None, "deny", "{path} is open to others (mode 0622)"),
+    ],
+    ids=["no", "expired", "damaged", "long", "open"],
+)
+def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, says: str) -> None:
+    """The file, its line, the verdict in words; one for all projects holds whatever the project."""
+    path = Path(place.home.config, consent.RECORD) if everywhere else place.record
+    path.write_bytes(line("yes") if data == "open" else data)
+    path.chmod(0o622 if data == "open" else 0o600)
+    found = of_the_file(place, path)
+    scope = "for all projects" if everywhere else "for this project"
+
+    assert found == (
+        "user",
+        str(path),
+        raw,
+        verdict,
+        says.format(path=path, scope=scope),
+        everywhere and verdict == "deny",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (b"", "is not a key"),
+        (b"\0" * 32, "is not a key"),
+        (b"x" * 31, "is not a key"),
+        (b"x" * 33, "is longer than 32 bytes"),
+    ],
+    ids=len,
+)
+def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
+    """Without it nobody can say where this project's record is: off, in every project."""
+    path = Path(place.home.place_key)
+    path.write_bytes(key)
+    found = told(consent.rules(place.home, place.environ))[-1]
+
+    assert found == ("user", str(path), None, "deny", f"{path} {says}", True)
+    with pytest.raises(ConsentError, match=f"^{path} {says}$"):
+        consent.place_of(place.home)
+
+
+def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
+    """Sixteen digits that depend on the key and on the path."""
+    elsewhere = Home("flowspec", str(make_place("x").root), place.home.config, place.home.state)
+    mine, theirs = consent.place_of(place.home), consent.place_of(elsewhere)
+    Path(place.home.place_key).write_bytes(bytes(range(32)))
+    anew = consent.place_of(place.home)
+    mac = hmac.digest(bytes(range(32)), b"place\0" + os.fsencode(place.home.root), "sha256").hex()
+
+    assert 3 == len({mine, theirs, anew})
+    assert mac[:16] == anew
+    assert f"{place.home.config}/telemetry.enabled" == consent.record_path(place.home, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "record", "vetoed"),
+    [
+        ({}, line("yes"), False),
+        ({"DO_NOT_TRACK": "1"}, line("yes"), True),
+        ({}, line("no"), False),
+        ({}, line("yes", expires="2024-03-01"), False),
+    ],
+    ids=["yes", "switch", "no", "expired"],
+)
+def test_a_veto_is_somebody_elses_no(place, environ, record: bytes, vetoed: bool) -> None:
+    """The user's own no, or no answer, is none."""
+    place.record.write_bytes(record)
+
+    assert vetoed == decide(place, **environ).vetoed
+
+
+def test_only_a_grant_says_what_was_accepted(place) -> None:
+    """The deciding rule, and what its record covers."""
+    place.record.write_bytes(line("yes")[:-1] + b" time=hour keep=7 context=a:measure\n")
+    found = decide(place)
+    denied = decide(place, DO_NOT_TRACK="1")
+
+    assert found.accepted is not None
+    assert (1, "hour", 7, frozenset({"a:measure"})) == (
+        found.accepted.notice,
+        found.accepted.time,
+        found.accepted.keep_days,
+        found.accepted.context,
+    )
+    assert (None, "DO_NOT_TRACK") == (denied.accepted, denied.rule.name)
+
+
+def test_the_watched_variables() -> None:
+    """All that can deny for one app, with a name of its own among them."""
+    found = consent.watched("ACME")
+
+    assert {"ACME_TELEMETRY_DISABLED", "DO_NOT_TRACK", "CI", "BUILD_ID", "TRAVIS"} <= found
+    assert {"TELEMETRY_KIT_DISABLED", "PYTEST_VERSION", "PYTEST_CURRENT_TEST"} <= found
+    assert 1 == len([name for name in found if name.endswith("_TELEMETRY_DISABLED")])
+
+
+def test_deciding_for_a_directory(place, make_place) -> None:
+    """`decide_here()` finds the project of the directory, or says what is missing."""
+    (place.root / ".git").mkdir()
+    (place.root / "deep").mkdir()
+    theirs = make_place("theirs")
+    found = consent.decide_here("flowspec", str(place.root / "deep"), place.environ)
+    other_app = consent.decide_here("acme", str(place.root), place.environ)
+    elsewhere = consent.decide_here("flowspec", str(theirs.root), place.environ)
+    denied = consent.decide_here("flowspec", None, {**place.environ, "DO_NOT_TRACK": "1"})
+    nowhere = consent.decide_here("flowspec", None, {"HOME": ""}).rule
+
+    assert [True, False, False] == [found.allowed, other_app.allowed, elsewhere.allowed]
+    assert "DO_NOT_TRACK" == denied.rule.name
+    assert ("user", "home", None, "deny") == (
+        nowhere.owner,
+        nowhere.name,
+        nowhere.raw,
+        nowhere.verdict,
+    )

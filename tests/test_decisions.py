@@ -13,8 +13,10 @@ import pytest
 
 from telemetry_kit import (
     catalog,
+    configure,
     consent,
     control,
+    deciding,
     decisions,
     disable_telemetry,
     enable_telemetry,
@@ -22,6 +24,7 @@ from telemetry_kit import (
     grants,
     is_telemetry_enabled,
     notice,
+    settings,
     track_role_event,
 )
 from telemetry_kit.latch import World
@@ -169,9 +172,12 @@ def test_entries_moved_or_removed(decided, order: tuple[int, ...]) -> None:
     assert decisions.broken_at(folder(decided)) is not None
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3])
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
 def test_a_shortened_history(decided, kept: int) -> None:
-    """Entries cut off at the end leave a whole chain that does not end in what is in force."""
+    """Entries cut off at the end leave a whole chain that does not end in what is in force.
+
+    Also where it ends in the same decision of the same day.
+    """
     with gate.Elsewhere(World(decided.environ)):
         disable_telemetry()
     lines = file(decided).read_bytes().splitlines(keepends=True)
@@ -179,6 +185,46 @@ def test_a_shortened_history(decided, kept: int) -> None:
 
     assert decisions.broken_at(folder(decided)) is None
     assert decisions.disagrees(folder(decided)) is not None
+
+
+def test_a_record_names_its_entry(decided) -> None:
+    """`entry=` is the beginning of the last entry's own SHA-256, to be compared by eye."""
+    last = decisions.read(folder(decided))[-1]
+
+    assert f" entry={last['sha256'][:16]}\n" in decided.record.read_text()
+
+
+def test_a_record_put_back(decided) -> None:
+    """An earlier record of the same decision and day, put back in place, is noticed."""
+    earlier = decided.record.read_bytes()
+    with gate.Elsewhere(World(decided.environ)):
+        enable_telemetry()
+    decided.record.write_bytes(earlier)
+
+    assert "is not the last decision" in (decisions.disagrees(folder(decided)) or "")
+
+
+def test_a_record_of_an_earlier_version(decided) -> None:
+    """One that names no entry is in force, and agrees where decision and day do."""
+    text = decided.record.read_text()
+    decided.record.write_text(text.partition(" entry=")[0] + "\n")
+
+    assert is_telemetry_enabled()
+    assert decisions.disagrees(folder(decided)) is None
+    assert decisions.trouble(decided.home) == []
+
+
+def test_a_flag_said_again_mends_what_differs(decided) -> None:
+    """The same yes by flag adds no entry, unless record and history had come apart."""
+    with gate.Elsewhere(World(decided.environ)):
+        enable_telemetry(method="flag")
+        entries = len(decisions.read(folder(decided)))
+        enable_telemetry(method="flag")
+        assert len(decisions.read(folder(decided))) == entries
+        file(decided).write_bytes(file(decided).read_bytes().splitlines(keepends=True)[0])
+        enable_telemetry(method="flag")
+
+    assert decisions.trouble(decided.home) == []
 
 
 def test_a_record_that_nobody_decided(decided) -> None:
@@ -294,6 +340,439 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     assert [e["decision"] for e in decisions.read(folder(decided))] == ["no"]
     assert len(decisions.set_aside(folder(decided))) == 1
     assert audit(decided).returncode == 0
+
+
+# -- in words ----------------------------------------------------------------------------------
+
+
+def days_from(day: str, days: int) -> str:
+    """So many days after a day."""
+    return (date.fromisoformat(day) + timedelta(days)).isoformat()
+
+
+def test_what_is_wrong_is_told_in_words(decided) -> None:
+    """For the project and for all projects, each with where to look closer."""
+    today = grants.today()
+    history, record = file(decided), decided.record
+    home = decided.home
+    record.write_bytes(b"v1 no 2024-02-28\n")
+    told = "the record in force (no of 2024-02-28) is not the last decision of the history"
+    assert decisions.trouble(home) == [f"for this project, {told}: see audit"]
+    record.unlink()
+    lines = history.read_bytes().splitlines(keepends=True)
+    history.write_bytes(lines[0] + lines[2])
+    Path(home.config, consent.RECORD).write_text(f"v1 no {today}\n")
+    assert decisions.trouble(home) == [
+        f"for all projects, a no of {today} is in force that the history does not know: see audit",
+        "decision 2 for this project is not as it was written: see audit",
+        "for this project, the last decision is not in force: its record is gone: see audit",
+    ]
+
+
+def test_a_history_that_cannot_be_read_is_told(decided) -> None:
+    """The file and the reason; so is a place key by which no history can be found."""
+    file(decided).chmod(0o644)
+    assert decisions.trouble(decided.home) == [f"{file(decided)} is open to others (mode 0644)"]
+    key = Path(decided.home.place_key)
+    key.write_bytes(b"short")
+    assert decisions.trouble(decided.home) == [f"{key} is not a key"]
+
+
+def test_the_folders_of_decisions(undecided) -> None:
+    """That of all projects, and that of the project once something was decided in it."""
+    home = undecided.home
+    assert decisions.folders(home) == [("all projects", home.config)]
+    undecided.grant()
+    assert decisions.folders(home) == [
+        ("all projects", home.config),
+        ("this project", folder(undecided)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("days", "agrees"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)]
+)
+def test_a_decision_at_midnight(decided, days: int, agrees: bool) -> None:
+    """The record may carry the day before or after, and no other."""
+    today = grants.today()
+    text = decided.record.read_text().replace(f" {today} ", f" {days_from(today, days)} ", 1)
+    decided.record.write_text(text)
+
+    assert agrees == (decisions.disagrees(folder(decided)) is None)
+
+
+def test_an_expired_yes_is_the_yes_it_was(decided) -> None:
+    """Time passing is no difference between record and history."""
+    text = decided.record.read_text()
+    expires = text.partition(" expires=")[2].partition(" ")[0]
+    decided.record.write_text(text.replace(expires, "2020-01-01"))
+
+    assert not is_telemetry_enabled()
+    assert decisions.disagrees(folder(decided)) is None
+
+
+def test_a_history_without_the_decision_in_force(decided) -> None:
+    """An entry that was taken out is missed by its name."""
+    lines = file(decided).read_bytes().splitlines(keepends=True)
+    file(decided).write_bytes(b"".join(lines[:-1]))
+
+    assert decisions.disagrees(folder(decided)) == (
+        f"the history does not hold the decision in force (yes of {grants.today()})"
+    )
+
+
+def test_what_was_set_aside(decided) -> None:
+    """Full paths, sorted; nothing else of the folder, and nothing where there is none."""
+    for name in ("b.damaged-2", "a.damaged-1", "damaged"):
+        Path(folder(decided), name).write_bytes(b"")
+
+    assert decisions.set_aside(folder(decided)) == [
+        f"{folder(decided)}/a.damaged-1",
+        f"{folder(decided)}/b.damaged-2",
+    ]
+    assert decisions.set_aside(f"{folder(decided)}/nothing") == []
+
+
+def test_a_history_whose_last_line_has_no_end(decided) -> None:
+    """It gets one before the next entry; what is there stays to the byte."""
+    torn = file(decided).read_bytes()[:-1]
+    file(decided).write_bytes(torn)
+    with gate.Elsewhere(World(decided.environ)):
+        disable_telemetry()
+
+    assert file(decided).read_bytes().startswith(torn + b"\n{")
+    assert [e["decision"] for e in decisions.read(folder(decided))] == ["yes", "no", "yes", "no"]
+    assert decisions.trouble(decided.home) == []
+
+
+def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
+    """They are no entry, and the number of the first of them is told."""
+    whole = file(decided).read_bytes()
+    file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
+
+    assert len(decisions.read(folder(decided))) == 3
+    assert decisions.broken_at(folder(decided)) == 4
+    with gate.Elsewhere(World(decided.environ)):
+        disable_telemetry()
+    last = decisions.read(folder(decided))[-1]
+    assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
+
+
+@pytest.mark.parametrize(
+    ("damage", "kept"), [(0o644, 0), (0o622, 1), (b"nonsense", 1)], ids=["read", "open", "damaged"]
+)
+def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, kept: int) -> None:
+    """One that others may read is like any other; one that cannot be trusted is kept aside."""
+    if isinstance(damage, bytes):
+        decided.record.write_bytes(damage)
+    else:
+        decided.record.chmod(damage)
+    with gate.Elsewhere(World(decided.environ)):
+        enable_telemetry()
+
+    assert kept == len(decisions.set_aside(folder(decided)))
+    assert decisions.trouble(decided.home) == []
+
+
+def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
+    """Context keys add up, and whoever accepted any keeps that."""
+    for key in ("a", "b"):
+        with configure(context={key: "flag"}):
+            enable_telemetry()
+    assert " context=a:flag,b:flag " in undecided.record.read_text()
+    enable_telemetry(any_context=True)
+    enable_telemetry()
+
+    assert " context=* " in undecided.record.read_text()
+
+
+def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
+    """It is a decision then: the history begins anew, and the damaged one is kept."""
+    with gate.Elsewhere(World(decided.environ)):
+        enable_telemetry(method="flag")
+        file(decided).chmod(0o666)
+        enable_telemetry(method="flag")
+
+    assert 1 == len(decisions.set_aside(folder(decided)))
+    assert ["yes"] == [e["decision"] for e in decisions.read(folder(decided))]
+    assert decisions.trouble(decided.home) == []
+
+
+@pytest.mark.parametrize("between", ["no", "expired"])
+def test_a_yes_that_follows_no_yes_covers_itself_alone(undecided, between: str) -> None:
+    """What was accepted before a no, or a year ago, is not accepted by a yes to something else."""
+    with configure(context={"a": "flag"}, retention_days=365):
+        enable_telemetry()
+        if between == "no":
+            disable_telemetry()
+    if between == "expired":
+        text = undecided.record.read_text()
+        expires = text.partition(" expires=")[2].partition(" ")[0]
+        undecided.record.write_text(text.replace(expires, "2020-01-01"))
+    with configure(context={"b": "flag"}):
+        enable_telemetry()
+
+    assert " keep=90 context=b:flag " in undecided.record.read_text()
+
+
+# -- one at a time -----------------------------------------------------------------------------
+
+DECIDE = """
+import sys
+from telemetry_kit import disable_telemetry, enable_telemetry
+sys.stdin.readline()
+for _ in range(int(sys.argv[2])):
+    {"yes": enable_telemetry, "no": disable_telemetry}[sys.argv[1]]()
+"""
+
+
+def test_many_at_once(undecided) -> None:
+    """Of decisions made at the same moment none is lost, and the last one is in force."""
+    words = ["yes", "no"] * 6
+    children = [undecided.start(DECIDE, word, "4") for word in words]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    errors = [child.communicate(timeout=120)[1] for child in children]
+    entries = decisions.read(folder(undecided))
+
+    assert errors == [""] * len(words)
+    assert sorted(e["decision"] for e in entries) == sorted(words * 4)
+    assert decisions.broken_at(folder(undecided)) is None
+    assert decisions.disagrees(folder(undecided)) is None
+    assert undecided.record.read_text().split()[1] == entries[-1]["decision"]
+    assert deciding.LOCK not in os.listdir(undecided.home.config)
+
+
+def test_reset_among_them(undecided) -> None:
+    """A reset at the same moment leaves all of a decision or nothing of it."""
+    children = [undecided.start(DECIDE, word, "6") for word in ("yes", "no", "yes")]
+    erase = "import sys; sys.stdin.readline()\nfrom telemetry_kit import control\n"
+    children += [undecided.start(erase + "assert control.reset(control.home_of()) == []")]
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    errors = [child.communicate(timeout=120)[1] for child in children]
+
+    assert errors == [""] * 4
+    assert decisions.trouble(undecided.home) == []
+
+
+def test_the_lock(undecided) -> None:
+    """It can be read by its user alone, and is gone with the decision."""
+    config = Path(undecided.home.config)
+    with deciding.alone(str(config)):
+        found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
+
+    assert found == [(deciding.LOCK, 0o600)]
+    assert list(config.iterdir()) == []
+
+
+BUSY = """
+import sys
+from telemetry_kit import deciding
+from telemetry_kit.cli import main
+deciding.PATIENCE_SECONDS = 0.05
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["enable", "--yes"], ["disable"], ["reset", "--yes"]], ids=" ".join
+)
+def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
+    """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
+    before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
+    with deciding.alone(decided.home.config):
+        done = decided.run(BUSY, *words)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "telemetry-kit: another process is writing a decision and does not finish\n"
+    )
+    assert {p: p.read_bytes() for p in decided.record.parent.iterdir()} == before
+
+
+def test_a_lock_of_a_killed_process(decided) -> None:
+    """What a killed process left behind holds nobody up, and goes."""
+    code = (
+        "import os, signal\nfrom telemetry_kit import control, deciding\n"
+        "with deciding.alone(control.home_of().config):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = decided.run(code)
+    left = os.listdir(decided.home.config)
+    disable_telemetry()
+
+    assert (done.returncode, deciding.LOCK in left) == (-signal.SIGKILL, True)
+    assert deciding.LOCK not in os.listdir(decided.home.config)
+    assert not is_telemetry_enabled()
+
+
+def test_a_lock_that_a_child_inherited(decided) -> None:
+    """A child that was forked meanwhile and lives on holds nobody up."""
+    code = (
+        "import os, sys\nfrom telemetry_kit import control, deciding\n"
+        "with deciding.alone(control.home_of().config):\n"
+        "    if os.fork() == 0:\n"
+        "        sys.stdin.read()\n"
+        "        os._exit(0)\n"
+        "control.disable_telemetry()\n"
+        "print('done', flush=True)\n"
+        "os.wait()"
+    )
+    child = decided.start(code)
+    said = child.stdout.readline()
+    _, err = child.communicate(timeout=60)
+
+    assert (said, err, child.returncode) == ("done\n", "", 0)
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
+def test_a_lock_that_is_none(decided, kind: str) -> None:
+    """Whatever stands in its place never keeps anybody from saying no, and is left alone."""
+    path, outside = Path(decided.home.config) / deciding.LOCK, decided.user / "outside"
+    outside.write_bytes(b"theirs")
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside)
+    disable_telemetry()
+
+    assert not is_telemetry_enabled()
+    assert (outside.read_bytes(), os.path.lexists(path)) == (b"theirs", kind != "fifo")
+
+
+@pytest.mark.parametrize("error", ["ENOTSUP", "ENOLCK"])
+def test_a_file_system_without_locks(undecided, error: str) -> None:
+    """Where nothing can be locked it goes on without, and leaves nothing."""
+    code = (
+        "import errno, fcntl, sys\n"
+        "def flock(*_): raise OSError(getattr(errno, sys.argv[1]), '')\n"
+        "fcntl.flock = flock\n"
+        "from telemetry_kit import enable_telemetry\n"
+        "assert enable_telemetry()"
+    )
+    done = undecided.run(code, error)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_telemetry_enabled()
+    assert deciding.LOCK not in os.listdir(undecided.home.config)
+
+
+# -- a declined widening -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def wider(place):
+    """A yes, and a program that would keep events for longer."""
+    with gate.Elsewhere(World(place.environ)), configure(retention_days=365):
+        yield place
+
+
+def in_force(place) -> consent.Decision:
+    return consent.decide(place.home, place.environ)
+
+
+def test_a_declined_widening_has_its_entry(wider) -> None:
+    """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
+    asked = in_force(wider)
+    control.decline_widening(wider.home, asked)
+    yes, no = decisions.read(folder(wider))
+    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+
+    assert list(no) == [*FIELDS[:10], "declined", *FIELDS[10:]]
+    assert (no["decision"], no["method"], no["notice"]) == ("no", "prompt", 1)
+    assert no["declined"] == grants.scope_fingerprint(settings.current())
+    assert no["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
+    assert (no["withdrawn_at"], no["expires"]) == (None, None)
+    assert (in_force(wider).allowed, in_force(wider).accepted.keep_days) == (True, 90)
+    assert decisions.trouble(wider.home) == []
+    assert yes["expires"] in wider.record.read_text()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
+    """The record names the entry, and the entry the moment; others may read the record."""
+    wider.record.chmod(mode)
+    with gate.Elsewhere(wider.world):
+        control.decline_widening(wider.home, in_force(wider))
+    entry = decisions.read(folder(wider))[-1]
+
+    assert grants.entry_of(wider.record.read_text()) == entry["sha256"][:16]
+    assert entry["at"] == "2024-02-28T10:20:30Z"
+
+
+def test_audit_of_a_declined_widening(wider) -> None:
+    """Audit shows it for what it is, and ends with 0."""
+    control.decline_widening(wider.home, in_force(wider))
+    done = audit(wider)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].endswith("), to what is wider; the yes stands")
+
+
+def test_what_follows_a_declined_widening(wider) -> None:
+    """A later no withdraws the yes that stood, and a later yes is one to all of it."""
+    control.decline_widening(wider.home, in_force(wider))
+    disable_telemetry()
+    enable_telemetry()
+    *_, no, _ = entries = decisions.read(folder(wider))
+
+    assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
+    assert no["withdrawn_at"] == no["at"]
+    assert in_force(wider).accepted.widened(settings.current()) == []
+    assert decisions.trouble(wider.home) == []
+
+
+def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
+    """A yes to a difference has the hash of the difference, which is what the user read."""
+    control.accept_widening(wider.home, in_force(wider))
+    *_, last = decisions.read(folder(wider))
+    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+
+    assert (last["decision"], last["method"]) == ("yes", "prompt")
+    assert last["notice_sha256"] == notice.sha256_of(shown)
+    assert decisions.trouble(wider.home) == []
+
+
+@pytest.mark.parametrize("answer", [control.decline_widening, control.accept_widening])
+@pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
+def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
+    """An answer to a question that is no longer true decides nothing and brings nothing back."""
+    asked = in_force(wider)
+    if meanwhile == "gone":
+        wider.record.unlink()
+    elif meanwhile == "reset":
+        control.reset(wider.home)
+    elif meanwhile == "no":
+        disable_telemetry()
+    elif meanwhile == "another yes":
+        enable_telemetry()
+    else:
+        wider.record.write_bytes(b"nonsense")
+    before = wider.tree(), in_force(wider).allowed
+    with pytest.raises(control.ConsentError, match=r"^another decision was made meanwhile$"):
+        answer(wider.home, asked)
+
+    assert (wider.tree(), in_force(wider).allowed) == before
+
+
+def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> None:
+    """Removed by hand between entry and record, the yes does not come back."""
+    asked, rename = in_force(wider), os.rename
+
+    def removing(old: str, new: str) -> None:
+        rename(old, new)
+        wider.record.unlink(missing_ok=True)
+
+    monkeypatch.setattr(os, "rename", removing)
+    with pytest.raises(control.ConsentError, match="meanwhile"):
+        control.decline_widening(wider.home, asked)
+
+    assert not wider.record.exists()
 
 
 # -- twelve months -----------------------------------------------------------------------------

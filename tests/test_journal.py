@@ -1,5 +1,6 @@
 """The write path of the journal: whole lines, in our file, whatever happens around it."""
 
+import errno
 import fcntl
 import itertools
 import json
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ import pytest
 from telemetry_kit import track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.home import Home
-from telemetry_kit.journal import upkeep
+from telemetry_kit.journal import lease, upkeep
 from telemetry_kit.journal.lease import Journal
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
@@ -99,6 +101,7 @@ def test_umask_changes_nothing(home, journal, mask: int) -> None:
         os.umask(former)
 
     assert (mode(home.folder), mode(home.log), content(home)) == (0o700, 0o600, LINE)
+    assert mode(home.ignore) == 0o644
 
 
 def test_opening_alone_writes_nothing(home, journal) -> None:
@@ -115,7 +118,7 @@ def test_making_a_journal_touches_nothing(home, journal) -> None:
 
 def test_denied_makes_nothing(home, clock) -> None:
     """Where recording is off, not even the folder is made."""
-    with pytest.raises(Off):
+    with pytest.raises(Off, match=r"^recording was turned off$"):
         Journal(home, lambda: False, clock).append(LINE)
 
     assert tree(home) == {"the-work": None}
@@ -124,7 +127,7 @@ def test_denied_makes_nothing(home, clock) -> None:
 def test_denied_between_the_two_questions_writes_nothing(home, clock) -> None:
     """Consent is asked again once the log is open: a no in between wins."""
     answers = iter([True, False])
-    with pytest.raises(Off):
+    with pytest.raises(Off, match=r"^recording was turned off$"):
         Journal(home, lambda: next(answers), clock).append(LINE)
 
     assert content(home) == b""
@@ -683,6 +686,393 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
     whole = [line for line in place.lines() if line.startswith(b'{"schema') and b"}" in line]
     assert [json.loads(line)["event_type"] for line in whole] == ["role.selected"] * 2
     assert place.log.read_bytes().endswith(b"}\n")
+
+
+# -- a log that is full ------------------------------------------------------------------------
+
+
+def sized(number: int, length: int) -> bytes:
+    """A line of so many bytes."""
+    return b"%d" % number + b"x" * (length - 1 - len(b"%d" % number)) + b"\n"
+
+
+def segments_of(home: Home) -> list[bytes]:
+    """The bytes of the sealed segments, in order."""
+    found = Path(home.folder).glob("telemetry-*.jsonl")
+    return [path.read_bytes() for path in sorted(found, key=lambda path: (len(path.name), path))]
+
+
+@pytest.mark.parametrize("length", [160, 161, 250, 1_000])
+def test_a_full_log_is_sealed(home, clock, length: int) -> None:
+    """The line after the last that fits is the segment's last; the one after it begins a log."""
+    journal = Journal(home, lambda: True, clock, seal_events=20)
+    lines = [sized(number, length) for number in range(70)]
+    for one in lines:
+        while not journal.append(one):
+            pass
+    journal.close()
+
+    assert [b"".join(lines[at : at + 21]) for at in (0, 21, 42)] == segments_of(home)
+    assert b"".join(lines[63:]) == content(home)
+
+
+def test_a_segment_is_named_after_the_day_it_was_sealed(home, clock) -> None:
+    """The day in UTC, which one it is when the log is full."""
+    journal = Journal(home, lambda: True, clock, seal_events=1)
+    days = {time.strftime("%Y-%m-%d", time.gmtime())}
+    for number in range(2):
+        assert journal.append(sized(number, 200))
+    days.add(time.strftime("%Y-%m-%d", time.gmtime()))
+    journal.close()
+
+    assert {p.name for p in Path(home.folder).glob("telemetry-*")} <= {
+        f"telemetry-{day}.jsonl" for day in days
+    }
+    assert [sized(0, 200) + sized(1, 200)] == segments_of(home)
+
+
+def test_a_full_log_that_is_not_its_own(home, clock) -> None:
+    """What other programs wrote counts too: a log that is full already is sealed at once."""
+    os.mkdir(home.folder, 0o700)
+    fd = os.open(home.log, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(fd, b"".join(sized(number, 2_000) for number in range(1_200)))
+    os.close(fd)
+    journal = Journal(home, lambda: True, clock, seal_events=1_000)
+    answers = [journal.append(LINE) for _ in range(3)]
+    journal.close()
+
+    assert [True, False, True] == answers
+    assert (1, 1_201) == (len(segments_of(home)), segments_of(home)[0].count(b"\n"))
+
+
+def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
+    """While the lock is held nothing waits and nothing is lost; it is sealed a little later."""
+    journal = Journal(home, lambda: True, clock, seal_events=20)
+    with upkeep.maintenance(home) as folder:
+        assert folder is None
+    journal.open()
+    with upkeep.maintenance(home):
+        assert all(journal.append(sized(number, 200)) for number in range(50))
+    assert [] == segments_of(home)
+    answers = [journal.append(sized(50, 200)), journal.append(sized(51, 200))]
+    journal.close()
+
+    assert [True, False] == answers
+    assert 51 == segments_of(home)[0].count(b"\n")
+
+
+def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> None:
+    """Another process seals it first and begins a new one: that one stays open."""
+    other = Journal(home, lambda: True, clock)
+    real = os.pread
+
+    def slowly(fd: int, count: int, at: int) -> bytes:
+        if count > 1 and not segments_of(home):
+            upkeep.seal(home, "2024-02-28")
+            assert other.append(b"new\n")
+        return real(fd, count, at)
+
+    journal = Journal(home, lambda: True, clock, seal_events=20)
+    lines = [sized(number, 160) for number in range(20)]
+    assert all(journal.append(one) for one in lines)
+    monkeypatch.setattr(os, "pread", slowly)
+    assert journal.append(b"last\n")
+    journal.close()
+    other.close()
+
+    assert [b"".join([*lines, b"last\n"])] == segments_of(home)
+    assert b"new\n" == content(home)
+
+
+def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
+    """The line is on file, and that is what its writer is told."""
+
+    def fails(fd: int, count: int, at: int) -> bytes:
+        raise OSError(errno.EIO, "")
+
+    journal = Journal(home, lambda: True, clock, seal_events=2)
+    lines = [sized(number, 200) for number in range(6)]
+    journal.append(lines[0])
+    monkeypatch.setattr(os, "pread", fails)
+    assert all(journal.append(one) for one in lines[1:])
+    journal.close()
+
+    assert b"".join(lines) == content(home)
+    assert journal.trouble == ""
+
+
+# -- inside the slow path ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def reentered(home, clock):
+    """A journal in which an event happens while consent is asked, as a signal's might."""
+    inner: list[bytes] = []
+    answers: list[bool] = []
+
+    def allowed() -> bool:
+        while inner:
+            answers.append(found.append(inner.pop()))
+        return True
+
+    found = Journal(home, allowed, clock)
+    yield found, inner, answers
+    found.close()
+
+
+@pytest.mark.parametrize("torn", [b"", b"torn"])
+def test_an_event_while_the_log_is_opened(home, reentered, torn: bytes) -> None:
+    """It is written whole, on a line of its own, before the one that was begun."""
+    journal, inner, answers = reentered
+    journal.append(LINE)
+    journal.close()
+    with open(home.log, "ab") as file:
+        file.write(torn)
+    inner.append(b"inner\n")
+
+    assert journal.append(b"outer\n")
+    assert journal.append(b"last\n")
+    assert [True] == answers
+    middle = torn and torn + b"\n"
+    assert LINE + middle + b"inner\nouter\nlast\n" == content(home)
+
+
+def test_an_event_while_the_log_is_changed(home, reentered) -> None:
+    """The same where the old log was sealed; no descriptor is left over."""
+    journal, inner, answers = reentered
+    journal.append(LINE)
+    count = len(os.listdir("/dev/fd"))
+    upkeep.seal(home, "2024-02-28")
+    inner.append(b"inner\n")
+
+    assert False is journal.append(b"outer\n")
+    assert True is journal.append(b"outer\n")
+    assert [True] == answers
+    assert b"inner\nouter\n" == content(home)
+    assert count == len(os.listdir("/dev/fd"))
+
+
+# -- what the system may say -------------------------------------------------------------------
+
+
+def short_once(monkeypatch, failing: bool) -> None:
+    """The next write stops in the middle, as on a full disk; then there is room, or is not."""
+    real = os.write
+    written: list[bytes] = []
+
+    def write(fd: int, data: bytes) -> int:
+        written.append(data)
+        if len(written) == 1:
+            return real(fd, data[: len(data) // 2])
+        if len(written) == 2 and failing:
+            raise OSError(errno.ENOSPC, "")
+        return real(fd, data)
+
+    monkeypatch.setattr(lease, "_write", write)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("before", [0, 3])
+def test_half_a_line(home, journal, clock, monkeypatch, failing: bool, before: int) -> None:
+    """It is no event: it is counted as lost, ended, and the next one is on a line of its own."""
+    for _ in range(before):
+        journal.append(LINE)
+    journal.open()
+    short_once(monkeypatch, failing)
+    with pytest.raises(Refused, match=r"^\S+: the disk is full \(ENOSPC\)$"):
+        journal.append(LINE)
+    clock.seconds += 1
+
+    assert journal.append(LINE)
+    assert journal.append(LINE)
+    assert LINE * before + LINE[: len(LINE) // 2] + b"\n" + LINE * 2 == content(home)
+    assert 1 == journal.lost
+
+
+def test_every_half_line_is_counted(home, journal, clock, monkeypatch) -> None:
+    """Two of them are two."""
+    journal.open()
+    for _ in range(2):
+        short_once(monkeypatch, failing=False)
+        with pytest.raises(Refused):
+            journal.append(LINE)
+        clock.seconds += 10
+
+    assert 2 == journal.lost
+
+
+def test_half_an_ignore_file(home, journal, clock, monkeypatch) -> None:
+    """There is no log before the ignore file is whole; the next attempt writes both."""
+    short_once(monkeypatch, failing=False)
+    with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)"):
+        journal.append(LINE)
+    assert (b"", False) == (Path(home.ignore).read_bytes(), os.path.exists(home.log))
+    clock.seconds += 1
+
+    assert journal.append(LINE)
+    assert lease.IGNORE == Path(home.ignore).read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) -> None:
+    """Lines are written without a lease."""
+
+    def none(fd: int, how: int) -> None:
+        raise OSError(number, "")
+
+    monkeypatch.setattr(lease, "flock", none)
+
+    assert journal.append(LINE)
+    assert LINE == content(home)
+
+
+def test_a_lock_that_fails(home, journal, monkeypatch) -> None:
+    """Any other answer is a trouble: nothing is written, nothing stays open."""
+
+    def fails(fd: int, how: int) -> None:
+        raise OSError(errno.EIO, "")
+
+    count = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(lease, "flock", fails)
+    with pytest.raises(Refused, match=r"input/output error \(EIO\)"):
+        journal.append(LINE)
+
+    assert (b"", count) == (content(home), len(os.listdir("/dev/fd")))
+
+
+def test_a_log_that_somebody_keeps_for_himself(home, journal, clock) -> None:
+    """Nobody waits for an exclusive lock on the log; when it is given back, writing goes on."""
+    journal.append(LINE)
+    journal.close()
+    count = len(os.listdir("/dev/fd"))
+    with open(home.log, "rb") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(Refused, match="is being replaced all the time"):
+            journal.append(LINE)
+    assert count == len(os.listdir("/dev/fd"))
+    clock.seconds += 1
+
+    assert journal.append(LINE)
+    assert LINE * 2 == content(home)
+
+
+def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatch) -> None:
+    """Both write into the one that is there."""
+    other = Journal(home, lambda: True, clock)
+    real = os.open
+    made: list[bool] = []
+    streams = [os.fstat(number).st_ino for number in range(3)]
+
+    def slowly(path, flags, *args, **more):
+        if path == lease.LOG and flags & os.O_CREAT and not made:
+            monkeypatch.setattr(os, "open", real)
+            made.append(other.append(b"first\n"))
+        return real(path, flags, *args, **more)
+
+    monkeypatch.setattr(os, "open", slowly)
+    assert journal.append(b"second\n")
+    other.close()
+
+    assert [True] == made
+    assert streams == [os.fstat(number).st_ino for number in range(3)]
+    assert b"first\nsecond\n" == content(home)
+
+
+def test_a_mode_that_cannot_be_set(home, journal, monkeypatch) -> None:
+    """A umask took the owner's bits and they cannot be given back: no event, nothing stays open."""
+
+    def fails(fd: int, bits: int) -> None:
+        if bits == 0o600:
+            raise OSError(errno.EPERM, "")
+
+    count = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(os, "fchmod", fails)
+    former = os.umask(0o277)
+    try:
+        with pytest.raises(Refused, match=r"operation not permitted \(EPERM\)"):
+            journal.append(LINE)
+    finally:
+        os.umask(former)
+
+    assert (b"", count) == (content(home), len(os.listdir("/dev/fd")))
+
+
+@pytest.mark.parametrize("closed", [(0, 1), (0, 2), (1, 2)], ids=str)
+def test_a_host_without_its_streams(home, journal, closed: tuple[int, int]) -> None:
+    """The log never gets the number of a stream: what the host prints would be in it."""
+    kept = [os.dup(number) for number in closed]
+    try:
+        for number in closed:
+            os.close(number)
+        assert journal.append(LINE)
+        log = journal._lease.fd
+        taken = [number for number in closed if os.path.exists(f"/dev/fd/{number}")]
+    finally:
+        for former, number in zip(kept, closed, strict=True):
+            os.dup2(former, number)
+            os.close(former)
+
+    assert (True, []) == (log > 2, taken)
+    assert not os.get_inheritable(log)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("link", "it is a symbolic link (ELOOP)"),
+        ("directory", "it is a folder (EISDIR)"),
+        ("socket", "it is no plain file (ENXIO)"),
+    ],
+)
+def test_trouble_is_told_in_words(home, journal, kind: str, words: str) -> None:
+    """The reason names the file, says what it means, and gives the system's short name."""
+    plant(kind, home.log, Path(home.root).parent / "outside")
+    with pytest.raises(Refused):
+        journal.append(LINE)
+
+    assert f"{home.log}: {words}" == journal.trouble
+
+
+def test_trouble_without_a_word_for_it() -> None:
+    """An error that is not in the list is told by its short name."""
+    assert "cannot be used (EBUSY)" == lease.explain(OSError(errno.EBUSY, "secret"))
+    assert "cannot be used (ValueError)" == lease.explain(ValueError("secret"))
+
+
+def test_a_fragment_of_one_byte(home, clock) -> None:
+    """A log that holds nothing but the first byte of a line."""
+    first = Journal(home, lambda: True, clock)
+    first.open()
+    first.close()
+    Path(home.log).write_bytes(b"{")
+    second = Journal(home, lambda: True, clock)
+    second.append(LINE)
+    second.close()
+
+    assert b"{\n" + LINE == content(home)
+
+
+def test_after_a_slow_disk_three_more_are_needed(home, clock) -> None:
+    """A pause begins the counting anew: two slow lines after it do not pause again."""
+    watch = slow(clock, 0.06)
+    journal = Journal(home, lambda: True, watch)
+    for _ in range(3):
+        assert journal.append(LINE)
+    watch.seconds += 1
+    for _ in range(3):
+        assert journal.append(LINE)
+    with pytest.raises(Refused, match="the disk is slow"):
+        journal.append(LINE)
+    journal.close()
+
+
+def test_root_says_whose_project_it_is(home, journal) -> None:
+    """The reason names the project."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(home.root, 65_534, 65_534)
+    with pytest.raises(Refused, match=f"^{home.root} belongs to another user$"):
+        journal.append(LINE)
 
 
 # -- threads and processes ---------------------------------------------------------------------

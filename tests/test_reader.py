@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,14 @@ from hypothesis import strategies as st
 import telemetry_kit
 from telemetry_kit import catalog, pipeline
 from telemetry_kit.home import Home
-from telemetry_kit.journal import reader, segments, upkeep
+from telemetry_kit.journal import packing, reader, upkeep
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.line import encode
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 DAY = "2026-11-22"
@@ -82,6 +89,15 @@ def report(problems, name="telemetry.jsonl"):
     return problems.files[name]
 
 
+def zstd_packed(data, level=3):
+    named = zstd.CompressionParameter
+    return zstd.compress(data, options={named.compression_level: level, named.checksum_flag: 1})
+
+
+PACKED = {"gz": lambda data: gzip.compress(data, mtime=0), "zst": zstd_packed}
+by_packing = pytest.mark.parametrize("ending", PACKED)
+
+
 # -- which files -----------------------------------------------------------------------------
 
 
@@ -90,7 +106,9 @@ def test_no_folder_holds_nothing(tmp_path):
     root = os.path.realpath(tmp_path)
     found = Home("flowspec", root, f"{root}/config", f"{root}/state")
 
-    assert read(found) == ([], Problems())
+    events, problems = read(found)
+
+    assert (events, problems.files) == ([], {})
     assert reader.segments(found) == []
     assert os.listdir(root) == []
 
@@ -381,15 +399,17 @@ def test_a_flipped_line_end(home):
         assert report(problems).malformed + report(problems).recovered in (0, 3)
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_random_bytes(tmp_path_factory, noise, packed):
+@given(st.binary(max_size=300), st.sampled_from(["", "gz", "zst"]))
+def test_random_bytes(tmp_path_factory, noise, ending):
     """Noise between two events is counted or blank; the events around it are read."""
     root = os.path.realpath(tmp_path_factory.mktemp("noise"))
     home = Home("flowspec", root, f"{root}/config", f"{root}/state")
     os.mkdir(home.folder, 0o700)
     data = line(1) + noise + b"\n" + line(2)
-    put(home, gzip.compress(data) if packed else data, f"telemetry-{DAY}.jsonl{'.gz' * packed}")
+    name = f"telemetry-{DAY}.jsonl"
+    put(home, PACKED[ending](data) if ending else data, f"{name}.{ending}" if ending else name)
     put(home, noise, f"telemetry-{DAY}-2.jsonl.gz")
+    put(home, noise, f"telemetry-{DAY}-3.jsonl.zst")
     put(home, noise)
     events, _ = read(home)
 
@@ -439,6 +459,8 @@ def test_any_json_object(fields):
         line(1).replace(b"T00:00:00Z", b"T00:00:00+00:00").strip(),
         line(1).replace(b'"first":true', b'"first":[]').strip(),
         line(1).replace(b'"source"', b'"sauce"').strip(),
+        line(1).strip() + b"X",
+        line(1).strip() + b"\x0c",
         line(1).replace(b'"event_id"', b'"event_ie"').strip(),
         line(1).replace(b'"schema_version"', b'"schema_versiom"').strip(),
     ],
@@ -450,6 +472,39 @@ def test_what_is_no_event(home, bad):
 
     assert ids(events) == [7, 8]
     assert report(problems).malformed == 1
+
+
+def test_the_least_event(home):
+    """The four fields that every event has are enough; without one of them it is none."""
+    least = ("schema_version", "event_id", "event_type", "timestamp")
+    whole = {name: event(1)[name] for name in least}
+    put(home, encode(whole) + line(2))
+    assert ids(read(home)[0]) == [1, 2]
+    for name in least[1:]:
+        put(home, encode({key: value for key, value in whole.items() if key != name}) + line(2))
+
+        assert ids(read(home)[0]) == [2]
+
+
+MEASURES = [row for row in catalog.FIELDS.values() if row.kind == catalog.MEASURE]
+
+
+@pytest.mark.parametrize("field", MEASURES, ids=[row.name for row in MEASURES])
+def test_how_large_a_number_may_be(home, field):
+    """The lowest and the highest of its range are in it, their neighbours are not."""
+    lowest, highest = field.domain
+    for number in (lowest - 1, lowest, highest, highest + 1):
+        put(home, line(1, **{field.name: number}))
+
+        assert [1] * (lowest <= number <= highest) == ids(read(home)[0])
+
+
+@pytest.mark.parametrize(("length", "good"), [(1, True), (1_024, True), (1_025, False)])
+def test_how_long_a_name_may_be(home, length, good):
+    """One character to 1,024."""
+    put(home, line(1, role="x" * length))
+
+    assert [1] * good == ids(read(home)[0])
 
 
 def test_another_version_is_said_to_be_one(home):
@@ -516,24 +571,103 @@ def test_an_event_behind_a_line_that_is_too_long(home):
     ]
 
 
+@pytest.mark.parametrize(
+    ("behind", "expected"), [(b"", [1, 2, 3]), (b"?", [1, 2, 3]), (b"xy", [2, 3])]
+)
+def test_an_event_with_something_behind_it(home, behind, expected):
+    """In a damaged line an event is trusted where the next one, or one odd byte, follows it."""
+    put(home, b"torn" + line(1)[:-1] + behind + line(2)[:-1] + line(3))
+
+    assert ids(read(home)[0]) == expected
+
+
+def test_many_events_in_one_damaged_line(home):
+    """Every one that is whole, in order, also between two that are not."""
+    whole = [line(number)[:-1] for number in range(1, 6)]
+    put(home, b"torn" + whole[0] + whole[1] + whole[2][:200] + whole[3] + whole[4] + b"\n")
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2, 4, 5]
+    assert (report(problems).malformed, report(problems).recovered) == (1, 4)
+
+
+def test_counts_are_told_in_words(home):
+    """One of a kind and many of it, all kinds in one sentence, the reason for stopping last."""
+    long = b"x" * 1_100_000 + b"\n"
+    later = line(1).replace(b'"1.0"', b'"2.0"')
+    put(home, b"bad\n" * 1_200 + long * 2 + later * 2 + b"torn" + line(1))
+    put(home, b"bad\n" + long + later + b"torn" + line(2), f"telemetry-{DAY}.jsonl")
+    put(home, gzip.compress(line(3) + b"bad\n")[:-4], f"telemetry-{DAY}-2.jsonl.gz")
+    _, problems = read(home)
+
+    assert problems.sentences() == [
+        (
+            f"telemetry-{DAY}.jsonl: 2 malformed lines, 1 line over 1 MiB, "
+            "1 line of another version, 1 event recovered from them"
+        ),
+        f"telemetry-{DAY}-2.jsonl.gz: 1 malformed line; the archive is cut off: the rest is lost",
+        (
+            "telemetry.jsonl: 1,201 malformed lines, 2 lines over 1 MiB, "
+            "2 lines of another version, 1 event recovered from them"
+        ),
+    ]
+    assert problems.malformed == 3 + 1 + 1_203
+
+
+@pytest.mark.parametrize(("over", "told"), [(0, "1 malformed line"), (1, "1 line over 1 MiB")])
+@pytest.mark.parametrize("pieces", ["one", "many"])
+def test_how_long_a_line_may_be(home, over, told, pieces):
+    """A line of exactly 1 MiB is not too long, whether it comes in one piece or in many."""
+    data = b"x" * ((1 << 20) + over) + b"\n" + line(1)
+    found = Problems()
+    size = len(data) if pieces == "one" else 1 << 16
+    chunks = (data[at : at + size] for at in range(0, len(data), size))
+
+    assert ids(reader.events_in(chunks, found.of("x"))) == [1]
+    assert found.sentences() == [f"x: {told}"]
+
+
+def test_a_run_of_lines_is_no_active_log(home):
+    """Outside the active log nothing is still being written: half a line is a damaged one."""
+    found = Problems()
+
+    assert ids(reader.events_in(iter([line(1) + line(2)[:50]]), found.of("x"))) == [1]
+    assert found.sentences() == ["x: 1 malformed line"]
+
+
+def test_problems_without_reading_all(home):
+    """`segments()` and `newest()` too say which file cannot be used."""
+    os.mkfifo(f"{home.folder}/telemetry-{DAY}.jsonl")
+    put(home, b"bad\n" + line(1))
+    listed, newest = Problems(), Problems()
+    pipe = f"telemetry-{DAY}.jsonl: it is not a plain file of yours"
+
+    assert [s.name for s in reader.segments(home, listed)] == ["telemetry.jsonl"]
+    assert ids(reader.newest(home, 1, newest)) == [1]
+    assert listed.sentences() == [pipe]
+    assert newest.sentences() == [pipe, "telemetry.jsonl: 1 malformed line"]
+
+
 # -- archives --------------------------------------------------------------------------------
 
 
-def test_concatenated_archives(home):
+@by_packing
+def test_concatenated_archives(home, ending):
     """Members behind each other, with padding, are one file; a line may cross them."""
     data = line(1) + line(2)
-    packed = [gzip.compress(part) for part in (data[:100], data[100:], b"", line(3))]
-    put(home, b"\0\0".join(packed) + b"\0" * 600, f"telemetry-{DAY}.jsonl.gz")
+    packed = [PACKED[ending](part) for part in (data[:100], data[100:], b"", line(3))]
+    put(home, b"\0\0".join(packed) + b"\0" * 600, f"telemetry-{DAY}.jsonl.{ending}")
     events, problems = read(home)
 
     assert ids(events) == [1, 2, 3]
     assert problems.sentences() == []
 
 
-def test_a_truncated_archive_at_every_offset(home):
+@by_packing
+def test_a_truncated_archive_at_every_offset(home, ending):
     """A cut archive gives the events before the cut, and says that it is cut."""
-    name = f"telemetry-{DAY}.jsonl.gz"
-    packed = gzip.compress(b"".join(line(number) for number in range(20)))
+    name = f"telemetry-{DAY}.jsonl.{ending}"
+    packed = PACKED[ending](b"".join(line(number) for number in range(20)))
     for at in range(1, len(packed)):
         put(home, packed[:at], name)
         events, problems = read(home)
@@ -542,11 +676,12 @@ def test_a_truncated_archive_at_every_offset(home):
         assert problems.sentences() != []
 
 
-def test_an_archive_with_flipped_bits(home):
+@by_packing
+def test_an_archive_with_flipped_bits(home, ending):
     """What a damaged archive gives is what was packed, or is said to be damaged."""
-    name = f"telemetry-{DAY}.jsonl.gz"
+    name = f"telemetry-{DAY}.jsonl.{ending}"
     whole = [event(number) for number in range(3)]
-    packed = gzip.compress(b"".join(line(number) for number in range(3)), mtime=0)
+    packed = PACKED[ending](b"".join(line(number) for number in range(3)))
     for at in range(len(packed)):
         for bit in range(8):
             flipped = bytearray(packed)
@@ -557,45 +692,177 @@ def test_an_archive_with_flipped_bits(home):
             assert events == whole or problems.sentences()
 
 
-def test_garbage_behind_an_archive(home):
+@by_packing
+def test_an_archive_longer_than_a_piece(home, ending):
+    """Lines that fill many pieces of what is unpacked at once come out whole."""
+    put(home, PACKED[ending](b"".join(map(line, range(5_000)))), f"telemetry-{DAY}.jsonl.{ending}")
+    events, problems = read(home)
+
+    assert ids(events) == list(range(5_000))
+    assert problems.sentences() == []
+
+
+@by_packing
+def test_garbage_behind_an_archive(home, ending):
     """What follows an archive and is none is a problem; the events before it are read."""
-    put(home, gzip.compress(line(1)) + b"garbage", f"telemetry-{DAY}.jsonl.gz")
+    put(home, PACKED[ending](line(1)) + b"garbage", f"telemetry-{DAY}.jsonl.{ending}")
     events, problems = read(home)
 
     assert ids(events) == [1]
     assert len(problems.sentences()) == 1
 
 
-def test_an_archive_of_an_unknown_kind(home):
-    """An archive that cannot be unpacked is named, not passed over."""
-    put(home, b"\x28\xb5\x2f\xfd", f"telemetry-{DAY}.jsonl.zst")
+@by_packing
+def test_noise_for_an_archive(home, ending):
+    """Bytes that never were an archive are a problem of that file alone."""
+    put(home, os.urandom(1_000), f"telemetry-{DAY}.jsonl.{ending}")
+    put(home, line(2))
+    events, problems = read(home)
+
+    assert ids(events) == [2]
+    assert len(problems.sentences()) == 1
+
+
+def test_an_archive_that_this_python_cannot_read(home):
+    """Without any zstd, an archive of it is named with what to do; the rest is read."""
+    name = f"telemetry-{DAY}.jsonl.zst"
+    packed = zstd_packed(line(1))
+    put(home, packed, name)
+    put(home, line(2))
+    # Without what is installed beside the interpreter, and below the version that has its own.
+    hide = "import sys\nsys.version_info = (3, 13)\n"
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", hide + _MEASURED, home.root],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PACKAGE.parent)},
+    )
+    events, _, said = done.stdout.rstrip().split(" ", 2)
+
+    assert events == "1"
+    assert said == (
+        f"{name}: it is packed with zstd, which this Python cannot read: "
+        "use Python 3.14 or later, or install backports.zstd"
+    )
+    assert Path(home.folder, name).read_bytes() == packed
+
+
+def test_no_module_of_the_host_unpacks(home, tmp_path, monkeypatch):
+    """Where the interpreter has no zstd, a host's own `compression` is not loaded."""
+    (tmp_path / "compression.py").write_text("raise SystemExit('loaded')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", (3, 13))
+    put(home, zstd_packed(line(1)), f"telemetry-{DAY}.jsonl.zst")
+    monkeypatch.setattr(packing, "READING", ("compression.zstd",))
     events, problems = read(home)
 
     assert events == []
-    assert problems.sentences() == [f"telemetry-{DAY}.jsonl.zst: this version cannot unpack it"]
+    assert "packed with zstd" in problems.sentences()[0]
 
 
-def test_a_bomb_is_left_unread(home):
+@by_packing
+def test_a_bomb_is_left_unread(home, ending):
     """An archive that unpacks to far more than it should is left where that is certain."""
-    bomb = gzip.compress(line(1) + b"\n" * (20 << 20))
-    put(home, bomb, f"telemetry-{DAY}.jsonl.gz")
+    bomb = PACKED[ending](line(1) + b"\n" * (20 << 20))
+    put(home, bomb, f"telemetry-{DAY}.jsonl.{ending}")
     put(home, line(2))
     events, problems = read(home)
 
     assert ids(events) == [1, 2]
     assert len(bomb) < 100_000
-    assert "unpacks to more" in problems.sentences()[0]
+    told = "it unpacks to more than an archive can hold; the rest is left"
+    assert problems.sentences() == [f"telemetry-{DAY}.jsonl.{ending}: {told}"]
 
 
-def test_an_archive_has_a_largest_size(home, monkeypatch):
+@by_packing
+def test_an_archive_has_a_largest_size(home, monkeypatch, ending):
     """Also at a modest ratio."""
-    monkeypatch.setattr(segments, "MAX_ARCHIVE_BYTES", 6 << 20)
+    monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", 6 << 20)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
-    put(home, gzip.compress(line(1) + noise, 1), f"telemetry-{DAY}.jsonl.gz")
+    put(home, PACKED[ending](line(1) + noise), f"telemetry-{DAY}.jsonl.{ending}")
     events, problems = read(home)
 
     assert ids(events) == [1]
     assert "unpacks to more" in problems.sentences()[0]
+
+
+@pytest.mark.parametrize("packed", [b"X", b"\x1f\x8b", zlib.compress(line(2))], ids=len)
+def test_what_is_no_member_of_an_archive(home, packed):
+    """Alone and behind a whole member: only gzip is taken for gzip, and the rest is a problem."""
+    put(home, packed, f"telemetry-{DAY}.jsonl.gz")
+    put(home, gzip.compress(line(1)) + packed, f"telemetry-{DAY}-2.jsonl.gz")
+    events, problems = read(home)
+
+    assert ids(events) == [1]
+    damaged = "the archive is damaged: what came before may be, and the rest is lost"
+    assert {report.stopped for report in problems.files.values()} <= {
+        damaged,
+        "the archive is cut off: the rest is lost",
+    }
+    assert (damaged in str(problems.sentences())) == (len(packed) > 2)
+    assert len(problems.sentences()) == 2
+
+
+@by_packing
+def test_much_padding_between_members(home, ending):
+    """More than is read at once: the member behind it is read all the same."""
+    members = PACKED[ending](line(1)), PACKED[ending](line(2))
+    put(home, (b"\0" * 200_000).join(members), f"telemetry-{DAY}.jsonl.{ending}")
+    events, problems = read(home)
+
+    assert (ids(events), problems.sentences()) == ([1, 2], [])
+
+
+@by_packing
+def test_an_event_behind_much_that_packs_to_nothing(home, ending):
+    """What a decompressor holds back is fetched to the last byte."""
+    blank = b"\n" * ((4 << 20) - len(line(1)))
+    put(home, PACKED[ending](blank + line(1)), f"telemetry-{DAY}.jsonl.{ending}")
+    events, problems = read(home)
+
+    assert (ids(events), problems.sentences()) == ([1], [])
+
+
+@by_packing
+def test_all_of_an_archive_is_weighed(home, monkeypatch, ending):
+    """How much came out is compared with all that went in, not with the last piece of it."""
+    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(packing, "MAX_RATIO", 4)
+    noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(6_000))
+    put(home, PACKED[ending](line(1) + noise + line(2)), f"telemetry-{DAY}.jsonl.{ending}")
+    events, problems = read(home)
+
+    assert ids(events) == [1, 2]
+    assert "unpacks to more" not in problems.sentences()[0]
+
+
+def test_the_limits_of_an_archive():
+    """5 MiB are free; above that 200 times what was read, and 256 MiB, may just be reached."""
+    free, most = 5 << 20, 256 << 20
+
+    assert not packing.is_bomb(1, free)
+    assert packing.is_bomb(1, free + 1)
+    assert not packing.is_bomb(free, 200 * free // 200)
+    assert not packing.is_bomb(100_000, 20_000_000)
+    assert packing.is_bomb(100_000, 20_000_001)
+    assert not packing.is_bomb(most, most)
+    assert packing.is_bomb(most, most + 1)
+
+
+def test_an_archive_that_becomes_a_link(home, tmp_path):
+    """Between the listing and its turn: it is not followed, and said to be unreadable."""
+    put(home, line(1), "telemetry-2026-11-21.jsonl")
+    path = put(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
+    problems = Problems()
+    events = reader.read(home, problems)
+    first = next(events)
+    os.rename(path, tmp_path / "moved")
+    os.symlink(tmp_path / "moved", path)
+
+    assert ids([first, *events]) == [1]
+    assert problems.sentences() == [f"telemetry-{DAY}.jsonl.gz: it cannot be read (ELOOP)"]
 
 
 _MEASURED = """
@@ -614,21 +881,29 @@ print(events, peak() - before, "|".join(problems.sentences()))
 """
 
 
-@pytest.mark.parametrize("kind", ["line", "nuls", "bomb"])
+def put_bomb(path, kind):
+    """An event, and behind it 100 MB; or a frame that asks for a window of 128 MB."""
+    window = {zstd.CompressionParameter.window_log: 27 if kind == "large window" else 21}
+    if kind == "gzip bomb":
+        opened = gzip.open(f"{path}.gz", "wb", 1)  # noqa: SIM115
+    else:
+        opened = zstd.open(f"{path}.zst", "wb", options=window)
+    with opened as packed:
+        packed.write(line(1))
+        packed.writelines(b"x" * (1 << 20) for _ in range(100))
+
+
+@pytest.mark.parametrize("kind", ["line", "nuls", "gzip bomb", "zstd bomb", "large window"])
 def test_memory_is_bounded(home, kind):
     """A line of 100 MB, a hole of 100 MB and a bomb cost a few MB and no event."""
     name = f"telemetry-{DAY}.jsonl"
-    if kind == "bomb":
-        with gzip.open(f"{home.folder}/{name}.gz", "wb", 1) as packed:
-            packed.write(line(1))
-            for _ in range(100):
-                packed.write(b"x" * (1 << 20))
+    if kind not in ("line", "nuls"):
+        put_bomb(f"{home.folder}/{name}", kind)
     else:
         with open(f"{home.folder}/{name}", "wb") as file:
             file.write(line(1))
             if kind == "line":
-                for _ in range(100):
-                    file.write(b"x" * (1 << 20))
+                file.writelines(b"x" * (1 << 20) for _ in range(100))
             else:
                 file.seek(100 << 20)
             file.write(b"\n" + line(2))
@@ -643,7 +918,8 @@ def test_memory_is_bounded(home, kind):
     )
     events, kilobytes, *said = done.stdout.split()
 
-    assert int(events) == (2 if kind == "bomb" else 3)
+    # Of a frame that asks for too much not even the beginning is unpacked.
+    assert int(events) == (1 if kind == "large window" else 2 if "bomb" in kind else 3)
     assert int(kilobytes) < 24 * 1024
     assert (said == []) == (kind == "nuls")
 
@@ -705,3 +981,30 @@ def test_bad_lines_of_the_original(home, bad):
 
     assert events == []
     assert report(problems).malformed == 1
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
+def test_times_of_the_original_do_not_depend_on_the_reader(home, monkeypatch, zone):
+    """Wherever it is read, a time without a zone is UTC, and one with a zone is converted."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    for when in ("2025-12-01T10:20:30", "2025-12-01T15:50:30+05:30"):
+        row = {"event_type": "role.selected", "timestamp": when, "agent": ""}
+        put(home, json.dumps(row).encode() + b"\n")
+        (found,) = reader.read(home)
+
+        assert found == {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z"}
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(("depth", "read_back"), [(14, True), (15, False)])
+def test_how_deep_the_original_may_go(home, depth, read_back):
+    """Context nested fourteen lists deep is an event; deeper it is malformed."""
+    inner: object = 1
+    for _ in range(depth):
+        inner = [inner]
+    row = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z"}
+    put(home, json.dumps({**row, "context": {"a": inner}}).encode() + b"\n")
+
+    assert [bool(found) for found in reader.read(home)] == [True] * read_back

@@ -16,6 +16,7 @@ from telemetry_kit import (
     enable_telemetry,
     gate,
     grants,
+    notice,
     settings,
     track_role_event,
 )
@@ -362,14 +363,83 @@ def test_what_declining_says(place) -> None:
     with configure(**FINE):
         decision = consent.decide(place.home, place.environ)
         assert asking.widening(decision) != []
-        control.decline_widening(place.home, decision.rule.name)
+        control.decline_widening(place.home, decision)
         decision = consent.decide(place.home, place.environ)
         assert (decision.allowed, asking.widening(decision)) == (True, [])
-        assert code(place) == OUTDATED
+        # Nothing is left to ask: to a script it is recording, as decided.
+        assert code(place) == RECORDING
+        assert not_yet(place) == ["times by the minute instead of the day"]
         assert track_role_event("role.selected", role="dev")
     with configure(**FINE, **LONG):
         # Something else again is a new question.
         assert asking.widening(consent.decide(place.home, place.environ)) != []
+
+
+def test_programs_that_differ_are_each_told_no_once(place) -> None:
+    """Two programs of one app with different settings do not ask in turns for ever."""
+    for options in (FINE, LONG, KEYS):
+        with configure(**options):
+            control.decline_widening(place.home, consent.decide(place.home, place.environ))
+    for options in (FINE, LONG, KEYS):
+        with configure(**options):
+            assert asking.widening(consent.decide(place.home, place.environ)) == []
+
+
+def test_what_was_declined_does_not_pile_up(place) -> None:
+    """A record remembers the last eight wider scopes that were declined."""
+    for days in range(100, 110):
+        with configure(retention_days=days):
+            control.decline_widening(place.home, consent.decide(place.home, place.environ))
+
+    assert len(grants.accepted(place.record.read_text()).declined) == grants.MAX_DECLINED == 8
+
+
+# -- context keys ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"),
+    [
+        (None, {}),
+        ("context=", {}),
+        ("context=mode:=fast", {"mode": "fast"}),
+        ("context=other:flag", {}),
+        ("context=*", {"mode": "fast"}),
+    ],
+    ids=["no word", "empty", "named", "another", "any"],
+)
+def test_context_of_a_record(place, word: str | None, kept: dict) -> None:
+    """Only what a record names is accepted; none at all where an earlier version named none."""
+    words = [w for w in place.record.read_text().split() if not w.startswith("context=")]
+    place.record.write_text(" ".join([*words, *([word] if word else [])]) + "\n")
+    with configure(context={"mode": ["fast"]}):
+        record = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
+        open_ = not_yet(place)
+
+    assert record is not None
+    assert record.get("context", {}) == kept
+    assert open_ == ([] if kept else ["a new context key: mode:=fast"])
+
+
+def test_keys_declared_after_the_yes(undecided) -> None:
+    """A host that says yes before it declares its keys has them accepted at the next question."""
+    enable_telemetry()
+    with configure(**KEYS):
+        first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
+        control.accept_widening(undecided.home, consent.decide(undecided.home, undecided.environ))
+        second = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
+
+    assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]
+
+
+def test_the_notice_names_what_any_context_is(undecided) -> None:
+    """`context=*` is what `enable` writes, under a notice that names every class there is."""
+    done = undecided.python("-m", "telemetry_kit", "enable", "--yes")
+    shown = " ".join(notice.lines(undecided.home))
+
+    assert (done.returncode, " context=* " in undecided.record.read_text()) == (0, True)
+    assert "Also keys that the tool declares: codes, numbers, yes/no, words of a list." in shown
+    assert {"identifier", "measure", "flag"} == set(catalog.CONTEXT_CLASSES)
 
 
 # -- at a terminal -----------------------------------------------------------------------------
@@ -427,8 +497,14 @@ def test_the_difference_is_shown(place) -> None:
 @pytest.mark.parametrize("key", ["\r", "n\r"])
 def test_declining_is_remembered(place, key: str) -> None:
     """Enter is no: it goes on as before, and is not asked again."""
+    before = place.record.read_text().split()
     assert at_terminal(place, key) == DIFFERENCE + "It stays as it was.\n"
     (event,) = place.events()
+    after = place.record.read_text().split()
+
+    # The yes is what it was, to the word; only the two that point at the no are new.
+    assert [w for w in after if w in before] == [w for w in before if w[:6] != "entry="]
+    assert [w.partition("=")[0] for w in after if w not in before] == ["declined", "entry"]
 
     assert event["timestamp"].endswith("T00:00:00Z")
     assert "context" not in event

@@ -1,6 +1,10 @@
 """Sealing and clearing: only what is ours is touched, and what is sealed stays sealed."""
 
+import contextlib
+import errno
+import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -132,3 +136,414 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
     journal.close()
 
     assert (lease.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
+
+
+# -- the lock ----------------------------------------------------------------------------------
+
+
+def write(home: Home, count: int = 1) -> None:
+    """So many lines in the active log, which nobody holds open after it."""
+    journal = Journal(home, lambda: True)
+    for _ in range(count):
+        while not journal.append(LINE):
+            pass
+    journal.close()
+
+
+@pytest.fixture
+def held(home):
+    """The lock of a journal with one line, while another process is at work; `os.close` ends it."""
+    write(home)
+    lock = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield lock
+    if os.path.exists(f"/dev/fd/{lock}"):
+        os.close(lock)
+
+
+def test_whether_there_was_a_log_to_seal(home) -> None:
+    """True is said for a log, False where there is none or no folder; nothing is made for it."""
+    assert False is upkeep.seal(home, DAY)
+    assert not os.path.exists(home.folder)
+    write(home)
+
+    assert True is upkeep.seal(home, DAY)
+    assert False is upkeep.seal(home, DAY)
+
+
+def test_who_is_busy_is_not_disturbed(home, held) -> None:
+    """Without waiting it is refused at once, saying where; nothing stays open, nothing changes."""
+    count = len(os.listdir("/dev/fd"))
+    with pytest.raises(JournalError, match=f"^another process is busy with {home.folder}$"):
+        upkeep.seal(home, DAY, 0.0)
+
+    assert count == len(os.listdir("/dev/fd"))
+    assert LINE == Path(home.log).read_bytes()
+
+
+def test_the_lock_is_waited_for_a_little(home, held, monkeypatch) -> None:
+    """It is tried again until the time is over, with pauses, and had when it is given back."""
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            os.close(held)
+
+    monkeypatch.setattr(time, "sleep", pause)
+
+    assert True is upkeep.seal(home, DAY, 60.0)
+    assert 3 == len(pauses)
+    assert all(0 < seconds < 0.1 for seconds in pauses)
+
+
+def test_the_lock_is_not_waited_for_longer(home, held, monkeypatch) -> None:
+    """When the time is over it is refused; by the clock that never jumps."""
+    seconds = iter(range(100, 200))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    with pytest.raises(JournalError, match="busy"):
+        upkeep.seal(home, DAY, 5.0)
+
+    assert 106 == next(seconds)
+
+
+def test_the_lock_is_held_and_given_back(home) -> None:
+    """Inside, nobody else gets it; outside, everybody, also after an error; nothing stays open."""
+    write(home)
+    count = len(os.listdir("/dev/fd"))
+    for error in (None, ValueError):
+        with contextlib.suppress(ValueError), upkeep.maintenance(home) as folder:
+            assert os.path.samestat(os.stat(home.folder), os.fstat(folder))
+            with pytest.raises(JournalError, match="busy"), upkeep.maintenance(home):
+                pass
+            if error is not None:
+                raise error
+        with upkeep.maintenance(home):
+            pass
+
+    assert count == len(os.listdir("/dev/fd"))
+
+
+def test_a_lock_that_is_none(home) -> None:
+    """Something else under the lock's name: refused, saying what the system says."""
+    write(home)
+    os.mkdir(home.lock)
+    with pytest.raises(JournalError, match=rf"^{home.lock} cannot be opened \(EISDIR\)$"):
+        upkeep.seal(home, DAY)
+
+    assert os.path.exists(home.log)
+
+
+def test_a_lock_behind_a_link(home, tmp_path) -> None:
+    """It is not followed, and nothing is made behind it."""
+    write(home)
+    os.symlink(tmp_path / "made", home.lock)
+    with pytest.raises(JournalError, match="ELOOP"):
+        upkeep.seal(home, DAY)
+
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_behind_a_link(home, tmp_path) -> None:
+    """It is not entered."""
+    write(home)
+    os.rename(home.folder, tmp_path / "moved")
+    os.symlink(tmp_path / "moved", home.folder)
+    with pytest.raises(JournalError, match=rf"^{home.folder} cannot be opened \(E\w+\)$"):
+        upkeep.seal(home, DAY)
+
+    assert not (tmp_path / "moved" / ".telemetry.lock").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo"])
+def test_a_folder_that_is_none(home, kind: str) -> None:
+    """It is refused at once; nobody waits for a pipe."""
+    _ = os.mkfifo(home.folder) if kind == "fifo" else Path(home.folder).touch()
+    with pytest.raises(JournalError, match=r"cannot be opened \(ENOTDIR\)"):
+        upkeep.seal(home, DAY)
+
+
+def test_sealing_without_locks(home, monkeypatch) -> None:
+    """A file system that has none: there is nothing better than going on."""
+
+    def none(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "")
+
+    write(home)
+    monkeypatch.setattr(upkeep, "flock", none)
+
+    assert True is upkeep.seal(home, DAY)
+
+
+# -- names of segments -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ([], ""),
+        (["telemetry-2024-02-27.jsonl", "telemetry-2024-02-27-7.jsonl"], ""),
+        (["telemetry-2024-02-28.jsonl.gz"], "-2"),
+        (["telemetry-2024-02-28.jsonl.zst"], "-2"),
+        (["telemetry-2024-02-28-9.jsonl", "telemetry-2024-02-28-10.jsonl.gz"], "-11"),
+        (["telemetry-2024-02-28-2.jsonl"], "-3"),
+        (["telemetry-2024-02-28-x.jsonl", "telemetry-2024-02-28.jsonl.bak"], ""),
+    ],
+    ids=str,
+)
+def test_the_next_free_name(home, there: list[str], expected: str) -> None:
+    """One more than the highest number of the day, whatever its packing; nothing is replaced."""
+    write(home)
+    for name in there:
+        Path(home.folder, name).write_bytes(b"theirs")
+    upkeep.seal(home, DAY)
+
+    assert LINE == Path(home.folder, f"telemetry-{DAY}{expected}.jsonl").read_bytes()
+    assert all(b"theirs" == Path(home.folder, name).read_bytes() for name in there)
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+def test_a_name_that_a_listing_did_not_show(home, monkeypatch, packing: str) -> None:
+    """A segment of any packing that came meanwhile keeps its number for itself."""
+    write(home)
+    Path(home.folder, f"telemetry-{DAY}.jsonl{packing}").write_bytes(b"theirs")
+    monkeypatch.setattr(os, "listdir", lambda _folder: [])
+    upkeep.seal(home, DAY)
+
+    assert LINE == Path(home.folder, f"telemetry-{DAY}-2.jsonl").read_bytes()
+
+
+def test_a_log_that_cannot_be_sealed(home, monkeypatch) -> None:
+    """The reason names the log and what the system says; the log stays."""
+
+    def fails(*_args: object, **_more: object) -> None:
+        raise OSError(errno.EROFS, "")
+
+    write(home)
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(JournalError, match=rf"^{home.log} cannot be sealed \(EROFS\)$"):
+        upkeep.seal(home, DAY)
+
+    assert LINE == Path(home.log).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["same", "another inode", "another device"])
+def test_sealing_one_log_only(home, kind: str) -> None:
+    """A log with another inode or device than was said is left open."""
+    write(home)
+    st = os.stat(home.log)
+    only = st.st_ino + (kind == "another inode"), st.st_dev + (kind == "another device")
+    with upkeep.maintenance(home) as folder:
+        assert folder is not None
+        assert (kind == "same") is upkeep.seal_under_lock(home, folder, DAY, only)
+
+    assert (kind != "same") == os.path.exists(home.log)
+
+
+@pytest.mark.parametrize("bits", [0o640, 0o644, 0o666, 0o700])
+def test_a_log_of_another_mode_is_sealed(home, bits: int) -> None:
+    """Writers refuse a log whose mode was changed; to seal it is all the same right."""
+    write(home)
+    os.chmod(home.log, bits)
+    upkeep.seal(home, DAY)
+
+    assert {f"telemetry-{DAY}.jsonl": 0o400} == modes(home)
+
+
+# -- clearing, size, trouble -------------------------------------------------------------------
+
+OURS = [
+    "telemetry.jsonl",
+    "telemetry-2024-02-28.jsonl",
+    "telemetry-2024-02-28-2.jsonl.gz",
+    "telemetry-2024-02-29-3.jsonl.zst",
+]
+THEIRS = ["telemetry.toml", ".gitignore", ".telemetry.lock", "telemetry-notes.jsonl", "x.tmp"]
+
+
+def test_clearing_takes_what_is_ours(home) -> None:
+    """Log, segments, roll-up and leftovers go; lock, declarations and other files stay."""
+    os.mkdir(home.folder, 0o700)
+    for name in [*OURS, *THEIRS, "telemetry-rollup.json", ".telemetry-2024-02-28-ab.tmp"]:
+        Path(home.folder, name).write_bytes(b"x")
+
+    assert [] == upkeep.clear(home)
+    assert sorted(THEIRS) == sorted(os.listdir(home.folder))
+
+
+def test_clearing_where_nothing_is(home) -> None:
+    """No folder: nothing to say, nothing made."""
+    assert [] == upkeep.clear(home)
+    assert not os.path.exists(home.folder)
+
+
+def test_what_could_not_be_cleared_is_told(home) -> None:
+    """Each with the reason, in order; the others are gone."""
+    write(home)
+    for name in ("telemetry-2024-02-28.jsonl", "telemetry-2024-02-27.jsonl.gz"):
+        os.mkdir(f"{home.folder}/{name}")
+    told = upkeep.clear(home)
+
+    assert [one.partition(" (E")[0] for one in told] == [
+        f"{home.folder}/telemetry-2024-02-27.jsonl.gz",
+        f"{home.folder}/telemetry-2024-02-28.jsonl",
+    ]
+    assert not os.path.exists(home.log)
+
+
+def test_clearing_while_somebody_is_busy(home, held, monkeypatch) -> None:
+    """After a few seconds that is told, and nothing was deleted."""
+    seconds = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+
+    assert [f"another process is busy with {home.folder}"] == upkeep.clear(home)
+    assert LINE == Path(home.log).read_bytes()
+    assert 6 == next(seconds)
+
+
+def test_clearing_what_cannot_be_listed(home, monkeypatch) -> None:
+    """The folder is told with the reason."""
+
+    def fails(_folder: object) -> list[str]:
+        raise OSError(errno.EIO, "")
+
+    write(home)
+    monkeypatch.setattr(os, "listdir", fails)
+
+    assert [f"{home.folder} (EIO)"] == upkeep.clear(home)
+    assert LINE == Path(home.log).read_bytes()
+
+
+def test_the_size_is_that_of_all_segments(home) -> None:
+    """In bytes as they lie on disk, packed or not; other files do not count."""
+    assert 0 == upkeep.size(home)
+    os.mkdir(home.folder, 0o700)
+    for number, name in enumerate([*OURS, *THEIRS]):
+        Path(home.folder, name).write_bytes(b"x" * 10**number)
+
+    assert 1_111 == upkeep.size(home)
+
+
+def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
+    """What it leads to is not ours."""
+    os.mkdir(home.folder, 0o700)
+    (tmp_path / "large").write_bytes(b"x" * 100_000)
+    os.symlink(tmp_path / "large", f"{home.folder}/telemetry-{DAY}.jsonl")
+
+    assert upkeep.size(home) < 10_000
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_trouble_with_the_folder(home, kind: str) -> None:
+    """Something else in the folder's place is told as such."""
+    if kind == "file":
+        Path(home.folder).write_bytes(b"")
+    else:
+        os.symlink(home.root, home.folder)
+
+    assert [f"{home.folder} is not a folder"] == upkeep.trouble(home)
+
+
+def test_trouble_above_the_folder(home) -> None:
+    """A file in the project's place is told in words."""
+    os.rmdir(home.root)
+    Path(home.root).write_bytes(b"")
+
+    assert [f"{home.folder}: its folder is not a plain folder (ENOTDIR)"] == upkeep.trouble(home)
+
+
+@pytest.mark.parametrize("bits", [0o702, 0o777])
+@pytest.mark.parametrize("with_log", [False, True])
+def test_trouble_with_an_open_folder(home, bits: int, with_log: bool) -> None:
+    """A folder that others may write to is told, and beside it what is wrong with the log."""
+    os.mkdir(home.folder)
+    if with_log:
+        Path(home.log).touch(0o600)
+        os.chmod(home.log, 0o4644)
+    os.chmod(home.folder, bits)
+    log = [f"{home.log} has mode 4644 instead of 0600: chmod 600 it"]
+
+    assert [f"{home.folder} is not a private folder of yours", *log * with_log] == upkeep.trouble(
+        home
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["root", "folder", "log"])
+def test_trouble_with_somebody_elses(home, what: str) -> None:
+    """Project, folder or log of another user are told."""
+    if what != "root":
+        write(home)
+    os.chown(getattr(home, what), 65_534, 65_534)
+    expected = {
+        "root": f"{home.root} belongs to another user",
+        "folder": f"{home.folder} is not a private folder of yours",
+        "log": f"{home.log} belongs to another user",
+    }
+
+    assert [expected[what]] == upkeep.trouble(home)
+
+
+def test_trouble_with_a_log_that_cannot_be_seen(home, monkeypatch) -> None:
+    """The reason is told in words."""
+    write(home)
+    real = os.lstat
+
+    def fails(path: str) -> os.stat_result:
+        if path == home.log:
+            raise OSError(errno.EIO, "")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", fails)
+
+    assert [f"{home.log}: input/output error (EIO)"] == upkeep.trouble(home)
+
+
+class Disk:
+    """What a file system says of itself.
+
+    Args:
+        flag: of how it is mounted.
+        blocks: how many it has.
+        left: how many are free.
+    """
+
+    def __init__(self, flag: int = 0, blocks: int = 100, left: int = 1) -> None:
+        self.f_flag, self.f_blocks, self.f_bavail = flag, blocks, left
+
+
+@pytest.mark.parametrize("made", ["nothing", "folder", "log"])
+def test_trouble_with_a_read_only_disk(home, monkeypatch, made: str) -> None:
+    """The place is told where the next thing would have to be made."""
+    if made != "nothing":
+        write(home)
+    if made == "folder":
+        os.unlink(home.log)
+    place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
+    monkeypatch.setattr(os, "statvfs", lambda _path: Disk(os.ST_RDONLY | os.ST_NOSUID))
+
+    assert [f"{place}: the file system is read-only"] == upkeep.trouble(home)
+
+
+@pytest.mark.parametrize("made", ["nothing", "folder", "log"])
+def test_trouble_with_what_may_not_be_written(home, monkeypatch, made: str) -> None:
+    """The same where the user has no right to."""
+    if made != "nothing":
+        write(home)
+    if made == "folder":
+        os.unlink(home.log)
+    place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
+    monkeypatch.setattr(os, "access", lambda path, right: (path, right) != (place, os.W_OK))
+
+    assert [f"{place} cannot be written to"] == upkeep.trouble(home)
+
+
+@pytest.mark.parametrize(("disk", "full"), [(Disk(left=0), 1), (Disk(), 0), (Disk(0, 0, 0), 0)])
+def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> None:
+    """No block left is trouble, unless the file system counts none."""
+    write(home)
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+
+    assert [f"{home.folder}: the disk is full"] * full == upkeep.trouble(home)

@@ -46,6 +46,8 @@ def picture(name: str, title: str, output: str, columns: int, light: bool = Fals
     console.print()  # rich cuts the last line's descenders
     theme = LIGHT if light else SVG_EXPORT_THEME
     made = FONT_FACE.sub("", console.export_svg(title=title, unique_id=name, theme=theme))
+    # Without this some viewers drop the spaces that a line begins with.
+    made = made.replace("<svg ", '<svg xml:space="preserve" ', 1)
     (HERE / f"{name}.svg").write_text(made.replace(FRAME, LIGHT_FRAME) if light else made)
 
 
@@ -102,11 +104,6 @@ def insights() -> None:
                 for light in (False, True):
                     made = name + ("-40" if columns == 40 else "") + ("-light" if light else "")
                     picture(made, f"telemetry-kit {' '.join(words)}", printed, columns, light)
-                    # Without this some viewers drop the spaces that a line begins with.
-                    path = HERE / f"{made}.svg"
-                    path.write_text(
-                        path.read_text().replace("<svg ", '<svg xml:space="preserve" ', 1)
-                    )
 
 
 if __name__ == "__main__":

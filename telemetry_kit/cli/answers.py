@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from telemetry_kit import control
 from telemetry_kit.cli.layout import heading, width, wrapped
@@ -14,6 +13,10 @@ from telemetry_kit.cli.terminal import out, say
 from telemetry_kit.insights.answers import answers as answers_to
 from telemetry_kit.insights.count import Wanted
 from telemetry_kit.insights.figures import figures
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OPTIONS = (*PERIOD, JSON)
 

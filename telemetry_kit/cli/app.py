@@ -6,7 +6,7 @@ Each command is one file with one function of its name; this one only gathers th
 from __future__ import annotations
 
 import functools
-import os
+import sys
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -14,7 +14,15 @@ import typer
 
 from telemetry_kit import control, grants, settings
 from telemetry_kit.cli import COLD, COMMANDS
-from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
+from telemetry_kit.cli.terminal import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    Problem,
+    refused,
+    say,
+    stop_output,
+)
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
 from telemetry_kit.journal import archive
 
@@ -111,6 +119,7 @@ def _speaking(function: Any) -> Any:
     def command(*args: Any, **kwargs: Any) -> None:
         try:
             function(*args, **kwargs)
+            sys.stdout.flush()
         except Problem as problem:
             say(f"telemetry-kit: {problem}")
             raise typer.Exit(problem.code) from None
@@ -121,9 +130,12 @@ def _speaking(function: Any) -> Any:
             say()
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # The reader has seen enough; without this the interpreter complains at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            stop_output()  # the reader has seen enough
             raise typer.Exit(0) from None
+        except OSError as error:
+            stop_output()
+            say(f"telemetry-kit: {refused(error)}")
+            raise typer.Exit(FAILED) from None
         finally:
             _maintain(args, kwargs)
 

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import consent, control, decisions
+from telemetry_kit import control, decisions
 from telemetry_kit.cli.terminal import Problem, out, safe, say
-from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 
 
@@ -26,7 +25,7 @@ def audit(
     home = control.home_of(context.obj.project)
     wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
-    for scope, folder in folders(home):
+    for scope, folder in decisions.folders(home):
         found[scope] = decisions.read(folder)
         number = decisions.broken_at(folder)
         if number is not None:
@@ -37,6 +36,10 @@ def audit(
         for path in decisions.set_aside(folder):
             say(f"Set aside, because it could not be trusted: {safe(path)}")
     exported = exports.read(home)
+    wrong += [
+        f"entry {number} of the exports is not as it was written, or one before it is gone"
+        for number in exports.broken(home)
+    ]
     if as_json:
         out(json.dumps({**found, "exports": exported}))
     elif not any(found.values()) and not exported and not wrong:
@@ -48,17 +51,11 @@ def audit(
         raise Problem("; ".join(wrong))
 
 
-def folders(home: Home) -> list[tuple[str, str]]:
-    """Where decisions about a project are kept, each with whom it is about."""
-    place = consent.place_of(home)
-    own = [] if place is None else [("this project", f"{home.config}/projects/{place}")]
-    return [("all projects", home.config), *own]
-
-
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:
     for scope, entries in found.items():
         for entry in entries:
             until = f", until {entry['expires']}" if entry.get("expires") else ""
+            until = ", to what is wider; the yes stands" if "declined" in entry else until
             out(
                 safe(
                     f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
@@ -72,9 +69,12 @@ def _print_exports(exported: list[dict[str, Any]]) -> None:
     if exported:
         out("Exports and reports:")
     for entry in exported:
+        fields = entry.get("fields")
+        many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
         out(
             safe(
-                f"{entry.get('at')}  {entry.get('rows')} events to {entry.get('destination')}, by "
-                f"{entry.get('command')} (SHA-256 {str(entry.get('sha256'))[:12]})"
+                f"{entry.get('at')}  {entry.get('rows')} events{many} to "
+                f"{entry.get('destination')}, by {entry.get('command')} "
+                f"(SHA-256 {str(entry.get('sha256'))[:12]})"
             )
         )

@@ -14,15 +14,16 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, grants, privacy, private
+from telemetry_kit import consent, control, decisions, grants, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, JournalError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, lease, upkeep
+from telemetry_kit.journal import archive, lease, packing, upkeep
 from telemetry_kit.journal.segments import ACTIVE, SEALED, Problems, Segment, snapshot
 from telemetry_kit.latch import latch
 
 OK, NOTE, BAD = "ok", "note", "bad"
+_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
     """
     decision = consent.decide(home, latch.world.environ)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
+    yield from (Finding("history", BAD, wrong) for wrong in decisions.trouble(home))
     yield _key(home, decision.allowed)
     yield from _folder(home, fix)
     yield _ignored(home, fix)
@@ -85,6 +87,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield _leftovers(home, fix)
     yield _writable(home)
     yield _retention(home)
+    yield from _clock(segments)
 
 
 def _key(home: Home, allowed: bool) -> Finding:
@@ -171,7 +174,7 @@ def _is_leased(home: Home, name: str) -> bool:
     import fcntl  # deferred: only asked here
 
     try:
-        fd = os.open(f"{home.folder}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(f"{home.folder}/{name}", _LOOK)
     except OSError:
         return False
     try:
@@ -198,6 +201,9 @@ def _segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[Findin
                 wrong = f"{path} is open to others (mode {mode:04o})"
                 right = upkeep.SEALED_MODE if kind == SEALED else 0o600
                 yield _mended(kind, wrong, _chmod(path, right), fix)
+            obstacle = packing.obstacle(segment.name)
+            if obstacle:
+                yield Finding(kind, BAD, f"{path}: {obstacle}")
 
 
 def _leftovers(home: Home, fix: bool) -> Finding:
@@ -233,9 +239,23 @@ def _retention(home: Home) -> Finding:
     oldest = archive.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
-    limit = archive.oldest_kept(home, days, grants.today())
-    if limit is not None and oldest < limit:
+    term = archive.term(home, days, grants.today())
+    if term.in_doubt(oldest):
+        says = f"lines of {oldest} stay, because nothing yet confirms that today is {term.today}"
+        return Finding(
+            "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
+        )
+    if term.over(oldest):
         return Finding(
             "retention", NOTE, f"{days} days; lines of {oldest} go with the next command"
         )
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")
+
+
+def _clock(segments: list[Segment]) -> Iterator[Finding]:
+    """Whether a clock was ahead once: lines of a day to come stay until their time is over."""
+    days = [m[1] for m in (upkeep.SEGMENT.fullmatch(s.name) for s in segments) if m]
+    latest, today = max(days, default=""), grants.today()
+    if latest > today:
+        says = f"a segment is of {latest}, and today is {today}: one of the two clocks was wrong"
+        yield Finding("clock", NOTE, f"{says}; what is in it stays until {latest} and longer")

@@ -59,7 +59,5 @@ def enable(
 
 def _asked(home: Home, all_projects: bool) -> str:
     if not is_terminal():
-        raise Problem(
-            "there is no terminal to ask at: add --yes or --no. Nothing was changed", USAGE
-        )
+        raise Problem("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
     return asking.ask(notice.lines(home, everywhere=all_projects), asking.QUESTION)

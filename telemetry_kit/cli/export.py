@@ -6,32 +6,30 @@ How the formats look is the insights' business.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import queue
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from telemetry_kit import catalog, consent, control, decisions, notice, private
+from telemetry_kit.cli import landing
+from telemetry_kit.cli.layout import progress
 from telemetry_kit.cli.stats import period
 from telemetry_kit.cli.terminal import USAGE, Problem, safe, say
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 from telemetry_kit.insights.formats import COLUMNS, FORMATS, Format, Portion
-from telemetry_kit.insights.select import Filter, lines
+from telemetry_kit.insights.select import Filter, Meter, lines
 from telemetry_kit.journal import upkeep
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.latch import latch
 
 _NAMES = "|".join(FORMATS)
-_BATCH_BYTES = 1 << 20
-_BATCHES = 4
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
 
@@ -73,12 +71,13 @@ def export(
     chosen = Filter(*period(since, until))
     _check(home, made, path, dictionary or history, force)
     problems = Problems()
-    portions = _Watched(lines(home, chosen, problems), upkeep.size(home))
+    meter = Meter()
+    portions = _Watched(lines(home, chosen, problems, meter), meter, upkeep.size(home))
     beside = _beside(home, path, dictionary, history) if path is not None else {}
     try:
         sha256 = _write(made, portions, precise, path, force)
         for name, data in beside.items():
-            _put(iter((data,)), name, force)
+            landing.put(iter((data,)), name, force)
     except ModuleNotFoundError:
         raise Problem(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
@@ -150,13 +149,15 @@ class _Watched:
 
     Args:
         portions: of events.
+        meter: how much of the journal was read for them.
         stored_bytes: how large the journal is on disk.
     """
 
-    def __init__(self, portions: Iterator[Portion], stored_bytes: int) -> None:
+    def __init__(self, portions: Iterator[Portion], meter: Meter, stored_bytes: int) -> None:
         self.rows = 0
         self._portions = portions
-        self._shown = stored_bytes > _PROGRESS_BYTES and sys.stderr.isatty()
+        self._meter = meter
+        self._shown = stored_bytes >= _PROGRESS_BYTES and sys.stderr.isatty()
         self._next = time.monotonic() + _PROGRESS_SECONDS
         self._drawn = False
 
@@ -168,13 +169,9 @@ class _Watched:
             yield portion
 
     def _draw(self) -> None:
-        from telemetry_kit.cli.layout import can_draw  # deferred: only for long work
-
         self._next = time.monotonic() + _PROGRESS_SECONDS
         self._drawn = True
-        turn = int(time.monotonic() / _PROGRESS_SECONDS)
-        sign = "▉▊▋▌▍▎▏"[turn % 7] if can_draw() else "|/-\\"[turn % 4]
-        sys.stderr.write(f"\r{sign} {self.rows:,} events")
+        sys.stderr.write(f"\r{progress(self._meter.share, self.rows, sys.stderr)}\x1b[K")
         sys.stderr.flush()
 
     def close(self) -> None:
@@ -191,18 +188,10 @@ def _write(made: Format, portions: _Watched, precise: bool, path: str | None, fo
     """Write the events; the SHA-256 of what was written."""
     if made.stream is not None:
         blocks = made.stream(iter(portions), precise)
-        return _put(blocks, path, force) if path is not None else _print(blocks)
+        return landing.put(blocks, path, force) if path is not None else _print(blocks)
     assert path is not None
     assert made.write is not None
-    temporary = _beside_name(path)
-    try:
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        made.write(iter(portions), precise, temporary)
-        sha256 = _sum_and_sync(temporary)
-        _into_place(temporary, path, force)
-    finally:
-        private.remove(temporary)
-    return sha256
+    return landing.made_by(partial(made.write, iter(portions), precise), path, force)
 
 
 def _print(blocks: Iterator[bytes]) -> str:
@@ -212,91 +201,6 @@ def _print(blocks: Iterator[bytes]) -> str:
         total.update(block)
         sys.stdout.buffer.write(block)
     sys.stdout.buffer.flush()
-    return total.hexdigest()
-
-
-def _put(blocks: Iterator[bytes], path: str, force: bool) -> str:
-    """Write a file that is there as a whole or not at all; its SHA-256."""
-    temporary = _beside_name(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(temporary, flags, 0o600)
-    try:
-        with os.fdopen(fd, "wb", buffering=0) as out:
-            sha256 = _pour(blocks, out)
-            os.fsync(out.fileno())
-        _into_place(temporary, path, force)
-    finally:
-        private.remove(temporary)
-    return sha256
-
-
-def _pour(blocks: Iterator[bytes], out: io.FileIO) -> str:
-    """Write blocks while the next ones are made; the SHA-256 of all of them."""
-    total = hashlib.sha256()
-    waiting: queue.Queue[bytes | None] = queue.Queue(_BATCHES)
-    failed: list[OSError] = []
-
-    def write() -> None:
-        # Summing and writing go on without the interpreter's lock.
-        while (batch := waiting.get()) is not None:
-            if failed:
-                continue
-            total.update(batch)
-            try:
-                left = memoryview(batch)
-                while left:
-                    left = left[out.write(left) :]
-            except OSError as error:
-                failed.append(error)
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    try:
-        batch: list[bytes] = []
-        size = 0
-        for block in blocks:
-            batch.append(block)
-            size += len(block)
-            if size >= _BATCH_BYTES:
-                waiting.put(b"".join(batch))
-                batch, size = [], 0
-            if failed:
-                break
-        waiting.put(b"".join(batch))
-    finally:
-        waiting.put(None)
-        thread.join()
-    if failed:
-        raise failed[0]
-    return total.hexdigest()
-
-
-def _beside_name(path: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:80]}-{os.urandom(4).hex()}.tmp")
-
-
-def _into_place(temporary: str, path: str, force: bool) -> None:
-    if force:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)  # never over a file that came meanwhile
-    except FileExistsError:
-        raise
-    except OSError:
-        # A file system without hard links.
-        if os.path.lexists(path):
-            raise FileExistsError(path) from None
-        os.rename(temporary, path)
-
-
-def _sum_and_sync(path: str) -> str:
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-        os.fsync(file.fileno())
     return total.hexdigest()
 
 

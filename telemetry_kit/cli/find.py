@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from telemetry_kit import control
-from telemetry_kit.cli.terminal import USAGE, Problem, out, say
+from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
 from telemetry_kit.proof.lookup import Found, Lookup
 
 STDIN = "-"
@@ -26,16 +26,18 @@ def find(
     """Say in how many events a text is, and of which kind.
 
     Raises:
-        Problem: there is no text to look for.
+        Problem: there is no text to look for, or not everything could be read.
     """
     found = Lookup(control.home_of(context.obj.project), given(text)).count()
     if as_json:
         out(json.dumps(_as_json(found)))
-        return
-    for line in lines(found):
-        out(line)
-    for line in limits(found):
-        say(line)
+    else:
+        for line in lines(found):
+            out(line)
+        for line in limits(found):
+            say(line)
+    if found.unread:
+        raise Problem(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
 
 def given(text: str) -> str:
@@ -54,7 +56,8 @@ def given(text: str) -> str:
 def lines(found: Found) -> list[str]:
     """What was found, in words."""
     if not found.events:
-        return ["Not in the data: no event holds it, in clear or as a pseudonym."]
+        where = "what could be read" if found.unread else "the data"
+        return [f"Not in {where}: no event holds it, in clear or as a pseudonym."]
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(found.types.items()))
     told = [f"In {found.events} events: {kinds}."]
     told += [f"  in clear      {name:<16} {n} events" for name, n in sorted(found.clear.items())]
@@ -86,4 +89,5 @@ def _as_json(found: Found) -> dict[str, object]:
         "part_of_longer_text": found.parts,
         "declared": found.in_ledger,
         "of_retired_keys": found.retired,
+        "unread": found.unread,
     }

@@ -11,9 +11,15 @@ from collections.abc import Iterator, Sequence
 
 from telemetry_kit.cli.terminal import safe
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
 PIPE_WIDTH = 120
 _GAP = "  "
 _MIN_NAME = 8
+# A pseudonym is cut in two only where no lesser column can go instead.
+_WHOLE_NAME = 14
 _BAR_WIDTH = 20
 _MIN_BAR = 6
 _SPARKS = " ▁▂▃▄▅▆▇█"
@@ -33,10 +39,10 @@ def width() -> int:
         return PIPE_WIDTH
 
 
-def can_draw() -> bool:
-    """Whether stdout takes block characters."""
+def can_draw(stream: TextIO | None = None) -> bool:
+    """Whether stdout, or another stream, takes block characters."""
     try:
-        _SPARKS.encode(sys.stdout.encoding or "ascii")
+        _SPARKS.encode((stream or sys.stdout).encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
@@ -69,6 +75,27 @@ def bar(share: float, columns: int) -> str:
     """
     full = round(share * columns)
     return ("▇" if can_draw() else "#") * (max(full, 1) if share > 0 else 0)
+
+
+def progress(share: float, events: int, stream: TextIO) -> str:
+    """How far long work has come, as one line that fits the terminal: a bar, and in numbers.
+
+    Args:
+        share: from 0 to 1.
+        events: how many were handled.
+        stream: the terminal.
+    """
+    text = f"{share:4.0%}  {events:,} events"
+    try:
+        room = os.get_terminal_size(stream.fileno()).columns - len(text) - len(_GAP) - 1
+    except (OSError, ValueError):
+        room = 0
+    size = min(room, _BAR_WIDTH)
+    if size < _MIN_BAR:
+        return text
+    full, empty = "▇-" if can_draw(stream) else "#-"
+    done = round(share * size)
+    return f"{full * done}{empty * (size - done)}{_GAP}{text}"
 
 
 class Column:
@@ -137,7 +164,7 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
 
 
 def _least(columns: Sequence[Column], room: int) -> int:
-    name = max(_MIN_NAME, room // 4)
+    name = max(_WHOLE_NAME, room // 4)
     sizes = (min(c.natural, name) if c.can_fold else c.natural for c in columns)
     return sum(sizes) + len(_GAP) * (len(columns) - 1)
 

@@ -6,12 +6,19 @@ which gets the same table of options. So both ways accept the same words.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 
 from telemetry_kit import control, grants, settings
-from telemetry_kit.cli.terminal import INTERRUPTED, USAGE, Problem, say
+from telemetry_kit.cli.terminal import (
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    Problem,
+    refused,
+    say,
+    stop_output,
+)
 from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
 
 TYPE_CHECKING = False
@@ -96,13 +103,16 @@ def run(room: str, project: str | None, app: str | None, words: Sequence[str]) -
         code = problem.code
     except TelemetryError as error:
         say(f"telemetry-kit: {error}")
-        code = 1
+        code = FAILED
     except KeyboardInterrupt:
         say()
         code = INTERRUPTED
     except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter complains at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        stop_output()  # the reader has seen enough
+    except OSError as error:
+        stop_output()
+        say(f"telemetry-kit: {refused(error)}")
+        code = FAILED
     return code
 
 

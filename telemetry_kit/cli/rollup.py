@@ -45,18 +45,16 @@ def _is_there(folder: int, entry: Entry) -> bool:
     return (found.st_dev, found.st_ino) == entry.inode
 
 
-def _put(folder: int, data: bytes) -> None:
+def _put(folder: int, lines: list[bytes | memoryview]) -> None:
     temporary = f".telemetry-rollup-{os.urandom(4).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     fd = os.open(temporary, flags, 0o600, dir_fd=folder)
     try:
-        try:
+        with open(fd, "wb") as out:
             os.fchmod(fd, 0o600)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
-        finally:
-            os.close(fd)
+            for line in lines:
+                out.write(line)
+                out.write(b"\n")
         os.rename(temporary, NAME, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         os.unlink(temporary, dir_fd=folder)

@@ -34,6 +34,8 @@ EXPECTED = (
     "project/.{app}/telemetry.jsonl",
 )
 _CODE = re.compile(r"/projects/[0-9a-f]{16}(?=/|$)")
+# The lock of a decision, there only while it is held.
+MOMENTARY = "home/.config/{app}/.telemetry.deciding"
 _TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.tmp$")
 
 
@@ -127,7 +129,7 @@ def _gathered(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
     folders = {os.path.dirname(path) for path in expected}
     while parents := {os.path.dirname(path) for path in folders} - folders - {""}:
         folders |= parents
-    touched = {_generic(path, base) for path in seen["paths"]}
+    touched = {_generic(path, base) for path in seen["paths"]} - {MOMENTARY.format(app=app)}
     changed = {p for p in touched if p not in expected | folders and not _is_own(p, expected)}
     try:
         with open(f"{base}/project/.{app}/telemetry.jsonl", "rb") as log:

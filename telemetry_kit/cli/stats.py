@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 from telemetry_kit import control, grants
 from telemetry_kit.cli.layout import (
@@ -27,6 +26,10 @@ from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.count import Wanted
 from telemetry_kit.insights.figures import TOP, Figures, figures
 from telemetry_kit.insights.rollup import Look, look
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OPTIONS = (
     *PERIOD,
@@ -135,8 +138,11 @@ def text(found: Figures, room: int) -> Iterator[str]:
     yield from _comparison(found, room)
     yield ""
     yield from wrapped(_BUCKETS, room)
+    malformed, dropped = found["malformed"], found["dropped"]
     yield from wrapped(
-        f"{found['malformed']:,} malformed lines, {found['dropped']:,} values dropped.", room
+        f"{malformed:,} malformed line{'' if malformed == 1 else 's'}, "
+        f"{dropped:,} value{'' if dropped == 1 else 's'} dropped.",
+        room,
     )
 
 
@@ -222,14 +228,14 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
     yield from table(
         (
             Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["begun"] for row in rows], rank=3),
-            numbers("done", [row["completed"] for row in rows], rank=1),
+            numbers("begun", [row["begun"] for row in rows], rank=4),
+            numbers("done", [row["completed"] for row in rows], rank=2),
             numbers("failed", [row["failed"] for row in rows]),
             Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], rank=2),
+            Column("95 %", [_interval(row) for row in rows], rank=3),
             Column("p50", [span(row["p50_ms"]) for row in rows], right=True, rank=1),
-            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, rank=4),
-            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, rank=2),
+            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, rank=5),
+            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, rank=3),
         ),
         room,
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import consent, control, grants, privacy, settings
+from telemetry_kit import asking, consent, control, decisions, privacy, settings
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
@@ -17,6 +17,8 @@ from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.latch import latch
 
 RECORDING, OFF, VETOED, OUTDATED = 0, 10, 11, 12
+WIDTH = 80
+_MARGIN = 22
 
 
 def status(
@@ -45,7 +47,11 @@ def status(
     environ = _simulated(simulate or [])
     decision = consent.decide(home, environ)
     rules = list(consent.rules(home, environ, every=True)) if explain else []
-    trouble = [*upkeep.trouble(home), *_key_trouble(home, decision)]
+    trouble = [
+        *upkeep.trouble(home),
+        *_key_trouble(home, decision),
+        *decisions.trouble(home),
+    ]
     if as_json:
         out(json.dumps(_as_json(home, decision, rules, trouble)))
     else:
@@ -65,9 +71,9 @@ def _simulated(settings_given: list[str]) -> dict[str, str]:
 
 
 def code_of(decision: Decision) -> int:
-    """The exit code of `status --check`."""
+    """The exit code of `status --check`; a widening that was declined leaves nothing open."""
     if decision.allowed:
-        return OUTDATED if _not_yet(decision) else RECORDING
+        return OUTDATED if asking.widening(decision) else RECORDING
     return VETOED if decision.vetoed else OFF
 
 
@@ -78,8 +84,7 @@ def _not_yet(decision: Decision) -> list[str]:
 
 
 def _is_declined(decision: Decision) -> bool:
-    fingerprint = grants.scope_fingerprint(settings.current())
-    return decision.accepted is not None and decision.accepted.declined == fingerprint
+    return decision.accepted is not None and decision.accepted.has_declined(settings.current())
 
 
 def _kept_days(decision: Decision) -> int:
@@ -104,14 +109,27 @@ def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
         out(f"  trouble  {safe(sentence)}")
     if rules:
         out()
-    for rule in rules:
-        mark = ">" if _same(rule, decision.rule) else " "
-        raw = "-" if rule.raw is None else repr(rule.raw)[1:-1][:60]
-        out(f"{mark} {rule.owner:<11} {rule.verdict:<7} {safe(rule.name)} = {safe(raw)}")
-        out(f"  {'':<11} {'':<7} {safe(rule.says)}")
-    if rules:
+        for rule in rules:
+            _explain(rule, _same(rule, decision.rule))
         out()
         out("Any denial wins; only you can grant. The rule marked > decided.")
+
+
+def _explain(rule: Rule, decided: bool) -> None:
+    """One rule, in one line where it is not there, else with its raw value and what it says."""
+    begin = f"{'>' if decided else ' '} {rule.owner:<11} {rule.verdict:<7} {safe(rule.name)}"
+    more = [rule.says]
+    if rule.raw is None and len(begin) + len(rule.says) + 2 <= WIDTH:
+        begin, more = f"{begin}: {safe(rule.says)}", []
+    elif rule.raw is not None:
+        raw = repr(rule.raw)[1:-1]
+        raw = raw if len(raw) <= WIDTH - _MARGIN else f"{raw[: WIDTH - _MARGIN - 3]}..."
+        # A path fills its line.
+        is_path = "/" in rule.name
+        begin, more = begin if is_path else f"{begin} = {safe(raw)}", [raw] * is_path + more
+    out(begin)
+    for text in more:
+        out(" " * _MARGIN + safe(text))
 
 
 def _same(rule: Rule, decisive: Rule) -> bool:

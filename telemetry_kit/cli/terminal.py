@@ -42,6 +42,22 @@ def say(text: str = "") -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def refused(error: OSError) -> str:
+    """What to say when the system refuses something in the middle of a command.
+
+    Args:
+        error: what it raised; a full disk behind stdout, for instance.
+    """
+    why = os.strerror(error.errno) if error.errno else str(error)
+    where = f": {safe(str(error.filename))}" if error.filename else ""
+    return f"not finished, the system says: {why}{where}"
+
+
+def stop_output() -> None:
+    """Let what was not printed yet go nowhere: else the interpreter complains at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def safe(text: str) -> str:
     """`text` with everything escaped that a terminal would act upon."""
     if text.isascii() and text.isprintable():

@@ -6,7 +6,6 @@ Where the events come from is not known here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from telemetry_kit.cli.layout import can_draw, cell_width
 from telemetry_kit.cli.terminal import safe
@@ -19,7 +18,6 @@ _MAX_DEPTH = 60
 _MIN_TEXT = 12
 
 
-@dataclass(slots=True)
 class Node:
     """One span, or one event that is no span.
 
@@ -29,9 +27,12 @@ class Node:
         inside: what ran inside of it.
     """
 
-    first: Event
-    last: Event
-    inside: list[Node] = field(default_factory=list)
+    __slots__ = ("first", "inside", "last")
+
+    def __init__(self, first: Event, last: Event) -> None:
+        self.first = first
+        self.last = last
+        self.inside: list[Node] = []
 
 
 def grown(events: list[Event]) -> list[Node]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from telemetry_kit.cli.layout import width, wrapped
 from telemetry_kit.cli.quick import JSON, command
 from telemetry_kit.cli.terminal import out
 from telemetry_kit.insights.answers import unread
 from telemetry_kit.insights.tally import READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 OPTIONS = (JSON,)
 

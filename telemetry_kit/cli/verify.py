@@ -21,7 +21,6 @@ from telemetry_kit.latch import latch
 from telemetry_kit.proof.certificate import (
     ENVIRONMENT,
     LAYERS,
-    MAX_LISTED,
     Certificate,
     Finding,
     Looked,
@@ -54,9 +53,7 @@ def verify(
         for line in lines(certificate):
             out(safe(line))
     if not certificate.passed:
-        raise Problem(
-            f"{len(certificate.findings)} findings: something is stored that should not be"
-        )
+        raise Problem(f"{certificate.total} findings: something is stored that should not be")
 
 
 def _surroundings(home: Home, certificate: Certificate) -> None:
@@ -99,10 +96,10 @@ def lines(certificate: Certificate) -> Iterator[str]:
         yield f"  note: {note}"
     if certificate.findings:
         yield ""
-    for finding in certificate.findings[:MAX_LISTED]:
+    for finding in certificate.findings:
         yield f"  {finding.sentence()}"
-    if len(certificate.findings) > MAX_LISTED:
-        yield f"  and {len(certificate.findings) - MAX_LISTED} more"
+    if certificate.total > len(certificate.findings):
+        yield f"  and {certificate.total - len(certificate.findings)} more"
 
 
 def _looked(looked: Looked) -> str:

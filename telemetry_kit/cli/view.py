@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli.layout import PIPE_WIDTH, width
@@ -21,6 +22,10 @@ from telemetry_kit.home import Home
 from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.segments import Problems
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["COLUMNS", "OPTIONS", "PIPE_WIDTH", "cells", "layout", "run"]
 
@@ -45,6 +50,7 @@ OPTIONS = (
     Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
 )
 _POLL_SECONDS = 0.2
+_PAGE = 10_000
 _TABLES = {"role": "roles", "agent": "agents", "command": "commands"}
 
 
@@ -104,15 +110,21 @@ def _known(option: str, value: str | None, names: Any) -> str | None:
 def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
     problems = Problems()
     events = newest(home, limit, chosen, problems)
-    _tell(problems)
-    if not events:
-        _nothing(home, chosen)
-    elif as_json:
-        for event in events:
-            out(_as_json(event))
-    else:
-        for line in layout([cells(event, wide) for event in events], width()):
+    # A page at a time: memory is bounded however many are asked for.
+    shown = 0
+    while page := list(islice(events, _PAGE)):
+        for line in _page(page, wide, as_json):
             out(line)
+        shown += len(page)
+    _tell(problems)
+    if not shown:
+        _nothing(home, chosen)
+
+
+def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
+    if as_json:
+        return map(_as_json, events)
+    return layout([cells(event, wide) for event in events], width())
 
 
 def _as_json(event: Event) -> str:
@@ -146,21 +158,22 @@ def _nothing(home: Home, chosen: Filter) -> None:
 
 def _show_trees(home: Home, limit: int, chosen: Filter) -> None:
     problems = Problems()
-    found = sessions(home, limit, chosen, problems)
-    _tell(problems)
-    if not found:
-        _nothing(home, chosen)
-    for at, (session, events) in enumerate(found):
-        if at:
+    shown = 0
+    for session, events in sessions(home, limit, chosen, problems):
+        if shown:
             out()
         for line in drawn(session, events, width()):
             out(line)
+        shown += 1
+    _tell(problems)
+    if not shown:
+        _nothing(home, chosen)
 
 
 def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
-    shown = newest(home, limit, chosen, Problems())
+    shown = list(newest(home, limit, chosen, Problems()))
     for event in reversed(shown):
         _print(event, wide, as_json)
     sys.stdout.flush()

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from telemetry_kit import catalog
 from telemetry_kit.insights.figures import Figures
 
-Row = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Row = dict[str, "Any"]
 NAMED = 3
 _BRACKETS = re.compile(r"\([^)]*\)")
 
@@ -79,7 +82,8 @@ def _changes(found: Figures) -> str:
     changed = types.get("role.changed", 0)
     if not changed and not types.get("role.selected"):
         return ""
-    said = f"{_times(changed)}, in {types.get('role.selected', 0):,} sessions"
+    sessions = types.get("role.selected", 0)
+    said = f"{_times(changed)}, in {sessions:,} session{'' if sessions == 1 else 's'}"
     rows = found["role_changes"]
     most = f"; most often from {rows[0]['from']} to {rows[0]['to']}" if rows else ""
     return f"{said}{most}."
@@ -87,6 +91,10 @@ def _changes(found: Figures) -> str:
 
 def _times(count: int) -> str:
     return "Never" if count == 0 else "Once" if count == 1 else f"{count:,} times"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
@@ -123,9 +131,8 @@ def _finish(table: str, kind: str) -> Callable[[Figures], str]:
         completed = sum(row["completed"] for row in rows)
         ended = completed + sum(row["failed"] for row in rows)
         return (
-            f"{completed:,} of {ended:,} that ended were completed ({percent(completed / ended)}): "
-            + _top(rows, lambda r: _how(r, kind))
-            + "."
+            f"{completed:,} of {ended:,} that ended {_were(completed)} completed "
+            f"({percent(completed / ended)}): " + _top(rows, lambda r: _how(r, kind)) + "."
         )
 
     return answer
@@ -164,8 +171,9 @@ def _clicked(found: Figures) -> str:
     if not clicked:
         return ""
     rows = [row for row in found["handoffs"] if row["clicked"]]
+    most = "most of them " if clicked > 1 else ""
     return (
-        f"{clicked:,} were followed, most of them {_pair(rows[0])}; "
+        f"{clicked:,} {_were(clicked)} followed, {most}{_pair(rows[0])}; "
         "those that nobody clicks leave no event."
     )
 

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from telemetry_kit.home import Home
 from telemetry_kit.insights.scan import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal.segments import Problems, Report, Source, snapshot
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 # Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
 MAX_PENDING = 50_000
 
 
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which events count.
 
@@ -29,9 +30,12 @@ class Wanted:
         role: events of this role only; empty for all.
     """
 
-    since: str = ""
-    until: str = ""
-    role: str = ""
+    __slots__ = ("role", "since", "until")
+
+    def __init__(self, since: str = "", until: str = "", role: str = "") -> None:
+        self.since = since
+        self.until = until
+        self.role = role
 
     @property
     def everything(self) -> bool:
@@ -57,7 +61,7 @@ class Counting:
         self._all_days = not (wanted.since or wanted.until)
         self._rows: Counter[tuple[bytes, ...]] = Counter()
         self._days: Counter[tuple[bytes, bytes]] = Counter()
-        self._fields: dict[tuple[bytes, ...], dict[str, Any]] = {}
+        self._parsed: dict[bytes, dict[str, Any]] = {}
 
     def rows(self, rows: list[Row]) -> None:
         """Count canonical lines."""
@@ -93,11 +97,17 @@ class Counting:
         return self.tally
 
     def _fields_of(self, runs: tuple[bytes, ...]) -> dict[str, Any]:
-        found = self._fields.get(runs)
-        if found is None:
-            if len(self._fields) > MAX_PENDING:
-                self._fields.clear()
-            found = self._fields[runs] = parse_fields(b"".join(runs))
+        # Runs are far fewer than rows: names, how it ended, how long it took.
+        found: dict[str, Any] = {}
+        for run in runs:
+            if run:
+                found.update(self._parsed.get(run) or self._parse(run))
+        return found
+
+    def _parse(self, run: bytes) -> dict[str, Any]:
+        if len(self._parsed) > MAX_PENDING:
+            self._parsed.clear()
+        found = self._parsed[run] = parse_fields(run)
         return found
 
 

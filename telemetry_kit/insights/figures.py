@@ -9,10 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Any
 
 from telemetry_kit.insights.count import Wanted
 from telemetry_kit.insights.tally import Key, Tally
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TOP = 5
 PERIOD_DAYS = 28
@@ -21,7 +24,7 @@ _QUANTILES = (("p50", 50), ("p90", 90), ("p95", 95))
 _BEGUN = {"commands": ("executed",), "agents": ("invoked", "started"), "workflows": ("started",)}
 _KIND = {"commands": "command", "agents": "agent", "workflows": "workflow"}
 
-Figures = dict[str, Any]
+Figures = dict[str, "Any"]
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """The roll-up: what was counted of each file of the journal, so that only new lines are read again.
 
 It is a cache and never believed without a look: a packed file counts as known while its inode,
-size and time are the same, a plain one while the bytes that were counted are. Nothing is written
+size and times are the same, a plain one while the bytes that were counted are. Nothing is written
 here; whoever holds the maintenance lock does that.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
 from telemetry_kit import private
 from telemetry_kit.home import Home
@@ -18,47 +18,66 @@ from telemetry_kit.insights.scan import fingerprint
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 
+# Bytes counted, their CRC-32, size, and the two times in nanoseconds.
+State = tuple[int, int, int, int, int]
+Marks = tuple[int, int, int]
+
 NAME = "telemetry-rollup.json"
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 64 << 20
 # So many new events, or a file that came or went, make it worth writing anew.
 MIN_NEWS = 1_000
-# A log is sealed long before it is twice this; of a longer one, both ends are compared.
-_COMPARED_BYTES = 4 << 20
+# A log is sealed at 10,000 events, long before this: it is compared byte for byte.
+_COMPARED_BYTES = 40 << 20
+# Of a longer one, which no journal in order has, both ends are, and its times while it is as long.
+_END_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
 class Entry:
     """What is known of one file.
 
     Args:
         name: its name when it was counted.
         inode: device and inode.
-        state: size and time of an archive; of a plain file the bytes counted and their sum.
+        state: of a plain file the bytes counted and their sum; of any its size, the time when
+            it was written, and the one when that or its name or mode changed.
         report: malformed, recovered, too long lines, and those of another version.
     """
 
-    name: str
-    inode: tuple[int, int]
-    state: tuple[int, int]
-    report: tuple[int, int, int, int]
+    __slots__ = ("inode", "name", "report", "state")
+
+    def __init__(
+        self, name: str, inode: tuple[int, int], state: State, report: tuple[int, int, int, int]
+    ) -> None:
+        self.name = name
+        self.inode = inode
+        self.state = state
+        self.report = report
 
 
-@dataclass(slots=True)
 class Look:
     """A tally, and what to keep of it.
 
     Args:
         tally: of everything.
         problems: what was wrong in the files.
-        keep: the roll-up to write; None where the one there is good enough.
+        keep: the lines of the roll-up to write; None where the one there is good enough.
         entries: the files that it is about.
     """
 
-    tally: Tally
-    problems: Problems
-    keep: bytes | None = None
-    entries: list[Entry] = field(default_factory=list)
+    __slots__ = ("entries", "keep", "problems", "tally")
+
+    def __init__(
+        self,
+        tally: Tally,
+        problems: Problems,
+        keep: list[bytes | memoryview] | None = None,
+        entries: list[Entry] | None = None,
+    ) -> None:
+        self.tally = tally
+        self.problems = problems
+        self.keep = keep
+        self.entries = entries or []
 
 
 class Stored:
@@ -71,7 +90,8 @@ class Stored:
     def __init__(self, data: bytes | None) -> None:
         self.entries: dict[tuple[int, int], Entry] = {}
         self.whole = Tally()
-        self._lines: dict[tuple[int, int], bytes] = {}
+        # Views, no copies: a thousand files make it tens of megabytes.
+        self._lines: dict[tuple[int, int], memoryview] = {}
         if data is not None:
             try:
                 self._load(data)
@@ -79,26 +99,33 @@ class Stored:
                 self.entries, self.whole, self._lines = {}, Tally(), {}
 
     def _load(self, data: bytes) -> None:
-        head, _, body = data.partition(b"\n")
-        said = json.loads(head)
+        total, *lines = _lines_of(data)
+        if int(bytes(total)) != zlib.crc32(memoryview(data)[len(total) + 1 :]):
+            raise ValueError("it is damaged")
+        head, whole, *lines = lines
+        said = json.loads(bytes(head))
         if said["version"] != VERSION or said["made_by"] != fingerprint():
             return
-        if said["sum"] != zlib.crc32(body):
-            raise ValueError("it is damaged")
-        lines = body.splitlines()
-        self.whole = Tally.from_dict(json.loads(lines[0]))
-        for (name, inode, state, report), line in zip(said["files"], lines[1:], strict=True):
+        self.whole = Tally.from_dict(json.loads(bytes(whole)))
+        for (name, inode, state, report), line in zip(said["files"], lines, strict=True):
             entry = Entry(name, tuple(inode), tuple(state), tuple(report))
             self.entries[entry.inode] = entry
             self._lines[entry.inode] = line
 
-    def line(self, inode: tuple[int, int]) -> bytes:
+    def line(self, inode: tuple[int, int]) -> memoryview:
         """The stored tally of one file."""
         return self._lines[inode]
 
     def tally(self, inode: tuple[int, int]) -> Tally:
         """The tally of one file."""
-        return Tally.from_dict(json.loads(self._lines[inode]))
+        return Tally.from_dict(json.loads(bytes(self._lines[inode])))
+
+
+def _lines_of(data: bytes) -> Iterator[memoryview]:
+    view, at = memoryview(data), 0
+    while (end := data.find(b"\n", at)) >= 0:
+        yield view[at:end]
+        at = end + 1
 
 
 def look(home: Home, wanted: Wanted | None = None) -> Look:
@@ -119,7 +146,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
     with snapshot(home, problems) as sources:
         for source in sources:
             made.add(source)
-    return made.done()
+        return made.done()
 
 
 class _Looking:
@@ -129,8 +156,8 @@ class _Looking:
         self._whole = stored.whole
         self._loose = Tally()
         self._gone = dict(stored.entries)
-        self._entries: list[Entry] = []
-        self._lines: list[bytes] = []
+        # What to keep of each file: worked out only where it is kept.
+        self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
         self._news = 0
         self._changed = False
 
@@ -138,39 +165,37 @@ class _Looking:
         """Count one file, or take over what is known of it."""
         segment = source.segment
         entry = self._stored.entries.get(segment.identity)
-        now = source.state()
+        marks = _marks(source)
         report = self._problems.of(segment.name)
-        if segment.kind == ARCHIVE:
-            state = (now.st_size, now.st_mtime_ns) if now else (-1, -1)
-            if entry is not None and entry.state == state and entry.name == segment.name:
+        if entry is None:
+            self._count(source, None, report, marks)
+        elif segment.kind == ARCHIVE:
+            if entry.state[2:] == marks and entry.name == segment.name:
                 self._take_over(entry, segment.name, report)
                 source.close()
-                return
-            self._count(source, entry=None, report=report, state=state)
-        elif entry is not None and _is_the_same(source, entry, now.st_size if now else -1):
+            else:
+                self._count(source, None, report, marks)
+        elif _is_the_same(source, entry, marks):
             self._take_over(entry, segment.name, report)
-            self._go_on(source, entry, report)
+            self._go_on(source, entry, report, marks)
         else:
-            self._count(source, entry=None, report=report, state=None)
+            self._count(source, None, report, marks)
 
     def _take_over(self, entry: Entry, name: str, report: Report) -> None:
         self._gone.pop(entry.inode, None)
         self._changed |= entry.name != name
-        self._entries.append(Entry(name, entry.inode, entry.state, entry.report))
-        self._lines.append(self._stored.line(entry.inode))
+        same = Entry(name, entry.inode, entry.state, entry.report)
+        self._kept.append(lambda: (same, self._stored.line(entry.inode)))
         _add_report(report, entry.report)
 
-    def _go_on(self, source: Source, entry: Entry, report: Report) -> None:
+    def _go_on(self, source: Source, entry: Entry, report: Report, marks: Marks) -> None:
         if source.segment.size_bytes == entry.state[0]:
             source.close()
             return
-        self._entries.pop()
-        self._lines.pop()
-        self._count(source, entry, report, None)
+        self._kept.pop()
+        self._count(source, entry, report, marks)
 
-    def _count(
-        self, source: Source, entry: Entry | None, report: Report, state: tuple[int, int] | None
-    ) -> None:
+    def _count(self, source: Source, entry: Entry | None, report: Report, marks: Marks) -> None:
         counted, loose = Counting(Wanted()), Counting(Wanted())
         found, unended = Report(), Report()
         begin = entry.state[0] if entry is not None else 0
@@ -195,16 +220,16 @@ class _Looking:
                 self._whole.take_away(self._stored.tally(entry.inode))
             return
         self._whole.merge(news)
-        if entry is not None:
-            news.merge(self._stored.tally(entry.inode))
-        else:
-            self._changed = True
-        if state is None:
-            state = (at, source.sum_of(at, _COMPARED_BYTES))
-        self._entries.append(
-            Entry(source.segment.name, source.segment.identity, state, _numbers(whole))
-        )
-        self._lines.append(_dumped(news))
+        self._changed |= entry is None
+
+        def kept() -> tuple[Entry, bytes]:
+            if entry is not None:
+                news.merge(self._stored.tally(entry.inode))
+            total = _sum_of(source, at, entry) if plain else 0
+            segment, state = source.segment, (at, total, *marks)
+            return Entry(segment.name, segment.identity, state, _numbers(whole)), _dumped(news)
+
+        self._kept.append(kept)
 
     def done(self) -> Look:
         """The tally of all files that were added."""
@@ -217,27 +242,56 @@ class _Looking:
         tally.count_malformed(self._problems.malformed)
         enough = self._changed or self._news >= MIN_NEWS
         worth = tally.total("events") >= MIN_NEWS or bool(self._stored.entries)
-        keep = self._rendered() if enough and worth else None
-        return Look(tally, self._problems, keep, self._entries)
+        if not (enough and worth):
+            return Look(tally, self._problems)
+        made = [kept() for kept in self._kept]
+        entries = [entry for entry, _ in made]
+        return Look(tally, self._problems, self._rendered(made), entries)
 
-    def _rendered(self) -> bytes:
-        body = b"\n".join([_dumped(self._whole), *self._lines]) + b"\n"
+    def _rendered(self, made: list[tuple[Entry, bytes | memoryview]]) -> list[bytes | memoryview]:
         head = {
             "version": VERSION,
             "made_by": fingerprint(),
-            "sum": zlib.crc32(body),
-            "files": [[e.name, e.inode, e.state, e.report] for e in self._entries],
+            "files": [[e.name, e.inode, e.state, e.report] for e, _ in made],
         }
-        return json.dumps(head, separators=(",", ":")).encode() + b"\n" + body
+        said = json.dumps(head, separators=(",", ":")).encode()
+        lines = [said, _dumped(self._whole), *(line for _, line in made)]
+        total = 0
+        for line in lines:
+            total = zlib.crc32(b"\n", zlib.crc32(line, total))
+        return [b"%d" % total, *lines]
 
 
 def _dumped(tally: Tally) -> bytes:
     return json.dumps(tally.to_dict(), separators=(",", ":")).encode()
 
 
-def _is_the_same(source: Source, entry: Entry, size: int) -> bool:
-    at, known = entry.state
-    return size >= at and source.sum_of(at, _COMPARED_BYTES) == known
+def _marks(source: Source) -> Marks:
+    """By which a change of a file is noticed without reading it; before it is read."""
+    now = source.state()
+    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
+
+
+def _is_the_same(source: Source, entry: Entry, marks: Marks) -> bool:
+    at, total, *known = entry.state
+    if at > _COMPARED_BYTES and known[0] == marks[0] and tuple(known) != marks:
+        return False
+    return marks[0] >= at and _sum_of(source, at) == total
+
+
+def _sum_of(source: Source, count: int, known: Entry | None = None) -> int:
+    """The sum of the first bytes of a plain file, or what stands for it where they are too many.
+
+    Args:
+        source: the file.
+        count: how many bytes.
+        known: a state of it that was found to be true, to go on from.
+    """
+    if count > _COMPARED_BYTES:
+        return source.sum_of(count, _END_BYTES)
+    if known is not None:
+        return source.sum_of(count, count, *known.state[:2])
+    return source.sum_of(count, count)
 
 
 def _numbers(report: Report) -> tuple[int, int, int, int]:

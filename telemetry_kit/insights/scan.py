@@ -103,14 +103,15 @@ def regions(chunks: Iterator[bytes], whole: bool = False) -> Iterator[Region | R
 
 
 def _of_block(block: bytes) -> Iterator[Region | Rest]:
-    rows: list[Row] = _line.findall(block)
+    line = _canonical()
+    rows: list[Row] = line.findall(block)
     if len(rows) == block.count(b"\n"):
         yield Region(block, rows)
         return
     # Some line is not canonical: runs of those that are, and what lies between them.
     begin = at = 0
     rows = []
-    for match in _line.finditer(block):
+    for match in line.finditer(block):
         if match.start() > at:
             if rows:
                 yield Region(block[begin:at], rows)
@@ -146,7 +147,7 @@ def parse_fields(fields: bytes) -> Event:
 
 def fingerprint() -> int:
     """A number that changes when other lines are accepted, or counted in another way."""
-    return zlib.crc32(_line.pattern + repr(TABLES).encode())
+    return zlib.crc32(_pattern_of_lines() + repr(TABLES).encode())
 
 
 def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
@@ -197,6 +198,7 @@ def _measure(lowest: int, highest: int) -> bytes:
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
 
 
+@cache
 def _pattern_of_lines() -> bytes:
     parts: list[bytes] = [rb"\{"]
     open_run = False
@@ -215,7 +217,10 @@ def _pattern_of_lines() -> bytes:
     return b"".join([*parts, b")" if open_run else b"", rb"\}\n"])
 
 
-_line = re.compile(rb"^" + _pattern_of_lines(), re.MULTILINE)
+# Compiling takes longer than a second look at everything that is known.
+@cache
+def _canonical() -> re.Pattern[bytes]:
+    return re.compile(rb"^" + _pattern_of_lines(), re.MULTILINE)
 
 
 @cache

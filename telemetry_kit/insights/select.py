@@ -9,20 +9,30 @@ import json
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from telemetry_kit.home import Home
 from telemetry_kit.insights.scan import Region, Rest, read_rest, regions
 from telemetry_kit.journal.lines import Event, parse
+from telemetry_kit.journal.reader import MAX_READ_LINE_BYTES
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 
-# How many files more are read for the beginning of a session.
-_FILES_MORE = 2
-MAX_SESSION_EVENTS = 10_000
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Portion = list[bytes | Event]
+
+_BLOCK_BYTES = 1 << 18
+# Events of an archive that are held at once, when it is read from its end.
+_MAX_HELD = 20_000
+# So far before its last event is the rest of a session looked for: where its beginning was seen,
+# and where it was not.
+_NEAR_BYTES = 4 << 20
+_FAR_BYTES = 16 << 20
+_BEGIN = b'"event_type":"role.selected"'
+_HEAD_BYTES = 100
 
 
-@dataclass(frozen=True, slots=True)
 class Filter:
     """Which events are wanted.
 
@@ -32,9 +42,14 @@ class Filter:
         fields: fields with the value they must have.
     """
 
-    since: str = ""
-    until: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ("fields", "since", "until")
+
+    def __init__(
+        self, since: str = "", until: str = "", fields: Mapping[str, str] | None = None
+    ) -> None:
+        self.since = since
+        self.until = until
+        self.fields = fields or {}
 
     @property
     def everything(self) -> bool:
@@ -65,26 +80,22 @@ class Filter:
         return lines
 
 
-def newest(home: Home, count: int, chosen: Filter, problems: Problems) -> list[Event]:
-    """The last wanted events, newest first; no file is read that they are not in.
+def newest(home: Home, count: int, chosen: Filter, problems: Problems) -> Iterator[Event]:
+    """The last wanted events, newest first; nothing is read beyond the last of them.
 
     Args:
         home: whose journal.
         count: how many at most.
         chosen: which are wanted.
-        problems: filled with what was wrong in the files that were read.
+        problems: filled while reading, with what was wrong where it was read.
     """
-    found: list[Event] = []
-    with snapshot(home, problems) as sources:
-        for source in reversed(sources):
-            left = min(count - len(found), sys.maxsize)
-            if left <= 0:
-                break
-            last: deque[bytes | Event] = deque(maxlen=left)
-            for item in _candidates(source, chosen, problems.of(source.segment.name)):
-                last.append(item)
-            found += [_event(item) for item in reversed(last)]
-    return found
+    left = count
+    for portion, _ in _backwards(home, chosen, problems):
+        for item in reversed(portion[-min(left, sys.maxsize) :]):
+            yield _event(item)
+        left -= len(portion)
+        if left <= 0:
+            return
 
 
 def each(home: Home, chosen: Filter, problems: Problems) -> Iterator[Event]:
@@ -97,8 +108,9 @@ def each(home: Home, chosen: Filter, problems: Problems) -> Iterator[Event]:
     """
     with snapshot(home, problems) as sources:
         for source in sources:
-            for item in _candidates(source, chosen, problems.of(source.segment.name)):
-                yield _event(item)
+            report = problems.of(source.segment.name)
+            for portion in _portions(source.chunks(report), source.segment.kind, chosen, report):
+                yield from map(_event, portion)
 
 
 class Block:
@@ -117,49 +129,116 @@ class Block:
         return self.data.count(b"\n")
 
 
-def lines(home: Home, chosen: Filter, problems: Problems) -> Iterator[list[bytes | Event] | Block]:
+class Meter:
+    """How much of the journal was read: a packed file counts when it was read to its end."""
+
+    __slots__ = ("done_bytes", "whole_bytes")
+
+    def __init__(self) -> None:
+        self.done_bytes = 0
+        self.whole_bytes = 0
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return min(self.done_bytes / self.whole_bytes, 1.0) if self.whole_bytes else 0.0
+
+    def watched(self, source: Source, report: Report) -> Iterator[bytes]:
+        """The bytes in a file, counted."""
+        before = self.done_bytes
+        for chunk in source.chunks(report):
+            if source.segment.kind != ARCHIVE:
+                self.done_bytes += len(chunk)
+            yield chunk
+        self.done_bytes = before + source.segment.size_bytes
+
+
+def lines(
+    home: Home, chosen: Filter, problems: Problems, meter: Meter
+) -> Iterator[list[bytes | Event] | Block]:
     """Every wanted event in portions, oldest first: as its canonical line, or as it was read.
 
     Args:
         home: whose journal.
         chosen: which are wanted.
         problems: filled while reading.
+        meter: told how far it has come.
     """
     with snapshot(home, problems) as sources:
+        meter.whole_bytes = sum(source.segment.size_bytes for source in sources)
         for source in sources:
-            report = problems.of(source.segment.name)
+            kind, report = source.segment.kind, problems.of(source.segment.name)
+            chunks = meter.watched(source, report)
             if chosen.everything:
-                yield from _blocks(source, report)
+                yield from _blocks(chunks, kind, report)
             else:
-                yield from _portions(source, chosen, report)
+                yield from _portions(chunks, kind, chosen, report)
 
 
-def _blocks(source: Source, report: Report) -> Iterator[list[bytes | Event] | Block]:
-    for region in regions(source.chunks(report), whole=True):
+def _blocks(chunks: Iterator[bytes], kind: str, report: Report) -> Iterator[Portion | Block]:
+    for region in regions(chunks, whole=True):
         if isinstance(region, Rest):
-            yield list(read_rest(region, report, source.segment.kind))
+            yield list(read_rest(region, report, kind))
         elif region.rows:
-            lines_read: list[bytes | Event] = []
+            lines_read: Portion = []
             lines_read += region.block.splitlines()
             yield lines_read
         else:
             yield Block(region.block)
 
 
-def _candidates(source: Source, chosen: Filter, report: Report) -> Iterator[bytes | Event]:
-    for portion in _portions(source, chosen, report):
-        yield from portion
-
-
-def _portions(source: Source, chosen: Filter, report: Report) -> Iterator[list[bytes | Event]]:
-    for region in regions(source.chunks(report)):
+def _portions(
+    chunks: Iterator[bytes], kind: str, chosen: Filter, report: Report
+) -> Iterator[Portion]:
+    for region in regions(chunks):
         if isinstance(region, Region):
-            found: list[bytes | Event] = []
+            found: Portion = []
             found += region.block.splitlines() if chosen.everything else _exactly(chosen, region)
             yield found
         else:
-            read = read_rest(region, report, source.segment.kind)
-            yield [event for event in read if chosen.accepts(event)]
+            yield [event for event in read_rest(region, report, kind) if chosen.accepts(event)]
+
+
+# -- from the end ----------------------------------------------------------------------------
+
+
+def _backwards(home: Home, chosen: Filter, problems: Problems) -> Iterator[tuple[Portion, int]]:
+    """Every wanted event in portions, the last one first, each with the bytes that were read."""
+    with snapshot(home, problems) as sources:
+        for source in reversed(sources):
+            report = problems.of(source.segment.name)
+            if source.segment.kind == ARCHIVE:
+                yield from _unpacked_backwards(source, chosen, report)
+                continue
+            for block in source.backwards(report, _BLOCK_BYTES, MAX_READ_LINE_BYTES + 1):
+                found = _portions(iter((block,)), source.segment.kind, chosen, report)
+                yield [item for portion in found for item in portion], len(block)
+
+
+def _unpacked_backwards(
+    source: Source, chosen: Filter, report: Report
+) -> Iterator[tuple[Portion, int]]:
+    """An archive can only be read from its beginning: a large one is, several times."""
+    upto: int | None = None
+    while upto != 0:
+        last: deque[bytes | Event] = deque(maxlen=_MAX_HELD)
+        read: list[int] = []
+        seen = 0
+        chunks = _metered(source.chunks(report), read)
+        for portion in _portions(chunks, ARCHIVE, chosen, report):
+            left = len(portion) if upto is None else upto - seen
+            last += portion[:left]
+            seen += min(left, len(portion))
+            if seen == upto:
+                break
+        yield list(last), sum(read)
+        report, upto = Report(), seen - len(last)
+
+
+def _metered(chunks: Iterator[bytes], read: list[int]) -> Iterator[bytes]:
+    for chunk in chunks:
+        read.append(len(chunk))
+        yield chunk
 
 
 def _exactly(chosen: Filter, region: Region) -> list[bytes]:
@@ -181,57 +260,76 @@ def _event(item: bytes | Event) -> Event:
 # -- sessions --------------------------------------------------------------------------------
 
 
+class _Open:
+    """A session whose beginning may not have been read yet.
+
+    Args:
+        at: how many bytes were read when its last event was found.
+        begun: whether nothing is known to be missing.
+    """
+
+    __slots__ = ("at", "begun", "items")
+
+    def __init__(self, at: int, begun: bool) -> None:
+        self.at = at
+        self.begun = begun
+        self.items: Portion = []
+
+    def add(self, item: bytes | Event) -> None:
+        """An event that came before those that are known."""
+        self.items.append(item)
+        if isinstance(item, bytes):
+            self.begun |= _BEGIN in item[:_HEAD_BYTES]
+        else:
+            self.begun |= item["event_type"] == "role.selected"
+
+    def is_whole(self, at: int) -> bool:
+        """Whether so many bytes later no more of it is looked for."""
+        return at - self.at > (_NEAR_BYTES if self.begun else _FAR_BYTES)
+
+    def events(self) -> list[Event]:
+        """Its events, oldest first."""
+        return [_event(item) for item in reversed(self.items)]
+
+
 def sessions(
     home: Home, count: int, chosen: Filter, problems: Problems
-) -> list[tuple[str, list[Event]]]:
+) -> Iterator[tuple[str, list[Event]]]:
     """The last sessions, newest first, each with its events, oldest first.
+
+    A session whose events lie very far apart comes in parts, so that memory is bounded.
 
     Args:
         home: whose journal.
         count: how many at most.
         chosen: which events are wanted.
-        problems: filled with what was wrong in the files that were read.
+        problems: filled while reading, with what was wrong where it was read.
     """
-    found: dict[str, list[Event]] = {}
-    more = _FILES_MORE
-    with snapshot(home, problems) as sources:
-        for source in reversed(sources):
-            if len(found) >= count:
-                if all(map(_has_begun, found.values())) or not more:
-                    break
-                more -= 1
-            _join(found, _by_session(source, chosen, problems, count), count)
-    return list(found.items())
+    found: dict[str, _Open] = {}
+    at = taken = 0
+    for portion, read in _backwards(home, chosen, problems):
+        for item in reversed(portion):
+            key = _session_of(item)
+            if key not in found and taken < count:
+                found[key] = _Open(at, begun=not key)
+                taken += 1
+            if key in found:
+                found[key].add(item)
+        at += read
+        while found and found[first := next(iter(found))].is_whole(at):
+            yield first, found.pop(first).events()
+        if taken == count and not found:
+            return
+    for key, one in found.items():
+        yield key, one.events()
 
 
-def _by_session(
-    source: Source, chosen: Filter, problems: Problems, count: int
-) -> dict[str, list[Event]]:
-    """The last sessions of one file, the one that ended last first."""
-    here: dict[str, list[Event]] = {}
-    for item in _candidates(source, chosen, problems.of(source.segment.name)):
-        event = _event(item)
-        key = event.get("session_id", "")
-        events = here.pop(key, [])
-        here[key] = events
-        if len(events) < MAX_SESSION_EVENTS:
-            events.append(event)
-        # Of a file only as many are kept as can be shown, and those that earlier files go on with.
-        if len(here) > 4 * count + 1_000:
-            del here[next(iter(here))]
-    return dict(reversed(here.items()))
-
-
-def _join(found: dict[str, list[Event]], earlier: dict[str, list[Event]], count: int) -> None:
-    for key, events in earlier.items():
-        if key in found:
-            found[key][:0] = events
-        elif len(found) < count:
-            found[key] = events
-
-
-def _has_begun(events: list[Event]) -> bool:
-    return events[0]["event_type"] == "role.selected" or not events[0].get("session_id")
+def _session_of(item: bytes | Event) -> str:
+    if not isinstance(item, bytes):
+        return str(item.get("session_id", ""))
+    # No value of a canonical line holds a quotation mark; a context may hold the same key.
+    _, found, rest = item.partition(b',"context":')[0].partition(b'"session_id":"')
+    return rest[: rest.index(b'"')].decode() if found else ""
 
 
 # -- as they come ----------------------------------------------------------------------------

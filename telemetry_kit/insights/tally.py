@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 Key = tuple[str, ...]
 
@@ -174,6 +177,6 @@ class Tally:
 def _checked(table: str, names: int, row: object) -> tuple[Key, int]:
     if isinstance(row, list) and len(row) == names + 1:
         *key, count = row
-        if all(type(name) is str for name in key) and type(count) is int and count > 0:
+        if set(map(type, key)) == {str} and type(count) is int and count > 0:
             return tuple(key), count
     raise ValueError(f"a row of {table!r} is {names} names and a count above zero")

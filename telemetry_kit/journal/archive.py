@@ -1,62 +1,38 @@
 """What happens to sealed segments: packed, thinned out, deleted when their time is over.
 
-Everything here runs under the maintenance lock and never inside a recorded call. A sealed segment
-is touched only when no writer holds its lease any more; until its archive is whole, it is the
-sealed file that counts.
+Everything here runs under the maintenance lock and never inside a recorded call. What becomes of
+one file, also while a program holds it open, is the matter of `thinning`.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import time
-import zlib
+import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from fcntl import LOCK_EX, LOCK_NB, flock
+from time import gmtime, strftime
 
 from telemetry_kit import private
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import upkeep
+from telemetry_kit.journal import thinning, upkeep
+from telemetry_kit.journal.retention import Term
 from telemetry_kit.journal.segments import (
+    ACTIVE,
     ARCHIVE,
     SEALED,
     Problems,
     Report,
     Segment,
     Source,
-    is_bomb,
     snapshot,
 )
+from telemetry_kit.journal.thinning import Done
 from telemetry_kit.private import name_of
 
 MAX_BYTES = 1 << 30
-MAX_CLOCK_DAYS = 400
-_COMPRESSION = 6
-_LEASE_SECONDS = 1.0
-_CHUNK_BYTES = 1 << 16
+_NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
-
-
-@dataclass(slots=True)
-class Done:
-    """What maintenance did.
-
-    Args:
-        archived: segments packed.
-        deleted: segments deleted because their time, or the space for them, was over.
-        lines: lines removed from segments that stay.
-        leased: sealed segments left alone because a program still holds them open.
-        survivors: what should have gone and could not, each with the reason.
-    """
-
-    archived: int = 0
-    deleted: int = 0
-    lines: int = 0
-    leased: int = 0
-    survivors: list[str] = field(default_factory=list)
 
 
 def maintain(home: Home, retention_days: int, today: str) -> Done:
@@ -77,12 +53,8 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
                 _heal(home, folder, done)
-                oldest = oldest_kept(home, retention_days, today)
-                if oldest is not None:
-                    _seal_if_old(home, folder, oldest, today)
                 _pack_all(home, folder, done)
-                if oldest is not None:
-                    _retain(home, folder, oldest, done)
+                _retain(home, folder, term(home, retention_days, today), done)
                 _bound(home, folder, done)
                 _forget_counts(folder, done)
     except (JournalError, OSError) as error:
@@ -111,7 +83,7 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
                 _heal(home, folder, done)
                 upkeep.seal_under_lock(home, folder, today)
                 for segment in _segments(home, survivors=done.survivors):
-                    _thin(home, folder, segment, keep, done)
+                    thinning.thin(home, folder, segment, keep, done)
                 _forget_counts(folder, done)
             except OSError as error:
                 done.survivors.append(f"{home.folder} ({name_of(error)})")
@@ -163,7 +135,7 @@ def _heal(home: Home, folder: int, done: Done) -> None:
             elif upkeep.SEGMENT.fullmatch(name) and name.endswith(".jsonl"):
                 # A sealer that died between rename and chmod left it open to its writers.
                 st = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if st.st_mode == 0o100600:
+                if st.st_mode in (0o100600, stat.S_IFREG | upkeep.LENT_MODE):
                     upkeep.protect(folder, name)
         except OSError as error:
             done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
@@ -192,61 +164,78 @@ def _segments(
     return found
 
 
-def oldest_kept(home: Home, retention_days: int, today: str) -> str | None:
-    """The first day that the retention keeps.
+def term(home: Home, retention_days: int, today: str) -> Term:
+    """What the retention says of each day.
 
     Args:
-        home: whose journal.
+        home: whose journal; it is read only where the clock is in doubt.
         retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
-
-    Returns:
-        That day, or None where the clock is so far past the newest archive that it cannot be
-        right: one wrong clock must not delete everything.
     """
-    try:
-        names = os.listdir(home.folder)
-        newest = max((m[1] for m in map(upkeep.SEGMENT.fullmatch, names) if m), default="")
-        now = date.fromisoformat(today)
-        if newest and now - date.fromisoformat(newest) > timedelta(MAX_CLOCK_DAYS):
-            return None
-        return (now - timedelta(retention_days)).isoformat()
-    except (OSError, ValueError, OverflowError):
-        return None
 
+    def days(first: str, last: str, enough: int) -> set[str]:
+        found: set[str] = set()
+        with snapshot(home, Problems()) as sources:
+            for source in reversed(sources):
+                for day in _days(source, Report()):
+                    if first <= day <= last:
+                        found.add(day)
+                        if len(found) >= enough:
+                            return found
+        return found
 
-def _seal_if_old(home: Home, folder: int, oldest: str, today: str) -> None:
-    for segment in _segments(home, active=True):
-        if segment.kind not in (ARCHIVE, SEALED):
-            first, last = _first_day(folder, segment), _last_day(home)
-            trusted = last is not None and _days(last, today) <= MAX_CLOCK_DAYS
-            if first is not None and first < oldest and trusted:
-                device, inode = segment.identity
-                upkeep.seal_under_lock(home, folder, today, (inode, device))
-
-
-def _days(begin: str, end: str) -> int:
-    return (date.fromisoformat(end) - date.fromisoformat(begin)).days
+    return Term(retention_days, today, days)
 
 
 def _pack_all(home: Home, folder: int, done: Done) -> None:
     for segment in _segments(home):
         if segment.kind == SEALED:
-            _thin(home, folder, segment, None, done)
+            thinning.pack(home, folder, segment, done)
 
 
-def _retain(home: Home, folder: int, oldest: str, done: Done) -> None:
-    keep = before(oldest)
+def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
+    oldest = {s.identity: _oldest_sign(folder, s) for s in _segments(home, active=True)}
+    if any(map(found.in_doubt, oldest.values())):
+        return
+    _seal_if_over(home, folder, found)
     for segment in _segments(home):
-        match = upkeep.SEGMENT.fullmatch(segment.name)
-        if match is not None and match[1] < oldest:
-            # A clock that stood in the past gives new lines an old name: the lines decide.
-            if (_newest_day(folder, segment) or "") < oldest:
-                _delete(home, folder, segment, done)
-            else:
-                _thin(home, folder, segment, keep, done)
-        elif (_first_day(folder, segment) or oldest) < oldest:
-            _thin(home, folder, segment, keep, done)
+        if oldest.get(segment.identity, "") < found.oldest:
+            _retain_one(home, folder, segment, found, done)
+
+
+def _oldest_sign(folder: int, segment: Segment) -> str:
+    """The day in its name or of its first line; the lines decide, for a clock may have jumped."""
+    match = upkeep.SEGMENT.fullmatch(segment.name)
+    named = match[1] if match else _NEVER
+    return min(named, _first_day(folder, segment) or _NEVER)
+
+
+def _seal_if_over(home: Home, folder: int, found: Term) -> None:
+    for segment in _segments(home, active=True):
+        old = segment.kind == ACTIVE and _oldest_sign(folder, segment) < found.oldest
+        if old and any(map(found.over, _all_days(folder, segment))):
+            device, inode = segment.identity
+            upkeep.seal_under_lock(home, folder, found.today, (inode, device))
+
+
+def _retain_one(home: Home, folder: int, segment: Segment, found: Term, done: Done) -> None:
+    def stays(line: bytes) -> bool:
+        return not _is_over(line, found)
+
+    def stays_for_sure(line: bytes) -> bool:
+        return not _is_over(line, found, otherwise=True)
+
+    days = _all_days(folder, segment)
+    over = set(filter(found.over, days))
+    if over and over == days:
+        thinning.delete(home, folder, segment, stays_for_sure, done)
+    elif over:
+        thinning.thin(home, folder, segment, stays, done)
+
+
+def _is_over(line: bytes, found: Term, otherwise: bool = False) -> bool:
+    day = _DAY.search(line)
+    return otherwise if day is None else found.over(day[1].decode())
 
 
 def _bound(home: Home, folder: int, done: Done) -> None:
@@ -255,218 +244,30 @@ def _bound(home: Home, folder: int, done: Done) -> None:
     for segment in segments:
         if total <= MAX_BYTES:
             return
-        total -= segment.size_bytes
-        _delete(home, folder, segment, done)
-
-
-def _delete(home: Home, folder: int, segment: Segment, done: Done) -> None:
-    try:
-        _unlink(folder, segment)
-    except OSError as error:
-        done.survivors.append(f"{home.folder}/{segment.name} ({name_of(error)})")
-    else:
-        done.deleted += 1
-
-
-def _unlink(folder: int, segment: Segment) -> None:
-    if segment.kind == SEALED:
-        # What an archiver that was killed has left behind it must not come to light.
-        try:
-            os.unlink(f"{segment.name}.gz", dir_fd=folder)
-        except FileNotFoundError:
-            pass
-    os.unlink(segment.name, dir_fd=folder)
-
-
-def _thin(
-    home: Home,
-    folder: int,
-    segment: Segment,
-    keep: Callable[[bytes], bool] | None,
-    done: Done,
-) -> None:
-    """Pack a segment, without the lines that are not to be kept.
-
-    `keep` is None to pack a sealed segment as it is, where no writer is left; with it, a segment
-    that a sleeping program holds open is rewritten too, unless it grows meanwhile.
-    """
-    lock = None
-    try:
-        if segment.kind == SEALED:
-            lock = _without_writers(folder, segment.name, _LEASE_SECONDS if keep else 0.0)
-            if lock is None and keep is None:
-                done.leased += 1
-                return
-        _replace(home, folder, segment, keep, done)
-    except OSError as error:
-        done.survivors.append(f"{home.folder}/{segment.name} ({name_of(error)})")
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _without_writers(folder: int, name: str, wait_seconds: float) -> int | None:
-    """The sealed file with all leases given back; None where a program keeps one."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        fd = os.open(name, flags, dir_fd=folder)
-    except PermissionError:
-        # Sealed means read-only, to us as well; an exclusive flock does not need more.
-        fd = os.open(name, os.O_RDONLY | flags & ~os.O_RDWR, dir_fd=folder)
-    until = time.monotonic() + wait_seconds
-    while True:
-        try:
-            flock(fd, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(fd)
-                return None
-            time.sleep(0.005)
-        except OSError:
-            os.close(fd)
-            return None
-        else:
-            return fd
-
-
-def _replace(
-    home: Home, folder: int, segment: Segment, keep: Callable[[bytes], bool] | None, done: Done
-) -> None:
-    stem = segment.name.partition(".jsonl")[0]
-    report = Report()
-    removed = _Removed(keep)
-    kept: int | None = None
-    temporary = f".{stem}-{os.urandom(4).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    out = os.open(temporary, flags, 0o600, dir_fd=folder)
-    try:
-        try:
-            os.fchmod(out, 0o600)
-            for level in (_COMPRESSION, 0):
-                removed = _Removed(keep)
-                chunks = removed.counted(Source(segment, folder, None).chunks(report))
-                kept = _pack(out, removed.filter(chunks) if keep else chunks, level)
-                if kept is not None:
-                    break
-                os.ftruncate(out, 0)
-                os.lseek(out, 0, os.SEEK_SET)
-            else:
-                report.stopped = "it is larger than an archive may be, and stays as it is"
-            os.fsync(out)
-        finally:
-            os.close(out)
-        if report.stopped:
-            # Better a damaged archive than what is left of it.
-            done.survivors.append(f"{home.folder}/{segment.name} ({report.stopped})")
-            return
-        if keep is not None and not removed.lines and segment.kind == ARCHIVE:
-            return
-        if segment.kind == SEALED:
-            found = os.stat(segment.name, dir_fd=folder, follow_symlinks=False)
-            if found.st_size != removed.bytes:
-                done.survivors.append(f"{home.folder}/{segment.name} (it is still written to)")
-                return
-        if kept:
-            os.rename(temporary, f"{stem}.jsonl.gz", src_dir_fd=folder, dst_dir_fd=folder)
-            os.fsync(folder)
-            if segment.kind == SEALED:
-                os.unlink(segment.name, dir_fd=folder)
-        else:
-            _unlink(folder, segment)
-        done.lines += removed.lines
-        if segment.kind == SEALED and kept:
-            done.archived += 1
-        elif not kept:
-            done.deleted += 1
-    finally:
-        try:
-            os.unlink(temporary, dir_fd=folder)
-        except FileNotFoundError:
-            pass
-
-
-class _Removed:
-    """Filters lines and counts those that go, and the bytes that came.
-
-    Args:
-        keep: told each line without its end.
-    """
-
-    def __init__(self, keep: Callable[[bytes], bool] | None) -> None:
-        self._keep = keep or (lambda _line: True)
-        self.lines = 0
-        self.bytes = 0
-
-    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.bytes += len(chunk)
-            yield chunk
-
-    def filter(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        rest = b""
-        for chunk in chunks:
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if self._kept(line):
-                    yield line + b"\n"
-        if rest and self._kept(rest):
-            yield rest
-
-    def _kept(self, line: bytes) -> bool:
-        kept = self._keep(line)
-        self.lines += not kept
-        return kept
-
-
-def _pack(out: int, chunks: Iterator[bytes], level: int) -> int | None:
-    """Write chunks as gzip, without a name or a time in it.
-
-    Returns:
-        How many bytes went in; None when a reader would take the result for a bomb.
-    """
-    pack = zlib.compressobj(level, zlib.DEFLATED, 31)
-    total = packed = 0
-    for chunk in chunks:
-        total += len(chunk)
-        piece = pack.compress(chunk)
-        packed += len(piece)
-        _write(out, piece)
-        if is_bomb(packed if level else total, total):
-            return None
-    _write(out, pack.flush())
-    return total
-
-
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+        if not thinning.is_held(folder, segment):
+            total -= segment.size_bytes
+            thinning.delete(home, folder, segment, lambda _line: True, done)
 
 
 def _first_day(folder: int, segment: Segment) -> str | None:
-    for chunk in Source(segment, folder, None).chunks(Report()):
-        found = _DAY.search(chunk)
-        return found[1].decode() if found else None
-    return None
+    return next(_days(Source(segment, folder, None), Report()), None)
 
 
-def _newest_day(folder: int, segment: Segment) -> str | None:
-    newest, rest = b"", b""
-    for chunk in Source(segment, folder, None).chunks(Report()):
-        # A day may lie across two chunks.
-        newest = max([newest, *_DAY.findall(rest + chunk)])
+def _days(source: Source, report: Report) -> Iterator[str]:
+    """The days of its lines, in their order; one that lies across two chunks may come twice."""
+    rest = b""
+    for chunk in source.chunks(report):
+        for found in _DAY.finditer(rest + chunk):
+            yield found[1].decode()
         rest = chunk[-64:]
-    return newest.decode() or None
 
 
-def _last_day(home: Home) -> str | None:
-    try:
-        fd = os.open(home.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        end = os.fstat(fd).st_size
-        found = _DAY.findall(os.pread(fd, _CHUNK_BYTES, max(0, end - _CHUNK_BYTES)))
-        return found[-1].decode() if found else None
-    finally:
-        os.close(fd)
+def _all_days(folder: int, segment: Segment) -> set[str]:
+    """The days of all lines; what cannot be read is no newer than the file."""
+    report = Report()
+    source = Source(segment, folder, None)
+    changed = source.state()
+    days = set(_days(source, report))
+    if changed is not None and (report.stopped or not days):
+        days.add(strftime("%Y-%m-%d", gmtime(changed.st_mtime)))
+    return days

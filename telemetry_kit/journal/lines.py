@@ -11,11 +11,14 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 from telemetry_kit import catalog
 
-Event = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Event = dict[str, "Any"]
 
 _MAX_DEPTH = 16
 _PREFIX = f'{{"schema_version":"{catalog.SCHEMA_VERSION}","event_id":"'.encode()

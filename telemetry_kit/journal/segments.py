@@ -10,24 +10,21 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from fcntl import LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.home import Home
+from telemetry_kit.journal import packing
 from telemetry_kit.journal.lease import LOG
 from telemetry_kit.journal.upkeep import LOCK, SEGMENT
 from telemetry_kit.private import name_of
 
 ARCHIVE, SEALED, ACTIVE = "archive", "sealed", "active"
-MAX_ARCHIVE_BYTES = 256 << 20
-MAX_RATIO = 200
-RATIO_FREE_BYTES = 5 << 20
 _CHUNK_BYTES = 1 << 16
+_SUM_BYTES = 1 << 20
 _ROUNDS = 50
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-@dataclass(frozen=True, slots=True)
 class Segment:
     """One file of the journal.
 
@@ -38,13 +35,15 @@ class Segment:
         identity: device and inode.
     """
 
-    name: str
-    kind: str
-    size_bytes: int
-    identity: tuple[int, int]
+    __slots__ = ("identity", "kind", "name", "size_bytes")
+
+    def __init__(self, name: str, kind: str, size_bytes: int, identity: tuple[int, int]) -> None:
+        self.name = name
+        self.kind = kind
+        self.size_bytes = size_bytes
+        self.identity = identity
 
 
-@dataclass(slots=True)
 class Report:
     """What was wrong in one file.
 
@@ -57,12 +56,31 @@ class Report:
         stopped: why the rest, or all of it, was not read; empty when it was.
     """
 
-    malformed: int = 0
-    recovered: int = 0
-    too_long: int = 0
-    other_version: int = 0
-    in_progress: bool = False
-    stopped: str = ""
+    __slots__ = (
+        "in_progress",
+        "malformed",
+        "other_version",
+        "recovered",
+        "stopped",
+        "too_long",
+    )
+
+    def __init__(
+        self, malformed: int = 0, recovered: int = 0, too_long: int = 0, other_version: int = 0
+    ) -> None:
+        self.malformed = malformed
+        self.recovered = recovered
+        self.too_long = too_long
+        self.other_version = other_version
+        self.in_progress = False
+        self.stopped = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Report) and all(
+            getattr(self, name) == getattr(other, name) for name in self.__slots__
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
     def sentence(self) -> str:
         """The counts in words; empty when nothing is wrong."""
@@ -81,11 +99,18 @@ def _counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}" if count else ""
 
 
-@dataclass(slots=True)
 class Problems:
     """What was wrong with the files that were read, by file name in the order of reading."""
 
-    files: dict[str, Report] = field(default_factory=dict)
+    __slots__ = ("files",)
+
+    def __init__(self) -> None:
+        self.files: dict[str, Report] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Problems) and self.files == other.files
+
+    __hash__ = None  # type: ignore[assignment]
 
     def of(self, name: str) -> Report:
         """The report of one file."""
@@ -133,11 +158,40 @@ class Source:
             if begin:
                 os.lseek(self._fd, begin, os.SEEK_SET)
             if self.segment.kind == ARCHIVE:
-                yield from _unpacked(stored, report, self.segment.name)
+                yield from packing.unpacked(stored, report, self.segment.name)
             else:
                 yield from stored
         except FileNotFoundError:
             return  # deleted since it was listed, and its events with it
+        except OSError as error:
+            report.stopped = f"it cannot be read ({name_of(error)})"
+        finally:
+            self.close()
+
+    def backwards(self, report: Report, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
+        """The lines of a plain file in blocks, the last block first; in one, oldest first.
+
+        Args:
+            report: filled with the reason when that is not all.
+            size_bytes: of a block, about.
+            line_bytes: of a longer line only so many bytes are kept, those at its end.
+        """
+        fd, rest = self._fd, b""
+        if fd is None:
+            return
+        try:
+            at = os.fstat(fd).st_size
+            while at:
+                at, end = max(at - size_bytes, 0), at
+                block = os.pread(fd, end - at, at) + rest
+                # What the first line begins with lies further in front.
+                cut = block.find(b"\n") + 1 if at else 0
+                if at and cut in (0, len(block)):
+                    rest = block[-line_bytes - bool(cut) :]
+                    continue
+                rest, block = block[:cut], block[cut:]
+                if block:
+                    yield block
         except OSError as error:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
@@ -152,12 +206,14 @@ class Source:
         except OSError:
             return None
 
-    def sum_of(self, count: int, both_ends: int) -> int:
-        """The CRC-32 of the first bytes of a plain file, wherever its reader is.
+    def sum_of(self, count: int, both_ends: int, begin: int = 0, total: int = 0) -> int:
+        """The CRC-32 of the first bytes of a plain file, wherever its reader is; -1: it is gone.
 
         Args:
             count: how many bytes.
             both_ends: of more than twice that, so many at each end.
+            begin: how many of them are in `total` already.
+            total: their sum.
         """
         try:
             fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
@@ -166,14 +222,15 @@ class Source:
         try:
             if os.fstat(fd).st_ino != self.segment.identity[1]:
                 return -1
-            spans = [(0, min(count, both_ends)), (max(count - both_ends, both_ends), count)]
-            total = 0
-            for begin, end in spans:
-                at = begin
-                while at < end and (chunk := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
+            spans = [(begin, min(count, both_ends)), (max(count - both_ends, both_ends), count)]
+            for first, end in spans:
+                at = first
+                while at < end and (chunk := os.pread(fd, min(_SUM_BYTES, end - at), at)):
                     total = zlib.crc32(chunk, total)
                     at += len(chunk)
             return total
+        except OSError:
+            return -1
         finally:
             os.close(fd)
 
@@ -307,49 +364,3 @@ def _stored(fd: int, size: int) -> Iterator[bytes]:
     while size > 0 and (chunk := os.read(fd, min(_CHUNK_BYTES, size))):
         size -= len(chunk)
         yield chunk
-
-
-def _unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[bytes]:
-    """The content of an archive, of any number of members, in bounded pieces."""
-    if not name.endswith(".gz"):
-        report.stopped = "this version cannot unpack it"
-        return
-    unzip = zlib.decompressobj(31)
-    packed = unpacked = 0
-    try:
-        for chunk in chunks:
-            packed += len(chunk)
-            rest = chunk
-            while True:
-                if unzip.eof:
-                    rest = rest.lstrip(b"\0")  # padding between members
-                    if not rest:
-                        break
-                    unzip = zlib.decompressobj(31)
-                piece = unzip.decompress(rest, _CHUNK_BYTES)
-                unpacked += len(piece)
-                if is_bomb(packed, unpacked):
-                    report.stopped = "it unpacks to more than an archive can hold; the rest is left"
-                    return
-                yield piece
-                rest = unzip.unused_data if unzip.eof else unzip.unconsumed_tail
-                # zlib may have taken all its input and still hold output back.
-                if not rest and len(piece) < _CHUNK_BYTES:
-                    break
-    except zlib.error:
-        report.stopped = "the archive is damaged: what came before may be, and the rest is lost"
-        return
-    if not unzip.eof:
-        report.stopped = "the archive is cut off: the rest is lost"
-
-
-def is_bomb(packed: int, unpacked: int) -> bool:
-    """Whether an archive holds more than one of ours can.
-
-    Args:
-        packed: bytes read of it so far.
-        unpacked: bytes that came out of them.
-    """
-    if unpacked <= RATIO_FREE_BYTES:
-        return False
-    return unpacked > MAX_ARCHIVE_BYTES or unpacked > MAX_RATIO * packed

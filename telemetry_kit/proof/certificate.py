@@ -79,7 +79,8 @@ class Certificate:
         schema: version of the table of fields.
         notice: version of the notice.
         files: what was looked at.
-        findings: what should not be.
+        findings: what should not be; the first `MAX_LISTED`.
+        found: how many there are of each layer.
         notes: what is worth knowing and no finding.
         secrets: how many texts of each kind were looked for.
         set_aside: how many were not, because they are public words or too common.
@@ -94,27 +95,39 @@ class Certificate:
     notice: int
     files: list[Looked] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    found: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     secrets: dict[str, int] = field(default_factory=dict)
     set_aside: dict[str, int] = field(default_factory=dict)
     pseudonyms: int = 0
     capacity_bits: dict[str, float] = field(default_factory=dict)
     checks: list[dict[str, str]] = field(default_factory=list)
+    _last: dict[Finding, None] = field(default_factory=dict)
 
     def add(self, finding: Finding) -> None:
-        """Take in a finding, once."""
-        if finding not in self.findings[-MAX_LISTED:]:
+        """Take in a finding, once; of millions only the first are kept, and all are counted."""
+        if finding in self._last:
+            return
+        self._last[finding] = None
+        if len(self._last) > MAX_LISTED:
+            del self._last[next(iter(self._last))]
+        self.found[finding.layer] += 1
+        if len(self.findings) < MAX_LISTED:
             self.findings.append(finding)
+
+    @property
+    def total(self) -> int:
+        """How many findings there are."""
+        return self.found.total()
 
     @property
     def passed(self) -> bool:
         """Whether nothing was found."""
-        return not self.findings
+        return not self.total
 
     def counts(self) -> dict[str, int]:
         """Findings of each layer."""
-        counted = Counter(finding.layer for finding in self.findings)
-        return {layer: counted[layer] for layer in LAYERS}
+        return {layer: self.found[layer] for layer in LAYERS}
 
     def as_json(self) -> dict[str, Any]:
         """The certificate for programs."""
@@ -133,8 +146,8 @@ class Certificate:
             "files": [asdict(looked) for looked in self.files],
             "environment": self.checks,
             "notes": self.notes,
-            "findings": [asdict(finding) for finding in self.findings[:MAX_LISTED]],
-            "findings_not_listed": max(0, len(self.findings) - MAX_LISTED),
+            "findings": [asdict(finding) for finding in self.findings],
+            "findings_not_listed": self.total - len(self.findings),
         }
 
 

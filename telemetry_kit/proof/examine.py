@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from telemetry_kit import catalog, consent, privacy, settings
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal.segments import ARCHIVE, Problems, Source, snapshot
+from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 from telemetry_kit.proof import capacity, known, records, streams, vocabulary
 from telemetry_kit.proof.certificate import (
     ENVIRONMENT,
@@ -34,6 +34,8 @@ from telemetry_kit.proof.search import Search
 from telemetry_kit.proof.texts import WORDS, Texts
 from telemetry_kit.proof.vocabulary import Vocabulary
 
+# Different pseudonyms that are counted: about 60 MB of them.
+MAX_PSEUDONYMS = 500_000
 _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
 
 
@@ -130,6 +132,8 @@ class Examination:
             self.certificate.add(Finding(ENVIRONMENT, sentence, name))
         key = self._ground.key
         self.certificate.pseudonyms = len(self._codes)
+        if len(self._codes) == MAX_PSEUDONYMS:
+            self.certificate.notes.append("there are more pseudonyms than were counted")
         self.certificate.capacity_bits = capacity.of(
             self._ground.vocabulary,
             self._ground.resolution,
@@ -190,7 +194,8 @@ class Examination:
         with open(fd, "rb") as file:
             digest = hashlib.sha256()
             looked = Looked(name, "given", os.fstat(fd).st_size)
-            chunks = streams.unpacked(streams.digested(streams.chunks(file), digest))
+            report = Report()
+            chunks = streams.unpacked(streams.digested(streams.chunks(file), digest), report)
             first = next(chunks, b"")
             again = streams.again(first, chunks)
             if first.startswith(_FIRST):
@@ -198,6 +203,9 @@ class Examination:
             else:
                 self._foreign(looked, again)
             looked.sha256 = digest.hexdigest()
+        if report.stopped:
+            looked.sha256 = streams.sha256(path)
+            self.certificate.notes.append(f"{name}: {report.stopped}")
         self.certificate.files.append(looked)
 
     def _events(self, looked: Looked, chunks: Iterable[bytes], ours: bool) -> None:
@@ -307,7 +315,8 @@ class Examination:
         if len(code) != len(value):
             if value in self._codes:
                 return code
-            self._codes.add(value)
+            if len(self._codes) < MAX_PSEUDONYMS:
+                self._codes.add(value)
         secret = self._weak.made(code)
         if secret is not None:
             kind = f"a hash without a key, of: {secret.kind}"

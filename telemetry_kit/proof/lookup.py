@@ -16,6 +16,7 @@ from telemetry_kit.errors import KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import parse, resynchronised
 from telemetry_kit.journal.reader import read
+from telemetry_kit.journal.segments import Problems
 from telemetry_kit.line import encode
 from telemetry_kit.proof import vocabulary
 from telemetry_kit.proof.grammar import is_pseudonym
@@ -34,6 +35,7 @@ class Found:
         retired: events made with keys that are gone, of which nobody can tell.
         parts: events in which it is a part of a longer text, which `forget` leaves.
         in_ledger: whether the tool has declared it: new events may hold it in clear again.
+        unread: files that could not be read to their end, each with the reason.
     """
 
     clear: Counter[str] = field(default_factory=Counter)
@@ -42,6 +44,7 @@ class Found:
     retired: int = 0
     parts: int = 0
     in_ledger: bool = False
+    unread: list[str] = field(default_factory=list)
 
     @property
     def events(self) -> int:
@@ -86,7 +89,8 @@ class Lookup:
     def count(self) -> Found:
         """In how many stored events the text is."""
         found = Found(in_ledger=self._text in self._vocabulary.strings())
-        for event in read(self._home):
+        problems = Problems()
+        for event in read(self._home, problems):
             clear, coded = self._fields(event)
             found.clear.update(clear)
             found.coded.update(coded)
@@ -97,6 +101,8 @@ class Lookup:
             epoch = event.get("key_epoch")
             if epoch is not None and (self._key is None or epoch != self._key.epoch):
                 found.retired += not (clear or coded)
+        told = problems.files.items()
+        found.unread = [f"{name}: {report.stopped}" for name, report in told if report.stopped]
         return found
 
     def keeps(self, line: bytes) -> bool:

@@ -32,7 +32,8 @@ _KINDS = {
 }
 _DAY = r"\d{4}-\d{2}-\d{2}"
 _WORD = re.compile(
-    rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}|declined=[0-9a-f]{{16}}"
+    rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}"
+    r"|declined=[0-9a-f]{16}(?:,[0-9a-f]{16}){0,7}|entry=[0-9a-f]{16}"
     rf"|time=(?:{'|'.join(catalog.RESOLUTIONS)})"
     r"|context=(?:\*|(?:[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*),?)*)",
     re.ASCII,
@@ -157,6 +158,7 @@ _ENTRY: dict[str, Any] = {
     "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "expires": lambda v: v is None or (type(v) is str and grants.is_day(v)),
     "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
+    "declined": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
     "sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "previous_sha256": lambda v: v is None or (type(v) is str and _HEX64.fullmatch(v) is not None),
 }

@@ -11,9 +11,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from telemetry_kit.journal import packing
+from telemetry_kit.journal.segments import Report
+
 BATCH_BYTES = 1 << 20
 OVERLAP_BYTES = 4_096
 _CHUNK_BYTES = 1 << 16
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -48,9 +52,17 @@ def again(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield from chunks
 
 
-def unpacked(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The content of a gzip file as far as it can be unpacked; anything else as it is."""
+def unpacked(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
+    """The content of a gzip or zstd file as far as it can be unpacked; anything else as it is.
+
+    Args:
+        chunks: its bytes.
+        report: filled with the reason when not all of a zstd file can be unpacked.
+    """
     first = next(chunks, b"")
+    if first.startswith(_ZSTD):
+        yield from packing.unpacked(again(first, chunks), report, packing.ZSTD)
+        return
     if not first.startswith(b"\x1f\x8b"):
         yield from again(first, chunks)
         return

@@ -28,6 +28,8 @@ from telemetry_kit.proof.search import Search
 _HEX_RUN = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{12,128}(?![0-9a-zA-Z])")
 _PLAIN = re.compile(r"h:[0-9a-f]{12}|[0-9a-f]{12}|[0-9a-f]{16}|[0-9T:.Z-]{1,24}")
 _BETWEEN = re.compile(r"[\s,;\t|\"<>{}\[\]()]+")
+# Values of one meaning are few: this only keeps memory bounded.
+MAX_REMEMBERED = 50_000
 WORDS = frozenset(
     {
         *catalog.FIELDS,
@@ -70,6 +72,8 @@ class Texts:
         """Look at a value of a canonical line, the first time that it stands anywhere."""
         if value in self._vetted:
             return
+        if len(self._vetted) >= MAX_REMEMBERED:
+            self._vetted.clear()
         self._vetted.add(value)
         if value in WORDS or value in self._declared or len(value) < 4:
             return

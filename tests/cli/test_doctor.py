@@ -135,3 +135,48 @@ def test_something_else_in_the_logs_place(place, tmp_path, kind: str) -> None:
 
     assert 1 == done.returncode
     assert (b"theirs", 0o644) == (outside.read_bytes(), outside.stat().st_mode & 0o777)
+
+
+def test_an_archive_that_cannot_be_read(recorded) -> None:
+    """Of the packing that this interpreter lacks: the check fails and says what to do."""
+    (sealed,) = recorded.log.parent.glob("telemetry-*.jsonl")
+    recorded.log.parent.joinpath("telemetry-2024-01-01.jsonl.zst").write_bytes(b"")
+    sealed.with_name("telemetry-2024-01-01.jsonl.zst").chmod(0o600)
+    code = (
+        "import sys\nsys.argv[1:] = ['doctor', '--json']\n"
+        "from telemetry_kit.journal import packing\npacking.READING = ()\n"
+        "from telemetry_kit.cli import main\nsys.exit(main())"
+    )
+    done = recorded.run(code)
+    found = findings(done)["archive"]
+
+    assert (1, "bad") == (done.returncode, found["state"])
+    assert "install backports.zstd" in found["says"]
+
+
+def test_lines_that_stay_in_doubt(place) -> None:
+    """Old lines that nothing but today's clock calls old: it says what would delete them."""
+    place.log.parent.mkdir(mode=0o700)
+    place.log.write_bytes(
+        b'{"schema_version":"1.0","event_id":"0123456789abcdef",'
+        b'"event_type":"role.selected","timestamp":"2019-05-06T00:00:00Z"}\n'
+    )
+    place.log.chmod(0o600)
+    done = doctor(place, "--json")
+    found = findings(done)["retention"]
+    wanted = found["says"].partition("clear --before ")[2].partition(" ")[0]
+    cleared = place.python("-m", "telemetry_kit", "clear", "--before", wanted, "--yes")
+
+    assert (0, "note") == (done.returncode, found["state"])
+    assert "lines of 2019-05-06 stay" in found["says"]
+    assert (0, "Deleted 1 events") == (cleared.returncode, (cleared.stdout + cleared.stderr)[:16])
+    assert [] == place.lines()
+
+
+def test_a_clock_that_was_ahead(recorded) -> None:
+    """A segment of a day to come is named."""
+    upkeep.seal(recorded.home, "2099-06-01")
+    done = doctor(recorded, "--json")
+
+    assert (0, "note") == (done.returncode, findings(done)["clock"]["state"])
+    assert "a segment is of 2099-06-01" in findings(done)["clock"]["says"]

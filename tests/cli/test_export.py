@@ -1,10 +1,12 @@
 """`telemetry-kit export`: whole or not there, complete, and noted in the ledger."""
 
 import csv
+import fcntl
 import hashlib
 import io
 import json
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -17,9 +19,10 @@ import pexpect
 import pytest
 
 from telemetry_kit import consent
+from telemetry_kit.cli import landing
 from telemetry_kit.insights import exports
 from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded
-from telemetry_kit.journal import reader, upkeep
+from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
 
 MANY = 120_000
@@ -294,6 +297,108 @@ def test_a_killed_export_leaves_no_half_file(undecided, many):
             path.unlink()
 
 
+KILLED = """
+import os, signal, sys
+from telemetry_kit.cli import landing, main
+real = landing._{step}
+
+def killed(*args):
+    if {late}:
+        real(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+landing._{step} = killed
+if {named}:
+    landing._UNNAMED = 0
+sys.exit(main(["export", *sys.argv[1:]]))
+"""
+
+
+def killed(place, *args, step="batches", late=False, named=False):
+    """Export, and die by SIGKILL before or after a step."""
+    done = place.python("-c", KILLED.format(step=step, late=late, named=named), *args)
+
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def others(place):
+    """What is in the project besides the journal."""
+    return sorted(name for name in os.listdir(place.root) if name != ".flowspec")
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"step": "pour"}, {"step": "pour", "late": True}], ids=["first", "before", "after"]
+)
+def test_a_kill_leaves_nothing_at_all(undecided, how):
+    """Until it is whole the file has no name; what was there stays."""
+    if not landing._UNNAMED:
+        pytest.skip("files without a name are a thing of Linux")
+    fill(undecided, stored(1))
+    (undecided.root / "there").write_text("mine")
+    killed(undecided, "-o", "out", **how)
+    killed(undecided, "-o", "there", "--force", **how)
+
+    assert others(undecided) == ["there"]
+    assert (undecided.root / "there").read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
+def test_what_a_kill_leaves_is_swept(undecided, form, named):
+    """The next export to the same file takes away what the killed one left, whatever the system."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided, stored(1))
+    given = ("--format", form, "-o", "out", "--force")
+    by_name = FORMATS[form].stream is None
+    step = "sum_and_sync" if by_name else "link"
+    step = "into_place" if named else step
+    killed(undecided, *given, step=step, named=named)
+    left = others(undecided)
+    done = export(undecided, *given)
+
+    assert len(left) == 1
+    assert left[0].startswith(".out-")
+    assert done.returncode == 0, done.stderr
+    assert others(undecided) == ["out"]
+
+
+def test_the_work_of_the_living_is_not_swept(undecided):
+    """A folder that is locked, one of another file, and what only looks alike stay."""
+    fill(undecided, stored(1))
+    living, other = undecided.root / ".out-0123abcd.tmp", undecided.root / ".cut-0123abcd.tmp"
+    file, link = undecided.root / ".out-0123abce.tmp", undecided.root / ".out-0123abcf.tmp"
+    living.mkdir()
+    other.mkdir()
+    file.write_text("mine")
+    link.symlink_to(other)
+    lock = os.open(living, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    done = export(undecided, "-o", "out")
+    os.close(lock)
+
+    assert done.returncode == 0, done.stderr
+    assert others(undecided) == sorted([living.name, other.name, file.name, link.name, "out"])
+
+
+def test_a_name_that_was_taken_meanwhile(tmp_path):
+    """Never over a file that came while the export was made: with and without a hard link."""
+    for number, unnamed in enumerate((landing._UNNAMED, 0)):
+        path = tmp_path / str(number)
+
+        def blocks(path=path):
+            path.write_text("mine")
+            yield b"theirs"
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(landing, "_UNNAMED", unnamed)
+            with pytest.raises(FileExistsError):
+                landing.put(blocks(), str(path), force=False)
+
+        assert path.read_text() == "mine"
+    assert sorted(os.listdir(tmp_path)) == ["0", "1"]
+
+
 def test_a_reader_that_has_gone(undecided):
     """`export | head -1` ends quietly."""
     fill(undecided, *(stored(n) for n in range(5_000)))
@@ -338,7 +443,7 @@ def test_the_ledger(place):
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with open(path) as file:
         assert str(place.user) not in file.read()
-    assert "2 events to sub.jsonl, by export --format jsonl" in told
+    assert f"2 events of {len(COLUMNS)} fields to sub.jsonl, by export --format jsonl" in told
     assert as_json["exports"] == [first, second, third]
 
 
@@ -361,23 +466,67 @@ def test_keys_are_never_in_it(place):
     assert consent.place_of(place.home).encode() not in b"".join(made.values())
 
 
-@pytest.mark.tty
-@pytest.mark.slow
-def test_a_bar_on_long_work(undecided, many):
-    """Where stderr is a terminal, it shows that something moves, and is wiped away."""
-    fill(undecided)
-    undecided.log.write_bytes(many)
+LONG = """
+import sys
+from telemetry_kit.cli import export, main
+export._PROGRESS_BYTES = {least}
+export._PROGRESS_SECONDS = 0
+sys.exit(main(["export", *sys.argv[1:]]))
+"""
+
+
+def in_terminal(place, columns, least, *args):
+    """What an export writes to a terminal, and its exit code."""
     child = pexpect.spawn(
         sys.executable,
-        ["-m", "telemetry_kit", "export", "--format", "otlp-json", "-o", "out"],
-        cwd=str(undecided.root),
-        env={**undecided.env, "TERM": "xterm", "PYTHONUTF8": "1"},
+        ["-c", LONG.format(least=least), *args],
+        cwd=str(place.root),
+        env={**place.env, "TERM": "xterm", "PYTHONUTF8": "1"},
+        dimensions=(24, columns),
         timeout=60,
     )
     text = child.read().decode()
     child.close()
+    return child.exitstatus, text
 
-    assert child.exitstatus == 0
-    assert " events\r" in text.replace("\x1b[K", "") or " events" in text
-    assert f"Exported {MANY:,} events" in text
-    assert sum(1 for _ in reader.read(undecided.home)) == MANY
+
+@pytest.mark.tty
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_bar_on_long_work(undecided, form):
+    """Where stderr is a terminal it shows how much was read, up to all of it, and is wiped away."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided, *(stored(n) for n in range(2_000)))
+    code, text = in_terminal(undecided, 80, 0, "--format", form, "-o", "out")
+    *drawn, last = text.split("\r\x1b[K")
+    shares = [int(found) for found in re.findall(r"(\d+)%", drawn[0])]
+
+    assert code == 0, text
+    assert shares == sorted(shares)
+    assert len(set(shares)) > 3
+    assert max(shares) == 100
+    assert "▇" * 20 + "  100%  2,000 events" in drawn[0]
+    assert last.startswith("Exported 2,000 events to out")
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [20, 30, 40])
+def test_the_bar_fits(undecided, columns):
+    """It is one line, shorter where the terminal is narrow: else it could not be drawn over."""
+    fill(undecided, *(stored(n) for n in range(2_000)))
+    code, text = in_terminal(undecided, columns, 0, "-o", "out")
+    lines = re.findall(r"\r([^\r\x1b]+)\x1b", text)
+
+    assert code == 0
+    assert lines
+    assert max(map(len, lines)) < columns
+
+
+def test_no_bar_where_nobody_looks(undecided):
+    """Neither in a pipe nor on work that is done at once."""
+    fill(undecided, *(stored(n) for n in range(2_000)))
+    piped = undecided.python("-c", LONG.format(least=0), "-o", "out")
+    _, short = in_terminal(undecided, 80, 8 << 20, "-o", "again")
+
+    assert piped.stderr.startswith("Exported 2,000 events to out")
+    assert short.startswith("Exported 2,000 events to again")

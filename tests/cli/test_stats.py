@@ -1,6 +1,9 @@
 """`telemetry-kit stats`, `answers` and `unused`, as processes of their own."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -81,7 +84,7 @@ def test_the_numbers(undecided):
     assert "[0%, 79%]" in done.stdout
     assert "2.05 s" in done.stdout
     assert "power of two" in done.stdout
-    assert done.stdout.splitlines()[-1] == "1 malformed lines, 0 values dropped."
+    assert done.stdout.splitlines()[-1] == "1 malformed line, 0 values dropped."
     assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
 
 
@@ -219,3 +222,29 @@ def test_sparklines_and_wrapping():
     assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
     assert sparkline([1, 2, 3], 2)[-1] in "█@"
     assert list(wrapped("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    "args", [("stats",), ("view", "--json"), ("answers",), ("unused",), ("audit", "--json")]
+)
+def test_a_full_disk(undecided, args):
+    """What cannot be printed is one sentence and exit code 1; the events stay as they are."""
+    fill(undecided, *EVENTS)
+    before = undecided.log.read_bytes()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "telemetry_kit", *args],
+            cwd=undecided.root,
+            env=undecided.env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "telemetry-kit: not finished, the system says: No space left on device\n"
+    )
+    assert undecided.log.read_bytes() == before

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from telemetry_kit import (
     configure,
     consent,
     control,
+    decisions,
     disable_telemetry,
     enable_telemetry,
     gate,
@@ -56,8 +58,9 @@ def test_granted(place) -> None:
     done = status(place, "--explain", "--check")
 
     assert done.returncode == RECORDING
-    (rule,) = deciding(done.stdout)
-    assert rule.startswith(f"> user        grant   {place.record} = v1 yes 20")
+    assert deciding(done.stdout) == [f"> user        grant   {place.record}"]
+    raw = done.stdout.partition(f"{place.record}\n")[2].splitlines()[0]
+    assert raw == f"{'':22}{place.record.read_text()[:55]}..."
     assert "you said yes for this project on 20" in done.stdout
 
 
@@ -91,8 +94,9 @@ def test_vetoed_by_the_repository(place) -> None:
     done = status(place, "--explain", "--check")
 
     assert done.returncode == VETOED
-    assert deciding(done.stdout) == [f"> repository  deny    {theirs} = enabled = false"]
-    assert f"  repository  ignored {ours} = enabled = true" in done.stdout
+    assert deciding(done.stdout) == [f"> repository  deny    {theirs}"]
+    assert f"{theirs}\n{'':22}enabled = false\n" in done.stdout
+    assert f"  repository  ignored {ours}\n{'':22}enabled = true\n" in done.stdout
     assert "a committed file cannot speak for its readers" in done.stdout
 
 
@@ -103,9 +107,11 @@ def test_every_rule_in_order(place) -> None:
     """Each rule once, in the order in which it is asked, each with what it said."""
     done = status(place, "--explain")
     rules = consent.rules(place.home, place.environ, every=True)
-    shown = [line[2:].split()[:3] for line in done.stdout.splitlines() if " = " in line]
+    shown = [line[2:].split()[:3] for line in done.stdout.splitlines()[6:-2] if line[2] != " "]
 
-    assert [(rule.owner, rule.verdict) for rule in rules] == [(a, b) for a, b, _ in shown]
+    assert [(a, b, c.rstrip(":")) for a, b, c in shown] == [
+        (rule.owner, rule.verdict, rule.name) for rule in rules
+    ]
     assert len(deciding(done.stdout)) == 1
     assert done.stdout.endswith("Any denial wins; only you can grant. The rule marked > decided.\n")
 
@@ -116,6 +122,25 @@ def test_control_characters_never_reach_a_terminal(place) -> None:
 
     assert "\x1b" not in done.stdout
     assert "DO_NOT_TRACK = \\x1b[2J\\x07red\\nline" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, ["  environment silent  TELEMETRY_KIT_DISABLED: not set"]),
+        ("0", ["  environment silent  TELEMETRY_KIT_DISABLED = 0", f"{'':22}does not deny"]),
+        ("", ["  environment silent  TELEMETRY_KIT_DISABLED = ", f"{'':22}does not deny"]),
+    ],
+    ids=["not set", "harmless", "empty"],
+)
+def test_what_is_not_there_takes_one_line(place, value: str | None, shown: list[str]) -> None:
+    """A variable that is not set is one line; one that is set has its raw value and a sentence."""
+    env = {} if value is None else {"TELEMETRY_KIT_DISABLED": value}
+    lines = status(place, "--explain", **env).stdout.splitlines()
+    at = next(n for n, line in enumerate(lines) if "TELEMETRY_KIT_DISABLED" in line)
+
+    assert [line for line in lines[at : at + 2] if " CI" not in line] == shown
+    assert len(lines) < 70
 
 
 def test_simulate(place) -> None:
@@ -168,11 +193,37 @@ def test_json_without_explain(undecided) -> None:
     assert (found["recording"], found["reason"]) == (False, "nothing was decided yet")
 
 
+def test_json_after_a_declined_widening(place) -> None:
+    """A script that needs the difference finds it in the JSON, with the user's answer."""
+    place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
+    control.decline_widening(place.home, consent.decide(place.home, place.environ))
+    found = json.loads(status(place, "--json").stdout)
+
+    assert (found["not_yet"], found["declined"]) == (["kept 90 days instead of 30"], True)
+
+
+def test_a_history_that_was_cut_back(place) -> None:
+    """Record and history that differ are trouble, in `status`, `doctor` and `verify`."""
+    with gate.Elsewhere(World(place.environ)):
+        disable_telemetry()
+        enable_telemetry()
+    history = place.record.with_name(decisions.HISTORY)
+    history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
+    sentence = "for this project, the history does not hold the decision in force (yes of "
+
+    assert f"  trouble  {sentence}" in status(place).stdout
+    assert sentence in json.loads(status(place, "--json").stdout)["trouble"][0]
+    doctor = place.python("-m", "telemetry_kit", "doctor")
+    assert (doctor.returncode, f"bad    history     {sentence}" in doctor.stdout) == (1, True)
+    verify = place.python("-m", "telemetry_kit", "verify")
+    assert (verify.returncode, "history is not in order: see doctor" in verify.stdout) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("situation", "code"),
     [
         *(("undecided", OFF), ("expired", OFF), ("corrupt", OFF), ("no", OFF)),
-        *(("user's file", OFF), ("yes", RECORDING), ("declined", OUTDATED)),
+        *(("user's file", OFF), ("yes", RECORDING), ("declined", RECORDING)),
         *(("variable", VETOED), ("pyproject", VETOED), ("outdated", OUTDATED)),
     ],
 )
@@ -195,7 +246,7 @@ def test_check(place, situation: str, code: int) -> None:
     elif situation in ("outdated", "declined"):
         place.record.write_text(text.replace("keep=90", "keep=30"))
     if situation == "declined":
-        control.decline_widening(place.home, str(place.record))
+        control.decline_widening(place.home, consent.decide(place.home, place.environ))
 
     assert status(place, "--check", **env).returncode == code
     done = status(place, **env)
@@ -210,7 +261,7 @@ def test_not_yet(place) -> None:
     assert f"{sentence}only after a new yes\n" in status(place).stdout
     assert "  kept     30 days\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
-    control.decline_widening(place.home, str(place.record))
+    control.decline_widening(place.home, consent.decide(place.home, place.environ))
     assert f"{sentence}you said no to it\n" in status(place).stdout
 
 
@@ -240,6 +291,7 @@ screens = runpy.run_path(str(MAKE))
 
 @pytest.mark.tty
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="paths of another system")
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="the pictures are made by tmux")
 @pytest.mark.parametrize("name", screens["SCREENS"])
 def test_screens(name: str) -> None:
     """What docs/design/screens shows is what the program prints: run make.py when this fails."""

@@ -182,6 +182,25 @@ def test_problems_once_per_file(undecided):
     assert done.stderr == "telemetry-kit: telemetry.jsonl: 3 malformed lines\n"
 
 
+PAGED = """
+import sys
+from telemetry_kit.cli import main, view
+view._PAGE = 7
+sys.exit(main(["view", *sys.argv[1:]]))
+"""
+
+
+def test_many_come_in_pages(undecided):
+    """However many are asked for, no more than a page is held; each event is there once."""
+    fill(undecided, *(stored(n) for n in range(30)))
+    paged = undecided.python("-c", PAGED, "-n", "10000000", "--json")
+    table = undecided.python("-c", PAGED, "-n", "10000000")
+
+    assert (paged.returncode, paged.stderr) == (0, "")
+    assert [json.loads(line)["seq"] for line in paged.stdout.splitlines()] == [*range(29, -1, -1)]
+    assert table.stdout.count("command.failed") == 30
+
+
 @pytest.mark.parametrize("count", [5, 2_000])
 def test_a_reader_that_has_gone(undecided, count):
     """`view | head -1` ends quietly, with little output and with much."""

@@ -26,8 +26,9 @@ ROWS = (
     ("writers", "16 processes write lines of 32 B to 64 KiB into one log"),
     ("sealing", "6 writers, sealing every 200 events, two archivers"),
     ("kills", "the same; writers and archivers killed and started again"),
-    ("errors", "each system call of record, seal, archive, clear, revoke fails once"),
-    ("deaths", "SIGKILL at each system call of seal, archive, clear, revoke"),
+    ("sleepers", "a writer sleeps between its look and its write while lines are removed"),
+    ("errors", "each system call of record, seal, archive, clear, remove lines, revoke fails once"),
+    ("deaths", "SIGKILL at each system call of record, seal, archive, clear, remove lines, revoke"),
     ("limits", "small disks, resource limits, read-only remount, I/O shutdown"),
     ("daemons", "a host closes our descriptors and opens files under their numbers"),
     ("forks", "forks while threads are inside the slow path"),
@@ -40,6 +41,7 @@ ROWS = (
     ("swapped", "the folder swapped for a link in a loop"),
     ("places", "umask, home, working directory and paths as they should not be"),
     ("clocks", "the clock in 2099, in 1970, and back"),
+    ("daylight", "the clocks of five time zones put forward and back"),
     ("stalls", "each write takes 200 ms"),
     ("machine", "random sequences of all operations, compared with a list"),
 )
@@ -80,7 +82,7 @@ class Ledger:
             "An event is acknowledged when the call that recorded it said so; it is lost when a",
             "reader does not find it, doubled when a reader finds it twice, late when it began",
             "after a revocation had returned and was written before the next grant, or is seen",
-            "although it was written before a clear that has returned.",
+            "although it was on file when a clear began that has returned.",
             "`recovered` counts events that a kill had glued to the fragment of another one.",
             "",
             "Run with the full numbers."
@@ -177,6 +179,12 @@ class Found:
         return sum(1 for name in acknowledged if name not in self.count)
 
     @property
+    def torn(self) -> int:
+        """Lines that are no event, or only a part of one, or not ended."""
+        reports = self.problems.files.values()
+        return self.problems.malformed + sum(r.recovered + r.in_progress for r in reports)
+
+    @property
     def doubled(self) -> int:
         return sum(1 for times in self.count.values() if times > 1)
 
@@ -195,7 +203,7 @@ def check_modes(home: Home) -> None:
     for name in os.listdir(home.folder):
         mode = os.lstat(f"{home.folder}/{name}").st_mode & 0o7777
         assert not upkeep.TEMPORARY.fullmatch(name), name
-        if name == "telemetry.jsonl" or name.endswith(".gz") or name == upkeep.LOCK:
+        if name == "telemetry.jsonl" or name.endswith((".gz", ".zst")) or name == upkeep.LOCK:
             assert 0o600 == mode, (name, oct(mode))
         elif upkeep.SEGMENT.fullmatch(name):
             assert 0o400 == mode, (name, oct(mode))
@@ -207,12 +215,41 @@ def modes() -> Callable[[Home], None]:
     return check_modes
 
 
+# -- hosts -------------------------------------------------------------------------------------
+
+ENDS = 7
+
+
+class Host:
+    """A program that says something, does something with telemetry, says more, and ends with 7."""
+
+    def around(self, code: str) -> str:
+        """The program, with this in its middle."""
+        return (
+            f"import sys\nprint('begin', flush=True)\n{code}\n"
+            f"print('end'); print('warned', file=sys.stderr); sys.exit({ENDS})\n"
+        )
+
+    def unharmed(self, done: "subprocess.CompletedProcess[str]") -> list[Any]:
+        """What it printed in its middle; all else is as it would be without telemetry."""
+        first, *told, last = done.stdout.splitlines()
+        assert (ENDS, "warned\n", "begin", "end") == (done.returncode, done.stderr, first, last)
+        return [json.loads(line) for line in told]
+
+
+@pytest.fixture
+def host() -> Host:
+    """Makes programs, and checks that no fault was felt in them."""
+    return Host()
+
+
 # -- processes ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run one of the programs beside this file in a place; it must end well and say nothing."""
+    """Run one of the programs beside this file in a place; it must end as it would, with 7, and
+    say nothing."""
 
     def run(
         place: Any, name: str, *args: object, seconds: float = 300, python: str = sys.executable
@@ -226,10 +263,28 @@ def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
             timeout=seconds,
             check=False,
         )
-        assert (0, "") == (done.returncode, done.stderr), done.stderr[-2000:]
+        assert (ENDS, "") == (done.returncode, done.stderr), done.stderr[-2000:]
         return done
 
     return run
+
+
+@pytest.fixture
+def sleeping() -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts a program that sleeps in the middle of an event until it is told to go on."""
+
+    def start(place: Any, day: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-W", "error", str(HERE / "sleeper.py"), day],
+            env=place.env,
+            cwd=place.root,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    return start
 
 
 def pythons() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Six writers while somebody revokes and grants, or clears: `decide.py HOW COUNT`.
 
-Each writer notes when each of its events began, and whether it was acknowledged.
+Each writer notes when each of its events began and when it was on file, and which it was, if it
+was acknowledged. All times are of one monotonic clock.
 """
 
 import json
@@ -8,8 +9,9 @@ import os
 import random
 import sys
 import time
+from typing import Self
 
-from telemetry_kit import control, pipeline, track_role_event
+from telemetry_kit import consent, control, pipeline, track_role_event
 from telemetry_kit.journal import archive, lease, reader, upkeep
 
 now = time.monotonic_ns
@@ -19,11 +21,20 @@ def write(slot: int) -> None:
     """Record until the file `over` is there."""
     lease.SLOW_SECONDS = 60.0
     notes = []
+    on_file = 0
+
+    def timed(fd: int, line: bytes) -> int:
+        nonlocal on_file
+        count = os.write(fd, line)
+        on_file = now()
+        return count
+
+    lease._write = timed
     while not os.path.exists("over"):
         began = now()
         found = track_role_event("role.selected", role="dev")
         if found is not None:
-            notes.append((began, now(), found["event_id"]))
+            notes.append((began, on_file, found["event_id"]))
     with open(f"notes{slot}", "w") as file:
         json.dump(notes, file)
 
@@ -43,34 +54,63 @@ def children(count: int) -> list[int]:
     return pids
 
 
+class Granting:
+    """Notes when the consent record is put in its place: before that there is no grant."""
+
+    def __init__(self) -> None:
+        place = control.home_of()
+        self.path = consent.record_path(place, all_projects=False)
+        self.begins = 0
+        self.rename = os.rename
+
+    def __enter__(self) -> Self:
+        os.rename = self._renamed
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.rename = self.rename
+
+    def _renamed(self, source: str, target: str, **more: object) -> None:
+        if os.path.basename(target) == os.path.basename(self.path):
+            self.begins = now()
+        self.rename(source, target, **more)
+
+
 def revoke(count: int) -> list[list[int]]:
-    """When each revocation returned, and when the next grant began."""
+    """When each revocation returned, and when the next grant was given."""
     spans = []
     for _ in range(count):
         time.sleep(dice.uniform(0.02, 0.05))
         control.disable_telemetry()
         off = now()
         time.sleep(dice.uniform(0.0, 0.01))
-        spans.append([off, now()])
-        control.enable_telemetry()
+        with Granting() as grant:
+            control.enable_telemetry()
+        assert grant.begins > off
+        spans.append([off, grant.begins])
     return spans
 
 
-def clear(count: int) -> list[list[object]]:
-    """When each clear began and returned, and what was seen right after it."""
+def clear(count: int) -> list[dict[str, object]]:
+    """When each clear began and returned, and what was there right before and after it."""
     home = control.home_of()
-    spans: list[list[object]] = []
+    spans: list[dict[str, object]] = []
     for _ in range(count):
         time.sleep(dice.uniform(0.005, 0.03))
         if dice.random() < 0.3:
             upkeep.seal(home, "2024-02-28")
         if dice.random() < 0.3:
             archive.maintain(home, 90, "2024-02-28")
+        looked = now()
+        before = [e["event_id"] for e in reader.read(home)]
         began = now()
         survivors = control.clear(home)
         ended = now()
         assert survivors == [], survivors
-        spans.append([began, ended, [e["event_id"] for e in reader.read(home)]])
+        after = [e["event_id"] for e in reader.read(home)]
+        spans.append(
+            {"looked": looked, "before": before, "began": began, "ended": ended, "after": after}
+        )
     return spans
 
 
@@ -89,3 +129,4 @@ def main() -> None:
 dice = random.Random(1)
 pipeline.encode({})
 main()
+sys.exit(7)

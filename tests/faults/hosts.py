@@ -20,6 +20,11 @@ def record() -> str | None:
     return None if found is None else found["event_id"]
 
 
+def first_event() -> list[str | None]:
+    """It loads the chain, and what a fork or a signal does to an import is another matter."""
+    return [record()]
+
+
 def steady() -> None:
     """No pause for a slow disk: these machines are busy."""
     lease.SLOW_SECONDS = 60.0
@@ -83,7 +88,7 @@ def fork(count: int) -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
     steady()
     home = control.home_of()
-    done: list[str | None] = []
+    done = first_event()
     over = threading.Event()
 
     def events() -> None:
@@ -123,7 +128,7 @@ def signals(seconds: float) -> None:
     """A handler that records, 5,000 times a second, while the log is sealed and events happen."""
     steady()
     home = control.home_of()
-    done: list[str | None] = []
+    done = first_event()
     late: list[str | None] = []
     depth = 0
 
@@ -185,7 +190,7 @@ def ends(how: str) -> None:
         sys.modules["last"] = Last()
     else:
         note()
-        os._exit(0)
+        os._exit(7)
 
 
 if __name__ == "__main__":
@@ -195,3 +200,4 @@ if __name__ == "__main__":
     encode({})
     name, *given = sys.argv[1:]
     globals()[name](*(json.loads(g) for g in given))
+    sys.exit(7)

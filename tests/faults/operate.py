@@ -1,19 +1,23 @@
 """One operation in a process of its own, for faults to be injected into: `operate.py NAME`.
 
-Prints what was acknowledged and what was raised; between the two marks lies the operation.
+Prints what was raised or told; between the two marks lies the operation. What was acknowledged
+stands in a mapped file, so that it outlives whoever is killed, and takes no system call.
 """
 
 # Everything that the operation may need is loaded before it: only its own calls are counted.
 import errno  # noqa: F401
-import fcntl  # noqa: F401
+import fcntl
 import json
+import mmap
 import os
+import re
 import sys
 import unicodedata  # noqa: F401
 from datetime import date
 
 from telemetry_kit import (
     control,
+    deciding,
     decisions,
     grants,
     notice,
@@ -21,38 +25,55 @@ from telemetry_kit import (
     track_role_event,
 )
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.journal import archive, lease, reader, upkeep  # noqa: F401
+from telemetry_kit.journal import archive, lease, packing, reader, upkeep  # noqa: F401
 from telemetry_kit.line import encode
 
 MARK = b"mark\n"
+GOES = re.compile(rb'"event_id":"000100000000000[0-2]"').search
 LINE = (
     '{{"schema_version":"1.0","event_id":"{}","event_type":"role.selected",'
     '"timestamp":"{}T00:00:00Z","source":"api"}}\n'
 )
 
 
+class Acknowledged:
+    """The ids of acknowledged events, in a file beside the project."""
+
+    def __init__(self) -> None:
+        fd = os.open("../acknowledged", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.ftruncate(fd, mmap.PAGESIZE)
+        self.map = mmap.mmap(fd, mmap.PAGESIZE)
+        self.at = 0
+
+    def add(self, name: str) -> None:
+        self.map[self.at : self.at + 16] = name.encode()
+        self.at += 16
+
+
 def record() -> object:
     """Three events through the front door."""
-    found = [track_role_event("role.selected", role="dev") for _ in range(3)]
-    return {"acknowledged": [r["event_id"] for r in found if r is not None]}
+    for _ in range(3):
+        found = track_role_event("role.selected", role="dev")
+        if found is not None:
+            acknowledged.add(found["event_id"])
+    return {}
 
 
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
     journal = lease.Journal(control.home_of(), lambda: True, seal_events=12)
     day = grants.today()
-    done = []
     for number in range(12):
         name = f"5ea1{number:012x}"
         for _ in range(3):
             try:
                 if journal.append(LINE.format(name, day).encode()):
-                    done.append(name)
+                    acknowledged.add(name)
                     break
             except TelemetryError:
                 break
     journal.close()
-    return {"acknowledged": done}
+    return {}
 
 
 def pack() -> object:
@@ -72,17 +93,37 @@ def thin() -> object:
     return {"survivors": archive.rewrite(control.home_of(), archive.before(limit), limit).survivors}
 
 
+def blank() -> object:
+    """The same for three lines of a sealed segment that a program holds open."""
+    done = archive.rewrite(control.home_of(), lambda line: not GOES(line), grants.today())
+    return {"survivors": done.survivors, "lines": done.lines}
+
+
 def revoke() -> object:
     """The user says no."""
     control.disable_telemetry()
     return {}
 
 
+def hold() -> int:
+    """The lease of a program that has not noticed yet that the log was sealed."""
+    folder = control.home_of().folder
+    (name,) = (n for n in os.listdir(folder) if n.startswith("telemetry-") and n.endswith("jsonl"))
+    fd = os.open(f"{folder}/{name}", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
+
+
 def main() -> None:
-    step = {f.__name__: f for f in (record, seal, pack, clear, thin, revoke)}[sys.argv[1]]
+    steps = (record, seal, pack, clear, thin, blank, revoke)
+    step = {f.__name__: f for f in steps}[sys.argv[1]]
+    if step is blank:
+        hold()
     settings.current()
     encode({})
+    packing.find(packing.READING)
     assert decisions
+    assert deciding
     assert notice
     tell = os.dup(1)
     os.write(tell, MARK)
@@ -94,4 +135,6 @@ def main() -> None:
     os.write(tell, json.dumps(found).encode() + b"\n")
 
 
+acknowledged = Acknowledged()
 main()
+sys.exit(7)

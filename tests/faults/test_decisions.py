@@ -2,9 +2,11 @@
 
 import json
 from bisect import bisect_right
+from math import inf
 
 
 def notes(place) -> list[tuple[int, int, str]]:
+    """When each acknowledged event began, when it was on file, and which it was."""
     return [tuple(n) for s in range(6) for n in json.loads((place.root / f"notes{s}").read_text())]
 
 
@@ -14,12 +16,12 @@ def test_revocations(place, program, found, ledger, full) -> None:
     told = json.loads(program(place, "decide.py", "revoke", count, seconds=300).stdout)
     assert [0] * 6 == told["ends"]
     written = notes(place)
-    begins = [span[0] for span in told["spans"]]
+    begins = [returned for returned, _ in told["spans"]]
     late = 0
-    for began, ended, _ in written:
+    for began, on_file, _ in written:
         at = bisect_right(begins, began) - 1
-        # One that was still under way when the next grant came asked under that one.
-        late += at >= 0 and ended < told["spans"][at][1]
+        # On file before there was another grant, whenever its call returned.
+        late += at >= 0 and on_file < told["spans"][at][1]
     stored = found(place.home)
     lost = stored.lost(name for _, _, name in written)
     ledger.add(
@@ -32,31 +34,43 @@ def test_revocations(place, program, found, ledger, full) -> None:
     )
 
     assert (0, 0, 0) == (late, lost, stored.doubled)
+    # And none that nobody was told of.
+    assert len(stored.count) == len(written) + 1
     # Each grant is taken up: somebody wrote between most of the revocations.
     taken = {bisect_right(begins, began) for began, _, _ in written}
     assert len(taken) > count // 2
 
 
 def test_clears(place, program, found, ledger, full) -> None:
-    """Nothing that was written before a clear began is seen after it; nothing later is lost."""
+    """What was on file before a clear is not seen after it; what began after it is not lost."""
     count = 200 if full else 60
     told = json.loads(program(place, "decide.py", "clear", count, seconds=300).stdout)
     assert [0] * 6 == told["ends"]
     written = notes(place)
-    ends = {name: end for _, end, name in written}
-    late = sum(
-        ends.get(name, began + 1) < began for began, _, seen in told["spans"] for name in seen
-    )
-    last = told["spans"][-1][1]
+    on_file = {name: at for _, at, name in written}
     stored = found(place.home)
-    lost = stored.lost(name for began, _, name in written if began > last)
+    late = lost = doubled = 0
+    cleared = 0
+    for span in told["spans"]:
+        late += sum(on_file.get(name, 0) < span["began"] for name in span["after"])
+        lost += missing(written, cleared, span["looked"], set(span["before"]))
+        doubled += len(span["before"]) - len(set(span["before"]))
+        cleared, last = span["ended"], span["began"]
+    late += sum(on_file.get(name, 0) < last for name in stored.order)
+    lost += missing(written, cleared, inf, set(stored.order))
+    doubled += stored.doubled
     ledger.add(
         "clears",
         clears=count,
         acknowledged=len(written),
         late=late,
         lost=lost,
-        doubled=stored.doubled,
+        doubled=doubled,
     )
 
-    assert (0, 0, 0) == (late, lost, stored.doubled)
+    assert (0, 0, 0) == (late, lost, doubled)
+
+
+def missing(written: list[tuple[int, int, str]], begin: int, end: float, seen: set[str]) -> int:
+    """How many events that began and were on file in between are not there."""
+    return sum(began > begin and at < end and name not in seen for began, at, name in written)

@@ -178,13 +178,11 @@ print(json.dumps(kept))
         *(("AS", n) for n in (0, 1 << 16, 1 << 20)),
     ],
 )
-def test_limits(place, found, ledger, told, which: str, limit: int, early: str) -> None:
+def test_limits(place, host, found, ledger, which: str, limit: int, early: str) -> None:
     """The host goes on and ends well; what was acknowledged is there; then all is well again."""
-    done = place.run(LIMITED, which, str(limit), early)
-    assert (0, "") == (done.returncode, done.stderr)
-    names = told(done.stdout)[0]
-    again = place.run(LIMITED, "NOFILE", "64", "late")
-    assert (0, "") == (again.returncode, again.stderr)
-    assert 21 == len(told(again.stdout)[0])
+    code = host.around(LIMITED)
+    (names,) = host.unharmed(place.run(code, which, str(limit), early))
+    (again,) = host.unharmed(place.run(code, "NOFILE", "64", "late"))
+    assert 21 == len(again)
 
-    settle(place.home, found, ledger, names + told(again.stdout)[0])
+    settle(place.home, found, ledger, names + again)

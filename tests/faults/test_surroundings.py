@@ -1,12 +1,17 @@
 """Masks, homes, paths, clocks and disks as they should not be; planted and swapped files."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from calendar import timegm
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -71,9 +76,78 @@ def state(outside: Path) -> list[tuple[str, int, int, bytes]]:
     ]
 
 
+@contextlib.contextmanager
+def no_longer_than(seconds: int):
+    """Who opens a pipe and waits for its other end would wait for ever."""
+
+    def over(*_: object) -> None:
+        raise TimeoutError(f"still waiting after {seconds} seconds")
+
+    former = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+
+
+OPENED = re.compile(r'open(?:at)?\([^"]*"([^"]*)", ([A-Z_|]+)')
+EVERYTHING = f"""
+import contextlib
+from telemetry_kit import control
+from telemetry_kit.cli import doctor
+from telemetry_kit.errors import JournalError
+from telemetry_kit.journal import archive, reader, upkeep
+home = control.home_of()
+for step in (
+    lambda: list(reader.read(home)),
+    lambda: list(doctor.examine(home, fix=True)),
+    lambda: archive.oldest_day(home),
+    lambda: upkeep.seal(home, {DAY!r}, 0.0),
+    lambda: archive.maintain(home, 90, {DAY!r}),
+    lambda: archive.rewrite(home, archive.before("2025-01-01"), {DAY!r}),
+    lambda: control.disable_telemetry(),
+    lambda: control.clear(home),
+):
+    with contextlib.suppress(JournalError):
+        step()
+"""
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("name", WHERE)
+def test_a_planted_pipe_is_never_waited_for(place, host, lacking, name: str) -> None:
+    """Whatever opens it asks not to wait, and follows no link: it takes no time to find out."""
+    if shutil.which("strace") is None:
+        lacking("stalls", "strace is missing")
+    Path(place.home.folder).mkdir(mode=0o700)
+    os.mkfifo(Path(place.home.folder, name), 0o600)
+    trace = place.root.parent / "trace"
+    command = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=open,openat"]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", host.around(RECORD + EVERYTHING)],
+        env=place.env,
+        cwd=place.root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "ptrace" in done.stderr:
+        pytest.skip("strace may not trace here")
+    opened = OPENED.findall(trace.read_text(errors="replace"))
+    flags = [set(words.split("|")) for path, words in opened if os.path.basename(path) == name]
+
+    (recorded,) = host.unharmed(done)
+    assert [] == recorded or name != "telemetry.jsonl"
+    assert [] == [f for f in flags if not {"O_NONBLOCK", "O_NOFOLLOW"} <= f and "O_EXCL" not in f]
+    assert flags or name == ".telemetry-x.tmp"
+
+
 @pytest.mark.parametrize("name", WHERE)
 @pytest.mark.parametrize("kind", KINDS)
-def test_planted(place, ledger, kind: str, name: str) -> None:
+def test_planted(place, host, ledger, kind: str, name: str) -> None:
     """Recording, sealing, packing, clearing and revoking: nothing outside is changed or made."""
     if kind == "owner" and os.geteuid() != 0:
         pytest.skip("only root can give files away")
@@ -85,8 +159,7 @@ def test_planted(place, ledger, kind: str, name: str) -> None:
     folder.mkdir(mode=0o700)
     plant(kind, folder / name, outside)
     before = state(outside)
-    done = place.run(RECORD)
-    assert (0, "") == (done.returncode, done.stderr)
+    host.unharmed(place.run(host.around(RECORD)))
     for step in (
         lambda: upkeep.seal(place.home, DAY, 0.0),
         lambda: archive.maintain(place.home, 90, DAY),
@@ -94,13 +167,13 @@ def test_planted(place, ledger, kind: str, name: str) -> None:
         lambda: control.disable_telemetry(place.root),
         lambda: upkeep.clear(place.home),
     ):
-        with contextlib.suppress(JournalError):
+        with contextlib.suppress(JournalError), no_longer_than(60):
             step()
         assert before == state(outside)
     ledger.add("planted", faults=1)
 
 
-def test_a_folder_that_is_swapped(place, ledger, full) -> None:
+def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
     """`.flowspec` becomes a link to a folder outside, and back: nothing gets there."""
     outside = place.root.parent / "outside"
     outside.mkdir(mode=0o755)
@@ -132,6 +205,9 @@ def test_a_folder_that_is_swapped(place, ledger, full) -> None:
                 with contextlib.suppress(JournalError):
                     upkeep.seal(place.home, DAY, 0.0)
                 archive.maintain(place.home, 90, DAY)
+        os.umask(former)
+        for _ in range(50 if full else 10):
+            host.unharmed(place.run(host.around(RECORD)))
     finally:
         os.umask(former)
         over.set()
@@ -147,16 +223,14 @@ def test_a_folder_that_is_swapped(place, ledger, full) -> None:
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o777])
-def test_masks(unprivileged, found, ledger, told, mask: int) -> None:
+def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
     """Whatever the mask: 0600 and 0700, also of the lock, and maintenance works afterwards."""
     code = (
         f"os.umask({mask})\n{RECORD}\n"
         f"upkeep.seal(control.home_of(), {DAY!r})\n"
         "found = t('role.selected', role='dev')\nprint(json.dumps([found['event_id']]))\n"
     )
-    done = unprivileged.run(code)
-    assert (0, "") == (done.returncode, done.stderr)
-    first, second = told(done.stdout)
+    first, second = host.unharmed(unprivileged.run(host.around(code)))
     pack = (
         f"os.umask({mask})\nfrom telemetry_kit.journal import archive\n"
         f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).survivors]))\n"
@@ -197,7 +271,7 @@ atexit.register(lambda: (os.chdir(top), shutil.rmtree('x' * 200)))
 
 
 @pytest.mark.parametrize("case", ODD)
-def test_odd_places(place, ledger, case: str) -> None:
+def test_odd_places(place, host, ledger, case: str) -> None:
     """Off, without a word and without a file; the host ends as it would."""
     step, env = ODD[case]
     if "setuid" in step and os.geteuid() != 0:
@@ -206,29 +280,44 @@ def test_odd_places(place, ledger, case: str) -> None:
         "from telemetry_kit import pipeline, control\n" + step + "\n" + RECORD
     )
     before = place.tree()
-    done = place.run(code, env=env)
 
-    assert (0, "") == (done.returncode, done.stderr)
-    assert "[]\n" == done.stdout
+    assert [[]] == host.unharmed(place.run(host.around(code), env=env))
     left = [p for p in place.tree() if p not in before]
     assert [] == left
     ledger.add("places", faults=1)
 
 
 @pytest.mark.parametrize("root", ["\0", "a\0b", "\udcff", "x" * 5_000, "/dev/null/x"])
-def test_odd_roots(place, ledger, root: str) -> None:
+def test_odd_roots(place, host, ledger, root: str) -> None:
     """A root that cannot be: no event, no exception."""
     code = (
         "from telemetry_kit import track_role_event as t\n"
-        f"print(t('role.selected', role='dev', project_root={root!r}))"
+        f"print('null' if t('role.selected', role='dev', project_root={root!r}) is None else 1)"
     )
-    done = place.run(code)
 
-    assert (0, "", "None\n") == (done.returncode, done.stderr, done.stdout)
+    assert [None] == host.unharmed(place.run(host.around(code)))
     ledger.add("places", faults=1)
 
 
 # -- clocks ------------------------------------------------------------------------------------
+
+
+DAYS = 86_400
+
+
+def second(day: str) -> int:
+    """The first one of a day in UTC."""
+    return timegm((*map(int, day.split("-")), 0, 0, 0))
+
+
+def utc(at: int) -> str:
+    """A second as an event bears it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def second_of_day(at: int) -> int:
+    """The first one of the day in which that second lies."""
+    return at // DAYS * DAYS
 
 
 def segment(home, day: str, numbers: range, lines_of: str = "") -> None:
@@ -250,6 +339,70 @@ def test_a_clock_in_the_future(place, found, ledger, wrong: str) -> None:
     ledger.add("clocks", faults=1, acknowledged=10, lost=10 - len(stored.count))
 
     assert 10 == len(stored.count)
+
+
+@pytest.mark.parametrize("seals", [False, True], ids=["unsealed", "sealed"])
+@pytest.mark.parametrize("wrong", ["2099-06-01", "2031-01-01", "9000-12-31"])
+def test_a_life_with_a_wrong_clock(
+    place, program, found, modes, ledger, wrong: str, seals: bool
+) -> None:
+    """Recorded, sealed and maintained for twenty rounds in the future: nothing is deleted."""
+    told = json.loads(
+        program(place, "clocks.py", "ahead", second(DAY), second(wrong), json.dumps(seals)).stdout
+    )
+    names = [name for name, _, _ in told["acknowledged"]]
+    stored = found(place.home)
+    ledger.add(
+        "clocks",
+        faults=2,
+        sealings=told["sealings"],
+        acknowledged=len(names),
+        lost=stored.lost(names),
+        doubled=stored.doubled,
+    )
+
+    assert 45 == len(names)
+    assert sorted(names) == sorted(stored.order)
+    modes(place.home)
+
+
+ZONES = {
+    "Berlin": "CET-1CEST,M3.5.0,M10.5.0/3",
+    "New York": "EST5EDT,M3.2.0,M11.1.0",
+    "Lord Howe, half an hour": "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
+    "Santiago, at midnight": "<-04>4<-03>,M9.1.6/24,M4.1.6/24",
+    "Dublin, the other way round": "IST-1GMT0,M10.5.0,M3.5.0/1",
+}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_clock_that_is_put_forward_and_back(
+    place, program, found, modes, ledger, zone: str
+) -> None:
+    """Both changes of a year: times, names and the retention are those of UTC."""
+    place.env["TZ"] = ZONES[zone]
+    told = json.loads(program(place, "clocks.py", "daylight", second("2024-01-01")).stdout)
+    acknowledged = told["acknowledged"]
+    assert 2 == len(told["changes"])
+    for day, left in told["left"]:
+        wanted = [
+            n for n, at, _ in acknowledged if 0 <= (second(day) - second_of_day(at)) <= 90 * DAYS
+        ]
+        assert wanted == left
+    stored = found(place.home)
+    ledger.add(
+        "daylight",
+        faults=len(told["changes"]),
+        sealings=told["sealings"],
+        acknowledged=len(acknowledged),
+        lost=stored.lost(told["left"][-1][1]),
+        doubled=stored.doubled,
+    )
+
+    assert [utc(at) for _, at, _ in acknowledged] == [time for _, _, time in acknowledged]
+    assert len(acknowledged) == told["sealings"]
+    assert told["left"][-1][1] == stored.order
+    modes(place.home)
 
 
 def test_a_clock_in_the_past(place, found, ledger) -> None:
@@ -280,7 +433,7 @@ def test_names_are_unique(place, found, ledger) -> None:
 
 
 @pytest.mark.strace
-def test_a_disk_that_stalls(place, ledger, told, lacking) -> None:
+def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
     """Each write takes 200 ms: after three the breaker opens, and the host is quick again."""
     if shutil.which("strace") is None:
         lacking("stalls", "strace is missing")
@@ -293,7 +446,7 @@ def test_a_disk_that_stalls(place, ledger, told, lacking) -> None:
     command = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", place.home.log]
     command += ["-e", "trace=write", "-e", "inject=write:delay_enter=200000"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", code],
+        [*command, sys.executable, "-W", "error", "-c", host.around(code)],
         env=place.env,
         cwd=place.root,
         capture_output=True,
@@ -304,8 +457,7 @@ def test_a_disk_that_stalls(place, ledger, told, lacking) -> None:
     if "ptrace" in done.stderr:
         pytest.skip("strace may not trace here")
 
-    assert (0, "") == (done.returncode, done.stderr)
-    assert [True] * 3 + [False] * 17 == told(done.stdout)[0]
+    assert [[True] * 3 + [False] * 17] == host.unharmed(done)
     assert 3 == len(place.lines())
     ledger.add("stalls", faults=3, acknowledged=3)
 
@@ -335,12 +487,13 @@ def test_the_record(place, ledger, how: str) -> None:
         "print(t('role.selected', role='dev') is not None, flush=True)\n"
         "sys.stdin.readline(); time.sleep(0.025)\n"
         "print(t('role.selected', role='dev') is not None, flush=True)\n"
+        "sys.exit(7)\n"
     )
     with place.start(code) as host:
         first = host.stdout.readline()
         DAMAGE[how](place.record)
         out, err = host.communicate("go\n", timeout=30)
 
-    assert ("True\n", "False\n", "", 0) == (first, out, err, host.returncode)
+    assert ("True\n", "False\n", "", 7) == (first, out, err, host.returncode)
     assert not consent.decide(place.home, place.environ).allowed
     ledger.add("records", faults=1)

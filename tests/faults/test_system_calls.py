@@ -20,14 +20,15 @@ ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES", "EMFILE", "ENOLCK", "EDQUOT")
 CALLS = (
     "open,openat,stat,lstat,fstat,newfstatat,statx,access,faccessat,faccessat2,read,pread64,write,"
     "close,flock,chmod,fchmod,fchmodat,fchmodat2,rename,renameat,renameat2,unlink,unlinkat,mkdir,"
-    "mkdirat,link,linkat,fsync,ftruncate,dup2,dup3,getdents64,lseek,getcwd,readlink,statfs"
+    "mkdirat,link,linkat,fsync,pwrite64,ftruncate,dup2,dup3,getdents64,lseek,getcwd,readlink,statfs"
 )
 # The question mark: not every machine has each of them.
 TRACED = ",".join(f"?{name}" for name in CALLS.split(","))
-OPERATIONS = ("record", "seal", "pack", "clear", "thin", "revoke")
-DEADLY = ("seal", "pack", "clear", "thin", "revoke")
+OPERATIONS = ("record", "seal", "pack", "clear", "thin", "blank", "revoke")
+DEADLY = ("record", "seal", "pack", "clear", "thin", "blank", "revoke")
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
-OLD = "2024-01-01"
+# What `operate.py blank` removes.
+GOES = [f"0001{number:012x}" for number in range(3)]
 
 
 def line(name: str, day: str) -> bytes:
@@ -87,6 +88,11 @@ class Scene:
             pytest.skip("strace may not trace here")
         return done, self._calls(trace.read_text(errors="replace"))
 
+    def acknowledged(self) -> list[str]:
+        """The events that the last operation was told to be on file."""
+        text = (self.base / "acknowledged").read_bytes().rstrip(b"\0").decode()
+        return [text[at : at + 16] for at in range(0, len(text), 16)]
+
     def _calls(self, text: str):
         counts: dict[str, int] = {}
         inside: list[tuple[str, int]] = []
@@ -128,16 +134,24 @@ def leftovers(scene: Scene) -> list[str]:
 def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, point) -> None:
     """What holds after every fault: all there, once; and in order after the next maintenance."""
     answer = told(done)
-    acknowledged = answer.get("acknowledged", [])
+    acknowledged = scene.acknowledged()
     before = found(scene.home)
-    whole = operation != "clear"
-    lost = before.lost([*(scene.names if whole else []), *acknowledged])
+    stays = [] if operation == "clear" else scene.names
+    if operation == "blank":
+        stays = [name for name in scene.names if name not in GOES]
+        if answer.get("survivors") == []:
+            assert [] == [name for name in GOES if name in before.count], point
+    lost = before.lost([*stays, *acknowledged])
     ledger.add(row, acknowledged=len(acknowledged), lost=lost, doubled=before.doubled)
     assert (0, 0) == (lost, before.doubled), (operation, point, answer)
+    # The one that was being recorded: all of it or nothing, and there is only one.
+    unknown = before.count.keys() - set(scene.names) - set(acknowledged)
+    assert len(unknown) <= (1 if row == "deaths" else 0), (operation, point, unknown)
+    assert 0 == before.torn, (operation, point)
     if operation == "clear" and answer.get("survivors") == []:
         assert {} == before.count, point
         assert scene.place.key_file.read_bytes() != scene.key, point
-    if operation == "revoke" and answer == {} and done.returncode == 0:
+    if operation == "revoke" and answer == {} and done.returncode == 7:
         assert not decided(scene), point
     if answer.get("raised") == "ConsentError":
         assert decided(scene), point
@@ -177,7 +191,7 @@ def test_each_call_fails_once(scene, operation: str, found, modes, ledger, full)
                 missed += 1
                 continue
             point = f"{name} {when} {error}"
-            assert (0, b"") == (done.returncode, done.stderr), (point, done.stderr)
+            assert (7, b"") == (done.returncode, done.stderr), (point, done.stderr)
             ledger.add("errors", faults=1)
             check(scene, operation, done, found, modes, ledger, "errors", point)
     assert missed <= len(points) // 2

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import grants
-from telemetry_kit.journal import archive
+from telemetry_kit.journal import archive, upkeep
+from telemetry_kit.journal.lease import Journal
 
 
 def names(acknowledged: dict[str, int]):
@@ -104,3 +105,83 @@ def test_a_glued_line_was_recovered(ledger) -> None:
         pytest.skip("nothing was killed")
 
     assert ledger.rows["kills"]["recovered"] > 0
+
+
+# -- a writer that sleeps ------------------------------------------------------------------------
+
+OLD, NEW = "2026-01-01", "2026-06-01"
+REMOVALS = {
+    "clear --before": lambda home: archive.rewrite(home, archive.before(NEW), NEW),
+    "clear --before, twice": lambda home: [
+        archive.rewrite(home, archive.before(NEW), NEW) for _ in range(2)
+    ][-1],
+    "forget": lambda home: archive.rewrite(home, lambda text: OLD.encode() not in text, NEW),
+    "retention of a part": lambda home: archive.maintain(home, 90, NEW),
+    "packing": lambda home: archive.maintain(home, 365, NEW),
+}
+
+
+def old_line(number: int) -> bytes:
+    return (
+        f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
+        f'"timestamp":"{OLD}T00:00:00Z","context":{{"pad":"{"x" * (number % 700)}"}}}}\n'
+    ).encode()
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["with new lines", "old ones only"])
+@pytest.mark.parametrize("removal", REMOVALS)
+def test_a_writer_that_sleeps(
+    place, program, found, modes, ledger, sleeping, removal: str, new: bool
+) -> None:
+    """Asleep between its look and its write while lines go: its line is found all the same."""
+    journal = Journal(place.home, lambda: True)
+    olds = [f"{number:016x}" for number in range(1_000, 3_000)]
+    for number in range(1_000, 3_000):
+        journal.append(old_line(number))
+    journal.close()
+    with sleeping(place, NEW if new else OLD) as host:
+        assert "looked\n" == host.stdout.readline()
+        upkeep.seal(place.home, NEW)
+        done = REMOVALS[removal](place.home)
+        between = found(place.home)
+        out, err = host.communicate("go\n", timeout=60)
+    names = json.loads(out)
+    late = names[1:] if not new and removal != "packing" else names
+    after = found(place.home)
+    assert (7, "", []) == (host.returncode, err, done.survivors)
+    assert [name for name in olds if name in after.count] == (olds if removal == "packing" else [])
+    assert (names[0] in between.count) == (new or removal == "packing")
+    ledger.add(
+        "sleepers",
+        faults=1,
+        acknowledged=len(names),
+        lost=after.lost(late),
+        doubled=after.doubled,
+    )
+
+    assert (0, 0) == (after.lost(late), after.doubled)
+    # And with nobody asleep any more it is packed as all others are.
+    assert [] == archive.maintain(place.home, 365, NEW).survivors
+    assert after.count == found(place.home).count
+    modes(place.home)
+
+
+def test_a_writer_inside_its_write(place, found, sleeping) -> None:
+    """Of a line whose end is yet to come nothing is removed, and that is said."""
+    journal = Journal(place.home, lambda: True)
+    journal.append(old_line(1_000))
+    with sleeping(place, NEW) as host:
+        assert "looked\n" == host.stdout.readline()
+        with open(place.log, "ab") as log:
+            log.write(old_line(1_001)[:140])
+        upkeep.seal(place.home, NEW)
+        done = archive.rewrite(place.home, archive.before(NEW), NEW)
+        with open(next(Path(place.home.folder).glob("telemetry-*")), "rb") as log:
+            left = log.read().split()
+        host.communicate("go\n", timeout=60)
+    journal.close()
+
+    assert 1 == done.lines
+    assert 1 == len(done.survivors)
+    assert "its last line is not ended, and a program holds it open" in done.survivors[0]
+    assert old_line(1_001)[:140] == left[-1]

@@ -171,3 +171,4 @@ if __name__ == "__main__":
     how, *numbers = sys.argv[1:]
     step = {"crowd": crowd, "massacre": massacre, "raw": raw}[how]
     step(*(json.loads(n) for n in numbers))
+    sys.exit(7)

@@ -1,5 +1,7 @@
 """The roll-up: the same numbers as from scratch, whatever happened to the files meanwhile."""
 
+import gzip
+import json
 import os
 import stat
 import tempfile
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.home import find
 from telemetry_kit.insights import rollup
-from telemetry_kit.insights.count import Wanted, count
+from telemetry_kit.insights.count import Wanted, count, count_events
+from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.journal.segments import Problems
 
@@ -131,9 +134,13 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
         lambda data: b"",
         lambda data: b"{}\n",
         lambda data: b"[" * 100_000,
-        lambda data: data.replace(b'"version":1', b'"version":99'),
+        lambda data: data.replace(b'"version":%d' % rollup.VERSION, b'"version":99'),
         lambda data: b"\xff" + data,
+        lambda data: data.replace(b'"files":[[', b'"files":[[0,'),
+        lambda data: data.partition(b"\n")[2],
+        lambda data: b"9" * 5_000 + b"\n" + data,
     ],
+    ids=["cut", "other", "empty", "braces", "deep", "version", "byte", "shape", "headless", "sum"],
 )
 def test_a_damaged_roll_up_is_not_believed(home, change):
     """Any damage costs time and nothing else."""
@@ -141,6 +148,104 @@ def test_a_damaged_roll_up_is_not_believed(home, change):
     path.write_bytes(change(path.read_bytes()))
 
     compare(home)
+
+
+def test_a_forged_head_is_not_believed(home):
+    """The sum is of all of it: counts of malformed lines, sizes and times too."""
+    path = Path(home.folder, rollup.NAME)
+    data = path.read_bytes()
+    forged = data.replace(b",[0,0,0,0]]", b",[7,0,0,0]]", 1)
+    path.write_bytes(forged)
+
+    assert forged != data
+    compare(home)
+
+
+def test_one_of_an_older_version_is_made_anew(home, monkeypatch):
+    """What an earlier release kept is counted again, once."""
+    monkeypatch.setattr(rollup, "VERSION", rollup.VERSION + 1)
+    seen = rollup.look(home)
+
+    assert seen.keep is not None
+    assert keep(home, seen)
+    assert rollup.look(home).keep is None
+
+
+def edited(path, at, text):
+    """Change bytes of a file where they are, and set its time back to what it was."""
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(text)
+    path.chmod(stat.S_IMODE(before.st_mode))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("kind", ["active", "sealed"])
+@pytest.mark.parametrize("more", [False, True], ids=["as-long", "longer"])
+def test_a_change_in_the_middle_is_seen(home, kind, more):
+    """Same length, same inode, time set back: the bytes are compared, all of them."""
+    path = Path(home.log)
+    if kind == "sealed":
+        upkeep.seal(home, TODAY)
+        path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
+        compare(home)
+    data = path.read_bytes()
+    edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
+    if more and kind == "active":
+        written.fill(home, written.stored(9_999_999))
+
+    compare(home)
+
+
+@pytest.mark.parametrize("kind", ["active", "sealed"])
+def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
+    """Of one that is longer than any journal makes it, the times tell as long as it is as long."""
+    monkeypatch.setattr(rollup, "_COMPARED_BYTES", 10_000)
+    monkeypatch.setattr(rollup, "_END_BYTES", 1_000)
+    path = Path(home.log)
+    if kind == "sealed":
+        upkeep.seal(home, TODAY)
+        path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
+    compare(home)
+    keep(home, rollup.look(home))
+    known = rollup.Stored(Path(home.folder, rollup.NAME).read_bytes())
+    data = path.read_bytes()
+    edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
+
+    assert known.entries
+    compare(home)
+
+
+def test_a_change_in_an_archive_is_seen(home):
+    """Same size, same time, same inode: the time of the change itself tells."""
+    upkeep.seal(home, TODAY)
+    archive.maintain(home, 36_500, TODAY)
+    path = next(Path(home.folder).glob("telemetry-2*.gz"))
+    data = gzip.decompress(path.read_bytes()).replace(b'"role":"dev"', b'"role":"ops"')
+    packed = gzip.compress(data, 1)
+    path.write_bytes(packed)
+    compare(home)
+    again = gzip.compress(data.replace(b'"role":"ops"', b'"role":"dev"'), 1)
+    edited(path, 0, again.ljust(len(packed), b"\0")[: len(packed)])
+
+    compare(home)
+
+
+@given(st.lists(st.integers(0, 3), min_size=60, max_size=60))
+@settings(max_examples=15)
+def test_any_split_is_the_same(parts):
+    """Tallies of any parts of a log, stored and read again, merge into that of the whole."""
+    events = list(written.sessions(60))
+    tallies = [Tally() for _ in range(4)]
+    for part, event in zip(parts, events, strict=False):
+        tallies[part].add(event)
+    merged = Tally()
+    for tally in tallies:
+        merged.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
+
+    assert count_events(events[: len(parts)]) == merged
 
 
 def test_one_that_others_can_write_is_not_believed(home):

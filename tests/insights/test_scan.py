@@ -1,14 +1,18 @@
 """Reading fast gives what the reader gives, whatever the lines are."""
 
+import tempfile
+
 import pytest
 import written
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from telemetry_kit.home import find
+from telemetry_kit.insights import select
 from telemetry_kit.insights.count import Counting, Wanted, count, count_events
 from telemetry_kit.insights.scan import Region, is_of_whole_days, read_rest, regions
 from telemetry_kit.insights.select import Filter, each, newest, sessions
-from telemetry_kit.journal import reader
+from telemetry_kit.journal import archive, reader, upkeep
 from telemetry_kit.journal.lines import parse
 from telemetry_kit.journal.segments import ACTIVE, Problems, Report
 from telemetry_kit.line import encode
@@ -90,7 +94,7 @@ def test_filters(place, chosen):
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
 
     assert expected == list(each(place.home, one, Problems()))
-    assert expected[::-1][:7] == newest(place.home, 7, one, Problems())
+    assert expected[::-1][:7] == list(newest(place.home, 7, one, Problems()))
 
 
 def test_a_context_does_not_pass_for_a_field(place):
@@ -126,4 +130,83 @@ def test_sessions_are_whole(place):
         by_session[key] = [*by_session.pop(key, []), event]
     expected = list(reversed(by_session.items()))[:4]
 
-    assert expected == sessions(place.home, 4, Filter(), Problems())
+    assert expected == list(sessions(place.home, 4, Filter(), Problems()))
+
+
+def sealed_and_packed(home, lines):
+    """The lines as a packed, a sealed and an active file; the last line may have no end."""
+    third = len(lines) // 3
+    for at, step in ((0, "pack"), (third, "seal"), (2 * third, "")):
+        written.fill(home)
+        with open(home.log, "ab") as log:
+            log.write(b"".join(lines[at : at + third] if step else lines[at:]))
+        if step:
+            upkeep.seal(home, "2026-11-23")
+        if step == "pack":
+            archive.maintain(home, 36_500, "2026-11-23")
+
+
+@pytest.mark.parametrize("chosen", [{}, {"fields": {"role": "dev"}}], ids=["all", "role"])
+@settings(max_examples=25)
+@given(written.LINES)
+def test_from_the_end_it_is_the_same(chosen, lines):
+    """In blocks of any size, whatever lies at their borders; also more than is held at once."""
+    with tempfile.TemporaryDirectory() as base:
+        home = find("flowspec", base, {"HOME": base})
+        sealed_and_packed(home, lines)
+        one = Filter(**chosen)
+        expected, problems = list(each(home, one, Problems())), Problems()
+        for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(select, "_BLOCK_BYTES", block)
+                patch.setattr(select, "_MAX_HELD", held)
+
+                assert expected[::-1] == list(newest(home, 10**30, one, problems))
+                assert expected[::-1][:5] == list(newest(home, 5, one, Problems()))
+
+
+def test_the_newest_are_read_alone(place):
+    """However long the log is, only its end is read for the last events."""
+    log = written.fill(place.home, *written.sessions(3_000))
+    with log.open("r+b") as file:
+        file.write(b"x" * 100_000)  # what lies there would be told as damage
+    problems = Problems()
+
+    assert len(list(newest(place.home, 20, Filter(), problems))) == 20
+    assert problems.sentences() == []
+
+
+def test_a_line_without_end_from_the_end(place):
+    """Three megabytes without a newline are passed over; a whole event at their end is found."""
+    log = written.fill(place.home, written.stored(1))
+    with log.open("ab") as file:
+        file.write(b"x" * (3 << 20))
+    written.fill(place.home, written.stored(2), written.stored(3))
+    problems = Problems()
+    found = [event["seq"] for event in newest(place.home, 9, Filter(), problems)]
+
+    assert [3, 2, 1] == found
+    assert problems.sentences() == [
+        "telemetry.jsonl: 1 line over 1 MiB, 1 event recovered from them"
+    ]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
+    """Sessions are whole in blocks of any size; those that lie far apart come in parts."""
+    written.fill(place.home, *written.sessions(400))
+    if packed:
+        upkeep.seal(place.home, "2026-11-23")
+        archive.maintain(place.home, 36_500, "2026-11-23")
+        monkeypatch.setattr(select, "_MAX_HELD", 7)
+    expected = list(sessions(place.home, 9, Filter(), Problems()))
+    monkeypatch.setattr(select, "_BLOCK_BYTES", 500)
+
+    assert expected == list(sessions(place.home, 9, Filter(), Problems()))
+
+    for name in ("_NEAR_BYTES", "_FAR_BYTES"):
+        monkeypatch.setattr(select, name, 1_000)
+    parts = list(sessions(place.home, 10_000, Filter(), Problems()))
+    total = sum(len(events) for _, events in parts)
+
+    assert len(list(reader.read(place.home))) == total

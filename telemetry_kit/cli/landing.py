@@ -1,0 +1,248 @@
+"""Files that are there as a whole or not at all, also where their maker is killed.
+
+What is in them is not known here. They are made without a name where the system can do that, else
+in a hidden folder beside their place, which the next one to be made there takes away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+
+_BATCH_BYTES = 1 << 20
+_BATCHES = 4
+_TRIES = 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNNAMED = getattr(os, "O_TMPFILE", 0)
+
+
+def put(blocks: Iterator[bytes], path: str, force: bool) -> str:
+    """Write a file.
+
+    Args:
+        blocks: what goes into it.
+        path: where it will be.
+        force: whether to replace what is there.
+
+    Returns:
+        The SHA-256 of what was written.
+
+    Raises:
+        FileExistsError: it is there already.
+        OSError: it could not be written.
+    """
+    sweep(path)
+    fd = _unnamed(path)
+    if fd is not None:
+        with os.fdopen(fd, "wb", buffering=0) as out:
+            sha256 = _pour(blocks, out.fileno())
+            _name(out.fileno(), path, force)
+        return sha256
+    with _beside(path) as temporary:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        with os.fdopen(os.open(temporary, flags, 0o600), "wb", buffering=0) as out:
+            sha256 = _pour(blocks, out.fileno())
+        _into_place(temporary, path, force)
+    return sha256
+
+
+def made_by(write: Callable[[str], None], path: str, force: bool) -> str:
+    """A file that somebody else writes, by name; its SHA-256.
+
+    Args:
+        write: writes it, given the path of an empty file; may make others beside it.
+        path: where it will be.
+        force: whether to replace what is there.
+
+    Raises:
+        FileExistsError: it is there already.
+        OSError: it could not be written.
+    """
+    sweep(path)
+    with _beside(path) as temporary:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        write(temporary)
+        sha256 = _sum_and_sync(temporary)
+        _into_place(temporary, path, force)
+    return sha256
+
+
+def sweep(path: str) -> None:
+    """Delete what was left by those that were killed while they made this file.
+
+    A folder whose maker is alive is locked, and stays.
+
+    Args:
+        path: where the file is, or was to be.
+    """
+    folder, name = os.path.split(path)
+    left_behind = re.compile(re.escape(f".{name[:80]}-") + r"[0-9a-f]{8}\.tmp")
+    try:
+        names = [found for found in os.listdir(folder or ".") if left_behind.fullmatch(found)]
+    except OSError:
+        return
+    for found in names:
+        _sweep_one(os.path.join(folder, found))
+
+
+def _sweep_one(folder: str) -> None:
+    try:
+        fd = os.open(folder, _FOLDER)
+    except OSError:
+        return
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            flock(fd, LOCK_EX | LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # somebody is at work in it
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _beside(path: str) -> Iterator[str]:
+    """The path of a file that may be made, in a private folder that goes away afterwards."""
+    folder, fd = _locked_folder(path)
+    try:
+        yield os.path.join(folder, "whole")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(fd)
+
+
+def _locked_folder(path: str) -> tuple[str, int]:
+    top, name = os.path.split(path)
+    for _ in range(_TRIES):
+        folder = os.path.join(top, f".{name[:80]}-{os.urandom(4).hex()}.tmp")
+        os.mkdir(folder, 0o700)
+        fd = os.open(folder, _FOLDER)
+        try:
+            flock(fd, LOCK_EX | LOCK_NB)
+        except OSError:
+            pass  # swept in this moment, or a file system without flock
+        # One that was swept before it was locked is gone.
+        if os.path.isdir(folder):
+            return folder, fd
+        os.close(fd)
+    raise OSError("no folder stays beside it")
+
+
+def _unnamed(path: str) -> int | None:
+    """A new file without a name in the folder of `path`; None where there can be none."""
+    if not _UNNAMED:
+        return None
+    try:
+        flags = _UNNAMED | os.O_WRONLY | os.O_CLOEXEC
+        fd = os.open(os.path.dirname(path) or ".", flags, 0o600)
+    except OSError:
+        return None
+    if os.path.exists(_entry(fd)):
+        return fd
+    os.close(fd)
+    return None
+
+
+def _entry(fd: int) -> str:
+    return f"/proc/self/fd/{fd}"
+
+
+def _name(fd: int, path: str, force: bool) -> None:
+    """Give a file its name.
+
+    Raises:
+        FileExistsError: the name is taken.
+    """
+    if force:
+        with _beside(path) as temporary:
+            _link(fd, temporary)
+            os.replace(temporary, path)
+    else:
+        _link(fd, path)  # never over a file that came meanwhile
+
+
+def _link(fd: int, path: str) -> None:
+    # Only with a folder given does Python follow the link that stands for the open file.
+    folder = os.open(os.path.dirname(path) or ".", _FOLDER & ~os.O_NOFOLLOW)
+    try:
+        os.link(_entry(fd), os.path.basename(path), src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _into_place(temporary: str, path: str, force: bool) -> None:
+    if force:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)  # never over a file that came meanwhile
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links.
+        if os.path.lexists(path):
+            raise FileExistsError(path) from None
+        os.rename(temporary, path)
+
+
+def _pour(blocks: Iterator[bytes], out: int) -> str:
+    """Write blocks to the disk while the next ones are made; the SHA-256 of all of them."""
+    total = hashlib.sha256()
+    waiting: queue.Queue[bytes | None] = queue.Queue(_BATCHES)
+    failed: list[OSError] = []
+
+    def write() -> None:
+        # Summing and writing go on without the interpreter's lock.
+        while (batch := waiting.get()) is not None:
+            if failed:
+                continue
+            total.update(batch)
+            try:
+                left = memoryview(batch)
+                while left:
+                    left = left[os.write(out, left) :]
+            except OSError as error:
+                failed.append(error)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    try:
+        for batch in _batches(blocks):
+            waiting.put(batch)
+            if failed:
+                break
+    finally:
+        waiting.put(None)
+        thread.join()
+    if failed:
+        raise failed[0]
+    os.fsync(out)
+    return total.hexdigest()
+
+
+def _batches(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    batch: list[bytes] = []
+    size = 0
+    for block in blocks:
+        batch.append(block)
+        size += len(block)
+        if size >= _BATCH_BYTES:
+            yield b"".join(batch)
+            batch, size = [], 0
+    yield b"".join(batch)
+
+
+def _sum_and_sync(path: str) -> str:
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+        os.fsync(file.fileno())
+    return total.hexdigest()

@@ -1,0 +1,210 @@
+"""`telemetry-kit answers` and `unused`: each question in a sentence, and what no question reads."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from telemetry_kit import catalog
+from telemetry_kit.insights.answers import unread
+from telemetry_kit.insights.tally import READ
+from telemetry_kit.line import encode
+
+QUESTIONS = list(dict.fromkeys(event.question for event in catalog.EVENTS.values()))
+WORK = {"role": "dev", "command": "/qa:check", "agent": "writer", "workflow": "release"}
+MORE = {
+    "role.changed": {"role": "qa", "previous_role": "dev"},
+    "handoff.clicked": {"source_agent": "writer", "target_agent": "tester"},
+    "handoff.completed": {"source_agent": "writer", "target_agent": "tester", "outcome": "ok"},
+}
+ENDED = {"completed": {"outcome": "ok"}, "failed": {"outcome": "error", "error_type": "KeyError"}}
+
+
+def every_event() -> Iterator[dict]:
+    """Each of the 14 events once, and what begins twice."""
+    for number, name in enumerate([*catalog.EVENTS, "command.executed"]):
+        kind, _, what = name.partition(".")
+        fields = {"role": "dev", **({kind: WORK[kind]} if kind in WORK else {})}
+        if what in ENDED and kind != "handoff":
+            fields |= {**ENDED[what], "duration_ms": 2048}
+        fields |= MORE.get(name, {})
+        event = {
+            "schema_version": "1.0",
+            "event_id": f"{number:016x}",
+            "event_type": name,
+            "timestamp": "2026-11-22T00:00:00Z",
+            **fields,
+        }
+        yield {field: event[field] for field in catalog.ORDER if field in event}
+
+
+def fill(place, *events) -> None:
+    place.log.parent.mkdir(mode=0o700, exist_ok=True)
+    with place.log.open("ab") as log:
+        log.writelines(map(encode, events))
+    place.log.chmod(0o600)
+
+
+def answers(place, *args, **env):
+    return place.python("-m", "telemetry_kit", "answers", *args, env=env)
+
+
+SAID = {
+    "Which roles are selected most?": "dev (1, 50%) and qa (1, 50%).",
+    "How often do people change roles within a session?": (
+        "Once, in 1 session; most often from dev to qa."
+    ),
+    "Which agents work for which role?": "dev: mostly writer (2).",
+    "Which agents finish, and how long do they take?": (
+        "1 of 2 that ended was completed (50%): writer 50%, half within 2.05 s."
+    ),
+    "Which agents fail, and with what kind of error?": "writer (1 of 2, mostly KeyError).",
+    "Are hand-offs followed or ignored?": (
+        "1 was followed, writer -> tester; those that nobody clicks leave no event."
+    ),
+    "Which followed hand-offs reach the next agent?": "1 of 1 (100%): writer -> tester 100%.",
+    "Which commands does each role use?": (
+        "dev: mostly /qa:check (2); another role's commands were used 2 times, most of all "
+        "/qa:check by dev."
+    ),
+    "Which commands finish, and how long do they take?": (
+        "1 of 2 that ended was completed (50%): /qa:check 50%, half within 2.05 s."
+    ),
+    "Which commands fail, and with what kind of error?": "/qa:check (1 of 2, mostly KeyError).",
+    "Which workflows are begun?": "release (1).",
+    "Which workflows are carried to the end?": (
+        "1 of 2 that ended was completed (50%): release 50%, half within 2.05 s."
+    ),
+    "Which workflows break off?": "release (1 of 2, mostly KeyError).",
+}
+
+
+def test_each_question_and_its_answer(undecided):
+    """Every declared question stands there once, in the order of the catalog, with one sentence."""
+    fill(undecided, *every_event())
+    done = answers(undecided, COLUMNS="200")
+    lines = done.stdout.splitlines()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lines[::2] == QUESTIONS
+    assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == SAID
+
+
+def test_json_is_the_same(undecided):
+    """Question, answer and the events it is read from, whatever the terminal's width."""
+    fill(undecided, *every_event())
+    rows = json.loads(answers(undecided, "--json", COLUMNS="20").stdout)
+
+    assert {row["question"]: row["answer"] for row in rows} == SAID
+    assert sorted(name for row in rows for name in row["events"]) == sorted(catalog.EVENTS)
+
+
+def test_nothing_recorded(undecided):
+    """Every question is there all the same; that there is nothing is said on stderr, once."""
+    done = answers(undecided, COLUMNS="200")
+    lines = done.stdout.splitlines()
+
+    assert (done.returncode, done.stderr) == (0, "no events yet\n")
+    assert lines[::2] == QUESTIONS
+    assert {line.strip() for line in lines[1::2]} == {"Nothing was recorded yet."}
+    assert undecided.tree() == []
+
+
+@pytest.mark.parametrize("veto", ["no consent", "do not track"])
+def test_without_consent(place, undecided, veto):
+    """What was recorded may still be looked at: reading asks nobody."""
+    fill(undecided, *every_event())
+    env = {"DO_NOT_TRACK": "1"} if veto == "do not track" else {}
+    rows = json.loads(answers(undecided, "--json", **env).stdout)
+
+    assert {row["question"]: row["answer"] for row in rows} == SAID
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80])
+def test_it_fits(undecided, columns):
+    """No line is wider than the terminal, and no word is lost."""
+    fill(undecided, *every_event())
+    narrow = answers(undecided, COLUMNS=str(columns)).stdout
+    said = "".join(question + answer for question, answer in SAID.items())
+
+    assert max(map(len, narrow.splitlines())) <= columns
+    assert "".join(narrow.split()) == "".join(said.split())
+
+
+def test_a_period(undecided):
+    """Only what is in it counts; where nothing is, that is said."""
+    fill(undecided, *every_event())
+    inside = answers(undecided, "--since", "2026-11-22", "--json")
+    outside = answers(undecided, "--since", "2026-11-23")
+
+    assert json.loads(inside.stdout)[0]["answer"] == SAID[QUESTIONS[0]]
+    assert outside.returncode == 0
+    assert outside.stderr == "no events there: see telemetry-kit stats\n"
+    assert SAID[QUESTIONS[0]] not in outside.stdout
+
+
+def test_damage_is_said(undecided):
+    """What could not be read is counted on stderr; the rest is answered."""
+    fill(undecided, *every_event())
+    with undecided.log.open("ab") as log:
+        log.write(b"nonsense\n")
+    done = answers(undecided, COLUMNS="200")
+
+    assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
+    assert SAID[QUESTIONS[0]] in done.stdout
+
+
+def test_control_characters_in_names(undecided):
+    """A name that an old file holds cannot move the cursor."""
+    old = {
+        "event_type": "role.selected",
+        "timestamp": "2025-12-01T10:20:31",
+        "role": "\x1b[2J\x9b1mdev",
+    }
+    fill(undecided)
+    undecided.log.write_text(json.dumps(old) + "\n")
+    done = answers(undecided)
+
+    assert "\\x1b[2J\\x9b1mdev (1, 100%)." in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "\x9b" not in done.stdout
+
+
+def test_unused(undecided):
+    """Fields that no question reads, each with what it serves instead; nothing is read or made."""
+    done = undecided.python("-m", "telemetry_kit", "unused", env={"COLUMNS": "200"})
+    lines = done.stdout.splitlines()
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "field span_id: `view --tree`" in lines
+    assert not [line for line in lines if line.startswith("event ")]
+    assert not [line for line in lines if line.startswith("field role:")]
+    assert undecided.tree() == []
+
+
+@pytest.mark.parametrize("columns", [20, 40])
+def test_unused_fits(undecided, columns):
+    """No line is wider than the terminal, and no word is lost."""
+    wide, narrow = (
+        undecided.python("-m", "telemetry_kit", "unused", env={"COLUMNS": str(size)}).stdout
+        for size in (200, columns)
+    )
+
+    assert max(map(len, narrow.splitlines())) <= columns
+    assert "".join(narrow.split()) == "".join(wide.split())
+
+
+def test_unused_as_json(undecided):
+    """The same as data: kind, name, and what it serves."""
+    done = undecided.python("-m", "telemetry_kit", "unused", "--json")
+
+    assert json.loads(done.stdout) == unread(READ)
+
+
+def test_a_field_that_nothing_reads_can_go():
+    """A field is told as soon as no tally reads it any more."""
+    told = {row["name"]: row["serves"] for row in unread(("role",))}
+
+    assert told["command"] is None
+    assert told["session_id"] == "`view --tree`"
+    assert "role" not in told

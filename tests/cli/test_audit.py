@@ -1,0 +1,183 @@
+"""`telemetry-kit audit`: what left the journal, and whether that record is whole."""
+
+import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from telemetry_kit.insights import exports
+from telemetry_kit.line import encode
+
+COUNT = 4
+NOW = 1_795_000_000.0
+
+
+def run(place, *args, **env):
+    return place.python("-m", "telemetry_kit", *args, env=env)
+
+
+@pytest.fixture
+def exported(place):
+    """A project that exported so many times."""
+    place.log.parent.mkdir(mode=0o700, exist_ok=True)
+    event = {
+        "schema_version": "1.0",
+        "event_id": "0" * 16,
+        "event_type": "agent.invoked",
+        "timestamp": "2026-11-22T00:00:00Z",
+        "agent": "writer",
+    }
+    place.log.write_bytes(encode(event))
+    place.log.chmod(0o600)
+    assert run(place, "export", "-o", "out-0").returncode == 0
+    first = exports.read(place.home)[0]
+    for number in range(1, COUNT):
+        exports.note(
+            place.home,
+            NOW + number,
+            first["command"],
+            first["fields"],
+            first["rows"],
+            first["sha256"],
+            f"out-{number}",
+        )
+    return place
+
+
+def test_what_an_entry_says(exported):
+    """Time, command, fields, rows, SHA-256 and destination; in words and as data."""
+    told = run(exported, "audit")
+    data = json.loads(run(exported, "audit", "--json").stdout)["exports"]
+    sha256 = hashlib.sha256((exported.root / "out-0").read_bytes()).hexdigest()
+    lines = told.stdout.split("Exports and reports:\n")[1].splitlines()
+
+    assert (told.returncode, told.stderr) == (0, "")
+    assert len(lines) == len(data) == COUNT
+    assert re.fullmatch(
+        rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  1 events of {len(data[0]['fields'])} fields "
+        rf"to out-0, by export --format jsonl \(SHA-256 {sha256[:12]}\)",
+        lines[0],
+    )
+    assert (data[0]["rows"], data[0]["sha256"], data[0]["destination"]) == (1, sha256, "out-0")
+    assert {"event_type", "timestamp", "agent"} < set(data[0]["fields"])
+
+
+def test_an_export_that_failed_is_not_in_it(exported):
+    """Only what was written is noted."""
+    run(exported, "export", "-o", "out-0")
+    run(exported, "export", "--format", "nothing")
+
+    assert len(exports.read(exported.home)) == COUNT
+
+
+def lines_of(place):
+    path = exports.path_of(place.home)
+    with open(path, "rb") as file:
+        return path, file.read().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize("number", range(1, COUNT))
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda line: line.replace(b'"rows": 1', b'"rows": 0'), 1),
+        (lambda line: line.replace(b"out-", b"cut-"), 1),
+        (lambda line: b"", 0),
+        (lambda line: line[: len(line) // 2] + b"\n", 0),
+        (lambda line: b"\xff\xfe\n", 0),
+        (lambda line: b"[]\n", 0),
+        (lambda line: line + line, 1),
+    ],
+    ids=["edited", "renamed", "removed", "cut", "bytes", "list", "twice"],
+)
+def test_tampering_is_said(exported, number, change, told):
+    """In one sentence that names the entry, with exit code 1; what can be read is still shown."""
+    path, lines = lines_of(exported)
+    lines[number - 1] = change(lines[number - 1])
+    with open(path, "wb") as file:
+        file.write(b"".join(lines))
+    done = run(exported, "audit")
+
+    assert done.returncode == 1
+    assert f"entry {number + told} of the exports is not as it was written" in done.stderr
+    assert "Exports and reports:" in done.stdout
+
+
+def test_it_goes_on_behind_damage(exported):
+    """A line that was cut off stays damaged, and the next export is whole again."""
+    path, lines = lines_of(exported)
+    with open(path, "wb") as file:
+        file.write(b"".join(lines)[:-30])
+    run(exported, "export", "-o", "more")
+    run(exported, "export", "-o", "again")
+
+    assert exports.broken(exported.home) == [COUNT]
+    assert [e["destination"] for e in exports.read(exported.home)][-2:] == ["more", "again"]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: os.chmod(path, 0o666),
+        lambda path: (os.rename(path, f"{path}.x"), os.symlink(f"{path}.x", path)),
+        lambda path: (os.unlink(path), os.mkdir(path)),
+        lambda path: os.truncate(path, exports.MAX_BYTES + 1),
+    ],
+    ids=["open to others", "link", "folder", "huge"],
+)
+def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
+    """One that others may write, a link, a folder, one of no size that ours has: one sentence."""
+    harm(exports.path_of(exported.home))
+    done = run(exported, "audit")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the ledger of exports cannot be read" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_export_that_cannot_be_noted_says_so(exported):
+    """The file is there, the exit code tells that the ledger does not know of it."""
+    path = exports.path_of(exported.home)
+    os.unlink(path)
+    os.mkdir(path)
+    done = run(exported, "export", "-o", "more")
+
+    assert done.returncode == 1
+    assert "exported, but not noted in the ledger of exports" in done.stderr
+    assert (exported.root / "more").exists()
+
+
+def test_exports_at_once(exported):
+    """Each entry names the one before it, also when many are written at the same time."""
+    with ThreadPoolExecutor(4) as pool:
+        codes = list(
+            pool.map(lambda n: run(exported, "export", "-o", f"at-{n}").returncode, range(8))
+        )
+
+    assert codes == [0] * 8
+    assert len(exports.read(exported.home)) == COUNT + 8
+    assert exports.broken(exported.home) == []
+
+
+def test_nothing_yet(undecided):
+    """Neither a decision nor an export: said, and nothing is made."""
+    done = run(undecided, "audit")
+    data = run(undecided, "audit", "--json")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing was decided yet.\n")
+    assert json.loads(data.stdout)["exports"] == []
+    assert undecided.tree() == []
+
+
+def test_control_characters_in_an_entry(exported):
+    """What stands in the ledger cannot move the cursor."""
+    path, lines = lines_of(exported)
+    with open(path, "wb") as file:
+        file.write(b"".join(lines).replace(b"out-3", b"out-\\u001b[2J"))
+    done = run(exported, "audit")
+
+    assert "out-\\x1b[2J" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr

@@ -1,0 +1,283 @@
+"""The mutants that mutmut leaves, each in a tree of its own: `nox -s mutation` runs both.
+
+mutmut changes functions inside one process. What runs at import, in a child process or under a
+decorator is out of its reach; here each mutant is written to disk and the tests of its room run
+on it in new processes. The working tree itself is never touched.
+
+For pytest this is a plugin: `--processes without` leaves out the tests that start processes or
+threads, which are slow and blind to what mutmut changes, and `--processes only` runs no others.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from difflib import unified_diff
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import libcst as cst
+import pytest
+from mutmut.mutation.data import SourceFileMutationData
+from mutmut.mutation.diff_apply import read_functions_from_index
+from mutmut.mutation.file_mutation import create_mutations
+from mutmut.stats import status_by_exit_code
+from mutmut.utils.format_utils import orig_function_and_class_names_from_key
+
+TABLE = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["tool"]["mutants"]
+ROOMS: dict[str, list[str]] = TABLE["rooms"]
+AT_IMPORT: list[str] = TABLE["at_import"]
+COPIED = ("telemetry_kit", "tests", "examples", "benchmarks", "docs", "pyproject.toml")
+FOUND = Path("mutants/on-disk.json")
+KILLED = ("killed", "timeout", "segfault")
+WANTED: set[str] = set()
+STARTERS = {"Popen", "fork", "python", "run", "spawn", "start", "subprocess"}
+
+
+class Mutant:
+    """One change of one function.
+
+    Args:
+        name: how it is called, by which it is found again.
+        room: the file it is in.
+        text: the whole file with the change.
+        diff: the changed lines.
+        tried: whether the tests inside one process saw it already.
+    """
+
+    def __init__(
+        self, name: str, room: str, text: str, diff: list[str], tried: bool = False
+    ) -> None:
+        self.name = name
+        self.room = room
+        self.text = text
+        self.diff = diff
+        self.tried = tried
+
+
+# -- the tests ---------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Which tests to run."""
+    parser.addoption("--processes", choices=("with", "without", "only"), default="with")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect whole files of the room of the mutant: hundreds of names take seconds to find."""
+    module = os.environ.get("MUTANT_UNDER_TEST", "").rpartition(".")[0]
+    files = ROOMS.get(f"{module.replace('.', '/')}.py", [])
+    own = [name for name in config.args if name.partition("::")[0] in files]
+    if own:
+        WANTED.update(own)
+        config.args = sorted({name.partition("::")[0] for name in own})
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave those out that are not asked for; in front of a mutant the quick ones come first."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} has another name in each process")
+    wanted = config.getoption("--processes")
+    kept = [i for i in items if wanted == "with" or starts_processes(i) == (wanted == "only")]
+    if WANTED:
+        seconds = json.loads(Path("mutmut-stats.json").read_text("utf-8"))["duration_by_test"]
+        kept = [item for item in kept if item.nodeid in WANTED]
+        kept.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+def starts_processes(item: Any) -> bool:
+    """Whether a test, its fixtures, or what they call in their files starts one."""
+    fixtures = item._fixtureinfo.name2fixturedefs.values()
+    functions = [item.function, *(d.func for defs in fixtures for d in defs)]
+    return any(_starts(function, 3) for function in functions)
+
+
+def _starts(function: Callable[..., Any], depth: int) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    if STARTERS & {*code.co_names, *code.co_freevars}:
+        return True
+    called = (function.__globals__.get(name) for name in code.co_names)
+    return depth > 0 and any(_starts(one, depth - 1) for one in called)
+
+
+# -- the mutants -------------------------------------------------------------------------------
+
+
+def functions(module: cst.Module) -> Iterator[tuple[str, cst.FunctionDef]]:
+    """Every function and method with its dotted name."""
+    for node in module.body:
+        if isinstance(node, cst.FunctionDef):
+            yield node.name.value, node
+        elif isinstance(node, cst.ClassDef):
+            for method in node.body.body:
+                if isinstance(method, cst.FunctionDef):
+                    yield f"{node.name.value}.{method.name.value}", method
+
+
+def made(name: str, room: str, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> Mutant:
+    """The mutant in which `new` stands for `old`."""
+    text = module.deep_replace(old, new).code
+    lines = unified_diff(module.code.splitlines(), text.splitlines(), lineterm="", n=0)
+    return Mutant(name, room, text, [line for line in lines if line[:2] not in ("--", "++", "@@")])
+
+
+def left(room: str) -> Iterator[Mutant]:
+    """What mutmut did not kill."""
+    data = SourceFileMutationData(path=Path(room))
+    data.load()
+    module = cst.parse_module(Path(room).read_text("utf-8"))
+    known = dict(functions(module))
+    for name, code in data.exit_code_by_key.items():
+        if status_by_exit_code[code] in KILLED:
+            continue
+        function, owner = orig_function_and_class_names_from_key(name)
+        old = known[f"{owner}.{function}" if owner else function.rpartition(".")[2]]
+        found = read_functions_from_index(name, room)
+        assert found is not None
+        mutant = made(name, room, module, old, found[1].with_changes(name=old.name))
+        mutant.tried = status_by_exit_code[code] == "survived" and function not in AT_IMPORT
+        yield mutant
+
+
+def decorated(room: str) -> Iterator[Mutant]:
+    """What mutmut leaves out: the bodies of functions that bear a decorator."""
+    module = cst.parse_module(Path(room).read_text("utf-8"))
+    for name, function in functions(module):
+        if not function.decorators:
+            continue
+        # Without its decorator, a function is one like any other.
+        bare = cst.Module([function.with_changes(decorators=[], leading_lines=[])])
+        visited, mutations, _, _ = create_mutations(room, bare.code)
+        for number, mutation in enumerate(mutations, 1):
+            changed = visited.deep_replace(mutation.original_node, mutation.mutated_node)
+            body = cst.ensure_type(changed.body[0], cst.FunctionDef)
+            new = body.with_changes(
+                decorators=function.decorators, leading_lines=function.leading_lines
+            )
+            yield made(f"{room}:{name}:{number}", room, module, function, new)
+
+
+def copy_of_the_tree(number: int) -> Path:
+    """A place to write mutants to."""
+    tree = Path("mutants", f"tree-{number}").absolute()
+    shutil.rmtree(tree, ignore_errors=True)
+    skip = shutil.ignore_patterns("__pycache__", "mutants", ".*")
+    for name in [*COPIED, *map(str, Path().glob("*.md"))]:
+        if Path(name).is_dir():
+            shutil.copytree(name, tree / name, ignore=skip)
+        elif Path(name).exists():
+            shutil.copy(name, tree / name)
+    return tree
+
+
+def verdict(tree: Path, room: str, text: str, parts: tuple[str, ...] = ("without", "only")) -> str:
+    """What the tests of a room say of a changed one, the quick ones first."""
+    path = tree / room
+    whole = path.read_text("utf-8")
+    path.write_text(text, "utf-8")
+    try:
+        answers = (tested(tree, ["--processes", part, *ROOMS[room]]) for part in parts)
+        return next((answer for answer in answers if answer != "survived"), "survived")
+    finally:
+        path.write_text(whole, "utf-8")
+
+
+def tested(tree: Path, arguments: list[str]) -> str:
+    """What pytest says of a tree."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", *TABLE["options"], *arguments]
+    with subprocess.Popen(
+        command,
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as tests:
+        try:
+            code = tests.wait(TABLE["timeout_seconds"])
+        except subprocess.TimeoutExpired:
+            os.killpg(tests.pid, signal.SIGKILL)
+            return "timeout"
+    if code not in (0, 1, 2, 3, 5):
+        raise SystemExit(f"pytest ended with {code}: {' '.join(command)}")
+    return "survived" if code in (0, 5) else "killed"
+
+
+def run(rooms: list[str], jobs: int) -> None:
+    """Try what was not tried yet, each on disk, and note what came of it."""
+    found = json.loads(FOUND.read_text("utf-8")) if FOUND.exists() else {}
+    trees: Queue[Path] = Queue()
+    for number in range(jobs):
+        trees.put(copy_of_the_tree(number))
+
+    def judge(mutant: Mutant) -> None:
+        tree = trees.get()
+        try:
+            parts = ("only",) if mutant.tried else ("without", "only")
+            answer = verdict(tree, mutant.room, mutant.text, parts)
+        finally:
+            trees.put(tree)
+        found[mutant.name] = {"room": mutant.room, "verdict": answer, "diff": mutant.diff}
+        FOUND.write_text(json.dumps(found, indent=1), "utf-8")
+        print(answer, mutant.name, *mutant.diff, sep="\n  ", flush=True)
+
+    todo = [m for room in rooms for m in (*left(room), *decorated(room)) if m.name not in found]
+    todo.sort(key=lambda mutant: mutant.tried)
+    for room in {mutant.room for mutant in todo}:
+        if verdict(copy_of_the_tree(0), room, Path(room).read_text("utf-8")) != "survived":
+            raise SystemExit(f"the tests of {room} fail without any mutant")
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(judge, todo))
+
+
+def table(rooms: list[str]) -> str:
+    """What came of all of them, in Markdown."""
+    found = json.loads(FOUND.read_text("utf-8"))
+    rows = []
+    for room in rooms:
+        data = SourceFileMutationData(path=Path(room))
+        data.load()
+        mine = {name: row["verdict"] for name, row in found.items() if row["room"] == room}
+        in_process = {name: status_by_exit_code[c] for name, c in data.exit_code_by_key.items()}
+        all_of_them = {**in_process, **mine}
+        ended = list(all_of_them.values())
+        killed, timeouts = ended.count("killed") + ended.count("segfault"), ended.count("timeout")
+        total = len(ended)
+        rows.append((room, total, killed, timeouts, total - killed - timeouts))
+    rows.append(("together", *(sum(row[at] for row in rows) for at in range(1, 5))))
+    lines = ["| room | mutants | killed | hung | survivors | found |", "|---|--:|--:|--:|--:|--:|"]
+    lines += [
+        f"| `{name}` | {total:,} | {killed:,} | {hung:,} | {rest:,} | {1 - rest / total:.1%} |"
+        for name, total, killed, hung, rest in rows
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run, or show what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rooms", nargs="*", help="files; all of the table when none is given")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="only show what was found")
+    given = parser.parse_args()
+    rooms = given.rooms or list(ROOMS)
+    if not given.table:
+        run(rooms, given.jobs)
+    print(table(rooms))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The gate: the answer of consent, for 20 ms, and no longer than what it was made under."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from telemetry_kit import configure, gate, is_telemetry_enabled, settings
+from telemetry_kit.errors import Refused
+from telemetry_kit.latch import World, latch
+
+
+def test_what_it_found(place) -> None:
+    """The place, consent's answer, and how long it may be believed."""
+    place.clock.advance(5.0)
+    found = gate.verdict(str(place.root))
+
+    assert (found.home.root, found.home.app) == (str(place.root), "flowspec")
+    assert (found.allowed, found.decision.allowed, found.decision.rule.owner) == (
+        True,
+        True,
+        "user",
+    )
+    assert found.standing is None
+    assert found.fresh_until == 5.02
+    assert found.settings_generation == settings.generation()
+
+
+def test_what_it_found_where_it_is_off(undecided) -> None:
+    """The same where nobody has said yes."""
+    found = gate.verdict()
+
+    assert (found.allowed, found.decision.allowed) == (False, False)
+    assert found.home.root == str(undecided.root)
+
+
+def test_the_answer_is_kept_for_20_ms(place) -> None:
+    """The very same verdict until then, for a directory as for the working directory."""
+    for start in (None, str(place.root)):
+        first = gate.verdict(start)
+        place.clock.advance(0.019)
+
+        assert first is gate.verdict(start)
+        place.clock.advance(0.001)
+        assert first is not gate.verdict(start)
+
+
+@pytest.mark.parametrize(
+    "name", ["DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", "FLOWSPEC_TELEMETRY_DISABLED", "CI"]
+)
+def test_a_switch_that_changes_its_value(place, name: str) -> None:
+    """Each of the four is looked at for every event, also when the number of variables stays."""
+    place.environ[name] = "0"
+    assert gate.verdict().allowed
+    place.environ[name] = "1"
+
+    assert not gate.verdict().allowed
+
+
+def test_a_variable_that_comes_or_goes(place) -> None:
+    """Any variable: it is then asked again at once."""
+    first = gate.verdict()
+    place.environ["SOMETHING"] = "1"
+    second = gate.verdict()
+    del place.environ["SOMETHING"]
+
+    assert first is not second
+    assert second is not gate.verdict()
+
+
+def test_settings_that_change(place) -> None:
+    """A verdict holds for the settings it was made under."""
+    first = gate.verdict()
+    with configure(retention_days=30):
+        inside = gate.verdict()
+
+        assert inside is not first
+        assert inside is gate.verdict()
+    assert inside is not gate.verdict()
+
+
+def test_each_app_and_place_has_its_own(place) -> None:
+    """What holds for one app in one directory says nothing of the others."""
+    (place.root / ".git").mkdir()
+    (place.root / "sub").mkdir()
+    mine, below = gate.verdict(), gate.verdict(str(place.root / "sub"))
+    with configure(app="acme"):
+        other = gate.verdict()
+
+        assert (other.home.app, other.allowed) == ("acme", False)
+        place.environ["ACME_TELEMETRY_DISABLED"] = "1"
+        assert "ACME_TELEMETRY_DISABLED is set" == gate.verdict().decision.rule.says
+    assert mine is not below
+    assert mine.home.root == below.home.root
+
+
+def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
+    """It is looked up for every event."""
+    elsewhere = make_place("elsewhere")
+    assert str(place.root) == gate.verdict().home.root
+    monkeypatch.chdir(elsewhere.root)
+
+    assert str(elsewhere.root) == gate.verdict().home.root
+
+
+def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
+    """There is no verdict, and no event."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(Refused, match="no longer exists"):
+        gate.verdict()
+
+    assert not gate.is_open()
+    assert gate.is_open(str(place.root))
+
+
+def test_not_everything_is_kept(place) -> None:
+    """A program that goes from directory to directory keeps 64 answers at most."""
+    count = []
+    for number in range(150):
+        folder = place.root / str(number)
+        folder.mkdir()
+        gate.verdict(str(folder))
+        count.append(len(gate._verdicts))
+
+    assert [1, 64, 1] == [count[0], max(count), count[64]]
+
+
+@pytest.mark.parametrize(
+    ("denying", "shut"),
+    [
+        (lambda place: place.environ.update(DO_NOT_TRACK="1"), True),
+        (lambda place: place.environ.update(CI="1"), True),
+        (lambda place: (place.root / ".flowspec").mkdir(), None),
+        (
+            lambda place: (place.root / "pyproject.toml").write_text(
+                "[tool.telemetry_kit]\nenabled = false\n"
+            ),
+            False,
+        ),
+        (lambda place: place.record.write_bytes(b"v1 no 2024-02-28\n"), False),
+    ],
+    ids=["switch", "ci", "nothing", "repository", "record"],
+)
+def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool | None) -> None:
+    """Only a denial that holds for every project, and for 20 ms: a change of place is seen."""
+    place.clock.advance(1.0)
+    denying(place)
+    gate.forget()
+
+    assert (shut is None) == gate.is_open()
+    assert latch.until == (1.02 if shut else 0.0)
+
+
+def test_forgetting(place) -> None:
+    """After a decision in this process everything is asked anew."""
+    first = gate.verdict()
+    latch.until = 99.0
+    gate.forget()
+
+    assert latch.until == 0.0
+    assert first is not gate.verdict()
+
+
+def test_another_world_and_back(place) -> None:
+    """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
+    before, first = latch.world, gate.verdict()
+    other = World({**place.environ, "DO_NOT_TRACK": "1"})
+    with gate.Elsewhere(other) as entered:
+        assert entered is other is latch.world
+        assert not is_telemetry_enabled()
+    assert latch.world is before
+    assert first is not gate.verdict()
+    assert is_telemetry_enabled()
+
+
+def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
+    """They go into memory, whatever consent says."""
+    assert not gate.is_open()
+    monkeypatch.setattr(latch, "captured", 1)
+
+    assert gate.is_open()
+
+
+@pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
+def test_a_place_that_is_none(place, start: object) -> None:
+    """It never raises: there is no recording there."""
+    assert False is gate.is_open(start)  # type: ignore[arg-type]
+
+
+def test_the_table_behind_the_environment(place, monkeypatch) -> None:
+    """A switch set in the real `os.environ` is seen like one in any other mapping."""
+    monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
+    with gate.Elsewhere(World(os.environ)):
+        first = gate._switches("FLOWSPEC")
+        monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "1")
+        second = gate._switches("FLOWSPEC")
+
+    assert (len(os.environ), b"0", b"1") == (first[0], first[2], second[2])
