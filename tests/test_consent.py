@@ -297,6 +297,7 @@ def administered(place, tmp_path):
         (b"enabled = false\n", False),
         (b"enabled = true\nenabled = true\n", True),
         (b"enabled = true\nenabled = false\n", False),
+        (b"enabled = true\nenabled = false = x\n", False),
         (b"enabled = false\nenabled = true\n", False),
         (b'enabled = "true"\n', False),
         (b"enabled = yes\n", False),

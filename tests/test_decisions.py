@@ -437,6 +437,7 @@ def test_a_history_whose_last_line_has_no_end(decided) -> None:
     """It gets one before the next entry; what is there stays to the byte."""
     torn = file(decided).read_bytes()[:-1]
     file(decided).write_bytes(torn)
+    assert 3 == len(decisions.read(folder(decided)))
     with gate.Elsewhere(World(decided.environ)):
         disable_telemetry()
 

@@ -31,6 +31,8 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
     found = gate.verdict()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
+    rule = found.decision.rule
+    assert (rule.owner, rule.says) == ("user", "nothing was decided yet")
     assert found.home.root == str(undecided.root)
 
 

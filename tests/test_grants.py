@@ -266,6 +266,14 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
     assert words.get("entry", "aa") == grants.entry_of(found)
 
 
+@pytest.mark.parametrize(
+    "text", ["2024/02/28", "20240-2-28", "2024-02/28", "2024-o2-28", "2024-02-2"]
+)
+def test_a_day_is_written_in_one_way(text: str) -> None:
+    """Ten characters, with its hyphens where they belong."""
+    assert not grants.is_day(text)
+
+
 def test_a_year_after() -> None:
     """The same day; four digits also in early years; the 28th for a leap day alone."""
     days = ["2024-02-28", "2024-02-29", "0009-12-31", "2024-12-29"]
