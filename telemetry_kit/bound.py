@@ -8,7 +8,8 @@ from __future__ import annotations
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit import span
-from telemetry_kit.errors import swallow
+from telemetry_kit.errors import Refused, swallow
+from telemetry_kit.latch import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def begin(names: Mapping[str, object], start: str | os.PathLike[str] | None) -> 
     try:
         place = scopes.place(start)
         return Session(span.texts(names), place) if gates.is_open(place) else None
+    except Refused:
+        return None
     except Exception as error:
         swallow(error)
         return None
@@ -45,8 +48,10 @@ class Session:
     __slots__ = ("_workflow", "outer", "scope")
 
     def __init__(self, names: dict[str, str], start: str | None) -> None:
-        from telemetry_kit import pipeline, standing  # deferred: only where recording is on
-
+        # deferred: only where recording is on
+        pipeline, standing = load("telemetry_kit.pipeline"), load("telemetry_kit.standing")
+        if pipeline is None or standing is None:
+            raise Refused("the chain is being loaded")
         self.outer = parent = scopes.innermost()
         # A session that the environment names goes on in this process.
         known = (parent is not None and parent.session_id is not None) or standing.is_outside(

@@ -5,7 +5,7 @@ Nothing of the chain is loaded here before there is something to record.
 
 import os
 
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import latch, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,16 +76,14 @@ def track_role_event(
 def _first(made: "EventDict") -> "dict[str, Any] | None":
     """Load the chain for the first event that is to be recorded, and drive it through."""
     global _enter
-    try:
-        given = made.get("_given")
-        if not _is_open(None if given is None else given.start):
-            return None
-        from telemetry_kit import pipeline  # deferred: only where recording is on
-    except Exception:
-        # No descriptor left, or the interpreter is shutting down: not the host's trouble.
+    given = made.get("_given")
+    if not _is_open(None if given is None else given.start):
+        return None
+    pipeline = load("telemetry_kit.pipeline")  # deferred: only where recording is on
+    if pipeline is None:
         return None
     _enter = pipeline.enter
-    return pipeline.enter(made)
+    return _enter(made)
 
 
 # The chain's own door, once it is loaded: later events pay nothing for the look before.
@@ -96,27 +94,29 @@ def _is_open(start: "str | None") -> bool:
     """Whether recording is on in a directory; None for the one of the scope around."""
     if latch.is_shut():
         return False
-    from telemetry_kit import gate, scope  # deferred: only where somebody may have said yes
-
-    return gate.is_open(scope.place(None) if start is None else start)
+    # deferred: only where somebody may have said yes
+    gate, scope = load("telemetry_kit.gate"), load("telemetry_kit.scope")
+    if gate is None or scope is None:
+        return False
+    found: bool = gate.is_open(scope.place(None) if start is None else start)
+    return found
 
 
 def _given(project_root: "Path") -> "Any":
     """What the chain is told of an event for another directory.
 
     Raises:
-        LookupError: recording is off there.
+        LookupError: recording is off there, or nothing can be loaded now.
     """
-    if latch.is_shut():
+    scope = None if latch.is_shut() else load("telemetry_kit.scope")  # deferred: as above
+    if scope is None:
         raise LookupError("recording is off")
-    from telemetry_kit import scope  # deferred: as above
-
     start = scope.place(project_root)
-    if not _is_open(start):
+    # deferred: only where recording is on
+    pipeline = load("telemetry_kit.pipeline") if _is_open(start) else None
+    if pipeline is None:
         raise LookupError("recording is off there")
-    from telemetry_kit.pipeline import Given  # deferred: only where recording is on
-
-    return Given(start=start)
+    return pipeline.Given(start=start)
 
 
 def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
@@ -126,12 +126,12 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
         project_root: a directory inside the project; the working directory by default.
     """
     try:
-        if latch.is_shut():
+        gate = None if latch.is_shut() else load("telemetry_kit.gate")  # deferred: as above
+        if gate is None:
             return False
-        from telemetry_kit import gate  # deferred: only where somebody may have said yes
-
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        return gate.is_open(root)
+        found: bool = gate.is_open(root)
+        return found
     except (OSError, ValueError, TypeError):
         return False
 
@@ -164,17 +164,19 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
 
 
 def _key(project_root: "Path | None") -> "Any":
-    """The key in force, or None where recording is off."""
+    """The key in force, or None where recording is off.
+
+    Raises:
+        AttributeError: nothing can be loaded now.
+    """
     if latch.is_shut():
         return None
-    from telemetry_kit import gate, scope  # deferred: only where somebody may have said yes
-
+    # deferred: only where somebody may have said yes
+    gate, scope = load("telemetry_kit.gate"), load("telemetry_kit.scope")
     verdict = gate.verdict(scope.place(project_root))
     if not verdict.allowed:
         return None
-    from telemetry_kit.standing import key_of  # deferred: only where recording is on
-
-    return key_of(verdict.home)
+    return load("telemetry_kit.standing").key_of(verdict.home)  # deferred: where recording is on
 
 
 _own_key: "list[Mac]" = []
@@ -201,15 +203,17 @@ def child_environment() -> dict[str, str]:
     """
     if latch.is_shut():
         return {}
-    from telemetry_kit import errors, scope  # deferred: only where somebody may have said yes
-
+    # deferred: only where somebody may have said yes
+    errors, scope = load("telemetry_kit.errors"), load("telemetry_kit.scope")
+    if errors is None or scope is None:
+        return {}
     try:
         around = scope.innermost()
-        if around is None or not _is_open(around.start):
-            return {}
-        from telemetry_kit import standing  # deferred: only where recording is on
-
-        return standing.environment_of(around)
+        standing = None
+        if around is not None and _is_open(around.start):
+            standing = load("telemetry_kit.standing")  # deferred: only where recording is on
+        found: dict[str, str] = {} if standing is None else standing.environment_of(around)
+        return found
     except errors.Refused:
         return {}
     except Exception as error:

@@ -2,10 +2,12 @@
 
 This room, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
 was never asked; so nothing else is imported here, and annotations are quoted instead of
-postponed, which would load one more file.
+postponed, which would load one more file. It also has the door to all others, `load()`.
 """
 
 import os
+import sys
+from _thread import RLock, get_ident
 from time import monotonic, time
 
 from telemetry_kit import home
@@ -13,10 +15,13 @@ from telemetry_kit import home
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
 FRESH_SECONDS = 0.02
 # Above this many projects the closer look is cheaper.
 _MAX_RECORDS = 16
+# Loading takes some 10 ms; who waits longer is not going to get it.
+_LOAD_SECONDS = 1.0
 
 
 class World:
@@ -136,3 +141,87 @@ def _may_grant(record: str) -> bool:
 
 
 latch = Latch()
+
+
+# -- the way to the other rooms ----------------------------------------------------------------
+
+_turn = RLock()
+_loading: list[str] = []
+_forking: list[int] = []
+_hooked = False
+_stranded = False
+
+
+def load(name: str) -> "Any":
+    """A module that recording needs and that may not be loaded yet: whole, or not at all.
+
+    `import` hands a half-loaded module to a signal handler or finalizer that interrupts it, and
+    leaves a child that another thread forks meanwhile waiting for ever. Here the former gets None,
+    and a fork waits until the loading is over.
+
+    Args:
+        name: its full name.
+
+    Returns:
+        The module. None when it cannot be had now: this thread is loading already, another one
+        takes too long, no descriptor is left, or the interpreter is shutting down.
+    """
+    whole = _whole(name)
+    if whole is not None:
+        return whole
+    turn = _turn
+    if _stranded or not turn.acquire(timeout=_LOAD_SECONDS):
+        return None
+    try:
+        if _loading:
+            return None
+        _look_after_forks()
+        _loading.append(name)
+        try:
+            __import__(name)
+        finally:
+            _loading.clear()
+        return _whole(name)
+    except Exception:
+        return None
+    finally:
+        turn.release()
+
+
+def _whole(name: str) -> "Any":
+    module = sys.modules.get(name)
+    half = getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return None if half else module
+
+
+def _look_after_forks() -> None:
+    global _hooked
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked = True
+        os.register_at_fork(
+            before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+        )
+
+
+def _before_fork() -> None:
+    if _turn.acquire(timeout=_LOAD_SECONDS):
+        _forking.append(get_ident())
+
+
+def _after_fork() -> None:
+    thread = get_ident()
+    if thread in _forking:
+        _forking.remove(thread)
+        _turn.release()
+
+
+def _after_fork_in_child() -> None:
+    global _stranded, _turn
+    if get_ident() in _forking:
+        _after_fork()
+    else:
+        # Another thread was loading, and nobody goes on with that here: what is not there by now
+        # would be waited for without end.
+        _stranded = True
+        _turn = RLock()
+    _forking.clear()

@@ -13,6 +13,7 @@ import structlog
 from telemetry_kit import gate as gates
 from telemetry_kit import scope
 from telemetry_kit.errors import Refused, swallow
+from telemetry_kit.latch import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -105,8 +106,9 @@ class _Chain(list[Any]):
         """Load the chain, where recording is on; whether it is."""
         if not gates.is_open(scope.place(None)):
             return False
-        from telemetry_kit import pipeline  # deferred: only where recording is on
-
+        pipeline = load("telemetry_kit.pipeline")  # deferred: only where recording is on
+        if pipeline is None:
+            return False
         first, *rest = pipeline.STEPS
         self[:] = [first, *self._hosts, *rest]
         return True

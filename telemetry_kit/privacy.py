@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from telemetry_kit import private
-from telemetry_kit.errors import KeyUnavailableError
+from telemetry_kit import latch, private
+from telemetry_kit.errors import KeyUnavailableError, Refused
 from telemetry_kit.grants import is_day
 from telemetry_kit.mac import Mac
 from telemetry_kit.private import NotPrivateError
@@ -52,10 +52,16 @@ class Key:
         Args:
             field: so that equal texts in two fields differ.
             value: the text; compared after NFKC normalisation.
+
+        Raises:
+            Refused: it cannot be normalised now.
         """
         known = self._known.get((field, value))
         if known is not None:
             return known
+        # deferred: a megabyte, and most names are ASCII; `Mac` finds it loaded
+        if not value.isascii() and latch.load("unicodedata") is None:
+            raise Refused("the text cannot be normalised now")
         found = "h:" + self._mac.code(field, value)
         if len(self._known) < _CACHE:
             self._known[field, value] = found

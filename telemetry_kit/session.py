@@ -3,7 +3,7 @@
 How a function is wrapped lives in `wrapping`, what a span is in `span`.
 """
 
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import latch, load
 from telemetry_kit.wrapping import Around
 
 TYPE_CHECKING = False
@@ -65,9 +65,8 @@ class role_session(Around):  # noqa: N801 - it is used like a function
     def _begin(self) -> "Session | None":
         if latch.is_shut():
             return None
-        try:
-            from telemetry_kit import bound  # deferred: only where somebody may have said yes
-        except Exception:
-            # No descriptor left, or the interpreter is shutting down: not the host's trouble.
-            return None
-        return bound.begin(self._names, self._start)
+        bound = load("telemetry_kit.bound")  # deferred: only where somebody may have said yes
+        opened: Session | None = None
+        if bound is not None:
+            opened = bound.begin(self._names, self._start)
+        return opened

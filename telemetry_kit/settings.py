@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import catalog
-from telemetry_kit.errors import ConfigurationError
-from telemetry_kit.latch import latch
+from telemetry_kit.errors import ConfigurationError, Refused
+from telemetry_kit.latch import latch, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -197,11 +197,19 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
         return None
     known = _toml.get(path)
     if known is None or known[0] != seen:
-        known = _toml[path] = (seen, _parse_toml(path, marker))
+        try:
+            known = _toml[path] = (seen, _parse_toml(path, marker))
+        except Refused:
+            return None
     return known[1]
 
 
 def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
+    """The tables, or what `read_toml()` says of a file that has none.
+
+    Raises:
+        Refused: a moment later it may be readable.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -212,9 +220,11 @@ def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
             return {}
         if len(data) > 1_048_576:
             return None
-        import tomllib  # deferred: 12 ms, and most projects have no such file
-
-        return tomllib.loads(data.decode())
+        tomllib = load("tomllib")  # deferred: 12 ms, and most projects have no such file
+        if tomllib is None:
+            raise Refused("no parser can be loaded now")
+        tables: dict[str, Any] = tomllib.loads(data.decode())
+        return tables
     except (OSError, ValueError, RecursionError):
         return None
 

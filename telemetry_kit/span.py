@@ -8,8 +8,8 @@ from __future__ import annotations
 from telemetry_kit import catalog
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
-from telemetry_kit.errors import swallow
-from telemetry_kit.latch import latch
+from telemetry_kit.errors import Refused, swallow
+from telemetry_kit.latch import latch, load
 from telemetry_kit.scope import Scope
 from telemetry_kit.values import text
 
@@ -127,11 +127,16 @@ _pipeline: Any = None
 
 
 def _chain() -> Any:
+    """The chain.
+
+    Raises:
+        Refused: it cannot be loaded now.
+    """
     global _pipeline
     if _pipeline is None:
-        from telemetry_kit import pipeline  # deferred: only where recording is on
-
-        _pipeline = pipeline
+        _pipeline = load("telemetry_kit.pipeline")  # deferred: only where recording is on
+        if _pipeline is None:
+            raise Refused("the chain is being loaded")
     return _pipeline
 
 
@@ -160,6 +165,8 @@ def begin(
         if not span.start_event():
             return None
         scopes.variable.set(span.scope)
+    except Refused:
+        return None
     except Exception as error:
         swallow(error)
         return None

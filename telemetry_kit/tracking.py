@@ -3,7 +3,7 @@
 How a function is wrapped lives in `wrapping`; when events are made, in `span`.
 """
 
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import latch, load
 from telemetry_kit.wrapping import Around
 
 TYPE_CHECKING = False
@@ -93,12 +93,9 @@ class tracks(Around):  # noqa: N801 - it is used like a function
             return None
         global _room
         if _room is None:
-            try:
-                from telemetry_kit import span  # deferred: only where somebody may have said yes
-            except Exception:
-                # No descriptor left, or the interpreter is shutting down: not the host's trouble.
+            _room = load("telemetry_kit.span")  # deferred: only where somebody may have said yes
+            if _room is None:
                 return None
-            _room = span
         opened: Span | None = _room.begin(self._event, self._names, "decorator", self._start)
         return opened
 

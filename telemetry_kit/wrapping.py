@@ -5,7 +5,7 @@ What is opened, a span or a session, is not known here.
 
 from time import monotonic
 
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import latch, load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,8 +172,7 @@ def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any
             raise
         if type(result) is _COROUTINE_TYPE:
             try:
-                from telemetry_kit import steps  # deferred: only for such a function
-
+                steps = load("telemetry_kit.steps")  # deferred: only for such a function
                 return steps.adopt(result, call)
             except Exception:
                 # It could not be loaded or followed: the host gets what its function returned.

@@ -88,12 +88,23 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(path: Path) -> Iterator[tuple[Import, bool]]:
-    """Every import that can run, and whether it stands inside a function."""
+    """Every import that can run, and whether it stands inside a function.
+
+    `load("...")` is one, too.
+    """
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
     while stack:
         node, inside = stack.pop()
         if isinstance(node, Import):
             yield node, inside
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name | ast.Attribute)
+            and ast.unparse(node.func) in ("load", "latch.load")
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            where = {"lineno": node.lineno, "end_lineno": node.end_lineno}
+            yield ast.Import([ast.alias(node.args[0].value)], **where), inside
         if is_type_checking(node):
             continue
         deeper = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)

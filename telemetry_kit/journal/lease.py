@@ -19,6 +19,7 @@ from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic
 
 from telemetry_kit.errors import Off, Refused
+from telemetry_kit.latch import load
 from telemetry_kit.private import make_last_folder, name_of
 
 TYPE_CHECKING = False
@@ -245,8 +246,8 @@ class Journal:
         if missing > 0:
             return
         try:
-            from telemetry_kit.journal import upkeep  # deferred: once in ten thousand events
-
+            # deferred: once in ten thousand events
+            upkeep = load("telemetry_kit.journal.upkeep")
             with upkeep.maintenance(self._home) as folder:
                 if folder is not None:
                     day = time.strftime("%Y-%m-%d", time.gmtime())
