@@ -158,9 +158,12 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
     field, value = str.__str__(field), str.__str__(value)
     try:
         key = _key(project_root)
+        if key is not None:
+            digits: str = key.digits(field, value)
+            return digits
     except Exception:
         key = None
-    return _ephemeral().code(field, value) if key is None else key.digits(field, value)
+    return _ephemeral(field, value)
 
 
 def _key(project_root: "Path | None") -> "Any":
@@ -182,13 +185,14 @@ def _key(project_root: "Path | None") -> "Any":
 _own_key: "list[Mac]" = []
 
 
-def _ephemeral() -> "Mac":
-    """A key that nobody keeps: what it hashes can never be linked to anything stored."""
+def _ephemeral(field: str, value: str) -> str:
+    """The hash under a key that nobody keeps: it can never be linked to anything stored."""
     if not _own_key:
-        from telemetry_kit.mac import Mac  # deferred: most programs never hash by themselves
-
-        _own_key.append(Mac(os.urandom(32)))
-    return _own_key[0]
+        mac = load("telemetry_kit.mac")  # deferred: most programs never hash by themselves
+        if mac is None:
+            return os.urandom(6).hex()
+        _own_key.append(mac.Mac(os.urandom(32)))
+    return _own_key[0].code(field, value)
 
 
 def child_environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 from telemetry_kit import grants, private
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
+from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
 from telemetry_kit.settings import read_toml
 
@@ -307,6 +308,7 @@ def place_of(home: Home) -> str | None:
 
     Raises:
         ConsentError: the place key is there but cannot be used.
+        Refused: a moment later it can.
     """
     try:
         key = private.read(home.place_key, 32)
@@ -316,9 +318,11 @@ def place_of(home: Home) -> str | None:
         return None
     if len(key) != 32 or not any(key):
         raise ConsentError(f"{home.place_key} is not a key")
-    from telemetry_kit.mac import Mac  # deferred: an undecided program has no key to use
-
-    return Mac(key).hex(b"place\0" + os.fsencode(home.root), 16)
+    mac = load("telemetry_kit.mac")  # deferred: an undecided program has no key to use
+    if mac is None:
+        raise Refused("what reads the record is being loaded")
+    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(home.root), 16)
+    return place
 
 
 def _records(home: Home) -> Iterator[Rule]:

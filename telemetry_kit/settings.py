@@ -185,6 +185,9 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
     Returns:
         The tables; `{}` when there is no such file or no marker; None when it is there but
         cannot be read or parsed, which every caller must take as a denial.
+
+    Raises:
+        Refused: nothing can be parsed now; a moment later it can.
     """
     try:
         st = os.stat(path)
@@ -197,10 +200,7 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
         return None
     known = _toml.get(path)
     if known is None or known[0] != seen:
-        try:
-            known = _toml[path] = (seen, _parse_toml(path, marker))
-        except Refused:
-            return None
+        known = _toml[path] = (seen, _parse_toml(path, marker))
     return known[1]
 
 
@@ -208,7 +208,7 @@ def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
     """The tables, or what `read_toml()` says of a file that has none.
 
     Raises:
-        Refused: a moment later it may be readable.
+        Refused: nothing can be parsed now.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -126,8 +126,11 @@ class Call:
 
 
 def _known(event: object) -> str:
-    from telemetry_kit import catalog, errors  # deferred: a RoleEvent needs no look-up
-
     if not isinstance(event, str):
-        raise errors.DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
-    return catalog.event(event).name
+        from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
+
+        raise DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+    catalog = load("telemetry_kit.catalog")  # deferred: a RoleEvent needs no look-up
+    # Where it is being loaded, the chain decides: it records no unknown event.
+    name: str = event if catalog is None else catalog.event(event).name
+    return name

@@ -31,6 +31,7 @@ ROWS = (
     ("deaths", "SIGKILL at each system call of record, seal, archive, clear, remove lines, revoke"),
     ("limits", "small disks, resource limits, read-only remount, I/O shutdown"),
     ("daemons", "a host closes our descriptors and opens files under their numbers"),
+    ("first", "forks and 5 kHz signals while the first event loads the chain"),
     ("forks", "forks while threads are inside the slow path"),
     ("signals", "a signal handler at 5 kHz, and finalizers, that record"),
     ("ends", "events at exit, in daemon threads, before `os._exit`"),

@@ -46,6 +46,30 @@ def test_forks_inside_the_slow_path(place, program, found, ledger, python) -> No
     settle(place, found, ledger, "forks", told["acknowledged"], faults=50)
 
 
+def test_forks_beside_the_first_event(place, program, found, ledger, full, python) -> None:
+    """A child that is forked while another thread loads the chain records, and never waits."""
+    count = 200 if full else 40
+    told = json.loads(program(place, "first.py", "fork", count, seconds=300, python=python).stdout)
+
+    assert [0] * 2 * count == told["ends"]
+    assert None not in told["acknowledged"]
+    settle(place, found, ledger, "first", told["acknowledged"], faults=count)
+
+
+def test_signals_inside_the_first_event(place, program, found, ledger, full, python) -> None:
+    """Handlers that interrupt the loading of the chain get an answer, and nothing breaks."""
+    count = 200 if full else 20
+    told = json.loads(
+        program(place, "first.py", "interrupt", count, seconds=300, python=python).stdout
+    )
+
+    assert [0] * count == told["ends"]
+    assert [] == told["strange"]
+    assert sum(told["during"]) > count
+    assert None not in told["acknowledged"]
+    settle(place, found, ledger, "first", told["acknowledged"], faults=sum(told["during"]))
+
+
 def test_signals_and_finalizers(place, program, found, ledger, full, python) -> None:
     """A handler at 5 kHz, and finalizers, that record while the log is sealed all the time."""
     seconds = 20 if full else 3
