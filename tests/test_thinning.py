@@ -4,6 +4,7 @@ import errno
 import fcntl
 import gzip
 import os
+import resource
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import pytest
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, reader, thinning, upkeep
+from telemetry_kit.journal import archive, packing, reader, thinning, upkeep
 from telemetry_kit.journal.lease import Journal
 
 DAY = "2024-02-28"
@@ -576,3 +577,106 @@ def test_a_segment_without_days(home, changed: str, stays: bool, damaged: bool) 
 def noon(day: str) -> float:
     """Noon of a day, in seconds."""
     return datetime.fromisoformat(f"{day}T12:00:00").replace(tzinfo=UTC).timestamp()
+
+
+# -- glued together ----------------------------------------------------------------------------
+
+OLD = "2024-02-20"
+TORN = line(2, OLD)[:-5]
+
+
+@pytest.fixture(params=["archive", "sealed", "held"])
+def put_as(request, home, sleeper):
+    """Puts a segment there as each of the three that removal can meet."""
+
+    def as_it_is(data: bytes) -> Path:
+        path = put(home, data, packed=request.param == "archive")
+        if request.param == "held":
+            sleeper.append(Sleeper(path))
+        return path
+
+    return as_it_is
+
+
+@pytest.mark.parametrize(
+    ("data", "stay", "removed"),
+    [
+        (line(1, OLD) + TORN + line(3) + line(4), [3, 4], 2),
+        (TORN + line(3), [3], 1),
+        (line(3)[:-5] + line(1, OLD) + line(4), [4], 1),
+        (line(1, OLD)[:-1] + b"\0" * 100 + line(3), [3], 1),
+        (line(3)[:-1] + b"\0" * 100 + line(1, OLD), [3], 1),
+        (line(3)[:60] + line(4)[:60] + TORN + line(5) + line(6), [5, 6], 1),
+        (line(1, OLD) + b"x" * (3 << 20) + line(3), [3], 1),
+        (line(1, OLD) + b'{"timestamp":"2024-02-20' + b"x" * (3 << 20) + b"\n" + line(3), [3], 2),
+    ],
+    ids=["old torn", "torn alone", "new torn", "NULs", "NULs behind", "three", "long", "long old"],
+)
+def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, removed) -> None:
+    """A fragment of a killed writer decides nothing about the event that is glued to it."""
+    put_as(data)
+    done = archive.rewrite(home, archive.before(DAY), DAY)
+
+    assert stay == ids(home)
+    assert (removed, []) == (done.lines, done.survivors)
+
+
+def test_retention_of_glued_events(home, put_as) -> None:
+    """The retention takes what is over out of a line, and only that."""
+    put_as(TORN + line(3) + line(1, OLD) + line(4))
+    done = archive.maintain(home, 5, DAY)
+
+    assert [3, 4] == ids(home)
+    assert (2, []) == (done.lines, done.survivors)
+
+
+@pytest.mark.parametrize("size", [0, 400 << 20])
+def test_removal_needs_little_memory(home, size: int) -> None:
+    """Also where one line is as long as the file."""
+    path = Path(home.folder, "telemetry.jsonl")
+    with path.open("wb") as log:
+        log.write(line(1, OLD))
+        log.truncate(len(line(1, OLD)) + size)
+        log.seek(0, os.SEEK_END)
+        log.write(b"\n" + line(3))
+    path.chmod(0o600)
+    read, write = os.pipe()
+    pid = os.fork()
+    if not pid:
+        limit = 600 << 20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        done = archive.rewrite(home, archive.before(DAY), DAY)
+        os.write(write, f"{done.lines} {done.survivors}".encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        assert "1 []" == told.read()
+    os.waitpid(pid, 0)
+
+    assert [3] == ids(home)
+
+
+def test_what_is_too_large_for_an_archive_loses_its_lines_in_place(home, monkeypatch) -> None:
+    """A log that outgrew what an archive may be is no place where lines stay for ever."""
+    monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", 6 << 20)
+    noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
+    path = put(home, line(1, OLD) + noise + line(3))
+    done = archive.rewrite(home, archive.before(DAY), DAY)
+
+    assert (1, []) == (done.lines, done.survivors)
+    assert [3] == ids(home)
+    assert 0o400 == path.stat().st_mode & 0o7777
+
+
+def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
+    """A sealed segment that is also another file is left as it is, and named."""
+    precious = tmp_path / "precious.log"
+    precious.write_bytes(line(1, OLD))
+    precious.chmod(0o644)
+    path = Path(home.folder, f"telemetry-{DAY}.jsonl")
+    os.link(precious, path)
+    sleeper.append(Sleeper(path))
+    done = archive.rewrite(home, archive.before(DAY), DAY)
+
+    assert [f"{path} (EMLINK)"] == done.survivors
+    assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Event = dict[str, "Any"]
 
 _MAX_DEPTH = 16
-_PREFIX = f'{{"schema_version":"{catalog.SCHEMA_VERSION}","event_id":"'.encode()
+PREFIX = f'{{"schema_version":"{catalog.SCHEMA_VERSION}","event_id":"'.encode()
 _VERSIONED = re.compile(rb'\{"schema_version":"(\d+\.\d+)"')
 
 
@@ -50,7 +50,7 @@ def resynchronised(line: bytes) -> Iterator[Event]:
     The quotes of the prefix are escaped inside every string we write, so it can only stand where
     an event begins. An event that is followed by anything but the next one is not trusted.
     """
-    at = line.find(_PREFIX)
+    at = line.find(PREFIX)
     while at >= 0:
         window = line[at : at + catalog.MAX_LINE_BYTES].decode("ascii", "replace")
         end = 0
@@ -58,11 +58,11 @@ def resynchronised(line: bytes) -> Iterator[Event]:
             found, end = _decoder.raw_decode(window)
         except (ValueError, RecursionError):
             found = None
-        behind = line[at + end : at + end + 1 + len(_PREFIX)]
-        whole = not behind or _PREFIX in behind
+        behind = line[at + end : at + end + 1 + len(PREFIX)]
+        whole = not behind or PREFIX in behind
         if whole and type(found) is dict and _fits(found) and "\ufffd" not in window[:end]:
             yield found
-        at = line.find(_PREFIX, at + max(end, 1))
+        at = line.find(PREFIX, at + max(end, 1))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Event:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EMLINK
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.home import Home
-from telemetry_kit.journal import packing, upkeep
+from telemetry_kit.journal import packing, pieces, upkeep
 from telemetry_kit.journal.segments import SEALED, Report, Segment, Source
 from telemetry_kit.private import name_of
 
@@ -20,6 +21,7 @@ Keep = Callable[[bytes], bool]
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _CHUNK_BYTES = 1 << 16
 _PAGE_BYTES = 1 << 12
+_TOO_LARGE = "it is larger than an archive may be, and stays as it is"
 
 
 class Done:
@@ -66,14 +68,13 @@ def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> N
         home: whose journal.
         folder: its open folder, under the maintenance lock.
         segment: a sealed one, or an archive.
-        keep: told each line without its end; False removes it.
+        keep: told each line without its end, and apart what is glued together in one; False
+            removes it.
         done: filled.
     """
     with _survived(home, segment, done), _without_writers(folder, segment) as alone:
-        if alone:
-            _replace(home, folder, segment, keep, done)
-        else:
-            _blank(home, folder, segment, keep, done)
+        if not alone or not _replace(home, folder, segment, keep, done):
+            _blank(home, folder, segment, keep, done, alone)
 
 
 def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
@@ -91,7 +92,7 @@ def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) ->
             _unlink(folder, segment)
             done.deleted += 1
         else:
-            _blank(home, folder, segment, keep, done)
+            _blank(home, folder, segment, keep, done, alone)
 
 
 def is_held(folder: int, segment: Segment) -> bool:
@@ -149,12 +150,16 @@ def _unlink_leftovers(folder: int, segment: Segment, but: str = "") -> None:
                 continue
 
 
-def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done: Done) -> None:
-    """Write the archive anew beside the segment; a rename puts it in its place."""
+def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done: Done) -> bool:
+    """Write the archive anew beside the segment; a rename puts it in its place.
+
+    Returns:
+        False where a sealed file is too large for that, and lines are to go from it.
+    """
     obstacle = packing.obstacle(segment.name)
     if obstacle:
         done.survivors.append(f"{home.folder}/{segment.name} ({obstacle})")
-        return
+        return True
     stem = segment.name.partition(".jsonl")[0]
     temporary = f".{stem}-{os.urandom(4).hex()}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
@@ -168,11 +173,14 @@ def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done:
         finally:
             os.close(out)
         why = made.report.stopped or _has_grown(folder, segment, made.removed.bytes)
+        if why == _TOO_LARGE and segment.kind == SEALED and keep is not None:
+            return False
         if why:
             # Better a damaged archive than what is left of it.
             done.survivors.append(f"{home.folder}/{segment.name} ({why})")
         elif keep is None or made.removed.lines or segment.kind == SEALED:
             _settle(folder, segment, temporary, made, done)
+        return True
     finally:
         try:
             os.unlink(temporary, dir_fd=folder)
@@ -233,7 +241,7 @@ class _Made:
                 return
             os.ftruncate(out, 0)
             os.lseek(out, 0, os.SEEK_SET)
-        self.report.stopped = "it is larger than an archive may be, and stays as it is"
+        self.report.stopped = _TOO_LARGE
 
 
 class _Removed:
@@ -254,30 +262,16 @@ class _Removed:
             yield chunk
 
     def filter(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for line, ended in _lines(chunks):
-            if self._kept(line):
-                yield line + b"\n" * ended
-
-    def _kept(self, line: bytes) -> bool:
-        kept = self._keep(line)
-        self.lines += not kept
-        return kept
-
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool]]:
-    """Each line without its end, and whether it has one."""
-    rest = bytearray()
-    for chunk in chunks:
-        if b"\n" not in chunk:
-            rest += chunk
-            continue
-        first, *lines = chunk.split(b"\n")
-        yield bytes(rest + first), True
-        rest = bytearray(lines.pop())
-        for line in lines:
-            yield line, True
-    if rest:
-        yield bytes(rest), False
+        """What stays: as it is, but on a line of its own where something next to it went."""
+        open_line = False
+        for piece, goes in pieces.judged(chunks, self._keep):
+            self.lines += goes and piece.begins
+            if not goes:
+                yield piece.data + piece.end
+                open_line = not piece.end
+            elif open_line:
+                yield b"\n"
+                open_line = False
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -289,8 +283,10 @@ def _write(fd: int, data: bytes) -> None:
 # -- in its place ------------------------------------------------------------------------------
 
 
-def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
-    """Overwrite lines of a sealed file that a program holds open with empty ones.
+def _blank(
+    home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool
+) -> None:
+    """Overwrite lines of a sealed file with empty ones, as where a program holds it open.
 
     The program may sleep between its look at the file and its write, stopped by Ctrl-Z or with
     the lid closed, for hours: then it writes to this very file, and what it was told is on file
@@ -299,16 +295,15 @@ def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) ->
     _unlink_leftovers(folder, segment)
     fd, at = _lent(folder, segment), 0
     try:
-        for line, ended in _lines(_chunks(fd)):
-            goes = line and not keep(line)
-            if goes and ended:
-                _overwrite(fd, at, at + len(line))
-                done.lines += 1
+        for piece, goes in pieces.judged(_chunks(fd), keep):
+            if goes and (alone or not piece.last):
+                _overwrite(fd, at, at + len(piece.data))
+                done.lines += piece.begins
             elif goes:
                 # Somebody may be inside it: what comes would be glued to nothing.
                 told = "its last line is not ended, and a program holds it open"
                 done.survivors.append(f"{home.folder}/{segment.name} ({told})")
-            at += len(line) + 1
+            at += len(piece.data) + len(piece.end)
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -325,6 +320,9 @@ def _lent(folder: int, segment: Segment) -> int:
     """The sealed file open for writing, sealed again."""
     fd = os.open(segment.name, os.O_RDONLY | _FLAGS, dir_fd=folder)
     try:
+        if not upkeep.is_plain(os.fstat(fd)):
+            # With a second name it is somebody else's file, too.
+            raise OSError(EMLINK, segment.name)
         os.fchmod(fd, upkeep.LENT_MODE)
         try:
             out = os.open(segment.name, os.O_RDWR | _FLAGS, dir_fd=folder)
