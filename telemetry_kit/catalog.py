@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SCHEMA_VERSION = "1.0"
+# How each line begins, so that a reader finds the next one inside a damaged line.
+LINE_PREFIX = f'{{"schema_version":"{SCHEMA_VERSION}","event_id":"'
 NOTICE_VERSION = 1
 
 # Classes of fields; what happens to a value depends on nothing else.

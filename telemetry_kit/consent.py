@@ -13,7 +13,7 @@ from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
-from telemetry_kit.settings import read_toml
+from telemetry_kit.settings import current, read_toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,6 +132,13 @@ class Decision:
     def vetoed(self) -> bool:
         """Off by somebody else than the user."""
         return not self.allowed and self.rule.verdict == DENY and self.rule.owner != "user"
+
+    @property
+    def keep_days(self) -> int:
+        """How long lines are kept: as configured, but never longer than the user said yes to."""
+        configured = current().retention_days
+        accepted = self.accepted
+        return configured if accepted is None else min(configured, accepted.keep_days)
 
 
 def watched(app_prefix: str) -> frozenset[str]:
@@ -299,6 +306,16 @@ def record_path(home: Home, all_projects: bool) -> str | None:
         return f"{home.config}/{RECORD}"
     place = place_of(home)
     return None if place is None else f"{home.config}/projects/{place}/{RECORD}"
+
+
+def is_decided(home: Home) -> bool:
+    """Whether the user has ever said yes or no here, whatever became of it."""
+    try:
+        own = record_path(home, all_projects=False)
+    except ConsentError:
+        own = None
+    paths = (own, f"{home.config}/{RECORD}")
+    return any(path is not None and os.path.lexists(path) for path in paths)
 
 
 def place_of(home: Home) -> str | None:

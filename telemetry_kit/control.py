@@ -219,9 +219,7 @@ def retention_days(home: Home) -> int:
     Args:
         home: the project's places.
     """
-    configured = settings.current().retention_days
-    accepted = consent.decide(home, latch.world.environ).accepted
-    return configured if accepted is None else min(configured, accepted.keep_days)
+    return consent.decide(home, latch.world.environ).keep_days
 
 
 # Our own files in the user's folders, which the host may use for its own as well.

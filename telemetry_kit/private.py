@@ -202,3 +202,27 @@ def name_of(error: Exception) -> str:
     import errno  # deferred: only trouble needs it
 
     return errno.errorcode.get(number, str(number))
+
+
+_MEANING = {
+    "ENOSPC": "the disk is full",
+    "EDQUOT": "the disk quota is used up",
+    "EROFS": "the file system is read-only",
+    "EACCES": "permission denied",
+    "EPERM": "operation not permitted",
+    "ELOOP": "it is a symbolic link",
+    "ENOTDIR": "its folder is not a plain folder",
+    "EISDIR": "it is a folder",
+    "ENXIO": "it is no plain file",
+    "EMFILE": "too many open files",
+    "ENFILE": "too many open files",
+    "EIO": "input/output error",
+    "EFBIG": "the file size limit is reached",
+    "ENAMETOOLONG": "the path is too long",
+}
+
+
+def explain(error: Exception) -> str:
+    """An error in words, without its text."""
+    name = name_of(error)
+    return f"{_MEANING.get(name, 'cannot be used')} ({name})"

@@ -161,7 +161,11 @@ def stand(start: str | None = None) -> Standing:
     key_of(home)
     journal = _journals.get((home.app, home.root))
     if journal is None:
-        journal = _journals[home.app, home.root] = Journal(home, _asker(home))
+        journal = _journals[home.app, home.root] = Journal(
+            home,
+            _asker(home),
+            keep_days=lambda: consent.decide(home, latch.world.environ).keep_days,
+        )
     journal.open()
     # Once more, now that the log is open: a clear in between has deleted the key.
     key = key_of(home)
@@ -175,7 +179,11 @@ def stand(start: str | None = None) -> Standing:
 
 
 def _asker(home: Home) -> Callable[[], bool]:
-    return lambda: consent.decide(home, latch.world.environ).allowed
+    return lambda: _decision(home).allowed
+
+
+def _decision(home: Home) -> consent.Decision:
+    return consent.decide(home, latch.world.environ)
 
 
 def key_of(home: Home) -> privacy.Key:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import track_role_event
+from telemetry_kit import private, track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.home import Home
 from telemetry_kit.journal import lease, upkeep
@@ -1035,8 +1035,8 @@ def test_trouble_is_told_in_words(home, journal, kind: str, words: str) -> None:
 
 def test_trouble_without_a_word_for_it() -> None:
     """An error that is not in the list is told by its short name."""
-    assert "cannot be used (EBUSY)" == lease.explain(OSError(errno.EBUSY, "secret"))
-    assert "cannot be used (ValueError)" == lease.explain(ValueError("secret"))
+    assert "cannot be used (EBUSY)" == private.explain(OSError(errno.EBUSY, "secret"))
+    assert "cannot be used (ValueError)" == private.explain(ValueError("secret"))
 
 
 def test_a_fragment_of_one_byte(home, clock) -> None:

@@ -547,3 +547,37 @@ def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> N
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
 
     assert [f"{home.folder}: the disk is full"] * full == upkeep.trouble(home)
+
+
+def test_the_extent_counts_files(home) -> None:
+    """Those that hold events, and their bytes."""
+    write(home)
+    upkeep.seal(home, DAY)
+    write(home)
+
+    assert (2, 2 * len(LINE)) == upkeep.extent(home)
+
+
+def test_no_file_of_ours_before_it_is_ignored(home) -> None:
+    """Where another program made the log, the lock is not made before the ignore file."""
+    os.mkdir(home.folder, 0o700)
+    Path(home.log).write_bytes(LINE)
+    with upkeep.maintenance(home):
+        made = set(os.listdir(home.folder))
+
+    assert {"telemetry.jsonl", ".gitignore", ".telemetry.lock"} == made
+    assert lease.IGNORE == Path(home.ignore).read_bytes()
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
+def test_a_log_that_lacks_a_bit_of_its_owner(home, mode: int) -> None:
+    """It is sealed like any other, unless it is empty: then it is being made."""
+    os.mkdir(home.folder, 0o700)
+    Path(home.log).touch()
+    Path(home.log).chmod(mode)
+
+    assert not upkeep.seal(home, DAY)
+    Path(home.log).chmod(0o600)
+    Path(home.log).write_bytes(LINE)
+    Path(home.log).chmod(mode)
+    assert upkeep.seal(home, DAY)

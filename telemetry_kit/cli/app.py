@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import control, grants, settings
+from telemetry_kit import settings
 from telemetry_kit.cli import COLD, COMMANDS
+from telemetry_kit.cli.maintenance import look_after
 from telemetry_kit.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -23,8 +24,7 @@ from telemetry_kit.cli.terminal import (
     say,
     stop_output,
 )
-from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
-from telemetry_kit.journal import archive
+from telemetry_kit.errors import ConfigurationError, TelemetryError
 
 
 class Place:
@@ -143,10 +143,5 @@ def _speaking(function: Any) -> Any:
 
 
 def _maintain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Pack and thin out what is due, as every command does; never its failure."""
     place = next((a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context)), None)
-    try:
-        home = control.home_of(place.project if isinstance(place, Place) else None)
-        archive.maintain(home, control.retention_days(home), grants.today())
-    except Exception as error:
-        swallow(error)
+    look_after(place.project if isinstance(place, Place) else None)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from telemetry_kit import control, grants, settings
+from telemetry_kit import settings
+from telemetry_kit.cli.maintenance import look_after
 from telemetry_kit.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -19,7 +20,7 @@ from telemetry_kit.cli.terminal import (
     say,
     stop_output,
 )
-from telemetry_kit.errors import ConfigurationError, TelemetryError, swallow
+from telemetry_kit.errors import ConfigurationError, TelemetryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run(room: str, project: str | None, app: str | None, words: Sequence[str]) -
             module.run(project, **given)
             sys.stdout.flush()
         finally:
-            _maintain(project)
+            look_after(project)
     except ConfigurationError as error:
         say(f"telemetry-kit: {error}")
         code = USAGE
@@ -185,14 +186,3 @@ def command(options: Sequence[Option], main: Main, name: str) -> Callable[..., N
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
-
-
-def _maintain(project: str | None) -> None:
-    """Pack and thin out what is due, as every command does; never its failure."""
-    from telemetry_kit.journal import archive  # deferred: only once the command has spoken
-
-    try:
-        home = control.home_of(project)
-        archive.maintain(home, control.retention_days(home), grants.today())
-    except Exception as error:
-        swallow(error)

@@ -87,11 +87,6 @@ def _is_declined(decision: Decision) -> bool:
     return decision.accepted is not None and decision.accepted.has_declined(settings.current())
 
 
-def _kept_days(decision: Decision) -> int:
-    days = settings.current().retention_days
-    return days if decision.accepted is None else min(days, decision.accepted.keep_days)
-
-
 def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     out(f"Recording is {state}: {safe(decision.rule.says)}.")
@@ -100,11 +95,14 @@ def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
         out(f"  not yet  {safe(sentence)}: {when}")
     out(f"  app      {home.app}")
     out(f"  project  {safe(home.root)}")
-    size = upkeep.size(home)
-    days = _kept_days(decision)
+    files, size = upkeep.extent(home)
     oldest = archive.oldest_day(home) if size else None
-    out(f"  events   {safe(home.log)} ({_bytes(size)})" if size else "  events   none yet")
-    out(f"  kept     {days} days" + (f"; the oldest line is of {oldest}" if oldest else ""))
+    many = f" in {files} files" if files > 1 else ""
+    where = home.log if files == 1 else home.folder
+    out(f"  events   {safe(where)} ({_bytes(size)}{many})" if size else "  events   none yet")
+    out(f"  kept     {decision.keep_days} days, at most {_bytes(archive.MAX_BYTES)}")
+    if oldest:
+        out(f"           the oldest line is of {oldest}")
     for sentence in trouble:
         out(f"  trouble  {safe(sentence)}")
     if rules:
@@ -152,7 +150,9 @@ def _as_json(
         "project": home.root,
         "log": home.log,
         "bytes": upkeep.size(home),
-        "retention_days": _kept_days(decision),
+        "max_bytes": archive.MAX_BYTES,
+        "files": upkeep.extent(home)[0],
+        "retention_days": decision.keep_days,
         "oldest_day": archive.oldest_day(home),
         "notice": None if decision.accepted is None else decision.accepted.notice,
         "not_yet": _not_yet(decision),
@@ -191,4 +191,6 @@ def _key_trouble(home: Home, decision: Decision) -> list[str]:
 
 
 def _bytes(size: int) -> str:
+    if size >= 1_000_000_000:
+        return f"{size / 1e9:.2f} GB"
     return f"{size} bytes" if size < 10_000 else f"{size / 1e6:.2f} MB"

@@ -15,7 +15,7 @@ from time import gmtime, strftime
 from telemetry_kit import private
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import thinning, upkeep
+from telemetry_kit.journal import keeping, thinning, upkeep
 from telemetry_kit.journal.retention import Term
 from telemetry_kit.journal.segments import (
     ACTIVE,
@@ -30,7 +30,7 @@ from telemetry_kit.journal.segments import (
 from telemetry_kit.journal.thinning import Done
 from telemetry_kit.private import name_of
 
-MAX_BYTES = 1 << 30
+MAX_BYTES = keeping.MAX_BYTES
 _NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
@@ -55,7 +55,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
                 _heal(home, folder, done)
                 _pack_all(home, folder, done)
                 _retain(home, folder, term(home, retention_days, today), done)
-                _bound(home, folder, done)
+                keeping.bound(home, folder, _segments(home), done)
                 _forget_counts(folder, done)
     except (JournalError, OSError) as error:
         done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
@@ -236,17 +236,6 @@ def _retain_one(home: Home, folder: int, segment: Segment, found: Term, done: Do
 def _is_over(line: bytes, found: Term, otherwise: bool = False) -> bool:
     day = _DAY.search(line)
     return otherwise if day is None else found.over(day[1].decode())
-
-
-def _bound(home: Home, folder: int, done: Done) -> None:
-    segments = _segments(home)
-    total = sum(s.size_bytes for s in segments)
-    for segment in segments:
-        if total <= MAX_BYTES:
-            return
-        if not thinning.is_held(folder, segment):
-            total -= segment.size_bytes
-            thinning.delete(home, folder, segment, lambda _line: True, done)
 
 
 def _first_day(folder: int, segment: Segment) -> str | None:

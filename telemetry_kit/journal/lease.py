@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
 from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
-from time import monotonic
+from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.latch import load
-from telemetry_kit.private import make_last_folder, name_of
+from telemetry_kit.private import explain, make_last_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ IGNORE = b"""\
 """
 SLOW_SECONDS = 0.05
 SEAL_EVENTS = 10_000
+RETENTION_DAYS = 90
 # No line of ours is shorter, so a smaller file cannot hold that many.
 MIN_LINE_BYTES = 160
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -79,6 +79,7 @@ class Journal:
         allowed: asked before and after the log is opened; False means that nothing may be.
         clock: monotonic seconds.
         seal_events: a log with so many lines is sealed.
+        keep_days: asked when it is: segments with nothing later in them go.
     """
 
     __slots__ = (
@@ -88,6 +89,7 @@ class Journal:
         "_counted",
         "_healed",
         "_home",
+        "_keep_days",
         "_lease",
         "_pause",
         "_resume",
@@ -104,6 +106,7 @@ class Journal:
         allowed: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         seal_events: int = SEAL_EVENTS,
+        keep_days: Callable[[], int] = lambda: RETENTION_DAYS,
     ) -> None:
         self._home = home
         self._allowed = allowed
@@ -114,6 +117,7 @@ class Journal:
         self._slow = 0
         self._healed = False
         self._seal_events = seal_events
+        self._keep_days = keep_days
         self._size = 0
         self._start_counting()
         self.lost = 0
@@ -247,11 +251,8 @@ class Journal:
             return
         try:
             # deferred: once in ten thousand events
-            upkeep = load("telemetry_kit.journal.upkeep")
-            with upkeep.maintenance(self._home) as folder:
-                if folder is not None:
-                    day = time.strftime("%Y-%m-%d", time.gmtime())
-                    upkeep.seal_under_lock(self._home, folder, day, lease.seen[1:3])
+            keeping = load("telemetry_kit.journal.keeping")
+            keeping.seal_full(self._home, lease.seen[1:3], self._keep_days(), time())
         except Exception:
             # Somebody else is at it, or it cannot be done now: the log just grows a little more.
             return
@@ -376,7 +377,7 @@ class Journal:
 
     def _create(self, folder: int) -> int:
         # First, so that there is never a log that version control would take.
-        self._ignore(folder)
+        ignore(folder)
         try:
             fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
         except FileExistsError:
@@ -396,24 +397,6 @@ class Journal:
             return os.stat(LOG, dir_fd=folder, follow_symlinks=False)[1:3] == _fstat(fd)[1:3]
         except FileNotFoundError:
             return False
-
-    def _ignore(self, folder: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        try:
-            fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
-        except FileExistsError:
-            st = os.stat(".gitignore", dir_fd=folder, follow_symlinks=False)
-            if st.st_size or not stat.S_ISREG(st.st_mode):
-                return
-            # Whoever made it did not come to write it.
-            fd = os.open(".gitignore", flags & ~(os.O_CREAT | os.O_EXCL), dir_fd=folder)
-        try:
-            os.fchmod(fd, 0o644)
-            if _write(fd, IGNORE) != len(IGNORE):
-                os.ftruncate(fd, 0)
-                raise OSError(ENOSPC, "short write")
-        finally:
-            _close(fd)
 
     # -- trouble ---------------------------------------------------------------------------
 
@@ -455,6 +438,33 @@ class Journal:
         self.trouble = reason
 
 
+def ignore(folder: int) -> None:
+    """Keep everything in a folder of ours out of version control; a file that is there stays.
+
+    Args:
+        folder: the open folder.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
+    except FileExistsError:
+        st = os.stat(".gitignore", dir_fd=folder, follow_symlinks=False)
+        if st.st_size or not stat.S_ISREG(st.st_mode):
+            return
+        # Whoever made it did not come to write it.
+        fd = os.open(".gitignore", flags & ~(os.O_CREAT | os.O_EXCL), dir_fd=folder)
+    try:
+        os.fchmod(fd, 0o644)
+        if _write(fd, IGNORE) != len(IGNORE):
+            os.ftruncate(fd, 0)
+            raise OSError(ENOSPC, "short write")
+    finally:
+        _close(fd)
+
+
 def _above_the_streams(fd: int) -> int:
     """A number that no program prints to: a host may have closed its standard streams."""
     if fd > 2:
@@ -490,27 +500,3 @@ def what_is_wrong(path: str, mode: int, links: int, owner: int) -> str:
     if mode != _ACTIVE_MODE:
         return f"{path} has mode {mode & 0o7777:04o} instead of 0600: chmod 600 it"
     return ""
-
-
-_MEANING = {
-    "ENOSPC": "the disk is full",
-    "EDQUOT": "the disk quota is used up",
-    "EROFS": "the file system is read-only",
-    "EACCES": "permission denied",
-    "EPERM": "operation not permitted",
-    "ELOOP": "it is a symbolic link",
-    "ENOTDIR": "its folder is not a plain folder",
-    "EISDIR": "it is a folder",
-    "ENXIO": "it is no plain file",
-    "EMFILE": "too many open files",
-    "ENFILE": "too many open files",
-    "EIO": "input/output error",
-    "EFBIG": "the file size limit is reached",
-    "ENAMETOOLONG": "the path is too long",
-}
-
-
-def explain(error: Exception) -> str:
-    """An error in words, without its text."""
-    name = name_of(error)
-    return f"{_MEANING.get(name, 'cannot be used')} ({name})"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Event = dict[str, "Any"]
 
 _MAX_DEPTH = 16
-PREFIX = f'{{"schema_version":"{catalog.SCHEMA_VERSION}","event_id":"'.encode()
+PREFIX = catalog.LINE_PREFIX.encode()
 _VERSIONED = re.compile(rb'\{"schema_version":"(\d+\.\d+)"')
 
 

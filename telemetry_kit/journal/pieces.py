@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from telemetry_kit import catalog
-from telemetry_kit.journal.lines import PREFIX
 
+PREFIX = catalog.LINE_PREFIX.encode()
 # What is longer is no event, and is looked at in parts of this size.
 MAX_PIECE_BYTES = 1 << 20
 # So much of one part is looked at again with the next: no text that is looked for is longer.
@@ -43,9 +43,7 @@ class Piece:
         self.last = last
 
 
-def judged(
-    chunks: Iterator[bytes], keep: Callable[[bytes], bool]
-) -> Iterator[tuple[Piece, bool]]:
+def judged(chunks: Iterator[bytes], keep: Callable[[bytes], bool]) -> Iterator[tuple[Piece, bool]]:
     """Each piece, and whether it goes.
 
     A long one goes from its beginning, or from the first part on that is not kept.

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
+from telemetry_kit.journal.keeping import MAX_CLOCK_DAYS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_CLOCK_DAYS = 400
 PROOF_DAYS = 7
 
 

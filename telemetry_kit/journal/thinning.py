@@ -30,16 +30,18 @@ class Done:
     Args:
         archived: segments packed.
         deleted: segments deleted because their time, or the space for them, was over.
+        crowded: how many of them for the space.
         lines: lines removed from segments that stay.
         leased: sealed segments left alone because a program still holds them open.
         survivors: what should have gone and could not, each with the reason.
     """
 
-    __slots__ = ("archived", "deleted", "leased", "lines", "survivors")
+    __slots__ = ("archived", "crowded", "deleted", "leased", "lines", "survivors")
 
     def __init__(self) -> None:
         self.archived = 0
         self.deleted = 0
+        self.crowded = 0
         self.lines = 0
         self.leased = 0
         self.survivors: list[str] = []
@@ -283,9 +285,7 @@ def _write(fd: int, data: bytes) -> None:
 # -- in its place ------------------------------------------------------------------------------
 
 
-def _blank(
-    home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool
-) -> None:
+def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool) -> None:
     """Overwrite lines of a sealed file with empty ones, as where a program holds it open.
 
     The program may sleep between its look at the file and its write, stopped by Ctrl-Z or with

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.journal.lease import LOG, explain, what_is_wrong
-from telemetry_kit.private import name_of
+from telemetry_kit.journal.lease import LOG, ignore, what_is_wrong
+from telemetry_kit.private import explain, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ def _lock(home: Home, folder: int, wait_seconds: float) -> int:
         try:
             lock = os.open(LOCK, flags, dir_fd=folder)
         except FileNotFoundError:
+            # First, so that version control takes nothing of ours.
+            ignore(folder)
             lock = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=folder)
             # A umask may have taken the owner's own bits away, for good.
             os.chmod(lock, 0o600)
@@ -131,7 +133,7 @@ def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | N
         st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
         if only is not None and (st.st_ino, st.st_dev) != only:
             return False
-        if stat.S_ISREG(st.st_mode) and st.st_mode & 0o600 != 0o600:
+        if stat.S_ISREG(st.st_mode) and st.st_mode & 0o600 != 0o600 and not st.st_size:
             # It is being made, under a umask that takes the owner's bits: who makes it asks for
             # consent after that, and sealed now it would be opened again.
             return False
@@ -178,7 +180,9 @@ def protect(folder: int, name: str) -> None:
 
 
 def _free_name(folder: int, day: str) -> str:
-    taken = [m for m in map(SEGMENT.fullmatch, os.listdir(folder)) if m and m[1] == day]
+    # First by the cheap sign: this runs inside a recorded call.
+    named = [name for name in os.listdir(folder) if name.startswith(f"telemetry-{day}")]
+    taken = filter(None, map(SEGMENT.fullmatch, named))
     number = max((int(m[2] or 1) for m in taken), default=0)
     while True:
         number += 1
@@ -223,15 +227,21 @@ def clear(home: Home) -> list[str]:
 
 def size(home: Home) -> int:
     """How many bytes all segments have together."""
-    total = 0
+    return extent(home)[1]
+
+
+def extent(home: Home) -> tuple[int, int]:
+    """How many files hold events, and how many bytes they have together."""
+    files = total = 0
     try:
         with os.scandir(home.folder) as entries:
             for entry in entries:
                 if entry.name == LOG or SEGMENT.fullmatch(entry.name):
                     total += entry.stat(follow_symlinks=False).st_size
+                    files += 1
     except OSError:
-        return total
-    return total
+        return files, total
+    return files, total
 
 
 def trouble(home: Home) -> list[str]:

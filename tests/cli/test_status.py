@@ -259,7 +259,7 @@ def test_not_yet(place) -> None:
     sentence = "  not yet  kept 90 days instead of 30: "
 
     assert f"{sentence}only after a new yes\n" in status(place).stdout
-    assert "  kept     30 days\n" in status(place).stdout
+    assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
     control.decline_widening(place.home, consent.decide(place.home, place.environ))
     assert f"{sentence}you said no to it\n" in status(place).stdout

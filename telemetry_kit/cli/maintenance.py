@@ -1,0 +1,35 @@
+"""What every command does for the journal once it has spoken; never its failure.
+
+What maintenance is lives in `journal`.
+"""
+
+from __future__ import annotations
+
+from telemetry_kit import consent, control, grants
+from telemetry_kit.cli.terminal import say
+from telemetry_kit.errors import swallow
+
+
+def look_after(project: str | None) -> None:
+    """Pack and thin out what is due, where the user has ever decided.
+
+    Who never did has not been told that lines go after some days, and gets no files of ours.
+
+    Args:
+        project: a folder inside the project; None for the working directory.
+    """
+    from telemetry_kit.journal import archive  # deferred: only once the command has spoken
+
+    try:
+        home = control.home_of(project)
+        if not consent.is_decided(home):
+            return
+        done = archive.maintain(home, control.retention_days(home), grants.today())
+    except Exception as error:
+        swallow(error)
+        return
+    if done.crowded:
+        say(
+            f"telemetry-kit: the events took more than {archive.MAX_BYTES >> 20} MiB: "
+            f"the oldest {done.crowded} files of them were deleted"
+        )

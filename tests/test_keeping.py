@@ -1,0 +1,174 @@
+"""Sealing lets segments go whose time is over, and the oldest of too many."""
+
+import fcntl
+import gzip
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit.home import Home
+from telemetry_kit.journal import archive, keeping, reader, upkeep
+from telemetry_kit.journal.lease import Journal
+
+NOW = 1_709_115_630.0  # 2024-02-28
+TODAY = "2024-02-28"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with an empty folder of ours."""
+    base = Path(os.path.realpath(tmp_path))
+    (base / "the-work").mkdir()
+    found = Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
+    os.mkdir(found.folder, 0o700)
+    return found
+
+
+def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0) -> Path:
+    """A segment of a day, last written to on that or another one; packed with an even number."""
+    line = (
+        f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
+        f'"timestamp":"{day}T00:00:00Z"}}\n'
+    ).encode() + os.urandom(size).hex().encode()
+    more = f"-{number}" if number > 1 else ""
+    packed = number % 2 == 0
+    path = Path(home.folder, f"telemetry-{day}{more}.jsonl{'.gz' * packed}")
+    path.write_bytes(gzip.compress(line) if packed else line)
+    path.chmod(0o600 if packed else 0o400)
+    at = time.mktime(time.strptime(changed or day, "%Y-%m-%d"))
+    os.utime(path, (at, at))
+    return path
+
+
+def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> keeping.Done:
+    with upkeep.maintenance(home) as folder:
+        assert folder is not None
+        return keeping.tidy(home, folder, keep_days, now)
+
+
+def left(home: Home) -> list[str]:
+    return sorted(name for name in os.listdir(home.folder) if upkeep.SEGMENT.fullmatch(name))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    ("day", "changed", "goes"),
+    [
+        ("2023-11-01", "", True),
+        ("2023-11-01", "2024-02-20", False),
+        ("2024-02-20", "2023-11-01", False),
+        ("2023-12-15", "", False),
+    ],
+    ids=["over", "written to since", "named later", "not yet"],
+)
+def test_what_is_over_goes(home, number: int, day: str, changed: str, goes: bool) -> None:
+    """By the day in its name and that of its last change, packed or not."""
+    path = put(home, day, changed, number)
+    put(home, TODAY)
+    done = tidied(home)
+
+    assert (goes, not goes, 0) == (bool(done.deleted), path.exists(), done.crowded)
+
+
+@pytest.mark.parametrize(("keep_days", "goes"), [(3, True), (400, False)])
+def test_as_long_as_the_user_said(home, keep_days: int, goes: bool) -> None:
+    """The number of days is given."""
+    path = put(home, "2024-02-20")
+    put(home, TODAY)
+    tidied(home, keep_days)
+
+    assert goes != path.exists()
+
+
+def test_a_clock_in_2099_deletes_nothing(home) -> None:
+    """Over 400 days back the commands decide, which look for a proof."""
+    for number, day in enumerate(["2023-12-01", "2024-01-15", TODAY]):
+        put(home, day, number=number)
+    before = left(home)
+    tidied(home, now=NOW + 75 * 365 * 86_400)
+
+    assert before == left(home)
+
+
+def test_one_that_is_held_stays(home) -> None:
+    """A sleeping program may write to it yet."""
+    path = put(home, "2023-11-01", number=1)
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    tidied(home)
+
+    assert path.exists()
+    os.close(fd)
+    tidied(home)
+    assert not path.exists()
+
+
+def test_the_oldest_go_for_the_newer(home, monkeypatch) -> None:
+    """Until the rest fits; the newest stays, however large it is."""
+    for number, day in enumerate(["2024-02-01", "2024-02-09", "2024-02-10", "2024-02-11"]):
+        put(home, day, number=number, size=1_000)
+    monkeypatch.setattr(keeping, "MAX_BYTES", 4_500)
+    done = tidied(home)
+
+    assert (2, 2) == (done.crowded, done.deleted)
+    assert ["telemetry-2024-02-10-2.jsonl.gz", "telemetry-2024-02-11-3.jsonl"] == left(home)
+    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    done = tidied(home)
+    assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.crowded, left(home))
+    assert 0 == tidied(home).crowded
+
+
+def test_what_is_no_segment_stays(home) -> None:
+    """Links, folders and files of others are not touched, and stop nothing."""
+    (Path(home.folder) / "telemetry-2023-01-01.jsonl").mkdir()
+    Path(home.folder, "telemetry-2023-01-02.jsonl.gz").symlink_to("/etc/hostname")
+    Path(home.folder, "notes.txt").write_text("mine")
+    over = put(home, "2023-11-01")
+    tidied(home)
+
+    assert not over.exists()
+    assert ["telemetry-2023-01-01.jsonl", "telemetry-2023-01-02.jsonl.gz"] == left(home)
+
+
+def test_a_full_log_takes_what_is_over_with_it(home) -> None:
+    """A program that records lets go what is over, though no command was run for months."""
+    old = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 100 * 86_400))
+    young = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 20 * 86_400))
+    over, stays = put(home, old, number=1), put(home, young, number=1)
+    asked: list[int] = []
+    journal = Journal(home, lambda: True, seal_events=20, keep_days=lambda: asked.append(1) or 90)
+    line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
+    for _ in range(30):
+        while not journal.append(line):
+            pass
+    journal.close()
+
+    assert (False, True, [1]) == (over.exists(), stays.exists(), asked)
+
+
+def test_retention_that_cannot_be_told_hurts_nobody(home) -> None:
+    """The log is not sealed then, and every line is on file."""
+
+    def fails() -> int:
+        raise OSError("no such place")
+
+    journal = Journal(home, lambda: True, seal_events=20, keep_days=fails)
+    line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
+
+    assert all(journal.append(line) for _ in range(30))
+    journal.close()
+    assert 30 == Path(home.log).read_bytes().count(b"\n")
+
+
+def test_off_does_not_delete_what_it_just_sealed(home, monkeypatch) -> None:
+    """However large the log was: the newest segment stays."""
+    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    os.rename(put(home, TODAY, number=1), home.log)
+    os.chmod(home.log, 0o600)
+    upkeep.seal(home, TODAY)
+    done = archive.maintain(home, 90, TODAY)
+
+    assert (0, 0) == (done.deleted, done.crowded)
+    assert 1 == len(list(reader.read(home)))
