@@ -108,7 +108,7 @@ def clear(home: Home) -> list[str]:
     survivors: list[str] = []
     try:
         place = consent.place_of(home)
-        if place is not None and _is_there(privacy.key_path(home, place)):
+        if place is not None and os.path.isdir(os.path.dirname(privacy.key_path(home, place))):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
             private.remove(ledger.path_of(home, place))
     except (ConsentError, OSError) as error:
@@ -118,14 +118,6 @@ def clear(home: Home) -> list[str]:
     survivors += upkeep.clear(home)
     gates.forget()
     return survivors
-
-
-def _is_there(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def accept_widening(home: Home, decision: Decision) -> None:

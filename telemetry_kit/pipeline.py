@@ -19,7 +19,7 @@ from telemetry_kit import scope as scopes
 from telemetry_kit.errors import Off, Refused, swallow
 from telemetry_kit.latch import latch
 from telemetry_kit.line import encode, layout
-from telemetry_kit.standing import Standing, stand
+from telemetry_kit.standing import Standing, remember, stand
 from telemetry_kit.values import ERROR_NAMES, TAKE, context_of, error_name, lost_keys, text
 
 TYPE_CHECKING = False
@@ -282,5 +282,8 @@ def enter(event: EventDict) -> Record | None:
     except Refused:
         return None
     except Exception as error:
+        at = event.get("_at")
+        if type(at) is Standing:
+            remember(at.verdict.home, error_name(type(error), frozenset()))
         swallow(error)
         return None

@@ -77,6 +77,11 @@ def key_path(home: Home, place: str) -> str:
     return f"{home.state}/projects/{place}/key"
 
 
+def error_path(home: Home, place: str) -> str:
+    """Where the name of a project's last error lives, beside its key."""
+    return f"{home.state}/projects/{place}/last-error"
+
+
 def load(path: str) -> Key:
     """The key in force.
 

@@ -21,7 +21,6 @@ from telemetry_kit.values import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Protocol
 
     from telemetry_kit.home import Home
@@ -163,8 +162,9 @@ def stand(start: str | None = None) -> Standing:
     if journal is None:
         journal = _journals[home.app, home.root] = Journal(
             home,
-            _asker(home),
-            keep_days=lambda: consent.decide(home, latch.world.environ).keep_days,
+            lambda: _decision(home).allowed,
+            keep_days=lambda: _decision(home).keep_days,
+            remember=lambda name: remember(home, name),
         )
     journal.open()
     # Once more, now that the log is open: a clear in between has deleted the key.
@@ -178,12 +178,28 @@ def stand(start: str | None = None) -> Standing:
     return found
 
 
-def _asker(home: Home) -> Callable[[], bool]:
-    return lambda: _decision(home).allowed
-
-
 def _decision(home: Home) -> consent.Decision:
     return consent.decide(home, latch.world.environ)
+
+
+def remember(home: Home, name: str) -> None:
+    """Keep the name of the last error, and its day, for `doctor`; never the cause of another one.
+
+    Args:
+        home: whose event was not recorded.
+        name: the system's name of the error, or that of an exception of the language.
+    """
+    try:
+        path = privacy.error_path(home, consent.place_of(home) or "")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(path, flags | os.O_NONBLOCK, 0o600)
+        try:
+            day = time.strftime("%Y-%m-%d", time.gmtime(latch.world.now()))
+            os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
+        finally:
+            os.close(fd)
+    except Exception:
+        return  # it is in trouble already
 
 
 def key_of(home: Home) -> privacy.Key:

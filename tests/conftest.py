@@ -226,11 +226,12 @@ def make_place(tmp_path: Path) -> Callable[[str], Place]:
 # that it may need before.
 _STEP_DOWN = """
 import os, sys, errno, fcntl, unicodedata, difflib, hashlib, tomllib, json, threading, time
+import resource
 import telemetry_kit
 from telemetry_kit import *
 from telemetry_kit import bound, pipeline, steps, control
 from telemetry_kit.cli import record
-from telemetry_kit.journal import upkeep
+from telemetry_kit.journal import reader, upkeep
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid({nobody})

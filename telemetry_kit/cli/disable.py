@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from telemetry_kit import control, notice
-from telemetry_kit.cli.terminal import safe, say
+from telemetry_kit.cli.terminal import Problem, safe, say
+from telemetry_kit.errors import JournalError
 from telemetry_kit.journal import upkeep
 
 
@@ -21,11 +22,15 @@ def disable(
 
     Raises:
         ConsentError: the decision cannot be written.
-        JournalError: the running programs could not be told.
+        Problem: the running programs could not be told.
     """
     home = control.home_of(context.obj.project)
-    control.disable_telemetry(home.root, all_projects=all_projects, method="flag")
     where = "all projects" if all_projects else safe(home.root)
+    try:
+        control.disable_telemetry(home.root, all_projects=all_projects, method="flag")
+    except JournalError as error:
+        told = "programs that run now notice it within 20 ms, not at their very next event"
+        raise Problem(f"Recording is off for {where}, but {told}: {safe(str(error))}") from None
     say(f"Recording is off for {where}. Nothing is written from now on.")
     if upkeep.size(home):
         say(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")

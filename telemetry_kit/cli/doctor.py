@@ -1,29 +1,39 @@
-"""`telemetry-kit doctor`: one line for each thing that must be right, and `--fix`.
-
-What it mends is only what it may: modes of our own files, leftovers, the ignore file.
-"""
+"""`telemetry-kit doctor`: is everything in order, and what can be mended."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from errno import EPERM
 from typing import Annotated
 
 import typer
 
 from telemetry_kit import consent, control, decisions, grants, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
-from telemetry_kit.errors import ConsentError, JournalError, KeyUnavailableError
+from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, lease, packing, upkeep
-from telemetry_kit.journal.segments import ACTIVE, SEALED, Problems, Segment, snapshot
+from telemetry_kit.journal.segments import (
+    ACTIVE,
+    ARCHIVE,
+    SEALED,
+    Problems,
+    Report,
+    Segment,
+    Source,
+    snapshot,
+)
 from telemetry_kit.latch import latch
 
 OK, NOTE, BAD = "ok", "note", "bad"
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = _LOOK | os.O_DIRECTORY
+Mend = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,7 @@ class Finding:
         name: what.
         state: `ok`, `note` or `bad`.
         says: one sentence.
-        fixed: whether `--fix` has just mended it.
+        fixed: it was bad, and is in order now.
     """
 
     name: str
@@ -72,158 +82,326 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
 
     Args:
         home: the places to look at.
-        fix: mend what safely can be, as it is found.
+        fix: mend what safely can be, as it is found; it is looked at again before it counts.
     """
     decision = consent.decide(home, latch.world.environ)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
     yield from (Finding("history", BAD, wrong) for wrong in decisions.trouble(home))
-    yield _key(home, decision.allowed)
+    yield _key(home, decision.allowed, fix)
+    stranger = _stranger(home)
+    if stranger is not None:
+        # Nothing in it is ours to look at, or to mend.
+        yield stranger
+        return
     yield from _folder(home, fix)
+    yield _lock(home, fix)
     yield _ignored(home, fix)
-    with snapshot(home, Problems()) as sources:
+    problems = Problems()
+    with snapshot(home, problems) as sources:
         segments = [source.segment for source in sources]
     yield _lease(home, segments)
     yield from _segments(home, segments, fix)
-    yield _leftovers(home, fix)
+    yield from (Finding("segments", BAD, told) for told in problems.sentences())
+    yield from _leftovers(home, fix)
     yield _writable(home)
+    yield _last_error(home)
+    yield _size(home)
     yield _retention(home)
     yield from _clock(segments)
 
 
-def _key(home: Home, allowed: bool) -> Finding:
+# -- to see and to mend ------------------------------------------------------------------------
+
+
+def _checked(
+    name: str, look: Callable[[], str], mend: Mend | None, fix: bool, well: str
+) -> Finding:
+    """A finding: what `look` says is wrong, mended where it can be, and looked at again."""
+    wrong = look()
+    if not wrong:
+        return Finding(name, OK, well)
+    if not fix or mend is None:
+        return Finding(name, BAD, wrong)
     try:
-        place = consent.place_of(home)
-        path = "" if place is None else privacy.key_path(home, place)
-        if not path or not os.path.isdir(os.path.dirname(path)):
-            return Finding("key", NOTE, "none yet: the first event, or enable, makes it")
-        key = privacy.load(path)
-    except (ConsentError, KeyUnavailableError) as error:
-        return Finding("key", BAD if allowed else NOTE, f"{error}: clear makes a new one")
-    inside = os.path.commonpath([os.path.realpath(path), home.root]) == home.root
-    if inside and home.root != "/":
-        return Finding("key", BAD, f"{path} is inside the project: it would travel with it")
-    return Finding("key", OK, f"epoch {key.epoch}, of {key.born}")
+        mend()
+    except OSError as error:
+        return Finding(name, BAD, f"{wrong}; could not be mended ({private.name_of(error)})")
+    left = look()
+    return Finding(name, BAD, left or wrong, fixed=not left)
 
 
-def _folder(home: Home, fix: bool) -> Iterator[Finding]:
-    try:
-        st = os.lstat(home.folder)
-    except OSError:
-        yield Finding("folder", NOTE, f"{home.folder} is made by the first event")
-        return
-    for wrong in upkeep.trouble(home):
-        mend = _chmod(home.log) if "instead of 0600" in wrong else None
-        yield _mended("folder", wrong, mend, fix)
-    mode = st.st_mode & 0o777
-    if mode & 0o022:
-        wrong = f"{home.folder} can be written by others (mode {mode:04o})"
-        yield _mended("folder", wrong, lambda: os.chmod(home.folder, mode & ~0o022), fix)
-    elif not upkeep.trouble(home):
-        yield Finding("folder", OK, f"{home.folder}, mode {mode:04o}")
-
-
-def _chmod(path: str, mode: int = 0o600) -> Callable[[], None]:
-    return lambda: os.chmod(path, mode, follow_symlinks=False)
-
-
-def _mended(name: str, wrong: str, mend: Callable[[], None] | None, fix: bool) -> Finding:
-    if fix and mend is not None:
-        try:
-            mend()
-        except OSError as error:
-            return Finding(name, BAD, f"{wrong}; could not be mended ({private.name_of(error)})")
-        return Finding(name, BAD, wrong, fixed=True)
-    return Finding(name, BAD, wrong)
-
-
-def _ignored(home: Home, fix: bool) -> Finding:
-    if not os.path.isdir(home.folder) or not os.path.exists(f"{home.root}/.git"):
-        return Finding("git", NOTE, "no repository, or nothing in it")
-    try:
-        asked = subprocess.run(
-            ["git", "-C", home.root, "check-ignore", "-q", "--no-index", home.log],
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return Finding("git", NOTE, "git could not be asked")
-    if asked.returncode == 0:
-        return Finding("git", OK, "the events are ignored")
-    if asked.returncode != 1:
-        return Finding("git", NOTE, "git could not be asked")
+def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
+    """Sets the mode of a plain file, or folder, of ours; never through a link or a second name."""
 
     def mend() -> None:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(home.ignore, flags | os.O_CLOEXEC, 0o644)
         try:
-            os.write(fd, lease.IGNORE)
+            fd = os.open(path, flags)
+        except PermissionError:
+            # Its owner cannot even open it, so by its name.
+            if not upkeep.is_plain(os.lstat(path)):
+                raise
+            os.chmod(path, right(0), follow_symlinks=False)
+            return
+        try:
+            st = os.fstat(fd)
+            if not (upkeep.is_plain(st) or (stat.S_ISDIR(st.st_mode) and upkeep.is_mine(fd))):
+                raise PermissionError(EPERM, "not ours", path)
+            os.fchmod(fd, right(st.st_mode & 0o777))
         finally:
             os.close(fd)
 
-    return _mended("git", f"{home.log} is not ignored by git", mend, fix)
+    return mend
+
+
+def _bits(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mode & 0o777
+    except OSError:
+        return None
+
+
+# -- one thing each ----------------------------------------------------------------------------
+
+
+def _key(home: Home, allowed: bool, fix: bool) -> Finding:
+    try:
+        place = consent.place_of(home)
+    except ConsentError as error:
+        return Finding("key", BAD if allowed else NOTE, str(error))
+    path = "" if place is None else privacy.key_path(home, place)
+    if not path or not os.path.isdir(os.path.dirname(path)):
+        return Finding("key", NOTE, "none yet: the first event, or enable, makes it")
+    inside = os.path.commonpath([os.path.realpath(path), home.root]) == home.root
+    if inside and home.root != "/":
+        return Finding("key", BAD, f"{path} is inside the project: it would travel with it")
+    told = _key_says(path)
+    if not told:
+        key = privacy.load(path)
+        return Finding("key", OK, f"epoch {key.epoch}, of {key.born}")
+    if not allowed:
+        return Finding("key", NOTE, told)
+    bits = _bits(path)
+    if bits is None:
+        return _checked("key", lambda: _key_says(path), lambda: _make_key(path), fix, "")
+    if bits & 0o077:
+        return _checked("key", lambda: _key_says(path), _mode(path, lambda _: 0o600), fix, "")
+    return Finding("key", BAD, f"{told}: clear deletes the events that need it and makes a new one")
+
+
+def _key_says(path: str) -> str:
+    try:
+        privacy.load(path)
+    except KeyUnavailableError as error:
+        return str(error)
+    return ""
+
+
+def _make_key(path: str) -> None:
+    privacy.create(path, latch.world.now())
+
+
+def _stranger(home: Home) -> Finding | None:
+    """What stands in the folder's place and is not ours."""
+    try:
+        st = os.lstat(home.folder)
+    except OSError:
+        return None
+    if not stat.S_ISDIR(st.st_mode):
+        return Finding("folder", BAD, f"{home.folder} is not a folder: move it away")
+    if st.st_uid != os.geteuid():
+        return Finding("folder", BAD, f"{home.folder} belongs to another user")
+    return None
+
+
+def _folder(home: Home, fix: bool) -> Iterator[Finding]:
+    bits = _bits(home.folder)
+    if bits is None:
+        yield Finding("folder", NOTE, f"{home.folder} is made by the first event")
+        return
+
+    def look() -> str:
+        bits = _bits(home.folder) or 0
+        if bits & 0o022:
+            return f"{home.folder} can be written by others (mode {bits:04o})"
+        if bits & 0o700 != 0o700:
+            return f"{home.folder} is closed to you (mode {bits:04o})"
+        return ""
+
+    mend = _mode(home.folder, lambda bits: (bits | 0o700) & ~0o022, _FOLDER)
+    yield _checked("folder", look, mend, fix, f"{home.folder}, mode {bits:04o}")
+    for wrong in upkeep.trouble(home):
+        if "instead of 0600" in wrong:
+            right = _mode(home.log, lambda _: 0o600)
+            yield _checked("log", lambda: _trouble_with_the_log(home), right, fix, "")
+        else:
+            yield Finding("log", BAD, wrong)
+    rollup = f"{home.folder}/{upkeep.ROLLUP}"
+    if (_bits(rollup) or 0) & 0o077:
+        yield _private("roll-up", rollup, fix)
+
+
+def _trouble_with_the_log(home: Home) -> str:
+    return next((wrong for wrong in upkeep.trouble(home) if "instead of 0600" in wrong), "")
+
+
+def _private(name: str, path: str, fix: bool, right: int = 0o600) -> Finding:
+    def look() -> str:
+        bits = _bits(path) or 0
+        return f"{path} is open to others (mode {bits:04o})" if bits & 0o077 else ""
+
+    return _checked(name, look, _mode(path, lambda _: right), fix, path)
+
+
+def _lock(home: Home, fix: bool) -> Finding:
+    """Whether maintenance can have its lock; without it nothing is sealed, cleared or packed."""
+
+    def look() -> str:
+        try:
+            st = os.lstat(home.lock)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"{home.lock} cannot be looked at ({private.name_of(error)})"
+        if not upkeep.is_plain(st):
+            return f"{home.lock} is not a plain file of yours: move it away"
+        if st.st_mode & 0o777 != 0o600:
+            return f"{home.lock} has mode {st.st_mode & 0o777:04o} instead of 0600"
+        return ""
+
+    found = _checked("lock", look, _mode(home.lock, lambda _: 0o600), fix, "free")
+    holder = _holders(home.lock) if found.state == OK else ""
+    if holder:
+        says = f"held by {holder}: nothing is sealed, packed or deleted until it ends"
+        return Finding("lock", NOTE, says)
+    return found
+
+
+def _holders(path: str) -> str:
+    """Which process holds a lock on a file, as far as the system tells; empty when none does."""
+    found = _locks().get(_inode(path), "")
+    return f"process {found}" if found not in ("", "0") else "a process" if found else ""
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return -1
+
+
+def _locks() -> dict[int, str]:
+    """The process that holds a flock, by inode: asking the lock itself could refuse a writer."""
+    found: dict[int, str] = {}
+    try:
+        with open("/proc/locks", encoding="ascii", errors="replace") as listed:
+            for line in listed:
+                words = line.split()
+                # `1: FLOCK  ADVISORY  READ 123 08:01:4711 0 EOF`; `->` marks one that waits.
+                if len(words) > 5 and words[1] == "FLOCK":
+                    found[int(words[5].rpartition(":")[2])] = words[4]
+    except (OSError, ValueError):
+        return found
+    return found
+
+
+def _ignored(home: Home, fix: bool) -> Finding:
+    if not os.path.isdir(home.folder) or _git(home, "rev-parse", "--is-inside-work-tree") != 0:
+        return Finding("git", NOTE, "no repository, or nothing in it")
+    if _git(home, "ls-files", "--error-unmatch", "--", home.log) == 0:
+        told = f"{home.log} is under version control: git rm --cached takes it out"
+        return Finding("git", BAD, told)
+
+    def look() -> str:
+        code = _git(home, "check-ignore", "-q", "--no-index", home.log)
+        return f"{home.log} is not ignored by git" if code == 1 else ""
+
+    def mend() -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(home.ignore, flags | os.O_CLOEXEC, 0o644)
+        try:
+            size = os.fstat(fd).st_size
+            glued = size and os.pread(fd, 1, size - 1) != b"\n"
+            os.write(fd, b"\n" * bool(glued) + lease.IGNORE)
+        finally:
+            os.close(fd)
+
+    return _checked("git", look, mend, fix, "the events are ignored")
+
+
+def _git(home: Home, *words: str) -> int:
+    """The exit code of git in the project; -1 where it cannot be asked."""
+    try:
+        asked = subprocess.run(
+            ["git", "-C", home.root, *words], capture_output=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return -1
+    return asked.returncode
 
 
 def _lease(home: Home, segments: list[Segment]) -> Finding:
-    held = [s.name for s in segments if s.kind in (ACTIVE, SEALED) and _is_leased(home, s.name)]
+    locks = _locks()
+    plain = [s for s in segments if s.kind in (ACTIVE, SEALED)]
+    held = [s.name for s in plain if s.identity[1] in locks]
     says = f"held by a running program: {', '.join(held)}" if held else "no program is writing"
     return Finding("lease", OK, says)
 
 
-def _is_leased(home: Home, name: str) -> bool:
-    import fcntl  # deferred: only asked here
-
-    try:
-        fd = os.open(f"{home.folder}/{name}", _LOOK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
 def _segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[Finding]:
-    for kind in (SEALED, "archive"):
+    for kind in (SEALED, ARCHIVE):
         these = [s for s in segments if s.kind == kind]
         size = sum(s.size_bytes for s in these)
         yield Finding(kind, OK, f"{len(these)} segments, {size} bytes")
         for segment in these:
             path = f"{home.folder}/{segment.name}"
-            try:
-                mode = os.lstat(path).st_mode & 0o777
-            except OSError:
-                continue  # packed or deleted since it was listed
-            if mode & 0o077:
-                wrong = f"{path} is open to others (mode {mode:04o})"
-                right = upkeep.SEALED_MODE if kind == SEALED else 0o600
-                yield _mended(kind, wrong, _chmod(path, right), fix)
-            obstacle = packing.obstacle(segment.name)
-            if obstacle:
-                yield Finding(kind, BAD, f"{path}: {obstacle}")
+            if (_bits(path) or 0) & 0o077:
+                yield _private(kind, path, fix, upkeep.SEALED_MODE if kind == SEALED else 0o600)
+            wrong = packing.obstacle(segment.name) or _damage(home, segment)
+            if wrong:
+                yield Finding(kind, BAD, f"{path}: {wrong}")
 
 
-def _leftovers(home: Home, fix: bool) -> Finding:
+def _damage(home: Home, segment: Segment) -> str:
+    """Why an archive cannot be read to its end, or an empty string when it can."""
+    if segment.kind != ARCHIVE:
+        return ""
+    report = Report()
+    folder = os.open(home.folder, _FOLDER)
     try:
-        names = [n for n in os.listdir(home.folder) if upkeep.TEMPORARY.fullmatch(n)]
+        for _ in Source(segment, folder, None).chunks(report):
+            pass
+    finally:
+        os.close(folder)
+    return report.stopped
+
+
+def _leftovers(home: Home, fix: bool) -> Iterator[Finding]:
+    def look() -> str:
+        names = _temporary(home)
+        return f"{len(names)} temporary files: the next command deletes them" if names else ""
+
+    def mend() -> None:
+        archive.maintain(home, control.retention_days(home), grants.today())
+
+    strange = [name for name in _temporary(home, all_kinds=True) if name not in _temporary(home)]
+    for name in strange:
+        yield Finding("leftovers", BAD, f"{home.folder}/{name} is not a file: move it away")
+    found = _checked("leftovers", look, mend, fix, "none")
+    # They are in nobody's way.
+    yield found if found.fixed or found.state == OK else Finding("leftovers", NOTE, found.says)
+
+
+def _temporary(home: Home, all_kinds: bool = False) -> list[str]:
+    try:
+        with os.scandir(home.folder) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if upkeep.TEMPORARY.fullmatch(entry.name)
+                and (all_kinds or not entry.is_dir(follow_symlinks=False))
+            ]
     except OSError:
-        names = []
-    if not names:
-        return Finding("leftovers", OK, "none")
-    if fix:
-        try:
-            days = control.retention_days(home)
-            done = archive.maintain(home, days, grants.today())
-            if not done.survivors:
-                return Finding("leftovers", BAD, f"{len(names)} temporary files", fixed=True)
-        except JournalError as error:
-            return Finding("leftovers", BAD, str(error))
-    return Finding(
-        "leftovers", NOTE, f"{len(names)} temporary files: the next command deletes them"
-    )
+        return []
 
 
 def _writable(home: Home) -> Finding:
@@ -232,6 +410,29 @@ def _writable(home: Home) -> Finding:
     if troubles:
         return Finding("breaker", BAD, f"would open: {troubles[0]}")
     return Finding("breaker", OK, "closed: a line can be written")
+
+
+def _last_error(home: Home) -> Finding:
+    """What a program could last not do here; it was told nothing of it."""
+    try:
+        place = consent.place_of(home)
+        path = "" if place is None else privacy.error_path(home, place)
+        kept = private.read(path, 100) if path else None
+    except (ConsentError, private.NotPrivateError) as error:
+        return Finding("last error", NOTE, str(error))
+    if not kept:
+        return Finding("last error", OK, "none")
+    day, _, name = kept.decode("ascii", "replace").strip().partition(" ")
+    return Finding("last error", NOTE, f"{name}, on {day}: an event was not recorded")
+
+
+def _size(home: Home) -> Finding:
+    files, size = upkeep.extent(home)
+    most = archive.MAX_BYTES
+    says = f"{size} bytes in {files} files, of at most {most}"
+    if size > most // 10 * 9:
+        return Finding("size", NOTE, f"{says}: the oldest go first")
+    return Finding("size", OK, says)
 
 
 def _retention(home: Home) -> Finding:
@@ -246,9 +447,10 @@ def _retention(home: Home) -> Finding:
             "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
         )
     if term.over(oldest):
-        return Finding(
-            "retention", NOTE, f"{days} days; lines of {oldest} go with the next command"
+        when = (
+            "go with the next command" if consent.is_decided(home) else "stay: nothing is decided"
         )
+        return Finding("retention", NOTE, f"{days} days; lines of {oldest} {when}")
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")
 
 

@@ -16,6 +16,7 @@ from telemetry_kit import private
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import keeping, thinning, upkeep
+from telemetry_kit.journal.lease import LOG
 from telemetry_kit.journal.retention import Term
 from telemetry_kit.journal.segments import (
     ACTIVE,
@@ -47,8 +48,8 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     """
     done = Done()
     _sweep(home)
-    if not upkeep.size(home):
-        return done  # nothing is stored: no lock either
+    if not _is_there(home):
+        return done  # nothing of ours: no lock either
     try:
         with upkeep.maintenance(home) as folder:
             if folder is not None:
@@ -60,6 +61,15 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     except (JournalError, OSError) as error:
         done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
     return done
+
+
+def _is_there(home: Home) -> bool:
+    try:
+        names = os.listdir(home.folder)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    ours = (upkeep.SEGMENT, upkeep.TEMPORARY)
+    return LOG in names or any(kind.fullmatch(name) for kind in ours for name in names)
 
 
 def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:

@@ -19,7 +19,7 @@ from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.latch import load
-from telemetry_kit.private import explain, make_last_folder
+from telemetry_kit.private import explain, make_last_folder, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class Journal:
         clock: monotonic seconds.
         seal_events: a log with so many lines is sealed.
         keep_days: asked when it is: segments with nothing later in them go.
+        remember: told the system's name of an error, for `doctor`.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Journal:
         "_keep_days",
         "_lease",
         "_pause",
+        "_remember",
         "_resume",
         "_seal_events",
         "_size",
@@ -107,6 +109,7 @@ class Journal:
         clock: Callable[[], float] = monotonic,
         seal_events: int = SEAL_EVENTS,
         keep_days: Callable[[], int] = lambda: RETENTION_DAYS,
+        remember: Callable[[str], None] = lambda _name: None,
     ) -> None:
         self._home = home
         self._allowed = allowed
@@ -118,6 +121,7 @@ class Journal:
         self._healed = False
         self._seal_events = seal_events
         self._keep_days = keep_days
+        self._remember = remember
         self._size = 0
         self._start_counting()
         self.lost = 0
@@ -421,6 +425,7 @@ class Journal:
     def _failed(self, started: float, error: Exception) -> Refused:
         reason = f"{self._home.log}: {explain(error)}"
         self._rest(started, reason)
+        self._remember(name_of(error))
         return Refused(reason)
 
     def _judge_speed(self, started: float) -> None:
@@ -429,6 +434,7 @@ class Journal:
             if self._slow >= 3:
                 self._slow = 0
                 self._rest(self._clock(), f"{self._home.log}: the disk is slow")
+                self._remember("slow disk")
         elif self._slow:
             self._slow = 0
 

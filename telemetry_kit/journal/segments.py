@@ -323,7 +323,7 @@ def _order(name: str) -> tuple[str, int, str]:
 
 
 def _open(folder: int, names: list[str], problems: Problems) -> list[Source]:
-    sealed = {name for name in names if name.endswith(".jsonl")}
+    sealed: set[str] = set()
     sources: list[Source] = []
     seen: set[tuple[int, int]] = set()
     for name in names:
@@ -331,6 +331,9 @@ def _open(folder: int, names: list[str], problems: Problems) -> list[Source]:
         if packing and f"{stem}.jsonl" in sealed:
             continue  # the archiver died before it deleted the sealed file, which is whole
         source = _open_one(folder, name, problems)
+        if source is not None and not packing:
+            # Only what can be read takes the place of its archive, which sorts behind it.
+            sealed.add(name)
         if source is not None and source.segment.identity in seen:
             source.close()
         elif source is not None:

@@ -268,7 +268,9 @@ def trouble(home: Home) -> list[str]:
     except OSError as error:
         return [*found, f"{home.log}: {explain(error)}"]
     wrong = what_is_wrong(home.log, log.st_mode, log.st_nlink, log.st_uid)
-    return [*found, wrong] if wrong else found + _read_only(home.log) + _full(home.folder)
+    if wrong:
+        return [*found, wrong]
+    return found + (_read_only(home.log) or _read_only(home.folder)) + _full(home.folder)
 
 
 def _cannot_make(home: Home) -> list[str]:

@@ -1,5 +1,6 @@
 """`telemetry-kit doctor`: what it finds, what it mends, and what it leaves alone."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -180,3 +181,238 @@ def test_a_clock_that_was_ahead(recorded) -> None:
 
     assert (0, "note") == (done.returncode, findings(done)["clock"]["state"])
     assert "a segment is of 2099-06-01" in findings(done)["clock"]["says"]
+
+
+# -- the lock, the folder ----------------------------------------------------------------------
+
+
+def test_a_lock_that_cannot_be_had(recorded) -> None:
+    """Without it nothing is sealed or cleared: it fails the check, and --fix mends its mode."""
+    lock = Path(recorded.home.lock)
+    lock.touch()
+    lock.chmod(0o666)
+    first, second = doctor(recorded, "--json"), doctor(recorded, "--fix")
+
+    assert (1, "bad") == (first.returncode, findings(first)["lock"]["state"])
+    assert (0, 0o600) == (second.returncode, lock.stat().st_mode & 0o777), second.stdout
+    lock.unlink()
+    lock.mkdir()
+    third = doctor(recorded, "--fix", "--json")
+    assert (1, False) == (third.returncode, findings(third)["lock"]["fixed"])
+    assert "move it away" in findings(third)["lock"]["says"]
+
+
+def test_a_lock_that_is_held(recorded) -> None:
+    """Who holds it is told, where the system tells it."""
+    with upkeep.maintenance(recorded.home):
+        done = doctor(recorded, "--json")
+
+    assert (0, "note") == (done.returncode, findings(done)["lock"]["state"])
+    assert f"held by process {os.getpid()}" in findings(done)["lock"]["says"]
+
+
+def test_a_folder_that_is_a_link(recorded, tmp_path) -> None:
+    """What it leads to is not looked at, and certainly not mended."""
+    outside = tmp_path / "secret"
+    outside.mkdir(mode=0o700)
+    folder = Path(recorded.home.folder)
+    folder.rename(tmp_path / "before")
+    folder.symlink_to(outside)
+    done = doctor(recorded, "--fix", "--json")
+
+    assert (1, "bad") == (done.returncode, findings(done)["folder"]["state"])
+    assert "lease" not in findings(done)
+    assert (0o700, []) == (outside.stat().st_mode & 0o777, list(outside.iterdir()))
+
+
+@pytest.mark.parametrize(("mode", "right"), [(0o777, 0o755), (0o500, 0o700), (0o722, 0o700)])
+def test_a_folder_is_mended(recorded, mode: int, right: int) -> None:
+    """Others may not write to it, its owner may; what was mended is in order."""
+    folder = Path(recorded.home.folder)
+    folder.chmod(mode)
+    first, second = doctor(recorded), doctor(recorded, "--fix")
+
+    assert (1, 0) == (first.returncode, second.returncode), second.stdout + second.stderr
+    assert right == folder.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("what", ["log", "sealed", "lock"])
+def test_a_second_name_is_not_mended(recorded, tmp_path, what: str) -> None:
+    """Its other name may be anybody's file."""
+    path = {
+        "log": recorded.log,
+        "sealed": recorded.log.parent / "telemetry-2024-01-01.jsonl",
+        "lock": Path(recorded.home.lock),
+    }[what]
+    outside = tmp_path / "precious"
+    outside.write_bytes(b"precious\n")
+    outside.chmod(0o644)
+    path.unlink(missing_ok=True)
+    os.link(outside, path)
+    done = doctor(recorded, "--fix")
+
+    assert 1 == done.returncode
+    assert (b"precious\n", 0o644) == (outside.read_bytes(), outside.stat().st_mode & 0o777)
+
+
+# -- git ---------------------------------------------------------------------------------------
+
+
+def test_an_ignore_file_without_an_end(recorded) -> None:
+    """Its last pattern goes on saying what it said."""
+    subprocess.run(["git", "init", "-q", str(recorded.root)], check=True)
+    Path(recorded.home.ignore).write_text("secret.env")
+    Path(recorded.home.folder, "secret.env").touch()
+    done = doctor(recorded, "--fix")
+    shown = subprocess.run(
+        ["git", "-C", str(recorded.root), "status", "--short", "-uall"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (0, "") == (done.returncode, shown.stdout)
+
+
+def test_events_under_version_control(recorded) -> None:
+    """Ignoring them does not help any more: it says what does."""
+    git = ["git", "-C", str(recorded.root)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-f", str(recorded.log)], check=True)
+    done = doctor(recorded, "--fix", "--json")
+
+    assert (1, "bad") == (done.returncode, findings(done)["git"]["state"])
+    assert "git rm --cached" in findings(done)["git"]["says"]
+
+
+def test_a_project_inside_a_repository(recorded) -> None:
+    """The repository may begin further up."""
+    subprocess.run(["git", "init", "-q", str(recorded.root.parent)], check=True)
+    Path(recorded.home.ignore).write_text("")
+    first, second = doctor(recorded, "--json"), doctor(recorded, "--fix")
+
+    assert (1, "bad") == (first.returncode, findings(first)["git"]["state"])
+    assert 0 == second.returncode, second.stdout
+
+
+# -- the key, and what is stored ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["gone", "open to others"])
+def test_a_key_is_mended(recorded, how: str) -> None:
+    """A missing one is made, one that is open to others is closed, and events are recorded."""
+    key = recorded.key_file
+    before = key.read_bytes()
+    if how == "gone":
+        key.unlink()
+    else:
+        key.chmod(0o644)
+    first, second = doctor(recorded, "--json"), doctor(recorded, "--fix")
+    done = recorded.run("from telemetry_kit import *; assert track_role_event('role.selected')")
+
+    assert (1, "bad") == (first.returncode, findings(first)["key"]["state"])
+    assert (0, 0o600) == (second.returncode, key.stat().st_mode & 0o777), second.stdout
+    assert (how == "gone") == (before != key.read_bytes())
+    assert 0 == done.returncode, done.stderr
+
+
+def test_clear_makes_a_missing_key(recorded) -> None:
+    """What `doctor` says of a damaged key holds for a missing one, too."""
+    recorded.key_file.unlink()
+    done = recorded.python("-m", "telemetry_kit", "clear", "--yes")
+
+    assert 0 == done.returncode
+    assert recorded.key.epoch == 1
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe", "cut off"])
+def test_what_cannot_be_read_is_named(recorded, kind: str) -> None:
+    """Something else in a segment's place, and an archive that is damaged."""
+    path = recorded.log.parent / "telemetry-2024-01-01.jsonl.gz"
+    if kind == "link":
+        path.symlink_to("/etc/hostname")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path, 0o600)
+    else:
+        path.write_bytes(gzip.compress(recorded.log.read_bytes() * 50)[:-20])
+        path.chmod(0o600)
+    done = doctor(recorded, "--json")
+    bad = [f for f in json.loads(done.stdout) if f["state"] == "bad"]
+
+    assert 1 == done.returncode
+    assert [True] == [path.name in f["says"] for f in bad]
+
+
+def test_a_folder_does_not_hide_an_archive(recorded) -> None:
+    """A folder with the name of a sealed segment takes nothing's place."""
+    assert 0 == doctor(recorded).returncode
+    (packed,) = recorded.log.parent.glob("telemetry-*.jsonl.gz")
+    packed.with_suffix("").mkdir()
+    done = recorded.python("-m", "telemetry_kit", "view", "--json")
+
+    assert 2 == done.stdout.count("role.selected")
+
+
+def test_leftovers_where_nothing_is_stored(place) -> None:
+    """They go, and what is said to be fixed is gone."""
+    folder = Path(place.home.folder)
+    folder.mkdir(mode=0o700)
+    left = folder / ".telemetry-x.tmp"
+    left.touch()
+    done = doctor(place, "--fix")
+
+    assert (0, False) == (done.returncode, left.exists())
+    left.mkdir()
+    done = doctor(place, "--fix", "--json")
+    assert (1, "bad") == (done.returncode, findings(done)["leftovers"]["state"])
+    assert "move it away" in findings(done)["leftovers"]["says"]
+
+
+def test_the_last_error(place) -> None:
+    """What a program could not do, and was not told, is told here; its names are not."""
+    place.log.parent.mkdir(mode=0o700)
+    place.log.mkdir()
+    done = place.run(
+        "from telemetry_kit import *; assert track_role_event('role.selected', role='x') is None"
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    place.log.rmdir()
+    found = doctor(place, "--json")
+    error = Path(place.key_file.parent, "last-error")
+
+    assert (0, "note") == (found.returncode, findings(found)["last error"]["state"])
+    assert "EISDIR, on " in findings(found)["last error"]["says"]
+    assert 0o600 == error.stat().st_mode & 0o777
+    assert len("2026-11-25 EISDIR\n") == len(error.read_bytes())
+
+
+def test_an_internal_error_is_remembered(place, monkeypatch) -> None:
+    """By its class, where it is one of the language."""
+    from telemetry_kit import pipeline
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    monkeypatch.setattr(pipeline, "encode", lambda _record: 1 / 0)
+    monkeypatch.setattr(pipeline, "layout", lambda _fields: 1 / 0)
+
+    assert track_role_event("role.selected") is None
+    assert b"ZeroDivisionError" in Path(place.key_file.parent, "last-error").read_bytes()
+
+
+def test_a_probe_refuses_no_writer(recorded) -> None:
+    """Looking who holds the log takes no lock on it."""
+    done = recorded.run(
+        "import fcntl, sys\n"
+        "real = fcntl.flock\n"
+        "def flock(fd, how):\n"
+        "    import os\n"
+        "    name = os.readlink(f'/proc/self/fd/{fd}')\n"
+        "    assert not (name.endswith('telemetry.jsonl') and how & fcntl.LOCK_EX), name\n"
+        "    return real(fd, how)\n"
+        "fcntl.flock = flock\n"
+        "sys.argv[1:] = ['doctor']\n"
+        "from telemetry_kit.cli import main\nsys.exit(main())"
+    )
+
+    assert 0 == done.returncode, done.stderr

@@ -64,3 +64,15 @@ def test_what_goes_for_the_space_is_told(place, command: str) -> None:
     assert 0 == done.returncode
     assert "the oldest 2 files of them were deleted" in done.stderr
     assert "2099-01-03" in "".join(tree_of(place.log.parent))
+
+
+def test_off_where_the_log_cannot_be_sealed(place) -> None:
+    """The decision stands, and is told first; then what could not be done."""
+    place.log.parent.mkdir(mode=0o700)
+    Path(place.home.lock).mkdir()
+    done = place.python("-m", "telemetry_kit", "off")
+    status = place.python("-m", "telemetry_kit", "status", "--check")
+
+    assert (1, 10) == (done.returncode, status.returncode)
+    assert done.stderr.startswith("telemetry-kit: Recording is off for ")
+    assert ".telemetry.lock cannot be opened" in done.stderr

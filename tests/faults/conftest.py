@@ -26,6 +26,7 @@ ROWS = (
     ("writers", "16 processes write lines of 32 B to 64 KiB into one log"),
     ("sealing", "6 writers, sealing every 200 events, two archivers"),
     ("kills", "the same; writers and archivers killed and started again"),
+    ("removed", "6 writers of old and new lines, old ones removed, all of them killed"),
     ("sleepers", "a writer sleeps between its look and its write while lines are removed"),
     ("errors", "each system call of record, seal, archive, clear, remove lines, revoke fails once"),
     ("deaths", "SIGKILL at each system call of record, seal, archive, clear, remove lines, revoke"),

@@ -168,13 +168,46 @@ print(json.dumps(kept))
 """
 
 
+PROCESSES = """
+import json, resource
+hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+def record():
+    found = track_role_event("role.selected", role="dev")
+    return [] if found is None else [found["event_id"]]
+kept = [] if EARLY else record()
+resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+try:
+    threading.Thread(target=print).start()
+    limited = False
+except RuntimeError:
+    limited = True
+for _ in range(20):
+    kept += record()
+from telemetry_kit.journal import reader
+stored = [event["event_id"] for event in reader.read(control.home_of())]
+print(json.dumps([limited, kept, stored]))
+"""
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_no_more_processes(unprivileged, host, ledger, early: bool) -> None:
+    """A user who may start no process and no thread records all the same."""
+    code = host.around(f"EARLY = {early}\n{PROCESSES}")
+    ((limited, names, stored),) = host.unharmed(unprivileged.run(code))
+    if not limited:
+        pytest.skip("this user may start as many as it likes")
+    ledger.add("limits", faults=1, acknowledged=len(names))
+
+    assert 21 - early == len(names)
+    assert sorted(names) == sorted(stored)
+
+
 @pytest.mark.parametrize("early", ["early", "late"])
 @pytest.mark.parametrize(
     ("which", "limit"),
     [
         *(("FSIZE", n) for n in (0, 500, 4_000)),
         *(("NOFILE", n) for n in (3, 4, 5)),
-        ("NPROC", 0),
         *(("AS", n) for n in (0, 1 << 16, 1 << 20)),
     ],
 )

@@ -99,6 +99,35 @@ def test_killed_all_the_time(place, program, found, modes, ledger, full, seed: i
     modes(place.home)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_lines_are_removed_while_all_are_killed(
+    place, program, found, modes, ledger, full, seed: int
+) -> None:
+    """Old lines go from under writers that die in the middle of theirs, and nothing else goes."""
+    seconds = 60 if full else 8
+    told = json.loads(
+        program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
+    )
+    today = grants.today()
+    assert [] == archive.rewrite(place.home, archive.before(today), today).survivors
+    stored = found(place.home)
+    acknowledged = told["acknowledged"]
+    new = [name for name in names(acknowledged) if int(name[6:], 16) % 3]
+    lost = stored.lost(new)
+    ledger.add(
+        "removed",
+        kills=told["kills"],
+        acknowledged=len(new),
+        lost=lost,
+        doubled=stored.doubled,
+        recovered=stored.recovered,
+    )
+
+    assert (0, 0) == (lost, stored.doubled)
+    assert [] == [name for name in stored.count if int(name[6:], 16) % 3 == 0]
+    modes(place.home)
+
+
 def test_a_glued_line_was_recovered(ledger) -> None:
     """The runs before met what only resynchronisation saves."""
     if "kills" not in ledger.rows:

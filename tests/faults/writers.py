@@ -10,6 +10,7 @@ import random
 import signal
 import sys
 import time
+from datetime import date, timedelta
 
 from telemetry_kit import catalog, grants
 from telemetry_kit.control import home_of
@@ -19,6 +20,7 @@ from telemetry_kit.journal.lease import Journal
 
 SLOTS = 1 << 17
 DAY = grants.today()
+OLD = (date.fromisoformat(DAY) - timedelta(30)).isoformat()
 
 
 def shared_counts() -> memoryview:
@@ -26,11 +28,11 @@ def shared_counts() -> memoryview:
     return memoryview(mmap.mmap(-1, SLOTS * 8)).cast("Q")
 
 
-def event(writer: int, number: int, size: int) -> bytes:
+def event(writer: int, number: int, size: int, day: str = DAY) -> bytes:
     """A valid event of about `size` bytes; its id says who wrote it, and as which."""
     head = (
         f'{{"schema_version":"1.0","event_id":"{writer:06x}{number:010x}",'
-        f'"event_type":"role.selected","timestamp":"{DAY}T00:00:00Z"'
+        f'"event_type":"role.selected","timestamp":"{day}T00:00:00Z"'
     )
     room = size - len(head) - 26
     pad = f',"context":{{"pad":"{"x" * room}"}}' if room > 0 else ""
@@ -38,16 +40,25 @@ def event(writer: int, number: int, size: int) -> bytes:
 
 
 def write(
-    shared: memoryview, slot: int, sizes: tuple[int, int], seal_events: int, count: int
+    shared: memoryview,
+    slot: int,
+    sizes: tuple[int, int],
+    seal_events: int,
+    count: int,
+    old_every: int = 0,
 ) -> None:
-    """Write events until killed, or until there are so many; acknowledged ones count."""
+    """Write events until killed, or until there are so many; acknowledged ones count.
+
+    With `old_every` each so many-th, from the first on, is of a day that is over.
+    """
     dice = random.Random(slot)
     # A clock that stands: on a busy machine the breaker of the slow disk is no news.
     journal = Journal(home_of(), lambda: True, lambda: 0.0, seal_events)
     number = 0
     low, high = sizes
     while number < count:
-        line = event(slot, number, int(low * (high / low) ** dice.random()))
+        day = OLD if old_every and number % old_every == 0 else DAY
+        line = event(slot, number, int(low * (high / low) ** dice.random()), day)
         try:
             if journal.append(line):
                 number += 1
@@ -62,6 +73,24 @@ def pack(shared: memoryview, slot: int) -> None:
     while True:
         done = archive.maintain(home_of(), 90, DAY)
         shared[slot] += done.archived
+        time.sleep(0.002)
+
+
+def remove(shared: memoryview, slot: int) -> None:
+    """Take the old lines out, again and again, until killed."""
+    while True:
+        try:
+            shared[slot] += archive.rewrite(home_of(), archive.before(DAY), DAY).lines
+        except TelemetryError:
+            pass  # another one is at it
+        time.sleep(0.002)
+
+
+def retain(shared: memoryview, slot: int) -> None:
+    """The retention, until killed."""
+    while True:
+        done = archive.maintain(home_of(), 20, DAY)
+        shared[slot] += done.lines
         time.sleep(0.002)
 
 
@@ -104,8 +133,11 @@ def crowd(writers: int, count: int, seal_events: int, packers: int) -> None:
     tell(acknowledged, kills=0, packed=packed, ends=ends, seconds=seconds)
 
 
-def massacre(seconds: float, least: int, seed: int) -> None:
-    """Six writers and two archivers; every 4 ms one of them is killed and another one begins."""
+def massacre(seconds: float, least: int, seed: int, old_every: int = 0) -> None:
+    """Six writers and two archivers; every 4 ms one of them is killed and another one begins.
+
+    With `old_every` those who remove lines are in the place of the archivers.
+    """
     dice = random.Random(seed)
     shared = shared_counts()
     slots = iter(range(SLOTS - 2))
@@ -117,10 +149,15 @@ def massacre(seconds: float, least: int, seed: int) -> None:
         if kind == "write":
             # Up to the longest there is: a line that crosses a page can be torn.
             sizes = (200, catalog.MAX_LINE_BYTES)
-            return fork(write, shared, slot, sizes, 200, 1 << 40), slot, kind
-        return fork(pack, shared, slot), slot, kind
+            return fork(write, shared, slot, sizes, 200, 1 << 40, old_every), slot, kind
+        return (
+            fork({"pack": pack, "remove": remove, "retain": retain}[kind], shared, slot),
+            slot,
+            kind,
+        )
 
-    places = [begin("write") for _ in range(6)] + [begin("pack") for _ in range(2)]
+    others = ["remove", "retain"] if old_every else ["pack", "pack"]
+    places = [begin(kind) for kind in ["write"] * 6 + others]
     kills = packed = 0
     until = time.monotonic() + seconds
     while time.monotonic() < until or kills < least:
