@@ -108,7 +108,7 @@ def clear(home: Home) -> list[str]:
     survivors: list[str] = []
     try:
         place = consent.place_of(home)
-        if place is not None and os.path.isdir(os.path.dirname(privacy.key_path(home, place))):
+        if place is not None and _needs_key(home, privacy.key_path(home, place)):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
             private.remove(ledger.path_of(home, place))
     except (ConsentError, OSError) as error:
@@ -118,6 +118,14 @@ def clear(home: Home) -> list[str]:
     survivors += upkeep.clear(home)
     gates.forget()
     return survivors
+
+
+def _needs_key(home: Home, path: str) -> bool:
+    """Whether a fresh key is due: there is one to be replaced, or recording lacks one."""
+    if os.path.lexists(path):
+        return True
+    recording = consent.decide(home, latch.world.environ).allowed
+    return recording and os.path.isdir(os.path.dirname(path))
 
 
 def accept_widening(home: Home, decision: Decision) -> None:
