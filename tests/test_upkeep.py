@@ -94,7 +94,7 @@ def test_a_listing_alone_is_not_believed(home, monkeypatch) -> None:
 @pytest.mark.parametrize("mask", [0o000, 0o777])
 def test_the_lock_is_private_and_usable(home, mask: int) -> None:
     """Whatever the mask, the lock has mode 0600."""
-    os.mkdir(home.folder, 0o700)
+    write(home)
     former = os.umask(mask)
     try:
         upkeep.seal(home, DAY)
@@ -107,12 +107,22 @@ def test_the_lock_is_private_and_usable(home, mask: int) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_root_leaves_no_lock_in_somebody_elses_folder(home) -> None:
     """Maintenance of a foreign folder is refused, and nothing is made in it."""
-    os.mkdir(home.folder, 0o700)
+    write(home)
     os.chown(home.folder, 65_534, 65_534)
     with pytest.raises(JournalError, match="belongs to another user"):
         upkeep.seal(home, DAY)
 
-    assert [] == os.listdir(home.folder)
+    assert {"telemetry.jsonl", ".gitignore"} == set(os.listdir(home.folder))
+
+
+def test_nothing_stored_needs_no_lock(home) -> None:
+    """A folder with the project's own settings in it gets no file of ours by a look or an off."""
+    os.mkdir(home.folder, 0o700)
+    Path(home.folder, "telemetry.toml").write_text("enabled = false")
+
+    assert not upkeep.seal(home, DAY)
+    assert [] == upkeep.clear(home)
+    assert ["telemetry.toml"] == os.listdir(home.folder)
 
 
 def test_a_closed_journal_keeps_no_lease(home) -> None:

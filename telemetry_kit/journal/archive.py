@@ -16,7 +16,6 @@ from telemetry_kit import private
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import keeping, thinning, upkeep
-from telemetry_kit.journal.lease import LOG
 from telemetry_kit.journal.retention import Term
 from telemetry_kit.journal.segments import (
     ACTIVE,
@@ -48,7 +47,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     """
     done = Done()
     _sweep(home)
-    if not _is_there(home):
+    if not upkeep.holds_anything(home):
         return done  # nothing of ours: no lock either
     try:
         with upkeep.maintenance(home) as folder:
@@ -61,15 +60,6 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     except (JournalError, OSError) as error:
         done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
     return done
-
-
-def _is_there(home: Home) -> bool:
-    try:
-        names = os.listdir(home.folder)
-    except OSError as error:
-        return not isinstance(error, FileNotFoundError)
-    ours = (upkeep.SEGMENT, upkeep.TEMPORARY)
-    return LOG in names or any(kind.fullmatch(name) for kind in ours for name in names)
 
 
 def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
@@ -87,6 +77,8 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
         JournalError: nothing could be touched.
     """
     done = Done()
+    if not upkeep.holds_anything(home):
+        return done
     with upkeep.maintenance(home, upkeep.WAIT_SECONDS) as folder:
         if folder is not None:
             try:

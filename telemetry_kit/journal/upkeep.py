@@ -113,6 +113,14 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     Raises:
         JournalError: it could not be sealed.
     """
+    # Where there is none there is nothing to lock for, and no lock to be made: who makes a log now
+    # asks for consent once more after that.
+    try:
+        os.lstat(home.log)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # what stands there is told below
     with maintenance(home, wait_seconds) as folder:
         return folder is not None and seal_under_lock(home, folder, day)
 
@@ -207,13 +215,14 @@ def clear(home: Home) -> list[str]:
         What could not be deleted, each with the reason.
     """
     survivors: list[str] = []
+    if not holds_anything(home):
+        return survivors
     try:
         with maintenance(home, WAIT_SECONDS) as folder:
             if folder is None:
                 return []
             for name in sorted(os.listdir(folder)):
-                ours = name in (LOG, ROLLUP) or SEGMENT.fullmatch(name)
-                if ours or TEMPORARY.fullmatch(name):
+                if _is_ours(name):
                     try:
                         os.unlink(name, dir_fd=folder)
                     except OSError as error:
@@ -223,6 +232,19 @@ def clear(home: Home) -> list[str]:
     except OSError as error:
         survivors.append(f"{home.folder} ({name_of(error)})")
     return survivors
+
+
+def holds_anything(home: Home) -> bool:
+    """Whether anything of ours is stored, so that there is something to lock for."""
+    try:
+        return any(map(_is_ours, os.listdir(home.folder)))
+    except OSError as error:
+        # What cannot be looked at is told by who tries.
+        return not isinstance(error, FileNotFoundError)
+
+
+def _is_ours(name: str) -> bool:
+    return bool(name in (LOG, ROLLUP) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
 def size(home: Home) -> int:
