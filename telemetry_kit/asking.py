@@ -61,6 +61,8 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
 
 def _ask_if_open(home: Home) -> None:
+    if gates.is_held():
+        return
     decision = consent.decide(home, latch.world.environ)
     if decision.allowed:
         wider = widening(decision)

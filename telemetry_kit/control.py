@@ -63,14 +63,10 @@ def enable_telemetry(
         Whether events are recorded now: a veto may still hold.
 
     Raises:
-        ConsentError: it could not be written; nothing was decided.
+        ConsentError: it could not be written, or no key could be made; nothing was decided.
     """
     home = home_of(project_root)
-    place = _decide(home, "yes", all_projects, method, any_context)
-    path = privacy.key_path(home, place)
-    if not os.path.lexists(path):
-        _attempt(lambda: privacy.create(path, latch.world.now()), "the key")
-    return gates.is_open(home.root)
+    return accept(home, all_projects=all_projects, method=method, any_context=any_context)
 
 
 def disable_telemetry(
@@ -86,12 +82,95 @@ def disable_telemetry(
         method: how the user said it: `prompt`, `flag` or `api`; kept in the history.
 
     Raises:
-        ConsentError: it could not be written; nothing was decided.
+        ConsentError: it could not be written. Nothing was decided, and this process records
+            nothing from then on.
     """
+    try:
+        home = home_of(project_root)
+    except BaseException:
+        gates.hold()
+        raise
+    refuse(home, all_projects=all_projects, method=method)
+
+
+def accept(
+    home: Home,
+    *,
+    all_projects: bool = False,
+    method: str = "api",
+    any_context: bool = False,
+    patience: float | None = None,
+) -> bool:
+    """The same as `enable_telemetry()` for a home.
+
+    Args:
+        home: the project's places.
+        all_projects: as there.
+        method: as there.
+        any_context: as there.
+        patience: how many seconds to wait for another process that is deciding; five by
+            default.
+
+    Returns:
+        Whether events are recorded now: a veto may still hold.
+
+    Raises:
+        ConsentError: it could not be written, or no key could be made; nothing was decided.
+    """
+    from telemetry_kit import deciding  # deferred: json, and only a decision needs it
+
+    def step() -> None:
+        place = _place(home)
+        path = privacy.key_path(home, place)
+        # The key first: a yes on file without one would be a yes under which nothing is kept.
+        made = not os.path.lexists(path) and _attempt(
+            lambda: privacy.create(path, latch.world.now()), "the key"
+        )
+        folder = home.config if all_projects else f"{home.config}/projects/{place}"
+        try:
+            now = latch.world.now()
+            deciding.decide(home, folder, "yes", method, now, any_context=any_context)
+        except BaseException:
+            if made:
+                private.remove(path)
+            raise
+
+    _alone(home, step, patience)
+    return gates.is_open(home.root)
+
+
+def refuse(
+    home: Home,
+    *,
+    all_projects: bool = False,
+    method: str = "api",
+    patience: float | None = None,
+) -> None:
+    """The same as `disable_telemetry()` for a home.
+
+    Args:
+        home: the project's places.
+        all_projects: as there.
+        method: as there.
+        patience: how many seconds to wait for another process that is deciding; five by
+            default.
+
+    Raises:
+        ConsentError: it could not be written. Nothing was decided, and this process records
+            nothing from then on.
+    """
+    from telemetry_kit import deciding  # deferred: as above
     from telemetry_kit.journal import upkeep  # deferred: 1 ms that no recording program needs
 
-    home = home_of(project_root)
-    _decide(home, "no", all_projects, method)
+    def step() -> None:
+        folder = home.config if all_projects else f"{home.config}/projects/{_place(home)}"
+        deciding.decide(home, folder, "no", method, latch.world.now())
+
+    try:
+        _alone(home, step, patience)
+    except BaseException:
+        gates.hold()
+        raise
     upkeep.seal(home, grants.today())
 
 
@@ -270,27 +349,12 @@ def _prune(folder: str) -> None:
             return  # something is in it, or it is not there
 
 
-def _decide(
-    home: Home, decision: str, all_projects: bool, method: str, any_context: bool = False
-) -> str:
-    from telemetry_kit import deciding  # deferred: json, and only a decision needs it
-
-    def step() -> str:
-        place = _place(home)
-        folder = home.config if all_projects else f"{home.config}/projects/{place}"
-        now = latch.world.now()
-        deciding.decide(home, folder, decision, method, now, any_context=any_context)
-        return place
-
-    return _alone(home, step)
-
-
-def _alone(home: Home, step: Callable[[], T]) -> T:
+def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> T:
     """Do what no other process may do at the same time."""
     from telemetry_kit import deciding  # deferred: as above
 
     def locked() -> T:
-        with deciding.alone(home.config):
+        with deciding.alone(home.config, patience):
             return step()
 
     done = _attempt(locked, "the consent record")

@@ -28,7 +28,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextmanager
-def alone(folder: str) -> Iterator[None]:
+def alone(folder: str, patience: float | None = None) -> Iterator[None]:
     """Decide while no other process does: history and record stay two halves of one thing.
 
     The lock is a file that is there only while it is held. Where it cannot be made or locked, it
@@ -36,14 +36,15 @@ def alone(folder: str) -> Iterator[None]:
 
     Args:
         folder: the app's folder in the user's config directory; made if need be.
+        patience: how many seconds to wait for another process; five by default.
 
     Raises:
-        ConsentError: another process has held it for five seconds.
+        ConsentError: another process has held it for longer than that.
         OSError: the folder could not be made.
     """
     private.make_folder(folder)
     path = f"{folder}/{LOCK}"
-    fd = _acquired(path)
+    fd = _acquired(path, patience)
     try:
         yield
     finally:
@@ -51,8 +52,8 @@ def alone(folder: str) -> Iterator[None]:
             _release(fd, path)
 
 
-def _acquired(path: str) -> int | None:
-    until = time.monotonic() + PATIENCE_SECONDS
+def _acquired(path: str, patience: float | None) -> int | None:
+    until = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
     while True:
         try:
             fd = os.open(path, _FLAGS, 0o600)

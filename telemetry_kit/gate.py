@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import settings
-from telemetry_kit.consent import Decision, decide
+from telemetry_kit.consent import DENY, Decision, Rule, decide
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import FRESH_SECONDS, World, latch
 
@@ -62,6 +62,8 @@ class Verdict:
 
 _verdicts: dict[tuple[str, str], Verdict] = {}
 _names: tuple[str, tuple[str, ...], tuple[bytes, ...]] = ("", (), ())
+# A no that could not be written down: it holds for as long as this process lives.
+_held = False
 
 
 class Elsewhere:
@@ -87,6 +89,18 @@ def forget() -> None:
     """Ask everything anew at the next event: a decision was just made in this process."""
     latch.until = 0.0
     _verdicts.clear()
+
+
+def hold() -> None:
+    """Record nothing more in this process: the user said no, and that could not be kept."""
+    global _held
+    _held = True
+    forget()
+
+
+def is_held() -> bool:
+    """Whether a no is in force that this process alone knows of."""
+    return _held
 
 
 def verdict(start: str | None = None) -> Verdict:
@@ -127,7 +141,7 @@ def is_open(start: str | None = None) -> bool:
 def _ask(app: str, start: str | None, place: str) -> Verdict:
     now = latch.world.clock()
     home = find(app, start, latch.world.environ)
-    decision = decide(home, latch.world.environ)
+    decision = _held_back() if _held else decide(home, latch.world.environ)
     if not decision.allowed and decision.rule.everywhere:
         latch.until = now + FRESH_SECONDS
     found = Verdict(
@@ -141,6 +155,11 @@ def _ask(app: str, start: str | None, place: str) -> Verdict:
         _verdicts.clear()
     _verdicts[app, place] = found
     return found
+
+
+def _held_back() -> Decision:
+    says = "you said no in this run, and that could not be written down"
+    return Decision(False, Rule("user", "this process", None, DENY, says, everywhere=True))
 
 
 def _switches(prefix: str) -> tuple[object, ...]:

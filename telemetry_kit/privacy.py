@@ -153,13 +153,16 @@ def replace(path: str, now: float) -> Key:
     return parse(data)
 
 
-def create(path: str, now: float) -> None:
+def create(path: str, now: float) -> bool:
     """Make the first key, unless there is one.
+
+    Returns:
+        Whether it was made now.
 
     Raises:
         OSError: none was made.
     """
-    private.create(path, render(1, time.strftime("%Y-%m-%d", time.gmtime(now))))
+    return private.create(path, render(1, time.strftime("%Y-%m-%d", time.gmtime(now))))
 
 
 def renew_if_old(path: str, key: Key, now: float) -> Key:

@@ -190,6 +190,7 @@ def _nothing_stays() -> Iterator[None]:
     settings._swap(former)
     settings._toml.clear()
     errors._last[:] = last
+    gate._held = False
     scope.variable.set(None)
     gate.forget()
 

@@ -1353,3 +1353,26 @@ def test_deciding_for_a_directory(place, make_place) -> None:
         nowhere.raw,
         nowhere.verdict,
     )
+
+
+def test_no_key_no_yes(undecided) -> None:
+    """Where no key can be made, nothing was decided: there is no yes on file."""
+    state = undecided.user / ".local" / "state" / "flowspec"
+    state.mkdir(parents=True, mode=0o700)
+    (state / "projects").write_text("")
+    with pytest.raises(ConsentError):
+        control.enable_telemetry()
+
+    assert list(undecided.user.rglob("telemetry.enabled")) == []
+    assert not consent.decide(undecided.home, undecided.environ).allowed
+
+
+def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
+    """A key that was made for a yes goes with it."""
+    config = undecided.user / ".config" / "flowspec"
+    config.mkdir(parents=True, mode=0o700)
+    (config / "projects").write_text("")
+    with pytest.raises(ConsentError):
+        control.enable_telemetry()
+
+    assert list((undecided.user / ".local").rglob("key")) == []

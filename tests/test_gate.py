@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit import configure, gate, is_telemetry_enabled, settings
-from telemetry_kit.errors import Refused
+from telemetry_kit import asking, configure, control, gate, is_telemetry_enabled, settings
+from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.latch import World, latch
 
 
@@ -201,3 +201,19 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
         second = gate._switches("FLOWSPEC")
 
     assert (len(os.environ), b"0", b"1") == (first[0], first[2], second[2])
+
+
+def test_a_no_that_is_held(place) -> None:
+    """A no that could not be written down holds for the rest of this process."""
+    folder = place.user / ".config"
+    assert gate.is_open()
+    kept = folder.rename(place.user / "moved")
+    folder.write_text("")
+    with pytest.raises(ConsentError):
+        control.disable_telemetry()
+    folder.unlink()
+    kept.rename(folder)
+
+    assert not gate.is_open()
+    assert gate.verdict().decision.rule.says.startswith("you said no in this run")
+    assert not asking.ask_consent()
