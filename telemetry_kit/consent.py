@@ -194,7 +194,7 @@ def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterat
         "a grant is made by the command enable",
         everywhere=True,
     )
-    yield from _records(home)
+    yield from records(home)
 
 
 def environment_rules(
@@ -342,7 +342,8 @@ def place_of(home: Home) -> str | None:
     return place
 
 
-def _records(home: Home) -> Iterator[Rule]:
+def records(home: Home) -> Iterator[Rule]:
+    """What the user's records say, for all projects and for this one."""
     if not os.path.isdir(home.config):
         yield Rule("user", home.config, None, SILENT, "nothing was decided yet", everywhere=True)
         return

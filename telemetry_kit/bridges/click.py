@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from telemetry_kit.bridges.flag import decide
+from telemetry_kit.bridges.context import remember
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,16 +17,8 @@ def telemetry_option(function: F) -> F:
     made: F = click.option(
         "--telemetry/--no-telemetry",
         default=None,
-        is_eager=True,
         expose_value=False,
         help="Keep a private usage log on this computer (remembered).",
-        callback=_remember,
+        callback=remember,
     )(function)
     return made
-
-
-def _remember(
-    context: click.Context, _parameter: click.Parameter, value: bool | None
-) -> bool | None:
-    # Completion parses what was typed so far; pressing Tab decides nothing.
-    return value if context.resilient_parsing else decide(value)

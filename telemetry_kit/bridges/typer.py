@@ -1,14 +1,9 @@
 """For hosts written with Typer: `--telemetry / --no-telemetry`, ready to mount.
 
-@app.callback()
-def main(telemetry:
+    @app.callback()
+    def main(telemetry: TelemetryOption = None) -> None: ...
 
-def _remember(context: typer.Context, value: bool | None) -> bool | None:
-    # Completion parses what was typed so far; pressing Tab decides nothing.
-    return value if context.resilient_parsing else decide(value)
-
-
-TelemetryOption = None) -> None: ...
+What it means is not decided here.
 """
 
 from __future__ import annotations
@@ -17,12 +12,13 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit.bridges.flag import decide
+from telemetry_kit.bridges.context import remember
 
 
-def _remember(context: typer.Context, value: bool | None) -> bool | None:
-    # Completion parses what was typed so far; pressing Tab decides nothing.
-    return value if context.resilient_parsing else decide(value)
+def _remember(
+    context: typer.Context, parameter: typer.CallbackParam, value: bool | None
+) -> bool | None:
+    return remember(context, parameter, value)
 
 
 TelemetryOption = Annotated[
@@ -30,7 +26,6 @@ TelemetryOption = Annotated[
     typer.Option(
         "--telemetry/--no-telemetry",
         help="Keep a private usage log on this computer (remembered).",
-        is_eager=True,
         callback=_remember,
     ),
 ]
