@@ -52,7 +52,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         home = gates.verdict(start).home
         if not quiet and _terminals():
             _ask_if_open(home)
-        return gates.is_open(home.root)
+        return gates.is_open(start)
     except TelemetryError:
         return False
     except Exception as error:
@@ -69,7 +69,9 @@ def _ask_if_open(home: Home) -> None:
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
-        _ask_first(home)
+        # A yes would change nothing where a repository around denies.
+        if not any(rule.verdict == consent.DENY for rule in consent.nearby(home)):
+            _ask_first(home)
 
 
 def _ask_first(home: Home) -> None:

@@ -10,7 +10,7 @@ import os
 
 from telemetry_kit import grants, private
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.home import Home, find
+from telemetry_kit.home import Home, around, find, main_worktree, repository_files
 from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
 from telemetry_kit.settings import current, read_toml
@@ -156,10 +156,14 @@ def decide(home: Home, environ: Mapping[str, str]) -> Decision:
             granted = rule
         elif rule.owner == "user":
             undecided = rule
-    if granted is not None:
-        return Decision(True, granted, grants.accepted(granted.raw or ""))
-    assert undecided is not None
-    return Decision(False, undecided)
+    if granted is None:
+        assert undecided is not None
+        return Decision(False, undecided)
+    # Only now: it takes a few looks more, which nobody pays for whom recording is off anyway.
+    for rule in nearby(home):
+        if rule.verdict == DENY:
+            return Decision(False, rule)
+    return Decision(True, granted, grants.accepted(granted.raw or ""))
 
 
 def decide_here(app: str, start: str | None, environ: Mapping[str, str]) -> Decision:
@@ -171,7 +175,7 @@ def decide_here(app: str, start: str | None, environ: Mapping[str, str]) -> Deci
 
 
 def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterator[Rule]:
-    """Every rule in order with what it says.
+    """Every rule about this project in order with what it says; see `nearby()` for the rest.
 
     Args:
         home: the places to look at.
@@ -180,13 +184,7 @@ def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterat
     """
     yield _system(home)
     yield from environment_rules(home.app.upper().replace("-", "_"), environ, every)
-    for path, marker in home.repository_files:
-        yield _switch(
-            "repository",
-            path,
-            _section(path, marker),
-            "a committed file cannot speak for its readers",
-        )
+    yield from _repository(home.app, home.root)
     yield _switch(
         "user",
         home.user_file,
@@ -195,6 +193,47 @@ def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterat
         everywhere=True,
     )
     yield from records(home)
+
+
+def _repository(app: str, root: str) -> Iterator[Rule]:
+    for path, marker in repository_files(app, root):
+        yield _switch(
+            "repository",
+            path,
+            _section(path, marker),
+            "a committed file cannot speak for its readers",
+        )
+
+
+def nearby(home: Home) -> Iterator[Rule]:
+    """What repositories say that share the place with this project; they may deny only.
+
+    That is one between the directory and the project root, and one that the project root lies
+    in, with its files and the user's no for it; and for a worktree of git the user's no for the
+    main one.
+    """
+    others = [root for root in (home.inner, around(home.root)) if root]
+    for root in others:
+        yield from _repository(home.app, root)
+    mains = [main_worktree(root) for root in (home.root, *others)]
+    for root in dict.fromkeys([*others, *filter(None, mains)]):
+        if root != home.root:
+            yield _record_elsewhere(home, root)
+
+
+def _record_elsewhere(home: Home, root: str) -> Rule:
+    """The user's decision for another root: only a no counts here."""
+    try:
+        place = place_of(home, root)
+    except ConsentError as error:
+        return Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
+    path = f"{home.config}/projects/{place}/{RECORD}"
+    if place is None:
+        return Rule("user", path, None, SILENT, f"nothing was decided for {root}")
+    rule = _record(path, f"for {root}")
+    if rule.verdict != GRANT:
+        return rule
+    return Rule("user", path, rule.raw, IGNORED, f"ignored: it is about {root} alone")
 
 
 def environment_rules(
@@ -318,10 +357,14 @@ def is_decided(home: Home) -> bool:
     return any(path is not None and os.path.lexists(path) for path in paths)
 
 
-def place_of(home: Home) -> str | None:
-    """The name of this project's folders in the user's directories, or None before any grant.
+def place_of(home: Home, root: str = "") -> str | None:
+    """The name of a project's folders in the user's directories, or None before any decision.
 
     It is a keyed code of the real path, so that no path stands in clear.
+
+    Args:
+        home: the project's places.
+        root: the root of another project; this one's by default.
 
     Raises:
         ConsentError: the place key is there but cannot be used.
@@ -338,7 +381,7 @@ def place_of(home: Home) -> str | None:
     mac = load("telemetry_kit.mac")  # deferred: an undecided program has no key to use
     if mac is None:
         raise Refused("what reads the record is being loaded")
-    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(home.root), 16)
+    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(root or home.root), 16)
     return place
 
 

@@ -136,7 +136,7 @@ def accept(
             raise
 
     _alone(home, step, patience)
-    return gates.is_open(home.root)
+    return gates.is_open(home.inner or home.root)
 
 
 def refuse(
@@ -278,13 +278,13 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
 
 def _reset(home: Home, all_projects: bool) -> list[str]:
     try:
-        place = consent.place_of(home)
+        places = [consent.place_of(home, root) for root in (home.root, home.inner) if root]
     except ConsentError:
-        place = None
+        places = []
     # The decision first: what a running program records meanwhile is deleted with the rest.
     survivors: list[str] = []
-    config = _ours(home.config, place, all_projects)
-    state = _ours(home.state, place, all_projects)
+    config = _ours(home.config, places, all_projects)
+    state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
     gates.forget()
     survivors += clear(home)
@@ -305,9 +305,9 @@ def retention_days(home: Home) -> int:
 _OWN_FILES = ("telemetry.enabled", "telemetry.history.jsonl", "place.key", "exports.jsonl")
 
 
-def _ours(folder: str, place: str | None, all_projects: bool) -> list[str]:
+def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str]:
     if not all_projects:
-        return [] if place is None else [f"{folder}/projects/{place}"]
+        return [f"{folder}/projects/{place}" for place in places if place is not None]
     found = [
         f"{folder}/projects/{name}" for name in _names_in(f"{folder}/projects") if _is_place(name)
     ]

@@ -19,15 +19,18 @@ class Home:
         root: real path of the project root.
         config: the app's folder in the user's config directory.
         state: the app's folder in the user's state directory.
+        inner: the root of a repository that lies below the project root and holds the directory
+            it was found for; empty when there is none.
     """
 
-    __slots__ = ("app", "config", "folder", "log", "root", "state")
+    __slots__ = ("app", "config", "folder", "inner", "log", "root", "state")
 
-    def __init__(self, app: str, root: str, config: str, state: str) -> None:
+    def __init__(self, app: str, root: str, config: str, state: str, inner: str = "") -> None:
         self.app = app
         self.root = root
         self.config = config
         self.state = state
+        self.inner = inner
         self.folder = f"{root}/.{app}" if root != "/" else f"/.{app}"
         self.log = f"{self.folder}/telemetry.jsonl"
 
@@ -44,10 +47,7 @@ class Home:
     @property
     def repository_files(self) -> tuple[tuple[str, bytes], ...]:
         """The project's own files that may deny, each with the bytes that make it speak to us."""
-        return (
-            (f"{self.folder}/telemetry.toml", b""),
-            (f"{self.root}/pyproject.toml", b"telemetry_kit"),
-        )
+        return repository_files(self.app, self.root)
 
     @property
     def user_file(self) -> str:
@@ -85,7 +85,7 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
 
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
-        root = project_root(app, here)
+        root, inner = roots(app, here, _user(environ))
     except FileNotFoundError:
         raise Refused("the working directory no longer exists") from None
     except (OSError, ValueError) as error:
@@ -93,23 +93,75 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
     folders = user_folders(app, environ)
     if folders is None:
         raise Refused("there is no home directory to keep a decision in")
-    return Home(app, root, *folders)
+    return Home(app, root, *folders, inner)
 
 
-def project_root(app: str, here: str) -> str:
-    """The nearest ancestor of `here` with `.<app>/`, else with `.git`, else `here` itself."""
-    repository = None
+def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
+    """The files of a root that may deny, each with the bytes that make it speak to us."""
+    base = "" if root == "/" else root
+    return (
+        (f"{base}/.{app}/telemetry.toml", b""),
+        (f"{base}/pyproject.toml", b"telemetry_kit"),
+    )
+
+
+def roots(app: str, here: str, user: str) -> "tuple[str, str]":
+    """The project root of a directory, and the root of a nearer repository or an empty text.
+
+    It is the nearest ancestor with `.<app>/`, else with `.git`, else the directory itself. Above
+    a repository the user's home directory and what lies above that are none: many tools keep a
+    folder of their own there, and it must not take over every repository.
+
+    Args:
+        app: the app's name.
+        here: the real path of the directory.
+        user: the user's home directory; empty when it is unknown.
+    """
+    repository = ""
     at = here
     while True:
         base = "" if at == "/" else at
         if os.path.isdir(f"{base}/.{app}"):
-            return at
-        if repository is None and os.path.exists(f"{base}/.git"):
+            if not repository:
+                return at, ""
+            if not user or not f"{os.path.realpath(user)}/".startswith(f"{base}/"):
+                return at, repository
+            return repository, ""
+        if not repository and os.path.exists(f"{base}/.git"):
             repository = at
         above = os.path.dirname(at)
         if above == at:
-            return repository or here
+            return repository or here, ""
         at = above
+
+
+def around(root: str) -> str:
+    """The root of the repository that a folder lies in, when it is not one itself; else empty."""
+    base = "" if root == "/" else root
+    while not os.path.exists(f"{base}/.git"):
+        if not base:
+            return ""
+        base = os.path.dirname(base).rstrip("/")
+    found = base or "/"
+    return found if found != root else ""
+
+
+def main_worktree(root: str) -> str:
+    """Where a worktree of git belongs to: the root of the main one; empty when it is none."""
+    path = f"{root}/.git"
+    try:
+        if os.stat(path).st_mode & 0o170000 != 0o100000:
+            return ""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            text = os.fsdecode(os.read(fd, 4_096))
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        return ""
+    mark, _, folder = text.partition("gitdir:")
+    head, between, name = os.path.join(root, folder.strip()).rpartition("/.git/worktrees/")
+    return os.path.realpath(head) if not mark and between and "/" not in name else ""
 
 
 def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | None":
@@ -117,7 +169,7 @@ def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | N
 
     None when the home directory is unknown, so that a decision could not be kept.
     """
-    user = environ.get("HOME") if "HOME" in environ else os.path.expanduser("~")
+    user = _user(environ)
     if not user or not os.path.isabs(user) or user == "/":
         return None
     if sys.platform == "darwin":
@@ -127,6 +179,10 @@ def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | N
         f"{_xdg(environ, 'XDG_CONFIG_HOME') or user + '/.config'}/{app}",
         f"{_xdg(environ, 'XDG_STATE_HOME') or user + '/.local/state'}/{app}",
     )
+
+
+def _user(environ: "Mapping[str, str]") -> str:
+    return environ["HOME"] if "HOME" in environ else os.path.expanduser("~")
 
 
 def _xdg(environ: "Mapping[str, str]", name: str) -> str:

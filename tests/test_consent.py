@@ -24,7 +24,7 @@ from telemetry_kit import (
     track_role_event,
 )
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.home import Home
+from telemetry_kit.home import Home, find
 from telemetry_kit.latch import World
 
 SCOPE = "0123456789abcdef"
@@ -1376,3 +1376,88 @@ def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
         control.enable_telemetry()
 
     assert list((undecided.user / ".local").rglob("key")) == []
+
+
+# -- repositories that share the place ---------------------------------------------------------
+
+VETO = "[tool.telemetry_kit]\nenabled = false\n"
+
+
+def allowed(place, *parts: str) -> bool:
+    """Whether recording is on in a folder of the project."""
+    start = str(place.root.joinpath(*parts))
+    return consent.decide_here("flowspec", start, place.environ).allowed
+
+
+def test_a_repository_below_the_root_may_deny(place) -> None:
+    """Where `.flowspec/` above a repository is the root, its files deny in it and nowhere else."""
+    (place.root / ".flowspec").mkdir()
+    (place.root / "repo" / ".git").mkdir(parents=True)
+    assert allowed(place, "repo")
+    (place.root / "repo" / "pyproject.toml").write_text(VETO)
+
+    assert not allowed(place, "repo")
+    assert allowed(place)
+
+
+def test_a_no_for_a_repository_below_the_root_stays(place) -> None:
+    """It was said before there was a folder above it, and holds; `reset` there takes it away."""
+    repo = place.root / "repo"
+    (repo / ".git").mkdir(parents=True)
+    with gate.Elsewhere(World(place.environ)):
+        control.disable_telemetry(repo)
+    (place.root / ".flowspec").mkdir()
+    with gate.Elsewhere(World(place.environ)):
+        assert not control.enable_telemetry(repo)
+
+    assert not allowed(place, "repo")
+    assert allowed(place)
+    assert consent.decide_here("flowspec", str(repo), place.environ).rule.says.startswith(
+        f"you said no for {repo} on "
+    )
+    control.reset(find("flowspec", str(repo), place.environ))
+    place.grant()
+    assert allowed(place, "repo")
+
+
+def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
+    """`mkdir sub/.flowspec` makes a project of its own; the repository around still denies."""
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(all_projects=True)
+    (place.root / ".git").mkdir()
+    (place.root / "sub" / ".flowspec").mkdir(parents=True)
+    assert allowed(place, "sub")
+    (place.root / "pyproject.toml").write_text(VETO)
+    assert not allowed(place, "sub")
+    (place.root / "pyproject.toml").unlink()
+    with gate.Elsewhere(World(place.environ)):
+        control.disable_telemetry(place.root)
+
+    assert not allowed(place, "sub")
+
+
+def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
+    """Only a no reaches further than its project."""
+    (place.root / ".git").mkdir()
+    (place.root / "sub" / ".flowspec").mkdir(parents=True)
+
+    assert not allowed(place, "sub")
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(place.root / "sub")
+    rules = consent.nearby(find("flowspec", str(place.root / "sub"), place.environ))
+    assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
+
+
+def test_a_no_reaches_the_worktrees(undecided) -> None:
+    """A no for the main worktree of a git repository holds in the others."""
+    main, tree = undecided.root / "main", undecided.root / "tree"
+    (main / ".git" / "worktrees" / "tree").mkdir(parents=True)
+    tree.mkdir()
+    (tree / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
+    with gate.Elsewhere(World(undecided.environ)):
+        control.enable_telemetry(all_projects=True)
+    assert allowed(undecided, "tree")
+    with gate.Elsewhere(World(undecided.environ)):
+        control.disable_telemetry(main)
+
+    assert not allowed(undecided, "tree")

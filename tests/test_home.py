@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home, find, project_root, user_folders
+from telemetry_kit.home import Home, around, find, main_worktree, roots, user_folders
+
+
+def project_root(app: str, here: str) -> str:
+    """The project root where no home directory is known."""
+    return roots(app, here, "")[0]
 
 
 @pytest.fixture
@@ -23,6 +28,60 @@ def test_root_is_the_nearest_folder_of_the_app(top: Path) -> None:
     (top / "a/b/c").mkdir()
 
     assert str(top / "a") == project_root("flowspec", str(top / "a/b/c"))
+
+
+def test_a_nearer_repository_is_told(top: Path) -> None:
+    """Where `.<app>/` wins over a nearer `.git`, that one is named: it may deny."""
+    (top / "a/.flowspec").mkdir(parents=True)
+    (top / "a/b/.git").mkdir(parents=True)
+    (top / "a/c").mkdir()
+
+    assert (str(top / "a"), str(top / "a/b")) == roots("flowspec", str(top / "a/b"), "")
+    assert (str(top / "a"), "") == roots("flowspec", str(top / "a/c"), "")
+    assert str(top / "a/b") == find("flowspec", str(top / "a/b"), {"HOME": "/x"}).inner
+
+
+@pytest.mark.parametrize("user", ["a", "a/deeper", "link"])
+def test_home_takes_over_no_repository(top: Path, user: str) -> None:
+    """A tool's own folder in the home directory, or above it, is no root of a repository below."""
+    (top / "a/.flowspec").mkdir(parents=True)
+    (top / "a/b/.git").mkdir(parents=True)
+    (top / "a/c").mkdir()
+    (top / "link").symlink_to(top / "a")
+    here = str(top / "a/b")
+
+    assert (here, "") == roots("flowspec", here, str(top / user))
+    assert (str(top / "a"), "") == roots("flowspec", str(top / "a/c"), str(top / user))
+
+
+def test_the_repository_around(top: Path) -> None:
+    """The nearest one above a folder that is none itself."""
+    (top / "a/.git").mkdir(parents=True)
+    (top / "a/b/c").mkdir(parents=True)
+
+    assert str(top / "a") == around(str(top / "a/b/c"))
+    assert ("", "") == (around(str(top / "a")), around("/"))
+
+
+@pytest.mark.parametrize(
+    ("text", "main"),
+    [
+        ("gitdir: {top}/a/.git/worktrees/w\n", "a"),
+        ("gitdir: ../a/.git/worktrees/w\n", "a"),
+        ("gitdir: {top}/a/.git/modules/w\n", ""),
+        ("gitdir: {top}/a.git/worktrees/w\n", ""),
+        ("gitdir: {top}/a/.git/worktrees/w/x\n", ""),
+        ("what", ""),
+        ("", ""),
+    ],
+)
+def test_the_main_worktree(top: Path, text: str, main: str) -> None:
+    """A worktree of git names the main one; a submodule and anything else do not."""
+    (top / "w").mkdir()
+    (top / "w/.git").write_text(text.format(top=top))
+
+    assert (str(top / main) if main else "") == main_worktree(str(top / "w"))
+    assert ("", "") == (main_worktree(str(top)), main_worktree(str(top / "none")))
 
 
 def test_root_is_the_nearest_of_two(top: Path) -> None:

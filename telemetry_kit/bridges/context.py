@@ -1,4 +1,4 @@
-"""What Click and Typer have in common: a flag that decides once the whole line is known to be valid.
+"""What Click and Typer have in common: a flag that decides once the line is known to be valid.
 
 Neither of the two is imported here.
 """

@@ -46,7 +46,7 @@ def status(
     home = control.home_of(context.obj.project)
     environ = _simulated(simulate or [])
     decision = consent.decide(home, environ)
-    rules = list(consent.rules(home, environ, every=True)) if explain else []
+    rules = [*consent.rules(home, environ, every=True), *consent.nearby(home)] if explain else []
     trouble = [
         *upkeep.trouble(home),
         *_key_trouble(home, decision),
