@@ -67,6 +67,7 @@ CI_VARIABLES = (
 WEAK_CI_VARIABLES = ("BUILD_ID", "run_ID")
 PYTEST_VARIABLES = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
 RECORD = "telemetry.enabled"
+_WAY_OUT = "reset --all-projects takes it away, with every decision"
 MAX_RECORD_BYTES = 65_536
 
 _FIXED = frozenset(
@@ -154,8 +155,9 @@ def decide(home: Home, environ: Mapping[str, str]) -> Decision:
             return Decision(False, rule)
         if rule.verdict == GRANT:
             granted = rule
-        elif rule.owner == "user":
-            undecided = rule
+        elif rule.owner == "user" and (rule.raw or undecided is None or not undecided.raw):
+            # A yes that has expired says more than that nothing was decided.
+            undecided = rule if rule.verdict == SILENT else undecided
     if granted is None:
         assert undecided is not None
         return Decision(False, undecided)
@@ -298,9 +300,11 @@ def _system(home: Home) -> Rule:
             text = os.read(fd, MAX_RECORD_BYTES).decode("utf-8", "replace")
         finally:
             os.close(fd)
-    except (FileNotFoundError, NotADirectoryError):
-        return Rule("system", path, None, SILENT, "no such file")
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        # A link that leads nowhere is there all the same.
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        if missing and not os.path.islink(path):
+            return Rule("system", path, None, SILENT, "no such file")
         return Rule("system", path, None, DENY, f"{path} cannot be read", everywhere=True)
     pairs = [line.partition("#")[0].partition("=") for line in text.splitlines()]
     said = {value.strip().casefold() for key, _, value in pairs if key.strip() == "enabled"}
@@ -373,11 +377,11 @@ def place_of(home: Home, root: str = "") -> str | None:
     try:
         key = private.read(home.place_key, 32)
     except NotPrivateError as error:
-        raise ConsentError(str(error)) from None
+        raise ConsentError(f"{error}: {_WAY_OUT}") from None
     if key is None:
         return None
     if len(key) != 32 or not any(key):
-        raise ConsentError(f"{home.place_key} is not a key")
+        raise ConsentError(f"{home.place_key} is not a key: {_WAY_OUT}")
     mac = load("telemetry_kit.mac")  # deferred: an undecided program has no key to use
     if mac is None:
         raise Refused("what reads the record is being loaded")
@@ -396,17 +400,48 @@ def records(home: Home) -> Iterator[Rule]:
     except ConsentError as error:
         yield Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
         return
-    if path is None:
-        yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
-    else:
+    if path is not None:
         yield _record(path, "for this project")
+    elif unplaced(home):
+        yield Rule("user", home.place_key, None, DENY, key_is_gone(home), everywhere=True)
+    else:
+        yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
+
+
+def is_place(name: str) -> bool:
+    """Whether a folder may have its name from `place_of()`."""
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
+
+
+def unplaced(home: Home) -> bool:
+    """Whether there are decisions that nobody can tell the project of: the place key is gone."""
+    return not os.path.lexists(home.place_key) and has_decision(home)
+
+
+def has_decision(home: Home, place: str = "") -> bool:
+    """Whether something was decided about a place; about any single project by default."""
+    folder = f"{home.config}/projects"
+    try:
+        names = [place] if place else [name for name in os.listdir(folder) if is_place(name)]
+    except OSError:
+        return False
+    return any(os.path.lexists(f"{folder}/{name}/{RECORD}") for name in names)
+
+
+def key_is_gone(home: Home) -> str:
+    """What to say then: one sentence, with the way out."""
+    return (
+        f"{home.place_key} is gone, so that nobody can tell which project a decision is about: "
+        "reset --all-projects erases them all"
+    )
 
 
 def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
+    anew = f"decide anew, on or off{' --all-projects' * everywhere}"
     try:
-        data = private.read(path, MAX_RECORD_BYTES, forbidden=0o022)
+        data = private.read(path, MAX_RECORD_BYTES)
     except NotPrivateError as error:
-        return Rule("user", path, None, DENY, str(error), everywhere)
+        return Rule("user", path, None, DENY, f"{error}: {anew}", everywhere)
     if data is None:
         return Rule("user", path, None, SILENT, f"nothing was decided {scope}")
     raw = data.decode("ascii", "backslashreplace").strip()
@@ -417,4 +452,5 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
         return Rule("user", path, raw, DENY, f"you said no {scope} on {day}", everywhere)
     if state == "expired":
         return Rule("user", path, raw, SILENT, f"your yes {scope} of {day} has expired")
-    return Rule("user", path, raw, DENY, f"{path} is not a valid consent record", everywhere)
+    says = f"{path} is not a valid consent record: {anew}"
+    return Rule("user", path, raw, DENY, says, everywhere)

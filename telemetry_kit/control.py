@@ -12,7 +12,7 @@ from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import latch
-from telemetry_kit.private import NotPrivateError, name_of
+from telemetry_kit.private import ForeignFolderError, NotPrivateError, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def accept(
     method: str = "api",
     any_context: bool = False,
     patience: float | None = None,
+    before: list[str] | None = None,
 ) -> bool:
     """The same as `enable_telemetry()` for a home.
 
@@ -110,6 +111,7 @@ def accept(
         any_context: as there.
         patience: how many seconds to wait for another process that is deciding; five by
             default.
+        before: what `denials()` said when the user was asked; a no that was said meanwhile stays.
 
     Returns:
         Whether events are recorded now: a veto may still hold.
@@ -120,6 +122,8 @@ def accept(
     from telemetry_kit import deciding  # deferred: json, and only a decision needs it
 
     def step() -> None:
+        if before is not None and not set(denials(home)) <= set(before):
+            raise ConsentError("another decision was made meanwhile")
         place = _place(home)
         path = privacy.key_path(home, place)
         # The key first: a yes on file without one would be a yes under which nothing is kept.
@@ -137,6 +141,12 @@ def accept(
 
     _alone(home, step, patience)
     return gates.is_open(home.inner or home.root)
+
+
+def denials(home: Home) -> list[str]:
+    """The user's records that say no, each with what it says."""
+    found = consent.records(home)
+    return [f"{rule.name} {rule.raw}" for rule in found if rule.verdict == consent.DENY]
 
 
 def refuse(
@@ -277,12 +287,15 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
 
 
 def _reset(home: Home, all_projects: bool) -> list[str]:
+    survivors: list[str] = []
     try:
         places = [consent.place_of(home, root) for root in (home.root, home.inner) if root]
     except ConsentError:
         places = []
+        if all_projects:
+            # It is of no use to anybody, so it goes before somebody looks at it again.
+            _erase([home.place_key], survivors)
     # The decision first: what a running program records meanwhile is deleted with the rest.
-    survivors: list[str] = []
     config = _ours(home.config, places, all_projects)
     state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
@@ -309,14 +322,12 @@ def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str
     if not all_projects:
         return [f"{folder}/projects/{place}" for place in places if place is not None]
     found = [
-        f"{folder}/projects/{name}" for name in _names_in(f"{folder}/projects") if _is_place(name)
+        f"{folder}/projects/{name}"
+        for name in _names_in(f"{folder}/projects")
+        if consent.is_place(name)
     ]
     own = [name for name in _names_in(folder) if name.startswith(_OWN_FILES)]
     return found + [f"{folder}/{name}" for name in own]
-
-
-def _is_place(name: str) -> bool:
-    return len(name) == 16 and set(name) <= set("0123456789abcdef")
 
 
 def _names_in(folder: str) -> list[str]:
@@ -365,6 +376,8 @@ def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> 
 def _place(home: Home) -> str:
     place = consent.place_of(home)
     if place is None:
+        if consent.unplaced(home):
+            raise ConsentError(consent.key_is_gone(home))
         private.create(home.place_key, os.urandom(32))
         place = consent.place_of(home)
     assert place is not None
@@ -374,7 +387,11 @@ def _place(home: Home) -> str:
 def _attempt(step: Callable[[], T], what: str) -> T:
     try:
         return step()
+    except ForeignFolderError as error:
+        why = "belongs to another user, and nothing is made there: is HOME yours?"
+        raise ConsentError(f"{error.filename} {why}") from None
     except OSError as error:
-        raise ConsentError(f"{what} cannot be written ({name_of(error)})") from None
+        where = f" in {os.path.dirname(str(error.filename))}" if error.filename else ""
+        raise ConsentError(f"{what} cannot be written{where} ({name_of(error)})") from None
     except NotPrivateError as error:
         raise ConsentError(str(error)) from None

@@ -44,7 +44,7 @@ def alone(folder: str, patience: float | None = None) -> Iterator[None]:
     """
     private.make_folder(folder)
     path = f"{folder}/{LOCK}"
-    fd = _acquired(path, patience)
+    fd = _acquired(path, PATIENCE_SECONDS if patience is None else patience)
     try:
         yield
     finally:
@@ -52,11 +52,17 @@ def alone(folder: str, patience: float | None = None) -> Iterator[None]:
             _release(fd, path)
 
 
-def _acquired(path: str, patience: float | None) -> int | None:
-    until = time.monotonic() + (PATIENCE_SECONDS if patience is None else patience)
+def _acquired(path: str, patience: float) -> int | None:
+    until = time.monotonic() + patience
     while True:
         try:
             fd = os.open(path, _FLAGS, 0o600)
+        except FileNotFoundError:
+            # A reset took the folder away: without it there is nothing to lock, nor to write to.
+            private.make_folder(os.path.dirname(path))
+            if time.monotonic() >= until:
+                return None
+            continue
         except OSError:
             return None
         try:
@@ -203,7 +209,7 @@ class Asked:
         Raises:
             ConsentError: the record is not the one that was in force.
         """
-        found = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022) or b""
+        found = private.read(path, consent.MAX_RECORD_BYTES) or b""
         if found.strip() != self.record.encode("ascii"):
             raise ConsentError("another decision was made meanwhile")
 
@@ -218,7 +224,7 @@ def _is_settled(folder: str) -> bool:
 def _in_force(path: str) -> tuple[str | None, Accepted | None]:
     """The record that is there and, for a yes, what it covers; a damaged one is set aside."""
     try:
-        data = private.read(path, consent.MAX_RECORD_BYTES, forbidden=0o022)
+        data = private.read(path, consent.MAX_RECORD_BYTES)
     except NotPrivateError:
         _set_aside(path)
         return None, None

@@ -126,10 +126,12 @@ def disagrees(folder: str) -> str | None:
         NotPrivateError: one of the two files cannot be read or trusted.
     """
     entries = read(folder)
-    record = private.read(f"{folder}/{consent.RECORD}", consent.MAX_RECORD_BYTES, 0o022)
+    record = private.read(f"{folder}/{consent.RECORD}", consent.MAX_RECORD_BYTES)
     if record is None:
         return "the last decision is not in force: its record is gone" if entries else None
     state, day = grants.parse_record(record, grants.today())
+    if state == "corrupt":
+        return "the record in force is not valid, and nothing is recorded under it"
     state = "yes" if state == "expired" else state
     if not entries:
         return f"a {state} of {day} is in force that the history does not know"
@@ -196,10 +198,15 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
+        entry = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _no_number(text: str) -> None:
+    # Python's own NaN and Infinity are no JSON.
+    raise ValueError(text)
 
 
 def _is_sealed(line: bytes) -> bool:

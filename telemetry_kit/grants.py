@@ -137,12 +137,17 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
     if words[1] == "no":
         return "no", words[2]
     facts = _facts(data.decode("ascii"))
+    keys = [word.partition("=")[0] for word in words[3:] if "=" in word]
     if (
         words[1] != "yes"
+        or len(keys) != len(set(keys))
         or not _is_number(facts.get("notice", ""))
         or not _is_number(facts.get("keep", "90"))
         or len(facts.get("scope", "")) != 16
         or not is_day(facts.get("expires", ""))
+        # No clock is a day ahead, and no yes was ever given for longer than a year.
+        or words[2] > day_after(now)
+        or facts["expires"] > day_after(a_year_after(words[2]))
     ):
         return "corrupt", ""
     return ("expired" if facts["expires"] < now else "yes"), words[2]
@@ -251,6 +256,15 @@ def stamped(line: str, **words: str) -> bytes:
 def a_year_after(day: str) -> str:
     """The same day of the next year; the 28th for a 29 February."""
     return f"{int(day[:4]) + 1:04d}{day[4:] if day[5:] != '02-29' else '-02-28'}"
+
+
+def day_after(day: str) -> str:
+    """The next day of the calendar."""
+    year, month, number = int(day[:4]), int(day[5:7]), int(day[8:])
+    tomorrow = f"{day[:8]}{number + 1:02d}"
+    if is_day(tomorrow):
+        return tomorrow
+    return f"{year:04d}-{month + 1:02d}-01" if month < 12 else f"{year + 1:04d}-01-01"
 
 
 def scope_fingerprint(now: Settings) -> str:

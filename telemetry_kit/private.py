@@ -12,6 +12,7 @@ from telemetry_kit.errors import TelemetryError
 _KIND = 0o170000
 _REGULAR = 0o100000
 _DIRECTORY = 0o040000
+_TRIES = 20
 
 
 class NotPrivateError(TelemetryError):
@@ -103,11 +104,8 @@ def _close(fd: int) -> None:
 def _written(path: str, data: bytes) -> tuple[int, str]:
     """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
-    make_folder(folder)
     temporary = f"{folder}/.{os.path.basename(path)}-{os.urandom(6).hex()}.tmp"
-    fd = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
+    fd = _made(folder, temporary)
     try:
         os.fchmod(fd, 0o600)
         swept = not _is_ours(fd)
@@ -123,6 +121,19 @@ def _written(path: str, data: bytes) -> tuple[int, str]:
         return fd, temporary
     os.close(fd)
     return _written(path, data)
+
+
+def _made(folder: str, path: str) -> int:
+    """A new file in a folder that is made if need be, and that somebody may take away again."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    for _ in range(_TRIES):
+        make_folder(folder)
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            continue
+    make_folder(folder)
+    return os.open(path, flags, 0o600)
 
 
 def _is_ours(fd: int) -> bool:
@@ -162,12 +173,41 @@ def sweep(folder: str) -> None:
             os.close(fd)
 
 
+class ForeignFolderError(PermissionError):
+    """A folder of another user, in which nothing is made: nobody could take it away again."""
+
+
 def make_folder(path: str) -> None:
-    """Make a folder, and those above it, each for this user only; existing ones stay."""
+    """Make a folder, and those above it, each for this user only; existing ones stay.
+
+    Raises:
+        ForeignFolderError: the last one that exists is another user's: a program that runs as
+            root with somebody's HOME, for instance.
+        OSError: it could not be made.
+    """
     if os.path.isdir(path):
+        check_owner(path)
         return
     make_folder(os.path.dirname(path))
-    make_last_folder(path)
+    try:
+        make_last_folder(path)
+    except FileNotFoundError:
+        # The one above was taken away meanwhile.
+        make_folder(os.path.dirname(path))
+        make_last_folder(path)
+
+
+def check_owner(folder: str) -> None:
+    """Refuse a folder of another user.
+
+    Raises:
+        ForeignFolderError: it is one.
+        OSError: it cannot be looked at.
+    """
+    if os.stat(folder).st_uid != os.geteuid():
+        import errno  # deferred: only trouble needs it
+
+        raise ForeignFolderError(errno.EPERM, "it belongs to another user", folder)
 
 
 def make_last_folder(path: str) -> None:

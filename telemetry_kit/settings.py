@@ -190,7 +190,9 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
         Refused: nothing can be parsed now; a moment later it can.
     """
     try:
-        st = os.stat(path)
+        st = os.lstat(path)
+        if st.st_mode & 0o170000 == 0o120000:
+            st = _behind(path)
         if st.st_mode & 0o170000 != 0o100000:
             return None
         seen = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
@@ -202,6 +204,14 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
     if known is None or known[0] != seen:
         known = _toml[path] = (seen, _parse_toml(path, marker))
     return known[1]
+
+
+def _behind(link: str) -> os.stat_result:
+    """What a link leads to; one that leads nowhere is there all the same, and no missing file."""
+    try:
+        return os.stat(link)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError("a link that leads nowhere") from None
 
 
 def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:

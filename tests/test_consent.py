@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,12 @@ from telemetry_kit.latch import World
 SCOPE = "0123456789abcdef"
 
 
-def line(decision: str, day: str = "2024-02-28", expires: str = "2999-01-01") -> bytes:
+DAY = grants.today()
+DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
+LAST = grants.a_year_after(DAY)
+
+
+def line(decision: str, day: str = DAY, expires: str = LAST) -> bytes:
     """A consent record of version 1."""
     return f"v1 {decision} {day} notice=1 scope={SCOPE} expires={expires}\n".encode()
 
@@ -470,7 +475,13 @@ def test_repository_change_is_noticed(place) -> None:
 
 # -- the record --------------------------------------------------------------------------------
 
+
 # What a parser of objects, numbers or text would trip over; each must be off.
+def later(days: int, day: str = DAY) -> str:
+    """So many days after one of the calendar."""
+    return (date.fromisoformat(day) + timedelta(days)).isoformat()
+
+
 HOSTILE = [
     *(b"[]\n", b'["v1", "yes", "2024-02-28"]\n', b"{}\n", b'{"enabled": true}\n', b"null\n"),
     *(b"[" * 60_000 + b"\n", b"{" * 60_000 + b"\n", b"NaN\n", b"-Infinity\n", b"1e999\n"),
@@ -488,8 +499,14 @@ HOSTILE = [
     ("data", "state"),
     [
         (line("yes"), "yes"),
-        (line("yes", expires="2024-02-28"), "yes"),
+        (line("yes", expires=DAY), "yes"),
         (line("yes", expires="2024-02-27"), "expired"),
+        (line("yes", day=later(1), expires=LAST), "yes"),
+        (line("yes", day=later(2), expires=LAST), "corrupt"),
+        (line("yes", expires=later(1, LAST)), "yes"),
+        (line("yes", expires=later(2, LAST)), "corrupt"),
+        (line("no", day="2999-01-01"), "no"),
+        *((line("yes")[:-1] + b" " + word + b"\n", "corrupt") for word in DOUBLED),
         (line("no"), "no"),
         (line("no", expires="2000-01-01"), "no"),
         (b"v1 no 2024-02-28\n", "no"),
@@ -511,8 +528,8 @@ HOSTILE = [
         (line("yes").replace(b"notice=1", b"notice="), "corrupt"),
         (line("yes").replace(b"notice=1 ", b""), "corrupt"),
         (line("yes").replace(SCOPE.encode(), b"short"), "corrupt"),
-        (line("yes").replace(b"expires=2999-01-01", b""), "corrupt"),
-        (line("yes").replace(b"2999-01-01", b"never"), "corrupt"),
+        (line("yes").replace(f"expires={LAST}".encode(), b""), "corrupt"),
+        (line("yes").replace(LAST.encode(), b"never"), "corrupt"),
         (line("yes").replace(b"yes", "yés".encode()), "corrupt"),
         (line("yes").replace(b"\n", b"\r\n"), "yes"),
         (line("yes").replace(b"v1", b"v1\0"), "corrupt"),
@@ -523,10 +540,10 @@ HOSTILE = [
 )
 def test_states_of_a_record(place, data: bytes, state: str) -> None:
     """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
-    assert state == grants.parse_record(data, "2024-02-28")[0]
+    assert state == grants.parse_record(data, DAY)[0]
     place.record.write_bytes(data)
 
-    allowed = {"yes": data != line("yes", expires="2024-02-28"), "no": False}.get(state, False)
+    allowed = {"yes": True, "no": False}.get(state, False)
     assert allowed == is_telemetry_enabled()
     assert data == place.record.read_bytes()
 
@@ -547,18 +564,18 @@ def test_ten_megabytes(place) -> None:
     assert place.record.stat().st_size > 10_000_000
 
 
-@pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602])
-def test_a_record_that_others_may_write(place, mode: int) -> None:
-    """A yes that somebody else could have written is no yes."""
+@pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602, 0o644, 0o640, 0o601])
+def test_a_record_that_is_open_to_others(place, mode: int) -> None:
+    """A yes that somebody else could have written, or that came out of a checkout, is no yes."""
     place.record.chmod(mode)
 
     assert not is_telemetry_enabled()
     assert mode == stat.S_IMODE(place.record.stat().st_mode)
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, 0o444])
-def test_a_record_that_others_may_read(place, mode: int) -> None:
-    """Who may read it does not matter: it holds no secret."""
+@pytest.mark.parametrize("mode", [0o600, 0o400])
+def test_a_record_of_the_user_alone(place, mode: int) -> None:
+    """Whether it may be written by its owner does not matter."""
     place.record.chmod(mode)
 
     assert is_telemetry_enabled()
@@ -681,6 +698,7 @@ def put(path: Path, content: bytes | None) -> None:
     elif not path.exists() or path.read_bytes() != content:
         # A new inode: what was read before is not believed again.
         path.with_name("new").write_bytes(content)
+        path.with_name("new").chmod(0o600)
         path.with_name("new").rename(path)
 
 
@@ -1216,7 +1234,7 @@ def test_what_the_users_records_say(undecided) -> None:
     all_projects.write_bytes(line("yes"))
     all_projects.chmod(0o600)
     yes, no = line("yes").decode().strip(), line("no").decode().strip()
-    said = "for all projects on 2024-02-28", "for this project on 2024-02-28"
+    said = f"for all projects on {DAY}", f"for this project on {DAY}"
     assert [
         ("user", str(all_projects), yes, "grant", f"you said yes {said[0]}", True),
         ("user", str(undecided.record), no, "deny", f"you said no {said[1]}", False),
@@ -1232,11 +1250,11 @@ def test_what_the_users_records_say(undecided) -> None:
             line("yes", expires="2024-03-01"),
             line("yes", expires="2024-03-01").decode().strip(),
             "silent",
-            "your yes {scope} of 2024-02-28 has expired",
+            f"your yes {{scope}} of {DAY} has expired",
         ),
-        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record"),
-        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes"),
-        ("open", None, "deny", "{path} is open to others (mode 0622)"),
+        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {anew}"),
+        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {anew}"),
+        ("open", None, "deny", "{path} is open to others (mode 0622): {anew}"),
     ],
     ids=["no", "expired", "damaged", "long", "open"],
 )
@@ -1247,15 +1265,19 @@ def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, sa
     path.chmod(0o622 if data == "open" else 0o600)
     found = of_the_file(place, path)
     scope = "for all projects" if everywhere else "for this project"
+    anew = "decide anew, on or off" + " --all-projects" * everywhere
 
     assert found == (
         "user",
         str(path),
         raw,
         verdict,
-        says.format(path=path, scope=scope),
+        says.format(path=path, scope=scope, anew=anew),
         everywhere and verdict == "deny",
     )
+
+
+WAY_OUT = "reset --all-projects takes it away, with every decision"
 
 
 @pytest.mark.parametrize(
@@ -1274,8 +1296,8 @@ def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
     path.write_bytes(key)
     found = told(consent.rules(place.home, place.environ))[-1]
 
-    assert found == ("user", str(path), None, "deny", f"{path} {says}", True)
-    with pytest.raises(ConsentError, match=f"^{path} {says}$"):
+    assert found == ("user", str(path), None, "deny", f"{path} {says}: {WAY_OUT}", True)
+    with pytest.raises(ConsentError, match=f"^{path} {says}: {WAY_OUT}$"):
         consent.place_of(place.home)
 
 
@@ -1461,3 +1483,83 @@ def test_a_no_reaches_the_worktrees(undecided) -> None:
         control.disable_telemetry(main)
 
     assert not allowed(undecided, "tree")
+
+
+# -- what is there and cannot be read ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["ours", "theirs", "user"])
+def test_a_link_that_leads_nowhere_denies(place, which: str) -> None:
+    """It is there, and what it would say is not known."""
+    (place.root / ".flowspec").mkdir(exist_ok=True)
+    path = Path(
+        {"ours": place.root / OURS, "theirs": place.root / THEIRS}.get(which, place.home.user_file)
+    )
+    path.symlink_to("/nonexistent-file")
+
+    assert not is_telemetry_enabled()
+    assert f"{path} cannot be read" == decide(place).rule.says
+
+
+def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: Path) -> None:
+    """The same for the administrator's."""
+    path = tmp_path / "telemetry.conf"
+    monkeypatch.setattr(Home, "system_file", str(path))
+    assert decide(place).allowed
+    path.symlink_to("/nonexistent-file")
+
+    assert f"{path} cannot be read" == decide(place).rule.says
+
+
+# -- a place key that is gone ------------------------------------------------------------------
+
+
+def test_decisions_without_the_place_key(place) -> None:
+    """Nobody can tell what they are about: off everywhere, with the way out, and it works."""
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(all_projects=True)
+        control.disable_telemetry()
+    Path(place.home.place_key).unlink()
+    rule = decide(place).rule
+
+    assert (rule.verdict, rule.everywhere) == ("deny", True)
+    assert rule.says.endswith(
+        "is gone, so that nobody can tell which project a decision is about: "
+        "reset --all-projects erases them all"
+    )
+    with pytest.raises(ConsentError, match="is gone"):
+        enable_telemetry()
+    with pytest.raises(ConsentError, match="is gone"):
+        disable_telemetry()
+    assert not Path(place.home.place_key).exists()
+    control.reset(place.home, all_projects=True)
+    assert decide(place).rule.says == "nothing was decided yet"
+
+
+def test_a_no_for_all_projects_without_the_place_key(place) -> None:
+    """It needs no place."""
+    Path(place.home.place_key).unlink()
+    disable_telemetry(all_projects=True)
+
+    assert decide(place).rule.says.startswith("you said no for all projects")
+
+
+def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
+    """It says more than that nothing was decided for this one."""
+    with gate.Elsewhere(World(undecided.environ)):
+        control.enable_telemetry(all_projects=True)
+    path = Path(undecided.home.config, consent.RECORD)
+    path.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))
+
+    assert decide(undecided).rule.says == "your yes for all projects of 2020-01-01 has expired"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("step", [enable_telemetry, disable_telemetry])
+def test_nothing_is_made_in_a_folder_of_somebody_else(undecided, step) -> None:
+    """As `sudo -E` would: the user could not take it away again."""
+    os.chown(undecided.user, 65_534, 65_534)
+    with pytest.raises(ConsentError, match="belongs to another user"):
+        step()
+
+    assert undecided.tree() == []

@@ -362,6 +362,7 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     lines = history.read_bytes().splitlines(keepends=True)
     history.write_bytes(lines[0] + lines[2])
     Path(home.config, consent.RECORD).write_text(f"v1 no {today}\n")
+    Path(home.config, consent.RECORD).chmod(0o600)
     assert decisions.trouble(home) == [
         f"for all projects, a no of {today} is in force that the history does not know: see audit",
         "decision 2 for this project is not as it was written: see audit",
@@ -375,7 +376,9 @@ def test_a_history_that_cannot_be_read_is_told(decided) -> None:
     assert decisions.trouble(decided.home) == [f"{file(decided)} is open to others (mode 0644)"]
     key = Path(decided.home.place_key)
     key.write_bytes(b"short")
-    assert decisions.trouble(decided.home) == [f"{key} is not a key"]
+    assert decisions.trouble(decided.home) == [
+        f"{key} is not a key: reset --all-projects takes it away, with every decision"
+    ]
 
 
 def test_the_folders_of_decisions(undecided) -> None:
@@ -460,10 +463,10 @@ def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "kept"), [(0o644, 0), (0o622, 1), (b"nonsense", 1)], ids=["read", "open", "damaged"]
+    ("damage", "kept"), [(0o400, 0), (0o644, 1), (0o622, 1), (b"nonsense", 1)], ids=ascii
 )
 def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, kept: int) -> None:
-    """One that others may read is like any other; one that cannot be trusted is kept aside."""
+    """One that cannot be trusted is kept aside, also one that others may only read."""
     if isinstance(damage, bytes):
         decided.record.write_bytes(damage)
     else:
@@ -694,9 +697,9 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
     assert yes["expires"] in wider.record.read_text()
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
-    """The record names the entry, and the entry the moment; others may read the record."""
+    """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
     with gate.Elsewhere(wider.world):
         control.decline_widening(wider.home, in_force(wider))

@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, gate, is_telemetry_enabled
+from telemetry_kit import consent, gate, grants, is_telemetry_enabled
 from telemetry_kit.consent import DENY, GRANT, IGNORED, SILENT, Rule
 from telemetry_kit.home import Home
 from telemetry_kit.latch import World
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
-YES = b"v1 yes 2024-02-28 notice=1 scope=0123456789abcdef expires=2999-01-01\n"
+DAY = grants.today()
+LAST = grants.a_year_after(DAY)
+YES = f"v1 yes {DAY} notice=1 scope=0123456789abcdef expires={LAST}\n".encode()
 SWITCH = {"none": None, "true": b"enabled = true\n", "false": b"enabled = false\n"}
 RECORDS = {
     "none": None,
     "yes": YES,
     "no": b"v1 no 2024-02-28\n",
     "corrupt": b"v1 yes",
-    "expired": YES.replace(b"2999", b"2024"),
+    "expired": YES.replace(LAST.encode(), b"2024-01-01"),
 }
 # Each owner with all its values; the first ones change most slowly.
 VALUES = {
@@ -90,6 +92,7 @@ class Lattice:
             content = b"[tool.telemetry_kit]\n" + content
         # A new inode, as any editor makes one.
         path.with_name("new").write_bytes(content)
+        path.with_name("new").chmod(0o600)
         path.with_name("new").rename(path)
 
     def decide(self) -> consent.Decision:

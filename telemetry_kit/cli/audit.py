@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import textwrap
 from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import control, decisions
+from telemetry_kit import consent, control, decisions
 from telemetry_kit.cli.terminal import Problem, out, safe, say
 from telemetry_kit.insights import exports
+
+_INDENT = 22
 
 
 def audit(
@@ -35,6 +40,8 @@ def audit(
             wrong.append(f"for {scope}, {different}")
         for path in decisions.set_aside(folder):
             say(f"Set aside, because it could not be trusted: {safe(path)}")
+    if consent.unplaced(home):
+        wrong.append(consent.key_is_gone(home))
     exported = exports.read(home)
     wrong += [
         f"entry {number} of the exports is not as it was written, or one before it is gone"
@@ -56,12 +63,10 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
         for entry in entries:
             until = f", until {entry['expires']}" if entry.get("expires") else ""
             until = ", to what is wider; the yes stands" if "declined" in entry else until
-            out(
-                safe(
-                    f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
-                    f"{entry.get('method')}, notice {entry.get('notice')} "
-                    f"({str(entry.get('notice_sha256'))[:12]}){until}"
-                )
+            _line(
+                f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
+                f"{entry.get('method')}, notice {entry.get('notice')} "
+                f"({str(entry.get('notice_sha256'))[:12]}){until}"
             )
 
 
@@ -71,10 +76,24 @@ def _print_exports(exported: list[dict[str, Any]]) -> None:
     for entry in exported:
         fields = entry.get("fields")
         many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
-        out(
-            safe(
-                f"{entry.get('at')}  {entry.get('rows')} events{many} to "
-                f"{entry.get('destination')}, by {entry.get('command')} "
-                f"(SHA-256 {str(entry.get('sha256'))[:12]})"
-            )
+        _line(
+            f"{entry.get('at')}  {entry.get('rows')} events{many} to "
+            f"{entry.get('destination')}, by {entry.get('command')} "
+            f"(SHA-256 {str(entry.get('sha256'))[:12]})"
         )
+
+
+def _line(text: str) -> None:
+    """One entry; broken between words where a terminal is narrower."""
+    text = safe(text)
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        columns = 0
+    if columns < _INDENT * 2 or len(text) < columns:
+        out(text)
+        return
+    for part in textwrap.wrap(
+        text, columns - 1, subsequent_indent=" " * _INDENT, break_on_hyphens=False
+    ):
+        out(part)

@@ -8,6 +8,8 @@ import typer
 
 from telemetry_kit import consent, control
 from telemetry_kit.cli.terminal import Problem, confirm, safe, say
+from telemetry_kit.errors import ConsentError
+from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 
 _DECIDED = (consent.GRANT, consent.DENY)
@@ -30,12 +32,33 @@ def reset(
     if not yes and not confirm(f"Erase events, keys, decisions and their history of {whose}?"):
         say("Nothing was changed.")
         return
+    stays = "" if all_projects else _what_stays(home)
     survivors = control.reset(home, all_projects=all_projects)
     if survivors:
         raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
-    say(f"Erased: events, keys, decisions and their history of {whose}.")
+    what = "events" if stays else "events, keys, decisions and their history"
+    say(f"Erased: {what} of {whose}.")
+    if stays:
+        say(f"Not erased: {safe(stays)}.")
+        return
     left = None if all_projects else consent.decide(home, latch.world.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
         say(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     if all_projects:
         say("Events of other projects are still in their folders; no key can name them any more.")
+
+
+def _what_stays(home: Home) -> str:
+    """Decisions that may be about this project and cannot be told to be; empty when none."""
+    if consent.unplaced(home):
+        return consent.key_is_gone(home)
+    try:
+        place = consent.place_of(home)
+    except ConsentError as error:
+        return str(error)
+    if place is None or consent.has_decision(home, place) or not consent.has_decision(home):
+        return ""
+    return (
+        "there is no decision about this folder. If it was moved here, the one about its former "
+        "path is kept still, and reset --all-projects erases it"
+    )

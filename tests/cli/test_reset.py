@@ -152,3 +152,40 @@ def test_nothing_comes_after_it(used) -> None:
         left.append(len(used.lines()))
 
     assert left == [0] * 3
+
+
+def test_without_the_place_key(used) -> None:
+    """What nobody can tell the project of stays, and that is said; the way out works."""
+    Path(used.home.place_key).unlink()
+    done = reset(used, "--yes")
+
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"Erased: events of {used.root}.\nNot erased: ")
+    assert "reset --all-projects erases them all" in done.stderr
+    assert reset(used, "--all-projects", "--yes").returncode == 0
+    assert list(used.user.rglob("telemetry.enabled")) == []
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 31, b"x" * 33])
+def test_a_place_key_that_is_none(used, key: bytes) -> None:
+    """All projects can be erased in spite of it."""
+    Path(used.home.place_key).write_bytes(key)
+    done = reset(used, "--all-projects", "--yes")
+
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        0,
+        "Erased: events, keys, decisions and their history of all projects of flowspec.",
+    )
+    assert not Path(used.home.place_key).exists()
+
+
+def test_a_project_that_was_moved(used) -> None:
+    """The decision about its former path cannot be found from here, and is not said to be gone."""
+    moved = used.root.parent / "moved"
+    used.root.rename(moved)
+    used.root.mkdir()
+    done = reset(used, "--yes", cwd=moved)
+
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"Erased: events of {moved}.\nNot erased: there is no decision")
+    assert used.record.exists()
