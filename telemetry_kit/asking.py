@@ -69,21 +69,27 @@ def _ask_if_open(home: Home) -> None:
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
-        # A yes would change nothing where a repository around denies.
-        if not any(rule.verdict == consent.DENY for rule in consent.nearby(home)):
+        nearby_denies = any(rule.verdict == consent.DENY for rule in consent.nearby(home))
+        if not nearby_denies:  # else a yes would change nothing
             _ask_first(home)
 
 
 def _ask_first(home: Home) -> None:
     from telemetry_kit import control, notice  # deferred: the chain, which nobody asked needs
 
+    before = control.denials(home)
     answer = ask(notice.lines(home), QUESTION)
     typed = notice.command(home.app)
     if answer == YES:
-        if _kept(lambda: control.enable_telemetry(home.root, method="prompt")):
-            _say(f"Recording is on. {typed} off stops it.")
+        if _kept(lambda: control.accept(home, method="prompt", before=before)):
+            decision = consent.decide(home, latch.world.environ)
+            _say(
+                f"Recording is on. {typed} off stops it."
+                if decision.allowed
+                else f"Your yes is kept, but recording stays off: {decision.rule.says}."
+            )
     elif answer == NO:
-        if _kept(lambda: control.disable_telemetry(home.root, method="prompt")):
+        if _kept(lambda: control.refuse(home, method="prompt"), "Nothing is recorded in this run"):
             _say(f"Nothing is recorded. {typed} on starts it.")
     else:
         _say("Nothing was decided.")
@@ -104,7 +110,7 @@ def is_undecided(home: Home, decision: Decision) -> bool:
     if decision.rule.everywhere:
         return False
     try:
-        data = private.read(decision.rule.name, consent.MAX_RECORD_BYTES, forbidden=0o022)
+        data = private.read(decision.rule.name, consent.MAX_RECORD_BYTES)
     except NotPrivateError:
         return False
     if data is None or grants.parse_record(data, grants.today())[0] != "no":
@@ -138,12 +144,12 @@ def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
         _say("Nothing was decided; it stays as it was.")
 
 
-def _kept(step: Callable[[], object]) -> bool:
+def _kept(step: Callable[[], object], otherwise: str = "Nothing was decided") -> bool:
     """Write an answer down; where that fails, say so."""
     try:
         step()
     except ConsentError as error:
-        _say(f"Your answer could not be kept: {error}. Nothing was decided.")
+        _say(f"Your answer could not be kept: {error}. {otherwise}.")
         return False
     return True
 
@@ -156,14 +162,16 @@ def ask(lines: list[str], question: str) -> str:
         question: the question itself.
 
     Returns:
-        `yes`, `no` or `later`; end of file and three answers that are none are `later`.
+        `yes`, `no` or `later`; end of file, also in the middle of an answer, and three answers
+        that are none are `later`. What was typed before the question stood there is no answer.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
-    for line in lines:
+    for line in _paragraphs(lines):
         _say(line)
     for left in range(_TRIES, 0, -1):
+        _drop_what_was_typed()
         _write("\n".join(_fitted(question.rstrip())) + " ")
         try:
             given = sys.stdin.readline()
@@ -172,7 +180,7 @@ def ask(lines: list[str], question: str) -> str:
         except KeyboardInterrupt:
             _say("")
             raise
-        if not given:
+        if not given.endswith("\n"):
             _say("")
             return LATER
         answer = _ANSWERS.get(given.strip().casefold())
@@ -200,13 +208,28 @@ def _terminals() -> bool:
 
 def _can_be_kept(home: Home) -> bool:
     """Whether an answer could be remembered; else the same question would come every time."""
-    return all(_is_writable(folder) for folder in (home.config, home.state))
+    folders = (home.config, home.state)
+    return all(_is_writable(f) and _is_writable(f"{f}/projects") for f in folders)
 
 
 def _is_writable(folder: str) -> bool:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
+    try:
+        private.check_owner(folder)
+    except OSError:
+        return False
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def _drop_what_was_typed() -> None:
+    """Nobody has seen the question that a line typed ahead of it would answer."""
+    try:
+        import termios  # deferred: only a question needs it
+
+        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+    except Exception:
+        return  # no terminal of this kind
 
 
 def _say(text: str) -> None:
@@ -214,17 +237,41 @@ def _say(text: str) -> None:
         _write(f"{line}\n")
 
 
-def _fitted(text: str) -> list[str]:
-    """A line as it fits the terminal: broken between words where that is a narrow one."""
+def _columns() -> int:
+    """How wide the terminal is; 0 where that is not known, or too little to break lines for."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (AttributeError, OSError, ValueError):
-        return [text]
-    if len(text) < columns or columns < _MIN_COLUMNS:
+        return 0
+    return columns if columns >= _MIN_COLUMNS else 0
+
+
+def _paragraphs(lines: list[str]) -> list[str]:
+    """Lines that were broken for a wider terminal, put together again where this one is narrow."""
+    if max(map(len, lines)) < (_columns() or sys.maxsize):
+        return lines
+    found: list[str] = []
+    for line in lines:
+        last = found[-1] if found else "."
+        if last[-1:] not in ".:?" and _indent(last) == _indent(line):
+            found[-1] = f"{last} {line.lstrip()}"
+        else:
+            found.append(line)
+    return found
+
+
+def _indent(text: str) -> str:
+    return " " * (len(text) - len(text.lstrip()))
+
+
+def _fitted(text: str) -> list[str]:
+    """A line as it fits the terminal: broken between words where that is a narrow one."""
+    columns = _columns()
+    if not columns or len(text) < columns:
         return [text]
     import textwrap  # deferred: only a question needs it, in a narrow terminal
 
-    indent = " " * (len(text) - len(text.lstrip()))
+    indent = _indent(text)
     return textwrap.wrap(text, columns - 1, subsequent_indent=indent, break_on_hyphens=False)
 
 

@@ -308,6 +308,96 @@ def test_an_answer_that_cannot_be_kept_after_all(undecided) -> None:
 
 
 @pytest.mark.tty
+def test_what_was_typed_ahead_is_no_answer(undecided) -> None:
+    """A line that was typed before anybody could read the question does not answer it."""
+    code = "import time\nprint('ready', file=__import__('sys').stderr)\ntime.sleep(0.5)\n" + HOST
+    child = pexpect.spawn(
+        sys.executable,
+        ["-W", "error", "-c", code],
+        cwd=undecided.root,
+        env={"TERM": "xterm", **undecided.env},
+        timeout=30,
+        echo=False,
+    )
+    child.expect_exact("ready")
+    child.send("y\r")
+    child.expect_exact(PROMPT)
+    child.send("what\ry\r")
+    child.expect_exact("Please answer")
+    child.expect_exact(PROMPT)
+    child.send("later\r")
+    child.expect_exact("Nothing was decided.")
+    child.expect(pexpect.EOF)
+    child.close()
+
+    assert undecided.tree() == []
+
+
+@pytest.mark.tty
+def test_an_answer_without_its_enter(undecided) -> None:
+    """`y` and then end of file is a person who left, not one who agreed."""
+    seen = at_terminal(undecided, HOST, "y" + CTRL_D + CTRL_D)
+
+    assert (seen.code, seen.stdout) == (0, "False False\n")
+    assert undecided.tree() == []
+
+
+MEANWHILE = """
+from telemetry_kit import asking, consent, control, disable_telemetry
+ask = asking.ask
+def slow(*given):
+    answer = ask(*given)
+    {meanwhile}
+    return answer
+asking.ask = slow
+"""
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("everywhere", [False, True], ids=["project", "all"])
+def test_a_no_from_elsewhere_while_the_question_stood(undecided, everywhere: bool) -> None:
+    """It stays, and the person is told."""
+    meanwhile = f"disable_telemetry(all_projects={everywhere})"
+    seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
+
+    assert "another decision was made meanwhile. Nothing was" in seen.screen
+    assert seen.stdout == "False False\n"
+    assert [p.read_text().split()[1] for p in undecided.user.rglob("telemetry.enabled")] == ["no"]
+
+
+@pytest.mark.tty
+def test_a_veto_that_came_while_the_question_stood(undecided) -> None:
+    """The yes is kept, and nobody is told that recording is on."""
+    meanwhile = "os = __import__('os'); os.environ['DO_NOT_TRACK'] = '1'"
+    seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
+
+    kept = "Your yes is kept, but recording stays off: DO_NOT_TRACK is set."
+    assert kept in seen.screen
+    assert seen.stdout == "False False\n"
+
+
+@pytest.mark.tty
+def test_not_where_the_folder_of_projects_is_a_file(undecided) -> None:
+    """Nor where the answer's own folder could not be made."""
+    config = undecided.user / ".config" / "flowspec"
+    config.mkdir(parents=True, mode=0o700)
+    (config / "projects").write_text("")
+
+    assert at_terminal(undecided, HOST) == ("", "False False\n", 0)
+
+
+@pytest.mark.tty
+def test_not_where_a_repository_nearby_denies(undecided) -> None:
+    """A yes would change nothing."""
+    (undecided.root / ".flowspec").mkdir()
+    repo = undecided.root / "repo"
+    (repo / ".git").mkdir(parents=True)
+    (repo / "pyproject.toml").write_text("[tool.telemetry_kit]\nenabled = false\n")
+
+    assert at_terminal(undecided, f"import os\nos.chdir({str(repo)!r})\n" + HOST).screen == ""
+
+
+@pytest.mark.tty
 def test_not_when_it_was_granted(place) -> None:
     """Who has said yes is not asked."""
     assert at_terminal(place, HOST) == ("", "True True\n", 0)

@@ -32,6 +32,7 @@ def enable(
     home = control.home_of(context.obj.project)
     if yes and no:
         raise Problem("--yes and --no: say one of them. Nothing was changed", USAGE)
+    before = control.denials(home)
     method = "flag" if yes or no else "prompt"
     answer = asking.YES if yes else asking.NO if no else _asked(home, all_projects)
     if answer == asking.LATER:
@@ -39,16 +40,17 @@ def enable(
         return
     where = "all projects" if all_projects else safe(home.root)
     if answer == asking.NO:
-        control.disable_telemetry(home.root, all_projects=all_projects, method=method)
+        control.refuse(home, all_projects=all_projects, method=method)
         say(f"Recording is off for {where}. Nothing is written from now on.")
         return
     # Context keys that the notice could not name, because only the tool knows them, it named by
     # their classes.
-    control.enable_telemetry(
-        home.root,
+    control.accept(
+        home,
         all_projects=all_projects,
         method=method,
         any_context=not settings.current().context,
+        before=None if yes else before,
     )
     decision = consent.decide(home, latch.world.environ)
     if decision.allowed:

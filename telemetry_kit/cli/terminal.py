@@ -111,8 +111,9 @@ def confirm(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     answer = sys.stdin.readline()
-    if not answer:
+    if not answer.endswith("\n"):
         say()
+        return False  # end of file in the middle of an answer
     return answer.strip().casefold() in ("y", "yes")
 
 
