@@ -39,7 +39,13 @@ def home_of(project_root: Path | None = None) -> Home:
 
 
 def _start(project_root: Path | None) -> str | None:
-    return None if project_root is None else os.path.realpath(os.fsdecode(project_root))
+    if project_root is None:
+        return None
+    path = os.fsdecode(project_root)
+    # A root is looked for above a folder: one that is not there would stand for its parents'.
+    if not os.path.isdir(path):
+        raise ConsentError(f"there is no folder {path[:80]!r}")
+    return os.path.realpath(path)
 
 
 def enable_telemetry(

@@ -59,6 +59,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed or incomplete, 2 usage error, 130 interrupted.
     """
+    _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("--help", "-h", "help"):
         return show(_help())
@@ -81,6 +82,18 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     from telemetry_kit.cli import app  # deferred: Typer, 60 ms
 
     return app.run(args)
+
+
+def _open_streams() -> None:
+    """Let no name of a folder, and no stream that was closed, be a failure of a command."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            # It stays open as long as we are, and nobody is told that it was left so.
+            setattr(sys, name, open(nowhere, "w", closefd=False))  # noqa: SIM115
+        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def typer_app(app: "str | None" = None) -> "typer.Typer":
@@ -168,11 +181,18 @@ def _help() -> str:
 
 
 def show(text: str) -> int:
-    """Print a text; 0, the exit code of having done so."""
+    """Print a text.
+
+    Returns:
+        The exit code: 0, or 1 where the system refused to take it.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter complains at exit.
+    except OSError as error:
+        # Without this the interpreter complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if not isinstance(error, BrokenPipeError):  # that is a reader who has seen enough
+            sys.stderr.write(f"telemetry-kit: not finished, the system says: {error.strerror}\n")
+            return 1
     return 0

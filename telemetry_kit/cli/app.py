@@ -6,7 +6,6 @@ Each command is one file with one function of its name; this one only gathers th
 from __future__ import annotations
 
 import functools
-import sys
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -20,6 +19,8 @@ from telemetry_kit.cli.terminal import (
     INTERRUPTED,
     USAGE,
     Problem,
+    flush,
+    no_folder,
     refused,
     say,
     stop_output,
@@ -107,6 +108,10 @@ def _global(app: str | None) -> Any:
             except ConfigurationError as error:
                 say(f"telemetry-kit: {error}")
                 raise typer.Exit(USAGE) from None
+        mistake = no_folder(project)
+        if mistake:
+            say(f"telemetry-kit: {mistake}")
+            raise typer.Exit(USAGE)
         context.obj = Place(project)
 
     return options
@@ -117,9 +122,13 @@ def _speaking(function: Any) -> Any:
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
+        code = 0
         try:
-            function(*args, **kwargs)
-            sys.stdout.flush()
+            try:
+                function(*args, **kwargs)
+            except typer.Exit as done:
+                code = done.exit_code
+            flush()
         except Problem as problem:
             say(f"telemetry-kit: {problem}")
             raise typer.Exit(problem.code) from None
@@ -131,13 +140,14 @@ def _speaking(function: Any) -> Any:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             stop_output()  # the reader has seen enough
-            raise typer.Exit(0) from None
         except OSError as error:
             stop_output()
             say(f"telemetry-kit: {refused(error)}")
             raise typer.Exit(FAILED) from None
         finally:
             _maintain(args, kwargs)
+        if code:
+            raise typer.Exit(code)
 
     return command
 

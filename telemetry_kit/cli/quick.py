@@ -6,7 +6,6 @@ which gets the same table of options. So both ways accept the same words.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 from telemetry_kit import settings
@@ -16,6 +15,8 @@ from telemetry_kit.cli.terminal import (
     INTERRUPTED,
     USAGE,
     Problem,
+    flush,
+    no_folder,
     refused,
     say,
     stop_output,
@@ -91,9 +92,12 @@ def run(room: str, project: str | None, app: str | None, words: Sequence[str]) -
     try:
         if app is not None:
             settings.configure(app=app)
+        mistake = no_folder(project)
+        if mistake:
+            raise Problem(mistake, USAGE)
         try:
             module.run(project, **given)
-            sys.stdout.flush()
+            flush()
         finally:
             look_after(project)
     except ConfigurationError as error:
@@ -163,7 +167,7 @@ def command(options: Sequence[Option], main: Main, name: str) -> Callable[..., N
 
     def function(context: typer.Context, **given: Any) -> None:
         main(context.obj.project, **given)
-        sys.stdout.flush()
+        flush()
 
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]

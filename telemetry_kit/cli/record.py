@@ -101,6 +101,8 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
         settings.configure(app=given.get("app"))
     except (UnknownEventError, ConfigurationError) as error:
         raise _UsageError(str(error)) from None
+    if not _is_folder(given.get("project", ".")):
+        raise _UsageError(f"there is no folder {_short(given['project'])}")
     if given.get("outcome", "ok") not in catalog.OUTCOMES:
         raise _UsageError(f"--outcome is one of {', '.join(catalog.OUTCOMES)}")
     for key in ("exit_code", "duration_ms"):
@@ -120,8 +122,11 @@ def _record(event: str, given: "dict[str, str]") -> None:
         return
     from telemetry_kit import gate, scope  # deferred: only where somebody may have said yes
 
+    project = given.get("project")
+    if project is not None and not _is_folder(project):
+        return
     fields: dict[str, object] = dict(given)
-    start = scope.place(given.get("project"))
+    start = scope.place(project)
     fields.pop("project", None)
     if not gate.is_open(start):
         return
@@ -131,6 +136,12 @@ def _record(event: str, given: "dict[str, str]") -> None:
         if key in given:
             fields[key] = _number(given[key])
     pipeline.emit(event, fields, pipeline.Given("cli", None, start=start))
+
+
+def _is_folder(path: str) -> bool:
+    import os  # deferred: as above, and loaded in any case
+
+    return os.path.isdir(path)
 
 
 def _number(text: str) -> "int | None":

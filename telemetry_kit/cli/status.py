@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import asking, consent, control, decisions, privacy, settings
-from telemetry_kit.cli.terminal import USAGE, Problem, out, safe
+from telemetry_kit import asking, catalog, consent, control, decisions, privacy, settings
+from telemetry_kit.cli.terminal import USAGE, Problem, flush, out, safe, stop_output
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -51,11 +52,16 @@ def status(
         *upkeep.trouble(home),
         *_key_trouble(home, decision),
         *decisions.trouble(home),
+        *_words_unknown(home),
     ]
-    if as_json:
-        out(json.dumps(_as_json(home, decision, rules, trouble)))
-    else:
-        _print(home, decision, rules, trouble)
+    try:
+        if as_json:
+            out(json.dumps(_as_json(home, decision, rules, trouble)))
+        else:
+            _print(home, decision, rules, trouble)
+        flush()
+    except BrokenPipeError:
+        stop_output()  # the reader has seen enough; the exit code counts all the same
     if check:
         raise typer.Exit(code_of(decision))
 
@@ -188,6 +194,36 @@ def _key_trouble(home: Home, decision: Decision) -> list[str]:
     except (ConsentError, KeyUnavailableError) as error:
         return [f"nothing is recorded without a key: {error}"]
     return []
+
+
+def _words_unknown(home: Home) -> list[str]:
+    """What the files that may deny say in words that mean nothing: a veto that is none."""
+    (ours, _), (theirs, _) = home.repository_files
+    found = []
+    for path in (ours, home.user_file):
+        known = {"enabled", *catalog.VOCABULARIES}
+        found += [_unknown(path, k) for k in settings.read_toml(path) or {} if k not in known]
+    # Not by read_toml(): it knows only files that have our name in them.
+    try:
+        with open(theirs, "rb") as file:
+            tool = tomllib.load(file).get("tool", {})
+    except (OSError, ValueError, RecursionError):
+        return found
+    for name, section in tool.items() if isinstance(tool, dict) else ():
+        if name == "telemetry_kit" and isinstance(section, dict):
+            found += [_unknown(theirs, key) for key in section if key != "enabled"]
+        elif _plain(name) == "telemetrykit":
+            found.append(f"{theirs}: [tool.{name}] says nothing; it is [tool.telemetry_kit]")
+    return found
+
+
+def _unknown(path: str, key: str) -> str:
+    meant = ": did you mean enabled?" if _plain(key) == "enabled" else ""
+    return f"{path}: the word {key!r} says nothing{meant}"
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")
 
 
 def _bytes(size: int) -> str:

@@ -34,12 +34,36 @@ class Problem(Exception):  # noqa: N818 - what the user reads is a problem, not 
 
 def out(text: str = "") -> None:
     """A line of data, to stdout, as it is."""
-    sys.stdout.write(f"{text}\n")
+    if sys.stdout is not None:
+        sys.stdout.write(f"{text}\n")
+
+
+def flush() -> None:
+    """Print what is waiting to be.
+
+    Raises:
+        OSError: the system does not take it.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
 
 
 def say(text: str = "") -> None:
-    """A message for people, to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """A message for people, to stderr; nobody to hear it is no failure."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def no_folder(project: str | None) -> str:
+    """What to say where `--project` names no folder; empty where it does."""
+    if project is None or os.path.isdir(project):
+        return ""
+    return f"there is no folder {safe(project[:80])!r}: see --project. Nothing was changed"
 
 
 def refused(error: OSError) -> str:
