@@ -24,6 +24,7 @@ from telemetry_kit import (
     grants,
     is_telemetry_enabled,
     notice,
+    private,
     settings,
     track_role_event,
 )
@@ -864,3 +865,55 @@ def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
         disable_telemetry()
 
     assert {p.name: p.read_bytes() for p in decided.record.parent.iterdir()} == before
+
+
+def test_a_number_that_is_none(decided) -> None:
+    """NaN is no JSON: such a line cannot be read, and is told."""
+    with file(decided).open("a") as history:
+        history.write('{"decision": NaN}\n')
+
+    assert decisions.broken_at(folder(decided)) == len(file(decided).read_bytes().splitlines())
+    assert all("id" in entry for entry in decisions.read(folder(decided)))
+
+
+def test_a_damaged_record_is_told(decided) -> None:
+    """It has no day to name."""
+    decided.record.write_bytes(b"nonsense")
+
+    assert decisions.disagrees(folder(decided)) == (
+        "the record in force is not valid, and nothing is recorded under it"
+    )
+
+
+def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None:
+    """A reset that ends meanwhile takes it along: it is made again, and the lock is held."""
+    config = Path(undecided.home.config)
+    make, gone = private.make_folder, []
+
+    def once(path: str) -> None:
+        make(path)
+        if not gone:
+            gone.append(os.rmdir(path))
+
+    monkeypatch.setattr(private, "make_folder", once)
+    with deciding.alone(str(config)):
+        assert (config / deciding.LOCK).exists()
+    with gate.Elsewhere(World(undecided.environ)):
+        disable_telemetry()
+
+    assert decisions.trouble(undecided.home) == []
+
+
+def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> None:
+    """The same while a file is written."""
+    make, gone = private.make_folder, []
+
+    def once(path: str) -> None:
+        make(path)
+        if not gone:
+            gone.append(os.rmdir(path))
+
+    monkeypatch.setattr(private, "make_folder", once)
+    private.replace(str(tmp_path / "a" / "b"), b"x")
+
+    assert (tmp_path / "a" / "b").read_bytes() == b"x"

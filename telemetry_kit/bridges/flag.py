@@ -9,7 +9,7 @@ import sys
 
 from telemetry_kit import consent, control, settings
 from telemetry_kit import gate as gates
-from telemetry_kit.errors import TelemetryError, swallow
+from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +38,10 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
             _accept(control.home_of())
         elif value is False:
             _refuse()
-    except TelemetryError as error:
+    except ConsentError as error:
         _say(f"{'--telemetry' if value else '--no-telemetry'} could not be kept: {error}.")
+    except TelemetryError:
+        return value  # it is kept; only what was recorded before could not be closed
     except Exception as error:
         swallow(error)
     return value
@@ -57,7 +59,7 @@ def _accept(home: Home) -> None:
 def _refuse() -> None:
     try:
         home = control.home_of()
-    except TelemetryError:
+    except ConsentError:
         gates.hold()
         raise
     control.refuse(home, method="flag", patience=PATIENCE_SECONDS)

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pexpect
 import pytest
 
 from telemetry_kit.insights import exports
@@ -181,3 +183,23 @@ def test_control_characters_in_an_entry(exported):
 
     assert "out-\\x1b[2J" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.tty
+def test_a_line_fits_the_terminal(exported):
+    """It is broken between words there; in a pipe it is one line."""
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "telemetry_kit", "audit"],
+        cwd=exported.root,
+        env={"TERM": "xterm", **exported.env},
+        dimensions=(24, 60),
+        timeout=30,
+    )
+    child.expect(pexpect.EOF)
+    lines = child.before.decode("ascii").splitlines()
+
+    assert max(map(len, lines)) < 60
+    piped = run(exported, "audit").stdout
+    assert piped.split() == " ".join(lines).split()
+    assert max(map(len, piped.splitlines())) > 60
