@@ -6,6 +6,7 @@ import json
 
 from telemetry_kit import control
 from telemetry_kit.cli.layout import heading, width, wrapped
+from telemetry_kit.cli.names import declared
 from telemetry_kit.cli.quick import JSON, PERIOD, command
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.stats import looked, nothing, period
@@ -38,7 +39,8 @@ def run(
     home = control.home_of(project)
     wanted = Wanted(*period(since, until))
     seen = looked(home, wanted)
-    found = answers_to(figures(seen.tally, wanted))
+    roles = seen.roles | declared(home, "roles")
+    found = answers_to(figures(seen.tally, wanted, roles))
     if as_json:
         out(json.dumps(found, indent=2))
     else:

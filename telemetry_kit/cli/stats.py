@@ -18,6 +18,7 @@ from telemetry_kit.cli.layout import (
     width,
     wrapped,
 )
+from telemetry_kit.cli.names import declared
 from telemetry_kit.cli.quick import JSON, PERIOD, TEXT, Option, command
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
@@ -65,7 +66,7 @@ def run(
     home = control.home_of(project)
     wanted = Wanted(*period(since, until), role or "")
     seen = looked(home, wanted)
-    found = figures(seen.tally, wanted)
+    found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
     if role and not found["events"]:
         _check_role(home, role)
     if as_json:

@@ -53,10 +53,13 @@ class Counting:
     Args:
         wanted: which events count. The table of days has all days, so that a period can be
             compared with the one before it.
+        roles: filled with every role there is, in events that count and in those that do not.
     """
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, roles: set[str] | None = None) -> None:
         self.tally = Tally()
+        self._roles = roles
+        self._names: set[bytes] = set()
         self._wanted = wanted
         self._all_days = not (wanted.since or wanted.until)
         self._rows: Counter[tuple[bytes, ...]] = Counter()
@@ -66,6 +69,8 @@ class Counting:
     def rows(self, rows: list[Row]) -> None:
         """Count canonical lines."""
         wanted = self._wanted
+        if self._roles is not None:
+            self._names.update([row[2] for row in rows])
         if wanted.role:
             rows = [row for row in rows if self._fields_of(row[2:]).get("role") == wanted.role]
         self._days.update([(row[0], row[1]) for row in rows])
@@ -73,11 +78,13 @@ class Counting:
             rows = [row for row in rows if wanted.has_day(row[1].decode())]
         # Without the day there are far fewer different ones.
         self._rows.update([(row[0], *row[2:]) for row in rows])
-        if len(self._rows) + len(self._days) > MAX_PENDING:
+        if len(self._rows) + len(self._days) + len(self._names) > MAX_PENDING:
             self.settle()
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Count an event that the reader made out."""
+        if self._roles is not None and "role" in event:
+            self._roles.add(event["role"])
         if self._wanted.role and event.get("role") != self._wanted.role:
             return
         day = event["timestamp"][:10]
@@ -92,6 +99,10 @@ class Counting:
         for row, times in self._rows.items():
             event = {"event_type": row[0].decode(), **self._fields_of(row[1:])}
             self.tally.count(event, times)
+        if self._roles is not None:
+            found = (self._fields_of((run,)).get("role") for run in self._names)
+            self._roles.update(role for role in found if role is not None)
+        self._names.clear()
         self._days.clear()
         self._rows.clear()
         return self.tally
@@ -159,15 +170,16 @@ def count_events(events: Iterable[Mapping[str, Any]]) -> Tally:
     return tally
 
 
-def count(home: Home, wanted: Wanted, problems: Problems) -> Tally:
+def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:
     """The tally of the journal, from scratch.
 
     Args:
         home: whose journal.
         wanted: which events count.
         problems: filled while reading.
+        roles: filled with every role there is, in events that count and in those that do not.
     """
-    counting = Counting(wanted)
+    counting = Counting(wanted, roles)
     with snapshot(home, problems) as sources:
         for source in sources:
             count_file(counting, source, problems.of(source.segment.name))

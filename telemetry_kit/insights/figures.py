@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
 
+from telemetry_kit import catalog
 from telemetry_kit.insights.count import Wanted
 from telemetry_kit.insights.tally import Key, Tally
 
@@ -79,12 +80,13 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def figures(tally: Tally, wanted: Wanted | None = None) -> Figures:
+def figures(tally: Tally, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
     """All the numbers.
 
     Args:
         tally: of the wanted events.
         wanted: which these were, for the period and the one before it.
+        roles: those there are beyond the built-in ones and those of the wanted events.
 
     Returns:
         Lists of rows, each list from most to least, by name where equal. It is what
@@ -101,7 +103,7 @@ def figures(tally: Tally, wanted: Wanted | None = None) -> Figures:
         "roles": _roles(tally),
         "role_changes": _counted(tally.tables["changes"], ("from", "to")),
         "role_commands": _used(tally, "role_commands", "command", ("executed",)),
-        "cross_use": _cross_use(tally),
+        "cross_use": _cross_use(tally, roles),
         "role_agents": _used(tally, "role_agents", "agent", _BEGUN["agents"]),
         "commands": _work(tally, "commands"),
         "agents": _work(tally, "agents"),
@@ -171,12 +173,12 @@ def owner_of(command: str, roles: frozenset[str]) -> str | None:
     return before if before in roles and ":" in command else None
 
 
-def _cross_use(tally: Tally) -> list[Figures]:
+def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
     used = _used(tally, "role_commands", "command", ("executed",))
-    roles = frozenset(role for (role,) in tally.rows("roles"))
+    known = frozenset({*catalog.ROLES, *roles, *(role for (role,) in tally.rows("roles"))})
     found = []
     for row in used:
-        owner = owner_of(row["command"], roles)
+        owner = owner_of(row["command"], known)
         if owner is not None and owner != row["role"]:
             found.append({**row, "owner": owner})
     return _ranked(found, "count")

@@ -63,9 +63,10 @@ class Look:
         problems: what was wrong in the files.
         keep: the lines of the roll-up to write; None where the one there is good enough.
         entries: the files that it is about.
+        roles: those that occur, also in events that are not in the tally.
     """
 
-    __slots__ = ("entries", "keep", "problems", "tally")
+    __slots__ = ("entries", "keep", "problems", "roles", "tally")
 
     def __init__(
         self,
@@ -73,7 +74,9 @@ class Look:
         problems: Problems,
         keep: list[bytes | memoryview] | None = None,
         entries: list[Entry] | None = None,
+        roles: set[str] | None = None,
     ) -> None:
+        self.roles = {role for (role,) in tally.rows("roles")} if roles is None else roles
         self.tally = tally
         self.problems = problems
         self.keep = keep
@@ -137,7 +140,8 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
     """
     problems = Problems()
     if wanted is not None and not wanted.everything:
-        return Look(count(home, wanted, problems), problems)
+        roles: set[str] = set()
+        return Look(count(home, wanted, problems, roles), problems, roles=roles)
     try:
         stored = Stored(private.read(f"{home.folder}/{NAME}", MAX_BYTES))
     except private.NotPrivateError:

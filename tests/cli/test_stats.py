@@ -103,6 +103,29 @@ def test_json(undecided):
     assert part["role"] == "dev"
 
 
+@pytest.mark.parametrize(
+    "args",
+    [("--role", "dev"), ("--since", "2026-11-22"), ("--until", "2026-11-22"), ()],
+    ids=["role", "since", "until", "all"],
+)
+def test_another_roles_commands_in_a_part(undecided, args):
+    """A role is one because it is public, declared, or in some event, also one that is left out."""
+    (undecided.root / ".flowspec").mkdir()
+    (undecided.root / ".flowspec" / "telemetry.toml").write_text('roles = ["designer"]\n')
+    begun = {"event_type": "command.executed", "role": "dev"}
+    fill(
+        undecided,
+        {"event_type": "role.selected", "role": "guest", "timestamp": "2026-11-01T00:00:00Z"},
+        *({**begun, "command": f"/{role}:x"} for role in ("qa", "designer", "guest", "nobody")),
+        {"event_type": "role.selected", "role": "guest", "timestamp": "2026-11-25T00:00:00Z"},
+    )
+    found = json.loads(run(undecided, "stats", "--json", *args).stdout)["cross_use"]
+    said = run(undecided, "answers", *args[:2] if args[:1] != ("--role",) else ()).stdout
+
+    assert sorted(row["owner"] for row in found) == ["designer", "guest", "qa"]
+    assert "another role's commands were used 3 times" in " ".join(said.split())
+
+
 def test_without_block_characters(undecided):
     """An ASCII terminal gets ASCII bars."""
     fill(undecided, *EVENTS)
