@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 
@@ -31,6 +32,8 @@ _NEAR_BYTES = 4 << 20
 _FAR_BYTES = 16 << 20
 _BEGIN = b'"event_type":"role.selected"'
 _HEAD_BYTES = 100
+# By so many first bytes a file is known again: they hold the id of its first event.
+_KNOWN_BYTES = 64
 
 
 class Filter:
@@ -346,7 +349,8 @@ class Following:
     def __init__(self, home: Home, chosen: Filter) -> None:
         self._home = home
         self._chosen = chosen
-        self._seen: dict[tuple[int, int], int] = {}
+        # How far each file was read, and the sum of its first bytes.
+        self._seen: dict[tuple[int, int], tuple[int, int]] = {}
         for _ in self.news(begin=True):
             pass
 
@@ -356,14 +360,14 @@ class Following:
         Args:
             begin: only take note of what there is.
         """
-        now: dict[tuple[int, int], int] = {}
+        now: dict[tuple[int, int], tuple[int, int]] = {}
         with snapshot(self._home, Problems()) as sources:
             for source in sources:
                 segment = source.segment
                 # A packed file holds only what was seen before it was packed.
                 if segment.kind == ARCHIVE:
                     continue
-                at = self._seen.get(segment.identity, 0)
+                at = self._read_of(source)
                 if begin or segment.size_bytes > at:
                     for region in regions(source.chunks(Report(), at)):
                         if isinstance(region, Region):
@@ -375,5 +379,23 @@ class Following:
                             if not begin:
                                 read = read_rest(region, Report(), segment.kind)
                                 yield from filter(self._chosen.accepts, read)
-                now[segment.identity] = at
+                now[segment.identity] = at, _head_of(source, at)
         self._seen = now
+
+    def _read_of(self, source: Source) -> int:
+        """How far a file was read; 0 for another one that only has the number of its inode."""
+        at, head = self._seen.get(source.segment.identity, (0, 0))
+        if source.segment.size_bytes < at:
+            return 0
+        # What was forgotten in a file that a program holds open is written over with line ends.
+        blank = zlib.crc32(b"\n" * min(at, _KNOWN_BYTES))
+        return at if _head_of(source, at) in (head, blank, _GONE) else 0
+
+
+# What `sum_of()` says of a file that has another name by now.
+_GONE = -1
+
+
+def _head_of(source: Source, at: int) -> int:
+    count = min(at, _KNOWN_BYTES)
+    return source.sum_of(count, count)

@@ -10,6 +10,7 @@ import pytest
 
 from telemetry_kit import catalog
 from telemetry_kit.cli.view import COLUMNS, layout
+from telemetry_kit.insights.select import Filter, Following
 from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
 
@@ -336,6 +337,33 @@ def test_wide(undecided):
     for value in ("event" + f"{1:016x}", "seq1", "projecth:7ac3f0ae7aea", "session555555555555"):
         assert value in text
     assert "key_epoch3" in text
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_following_a_log_with_the_inode_of_one_that_is_gone(undecided, count):
+    """What was cleared, and began anew under the same inode number, is followed from its start."""
+    fill(undecided, stored(1), stored(2))
+    following = Following(undecided.home, Filter())
+    with undecided.log.open("r+b") as log:
+        log.truncate(0)
+        log.writelines(encode(stored(n)) for n in range(10, 10 + count))
+    first = [event["seq"] for event in following.news()]
+    fill(undecided, stored(99))
+
+    assert first == [*range(10, 10 + count)]
+    assert [event["seq"] for event in following.news()] == [99]
+
+
+def test_following_across_forgetting(undecided):
+    """Lines that were written over in their place are no new file."""
+    fill(undecided, stored(1), stored(2))
+    following = Following(undecided.home, Filter())
+    first = len(encode(stored(1))) - 1
+    with undecided.log.open("r+b") as log:
+        log.write(b"\n" * first)
+    fill(undecided, stored(3))
+
+    assert [event["seq"] for event in following.news()] == [3]
 
 
 def test_follow(undecided):
