@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, "Any"]
 NAMED = 3
+_JOINED = re.compile(", | and ")
 _BRACKETS = re.compile(r"\([^)]*\)")
 
 
@@ -61,13 +62,31 @@ def _listed(parts: list[str], more: int = 0) -> str:
         parts = [*parts, f"{more} more"]
     if len(parts) == 1:
         return parts[0]
-    nested = any(", " in _BRACKETS.sub("", part) for part in parts)
+    nested = any(_JOINED.search(_BRACKETS.sub("", part)) for part in parts)
     comma, last = ("; ", "; and ") if nested else (", ", " and ")
     return comma.join(parts[:-1]) + last + parts[-1]
 
 
 def _top(rows: list[Row], say: Callable[[Row], str]) -> str:
     return _listed([say(row) for row in rows[:NAMED]], len(rows) - NAMED)
+
+
+def _most(counts: list[tuple[str, int]], whole: int) -> str:
+    """What there is most of, with its count and of how many; several where it is a tie.
+
+    Args:
+        counts: names with their counts, the largest first, at least one.
+        whole: how many there are of all names, and of those without one.
+    """
+    count = counts[0][1]
+    tied = [name for name, n in counts if n == count]
+    if len(tied) > 1:
+        names = _listed(tied[:NAMED], len(tied) - NAMED)
+        return f"{names} equally often ({count:,} of {whole:,} each)"
+    if count >= whole:
+        return f"only {tied[0]} ({count:,})"
+    word = "mostly" if 2 * count > whole else "most often"
+    return f"{word} {tied[0]} ({count:,} of {whole:,})"
 
 
 def _roles(found: Figures) -> str:
@@ -84,9 +103,8 @@ def _changes(found: Figures) -> str:
         return ""
     sessions = types.get("role.selected", 0)
     said = f"{_times(changed)}, in {sessions:,} session{'' if sessions == 1 else 's'}"
-    rows = found["role_changes"]
-    most = f"; most often from {rows[0]['from']} to {rows[0]['to']}" if rows else ""
-    return f"{said}{most}."
+    pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
+    return f"{said}; {_most(pairs, changed)}." if pairs else f"{said}."
 
 
 def _times(count: int) -> str:
@@ -99,13 +117,17 @@ def _were(count: int) -> str:
 
 def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
     def answer(found: Figures) -> str:
-        first: dict[str, Row] = {}
+        used: dict[str, list[tuple[str, int]]] = {}
         for row in found[table]:
-            first.setdefault(row["role"], row)
-        rows = list(first.values())
+            used.setdefault(row["role"], []).append((row[kind], row["count"]))
+        rows: list[Row] = [{"role": role, "counts": counts} for role, counts in used.items()]
         if not rows:
             return ""
-        return _top(rows, lambda r: f"{r['role']}: mostly {r[kind]} ({r['count']:,})") + "."
+
+        def say(row: Row) -> str:
+            return f"{row['role']}: {_most(row['counts'], sum(n for _, n in row['counts']))}"
+
+        return _top(rows, say) + "."
 
     return answer
 
@@ -116,10 +138,10 @@ def _commands(found: Figures) -> str:
     if not said or not crossed:
         return said
     total = sum(row["count"] for row in crossed)
-    top = crossed[0]
+    most = _most([(f"{row['command']} by {row['role']}", row["count"]) for row in crossed], total)
     return (
         f"{said[:-1]}; another role's commands were used {total:,} "
-        f"{'time' if total == 1 else 'times'}, most of all {top['command']} by {top['role']}."
+        f"{'time' if total == 1 else 'times'}, {most}."
     )
 
 
@@ -149,17 +171,16 @@ def _fail(table: str, kind: str) -> Callable[[Figures], str]:
         rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
         if not rows:
             return "None of those that ended failed." if ended else ""
-        errors: dict[str, str] = {}
+        errors: dict[str, list[tuple[str, int]]] = {}
         for row in found["errors"]:
             if row["kind"] == kind:
-                errors.setdefault(row["name"], row["error_type"])
+                errors.setdefault(row["name"], []).append((row["error_type"], row["count"]))
 
         def say(row: Row) -> str:
-            error = errors.get(row[kind])
-            mostly = f", mostly {error}" if error else ""
-            return (
-                f"{row[kind]} ({row['failed']:,} of {row['completed'] + row['failed']:,}{mostly})"
-            )
+            counts = errors.get(row[kind])
+            most = f", {_most(counts, row['failed'])}" if counts else ""
+            ended = row["completed"] + row["failed"]
+            return f"{row[kind]} {row['failed']:,} of {ended:,}{most}"
 
         return _top(rows, say) + "."
 
@@ -171,10 +192,9 @@ def _clicked(found: Figures) -> str:
     if not clicked:
         return ""
     rows = [row for row in found["handoffs"] if row["clicked"]]
-    most = "most of them " if clicked > 1 else ""
+    most = _most([(_pair(row), row["clicked"]) for row in rows], clicked)
     return (
-        f"{clicked:,} {_were(clicked)} followed, {most}{_pair(rows[0])}; "
-        "those that nobody clicks leave no event."
+        f"{clicked:,} {_were(clicked)} followed, {most}; those that nobody clicks leave no event."
     )
 
 

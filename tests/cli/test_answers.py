@@ -52,30 +52,30 @@ def answers(place, *args, **env):
 SAID = {
     "Which roles are selected most?": "dev (1, 50%) and qa (1, 50%).",
     "How often do people change roles within a session?": (
-        "Once, in 1 session; most often from dev to qa."
+        "Once, in 1 session; only from dev to qa (1)."
     ),
-    "Which agents work for which role?": "dev: mostly writer (2).",
+    "Which agents work for which role?": "dev: only writer (2).",
     "Which agents finish, and how long do they take?": (
         "1 of 2 that ended was completed (50%): writer 50%, half within 2.05 s."
     ),
-    "Which agents fail, and with what kind of error?": "writer (1 of 2, mostly KeyError).",
+    "Which agents fail, and with what kind of error?": "writer 1 of 2, only KeyError (1).",
     "Are hand-offs followed or ignored?": (
-        "1 was followed, writer -> tester; those that nobody clicks leave no event."
+        "1 was followed, only writer -> tester (1); those that nobody clicks leave no event."
     ),
     "Which followed hand-offs reach the next agent?": "1 of 1 (100%): writer -> tester 100%.",
     "Which commands does each role use?": (
-        "dev: mostly /qa:check (2); another role's commands were used 2 times, most of all "
-        "/qa:check by dev."
+        "dev: only /qa:check (2); another role's commands were used 2 times, only /qa:check by "
+        "dev (2)."
     ),
     "Which commands finish, and how long do they take?": (
         "1 of 2 that ended was completed (50%): /qa:check 50%, half within 2.05 s."
     ),
-    "Which commands fail, and with what kind of error?": "/qa:check (1 of 2, mostly KeyError).",
+    "Which commands fail, and with what kind of error?": "/qa:check 1 of 2, only KeyError (1).",
     "Which workflows are begun?": "release (1).",
     "Which workflows are carried to the end?": (
         "1 of 2 that ended was completed (50%): release 50%, half within 2.05 s."
     ),
-    "Which workflows break off?": "release (1 of 2, mostly KeyError).",
+    "Which workflows break off?": "release 1 of 2, only KeyError (1).",
 }
 
 
@@ -88,6 +88,60 @@ def test_each_question_and_its_answer(undecided):
     assert (done.returncode, done.stderr) == (0, "")
     assert lines[::2] == QUESTIONS
     assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == SAID
+
+
+def clicked(*counts):
+    """So many clicks for each pair of agents."""
+    return [
+        {**event, "target_agent": f"agent-{at}"}
+        for at, count in enumerate(counts)
+        for event in [stored("handoff.clicked", source_agent="writer")] * count
+    ]
+
+
+def stored(kind, **fields):
+    return {
+        "schema_version": "1.0",
+        "event_id": "0" * 16,
+        "event_type": kind,
+        "timestamp": "2026-11-22T00:00:00Z",
+        **fields,
+    }
+
+
+def with_errors(*counts):
+    """A command that failed so many times with each error."""
+    return [
+        stored("command.failed", command="/a:b", error_type=kind)
+        for kind, count in zip(("KeyError", "OSError", "TypeError"), counts, strict=False)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "said"),
+    [
+        (clicked(4), "4 were followed, only writer -> agent-0 (4);"),
+        (clicked(3, 2), "5 were followed, mostly writer -> agent-0 (3 of 5);"),
+        (clicked(3, 2, 1), "6 were followed, most often writer -> agent-0 (3 of 6);"),
+        (
+            clicked(2, 2, 1),
+            "writer -> agent-0 and writer -> agent-1 equally often (2 of 5 each);",
+        ),
+        (clicked(1, 1, 1, 1, 1), "writer -> agent-2 and 2 more equally often (1 of 5 each);"),
+        (with_errors(1, 1, 1), "KeyError, OSError and TypeError equally often (1 of 3 each)."),
+        (with_errors(2, 1, 1), "/a:b 4 of 4, most often KeyError (2 of 4)."),
+        (with_errors(3, 1), "/a:b 4 of 4, mostly KeyError (3 of 4)."),
+        ([*with_errors(2), *[stored("command.failed", command="/a:b")] * 3], "(2 of 5)."),
+    ],
+)
+def test_most_of_them_is_more_than_half(undecided, events, said):
+    """Less is told as most often, a tie as a tie, each with its count and of how many."""
+    log = [{name: e[name] for name in catalog.ORDER if name in e} for e in events]
+    fill(undecided, *log)
+    told = answers(undecided, COLUMNS="400").stdout
+
+    assert said in told
 
 
 def test_json_is_the_same(undecided):

@@ -173,7 +173,7 @@ def test_answers(undecided):
     lines = done.stdout.splitlines()
 
     assert lines[:2] == ["Which roles are selected most?", "  dev (1, 50%) and qa (1, 50%)."]
-    assert "  /qa:check (1 of 1, mostly ValueError)." in lines
+    assert "  /qa:check 1 of 1, only ValueError (1)." in lines
     assert len(json.loads(run(undecided, "answers", "--json").stdout)) == 13
 
 
