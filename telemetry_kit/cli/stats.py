@@ -244,7 +244,7 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
 
 
 def _interval(row: Figures) -> str:
-    return "" if row["rate"] is None else f"[{row['low']:.0%}, {row['high']:.0%}]"
+    return "" if row["rate"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def _handoffs(found: Figures, room: int) -> Iterator[str]:
@@ -336,8 +336,11 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
 def _change(before: int, now: int) -> str:
     if not before:
         return "new"
-    change = f"{(now - before) / before:+.0%}"
-    return "0%" if change[1:] == "0%" else change
+    change = (now - before) / before
+    text = f"{change:+.0%}"
+    if text[1:] != "0%":
+        return text
+    return f"{text[0]}<1%" if change else "0%"
 
 
 def _more(count: int) -> Iterator[str]:

@@ -22,20 +22,30 @@ _BRACKETS = re.compile(r"\([^)]*\)")
 
 
 def percent(share: float | None) -> str:
-    """A share in words; `?` where there is none."""
-    return "?" if share is None else f"{share:.0%}"
+    """A share in words; `?` where there is none. Only all is 100 %, and only nothing is 0 %."""
+    if share is None:
+        return "?"
+    text = f"{share:.0%}"
+    if text == "100%" and share < 1:
+        return ">99%"
+    return "<1%" if text == "0%" and share > 0 else text
 
 
 def span(milliseconds: int | None) -> str:
-    """A length of time, short: `512 ms`, `16.4 s`, `4.4 min`."""
+    """A length of time, short: `512 ms`, `16.4 s`, `4.4 min`, `3.2 d`."""
     if milliseconds is None:
         return ""
     if milliseconds < 1_000:
         return f"{milliseconds} ms"
-    for unit, size, limit in (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 0)):
+    for unit, size, limit in _UNITS:
         if milliseconds < limit or not limit:
-            return f"{milliseconds / size:.3g} {unit}" if milliseconds < 1e9 * size else "ages"
+            count = milliseconds / size
+            return f"{count:.3g} {unit}" if count < 999.5 else f"{count:,.0f} {unit}"
     return ""
+
+
+# Each with its length in milliseconds, and with what the next one begins.
+_UNITS = (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 172_800_000), ("d", 8.64e7, 0))
 
 
 def answers(found: Figures) -> list[Row]:

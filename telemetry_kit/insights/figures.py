@@ -57,7 +57,16 @@ def rate(part: int, whole: int) -> Figures:
         return {"rate": None, "low": None, "high": None}
     part = min(part, whole)
     low, high = wilson(part, whole)
-    return {"rate": round(part / whole, 4), "low": round(low, 4), "high": round(high, 4)}
+    return {"rate": rounded(part / whole), "low": rounded(low), "high": rounded(high)}
+
+
+def rounded(share: float) -> float:
+    """A share to four digits; what is neither nothing nor all does not become either.
+
+    Args:
+        share: from 0 to 1.
+    """
+    return share if share in (0, 1) else min(max(round(share, 4), 0.0001), 0.9999)
 
 
 def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
@@ -136,7 +145,7 @@ def _roles(tally: Tally) -> list[Figures]:
             {
                 "role": role,
                 "chosen": _chosen(counts),
-                "share": round(_chosen(counts) / chosen, 4) if chosen else None,
+                "share": rounded(_chosen(counts) / chosen) if chosen else None,
                 "events": counts.get("events", 0),
             }
             for (role,), counts in rows.items()

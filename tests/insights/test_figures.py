@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit.insights.answers import answers, span
+from telemetry_kit.insights.answers import answers, percent, span
 from telemetry_kit.insights.count import Wanted
-from telemetry_kit.insights.figures import figures, owner_of, quantile, rate, wilson
+from telemetry_kit.insights.figures import figures, owner_of, quantile, rate, rounded, wilson
 from telemetry_kit.insights.tally import Tally
 
 
@@ -104,8 +104,40 @@ def test_the_ends_of_the_calendar(day):
         (1024, "1.02 s"),
         (262_144, "4.37 min"),
         (2**23, "2.33 h"),
+        (59_999, "60 s"),
+        (2**27, "37.3 h"),
+        (2**28, "3.11 d"),
+        (2**36, "795 d"),
+        (2**38, "3,181 d"),
+        (2**53, "104,249,991 d"),
     ],
 )
 def test_spans(milliseconds, said):
     """Short, in the unit that fits."""
     assert said == span(milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [
+        (0, 1_000, "0%"),
+        (1, 1_000_000, "<1%"),
+        (4, 1_000, "<1%"),
+        (6, 1_000, "1%"),
+        (1, 2, "50%"),
+        (994, 1_000, "99%"),
+        (996, 1_000, ">99%"),
+        (999_999, 1_000_000, ">99%"),
+        (1_000, 1_000, "100%"),
+    ],
+)
+def test_all_and_nothing_are_exact(part, whole, said):
+    """One failure of a million is no rate of 100 %, neither in words nor as a number."""
+    assert said == percent(rate(part, whole)["rate"])
+
+
+@given(st.floats(0, 1))
+def test_rounding_makes_neither_all_nor_nothing(share):
+    """Four digits, and 0 and 1 only for themselves."""
+    assert abs(rounded(share) - share) <= 0.0001
+    assert (rounded(share) in (0, 1)) == (share in (0, 1))
