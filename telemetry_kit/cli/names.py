@@ -1,13 +1,19 @@
-"""The names that a user may ask for: those that somebody declared.
+"""The names that a user may ask for: as typed, as stored, and what to say of one that is unknown.
 
-Whether an event has one of them is not known here.
+Which events have them is the insights' business.
 """
 
 from __future__ import annotations
 
-from telemetry_kit import ledger, settings
+from collections.abc import Iterable
+
+from telemetry_kit import catalog, consent, ledger, privacy, settings
+from telemetry_kit.cli.terminal import USAGE, Problem, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
+
+_SHOWN = 20
+_CUTOFF = 0.6
 
 
 def declared(home: Home, vocabulary: str) -> frozenset[str]:
@@ -34,3 +40,80 @@ def _table(path: str) -> dict[str, object] | None:
         return settings.read_toml(path)
     except TelemetryError:
         return None
+
+
+def forms(home: Home, field: str, text: str) -> frozenset[str]:
+    """A name in every form in which it may be stored: in clear, and as the key's pseudonym.
+
+    What keys that are gone made of it, nobody can tell: `find` says how many events those are.
+
+    Args:
+        home: the project's places.
+        field: one of `catalog.NAMES`.
+        text: as it was typed.
+    """
+    try:
+        place = consent.place_of(home)
+        if place is None or text.startswith(catalog.PSEUDONYM_PREFIX):
+            return frozenset((text,))
+        key = privacy.load(privacy.key_path(home, place))
+        return frozenset((text, key.pseudonym(field, text)))
+    except (TelemetryError, UnicodeError):
+        return frozenset((text,))
+
+
+def given(option: str, text: str | None) -> str | None:
+    """A name as it was typed.
+
+    Raises:
+        Problem: it is empty.
+    """
+    if text is not None and not text.strip():
+        raise Problem(f"{option} {safe(text[:40])!r}: which one? Write a name", USAGE)
+    return text
+
+
+def one_of(option: str, text: str | None, names: Iterable[str]) -> str | None:
+    """A word of a closed list.
+
+    Raises:
+        Problem: it is none of them.
+    """
+    if text is not None and text not in (known := list(names)):
+        raise Problem(f"{option} {safe(text[:40])!r}: {hint(text, known)}", USAGE)
+    return text
+
+
+def must_be_known(home: Home, option: str, field: str, text: str, present: Iterable[str]) -> None:
+    """Nothing where a name is in some event, or declared; it may have no events all the same.
+
+    Args:
+        home: the project's places.
+        option: with which it was asked for.
+        field: one of `catalog.NAMES`.
+        text: as it was typed.
+        present: the names in the events.
+
+    Raises:
+        Problem: there is no such name.
+    """
+    known = {*present, *declared(home, catalog.NAMES[field])}
+    if known.isdisjoint(forms(home, field, text)):
+        problem = f"{option} {safe(text[:40])!r}: no events of it; {hint(text, known)}"
+        raise Problem(problem, USAGE)
+
+
+def hint(text: str, known: Iterable[str]) -> str:
+    """What to write instead: the name that is close, else those there are."""
+    import difflib  # deferred: 10 ms, and only a mistake needs it
+
+    # Pseudonyms last: nobody mistypes them.
+    names = sorted(known, key=lambda name: (name.startswith(catalog.PSEUDONYM_PREFIX), name))
+    folded = {name.casefold(): name for name in reversed(names)}
+    near = difflib.get_close_matches(text[:100].casefold(), folded, n=1, cutoff=_CUTOFF)
+    if near:
+        return f"did you mean {safe(folded[near[0]])!r}?"
+    if not names:
+        return "there are no names"
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"there {'is' if len(names) == 1 else 'are'} {safe(', '.join(names[:_SHOWN]))}{more}"

@@ -18,7 +18,7 @@ from telemetry_kit.cli.layout import (
     width,
     wrapped,
 )
-from telemetry_kit.cli.names import declared
+from telemetry_kit.cli.names import declared, forms, given, must_be_known
 from telemetry_kit.cli.quick import JSON, PERIOD, TEXT, Option, command
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
@@ -64,11 +64,11 @@ def run(
         Problem: a date cannot be understood, or there is no such role.
     """
     home = control.home_of(project)
-    wanted = Wanted(*period(since, until), role or "")
+    wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
     found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
-    if role and not found["events"]:
-        _check_role(home, role)
+    if role and not found["events"] and seen.roles:
+        must_be_known(home, "--role", "role", role, seen.roles)
     if as_json:
         out(json.dumps(found, indent=2))
     elif not found["events"]:
@@ -77,6 +77,17 @@ def run(
         for line in text(found, width()):
             out(line)
     keep(home, seen)
+
+
+def wanted_of(home: Home, since: str | None, until: str | None, role: str | None) -> Wanted:
+    """Which events are wanted; a role also where it is stored as a pseudonym.
+
+    Raises:
+        Problem: a day cannot be understood, or the role is empty.
+    """
+    name = given("--role", role)
+    codes = forms(home, "role", name) if name is not None else ()
+    return Wanted(*period(since, until), name or "", codes)
 
 
 def period(since: str | None, until: str | None) -> tuple[str, str]:
@@ -104,15 +115,6 @@ def looked(home: Home, wanted: Wanted) -> Look:
 def nothing(wanted: Wanted) -> str:
     """What to say where there is no event to show."""
     return "no events yet" if wanted.everything else "no events there: see telemetry-kit stats"
-
-
-def _check_role(home: Home, role: str) -> None:
-    known = [name for (name,) in look(home).tally.rows("roles")]
-    if known and role not in known:
-        from telemetry_kit.catalog import nearest  # deferred: only for a mistake
-
-        near = nearest(role, known)[0]
-        raise Problem(f"--role {safe(role[:40])!r}: no events of it; did you mean {near!r}?", USAGE)
 
 
 # -- the page --------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ What an event is, and where it is read from, is the journal's business.
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli.layout import PIPE_WIDTH, width
+from telemetry_kit.cli.names import forms, given, must_be_known, one_of
 from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
 from telemetry_kit.cli.rows import COLUMNS, cells, layout
 from telemetry_kit.cli.stats import period
@@ -51,7 +54,7 @@ OPTIONS = (
 )
 _POLL_SECONDS = 0.2
 _PAGE = 10_000
-_TABLES = {"role": "roles", "agent": "agents", "command": "commands"}
+_CODE = re.compile("h:[0-9a-f]{12}")
 
 
 def run(
@@ -78,36 +81,50 @@ def run(
     """
     if tree and (follow or as_json or wide):
         raise Problem("--tree goes with neither --follow, --json nor --wide", USAGE)
-    is_code = other is not None and other.startswith(catalog.PSEUDONYM_PREFIX)
+    is_code = _is_code(other)
     home = control.home_of(project if other is None or is_code else other)
-    fields = {
-        "event_type": _known("--event", event, catalog.EVENTS),
-        "role": role,
-        "agent": agent,
-        "command": of_command,
-        "outcome": _known("--outcome", outcome, catalog.OUTCOMES),
+    words = {
+        "event_type": one_of("--event", event, catalog.EVENTS),
+        "outcome": one_of("--outcome", outcome, catalog.OUTCOMES),
         "project_id": other if is_code else None,
     }
-    wanted = {name: value for name, value in fields.items() if value is not None}
+    asked = {
+        name: text
+        for name, text in (("role", role), ("agent", agent), ("command", of_command))
+        if given(f"--{name}", text) is not None and text is not None
+    }
+    wanted: dict[str, str | frozenset[str]] = {n: w for n, w in words.items() if w is not None}
+    wanted |= {name: forms(home, name, text) for name, text in asked.items()}
     chosen = Filter(*period(since, until), wanted)
     if tree:
-        _show_trees(home, limit, chosen)
+        shown = _show_trees(home, limit, chosen)
     elif follow:
-        _follow(home, limit, chosen, wide, as_json)
+        shown = _follow(home, limit, chosen, wide, as_json)
     else:
-        _show(home, limit, chosen, wide, as_json)
+        shown = _show(home, limit, chosen, wide, as_json)
+    if not shown:
+        _nothing(home, chosen, asked)
     # A reader that has gone is noticed here, where it is told apart from a failure.
     sys.stdout.flush()
 
 
-def _known(option: str, value: str | None, names: Any) -> str | None:
-    if value is not None and value not in names:
-        near = catalog.nearest(value, names)[0]
-        raise Problem(f"{option} {safe(value[:40])!r}: did you mean {near!r}?", USAGE)
-    return value
+def _is_code(other: str | None) -> bool:
+    """Whether `--project` is a pseudonym.
+
+    Raises:
+        Problem: it is neither one nor a folder.
+    """
+    if other is None or os.path.isdir(other):
+        return False
+    if other.startswith(catalog.PSEUDONYM_PREFIX):
+        if _CODE.fullmatch(other):
+            return True
+        raise Problem(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
+    raise Problem(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
 
 
-def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
+def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
+    """Show events; how many."""
     problems = Problems()
     events = newest(home, limit, chosen, problems)
     # A page at a time: memory is bounded however many are asked for.
@@ -117,8 +134,7 @@ def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> 
             out(line)
         shown += len(page)
     _tell(problems)
-    if not shown:
-        _nothing(home, chosen)
+    return shown
 
 
 def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
@@ -136,27 +152,26 @@ def _tell(problems: Problems) -> None:
         say(f"telemetry-kit: {safe(sentence)}")
 
 
-def _nothing(home: Home, chosen: Filter) -> None:
-    """Say that there is nothing, and why that may be."""
-    if chosen.everything:
+def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
+    """Say that there is nothing, and why that may be.
+
+    Raises:
+        Problem: a name that was asked for is none.
+    """
+    if chosen.everything or next(newest(home, 1, Filter(), Problems()), None) is None:
         say("no events yet")
         return
-    from telemetry_kit.insights.rollup import look  # deferred: only where nothing was found
+    if asked:
+        from telemetry_kit.insights.count import names  # deferred: only where nothing was found
 
-    tally = look(home).tally
-    for name, value in chosen.fields.items():
-        table = _TABLES.get(name)
-        known = [key for (key,) in tally.rows(table)] if table else []
-        if known and value not in known:
-            near = catalog.nearest(value, known)[0]
-            raise Problem(
-                f"--{name} {safe(value[:40])!r}: no events of it; did you mean {safe(near)!r}?",
-                USAGE,
-            )
-    say("no such events" if tally.total("events") else "no events yet")
+        present = names(home)
+        for name, text in asked.items():
+            must_be_known(home, f"--{name}", name, text, present[name])
+    say("no such events")
 
 
-def _show_trees(home: Home, limit: int, chosen: Filter) -> None:
+def _show_trees(home: Home, limit: int, chosen: Filter) -> int:
+    """Show sessions; how many."""
     problems = Problems()
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
@@ -166,11 +181,10 @@ def _show_trees(home: Home, limit: int, chosen: Filter) -> None:
             out(line)
         shown += 1
     _tell(problems)
-    if not shown:
-        _nothing(home, chosen)
+    return shown
 
 
-def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> None:
+def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
     shown = list(newest(home, limit, chosen, Problems()))
@@ -187,7 +201,7 @@ def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -
             sys.stdout.flush()
             time.sleep(_POLL_SECONDS)
     except KeyboardInterrupt:
-        return
+        return 1  # whoever followed until now need not be told that there is nothing
 
 
 def _print(event: Event, wide: bool, as_json: bool) -> None:

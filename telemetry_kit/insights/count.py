@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from telemetry_kit import catalog
 from telemetry_kit.home import Home
 from telemetry_kit.insights.scan import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.insights.tally import Tally
@@ -28,14 +29,18 @@ class Wanted:
         since: first day, as `YYYY-MM-DD`; empty for all.
         until: last day; empty for all.
         role: events of this role only; empty for all.
+        codes: pseudonyms of it.
     """
 
-    __slots__ = ("role", "since", "until")
+    __slots__ = ("role", "roles", "since", "until")
 
-    def __init__(self, since: str = "", until: str = "", role: str = "") -> None:
+    def __init__(
+        self, since: str = "", until: str = "", role: str = "", codes: Iterable[str] = ()
+    ) -> None:
         self.since = since
         self.until = until
         self.role = role
+        self.roles = frozenset({role, *codes}) if role else frozenset()
 
     @property
     def everything(self) -> bool:
@@ -72,7 +77,7 @@ class Counting:
         if self._roles is not None:
             self._names.update([row[2] for row in rows])
         if wanted.role:
-            rows = [row for row in rows if self._fields_of(row[2:]).get("role") == wanted.role]
+            rows = [row for row in rows if self._fields_of(row[2:]).get("role") in wanted.roles]
         self._days.update([(row[0], row[1]) for row in rows])
         if not self._all_days:
             rows = [row for row in rows if wanted.has_day(row[1].decode())]
@@ -85,7 +90,7 @@ class Counting:
         """Count an event that the reader made out."""
         if self._roles is not None and "role" in event:
             self._roles.add(event["role"])
-        if self._wanted.role and event.get("role") != self._wanted.role:
+        if self._wanted.role and event.get("role") not in self._wanted.roles:
             return
         day = event["timestamp"][:10]
         self.tally.count_day(day, event["event_type"], 1)
@@ -186,3 +191,35 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
     tally = counting.settle()
     tally.count_malformed(problems.malformed)
     return tally
+
+
+def names(home: Home) -> dict[str, set[str]]:
+    """Every name that stands in an event, by field.
+
+    Args:
+        home: whose journal.
+    """
+    found: dict[str, set[str]] = {name: set() for name in catalog.NAMES}
+    runs: set[bytes] = set()
+    problems = Problems()
+    with snapshot(home, problems) as sources:
+        for source in sources:
+            report = problems.of(source.segment.name)
+            for region in regions(source.chunks(report)):
+                if isinstance(region, Region):
+                    # All fields that are names stand side by side.
+                    runs.update([row[2] for row in region.rows])
+                    if len(runs) > MAX_PENDING:
+                        _add_names(found, map(parse_fields, filter(None, runs)))
+                        runs.clear()
+                else:
+                    _add_names(found, read_rest(region, report, source.segment.kind))
+    _add_names(found, map(parse_fields, filter(None, runs)))
+    return found
+
+
+def _add_names(found: dict[str, set[str]], events: Iterable[Mapping[str, Any]]) -> None:
+    for event in events:
+        for field, known in found.items():
+            if field in event:
+                known.add(event[field])

@@ -42,17 +42,23 @@ class Filter:
     Args:
         since: first day, as `YYYY-MM-DD`; empty for all.
         until: last day; empty for all.
-        fields: fields with the value they must have.
+        fields: fields with the value they must have, or the values one of which it must be.
     """
 
     __slots__ = ("fields", "since", "until")
 
     def __init__(
-        self, since: str = "", until: str = "", fields: Mapping[str, str] | None = None
+        self,
+        since: str = "",
+        until: str = "",
+        fields: Mapping[str, str | frozenset[str]] | None = None,
     ) -> None:
         self.since = since
         self.until = until
-        self.fields = fields or {}
+        self.fields = {
+            name: frozenset((given,)) if isinstance(given, str) else given
+            for name, given in (fields or {}).items()
+        }
 
     @property
     def everything(self) -> bool:
@@ -64,7 +70,7 @@ class Filter:
         day = event["timestamp"][:10]
         if (self.since and day < self.since) or (self.until and day > self.until):
             return False
-        return all(event.get(name) == value for name, value in self.fields.items())
+        return all(event.get(name) in values for name, values in self.fields.items())
 
     def lines(self, region: Region) -> list[bytes]:
         """The lines of a region that may be wanted, without their ends; not fewer."""
@@ -76,10 +82,10 @@ class Filter:
                 for line, day in zip(lines, days, strict=True)
                 if (not self.since or day >= self.since) and (not self.until or day <= self.until)
             ]
-        for name, value in self.fields.items():
+        for name, values in self.fields.items():
             # What the reader made of a canonical line stands in it letter by letter.
-            wanted = f'"{name}":{json.dumps(value)}'.encode()
-            lines = [line for line in lines if wanted in line]
+            wanted = [f'"{name}":{json.dumps(value)}'.encode() for value in values]
+            lines = [line for line in lines if any(pair in line for pair in wanted)]
         return lines
 
 

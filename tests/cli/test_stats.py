@@ -126,6 +126,26 @@ def test_another_roles_commands_in_a_part(undecided, args):
     assert "another role's commands were used 3 times" in " ".join(said.split())
 
 
+def test_a_role_without_events(undecided):
+    """One that is public is no mistake: nothing is shown, or the empty result."""
+    fill(undecided, *EVENTS)
+    said = run(undecided, "stats", "--role", "sec")
+    data = run(undecided, "stats", "--role", "sec", "--json")
+
+    assert (said.returncode, said.stdout) == (0, "")
+    assert said.stderr == "no events there: see telemetry-kit stats\n"
+    assert (data.returncode, json.loads(data.stdout)["events"]) == (0, 0)
+
+
+def test_a_role_that_is_stored_as_a_pseudonym(place):
+    """It is counted under what its user calls it."""
+    place.run("from telemetry_kit import role_session\nwith role_session('chief'): pass")
+    found = json.loads(run(place, "stats", "--role", "chief", "--json").stdout)
+
+    assert (found["role"], found["events"]) == ("chief", 1)
+    assert found["roles"][0]["role"].startswith("h:")
+
+
 def test_without_block_characters(undecided):
     """An ASCII terminal gets ASCII bars."""
     fill(undecided, *EVENTS)
@@ -144,6 +164,9 @@ def test_without_block_characters(undecided):
         (("stats", "--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
         (("stats", "--role", "dve"), "did you mean 'dev'?"),
         (("stats", "--rol", "dev"), "No such option"),
+        (("stats", "--role", ""), "which one?"),
+        (("stats", "--role", "xxxxxx"), "there are all, arch, dev, ops, pm, qa, sec"),
+        (("stats", "--role", "xxxxxx", "--json"), "no events of it"),
         (("stats", "--since"), "requires an argument"),
         (("stats", "more"), "unexpected extra argument"),
         (("answers", "--until", "x"), "write the day as"),

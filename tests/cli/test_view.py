@@ -328,6 +328,84 @@ def test_filters(undecided):
     assert found("--project", str(undecided.root), "--role", "qa") == [6, 5]
 
 
+def test_a_name_on_events_of_another_kind(undecided):
+    """A command that only an agent's event names, an agent that only a role's does: known."""
+    fill(
+        undecided,
+        stored(1, event_type="agent.invoked", role="dev", command="/x:only", agent="writer"),
+        stored(2, event_type="role.selected", role="dev", agent="chooser"),
+    )
+    for args in (("--command", "/x:only"), ("--agent", "chooser")):
+        there = view(undecided, *args, "--json")
+        later = view(undecided, *args, "--since", "2026-11-23")
+        near = view(undecided, args[0], args[1][:-1])
+
+        assert (there.returncode, len(there.stdout.splitlines())) == (0, 1)
+        assert (later.returncode, later.stdout, later.stderr) == (0, "", "no such events\n")
+        assert near.returncode == 2
+        assert f"did you mean {args[1]!r}?" in near.stderr
+
+
+def test_a_name_without_events(undecided):
+    """A public or declared one is no mistake; another one is told with those there are."""
+    (undecided.root / ".flowspec").mkdir()
+    (undecided.root / ".flowspec" / "telemetry.toml").write_text('agents = ["planner"]\n')
+    fill(undecided, stored(1, event_type="agent.invoked", role="dev", agent="writer"))
+    for args in (("--role", "sec"), ("--agent", "planner"), ("--role", "sec", "--json")):
+        done = view(undecided, *args)
+
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "no such events\n")
+    wrong = view(undecided, "--agent", "xxxxxxxx")
+
+    assert wrong.returncode == 2
+    assert wrong.stderr.endswith("no events of it; there are planner, writer\n")
+
+
+@pytest.mark.parametrize("how", [(), ("--tree",)], ids=["list", "tree"])
+def test_a_name_that_is_stored_as_a_pseudonym(place, how):
+    """It is found by what its user calls it, as `find` does."""
+    done = place.run(
+        "from telemetry_kit import role_session, track_role_event\n"
+        "with role_session('chief of staff', command='/my cmd'):\n"
+        "    track_role_event('agent.invoked', agent='secret agent')"
+    )
+    assert done.returncode == 0, done.stderr
+    for option, name in (
+        ("--agent", "secret agent"),
+        ("--role", "chief of staff"),
+        ("--command", "/my cmd"),
+    ):
+        found = view(place, option, name, *how)
+
+        assert (found.returncode, found.stderr) == (0, "")
+        assert "h:" in found.stdout
+        assert name not in found.stdout
+    later = view(place, "--agent", "secret agent", "--until", "2001-01-01")
+
+    assert (later.returncode, later.stderr) == (0, "no such events\n")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--role", ""), "which one?"),
+        (("--agent", " "), "which one?"),
+        (("--command="), "which one?"),
+        (("--project", "h:zz"), "a code is h: and 12 hex digits"),
+        (("--project", "no/such/folder"), "there is no such folder"),
+        (("--event", "zzz"), "there are agent.completed, agent.failed,"),
+    ],
+)
+def test_what_cannot_be_meant(undecided, args, said):
+    """One sentence, exit code 2."""
+    fill(undecided, stored(1))
+    done = view(undecided, *([args] if isinstance(args, str) else args))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_wide(undecided):
     """With --wide every field of the record is there."""
     record = stored(1, **ALL, project_id="h:7ac3f0ae7aea", session_id="5" * 12, key_epoch=3)
