@@ -6,12 +6,15 @@ import json
 import os
 import sys
 import textwrap
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
 from telemetry_kit import consent, control, decisions
 from telemetry_kit.cli.terminal import Problem, out, safe, say
+from telemetry_kit.errors import TelemetryError
+from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 
 _INDENT = 22
@@ -42,20 +45,47 @@ def audit(
             say(f"Set aside, because it could not be trusted: {safe(path)}")
     if consent.unplaced(home):
         wrong.append(consent.key_is_gone(home))
-    exported = exports.read(home)
-    wrong += [
-        f"entry {number} of the exports is not as it was written, or one before it is gone"
-        for number in exports.broken(home)
-    ]
+    exported = _Exported(home, wrong)
     if as_json:
-        out(json.dumps({**found, "exports": exported}))
-    elif not any(found.values()) and not exported and not wrong:
-        say("Nothing was decided yet.")
+        _as_json(found, exported)
     else:
         _print(found)
         _print_exports(exported)
     if wrong:
         raise Problem("; ".join(wrong))
+    if not as_json and not any(found.values()) and not exported.count:
+        say("Nothing was decided yet.")
+
+
+class _Exported:
+    """The entries of the ledger of exports, one at a time: it may be of any length.
+
+    Args:
+        home: the project's places.
+        wrong: filled with what is wrong with the ledger.
+    """
+
+    def __init__(self, home: Home, wrong: list[str]) -> None:
+        self.count = 0
+        self._home = home
+        self._wrong = wrong
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            for entry in exports.walk(self._home, self._wrong):
+                self.count += 1
+                yield entry
+        except TelemetryError as error:
+            # What was decided is told all the same.
+            self._wrong.append(str(error))
+
+
+def _as_json(found: dict[str, list[dict[str, Any]]], exported: _Exported) -> None:
+    write = sys.stdout.write
+    write(json.dumps({**found, "exports": []}).removesuffix("]}"))
+    for entry in exported:
+        write((", " if exported.count > 1 else "") + json.dumps(entry))
+    write("]}\n")
 
 
 def _print(found: dict[str, list[dict[str, Any]]]) -> None:
@@ -70,16 +100,17 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
             )
 
 
-def _print_exports(exported: list[dict[str, Any]]) -> None:
-    if exported:
-        out("Exports and reports:")
+def _print_exports(exported: _Exported) -> None:
     for entry in exported:
+        if exported.count == 1:
+            out("Exports and reports:")
+        cut = ", cut short" if entry.get("incomplete") else ""
         fields = entry.get("fields")
         many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
         _line(
             f"{entry.get('at')}  {entry.get('rows')} events{many} to "
             f"{entry.get('destination')}, by {entry.get('command')} "
-            f"(SHA-256 {str(entry.get('sha256'))[:12]})"
+            f"(SHA-256 {str(entry.get('sha256'))[:12]}){cut}"
         )
 
 

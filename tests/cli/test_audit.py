@@ -81,21 +81,19 @@ def lines_of(place):
         return path, file.read().splitlines(keepends=True)
 
 
-@pytest.mark.parametrize("number", range(1, COUNT))
+@pytest.mark.parametrize("number", range(1, COUNT + 1))
 @pytest.mark.parametrize(
-    ("change", "told"),
+    "change",
     [
-        (lambda line: line.replace(b'"rows": 1', b'"rows": 0'), 1),
-        (lambda line: line.replace(b"out-", b"cut-"), 1),
-        (lambda line: b"", 0),
-        (lambda line: line[: len(line) // 2] + b"\n", 0),
-        (lambda line: b"\xff\xfe\n", 0),
-        (lambda line: b"[]\n", 0),
-        (lambda line: line + line, 1),
+        lambda line: line.replace(b'"rows": 1', b'"rows": 0'),
+        lambda line: line.replace(b"out-", b"cut-"),
+        lambda line: line[: len(line) // 2] + b"\n",
+        lambda line: b"\xff\xfe\n",
+        lambda line: b"[]\n",
     ],
-    ids=["edited", "renamed", "removed", "cut", "bytes", "list", "twice"],
+    ids=["edited", "renamed", "cut", "bytes", "list"],
 )
-def test_tampering_is_said(exported, number, change, told):
+def test_tampering_is_said(exported, number, change):
     """In one sentence that names the entry, with exit code 1; what can be read is still shown."""
     path, lines = lines_of(exported)
     lines[number - 1] = change(lines[number - 1])
@@ -104,8 +102,102 @@ def test_tampering_is_said(exported, number, change, told):
     done = run(exported, "audit")
 
     assert done.returncode == 1
-    assert f"entry {number + told} of the exports is not as it was written" in done.stderr
+    assert f"entry {number} of the exports is not as it was written" in done.stderr
     assert "Exports and reports:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: lines[1:], "entry 1 of the exports is not as it was written"),
+        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is gone; 1 entry of the"),
+        (lambda lines: lines[:-1], "1 entry of the exports is gone"),
+        (lambda lines: lines[:1], "3 entries of the exports are gone"),
+        (lambda lines: [], f"{COUNT} entries of the exports are gone"),
+        (lambda lines: [*lines, lines[-1]], f"entry {COUNT + 1} of the exports is not as"),
+        (lambda lines: [*lines[:-1], resealed(lines[-1])], "the last entry of the exports is not"),
+    ],
+    ids=["first", "middle", "last", "tail", "all", "twice", "resealed"],
+)
+def test_what_is_gone_is_missed(exported, change, told):
+    """Wherever it was, also at the end; and also after the next export."""
+    path, lines = lines_of(exported)
+    with open(path, "wb") as file:
+        file.write(b"".join(change(lines)))
+    first = run(exported, "audit")
+    run(exported, "export", "-o", "more")
+    second = run(exported, "audit")
+
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert told in first.stderr
+    assert "exports" in second.stderr
+
+
+def resealed(line):
+    """An entry with another content and the right sum of it."""
+    entry = json.loads(line)
+    del entry["entry_sha256"]
+    return exports._sealed({**entry, "rows": 7}) + b"\n"
+
+
+def test_a_count_that_is_gone(exported):
+    """Without it nobody can tell how many there were: said, now and ever after."""
+    os.unlink(exports.path_of(exported.home) + ".head")
+    now = run(exported, "audit")
+    run(exported, "export", "-o", "more")
+    then = run(exported, "audit")
+
+    assert (now.returncode, then.returncode) == (1, 1)
+    assert "the count beside the ledger is gone" in now.stderr
+    assert f"whether the first {COUNT} entries of the exports are all" in then.stderr
+
+
+def test_an_entry_that_was_not_counted_yet(exported):
+    """Killed between entry and count: nothing is wrong, then or later."""
+    path, lines = lines_of(exported)
+    with open(f"{path}.head", "w") as file:
+        code = hashlib.sha256(lines[-2].rstrip(b"\n")).hexdigest()
+        json.dump({"entries": COUNT - 1, "sha256": code, "uncounted": 0}, file)
+    now = run(exported, "audit")
+    run(exported, "export", "-o", "more")
+
+    assert (now.returncode, now.stderr) == (0, "")
+    assert exports.broken(exported.home) == []
+
+
+def test_before_any_decision(undecided, make_place):
+    """A project's exports are its own, make nothing that a decision makes, and stay after one."""
+    other = make_place("other")
+    other.env["HOME"] = undecided.env["HOME"]
+    for place, name in ((undecided, "mine"), (other, "theirs")):
+        assert run(place, "export", "-o", name).returncode == 0
+    before = json.loads(run(undecided, "audit", "--json").stdout)["exports"]
+    made = [path for path in undecided.tree() if "/state/" in path]
+    undecided.grant()
+    run(undecided, "export", "-o", "later")
+    after = json.loads(run(undecided, "audit", "--json").stdout)["exports"]
+    told = run(undecided, "audit")
+
+    assert [entry["destination"] for entry in before] == ["mine"]
+    assert not [path for path in made if "place.key" in path or "projects" in path]
+    assert str(undecided.root) not in "".join(made)
+    assert [entry["destination"] for entry in after] == ["mine", "later"]
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+def test_a_long_ledger(exported):
+    """It may be of any length; an entry is short, with its fields by their number."""
+    path, lines = lines_of(exported)
+    assert max(map(len, lines)) < 450
+    with open(path, "ab") as file:
+        file.writelines(b"\n".join([b"x" * 999] * 1_000) for _ in range(40))
+    done = run(exported, "audit", "--json")
+
+    assert os.path.getsize(path) > 32 << 20
+    assert done.returncode == 1
+    assert "so are 39,9" in done.stderr
+    assert len(done.stderr) < 2_000
+    assert len(json.loads(done.stdout)["exports"]) == COUNT
 
 
 def test_it_goes_on_behind_damage(exported):
@@ -116,7 +208,9 @@ def test_it_goes_on_behind_damage(exported):
     run(exported, "export", "-o", "more")
     run(exported, "export", "-o", "again")
 
-    assert exports.broken(exported.home) == [COUNT]
+    assert exports.broken(exported.home) == [
+        f"entry {COUNT} of the exports is not as it was written"
+    ]
     assert [e["destination"] for e in exports.read(exported.home)][-2:] == ["more", "again"]
 
 
@@ -126,18 +220,22 @@ def test_it_goes_on_behind_damage(exported):
         lambda path: os.chmod(path, 0o666),
         lambda path: (os.rename(path, f"{path}.x"), os.symlink(f"{path}.x", path)),
         lambda path: (os.unlink(path), os.mkdir(path)),
-        lambda path: os.truncate(path, exports.MAX_BYTES + 1),
+        lambda path: (os.unlink(path), os.mkfifo(path)),
     ],
-    ids=["open to others", "link", "folder", "huge"],
+    ids=["open to others", "link", "folder", "pipe"],
 )
 def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
-    """One that others may write, a link, a folder, one of no size that ours has: one sentence."""
+    """One that others may write, a link, a folder, a pipe: one sentence beside the decisions."""
     harm(exports.path_of(exported.home))
     done = run(exported, "audit")
+    data = run(exported, "audit", "--json")
 
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, data.returncode) == (1, 1)
+    assert "yes  this project, by api" in done.stdout
     assert "the ledger of exports cannot be read" in done.stderr
     assert done.stderr.count("\n") == 1
+    assert json.loads(data.stdout)["exports"] == []
+    assert json.loads(data.stdout)["this project"][0]["decision"] == "yes"
 
 
 def test_an_export_that_cannot_be_noted_says_so(exported):
