@@ -5,13 +5,14 @@ How the formats look is the insights' business.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -69,36 +70,49 @@ def export(
     path = None if output in (None, "-") else output
     made = _format(form)
     chosen = Filter(*period(since, until))
-    _check(home, made, path, dictionary or history, force)
+    streams = path is None or landing.is_stream(path)
+    _check(home, made, path, streams, dictionary or history, force)
+    beside = {} if path is None else _beside(home, path, dictionary, history)
+    for name in beside:
+        _check_file(name, force)
     problems = Problems()
     meter = Meter()
     portions = _Watched(lines(home, chosen, problems, meter), meter, upkeep.size(home))
-    beside = _beside(home, path, dictionary, history) if path is not None else {}
+    total = hashlib.sha256()
+    entry = _Entry(home, " ".join(_words(form, chosen, precise)), path, streams)
     try:
-        sha256 = _write(made, portions, precise, path, force)
-        for name, data in beside.items():
-            landing.put(iter((data,)), name, force)
+        with landing.cleaning_up():
+            if streams:
+                assert made.stream is not None
+                _send(made.stream(iter(portions), precise), path, total)
+                sha256 = total.hexdigest()
+            else:
+                sha256 = _write(made, portions, precise, path or "", force)
     except ModuleNotFoundError:
         raise Problem(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
         ) from None
-    except BrokenPipeError:
-        raise
     except FileExistsError:
-        raise Problem(_exists(output or ""), USAGE) from None
-    except OSError as error:
-        where = safe(path or "stdout")
-        raise Problem(
-            f"{where} cannot be written ({_why(error)}): nothing was left there"
-        ) from None
+        raise Problem(_exists(path or ""), USAGE) from None
+    except BaseException as error:
+        # What went into a stream has left the journal, all of it or not.
+        failed = entry.note(portions.rows, total.hexdigest(), incomplete=True) if streams else ""
+        if failed:
+            say(f"telemetry-kit: {failed}")
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise Problem(_not_written(path, error, streams)) from None
+        raise
     finally:
         portions.close()
+    trouble = [entry.note(portions.rows, sha256)]
     for sentence in problems.sentences():
         say(f"telemetry-kit: {safe(sentence)}")
     if path is not None:
         say(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
-    _note(home, form, chosen, precise, portions.rows, sha256, path)
-    _unread(problems)
+    trouble += [_put_beside(name, data, force) for name, data in beside.items()]
+    trouble.append(_unread(problems))
+    if any(trouble):
+        raise Problem("; ".join(filter(None, trouble)))
 
 
 def _format(form: str) -> Format:
@@ -108,19 +122,28 @@ def _format(form: str) -> Format:
     return FORMATS[form]
 
 
-def _check(home: Home, made: Format, path: str | None, more: bool, force: bool) -> None:
-    if path is None:
+def _check(
+    home: Home, made: Format, path: str | None, streams: bool, more: bool, force: bool
+) -> None:
+    if path is not None and not path.strip():
+        raise Problem(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
+    if streams:
         if made.write is not None:
             raise Problem(f"--format {made.name} is no text: name a file with -o FILE", USAGE)
         if more:
             raise Problem("--dictionary and --history stand beside a file: name it with -o", USAGE)
         return
-    if os.path.isdir(path):
-        raise Problem(f"-o {safe(path)}: it is a folder; name a file in it", USAGE)
+    assert path is not None
+    _check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise Problem(f"-o {safe(path)}: there is no such folder", USAGE)
     if os.path.realpath(path).startswith(f"{os.path.realpath(home.folder)}/"):
         raise Problem(f"-o {safe(path)}: that folder is the journal's own; choose another", USAGE)
+
+
+def _check_file(path: str, force: bool) -> None:
+    if os.path.isdir(path):
+        raise Problem(f"-o {safe(path)}: it is a folder; name a file in it", USAGE)
     if os.path.lexists(path) and not force:
         raise Problem(_exists(path), USAGE)
 
@@ -130,15 +153,31 @@ def _exists(path: str) -> str:
 
 
 def _why(error: OSError) -> str:
-    name = private.name_of(error)
-    plain = {"ENOSPC": "the disk is full", "EFBIG": "too large for this disk", "EROFS": "read-only"}
-    return plain.get(name, str(error) if error.errno is None else name)
+    plain = {
+        errno.ENOSPC: "the disk is full",
+        errno.EFBIG: "too large for this disk",
+        errno.EROFS: "it is read-only there",
+    }
+    if error.errno is None:
+        return str(error)
+    return plain.get(error.errno) or os.strerror(error.errno)
 
 
-def _unread(problems: Problems) -> None:
+def _not_written(path: str | None, error: OSError, streams: bool = False) -> str:
+    if streams:
+        left = "what went there is not all"
+    elif os.path.lexists(path or ""):
+        left = "what was there is as it was"
+    else:
+        left = "nothing was left there"
+    return f"{safe(path or 'stdout')} cannot be written ({_why(error)}): {left}"
+
+
+def _unread(problems: Problems) -> str:
     stopped = [name for name, report in problems.files.items() if report.stopped]
-    if stopped:
-        raise Problem(f"incomplete: {', '.join(map(safe, stopped))} could not be read to the end")
+    if not stopped:
+        return ""
+    return f"incomplete: {', '.join(map(safe, stopped))} could not be read to the end"
 
 
 # -- writing ---------------------------------------------------------------------------------
@@ -184,24 +223,43 @@ class _Watched:
             close()
 
 
-def _write(made: Format, portions: _Watched, precise: bool, path: str | None, force: bool) -> str:
-    """Write the events; the SHA-256 of what was written."""
+def _write(made: Format, portions: _Watched, precise: bool, path: str, force: bool) -> str:
+    """Write the events to a file; the SHA-256 of what was written."""
     if made.stream is not None:
-        blocks = made.stream(iter(portions), precise)
-        return landing.put(blocks, path, force) if path is not None else _print(blocks)
-    assert path is not None
+        return landing.put(made.stream(iter(portions), precise), path, force)
     assert made.write is not None
     return landing.made_by(partial(made.write, iter(portions), precise), path, force)
 
 
-def _print(blocks: Iterator[bytes]) -> str:
-    total = hashlib.sha256()
-    sys.stdout.flush()
+def _send(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
+    """Write the events to stdout, or into a pipe or a device, which is never replaced.
+
+    Args:
+        blocks: the bytes.
+        path: of the pipe; None for stdout.
+        total: a sum that takes what is written.
+    """
+    if path is None:
+        sys.stdout.flush()
+        _pour(blocks, sys.stdout.buffer, total)
+        return
+    with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb") as out:
+        _pour(blocks, out, total)
+
+
+def _pour(blocks: Iterator[bytes], out: BinaryIO, total: Any) -> None:
+    if out.isatty():
+        blocks = map(_shown, blocks)
     for block in blocks:
         total.update(block)
-        sys.stdout.buffer.write(block)
-    sys.stdout.buffer.flush()
-    return total.hexdigest()
+        out.write(block)
+    out.flush()
+
+
+def _shown(block: bytes) -> bytes:
+    """Text in which a terminal finds nothing to act upon."""
+    lines = block.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    return "\n".join(map(safe, lines)).encode("utf-8", "backslashreplace")
 
 
 # -- what goes with it -----------------------------------------------------------------------
@@ -225,16 +283,50 @@ def _beside(home: Home, path: str, dictionary: bool, history: bool) -> dict[str,
     return found
 
 
-def _note(
-    home: Home, form: str, chosen: Filter, precise: bool, rows: int, sha256: str, path: str | None
-) -> None:
-    words: list[Any] = ["export", "--format", form]
+def _put_beside(path: str, data: bytes, force: bool) -> str:
+    """Write one of them; what to say where that failed: the events are where they should be."""
+    try:
+        landing.put(iter((data,)), path, force)
+    except FileExistsError:
+        return f"exported, but {safe(path)} was not written: it came there meanwhile"
+    except OSError as error:
+        return f"exported, but {_not_written(path, error)}"
+    return ""
+
+
+def _words(form: str, chosen: Filter, precise: bool) -> list[str]:
+    """What was run, without paths."""
+    words = ["export", "--format", form]
     words += ["--since", chosen.since] if chosen.since else []
     words += ["--until", chosen.until] if chosen.until else []
-    words += ["--precise"] if precise else []
-    destination = exports.destination_of(home, path)
-    try:
-        exports.note(home, latch.world.now(), " ".join(words), COLUMNS, rows, sha256, destination)
-    except (OSError, TelemetryError) as error:
-        why = private.name_of(error) if isinstance(error, OSError) else str(error)
-        raise Problem(f"exported, but not noted in the ledger of exports ({why})") from None
+    return [*words, "--precise"] if precise else words
+
+
+class _Entry:
+    """What the ledger will say of this export.
+
+    Args:
+        home: the project's places.
+        command: what was run.
+        path: where it goes; None for stdout.
+        streams: whether that is a pipe or a device.
+    """
+
+    def __init__(self, home: Home, command: str, path: str | None, streams: bool) -> None:
+        self._home = home
+        self._command = command
+        named = path is not None and streams
+        self._destination = (
+            os.path.basename(path or "") if named else exports.destination_of(home, path)
+        )
+
+    def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
+        """Put it there; what to say where that failed."""
+        now = latch.world.now()
+        given = (self._command, COLUMNS, rows, sha256, self._destination, incomplete)
+        try:
+            exports.note(self._home, now, *given)
+        except (OSError, TelemetryError) as error:
+            why = _why(error) if isinstance(error, OSError) else str(error)
+            return f"exported, but not noted in the ledger of exports ({why})"
+        return ""

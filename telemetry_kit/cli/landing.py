@@ -11,6 +11,8 @@ import os
 import queue
 import re
 import shutil
+import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +23,55 @@ _BATCHES = 4
 _TRIES = 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNNAMED = getattr(os, "O_TMPFILE", 0)
+_SUFFIX = ".telemetry.tmp"
+_LEFT_BEHIND = re.compile(r"\..{0,80}-[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
+
+
+def is_stream(path: str) -> bool:
+    """Whether what is there is written into, and never replaced: a pipe, a device.
+
+    Args:
+        path: where something is, or nothing.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    # /dev/stdout is one also where stdout is a file.
+    of_the_system = os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return not stat.S_ISDIR(mode) and (of_the_system or not stat.S_ISREG(mode))
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Whoever is told to end inside of it leaves nothing behind, and exits with 128 and the signal.
+
+    Signals that the program handles itself stay its own.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if not caught:
+            caught.append(number)
+            raise SystemExit(128 + number)
+
+    former = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            try:
+                former[number] = signal.signal(number, stop)
+            except ValueError:
+                break  # not the main thread
+    try:
+        yield
+    except BaseException:
+        if caught:
+            # A library in between may have made another error of it.
+            raise SystemExit(128 + caught[0]) from None
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def put(blocks: Iterator[bytes], path: str, force: bool) -> str:
@@ -75,17 +126,16 @@ def made_by(write: Callable[[str], None], path: str, force: bool) -> str:
 
 
 def sweep(path: str) -> None:
-    """Delete what was left by those that were killed while they made this file.
+    """Delete what was left by those that were killed while they made a file here, whichever.
 
     A folder whose maker is alive is locked, and stays.
 
     Args:
-        path: where the file is, or was to be.
+        path: where the next file will be.
     """
-    folder, name = os.path.split(path)
-    left_behind = re.compile(re.escape(f".{name[:80]}-") + r"[0-9a-f]{8}\.tmp")
+    folder = os.path.dirname(path)
     try:
-        names = [found for found in os.listdir(folder or ".") if left_behind.fullmatch(found)]
+        names = [found for found in os.listdir(folder or ".") if _LEFT_BEHIND.fullmatch(found)]
     except OSError:
         return
     for found in names:
@@ -121,7 +171,7 @@ def _beside(path: str) -> Iterator[str]:
 def _locked_folder(path: str) -> tuple[str, int]:
     top, name = os.path.split(path)
     for _ in range(_TRIES):
-        folder = os.path.join(top, f".{name[:80]}-{os.urandom(4).hex()}.tmp")
+        folder = os.path.join(top, f".{name[:80]}-{os.urandom(4).hex()}{_SUFFIX}")
         os.mkdir(folder, 0o700)
         fd = os.open(folder, _FOLDER)
         try:

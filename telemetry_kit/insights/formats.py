@@ -236,7 +236,7 @@ def write_sqlite(portions: Portions, precise: bool, path: str) -> None:
             connection.executemany(f"INSERT INTO events VALUES ({marks})", rows)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise OSError(f"the database could not be written: {error}") from None
+        raise OSError(f"SQLite says: {error}") from None
     finally:
         connection.close()
 
@@ -246,6 +246,17 @@ def _sql_value(value: Any) -> Any:
         return value
     text = value if isinstance(value, str) else json.dumps(value)
     return text.encode("utf-8", "replace").decode()
+
+
+def _refusal(told: str) -> OSError:
+    """What DuckDB says, in the system's words where it is about the disk, else in our own."""
+    import errno  # deferred: only trouble needs it
+    import os  # deferred: as above
+
+    for number in (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO):
+        if os.strerror(number) in told:
+            return OSError(number, os.strerror(number))
+    return OSError("DuckDB cannot make a Parquet file of these events; try --format sqlite")
 
 
 def write_parquet(portions: Portions, precise: bool, path: str) -> None:
@@ -289,7 +300,7 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
                 f"columns={{{spec}}})) TO '{quoted[1]}' (FORMAT parquet, ROW_GROUP_SIZE 20000)"
             )
         except duckdb.Error as error:
-            raise OSError(f"the file could not be written: {str(error).splitlines()[0]}") from None
+            raise _refusal(str(error)) from None
         finally:
             connection.close()
     finally:

@@ -221,6 +221,7 @@ def test_period_and_default(undecided):
         (("--dictionary",), "stand beside a file"),
         (("-o", "there"), "--force replaces it"),
         (("-o", "."), "it is a folder"),
+        (("-o", ""), "which file?"),
         (("-o", "no/such"), "no such folder"),
         (("-o", ".flowspec/telemetry.jsonl", "--force"), "the journal's own"),
         (("--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
@@ -270,7 +271,9 @@ def test_a_full_disk_leaves_no_half_file(undecided, form):
     done = export(undecided, "--format", form, "-o", "out", "--force", preexec_fn=small)
 
     assert done.returncode == 1
-    assert "nothing was left there" in done.stderr
+    assert done.stderr.startswith("telemetry-kit: out cannot be written (")
+    assert "what was there is as it was" in done.stderr
+    assert done.stderr.count("written") == 1
     assert done.stderr.count("\n") == 1, done.stderr
     assert (undecided.root / "out").read_text() == "mine"
     assert before == files(undecided)
@@ -364,21 +367,53 @@ def test_what_a_kill_leaves_is_swept(undecided, form, named):
 
 
 def test_the_work_of_the_living_is_not_swept(undecided):
-    """A folder that is locked, one of another file, and what only looks alike stay."""
+    """A folder that is locked, and what only looks alike, stay; what another export left goes."""
     fill(undecided, stored(1))
-    living, other = undecided.root / ".out-0123abcd.tmp", undecided.root / ".cut-0123abcd.tmp"
-    file, link = undecided.root / ".out-0123abce.tmp", undecided.root / ".out-0123abcf.tmp"
+    names = ("out-0123abcd", "cut-0123abcd", "out-0123abce", "out-0123abcf")
+    living, dead, file, link = (undecided.root / f".{name}.telemetry.tmp" for name in names)
+    theirs = undecided.root / ".out-0123abcd.tmp"
     living.mkdir()
-    other.mkdir()
+    dead.mkdir()
+    theirs.mkdir()
+    (dead / "whole").write_text("events")
     file.write_text("mine")
-    link.symlink_to(other)
+    link.symlink_to(theirs)
     lock = os.open(living, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     done = export(undecided, "-o", "out")
     os.close(lock)
 
     assert done.returncode == 0, done.stderr
-    assert others(undecided) == sorted([living.name, other.name, file.name, link.name, "out"])
+    assert others(undecided) == sorted([living.name, theirs.name, file.name, link.name, "out"])
+
+
+TOLD_TO_END = """
+import os, signal, sys, time
+from telemetry_kit.cli import export, main
+real = export._Watched.__iter__
+
+def ended(self):
+    for portion in real(self):
+        yield portion
+        os.kill(os.getpid(), signal.{name})
+
+export._Watched.__iter__ = ended
+sys.exit(main(["export", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_told_to_end_it_leaves_nothing(undecided, form, name):
+    """No hidden folder with events stays, and the exit code is that of the signal."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided, stored(1))
+    code = TOLD_TO_END.format(name=name)
+    done = undecided.python("-c", code, "--format", form, "-o", "out")
+
+    assert done.returncode == 128 + getattr(signal, name)
+    assert others(undecided) == []
 
 
 def test_a_name_that_was_taken_meanwhile(tmp_path):
@@ -445,6 +480,117 @@ def test_the_ledger(place):
         assert str(place.user) not in file.read()
     assert f"2 events of {len(COLUMNS)} fields to sub.jsonl, by export --format jsonl" in told
     assert as_json["exports"] == [first, second, third]
+
+
+@pytest.mark.parametrize("harm", ["head -c1 >/dev/null", "KeyboardInterrupt", "SIGTERM"])
+def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
+    """What went out has left the journal: the ledger says so, and that it was not all."""
+    fill(undecided, *(stored(n) for n in range(5_000)))
+    if harm.startswith("head"):
+        code = (
+            "import os, sys; os.system(f'{sys.executable} -m telemetry_kit export | {sys.argv[1]}')"
+        )
+        undecided.run(code, harm)
+    else:
+        name = "SIGINT" if harm == "KeyboardInterrupt" else harm
+        undecided.python("-c", TOLD_TO_END.format(name=name))
+    told = undecided.python("-m", "telemetry_kit", "audit")
+    (entry,) = exports.read(undecided.home)
+
+    assert entry["incomplete"] is True
+    assert entry["destination"] == "-"
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.endswith(", cut short\n")
+
+
+@pytest.mark.parametrize("there", [".dictionary.md", ".consent.jsonl"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
+    """One that is taken: nothing is written, and nothing noted."""
+    fill(place, stored(1))
+    taken = place.root / f"out{there}"
+    taken.write_text("mine") if kind == "file" else taken.mkdir()
+    done = export(place, "-o", "out", "--dictionary", "--history")
+
+    assert done.returncode == 2
+    assert f"out{there}: it is " in done.stderr
+    assert others(place) == [taken.name]
+    assert exports.read(place.home) == []
+
+
+LATE = """
+import sys
+from telemetry_kit.cli import landing, main
+real = landing.put
+
+def put(blocks, path, force):
+    if path.endswith(".md"):
+        raise OSError(28, "No space left on device")
+    return real(blocks, path, force)
+
+landing.put = put
+sys.exit(main(["export", *sys.argv[1:]]))
+"""
+
+
+def test_what_stands_beside_fails(place):
+    """The events are there and noted; the sentence names the file that is not."""
+    fill(place, stored(1))
+    done = place.python("-c", LATE, "-o", "out", "--dictionary", "--history")
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "telemetry-kit: exported, but out.dictionary.md cannot be written (the disk is full): "
+        "nothing was left there"
+    )
+    assert others(place) == ["out", "out.consent.jsonl"]
+    assert [entry["destination"] for entry in exports.read(place.home)] == ["out"]
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_a_pipe_is_written_into(undecided, force):
+    """It is there before, and after."""
+    fill(undecided, stored(1))
+    pipe = undecided.root / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    done = export(undecided, "-o", "pipe", *force)
+    read = reader.communicate(timeout=20)[0]
+    refused = export(undecided, "-o", "pipe", "--format", "sqlite", "--force")
+
+    assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
+    assert exports.read(undecided.home)[0]["destination"] == "pipe"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_stream_that_takes_no_more(undecided):
+    """In the system's words, and without a promise about what it keeps."""
+    fill(undecided, stored(1))
+    done = export(undecided, "-o", "/dev/full", "--force")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "telemetry-kit: /dev/full cannot be written (the disk is full): "
+        "what went there is not all\n"
+    )
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("form", [name for name, made in FORMATS.items() if made.stream])
+def test_a_terminal_gets_safe_text(undecided, form):
+    """What an old file holds cannot move the cursor, in whatever form it is printed."""
+    fill(undecided)
+    bad = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30", "role": "\x1b[2J\x7f"}
+    undecided.log.write_text(json.dumps(bad) + "\n")
+    code, text = in_terminal(undecided, 80, 8 << 20, "--format", form)
+
+    assert code == 0
+    assert "[2J" in text
+    assert "\x1b" not in text
+    assert "\x7f" not in text
 
 
 def test_keys_are_never_in_it(place):
