@@ -83,11 +83,10 @@ def export(
     try:
         with landing.cleaning_up():
             if streams:
-                assert made.stream is not None
-                _send(made.stream(iter(portions), precise), path, total)
+                _send(made.blocks(iter(portions), precise, home.app), path, total)
                 sha256 = total.hexdigest()
             else:
-                sha256 = _write(made, portions, precise, path or "", force)
+                sha256 = _write(made, portions, precise, home.app, path or "", force)
     except ModuleNotFoundError:
         raise Problem(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
@@ -223,10 +222,12 @@ class _Watched:
             close()
 
 
-def _write(made: Format, portions: _Watched, precise: bool, path: str, force: bool) -> str:
+def _write(
+    made: Format, portions: _Watched, precise: bool, app: str, path: str, force: bool
+) -> str:
     """Write the events to a file; the SHA-256 of what was written."""
     if made.stream is not None:
-        return landing.put(made.stream(iter(portions), precise), path, force)
+        return landing.put(made.blocks(iter(portions), precise, app), path, force)
     assert made.write is not None
     return landing.made_by(partial(made.write, iter(portions), precise), path, force)
 

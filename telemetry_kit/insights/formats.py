@@ -31,8 +31,18 @@ _COARSE = re.compile(
 )
 _MIDNIGHT = "T00:00:00Z"
 # What may begin a formula, in ASCII and full width, at the start of a cell and behind whatever
-# some locale takes for the end of one.
-_FORMULA = re.compile(r"(^|[;,\t|\r\n])([\s\"']*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
+# some locale takes for the end of one. What nobody sees (control and format characters) may stand
+# between: programs leave it out.
+_UNSEEN = (
+    "\\x00-\\x1f\\x7f-\\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001345f"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+)
+_SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
+_FORMULA = re.compile(rf"(^|[;,\t|\r\n])([\s\"'{_UNSEEN}]*)(?=[{_SIGNS}])")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# Inside JSON text a sign can be written in another way, and says the same.
+_SIGN = re.compile(r"(?<![A-Za-z0-9_/.])[=+\-@]")
 
 
 def coarse(event: Event) -> Event:
@@ -120,7 +130,20 @@ def _cell(value: Any) -> str | int | float:
         return ""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
-    return guarded(value if isinstance(value, str) else json.dumps(value))
+    return guarded(value) if isinstance(value, str) else guarded_json(json.dumps(value))
+
+
+def guarded_json(text: str) -> str:
+    """JSON text that no spreadsheet takes for a formula, and that says the same as before.
+
+    Args:
+        text: in ASCII. Outside of its strings a sign begins a number, which is no formula.
+    """
+    return _STRING.sub(lambda found: _SIGN.sub(_escaped, found[0]), text)
+
+
+def _escaped(sign: re.Match[str]) -> str:
+    return f"\\u{ord(sign[0]):04x}"
 
 
 # -- OpenTelemetry ---------------------------------------------------------------------------
@@ -128,10 +151,16 @@ def _cell(value: Any) -> str | int | float:
 _INFO, _ERROR = 9, 17
 
 
-def as_otlp_json(portions: Portions, precise: bool) -> Iterator[bytes]:
-    """One `LogsData` message in the JSON encoding of OTLP 1.x, an event a log record."""
+def as_otlp_json(portions: Portions, precise: bool, app: str) -> Iterator[bytes]:
+    """One `LogsData` message in the JSON encoding of OTLP 1.x, an event a log record.
+
+    Args:
+        portions: the events.
+        precise: leave times as they are.
+        app: the tool whose events they are.
+    """
     scope = {"name": "telemetry_kit", "version": __version__}
-    resource = {"attributes": [_attribute("service.name", "telemetry_kit")]}
+    resource = {"attributes": [_attribute("service.name", app)]}
     head = (
         '{"resourceLogs":[{"resource":' + json.dumps(resource) + ',"scopeLogs":[{"scope":'
         f'{json.dumps(scope)},"logRecords":['
@@ -157,7 +186,10 @@ def log_record(event: Event) -> dict[str, Any]:
         event: as the reader yields it.
     """
     failed = event["event_type"].endswith(".failed")
-    attributes = []
+    at = nanoseconds(event["timestamp"])
+    # A time that the field cannot hold is not known there, and is told as text.
+    fits = 0 <= at < 2**64
+    attributes = [] if fits else [_attribute("telemetry.timestamp", event["timestamp"])]
     for name, value in event.items():
         if name in ("event_type", "timestamp"):
             continue
@@ -166,7 +198,7 @@ def log_record(event: Event) -> dict[str, Any]:
         else:
             attributes.append(_attribute(f"telemetry.{name}", value))
     return {
-        "timeUnixNano": str(nanoseconds(event["timestamp"])),
+        "timeUnixNano": str(at) if fits else "0",
         "severityNumber": _ERROR if failed else _INFO,
         "severityText": "ERROR" if failed else "INFO",
         "eventName": event["event_type"],
@@ -176,10 +208,12 @@ def log_record(event: Event) -> dict[str, Any]:
 
 
 def nanoseconds(timestamp: str) -> int:
-    """A stored time as nanoseconds since the epoch."""
-    from datetime import datetime  # deferred: only this format counts seconds
+    """A stored time as nanoseconds since the epoch; negative before it."""
+    from datetime import UTC, datetime, timedelta  # deferred: only this format counts seconds
 
-    return int(datetime.fromisoformat(timestamp).timestamp()) * 10**9
+    when = datetime.fromisoformat(timestamp)
+    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
+    return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 
 
 def _attribute(key: str, value: Any) -> dict[str, Any]:
@@ -248,6 +282,23 @@ def _sql_value(value: Any) -> Any:
     return text.encode("utf-8", "replace").decode()
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _without_surrogates(block: bytes) -> bytes:
+    """Lines in which a lone surrogate, which is no text that DuckDB takes, is a question mark."""
+    made = (json.dumps(_text(json.loads(line))) for line in block.splitlines())
+    return "".join(f"{line}\n" for line in made).encode("ascii")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_text(key): _text(held) for key, held in value.items()}
+    return [_text(held) for held in value] if isinstance(value, list) else value
+
+
 def _refusal(told: str) -> OSError:
     """What DuckDB says, in the system's words where it is about the disk, else in our own."""
     import errno  # deferred: only trouble needs it
@@ -282,7 +333,7 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
     try:
         with os.fdopen(fd, "wb") as out:
             for block in as_jsonl(portions, precise):
-                out.write(block)
+                out.write(_without_surrogates(block) if _SURROGATE.search(block) else block)
         connection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": "false",
@@ -316,11 +367,25 @@ class Format:
         name: as the user writes it.
         stream: makes its bytes; None where a database writes the file.
         write: writes the file; None where there is a stream.
+        names_app: whether its stream takes the name of the tool as well.
     """
 
     name: str
-    stream: Callable[[Portions, bool], Iterator[bytes]] | None = None
+    stream: Callable[..., Iterator[bytes]] | None = None
     write: Callable[[Portions, bool, str], None] | None = None
+    names_app: bool = False
+
+    def blocks(self, portions: Portions, precise: bool, app: str) -> Iterator[bytes]:
+        """What its stream makes.
+
+        Args:
+            portions: the events.
+            precise: leave times as they are.
+            app: the tool whose events they are.
+        """
+        assert self.stream is not None
+        more = (app,) if self.names_app else ()
+        return self.stream(portions, precise, *more)
 
 
 FORMATS = {
@@ -331,6 +396,6 @@ FORMATS = {
         Format("csv", stream=as_csv),
         Format("parquet", write=write_parquet),
         Format("sqlite", write=write_sqlite),
-        Format("otlp-json", stream=as_otlp_json),
+        Format("otlp-json", stream=as_otlp_json, names_app=True),
     )
 }

@@ -14,14 +14,17 @@ import stat
 import subprocess
 import sys
 import time
+import unicodedata
 
 import pexpect
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from telemetry_kit import consent
 from telemetry_kit.cli import landing
 from telemetry_kit.insights import exports
-from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded
+from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded, guarded_json
 from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
 
@@ -164,6 +167,57 @@ def test_the_official_definitions_parse_it(undecided):
     assert values["telemetry.seq"].int_value == 1
 
 
+def test_old_times_in_open_telemetry(undecided):
+    """The tool's own name, fractions of a second, and no negative number for an old time."""
+    json_format = pytest.importorskip("google.protobuf.json_format")
+    logs = pytest.importorskip("opentelemetry.proto.logs.v1.logs_pb2")
+    fill(undecided)
+    times = ("2025-12-01T10:20:30.123456", "1969-12-31T23:59:59", "9999-12-31T00:00:00")
+    old = [{"event_type": "role.selected", "timestamp": when} for when in times]
+    undecided.log.write_text("".join(json.dumps(event) + "\n" for event in old))
+    done = export(undecided, "--format", "otlp-json", "--precise")
+    whole = json_format.Parse(done.stdout, logs.LogsData()).resource_logs[0]
+    records = whole.scope_logs[0].log_records
+
+    assert whole.resource.attributes[0].value.string_value == "flowspec"
+    assert [r.time_unix_nano for r in records] == [1_764_584_430_123_456_000, 0, 0]
+    assert [
+        a.value.string_value for r in records for a in r.attributes if a.key.endswith("timestamp")
+    ] == ["1969-12-31T23:59:59Z", "9999-12-31T00:00:00Z"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "sqlite", "otlp-json"])
+def test_a_lone_surrogate(undecided, form):
+    """Half a character in an old line is a question mark, and keeps nothing from being written."""
+    if form == "parquet":
+        pytest.importorskip("duckdb")
+    fill(undecided)
+    old = {
+        "event_type": "role.selected",
+        "timestamp": "2025-12-01T10:20:30",
+        "role": "a\ud800b",
+        "metadata": {"\udfff": ["\ud83d\ude00", "\ud83d"]},
+    }
+    undecided.log.write_text(json.dumps(old) + "\n")
+    fill(undecided, stored(1))
+    path = undecided.root / "out"
+    done = export(undecided, "--format", form, "-o", "out")
+    if form == "parquet":
+        import duckdb
+
+        found = duckdb.sql(f"select role, metadata from read_parquet('{path}')").fetchall()[0]
+
+        assert found[0] == "a?b"
+        assert json.loads(found[1]) == {"?": ["\U0001f600", "?"]}
+    elif form == "sqlite":
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("select role from events").fetchone() == ("a?b",)
+        connection.close()
+    else:
+        assert '"a?b"' in path.read_text()
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "cell"),
     [
@@ -180,6 +234,14 @@ def test_the_official_definitions_parse_it(undecided):
         ("a\n-1", "a\n'-1"),
         ('a";"=1', 'a";"\'=1'),
         ("\uff1d1", "'\uff1d1"),
+        ("\r=1", "\r'=1"),
+        ("\x00=1", "\x00'=1"),
+        ("\x1f@x", "\x1f'@x"),
+        ("\ufeff=1", "\ufeff'=1"),
+        ("\u200b+1", "\u200b'+1"),
+        ("\xad-1", "\xad'-1"),
+        (" \ufeff\t\u202e\uff1d1", " \ufeff\t\u202e'\uff1d1"),
+        ("a;\u200b=1", "a;\u200b'=1"),
         ("a-b", "a-b"),
         ("/dev:build", "/dev:build"),
     ],
@@ -187,6 +249,31 @@ def test_the_official_definitions_parse_it(undecided):
 def test_no_cell_is_a_formula(text, cell):
     """Neither where it begins nor behind what some locale takes for its end."""
     assert cell == guarded(text)
+
+
+def test_every_unseen_character_is_one():
+    """All of the categories Cc and Cf, as this Python knows them."""
+    unseen = [
+        c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in ("Cc", "Cf")
+    ]
+
+    assert len(unseen) > 200
+    assert not [c for c in unseen if guarded(f"{c}=1") != f"{c}'=1"]
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=9) | st.sampled_from(["=a", "a;=1", '"=']),
+        st.text(max_size=9) | st.integers() | st.lists(st.integers() | st.text(max_size=5)),
+        max_size=5,
+    )
+)
+def test_json_in_a_cell_stays_what_it_says(value):
+    """Valid, equal, and with no string that a spreadsheet runs."""
+    text = guarded_json(json.dumps(value))
+
+    assert json.loads(text) == value
+    assert not re.search(r"""[;|,]\s*["']*[=+@]""", text)
 
 
 def test_csv(undecided):
