@@ -797,7 +797,10 @@ def test_what_is_no_member_of_an_archive(home, packed):
     events, problems = read(home)
 
     assert ids(events) == [1]
-    damaged = "the archive is damaged: what came before may be, and the rest is lost"
+    damaged = (
+        "the archive is damaged: what was read before the damage may be wrong, "
+        "what comes behind it is lost"
+    )
     assert {report.stopped for report in problems.files.values()} <= {
         damaged,
         "the archive is cut off: the rest is lost",

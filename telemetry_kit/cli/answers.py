@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from telemetry_kit import control
+from telemetry_kit.cli import damage
 from telemetry_kit.cli.layout import heading, width, wrapped
 from telemetry_kit.cli.names import declared
 from telemetry_kit.cli.quick import JSON, PERIOD, command
@@ -41,11 +42,12 @@ def run(
     seen = looked(home, wanted)
     roles = seen.roles | declared(home, "roles")
     found = answers_to(figures(seen.tally, wanted, roles))
+    unread = damage.unread(seen.problems)
     if as_json:
-        out(json.dumps(found, indent=2))
+        out(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
     else:
         room = width()
-        if not seen.tally.total("events"):
+        if not seen.tally.total("events") and not unread:
             say(nothing(wanted))
         for row in found:
             for line in wrapped(row["question"], room):
@@ -53,6 +55,7 @@ def run(
             for line in wrapped(row["answer"], room, "  "):
                 out(line)
     keep(home, seen)
+    damage.must_be_whole(seen.problems)
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 
 from telemetry_kit import catalog, consent, control, decisions, notice, private
-from telemetry_kit.cli import landing
+from telemetry_kit.cli import damage, landing
 from telemetry_kit.cli.layout import progress
 from telemetry_kit.cli.stats import period
 from telemetry_kit.cli.terminal import USAGE, Problem, safe, say
@@ -104,12 +104,11 @@ def export(
     finally:
         portions.close()
     trouble = [entry.note(portions.rows, sha256)]
-    for sentence in problems.sentences():
-        say(f"telemetry-kit: {safe(sentence)}")
+    damage.tell(problems)
     if path is not None:
         say(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
     trouble += [_put_beside(name, data, force) for name, data in beside.items()]
-    trouble.append(_unread(problems))
+    trouble.append(damage.incomplete(problems))
     if any(trouble):
         raise Problem("; ".join(filter(None, trouble)))
 
@@ -170,13 +169,6 @@ def _not_written(path: str | None, error: OSError, streams: bool = False) -> str
     else:
         left = "nothing was left there"
     return f"{safe(path or 'stdout')} cannot be written ({_why(error)}): {left}"
-
-
-def _unread(problems: Problems) -> str:
-    stopped = [name for name, report in problems.files.items() if report.stopped]
-    if not stopped:
-        return ""
-    return f"incomplete: {', '.join(map(safe, stopped))} could not be read to the end"
 
 
 # -- writing ---------------------------------------------------------------------------------

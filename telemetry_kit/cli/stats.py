@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 
 from telemetry_kit import control, grants
+from telemetry_kit.cli import damage
 from telemetry_kit.cli.layout import (
     Column,
     heading,
@@ -67,16 +68,19 @@ def run(
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
     found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
-    if role and not found["events"] and seen.roles:
+    found["incomplete"] = damage.unread(seen.problems)
+    whole = not found["incomplete"]
+    if role and not found["events"] and seen.roles and whole:
         must_be_known(home, "--role", "role", role, seen.roles)
     if as_json:
         out(json.dumps(found, indent=2))
-    elif not found["events"]:
-        say(nothing(wanted))
-    else:
+    elif found["events"]:
         for line in text(found, width()):
             out(line)
+    elif whole:
+        say(nothing(wanted))
     keep(home, seen)
+    damage.must_be_whole(seen.problems, bool(found["events"]))
 
 
 def wanted_of(home: Home, since: str | None, until: str | None, role: str | None) -> Wanted:
@@ -107,8 +111,7 @@ def period(since: str | None, until: str | None) -> tuple[str, str]:
 def looked(home: Home, wanted: Wanted) -> Look:
     """The tally, with what could not be read said on stderr."""
     seen = look(home, wanted)
-    for sentence in seen.problems.sentences():
-        say(f"telemetry-kit: {safe(sentence)}")
+    damage.tell(seen.problems)
     return seen
 
 

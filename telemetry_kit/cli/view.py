@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from telemetry_kit import catalog, control
+from telemetry_kit.cli import damage
 from telemetry_kit.cli.layout import PIPE_WIDTH, width
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
 from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
@@ -96,16 +97,19 @@ def run(
     wanted: dict[str, str | frozenset[str]] = {n: w for n, w in words.items() if w is not None}
     wanted |= {name: forms(home, name, text) for name, text in asked.items()}
     chosen = Filter(*period(since, until), wanted)
+    problems = Problems()
     if tree:
-        shown = _show_trees(home, limit, chosen)
+        shown = _show_trees(home, limit, chosen, problems)
     elif follow:
         shown = _follow(home, limit, chosen, wide, as_json)
     else:
-        shown = _show(home, limit, chosen, wide, as_json)
-    if not shown:
+        shown = _show(home, limit, chosen, wide, as_json, problems)
+    damage.tell(problems)
+    if not shown and not damage.unread(problems):
         _nothing(home, chosen, asked)
     # A reader that has gone is noticed here, where it is told apart from a failure.
     sys.stdout.flush()
+    damage.must_be_whole(problems, bool(shown))
 
 
 def _is_code(other: str | None) -> bool:
@@ -123,9 +127,10 @@ def _is_code(other: str | None) -> bool:
     raise Problem(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
 
 
-def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
+def _show(
+    home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: Problems
+) -> int:
     """Show events; how many."""
-    problems = Problems()
     events = newest(home, limit, chosen, problems)
     # A page at a time: memory is bounded however many are asked for.
     shown = 0
@@ -133,7 +138,6 @@ def _show(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> 
         for line in _page(page, wide, as_json):
             out(line)
         shown += len(page)
-    _tell(problems)
     return shown
 
 
@@ -145,11 +149,6 @@ def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
 
 def _as_json(event: Event) -> str:
     return json.dumps(event, separators=(",", ":"))
-
-
-def _tell(problems: Problems) -> None:
-    for sentence in problems.sentences():
-        say(f"telemetry-kit: {safe(sentence)}")
 
 
 def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
@@ -170,9 +169,8 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     say("no such events")
 
 
-def _show_trees(home: Home, limit: int, chosen: Filter) -> int:
+def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> int:
     """Show sessions; how many."""
-    problems = Problems()
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
         if shown:
@@ -180,7 +178,6 @@ def _show_trees(home: Home, limit: int, chosen: Filter) -> int:
         for line in drawn(session, events, width()):
             out(line)
         shown += 1
-    _tell(problems)
     return shown
 
 

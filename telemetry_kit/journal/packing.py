@@ -157,7 +157,10 @@ def unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[byt
                 if not member.eof and member.needs_input:
                     break
     except error:
-        report.stopped = "the archive is damaged: what came before may be, and the rest is lost"
+        report.stopped = (
+            "the archive is damaged: what was read before the damage may be wrong, "
+            "what comes behind it is lost"
+        )
         return
     if not member.eof:
         report.stopped = "the archive is cut off: the rest is lost"

@@ -146,6 +146,52 @@ def test_a_role_that_is_stored_as_a_pseudonym(place):
     assert found["roles"][0]["role"].startswith("h:")
 
 
+BROKEN = "telemetry-2026-11-01.jsonl.gz"
+
+
+@pytest.mark.parametrize("events", [EVENTS, []], ids=["some", "none"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("stats",),
+        ("stats", "--json"),
+        ("stats", "--role", "nobody"),
+        ("answers",),
+        ("answers", "--json"),
+        ("view",),
+        ("view", "--tree"),
+        ("view", "--json"),
+        ("view", "--role", "nobody"),
+    ],
+    ids=" ".join,
+)
+def test_an_archive_that_cannot_be_read(undecided, events, args):
+    """What can be is shown, the exit code is 1, and nobody says that there are no events."""
+    fill(undecided, *events)
+    (undecided.log.parent / BROKEN).write_bytes(b"\x1f\x8b\x08broken")
+    done = run(undecided, *args)
+    lines = done.stderr.splitlines()
+
+    assert done.returncode == 1
+    assert len(lines) == 2
+    assert lines[0].startswith(f"telemetry-kit: {BROKEN}: the archive is ")
+    assert lines[1].endswith(f"incomplete: {BROKEN} could not be read to the end")
+    assert "yet" not in done.stderr
+    if args == ("stats", "--json"):
+        assert json.loads(done.stdout)["incomplete"] == [BROKEN]
+    if args == ("answers", "--json"):
+        assert {tuple(row["incomplete"]) for row in json.loads(done.stdout)} == {(BROKEN,)}
+
+
+def test_nothing_is_incomplete(undecided):
+    """Where all was read the list is empty."""
+    fill(undecided, *EVENTS)
+    stats = json.loads(run(undecided, "stats", "--json").stdout)
+    answers = json.loads(run(undecided, "answers", "--json").stdout)
+
+    assert [stats["incomplete"], *(row["incomplete"] for row in answers)] == [[]] * 14
+
+
 def test_without_block_characters(undecided):
     """An ASCII terminal gets ASCII bars."""
     fill(undecided, *EVENTS)
