@@ -137,7 +137,7 @@ def numbers(title: str, counts: Sequence[int], rank: int = 0) -> Column:
 
 
 def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) -> Iterator[str]:
-    """A table of at most `room` columns, unless its names cannot be made narrow enough.
+    """A table of at most `room` columns; where its names cannot be made narrow enough, a list.
 
     Args:
         columns: at least one.
@@ -151,6 +151,9 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
         shown = [c for c in shown if c.rank < worst]
     sizes = _fitted(shown, room)
     used = sum(sizes) + len(_GAP) * (len(sizes) - 1)
+    if used > room:
+        yield from _listed(shown, room)
+        return
     beside = min(room - used - len(_GAP), _BAR_WIDTH)
     yield _row(shown, sizes, [c.title for c in shown])
     for at in range(len(shown[0].cells)):
@@ -161,6 +164,15 @@ def table(columns: Sequence[Column], room: int, shares: Sequence[float] = ()) ->
                 blank = " " * (used - cell_width(text))
                 text = f"{text}{blank}{_GAP}{bar(shares[at], beside)}".rstrip()
             yield text
+
+
+def _listed(columns: Sequence[Column], room: int) -> Iterator[str]:
+    """Each row as lines of its own, a cell in each, with its heading."""
+    for at in range(len(columns[0].cells)):
+        for number, column in enumerate(columns):
+            if column.cells[at]:
+                cell = f"{column.title} {column.cells[at]}" if number else column.cells[at]
+                yield from wrapped(cell, room, _GAP if number else "")
 
 
 def _least(columns: Sequence[Column], room: int) -> int:
@@ -205,22 +217,40 @@ def _pieces(text: str, size: int) -> list[str]:
     return [*pieces, text] if text or not pieces else pieces
 
 
-def wrapped(text: str, room: int, indent: str = "") -> Iterator[str]:
-    """A text in lines of at most `room` characters, broken between words.
+def pieces(text: str, size: int) -> Iterator[str]:
+    """A text in parts of at most `size` columns, cut wherever that is; one part at least.
+
+    Args:
+        text: safe to print.
+        size: columns.
+    """
+    while cell_width(text) > size and len(text) > 1:
+        cut = min(size, len(text))
+        while cut > 1 and cell_width(text[:cut]) > size:
+            cut -= 1
+        yield text[:cut]
+        text = text[cut:]
+    yield text
+
+
+def wrapped(text: str, room: int, indent: str = "", below: str | None = None) -> Iterator[str]:
+    """A text in lines of at most `room` columns, broken between words.
 
     Args:
         text: made safe here.
         room: columns of the terminal.
-        indent: what every line begins with.
+        indent: what the first line begins with.
+        below: what the other ones begin with; `indent` by default.
     """
     line = indent
-    size = max(room - len(indent), 1)
+    below = indent if below is None else below
+    size = max(room - max(len(indent), len(below)), 1)
     for whole in safe(text).split():
         # A word that is longer than a line is cut.
         for word in _pieces(whole, size):
             if line.strip() and cell_width(line) + 1 + cell_width(word) > room:
                 yield line.rstrip()
-                line = indent
+                line = below
             line += f" {word}" if line.strip() else word
     if line.strip():
         yield line.rstrip()

@@ -6,11 +6,10 @@ Which events these are is not known here.
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from telemetry_kit.cli.layout import cell_width
+from telemetry_kit.cli.layout import cell_width, pieces, wrapped
 from telemetry_kit.cli.terminal import safe
 from telemetry_kit.journal.lines import Event
 
@@ -22,7 +21,7 @@ _MIN_MORE_WIDTH = 16
 
 
 def layout(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
-    """The rows as lines of at most `width` characters, with nothing left out.
+    """The rows as lines of at most `width` columns, with nothing left out.
 
     Columns that are empty in every row are not shown. What does not fit goes on below its own
     column; `more` goes to lines of its own where too little room is left for it, and where even
@@ -62,7 +61,7 @@ def _fit(natural: dict[int, int], width: int) -> dict[int, int] | None:
 
 def _folded(texts: Sequence[str], sizes: dict[int, int]) -> Iterator[str]:
     columns = [
-        textwrap.wrap(text, size, break_on_hyphens=False) if at == _MORE else _pieces(text, size)
+        list(wrapped(text, size) if at == _MORE else pieces(text, size))
         for text, (at, size) in zip(texts, sizes.items(), strict=True)
     ]
     for line in zip_longest(*columns, fillvalue=""):
@@ -74,24 +73,14 @@ def _folded(texts: Sequence[str], sizes: dict[int, int]) -> Iterator[str]:
 
 
 def _block(row: Sequence[str], width: int) -> Iterator[str]:
-    yield from _pieces(f"{row[0]} {row[1]}", width)
+    yield from pieces(f"{row[0]} {row[1]}", width)
     for at in range(2, len(COLUMNS)):
         if row[at]:
             yield from _indented(f"{COLUMNS[at]}: {row[at]}", width)
 
 
-def _indented(text: str, width: int) -> list[str]:
-    return textwrap.wrap(
-        text,
-        max(width, _MIN_WIDTH),
-        initial_indent=_GAP,
-        subsequent_indent=_GAP * 2,
-        break_on_hyphens=False,
-    )
-
-
-def _pieces(text: str, size: int) -> list[str]:
-    return [text[at : at + size] for at in range(0, len(text), size)] or [""]
+def _indented(text: str, width: int) -> Iterator[str]:
+    return wrapped(text, max(width, _MIN_WIDTH), _GAP, _GAP * 2)
 
 
 def cells(event: Event, wide: bool = False) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ def _roles(found: Figures, room: int) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield heading("Roles")
+    yield from _titled("Roles", room)
     most = max(row["chosen"] for row in rows) or 1
     yield from table(
         (
@@ -190,7 +190,7 @@ def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Ite
     if not rows:
         return
     yield ""
-    yield heading(f"{title}, the first {TOP}")
+    yield from _titled(f"{title}, the first {TOP}", room)
     most = max(row["count"] for row in rows)
     named = [
         row["role"] if at == 0 or rows[at - 1]["role"] != row["role"] else ""
@@ -212,7 +212,7 @@ def _cross_use(found: Figures, room: int) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield heading("Commands of another role")
+    yield from _titled("Commands of another role", room)
     yield from table(
         (
             Column("used by", [row["role"] for row in rows[:TOP]], can_fold=True),
@@ -222,7 +222,7 @@ def _cross_use(found: Figures, room: int) -> Iterator[str]:
         room,
         [row["count"] / rows[0]["count"] for row in rows[:TOP]],
     )
-    yield from _more(len(rows) - TOP)
+    yield from _more(room, len(rows) - TOP)
 
 
 def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
@@ -230,7 +230,7 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
     if not rows:
         return
     yield ""
-    yield heading(title)
+    yield from _titled(title, room)
     yield from table(
         (
             Column(kind, [row[kind] for row in rows], can_fold=True),
@@ -245,7 +245,7 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
         ),
         room,
     )
-    yield from _more(len(found[key]) - _ROWS)
+    yield from _more(room, len(found[key]) - _ROWS)
 
 
 def _interval(row: Figures) -> str:
@@ -257,7 +257,7 @@ def _handoffs(found: Figures, room: int) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield heading("Hand-offs")
+    yield from _titled("Hand-offs", room)
     yield from table(
         (
             Column("from", [row["source"] for row in rows], can_fold=True),
@@ -269,7 +269,7 @@ def _handoffs(found: Figures, room: int) -> Iterator[str]:
         ),
         room,
     )
-    yield from _more(len(found["handoffs"]) - _ROWS)
+    yield from _more(room, len(found["handoffs"]) - _ROWS)
 
 
 def _errors(found: Figures, room: int) -> Iterator[str]:
@@ -277,7 +277,7 @@ def _errors(found: Figures, room: int) -> Iterator[str]:
     if not rows:
         return
     yield ""
-    yield heading("Errors")
+    yield from _titled("Errors", room)
     yield from table(
         (
             Column("of", [row["name"] for row in rows], can_fold=True),
@@ -287,14 +287,14 @@ def _errors(found: Figures, room: int) -> Iterator[str]:
         room,
         [row["count"] / rows[0]["count"] for row in rows],
     )
-    yield from _more(len(found["errors"]) - TOP)
+    yield from _more(room, len(found["errors"]) - TOP)
 
 
 def _trend(found: Figures, room: int) -> Iterator[str]:
     if not found["days"]:
         return
     yield ""
-    yield heading("Over time, events")
+    yield from _titled("Over time, events", room)
     for name, key in (("by day", "days"), ("by week", "weeks")):
         counts = [row["events"] for row in found[key]]
         last = f"last {counts[-1]:,}"
@@ -317,7 +317,7 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
         return
     now, before = both["now"], both["before"]
     yield ""
-    yield heading(f"The last {both['days']} days and those before")
+    yield from _titled(f"The last {both['days']} days and those before", room)
     names = [name for name, key in _MEASURES if now[key] or before[key]]
     keys = [key for _, key in _MEASURES if now[key] or before[key]]
     cells = [[f"{part[key]:,}" for key in keys] for part in (before, now)]
@@ -348,9 +348,13 @@ def _change(before: int, now: int) -> str:
     return f"{text[0]}<1%" if change else "0%"
 
 
-def _more(count: int) -> Iterator[str]:
+def _titled(title: str, room: int) -> Iterator[str]:
+    return map(heading, wrapped(title, room))
+
+
+def _more(room: int, count: int) -> Iterator[str]:
     if count > 0:
-        yield f"and {count:,} more: --json has all"
+        yield from wrapped(f"and {count:,} more: --json has all", room)
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
-from telemetry_kit.cli.layout import PIPE_WIDTH, width
+from telemetry_kit.cli.layout import PIPE_WIDTH, pieces, width
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
 from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
 from telemetry_kit.cli.rows import COLUMNS, cells, layout
@@ -206,9 +206,8 @@ def _print(event: Event, wide: bool, as_json: bool) -> None:
         out(_as_json(event))
         return
     row = [safe(cell) for cell in cells(event, wide) if cell]
-    room, text = width(), "  ".join(row)
-    for at in range(0, len(text), room):
-        out(text[at : at + room])
+    for line in pieces("  ".join(row), width()):
+        out(line)
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from telemetry_kit import catalog
+from telemetry_kit.cli.layout import cell_width
 from telemetry_kit.cli.view import COLUMNS, layout
 from telemetry_kit.insights.select import Filter, Following
 from telemetry_kit.journal import upkeep
@@ -134,6 +135,17 @@ def test_the_table_fits_and_hides_nothing(undecided, columns):
     if columns == 20 or columns >= 120:
         for value in ("/dev:build", "ValueError", "requirements=3", "exit3"):
             assert value in text
+
+
+@pytest.mark.parametrize("width", [10, 20, 21, 40, 80])
+def test_wide_letters_fit(width):
+    """Columns are counted, not characters, and none of them is lost."""
+    row = ["2026-11-22", "role.selected", "日本語" * 30, "/日:本", "語" * 9, "ok", "本" * 40]
+    lines = list(layout([row], width))
+
+    assert max(map(cell_width, lines)) <= width
+    for letter in "日本語":
+        assert "".join(lines).count(letter) == "".join(row).count(letter)
 
 
 def test_layout_keeps_every_letter():
