@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from telemetry_kit import control, grants
-from telemetry_kit.cli.terminal import USAGE, Problem, confirm, say
+from telemetry_kit.cli.terminal import USAGE, Problem, confirm, safe, say
 from telemetry_kit.home import Home
 
 
@@ -33,7 +33,7 @@ def clear(
         return
     survivors = control.clear(home)
     if survivors:
-        raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
+        raise Problem(f"not everything could be deleted: {'; '.join(map(_told, survivors))}")
     say(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
     say("Consent is as it was: telemetry-kit status shows it.")
 
@@ -49,4 +49,10 @@ def _clear_before(home: Home, day: str, yes: bool) -> None:
     done = archive.rewrite(home, archive.before(day), grants.today())
     say(f"Deleted {done.lines} events of the days before {day}.")
     if done.survivors:
-        raise Problem(f"not everything could be deleted: {'; '.join(done.survivors)}")
+        raise Problem(f"not everything could be deleted: {'; '.join(map(_told, done.survivors))}")
+
+
+def _told(survivor: str) -> str:
+    """What survived, with what to do about a folder where a file of ours would be."""
+    what_to_do = "(a folder stands in its place: look into it, and delete it yourself)"
+    return safe(survivor.replace("(EISDIR)", what_to_do))

@@ -18,6 +18,7 @@ from telemetry_kit.cli.terminal import (
     flush,
     no_folder,
     refused,
+    safe,
     say,
     stop_output,
 )
@@ -166,27 +167,43 @@ def command(options: Sequence[Option], main: Main, name: str) -> Callable[..., N
     import typer  # deferred: 85 ms, and only help and mistakes need it
 
     def function(context: typer.Context, **given: Any) -> None:
+        for option in options:
+            if option.kind == COUNT:
+                given[option.key] = _counted(option, str(given[option.key]))
         main(context.obj.project, **given)
         flush()
 
     keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("context", keyword, annotation=typer.Context)]
     for option in options:
-        kind: Any = {FLAG: bool, COUNT: int}.get(option.kind, str)
-        if option.default is None:
+        # A count is text to Typer, so that what is wrong with it is said by us.
+        kind: Any = bool if option.kind == FLAG else str
+        default = str(option.default) if option.kind == COUNT else option.default
+        if default is None:
             kind = kind | None
         made = typer.Option(
             *option.names,
             help=option.help,
             metavar=option.metavar or None,
-            min=1 if option.kind == COUNT else None,
         )
         parameters.append(
             inspect.Parameter(
-                option.key, keyword, default=option.default, annotation=Annotated[kind, made]
+                option.key, keyword, default=default, annotation=Annotated[kind, made]
             )
         )
     function.__name__ = name
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
+
+
+def _counted(option: Option, text: str) -> int:
+    """A count as it was typed.
+
+    Raises:
+        Problem: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
+        name = "/".join(option.names)
+        raise Problem(f"{name} {safe(text[:20])!r}: write a whole number of at least 1", USAGE)
+    return int(text)

@@ -264,6 +264,9 @@ _SERVE = {
     "span_id": "`view --tree`",
     "parent_id": "`view --tree`",
     "project_id": "`view --project`",
+    "exit_code": "`view` shows it, beside how a command ended",
+    "source": "`view --wide` shows it: which door an event came through",
+    "context": "`view` shows it: what the tool itself declared",
     "key_epoch": "`find` and `forget` know by it which key made a pseudonym",
 }
 

@@ -231,6 +231,7 @@ def test_unused(undecided):
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "field span_id: `view --tree`" in lines
+    assert not [line for line in lines if "it can go" in line]
     assert not [line for line in lines if line.startswith("event ")]
     assert not [line for line in lines if line.startswith("field role:")]
     assert undecided.tree() == []

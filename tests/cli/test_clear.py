@@ -99,3 +99,15 @@ def test_what_could_not_go_is_said(stored, args: tuple[str, ...]) -> None:
 def test_twice(stored) -> None:
     """Clearing what is clear is done at once."""
     assert [0, 0] == [clear(stored, "--yes").returncode for _ in range(2)]
+
+
+@pytest.mark.parametrize("args", [("--yes",), ("--yes", "--before", "2026-01-01")])
+def test_a_folder_in_the_place_of_a_file(undecided, args):
+    """It is not ours to delete: said, with what to do."""
+    (undecided.root / ".flowspec" / "telemetry-rollup.json").mkdir(parents=True)
+    done = undecided.python("-m", "telemetry_kit", "clear", *args)
+
+    if done.returncode:
+        assert "telemetry-rollup.json (a folder stands in its place: look into it" in done.stderr
+    assert "EISDIR" not in done.stderr
+    assert (undecided.root / ".flowspec" / "telemetry-rollup.json").is_dir()
