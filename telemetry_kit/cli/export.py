@@ -18,12 +18,14 @@ import typer
 
 from telemetry_kit import catalog, consent, control, decisions, notice, private
 from telemetry_kit.cli import damage, landing
+from telemetry_kit.cli.days import period
 from telemetry_kit.cli.layout import progress
-from telemetry_kit.cli.stats import period
+from telemetry_kit.cli.names import declared, forms, given, must_be_known, one_of
 from telemetry_kit.cli.terminal import USAGE, Problem, safe, say
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
+from telemetry_kit.insights.count import names
 from telemetry_kit.insights.formats import COLUMNS, FORMATS, Format, Portion
 from telemetry_kit.insights.select import Filter, Meter, lines
 from telemetry_kit.journal import upkeep
@@ -41,10 +43,19 @@ def export(
         str, typer.Option("--format", metavar=_NAMES, help="How to write it.")
     ] = "jsonl",
     since: Annotated[
-        str | None, typer.Option("--since", metavar="DATE", help="From this day on (YYYY-MM-DD).")
+        str | None,
+        typer.Option(
+            "--since", metavar="DATE", help="From this day on: 2026-11-23, today, 7d, 2w, 3m ago."
+        ),
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", metavar="DATE", help="Up to and with this day.")
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="NAME", help="Only events of this role.")
+    ] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", metavar="TYPE", help="Only events of this type.")
     ] = None,
     output: Annotated[
         str | None,
@@ -69,7 +80,8 @@ def export(
     home = control.home_of(context.obj.project)
     path = None if output in (None, "-") else output
     made = _format(form)
-    chosen = Filter(*period(since, until))
+    fields = _fields(home, role, event)
+    chosen = Filter(*period(since, until), fields)
     streams = path is None or landing.is_stream(path)
     _check(home, made, path, streams, dictionary or history, force)
     beside = {} if path is None else _beside(home, path, dictionary, history)
@@ -79,7 +91,8 @@ def export(
     meter = Meter()
     portions = _Watched(lines(home, chosen, problems, meter), meter, upkeep.size(home))
     total = hashlib.sha256()
-    entry = _Entry(home, " ".join(_words(form, chosen, precise)), path, streams)
+    words = _words(form, chosen, precise, _named(home, role), event)
+    entry = _Entry(home, " ".join(words), path, streams)
     try:
         with landing.cleaning_up():
             if streams:
@@ -114,10 +127,33 @@ def export(
 
 
 def _format(form: str) -> Format:
-    if form not in FORMATS:
-        near = catalog.nearest(form, FORMATS)[0]
-        raise Problem(f"--format {safe(form[:20])!r}: did you mean {near!r}?", USAGE)
+    one_of("--format", form, FORMATS)
     return FORMATS[form]
+
+
+def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | frozenset[str]]:
+    """What fields must hold.
+
+    Raises:
+        Problem: there is no such role or event.
+    """
+    fields: dict[str, str | frozenset[str]] = {}
+    if one_of("--event", event, catalog.EVENTS) is not None and event is not None:
+        fields["event_type"] = event
+    if given("--role", role) is not None and role is not None:
+        fields["role"] = forms(home, "role", role)
+        present = set() if role in declared(home, "roles") else names(home)["role"]
+        if present:
+            must_be_known(home, "--role", "role", role, present)
+    return fields
+
+
+def _named(home: Home, role: str | None) -> str | None:
+    """A role as the ledger may name it: in clear only where its name is public or declared."""
+    if role is None or role in declared(home, "roles"):
+        return role
+    codes = [form for form in forms(home, "role", role) if form.startswith("h:")]
+    return codes[0] if codes else "?"
 
 
 def _check(
@@ -287,11 +323,15 @@ def _put_beside(path: str, data: bytes, force: bool) -> str:
     return ""
 
 
-def _words(form: str, chosen: Filter, precise: bool) -> list[str]:
+def _words(
+    form: str, chosen: Filter, precise: bool, role: str | None, event: str | None
+) -> list[str]:
     """What was run, without paths."""
     words = ["export", "--format", form]
     words += ["--since", chosen.since] if chosen.since else []
     words += ["--until", chosen.until] if chosen.until else []
+    words += ["--role", role] if role else []
+    words += ["--event", event] if event else []
     return [*words, "--precise"] if precise else words
 
 

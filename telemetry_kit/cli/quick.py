@@ -67,9 +67,12 @@ class Option:
 
 
 PERIOD = (
-    Option(("--since",), "since", TEXT, "From this day on (YYYY-MM-DD).", "DATE"),
+    Option(
+        ("--since",), "since", TEXT, "From this day on: 2026-11-23, today, 7d, 2w, 3m ago.", "DATE"
+    ),
     Option(("--until",), "until", TEXT, "Up to and with this day.", "DATE"),
 )
+ROLE = Option(("--role",), "role", TEXT, "Only events of this role.", "NAME")
 JSON = Option(("--json",), "as_json", FLAG, "Print JSON.")
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from telemetry_kit import control, grants
+from telemetry_kit import control
 from telemetry_kit.cli import damage
+from telemetry_kit.cli.days import period
 from telemetry_kit.cli.layout import (
     Column,
     heading,
@@ -20,9 +21,9 @@ from telemetry_kit.cli.layout import (
     wrapped,
 )
 from telemetry_kit.cli.names import declared, forms, given, must_be_known
-from telemetry_kit.cli.quick import JSON, PERIOD, TEXT, Option, command
+from telemetry_kit.cli.quick import JSON, PERIOD, ROLE, command
 from telemetry_kit.cli.rollup import keep
-from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
+from telemetry_kit.cli.terminal import out, say
 from telemetry_kit.home import Home
 from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.count import Wanted
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     *PERIOD,
-    Option(("--role",), "role", TEXT, "Only events of this role.", "NAME"),
+    ROLE,
     JSON,
 )
 _ROWS = 10
@@ -69,15 +70,13 @@ def run(
     seen = looked(home, wanted)
     found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
     found["incomplete"] = damage.unread(seen.problems)
-    whole = not found["incomplete"]
-    if role and not found["events"] and seen.roles and whole:
-        must_be_known(home, "--role", "role", role, seen.roles)
+    check_role(home, role, seen)
     if as_json:
         out(json.dumps(found, indent=2))
     elif found["events"]:
         for line in text(found, width()):
             out(line)
-    elif whole:
+    elif not found["incomplete"]:
         say(nothing(wanted))
     keep(home, seen)
     damage.must_be_whole(seen.problems, bool(found["events"]))
@@ -94,18 +93,20 @@ def wanted_of(home: Home, since: str | None, until: str | None, role: str | None
     return Wanted(*period(since, until), name or "", codes)
 
 
-def period(since: str | None, until: str | None) -> tuple[str, str]:
-    """First and last day, checked; empty where not given.
+def check_role(home: Home, role: str | None, seen: Look) -> None:
+    """Nothing where events of a role were found, or there may be some.
+
+    Args:
+        home: the project's places.
+        role: as it was typed.
+        seen: what was counted.
 
     Raises:
-        Problem: a day cannot be understood, or the last is before the first.
+        Problem: there is no such role.
     """
-    for name, day in (("--since", since), ("--until", until)):
-        if day is not None and not grants.is_day(day):
-            raise Problem(f"{name} {safe(day[:20])!r}: write the day as 2026-11-23", USAGE)
-    if since and until and until < since:
-        raise Problem(f"--until {until} is before --since {since}: swap them", USAGE)
-    return since or "", until or ""
+    asked = role is not None and not seen.tally.total("events")
+    if role is not None and asked and seen.roles and not damage.unread(seen.problems):
+        must_be_known(home, "--role", "role", role, seen.roles)
 
 
 def looked(home: Home, wanted: Wanted) -> Look:

@@ -15,11 +15,11 @@ from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
+from telemetry_kit.cli.days import period
 from telemetry_kit.cli.layout import PIPE_WIDTH, pieces, width
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
-from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, TEXT, Option, command
+from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, ROLE, TEXT, Option, command
 from telemetry_kit.cli.rows import COLUMNS, cells, layout
-from telemetry_kit.cli.stats import period
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
 from telemetry_kit.cli.tree import drawn
 from telemetry_kit.home import Home
@@ -37,7 +37,7 @@ OPTIONS = (
     Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),
     *PERIOD,
     Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
-    Option(("--role",), "role", TEXT, "Only events of this role.", "NAME"),
+    ROLE,
     Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
     Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
     Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),

@@ -300,6 +300,26 @@ def test_period_and_default(undecided):
     assert [json.loads(line)["seq"] for line in part.stdout.splitlines()] == [2]
 
 
+def test_role_and_event(place):
+    """Only those; the ledger names a role as the events do."""
+    done = place.run(
+        "from telemetry_kit import role_session, track_role_event as t\n"
+        "for role in ('dev', 'my chief'):\n"
+        "    with role_session(role): t('agent.invoked', agent='a')"
+    )
+    assert done.returncode == 0, done.stderr
+    dev = export(place, "--role", "dev", "--event", "agent.invoked")
+    chief = export(place, "--role", "my chief")
+    wrong = export(place, "--role", "dve")
+    commands = [entry["command"] for entry in exports.read(place.home)]
+
+    assert [json.loads(line)["role"] for line in dev.stdout.splitlines()] == ["dev"]
+    assert len(chief.stdout.splitlines()) == 2
+    assert (wrong.returncode, "did you mean 'dev'?" in wrong.stderr) == (2, True)
+    assert commands[0] == "export --format jsonl --role dev --event agent.invoked"
+    assert re.fullmatch("export --format jsonl --role h:[0-9a-f]{12}", commands[1])
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [

@@ -191,6 +191,14 @@ def test_nothing_is_incomplete(undecided):
     assert [stats["incomplete"], *(row["incomplete"] for row in answers)] == [[]] * 14
 
 
+def test_answers_of_a_role(undecided):
+    """From its events only."""
+    fill(undecided, *EVENTS)
+    rows = json.loads(run(undecided, "answers", "--role", "qa", "--json").stdout)
+
+    assert rows[0]["answer"] == "qa (1, 100%)."
+
+
 def test_without_block_characters(undecided):
     """An ASCII terminal gets ASCII bars."""
     fill(undecided, *EVENTS)
@@ -204,7 +212,7 @@ def test_without_block_characters(undecided):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("stats", "--since", "yesterday"), "write the day as"),
+        (("stats", "--since", "tomorrow"), "write the day as"),
         (("stats", "--since", "2026-02-30"), "write the day as"),
         (("stats", "--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
         (("stats", "--role", "dve"), "did you mean 'dev'?"),
@@ -215,6 +223,10 @@ def test_without_block_characters(undecided):
         (("stats", "--since"), "requires an argument"),
         (("stats", "more"), "unexpected extra argument"),
         (("answers", "--until", "x"), "write the day as"),
+        (("answers", "--role", "dve"), "did you mean 'dev'?"),
+        (("stats", "--since", "0m7d"), "write the day as"),
+        (("stats", "--since", "99999m"), "write the day as"),
+        (("stats", "--since", "20261123"), "write the day as"),
         (("--app", "No App", "stats"), "use 1 to 40"),
         (("view", "--event", "command.faild"), "did you mean 'command.failed'?"),
         (("view", "--outcome", "okay"), "did you mean 'ok'?"),

@@ -1,0 +1,76 @@
+"""Days as people write them, and what each of them is."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_kit import grants
+from telemetry_kit.cli import days
+from telemetry_kit.cli.terminal import USAGE, Problem
+
+TODAY = "2026-03-31"
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2026-11-23", "2026-11-23"),
+        ("today", TODAY),
+        ("0d", TODAY),
+        ("yesterday", "2026-03-30"),
+        ("7d", "2026-03-24"),
+        ("2w", "2026-03-17"),
+        ("1m", "2026-02-28"),
+        ("3m", "2025-12-31"),
+        ("25m", "2024-02-29"),
+        ("2026-11-23T10:20", "2026-11-23"),
+        ("2026-11-23 10:20:30", "2026-11-23"),
+        ("2026-11-23T10:20:30Z", "2026-11-23"),
+        ("2026-11-23T00:30:00+02:00", "2026-11-22"),
+    ],
+)
+def test_what_is_understood(monkeypatch, text, day):
+    """By the calendar, by a word, so long ago, or a time, whose day in UTC it is."""
+    monkeypatch.setattr(grants, "today", lambda: TODAY)
+
+    assert day == days.day_of("--since", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "7", "d", "-7d", "7y", "99999m", "99999d" * 2, "2026-02-30", "20261123T10:20:30"],
+)
+def test_what_is_not(text):
+    """The sentence names the option and what is understood."""
+    with pytest.raises(
+        Problem, match=r"--until .*: write the day as .*, today, yesterday, or 7d"
+    ) as told:
+        days.day_of("--until", text)
+
+    assert told.value.code == USAGE
+
+
+@given(st.dates(date(1000, 1, 1)), st.integers(0, 300))
+def test_months_go_back_to_a_day_there_is(today, months):
+    """So many months before, and never more than three days earlier in the month."""
+    found = date.fromisoformat(days._months_before(today.year, today.month, today.day, months))
+
+    assert today.year * 12 + today.month - found.year * 12 - found.month == months
+    assert 0 <= today.day - found.day <= 3
+
+
+def test_as_a_command(undecided):
+    """What was recorded today is there since yesterday, and not up to it."""
+    undecided.grant()
+    undecided.run("from telemetry_kit import track_role_event as t\nt('role.selected', role='dev')")
+    since = undecided.python("-m", "telemetry_kit", "view", "--since", "yesterday", "--json")
+    until = undecided.python("-m", "telemetry_kit", "view", "--until", "2d", "--json")
+    day = datetime.now(UTC).date() - timedelta(1)
+    swapped = undecided.python(
+        "-m", "telemetry_kit", "stats", "--since", "today", "--until", str(day)
+    )
+
+    assert (len(since.stdout.splitlines()), until.stdout) == (1, "")
+    assert (swapped.returncode, "swap them" in swapped.stderr) == (2, True)
