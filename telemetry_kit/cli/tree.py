@@ -16,6 +16,7 @@ _DRAWN = ("├─ ", "└─ ", "│  ")
 _PLAIN = ("|- ", "`- ", "|  ")
 _MAX_DEPTH = 60
 _MIN_TEXT = 12
+_MAX_LINES = 200
 
 
 class Node:
@@ -25,13 +26,15 @@ class Node:
         first: its first event.
         last: its last event; the same where there is only one.
         inside: what ran inside of it.
+        events: how many events it is, without those inside.
     """
 
-    __slots__ = ("first", "inside", "last")
+    __slots__ = ("events", "first", "inside", "last")
 
     def __init__(self, first: Event, last: Event) -> None:
         self.first = first
         self.last = last
+        self.events = 1
         self.inside: list[Node] = []
 
 
@@ -48,6 +51,7 @@ def grown(events: list[Event]) -> list[Node]:
         known = spans.get(key) if key is not None else None
         if known is not None:
             known.last = event
+            known.events += 1
             continue
         node = Node(event, event)
         if key is not None:
@@ -75,7 +79,7 @@ def _is_inside(node: Node, tree: Node) -> bool:
 
 
 def drawn(session: str, events: list[Event], room: int) -> Iterator[str]:
-    """One session as lines of at most `room` columns.
+    """One session as lines of at most `room` columns; what is left of a very long one is counted.
 
     Args:
         session: its id; empty for events outside of any.
@@ -92,10 +96,19 @@ def drawn(session: str, events: list[Event], room: int) -> Iterator[str]:
     # Not by recursion: damaged lines may nest as deep as they like.
     left = [(node, "", at == 0) for at, node in enumerate(reversed(grown(events)))]
     fork, end, rail = _DRAWN if can_draw() else _PLAIN
+    shown = lines = 0
     while left:
+        if lines >= _MAX_LINES:
+            more = len(events) - shown
+            told = f"and {more:,} more event{'s' if more > 1 else ''}: see view --json"
+            yield from _broken(told, "", "  ", room)
+            return
         node, lead, is_last = left.pop()
         below = lead + ("   " if is_last else rail)
-        yield from _broken(_said(node), lead + (end if is_last else fork), below, room)
+        shown += node.events
+        for line in _broken(_said(node), lead + (end if is_last else fork), below, room):
+            lines += 1
+            yield line
         if len(below) > 3 * _MAX_DEPTH or len(below) > room - _MIN_TEXT:
             below = lead  # no deeper than there is room
         left += [(inner, below, at == 0) for at, inner in enumerate(reversed(node.inside))]

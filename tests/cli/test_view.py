@@ -310,15 +310,31 @@ def test_a_deep_tree_fits(undecided, columns):
             agent=f"agent-{n}",
             session_id="0" * 12,
             span_id=f"{n:012x}",
-            parent_id=f"{n - 1:012x}" if n else f"{299:012x}",
+            parent_id=f"{n - 1:012x}" if n else f"{59:012x}",
         )
-        for n in range(300)
+        for n in range(60)
     ]
     fill(undecided, *deep)
     lines = view(undecided, "--tree", COLUMNS=str(columns), PYTHONUTF8="1").stdout.splitlines()
 
     assert max(map(len, lines)) <= columns
-    assert squeezed("".join(lines)).count("agent-") == 300
+    assert squeezed("".join(lines)).count("agent-") == 60
+
+
+def test_a_long_tree_is_bounded(undecided):
+    """What a very long session still holds is counted, so that a screen is not run over."""
+    one = {"session_id": "0" * 12, "role": "dev"}
+    pairs = [
+        stored(2 * n + at, event_type=f"agent.{what}", agent="a", **one, span_id=f"{n:012x}")
+        for n in range(300)
+        for at, what in enumerate(("invoked", "completed"))
+    ]
+    fill(undecided, stored(999, event_type="role.selected", **one), *pairs)
+    lines = view(undecided, "--tree", COLUMNS="80", PYTHONUTF8="1").stdout.splitlines()
+
+    assert len(lines) == 202
+    assert lines[0].endswith("601 events")
+    assert lines[-1] == "and 202 more events: see view --json"
 
 
 def test_filters(undecided):
