@@ -156,6 +156,18 @@ def parse(options: Sequence[Option], words: Sequence[str]) -> Given | None:
     return found
 
 
+def _counted(option: Option, text: str) -> int:
+    """A count as it was typed.
+
+    Raises:
+        Problem: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
+        name = "/".join(option.names)
+        raise Problem(f"{name} {safe(text[:20])!r}: write a whole number of at least 1", USAGE)
+    return int(text)
+
+
 def command(options: Sequence[Option], main: Main, name: str) -> Callable[..., None]:
     """The same command as Typer wants it.
 
@@ -198,15 +210,3 @@ def command(options: Sequence[Option], main: Main, name: str) -> Callable[..., N
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in parameters}
     return function
-
-
-def _counted(option: Option, text: str) -> int:
-    """A count as it was typed.
-
-    Raises:
-        Problem: it is none.
-    """
-    if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
-        name = "/".join(option.names)
-        raise Problem(f"{name} {safe(text[:20])!r}: write a whole number of at least 1", USAGE)
-    return int(text)
