@@ -133,11 +133,12 @@ def _may_grant(record: str) -> bool:
     except (OSError, ValueError):
         return True
     try:
-        return os.read(fd, 6) != b"v1 no "
+        try:
+            return os.read(fd, 6) != b"v1 no "
+        finally:
+            os.close(fd)
     except OSError:
         return True
-    finally:
-        os.close(fd)
 
 
 latch = Latch()

@@ -222,7 +222,22 @@ def make_last_folder(path: str) -> None:
         return
     # A umask that takes the owner's own bits away is the only reason for another mode.
     if os.lstat(path).st_mode & 0o777 != 0o700:
-        os.chmod(path, 0o700, follow_symlinks=False)
+        set_mode(path, 0o700)
+
+
+def set_mode(path: str, mode: int) -> None:
+    """Set permission bits by name, never through a link.
+
+    Raises:
+        OSError: it could not be done, or a link stands there.
+    """
+    try:
+        os.chmod(path, mode, follow_symlinks=False)
+    except NotImplementedError:
+        # What the system cannot do to a link, the interpreter calls not implemented.
+        import errno  # deferred: only trouble needs it
+
+        raise OSError(errno.ELOOP, "a link", path) from None
 
 
 def remove(path: str) -> bool:

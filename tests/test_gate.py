@@ -1,5 +1,6 @@
 """The gate: the answer of consent, for 20 ms, and no longer than what it was made under."""
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -217,3 +218,20 @@ def test_a_no_that_is_held(place) -> None:
     assert not gate.is_open()
     assert gate.verdict().decision.rule.says.startswith("you said no in this run")
     assert not asking.ask_consent()
+
+
+@pytest.mark.parametrize("call", ["open", "read", "close", "listdir"])
+def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
+    """Whatever the system refuses: a closer look decides, and nothing is raised."""
+    real = getattr(os, call)
+
+    def fails(*args: object, **more: object) -> object:
+        if call == "close":
+            real(*args)
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, call, fails)
+    shut = latch.is_shut()
+    monkeypatch.undo()
+
+    assert not shut

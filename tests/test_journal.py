@@ -1310,3 +1310,20 @@ def test_trouble_is_told_without_writing(home) -> None:
 
     assert [f"{home.log} is a symbolic link"] == upkeep.trouble(home)
     assert before == tree(home)
+
+
+def test_no_mode_is_set_through_a_link(tmp_path) -> None:
+    """Whatever the system can do to a link: what it leads to is left alone, and it is an error."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to(outside)
+    before = (tmp_path / "link").lstat().st_mode
+    try:
+        private.set_mode(str(tmp_path / "link"), 0o700)
+    except OSError as error:
+        assert error.errno == errno.ELOOP
+        assert before == (tmp_path / "link").lstat().st_mode
+
+    assert 0o755 == outside.stat().st_mode & 0o777
+    private.set_mode(str(outside), 0o700)
+    assert 0o700 == outside.stat().st_mode & 0o777

@@ -140,7 +140,7 @@ def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
             # Its owner cannot even open it, so by its name.
             if not upkeep.is_plain(os.lstat(path)):
                 raise
-            os.chmod(path, right(0), follow_symlinks=False)
+            private.set_mode(path, right(0))
             return
         try:
             st = os.fstat(fd)
