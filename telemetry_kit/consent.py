@@ -354,11 +354,11 @@ def record_path(home: Home, all_projects: bool) -> str | None:
 def is_decided(home: Home) -> bool:
     """Whether the user has ever said yes or no here, whatever became of it."""
     try:
-        own = record_path(home, all_projects=False)
+        place = place_of(home)
     except ConsentError:
-        own = None
-    paths = (own, f"{home.config}/{RECORD}")
-    return any(path is not None and os.path.lexists(path) for path in paths)
+        place = None
+    here = place is not None and has_decision(home, place)
+    return here or os.path.lexists(f"{home.config}/{RECORD}")
 
 
 def place_of(home: Home, root: str = "") -> str | None:

@@ -10,7 +10,9 @@ from telemetry_kit import consent, control
 from telemetry_kit.cli.terminal import Problem, confirm, safe, say
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
+from telemetry_kit.insights import exports
 from telemetry_kit.latch import latch
+from telemetry_kit.private import name_of
 
 _DECIDED = (consent.GRANT, consent.DENY)
 
@@ -33,7 +35,7 @@ def reset(
         say("Nothing was changed.")
         return
     stays = "" if all_projects else _what_stays(home)
-    survivors = control.reset(home, all_projects=all_projects)
+    survivors = control.reset(home, all_projects=all_projects) + _exports(home)
     if survivors:
         raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
     what = "events" if stays else "events, keys, decisions and their history"
@@ -46,6 +48,15 @@ def reset(
         say(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     if all_projects:
         say("Events of other projects are still in their folders; no key can name them any more.")
+
+
+def _exports(home: Home) -> list[str]:
+    try:
+        exports.forget(home)
+    except (ConsentError, OSError) as error:
+        why = str(error) if isinstance(error, ConsentError) else name_of(error)
+        return [f"the note of what was exported ({why})"]
+    return []
 
 
 def _what_stays(home: Home) -> str:

@@ -78,6 +78,18 @@ def _before(home: Home, make: bool = False) -> str:
     return f"{home.state}/{NAME}-{code}"
 
 
+def forget(home: Home) -> None:
+    """Delete what was noted before the first decision; the rest goes with the decisions.
+
+    Raises:
+        ConsentError: the key by which the place is named cannot be used.
+        OSError: it could not be deleted.
+    """
+    path = _before(home)
+    for name in (path, f"{path}.head") if path else ():
+        private.remove(name)
+
+
 def destination_of(home: Home, path: str | None) -> str:
     """How a destination is told: relative to the project, else its name; `-` for stdout."""
     if path is None:

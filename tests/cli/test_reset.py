@@ -189,3 +189,17 @@ def test_a_project_that_was_moved(used) -> None:
     assert done.returncode == 0
     assert done.stderr.startswith(f"Erased: events of {moved}.\nNot erased: there is no decision")
     assert used.record.exists()
+
+
+def test_exports_from_before_a_decision(undecided) -> None:
+    """What was noted where nobody had decided yet goes, too, and only that of this project."""
+    undecided.python("-m", "telemetry_kit", "export", "-o", "out.jsonl", check=True)
+    other = undecided.root.parent / "other"
+    other.mkdir()
+    undecided.python("-m", "telemetry_kit", "export", "-o", "out.jsonl", check=True, cwd=other)
+    state = undecided.user / ".local/state/flowspec"
+    before = {path.name for path in state.iterdir()}
+    done = undecided.python("-m", "telemetry_kit", "reset", "--yes")
+    after = {path.name for path in state.iterdir()}
+
+    assert (0, 5, 3) == (done.returncode, len(before), len(after)), done.stderr
