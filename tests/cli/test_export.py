@@ -508,8 +508,20 @@ def ended(self):
         os.kill(os.getpid(), signal.{name})
 
 export._Watched.__iter__ = ended
+# What it was before is inherited: under nohup, for instance, it is ignored.
+signal.signal(signal.{name}, signal.{before})
 sys.exit(main(["export", *sys.argv[1:]]))
 """
+
+
+def test_what_is_ignored_ends_nothing(undecided):
+    """An export under nohup goes on when its terminal is gone."""
+    fill(undecided, stored(1))
+    code = TOLD_TO_END.format(name="SIGHUP", before="SIG_IGN")
+    done = undecided.python("-c", code, "--format", "csv", "-o", "out")
+
+    assert done.returncode == 0, done.stderr
+    assert others(undecided) == ["out"]
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -519,7 +531,7 @@ def test_told_to_end_it_leaves_nothing(undecided, form, name):
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, stored(1))
-    code = TOLD_TO_END.format(name=name)
+    code = TOLD_TO_END.format(name=name, before="SIG_DFL")
     done = undecided.python("-c", code, "--format", form, "-o", "out")
 
     assert done.returncode == 128 + getattr(signal, name)
