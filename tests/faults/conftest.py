@@ -1,7 +1,9 @@
 """The fault campaign: counts kept over the whole session, and the table that is written at its end.
 
-`TELEMETRY_KIT_FAULTS=full` runs the full numbers; without it a run takes a few minutes. A row whose
-capability is missing on a machine is skipped and says why.
+`TELEMETRY_KIT_FAULTS=full` runs the full numbers, most of an hour; without it a run takes a few
+minutes. `TELEMETRY_KIT_FAULTS_ROWS=FILE` keeps the rows of a session that passed in a file, so that
+the campaign can be run in parts. A row whose capability is missing on a machine is skipped and says
+why.
 """
 
 import json
@@ -22,6 +24,7 @@ from telemetry_kit.journal.segments import Problems
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parents[1] / "docs" / "reference" / "faults.md"
 FULL = os.environ.get("TELEMETRY_KIT_FAULTS") == "full"
+KEPT = os.environ.get("TELEMETRY_KIT_FAULTS_ROWS")
 ROWS = (
     ("writers", "16 processes write lines of 32 B to 64 KiB into one log"),
     ("sealing", "6 writers, sealing every 200 events, two archivers"),
@@ -73,6 +76,12 @@ class Ledger:
         kept = self.rows.setdefault(row, dict.fromkeys(COLUMNS, 0))
         for name, count in counts.items():
             kept[name] += count
+
+    def join(self, path: Path) -> None:
+        """Take over rows of earlier sessions, this one's instead of older ones; keep them all."""
+        earlier = json.loads(path.read_text()) if path.exists() else {}
+        self.rows = {**earlier, **self.rows}
+        path.write_text(json.dumps(self.rows))
 
     def table(self) -> str:
         """The page, with the same layout whatever was counted."""
@@ -137,6 +146,8 @@ def _free(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the page when everything ran and held."""
+    if KEPT and exitstatus == 0:
+        _LEDGER.join(Path(KEPT))
     whole = len(_LEDGER.rows) + len(_LEDGER.skipped) >= len(ROWS)
     if exitstatus == 0 and whole and TABLE.parents[1].is_dir():
         TABLE.parent.mkdir(exist_ok=True)
