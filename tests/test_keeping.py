@@ -172,3 +172,76 @@ def test_off_does_not_delete_what_it_just_sealed(home, monkeypatch) -> None:
 
     assert (0, 0) == (done.deleted, done.crowded)
     assert 1 == len(list(reader.read(home)))
+
+
+MIDNIGHT = 1_709_078_430.0  # 2024-02-28T00:00:30Z
+
+
+@pytest.mark.parametrize(
+    ("day", "goes"),
+    [("2023-11-29", True), ("2023-11-30", False), ("2023-01-24", True), ("2023-01-23", False)],
+    ids=["91 days", "90 days", "400 days", "401 days"],
+)
+@pytest.mark.parametrize("now", [MIDNIGHT, NOW])
+def test_to_the_day(home, now: float, day: str, goes: bool) -> None:
+    """What is 90 days old stays, what is 400 days old is in no doubt yet."""
+    path = put(home, day)
+    put(home, TODAY)
+    tidied(home, now=now)
+
+    assert goes != path.exists()
+
+
+def test_what_is_over_makes_room(home, monkeypatch) -> None:
+    """It does not count among those that are too much, and those are counted without it."""
+    over = put(home, "2023-11-01", number=1, size=1_000)
+    for number, day in enumerate(["2024-02-09", "2024-02-10", "2024-02-11"]):
+        put(home, day, number=number * 2 + 1, size=1_000)
+    monkeypatch.setattr(keeping, "MAX_BYTES", 5_000)
+    done = tidied(home)
+
+    assert (2, 1, False) == (done.deleted, done.crowded, over.exists())
+    assert ["telemetry-2024-02-10-3.jsonl", "telemetry-2024-02-11-5.jsonl"] == left(home)
+
+
+def test_the_first_of_a_day_goes_first(home, monkeypatch) -> None:
+    """By its number: the one without is the first, and the tenth comes after the second."""
+    for number in (10, 1, 2):
+        put(home, TODAY, number=number, size=1_000)
+    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    tidied(home)
+
+    assert [f"telemetry-{TODAY}-10.jsonl.gz"] == left(home)
+
+
+def test_what_could_not_be_deleted_is_named(home, monkeypatch) -> None:
+    """With its path, and the others go all the same."""
+    kept, gone = put(home, "2023-11-01", number=1), put(home, "2023-11-02", number=3)
+    put(home, TODAY)
+    real = os.unlink
+
+    def fails(name: str, **more: object) -> None:
+        if name == kept.name:
+            raise PermissionError(1, "")
+        real(name, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "unlink", fails)
+    done = tidied(home)
+
+    assert [f"{kept} (EPERM)"] == done.survivors
+    assert (True, False, 1) == (kept.exists(), gone.exists(), done.deleted)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_sealing_a_full_log(home, ours: bool) -> None:
+    """It is named after the day it is told, and only the log that was counted is sealed."""
+    path = put(home, "2024-02-20", number=1)
+    os.rename(path, home.log)
+    os.chmod(home.log, 0o600)
+    over = put(home, "2023-11-01", number=1)
+    st = os.stat(home.log)
+    keeping.seal_full(home, (st.st_ino + (not ours), st.st_dev), 90, NOW)
+
+    expected = ["telemetry-2024-02-28.jsonl"] if ours else ["telemetry-2023-11-01.jsonl"]
+    assert expected == left(home)
+    assert ours != over.exists()
