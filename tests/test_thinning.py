@@ -681,3 +681,13 @@ def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
 
     assert [f"{path} (EMLINK)"] == done.survivors
     assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)
+
+
+def test_what_stays_of_a_line_is_as_it_was(home) -> None:
+    """A fragment before what goes gets one end, and nothing else is added or taken."""
+    fragment = line(3)[:-5]
+    put(home, fragment + line(1, OLD)[:-1] + line(2, OLD) + line(4) + fragment, packed=True)
+    archive.rewrite(home, archive.before(DAY), DAY)
+
+    packed = Path(home.folder, f"telemetry-{DAY}.jsonl.gz").read_bytes()
+    assert fragment + b"\n" + line(4) + fragment == gzip.decompress(packed)
