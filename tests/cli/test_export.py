@@ -614,8 +614,11 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
         )
         undecided.run(code, harm)
     else:
-        name = "SIGINT" if harm == "KeyboardInterrupt" else harm
-        undecided.python("-c", TOLD_TO_END.format(name=name))
+        name, before = {
+            "KeyboardInterrupt": ("SIGINT", "default_int_handler"),
+            "SIGTERM": ("SIGTERM", "SIG_DFL"),
+        }[harm]
+        undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
     told = undecided.python("-m", "telemetry_kit", "audit")
     (entry,) = exports.read(undecided.home)
 
