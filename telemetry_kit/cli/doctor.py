@@ -17,7 +17,7 @@ from telemetry_kit import consent, control, decisions, grants, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, lease, packing, upkeep
+from telemetry_kit.journal import archive, keeping, lease, packing, upkeep
 from telemetry_kit.journal.segments import (
     ACTIVE,
     ARCHIVE,
@@ -383,7 +383,8 @@ def _leftovers(home: Home, fix: bool) -> Iterator[Finding]:
     def mend() -> None:
         archive.maintain(home, control.retention_days(home), grants.today())
 
-    strange = [name for name in _temporary(home, all_kinds=True) if name not in _temporary(home)]
+    files = _temporary(home)
+    strange = [name for name in _temporary(home, all_kinds=True) if name not in files]
     for name in strange:
         yield Finding("leftovers", BAD, f"{home.folder}/{name} is not a file: move it away")
     found = _checked("leftovers", look, mend, fix, "none")
@@ -428,7 +429,7 @@ def _last_error(home: Home) -> Finding:
 
 def _size(home: Home) -> Finding:
     files, size = upkeep.extent(home)
-    most = archive.MAX_BYTES
+    most = keeping.MAX_BYTES
     says = f"{size} bytes in {files} files, of at most {most}"
     if size > most // 10 * 9:
         return Finding("size", NOTE, f"{says}: the oldest go first")

@@ -18,7 +18,7 @@ def look_after(project: str | None) -> None:
     Args:
         project: a folder inside the project; None for the working directory.
     """
-    from telemetry_kit.journal import archive  # deferred: only once the command has spoken
+    from telemetry_kit.journal import archive, keeping  # deferred: only once the command has spoken
 
     try:
         home = control.home_of(project)
@@ -30,6 +30,6 @@ def look_after(project: str | None) -> None:
         return
     if done.crowded:
         say(
-            f"telemetry-kit: the events took more than {archive.MAX_BYTES >> 20} MiB: "
+            f"telemetry-kit: the events took more than {keeping.MAX_BYTES >> 20} MiB: "
             f"the oldest {done.crowded} files of them were deleted"
         )

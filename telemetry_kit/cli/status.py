@@ -14,7 +14,7 @@ from telemetry_kit.cli.terminal import USAGE, Problem, flush, out, safe, stop_ou
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, upkeep
+from telemetry_kit.journal import archive, keeping, upkeep
 from telemetry_kit.latch import latch
 
 RECORDING, OFF, VETOED, OUTDATED = 0, 10, 11, 12
@@ -106,7 +106,7 @@ def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
     many = f" in {files} files" if files > 1 else ""
     where = home.log if files == 1 else home.folder
     out(f"  events   {safe(where)} ({_bytes(size)}{many})" if size else "  events   none yet")
-    out(f"  kept     {decision.keep_days} days, at most {_bytes(archive.MAX_BYTES)}")
+    out(f"  kept     {decision.keep_days} days, at most {_bytes(keeping.MAX_BYTES)}")
     if oldest:
         out(f"           the oldest line is of {oldest}")
     for sentence in trouble:
@@ -147,6 +147,7 @@ def _same(rule: Rule, decisive: Rule) -> bool:
 def _as_json(
     home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
 ) -> dict[str, Any]:
+    files, size = upkeep.extent(home)
     found: dict[str, Any] = {
         "recording": decision.allowed,
         "vetoed": decision.vetoed,
@@ -155,9 +156,9 @@ def _as_json(
         "app": home.app,
         "project": home.root,
         "log": home.log,
-        "bytes": upkeep.size(home),
-        "max_bytes": archive.MAX_BYTES,
-        "files": upkeep.extent(home)[0],
+        "bytes": size,
+        "max_bytes": keeping.MAX_BYTES,
+        "files": files,
         "retention_days": decision.keep_days,
         "oldest_day": archive.oldest_day(home),
         "notice": None if decision.accepted is None else decision.accepted.notice,

@@ -30,7 +30,6 @@ from telemetry_kit.journal.segments import (
 from telemetry_kit.journal.thinning import Done
 from telemetry_kit.private import name_of
 
-MAX_BYTES = keeping.MAX_BYTES
 _NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
