@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -43,6 +44,27 @@ PACKAGE = Path(telemetry_kit.__file__).parent
 # 2024-02-28T10:20:30Z: past, so that no key made by a child of today is old by this clock.
 NOW = 1_709_115_630.0
 NOBODY = 65_534
+
+
+# Longer than a test takes, and a collection by all workers.
+BEFORE_MIDNIGHT = 60
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every worker collects on the same day."""
+    _wait_for_midnight()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The day changes between tests, not in the middle of one, whose processes see the real one."""
+    _wait_for_midnight()
+
+
+def _wait_for_midnight() -> None:
+    left = 86_400 - time.time() % 86_400
+    if left < BEFORE_MIDNIGHT:
+        time.sleep(left)
 
 
 class Clock:

@@ -45,6 +45,12 @@ def decide(place, **environ: str) -> consent.Decision:
     return consent.decide(place.home, {**place.environ, **environ})
 
 
+@pytest.fixture(autouse=True)
+def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables below are made once; decisions here are of that day, whenever they are made."""
+    monkeypatch.setattr(grants, "today", lambda: DAY)
+
+
 # -- the environment ---------------------------------------------------------------------------
 
 SWITCHES = ("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED")

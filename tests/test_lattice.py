@@ -100,8 +100,9 @@ class Lattice:
 
 
 @pytest.fixture
-def lattice(place, tmp_path):
-    """The lattice's bottom: nobody says anything."""
+def lattice(place, tmp_path, monkeypatch):
+    """The lattice's bottom: nobody says anything, on the day of which the values are."""
+    monkeypatch.setattr(grants, "today", lambda: DAY)
     yield Lattice(place, tmp_path / "telemetry.conf")
     Administered.system_file = ""
 

@@ -1,13 +1,12 @@
 """`telemetry-kit forget`: events that hold a text are gone, from archives too."""
 
 import json
-import time
 
+from telemetry_kit import grants
 from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.journal.reader import read, segments
 
 TEXT = "zora@quill.example"
-TODAY = time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def record(place, **names: str) -> None:
@@ -21,8 +20,8 @@ def test_forget_removes_from_log_and_archive(place) -> None:
     """Lines of the log and of an archive go, in clear or coded; all others stay."""
     record(place, role=TEXT)
     record(place, role="dev")
-    upkeep.seal(place.home, TODAY)
-    archive.maintain(place.home, 90, TODAY)
+    upkeep.seal(place.home, grants.today())
+    archive.maintain(place.home, 90, grants.today())
     record(place, agent=TEXT)
     record(place, agent="other")
     assert ["archive", "active"] == [segment.kind for segment in segments(place.home)]

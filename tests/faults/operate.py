@@ -1,7 +1,8 @@
-"""One operation in a process of its own, for faults to be injected into: `operate.py NAME`.
+"""One operation in a process of its own, for faults to be injected into: `operate.py NAME DAY`.
 
-Prints what was raised or told; between the two marks lies the operation. What was acknowledged
-stands in a mapped file, so that it outlives whoever is killed, and takes no system call.
+`thin` keeps all that is of DAY. Prints what was raised or told; between the two marks lies the
+operation. What was acknowledged stands in a mapped file, so that it outlives whoever is killed, and
+takes no system call.
 """
 
 # Everything that the operation may need is loaded before it: only its own calls are counted.
@@ -13,7 +14,6 @@ import os
 import re
 import sys
 import unicodedata  # noqa: F401
-from datetime import date
 
 from telemetry_kit import (
     control,
@@ -89,7 +89,7 @@ def clear() -> object:
 
 def thin() -> object:
     """A part goes: what `clear --before` does."""
-    limit = date.today().isoformat()
+    limit = sys.argv[2]
     return {"survivors": archive.rewrite(control.home_of(), archive.before(limit), limit).survivors}
 
 

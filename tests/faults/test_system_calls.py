@@ -46,7 +46,8 @@ class Scene:
         self.home = place.home
         self.base = Path(self.home.root).parent
         self.names: list[str] = []
-        day = grants.today()
+        # What is before it goes: the scene's own lines never do, however long the campaign.
+        day = self.day = grants.today()
         for group in range(3):
             journal = lease.Journal(self.home, lambda: True)
             for number in range(5):
@@ -79,7 +80,7 @@ class Scene:
         command = ["strace", "-qq", "-o", str(trace), "-e", f"trace={TRACED}"]
         for one in inject:
             command += ["-e", f"inject={one}"]
-        command += [sys.executable, "-S", "-W", "error", str(OPERATE), operation]
+        command += [sys.executable, "-S", "-W", "error", str(OPERATE), operation, self.day]
         env = dict(self.place.env, PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
         done = subprocess.run(
             command, env=env, cwd=self.home.root, capture_output=True, timeout=60, check=False

@@ -111,10 +111,10 @@ def test_lines_are_removed_while_all_are_killed(
 ) -> None:
     """Old lines go from under writers that die in the middle of theirs, and nothing else goes."""
     seconds = 60 if full else 8
+    today = grants.today()
     told = json.loads(
         program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
     )
-    today = grants.today()
     assert [] == archive.rewrite(place.home, archive.before(today), today).survivors
     stored = found(place.home)
     acknowledged = told["acknowledged"]
