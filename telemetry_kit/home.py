@@ -55,6 +55,11 @@ class Home:
         return f"{self.config}/telemetry.toml"
 
     @property
+    def naming_files(self) -> tuple[str, str]:
+        """The configuration files that may declare names: the project's and the user's."""
+        return self.repository_files[0][0], self.user_file
+
+    @property
     def place_key(self) -> str:
         """The key by which project paths become folder names, so that none stands in clear."""
         return f"{self.state}/place.key"

@@ -172,6 +172,20 @@ def storable(name: object) -> str | None:
     return None
 
 
+def listed(name: str, path: str) -> list[str]:
+    """The names of one vocabulary in a configuration file, but for those that cannot be declared.
+
+    Args:
+        name: as for `vocabulary()`.
+        path: the file; of one that is not there, or cannot be parsed, none.
+
+    Raises:
+        Refused: nothing can be parsed now; a moment later it can.
+    """
+    found = (read_toml(path) or {}).get(name)
+    return [n for n in found if storable(n) is None] if isinstance(found, list) else []
+
+
 _toml: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
 
 

@@ -227,11 +227,7 @@ def key_of(home: Home) -> privacy.Key:
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:
-    more: list[str] = []
-    for path in (home.repository_files[0][0], home.user_file):
-        listed = (settings.read_toml(path) or {}).get(name)
-        if isinstance(listed, list):
-            more += [n for n in listed if settings.storable(n) is None]
+    more = [listed for path in home.naming_files for listed in settings.listed(name, path)]
     return settings.vocabulary(name, more)
 
 

@@ -218,6 +218,14 @@ def _nothing_stays() -> Iterator[None]:
 
 
 @pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home in an empty project."""
+    base = Path(os.path.realpath(tmp_path))
+    (base / "the-work").mkdir()
+    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
+
+
+@pytest.fixture
 def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A project whose user was never asked; the working directory is in it."""
     place = Place(Path(os.path.realpath(tmp_path)))

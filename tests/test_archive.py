@@ -22,14 +22,6 @@ else:
 DAY = "2024-02-28"
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home in an empty project."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-
-
 def line(number: int, day: str = DAY) -> bytes:
     return (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'

@@ -42,14 +42,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home in an empty project."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-
-
-@pytest.fixture
 def journal(home: Home, clock: Clock):
     """A journal that may be written to."""
     found = Journal(home, lambda: True, clock)

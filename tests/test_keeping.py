@@ -17,13 +17,10 @@ TODAY = "2024-02-28"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home with an empty folder of ours."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    found = Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-    os.mkdir(found.folder, 0o700)
-    return found
+def home(home: Home) -> Home:
+    """With an empty folder of ours."""
+    os.mkdir(home.folder, 0o700)
+    return home
 
 
 def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0) -> Path:

@@ -61,11 +61,10 @@ def line(number=None, **fields):
 
 
 @pytest.fixture
-def home(tmp_path):
-    root = os.path.realpath(tmp_path)
-    found = Home("flowspec", root, f"{root}/config", f"{root}/state")
-    os.mkdir(found.folder, 0o700)
-    return found
+def home(home: Home) -> Home:
+    """With an empty folder of ours."""
+    os.mkdir(home.folder, 0o700)
+    return home
 
 
 def put(home, data, name="telemetry.jsonl"):

@@ -15,14 +15,6 @@ DAY = "2026-06-01"
 WRONG = "2099-06-01"
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home in an empty project."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-
-
 def later(day: str, days: int) -> str:
     return (date.fromisoformat(day) + timedelta(days)).isoformat()
 

@@ -21,13 +21,10 @@ DAY = "2024-02-28"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home with an empty folder of ours."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    found = Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-    os.mkdir(found.folder, 0o700)
-    return found
+def home(home: Home) -> Home:
+    """With an empty folder of ours."""
+    os.mkdir(home.folder, 0o700)
+    return home
 
 
 def line(number: int, day: str = DAY, pad: int = 0) -> bytes:

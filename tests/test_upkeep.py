@@ -18,14 +18,6 @@ DAY = "2024-02-28"
 LINE = b'{"schema_version":"1.0"}\n'
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home in an empty project."""
-    base = Path(os.path.realpath(tmp_path))
-    (base / "the-work").mkdir()
-    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
-
-
 def modes(home: Home) -> dict[str, int]:
     """The mode of each segment, by name."""
     return {p.name: p.stat().st_mode & 0o7777 for p in Path(home.folder).glob("telemetry*")}

@@ -24,22 +24,13 @@ def declared(home: Home, vocabulary: str) -> frozenset[str]:
         vocabulary: one of `catalog.VOCABULARIES`.
     """
     found: set[str] = set()
-    for path in (home.repository_files[0][0], home.user_file):
-        names = (_table(path) or {}).get(vocabulary)
-        if isinstance(names, list):
-            found.update(name for name in names if settings.storable(name) is None)
+    for path in home.naming_files:
+        found.update(settings.listed(vocabulary, path))
     try:
         found |= ledger.read(home).get(vocabulary, frozenset())
     except TelemetryError:
         pass  # `verify` and `doctor` say so; whoever looks at numbers is not kept from it
     return settings.vocabulary(vocabulary, found)
-
-
-def _table(path: str) -> dict[str, object] | None:
-    try:
-        return settings.read_toml(path)
-    except TelemetryError:
-        return None
 
 
 def forms(home: Home, field: str, text: str) -> frozenset[str]:

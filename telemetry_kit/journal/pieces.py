@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 
 from telemetry_kit import catalog
+from telemetry_kit.journal.lines import PREFIX
 
-PREFIX = catalog.LINE_PREFIX.encode()
 # What is longer is no event, and is looked at in parts of this size.
 MAX_PIECE_BYTES = 1 << 20
 # So much of one part is looked at again with the next: no text that is looked for is longer.
 OVERLAP_BYTES = catalog.MAX_LINE_BYTES
-# No line goes on behind NULs, and in no string of ours does the prefix stand.
+# Where the reader finds events, too: no line goes on behind NULs, and in no string of ours does the
+# prefix stand.
 _CUT = re.compile(rb"\0+|(?=%b)" % re.escape(PREFIX))
 
 

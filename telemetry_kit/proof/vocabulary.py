@@ -63,12 +63,7 @@ def of(home: Home) -> Vocabulary:
 
 
 def _listed(home: Home, vocabulary: str) -> frozenset[str]:
-    found: set[str] = set()
-    for path in (home.repository_files[0][0], home.user_file):
-        names = (settings.read_toml(path) or {}).get(vocabulary)
-        if isinstance(names, list):
-            found |= {name for name in names if settings.storable(name) is None}
-    return frozenset(found)
+    return frozenset[str]().union(*(settings.listed(vocabulary, p) for p in home.naming_files))
 
 
 def _tokens(kind: object, noted: frozenset[str] | None) -> frozenset[str]:
