@@ -111,6 +111,8 @@ def mutation(session: nox.Session) -> None:
         return
     session.install(*PYPROJECT["project"]["dependencies"], *group("mutation"))
     tree = Path(session.create_tmp(), "tree")
+    # It lies in this repository, and what is tried in a folder of it would count as part of it.
+    session.env.pop("TMPDIR")
     shutil.rmtree(tree, ignore_errors=True)
     for name in [*paths[1:], *present(session, "benchmarks")]:
         shutil.copytree(name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
