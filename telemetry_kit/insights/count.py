@@ -1,18 +1,19 @@
 """From the journal to a tally: the whole of it, or what a period and a role leave of it.
 
-What was counted before is not known here.
+What was counted before is not known here. Where there is much to count, processes share the work.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from telemetry_kit import catalog
 from telemetry_kit.home import Home
+from telemetry_kit.insights import workers
 from telemetry_kit.insights.scan import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.insights.tally import Tally
-from telemetry_kit.journal.segments import Problems, Report, Source, snapshot
+from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 # Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
 MAX_PENDING = 50_000
+# Less than that is counted before processes have begun to work; about 50,000 events.
+MIN_SHARED_BYTES = 16 << 20
+# A plain file is counted in parts of this size.
+PART_BYTES = 8 << 20
+# So many times longer than on disk is what an archive holds, about.
+_PACKED = 10
 
 
 class Wanted:
@@ -127,40 +134,111 @@ class Counting:
         return found
 
 
-def count_file(
-    counting: Counting,
-    source: Source,
-    report: Report,
-    begin: int = 0,
-    loose: Counting | None = None,
-    loose_report: Report | None = None,
-) -> int:
-    """Count the events of one file.
+class Counted:
+    """What was counted of a file, or of a part of one.
 
     Args:
-        counting: where they go.
-        source: the file.
-        report: filled while reading.
-        begin: how many bytes of it are left out.
-        loose: where an event goes whose line has no end yet; `counting` by default.
-        loose_report: the same for what is wrong with such a line.
-
-    Returns:
-        How many bytes of it have been counted for good.
+        begin: how many of its bytes were left out.
     """
-    at = begin
-    for region in regions(source.chunks(report, begin)):
+
+    __slots__ = ("at", "begin", "loose", "report", "roles", "tally", "unended")
+
+    def __init__(self, begin: int) -> None:
+        self.begin = begin
+        # So many bytes of it have been counted for good.
+        self.at = begin
+        self.tally = Tally()
+        self.report = Report()
+        # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
+        self.loose = Tally()
+        self.unended = Report()
+        # Every role there is, in events that count and in those that do not.
+        self.roles: set[str] = set()
+
+    def add(self, other: Counted) -> None:
+        """Add what was counted of the part behind this one."""
+        self.at = other.at
+        self.tally.merge(other.tally)
+        self.loose.merge(other.loose)
+        self.report.add(other.report)
+        self.unended.add(other.unended)
+        self.roles |= other.roles
+
+
+def count_part(source: Source, wanted: Wanted, begin: int = 0, end: int | None = None) -> Counted:
+    """Count the events of one file, or of whole lines in the middle of a plain one.
+
+    Args:
+        source: the file; it is closed.
+        wanted: which events count.
+        begin: how many bytes of a plain file are left out.
+        end: where to stop in it.
+    """
+    found = Counted(begin)
+    names = None if wanted.everything else found.roles
+    counting, loose = Counting(wanted, names), Counting(wanted, names)
+    kind = source.segment.kind
+    for region in regions(source.chunks(found.report, begin, end)):
         if isinstance(region, Region):
             counting.rows(region.rows)
-            at += len(region.block)
+            found.at += len(region.block)
             continue
-        ended = not region.last
-        told = report if ended or loose_report is None else loose_report
-        to = counting if ended or loose is None else loose
-        for event in read_rest(region, told, source.segment.kind):
+        ended = kind == ARCHIVE or end is not None or not region.last
+        to, report = (counting, found.report) if ended else (loose, found.unended)
+        for event in read_rest(region, report, kind):
             to.event(event)
-        at += region.ended_bytes
-    return at
+        found.at += region.ended_bytes
+    found.tally, found.loose = counting.settle(), loose.settle()
+    if end is not None:
+        found.at = end
+    return found
+
+
+def count_files(files: Sequence[tuple[Source, int]], wanted: Wanted) -> Iterator[Counted]:
+    """Count the events of files, each from a place on; in their order.
+
+    Args:
+        files: open ones, which are closed, and how many bytes of each are left out.
+        wanted: which events count.
+    """
+    sizes = [_size_of(source, begin) for source, begin in files]
+    processes = workers.most() if sum(sizes) >= MIN_SHARED_BYTES else 1
+    part_bytes = PART_BYTES if processes > 1 else 0
+    parts = [part for source, begin in files for part in _parts(source, begin, part_bytes)]
+
+    def work(number: int) -> Counted:
+        source, begin, end = parts[number]
+        return count_part(source.twin(), wanted, begin, end)
+
+    shared = workers.Results()
+    if processes > 1:
+        sizes = [end - begin if end else _size_of(source, begin) for source, begin, end in parts]
+        shared = workers.spread(sizes, work, processes)
+    total: Counted | None = None
+    for number, (source, _, end) in enumerate(parts):
+        counted: Counted = shared.take(number) or work(number)
+        if total is None:
+            total = counted
+        else:
+            total.add(counted)
+        if end is None:
+            source.close()
+            yield total
+            total = None
+
+
+def _size_of(source: Source, begin: int) -> int:
+    """How much there is to count, about."""
+    size = source.segment.size_bytes
+    return size * _PACKED if source.segment.kind == ARCHIVE else max(size - begin, 0)
+
+
+def _parts(source: Source, begin: int, part_bytes: int) -> Iterator[tuple[Source, int, int | None]]:
+    """A file in parts; the last one, and the only one of a packed file, has no end."""
+    for end in source.cuts(begin, part_bytes) if part_bytes else ():
+        yield source, begin, end
+        begin = end
+    yield source, begin, None
 
 
 def count_events(events: Iterable[Mapping[str, Any]]) -> Tally:
@@ -184,11 +262,17 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
         problems: filled while reading.
         roles: filled with every role there is, in events that count and in those that do not.
     """
-    counting = Counting(wanted, roles)
+    tally = Tally()
     with snapshot(home, problems) as sources:
-        for source in sources:
-            count_file(counting, source, problems.of(source.segment.name))
-    tally = counting.settle()
+        reports = [problems.of(source.segment.name) for source in sources]
+        counted = count_files([(source, 0) for source in sources], wanted)
+        for report, found in zip(reports, counted, strict=True):
+            tally.merge(found.tally)
+            tally.merge(found.loose)
+            report.add(found.report)
+            report.add(found.unended)
+            if roles is not None:
+                roles |= found.roles
     tally.count_malformed(problems.malformed)
     return tally
 

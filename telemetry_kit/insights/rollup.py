@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from telemetry_kit import private
 from telemetry_kit.home import Home
-from telemetry_kit.insights.count import Counting, Wanted, count, count_file
+from telemetry_kit.insights.count import Counted, Wanted, count, count_files
 from telemetry_kit.insights.scan import fingerprint
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -160,6 +160,7 @@ class _Looking:
         self._whole = stored.whole
         self._loose = Tally()
         self._gone = dict(stored.entries)
+        self._uncounted: list[tuple[Source, Entry | None, Report, Marks]] = []
         # What to keep of each file: worked out only where it is kept.
         self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
         self._news = 0
@@ -200,22 +201,21 @@ class _Looking:
         self._count(source, entry, report, marks)
 
     def _count(self, source: Source, entry: Entry | None, report: Report, marks: Marks) -> None:
-        counted, loose = Counting(Wanted()), Counting(Wanted())
-        found, unended = Report(), Report()
-        begin = entry.state[0] if entry is not None else 0
-        plain = source.segment.kind != ARCHIVE
-        to, told = (loose, unended) if plain else (None, None)
-        at = count_file(counted, source, found, begin, to, told)
-        news = counted.settle()
-        self._loose.merge(loose.settle())
+        # Later, all of them together: they may share the work.
+        self._uncounted.append((source, entry, report, marks))
+
+    def _take_in(
+        self, counted: Counted, source: Source, entry: Entry | None, report: Report, marks: Marks
+    ) -> None:
+        """Add what was counted of one file."""
+        news = counted.tally
+        self._loose.merge(counted.loose)
         self._news += news.total("events")
-        whole = Report(*_numbers(found))
+        whole = Report(*_numbers(counted.report))
         if entry is not None:
             _add_report(whole, entry.report)
-        _add_report(report, _numbers(found))
-        _add_report(report, _numbers(unended))
-        report.in_progress |= unended.in_progress
-        report.stopped = found.stopped or unended.stopped
+        report.add(counted.report)
+        report.add(counted.unended)
         if report.stopped:
             # Another look may find more: it is counted, and not kept.
             self._loose.merge(news)
@@ -225,6 +225,7 @@ class _Looking:
             return
         self._whole.merge(news)
         self._changed |= entry is None
+        at, plain = counted.at, source.segment.kind != ARCHIVE
 
         def kept() -> tuple[Entry, bytes]:
             if entry is not None:
@@ -237,6 +238,9 @@ class _Looking:
 
     def done(self) -> Look:
         """The tally of all files that were added."""
+        files = [(source, entry.state[0] if entry else 0) for source, entry, *_ in self._uncounted]
+        for counted, file in zip(count_files(files, Wanted()), self._uncounted, strict=True):
+            self._take_in(counted, *file)
         for inode in self._gone:
             self._whole.take_away(self._stored.tally(inode))
             self._changed = True

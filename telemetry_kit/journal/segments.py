@@ -82,6 +82,15 @@ class Report:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def add(self, other: Report) -> None:
+        """Add what was wrong in another part of the file."""
+        self.malformed += other.malformed
+        self.recovered += other.recovered
+        self.too_long += other.too_long
+        self.other_version += other.other_version
+        self.in_progress |= other.in_progress
+        self.stopped = self.stopped or other.stopped
+
     def sentence(self) -> str:
         """The counts in words; empty when nothing is wrong."""
         lines = [
@@ -144,19 +153,23 @@ class Source:
         self._folder = folder
         self._fd = fd
 
-    def chunks(self, report: Report, begin: int = 0) -> Iterator[bytes]:
+    def twin(self) -> Source:
+        """The same for another reader: each closes its own file."""
+        return Source(self.segment, self._folder, None if self._fd is None else os.dup(self._fd))
+
+    def chunks(self, report: Report, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes in it, unpacked, as far as it was written when it was opened.
 
         Args:
             report: filled with the reason when that is not all.
             begin: how many bytes of a file that is not packed to leave out.
+            end: where to stop in such a file.
         """
         try:
             if self._fd is None:
                 self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
-            stored = _stored(self._fd, os.fstat(self._fd).st_size - begin)
-            if begin:
-                os.lseek(self._fd, begin, os.SEEK_SET)
+            size = os.fstat(self._fd).st_size
+            stored = _stored(self._fd, begin, size if end is None else min(end, size))
             if self.segment.kind == ARCHIVE:
                 yield from packing.unpacked(stored, report, self.segment.name)
             else:
@@ -167,6 +180,26 @@ class Source:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
             self.close()
+
+    def cuts(self, begin: int, part_bytes: int) -> list[int]:
+        """Where lines of a plain file end, about so many bytes apart, so that it can be shared.
+
+        Args:
+            begin: where the first part begins.
+            part_bytes: how long a part should be.
+        """
+        fd, found = self._fd, []
+        if fd is not None and self.segment.kind != ARCHIVE:
+            at = begin + part_bytes
+            try:
+                while chunk := os.pread(fd, _CHUNK_BYTES, at):
+                    end = chunk.find(b"\n") + 1
+                    if end:
+                        found.append(at + end)
+                    at += end + part_bytes if end else len(chunk)
+            except OSError:
+                return found  # who reads it finds out
+        return found
 
     def backwards(self, report: Report, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
         """The lines of a plain file in blocks, the last block first; in one, oldest first.
@@ -363,7 +396,8 @@ def _open_one(folder: int, name: str, problems: Problems) -> Source | None:
     return Source(segment, folder, None)
 
 
-def _stored(fd: int, size: int) -> Iterator[bytes]:
-    while size > 0 and (chunk := os.read(fd, min(_CHUNK_BYTES, size))):
-        size -= len(chunk)
+def _stored(fd: int, at: int, end: int) -> Iterator[bytes]:
+    # From given places: others may read the same open file.
+    while at < end and (chunk := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
+        at += len(chunk)
         yield chunk

@@ -109,13 +109,13 @@ def test_it_is_private(home):
 def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     """Known bytes are not counted again."""
     seen = []
-    real = rollup.count_file
+    real = rollup.count_files
 
-    def watched(counting, source, report, begin=0, *more):
-        seen.append(begin)
-        return real(counting, source, report, begin, *more)
+    def watched(files, wanted):
+        seen.extend(begin for _, begin in files)
+        return real(files, wanted)
 
-    monkeypatch.setattr(rollup, "count_file", watched)
+    monkeypatch.setattr(rollup, "count_files", watched)
     size = Path(home.log).stat().st_size
     first = rollup.look(home)
     written.fill(home, written.stored(9_999_999))
