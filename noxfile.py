@@ -1,5 +1,6 @@
 """Every check of the project, each in an environment of its own: `nox` runs the default ones."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -101,10 +102,10 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
-    """What the tests of journal and consent find when the code is changed; an hour and more.
+    """What the tests of journal and consent find when the code is changed; hours.
 
-    Not run in CI. It works on a copy; arguments go to the second half, which tries on disk what
-    the first has left in one process.
+    Not run in CI. It works on a copy. With files as arguments only those are changed; all arguments
+    go to the second half, which tries on disk what the first has left in one process.
     """
     paths = present(session, "tests/mutants.py", "telemetry_kit", "tests", "docs", "examples")
     if "tests/mutants.py" not in paths:
@@ -118,6 +119,12 @@ def mutation(session: nox.Session) -> None:
         shutil.copytree(name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [Path("pyproject.toml"), *Path().glob("*.md")]:
         shutil.copy(path, tree / path)
+    rooms = [name for name in session.posargs if name.endswith(".py")]
+    if rooms:
+        text = (tree / "pyproject.toml").read_text()
+        before, _, behind = text.partition("only_mutate = [")
+        chosen = f"{before}only_mutate = {json.dumps(rooms)}{behind.partition(']')[2]}"
+        (tree / "pyproject.toml").write_text(chosen)
     session.chdir(tree)
     session.run("mutmut", "run", "--max-children", "2")
     session.run("python", "tests/mutants.py", *session.posargs)
