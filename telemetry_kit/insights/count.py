@@ -141,13 +141,15 @@ class Counted:
         begin: how many of its bytes were left out.
     """
 
-    __slots__ = ("at", "begin", "loose", "report", "roles", "tally", "unended")
+    __slots__ = ("at", "begin", "line", "loose", "report", "roles", "tally", "unended")
 
     def __init__(self, begin: int) -> None:
         self.begin = begin
         # So many bytes of it have been counted for good.
         self.at = begin
         self.tally = Tally()
+        # The same as text, where that was asked for and made along with it.
+        self.line = b""
         self.report = Report()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
         self.loose = Tally()
@@ -157,7 +159,7 @@ class Counted:
 
     def add(self, other: Counted) -> None:
         """Add what was counted of the part behind this one."""
-        self.at = other.at
+        self.at, self.line = other.at, b""
         self.tally.merge(other.tally)
         self.loose.merge(other.loose)
         self.report.add(other.report)
@@ -194,12 +196,15 @@ def count_part(source: Source, wanted: Wanted, begin: int = 0, end: int | None =
     return found
 
 
-def count_files(files: Sequence[tuple[Source, int]], wanted: Wanted) -> Iterator[Counted]:
+def count_files(
+    files: Sequence[tuple[Source, int]], wanted: Wanted, as_text: bool = False
+) -> Iterator[Counted]:
     """Count the events of files, each from a place on; in their order.
 
     Args:
         files: open ones, which are closed, and how many bytes of each are left out.
         wanted: which events count.
+        as_text: also as text, where a file was counted by itself.
     """
     sizes = [_size_of(source, begin) for source, begin in files]
     processes = workers.most() if sum(sizes) >= MIN_SHARED_BYTES else 1
@@ -208,7 +213,10 @@ def count_files(files: Sequence[tuple[Source, int]], wanted: Wanted) -> Iterator
 
     def work(number: int) -> Counted:
         source, begin, end = parts[number]
-        return count_part(source.twin(), wanted, begin, end)
+        counted = count_part(source.twin(), wanted, begin, end)
+        if as_text:
+            counted.line = counted.tally.dumped()
+        return counted
 
     shared = workers.Results()
     if processes > 1:

@@ -5,6 +5,7 @@ Where events come from, and how the counts are shown, is not known here.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 
@@ -150,6 +151,10 @@ class Tally:
             name: [[*key, count] for key, count in sorted(table.items()) if count]
             for name, table in self.tables.items()
         }
+
+    def dumped(self) -> bytes:
+        """The counts as one line of JSON, without its end."""
+        return json.dumps(self.to_dict(), separators=(",", ":")).encode("ascii")
 
     @classmethod
     def from_dict(cls, stored: object) -> Tally:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import os
 import signal
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Results:
             return None
         import pickle  # deferred: only where there was much to do
 
-        return pickle.loads(packed)
+        return pickle.loads(zlib.decompress(packed))
 
 
 def spread(weights: Sequence[int], work: Callable[[int], Any], processes: int) -> Results:
@@ -138,7 +139,7 @@ def _be_a_copy(
 def _packed(result: Any) -> bytes:
     import pickle  # deferred: only where there is much to do
 
-    return pickle.dumps(result, pickle.HIGHEST_PROTOCOL)
+    return zlib.compress(pickle.dumps(result, pickle.HIGHEST_PROTOCOL), 1)
 
 
 def _hand_back(packed: dict[int, bytes], fd: int) -> None:

@@ -1,5 +1,6 @@
 """The roll-up: the same numbers as from scratch, whatever happened to the files meanwhile."""
 
+import gc
 import gzip
 import json
 import os
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.home import find
-from telemetry_kit.insights import rollup
+from telemetry_kit.insights import count as count_room
+from telemetry_kit.insights import rollup, workers
 from telemetry_kit.insights.count import Wanted, count, count_events
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal import archive, upkeep
@@ -111,9 +113,9 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     seen = []
     real = rollup.count_files
 
-    def watched(files, wanted):
+    def watched(files, *how, **more):
         seen.extend(begin for _, begin in files)
-        return real(files, wanted)
+        return real(files, *how, **more)
 
     monkeypatch.setattr(rollup, "count_files", watched)
     size = Path(home.log).stat().st_size
@@ -124,6 +126,29 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     assert [size] == seen
     assert (first.keep, second.keep) == (None, None)
     assert second.tally.total("events") == first.tally.total("events") + 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_many_files_take_little_memory(place, monkeypatch, processes):
+    """Only the sum is there as counters, however many files there are; each of them is text."""
+    home = place.home
+    for number in range(12):
+        written.fill(home, written.stored(number))
+        upkeep.seal(home, TODAY)
+    monkeypatch.setattr(count_room, "MIN_SHARED_BYTES", 0)
+    monkeypatch.setattr(workers, "most", lambda: processes)
+    monkeypatch.setattr(rollup, "MIN_NEWS", 1)
+    real, seen = rollup._Looking._rendered, []
+
+    def rendered(self, made):
+        gc.collect()
+        seen.append(sum(isinstance(held, Tally) for held in gc.get_objects()))
+        return real(self, made)
+
+    monkeypatch.setattr(rollup._Looking, "_rendered", rendered)
+
+    assert rollup.look(home).tally.total("events") == 12
+    assert seen[0] < 12
 
 
 @pytest.mark.parametrize(
