@@ -271,12 +271,27 @@ COMMANDS = (
     ("audit",),
     ("verify",),
 )
-# A process of its own: what the parent holds would count as the child's.
+# A process of its own: what the parent holds would count as the child's. Where a command starts
+# others, all of them count together, with what they share counted once for each.
 _MOST = """
-import resource, subprocess, sys
-done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-sys.stderr.buffer.write(done.stderr)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+import os, resource, subprocess, sys, time
+
+def held(pid):
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            most = int(file.read().split()[1]) * resource.getpagesize() // 1024
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return most + sum(map(held, file.read().split()))
+    except OSError:
+        return 0
+
+done = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=sys.stderr)
+together = 0
+while done.poll() is None:
+    together = max(together, held(done.pid))
+    time.sleep(0.01)
+alone = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(max(alone, together if sys.platform.startswith("linux") else 0))
 sys.exit(0 if done.returncode == 0 or "verify" in sys.argv else 1)
 """
 
