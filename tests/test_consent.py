@@ -1353,6 +1353,50 @@ def test_only_a_grant_says_what_was_accepted(place) -> None:
     assert (None, "DO_NOT_TRACK") == (denied.accepted, denied.rule.name)
 
 
+@pytest.mark.parametrize(
+    ("configured", "words", "expected"),
+    [(30, " keep=90", 30), (90, " keep=90", 90), (120, " keep=90", 90), (120, " keep=7", 7)],
+)
+def test_lines_are_kept_as_long_as_both_say(
+    place, configured: int, words: str, expected: int
+) -> None:
+    """As configured, and never longer than the user said yes to."""
+    configure(retention_days=configured)
+    place.record.write_bytes(line("yes")[:-1] + f"{words}\n".encode())
+
+    assert expected == decide(place).keep_days
+    # Without a yes, what is there goes as configured.
+    assert configured == decide(place, DO_NOT_TRACK="1").keep_days
+
+
+@pytest.mark.parametrize("decision", ["yes", "no", "damaged"])
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> None:
+    """For this project or for all, whatever became of it; and not before."""
+    home = undecided.home
+    assert not consent.is_decided(home)
+    with gate.Elsewhere(World(undecided.environ)):
+        control.enable_telemetry(undecided.root, all_projects=everywhere)
+    path = consent.record_path(home, all_projects=everywhere)
+    assert path is not None
+    Path(path).write_bytes(b"" if decision == "damaged" else line(decision))
+
+    assert consent.is_decided(home)
+    # Another project of the same user knows of one for all.
+    other = Home(home.app, f"{home.root}-2", home.config, home.state)
+    assert everywhere == consent.is_decided(other)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_place_key_that_cannot_be_used_decides_nothing(place, everywhere: bool) -> None:
+    """Only what is for all projects can be found without it."""
+    Path(place.home.place_key).write_bytes(b"short")
+    if everywhere:
+        Path(place.home.config, consent.RECORD).write_bytes(line("no"))
+
+    assert everywhere == consent.is_decided(place.home)
+
+
 def test_the_watched_variables() -> None:
     """All that can deny for one app, with a name of its own among them."""
     found = consent.watched("ACME")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import stat
+import time
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from telemetry_kit import (
     settings,
     track_role_event,
 )
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.latch import World
 
 FIELDS = [
@@ -524,6 +526,7 @@ def test_a_yes_that_follows_no_yes_covers_itself_alone(undecided, between: str) 
 
 DECIDE = """
 import sys
+import time
 from telemetry_kit import disable_telemetry, enable_telemetry
 sys.stdin.readline()
 for _ in range(int(sys.argv[2])):
@@ -596,6 +599,22 @@ def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
         "telemetry-kit: another process is writing a decision and does not finish\n"
     )
     assert {p: p.read_bytes() for p in decided.record.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(0.0, False), (None, True)])
+def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bool) -> None:
+    """As long as the caller has patience, else as long as everybody."""
+    slept: list[float] = []
+    monkeypatch.setattr(deciding, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with (
+        deciding.alone(decided.home.config),
+        pytest.raises(ConsentError, match="does not finish"),
+        deciding.alone(decided.home.config, patience),
+    ):
+        pass
+
+    assert waits == bool(slept)
 
 
 def test_a_lock_of_a_killed_process(decided) -> None:

@@ -6,7 +6,15 @@ from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit import asking, configure, control, gate, is_telemetry_enabled, settings
+from telemetry_kit import (
+    asking,
+    configure,
+    consent,
+    control,
+    gate,
+    is_telemetry_enabled,
+    settings,
+)
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.latch import World, latch
 
@@ -35,6 +43,18 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
     rule = found.decision.rule
     assert (rule.owner, rule.says) == ("user", "nothing was decided yet")
     assert found.home.root == str(undecided.root)
+
+
+def test_a_no_that_holds_in_this_process(place) -> None:
+    """It is the user's, it denies everywhere, and it says why no record shows it."""
+    gate.hold()
+    found = gate.verdict().decision
+    rule = found.rule
+
+    assert (found.allowed, found.accepted, found.vetoed) == (False, None, False)
+    assert (rule.owner, rule.name, rule.raw) == ("user", "this process", None)
+    assert (rule.verdict, rule.everywhere) == (consent.DENY, True)
+    assert rule.says == "you said no in this run, and that could not be written down"
 
 
 def test_the_answer_is_kept_for_20_ms(place) -> None:

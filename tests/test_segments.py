@@ -85,11 +85,13 @@ def test_reading_from_the_middle(home, begin: int) -> None:
 
 
 # A line longer than what is read at once, lines shorter than a part, an end without a line.
-PARTS = b"".join([b"x" * 200_000 + b"\n", b"y" * 99 + b"\n", *([b"z" * 9 + b"\n"] * 300), b"end"])
+PARTS = b"".join(
+    [b"x" * 300_000 + b"\n", b"y" * 99 + b"\n", *([b"z" * 99 + b"\n"] * 4_000), b"end"]
+)
 
 
-@pytest.mark.parametrize("begin", [0, 200_001, 200_101])
-@pytest.mark.parametrize("part_bytes", [1, 100, 1_000, 150_000, 1 << 20])
+@pytest.mark.parametrize("begin", [0, 300_001, 300_101])
+@pytest.mark.parametrize("part_bytes", [1, 100, 1_000, 100_000, 200_000, 1 << 20])
 def test_a_file_in_parts(home, begin: int, part_bytes: int) -> None:
     """Each part but the last ends where a line does, and is at least as long as was asked for."""
     Path(home.log).write_bytes(PARTS)
@@ -119,6 +121,20 @@ def test_an_archive_is_in_one_part(home) -> None:
         assert plain.cuts(0, 1)
         plain.close()
         assert [] == plain.cuts(0, 1)
+
+
+def test_a_twin_reads_what_was_opened(home) -> None:
+    """A file that got another name since it was listed is read all the same."""
+    log = Path(home.log)
+    log.write_bytes(PARTS)
+    with snapshot(home, Problems()) as (source,):
+        upkeep.seal(home, "2024-02-28")
+        log.write_bytes(b"later\n")
+        first, second = source.twin(), source.twin()
+        assert PARTS == b"".join(first.chunks(Report()))
+        first.close()
+        assert PARTS == b"".join(second.chunks(Report()))
+        assert PARTS == b"".join(source.chunks(Report()))
 
 
 def test_what_cannot_be_read_is_not_cut(home) -> None:
