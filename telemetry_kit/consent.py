@@ -229,9 +229,10 @@ def _record_elsewhere(home: Home, root: str) -> Rule:
         place = place_of(home, root)
     except ConsentError as error:
         return Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
-    path = f"{home.config}/projects/{place}/{RECORD}"
     if place is None:
-        return Rule("user", path, None, SILENT, f"nothing was decided for {root}")
+        says = f"nothing was decided for {root}"
+        return Rule("user", f"{home.config}/projects", None, SILENT, says)
+    path = f"{home.config}/projects/{place}/{RECORD}"
     rule = _record(path, f"for {root}")
     if rule.verdict != GRANT:
         return rule

@@ -1,5 +1,6 @@
 """The one decision: any denial wins, only the user can grant, what cannot be read is a no."""
 
+import errno
 import hmac
 import itertools
 import json
@@ -1518,6 +1519,93 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
         control.enable_telemetry(place.root / "sub")
     rules = consent.nearby(find("flowspec", str(place.root / "sub"), place.environ))
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
+
+
+def test_the_rules_of_a_repository_around(undecided) -> None:
+    """Whose they are, where they stand, what they say: of no decision, a yes, a damaged key."""
+    around = undecided.root
+    (around / ".git").mkdir()
+    (around / "sub" / ".flowspec").mkdir(parents=True)
+    home = find("flowspec", str(around / "sub"), undecided.environ)
+
+    def told() -> tuple[object, ...]:
+        rule = list(consent.nearby(home))[-1]
+        return rule.owner, rule.name, rule.raw, rule.verdict, rule.says, rule.everywhere
+
+    says = f"nothing was decided for {around}"
+    assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
+    with gate.Elsewhere(World(undecided.environ)):
+        control.enable_telemetry(around)
+    place = consent.place_of(home, str(around))
+    record = Path(home.config, "projects", str(place), consent.RECORD)
+    says = f"ignored: it is about {around} alone"
+    assert told() == ("user", str(record), record.read_text().strip(), "ignored", says, False)
+    Path(home.place_key).write_bytes(b"short")
+    says = f"{home.place_key} is not a key: reset --all-projects takes it away, with every decision"
+    assert told() == ("user", home.place_key, None, "deny", says, True)
+
+
+@pytest.mark.parametrize("file", [OURS, THEIRS])
+def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
+    """That of the app as well as that of the project."""
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(all_projects=True)
+    (place.root / ".git").mkdir()
+    (place.root / "sub" / ".flowspec").mkdir(parents=True)
+    assert allowed(place, "sub")
+    write(place, file, "enabled = false\n")
+
+    assert not allowed(place, "sub")
+
+
+def test_the_rule_of_a_lost_key(place) -> None:
+    """It is the user's, denies everywhere, and says the way out."""
+    Path(place.home.place_key).unlink()
+    rule = decide(place).rule
+
+    assert decide(place).allowed is False
+    assert (rule.owner, rule.name, rule.raw) == ("user", place.home.place_key, None)
+    assert (rule.verdict, rule.everywhere) == ("deny", True)
+    assert rule.says == consent.key_is_gone(place.home)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("0123456789abcdef", True),
+        ("0000000000000000", True),
+        ("0123456789abcde", False),
+        ("0123456789abcdef0", False),
+        ("0123456789abcdeg", False),
+        ("0123456789abcdeX", False),
+        ("0123456789ABCDEF", False),
+    ],
+)
+def test_names_of_places(name: str, expected: bool) -> None:
+    """Sixteen digits of a code, and nothing else that may lie in that folder."""
+    assert expected == consent.is_place(name)
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stderr", "expected"), [(0, 0, False), (1, 0, True), (0, 1, True), (1, 1, True)]
+)
+def test_either_end_of_a_terminal(monkeypatch, stdin: int, stderr: int, expected: bool) -> None:
+    """Somebody is there where input or errors are on one; stdout is often a pipe."""
+    found = {0: bool(stdin), 2: bool(stderr)}
+    monkeypatch.setattr(os, "isatty", found.__getitem__)
+
+    assert expected == consent._terminal()
+
+
+def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
+    """A closed descriptor is none."""
+
+    def closed(_: int) -> bool:
+        raise OSError(errno.EBADF, "closed")
+
+    monkeypatch.setattr(os, "isatty", closed)
+
+    assert not consent._terminal()
 
 
 def test_a_no_reaches_the_worktrees(undecided) -> None:

@@ -634,6 +634,28 @@ def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
     journal.close()
 
 
+def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> None:
+    """Whoever looks later finds what it was: the slow disk, or the name of the system's error."""
+    told: list[str] = []
+    journal = Journal(home, lambda: True, slow(clock, 0.06), remember=told.append)
+    for _ in range(3):
+        journal.append(LINE)
+    assert told == ["slow disk"]
+    journal.close()
+    told.clear()
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = Journal(home, lambda: True, clock, remember=told.append)
+    monkeypatch.setattr(lease, "_write", full)
+    with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)$"):
+        journal.append(LINE)
+    journal.close()
+
+    assert told == ["ENOSPC"]
+
+
 def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
     """Two slow lines and a quick one do not open it."""
     watch = slow(clock, 0.06)
