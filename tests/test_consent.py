@@ -400,6 +400,16 @@ def test_repository_file(place, file: str, body: str, verdict: str) -> None:
     assert (verdict != "deny") == decide(place).allowed
 
 
+def test_what_is_ignored_does_not_decide(undecided) -> None:
+    """Where nothing was decided that is what is told, and not that a file has no say."""
+    path = Path(undecided.home.user_file)
+    path.parent.mkdir(parents=True)
+    path.write_text("enabled = true\n")
+    rule = decide(undecided).rule
+
+    assert (rule.verdict, rule.says) == ("silent", "nothing was decided yet")
+
+
 @pytest.mark.parametrize("file", [OURS, THEIRS])
 def test_repository_true_is_no_grant(undecided, file: str) -> None:
     """A committed file cannot speak for a colleague."""

@@ -123,6 +123,14 @@ def test_an_archive_is_in_one_part(home) -> None:
         assert [] == plain.cuts(0, 1)
 
 
+def test_what_cannot_be_used_hides_no_archive(home) -> None:
+    """A sealed file stands for its archive only where it can be read."""
+    os.mkfifo(Path(home.folder, NAME))
+    Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(b"x\n"))
+    with snapshot(home, Problems()) as (source,):
+        assert b"x\n" == b"".join(source.chunks(Report()))
+
+
 def test_a_twin_reads_what_was_opened(home) -> None:
     """A file that got another name since it was listed is read all the same."""
     log = Path(home.log)
