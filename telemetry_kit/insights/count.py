@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 MAX_PENDING = 50_000
 # Less than that is counted before processes have begun to work; about 50,000 events.
 MIN_SHARED_BYTES = 16 << 20
-# A plain file is counted in parts of this size.
-PART_BYTES = 8 << 20
+# A plain file is counted in parts of this size at least.
+MIN_PART_BYTES = 8 << 20
 # So many times longer than on disk is what an archive holds, about.
 _PACKED = 10
 
@@ -208,7 +208,7 @@ def count_files(
     """
     sizes = [_size_of(source, begin) for source, begin in files]
     processes = workers.most() if sum(sizes) >= MIN_SHARED_BYTES else 1
-    part_bytes = PART_BYTES if processes > 1 else 0
+    part_bytes = part_size(sum(sizes), processes) if processes > 1 else 0
     parts = [part for source, begin in files for part in _parts(source, begin, part_bytes)]
 
     def work(number: int) -> Counted:
@@ -233,6 +233,14 @@ def count_files(
             source.close()
             yield total
             total = None
+
+
+def part_size(total_bytes: int, processes: int) -> int:
+    """How long a part of a plain file is: one for each process, where there is only one file.
+
+    What is the same in many lines of a part is put together once, so that many parts cost more.
+    """
+    return max(MIN_PART_BYTES, total_bytes // processes)
 
 
 def _size_of(source: Source, begin: int) -> int:

@@ -40,7 +40,7 @@ def shared(patch: pytest.MonkeyPatch, processes: int = 3, part_bytes: int = 700)
     """Have a few lines be much to count."""
     patch.setattr(workers, "most", lambda: processes)
     patch.setattr(counting, "MIN_SHARED_BYTES", 0)
-    patch.setattr(counting, "PART_BYTES", part_bytes)
+    patch.setattr(counting, "part_size", lambda *_: part_bytes)
 
 
 def found(home: Home, wanted: Wanted) -> tuple[object, ...]:
@@ -182,6 +182,26 @@ def test_a_program_that_waits_for_no_child(log) -> None:
         signal.signal(signal.SIGCHLD, former)
 
 
+def test_a_long_file_has_a_part_for_each_process(place, monkeypatch) -> None:
+    """No more than that, and none that is not worth a process."""
+    written.fill(place.home, *written.sessions(600))
+    monkeypatch.setattr(counting, "MIN_SHARED_BYTES", 0)
+    monkeypatch.setattr(workers, "most", lambda: 3)
+    seen: list[int] = []
+    real = workers.spread
+
+    def watched(weights, work, processes):
+        seen.append(len(weights))
+        return real(weights, work, processes)
+
+    monkeypatch.setattr(workers, "spread", watched)
+    assert count(place.home, Wanted(), Problems()).total("events") == 600
+    monkeypatch.setattr(counting, "MIN_PART_BYTES", 1_000)
+    assert count(place.home, Wanted(), Problems()).total("events") == 600
+
+    assert seen == [1, 3]
+
+
 def test_little_is_counted_here(place, monkeypatch) -> None:
     """A few thousand events are counted before a process has begun."""
     written.fill(place.home, *written.sessions(3_000))
@@ -243,7 +263,7 @@ from telemetry_kit.cli import main
 from telemetry_kit.insights import count, workers
 workers.most = lambda: 2
 count.MIN_SHARED_BYTES = 0
-count.PART_BYTES = 10_000
+count.part_size = lambda *_: 10_000
 {more}
 sys.stdout.write("before ")
 sys.exit(main(["stats", "--json"]))
