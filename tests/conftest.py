@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,7 +52,13 @@ BEFORE_MIDNIGHT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every worker collects on the same day."""
+    """Every worker collects on the same day, and passes on no signal that it ignores.
+
+    In the background of a script, and under nohup, interrupts are ignored, and what is started
+    inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     _wait_for_midnight()
 
 

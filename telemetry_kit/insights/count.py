@@ -138,15 +138,13 @@ class Counted:
     """What was counted of a file, or of a part of one.
 
     Args:
-        begin: how many of its bytes were left out.
+        at: so many of its bytes have been counted for good.
     """
 
-    __slots__ = ("at", "begin", "line", "loose", "report", "roles", "tally", "unended")
+    __slots__ = ("at", "line", "loose", "report", "roles", "tally", "unended")
 
-    def __init__(self, begin: int) -> None:
-        self.begin = begin
-        # So many bytes of it have been counted for good.
-        self.at = begin
+    def __init__(self, at: int) -> None:
+        self.at = at
         self.tally = Tally()
         # The same as text, where that was asked for and made along with it.
         self.line = b""
@@ -154,7 +152,7 @@ class Counted:
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
         self.loose = Tally()
         self.unended = Report()
-        # Every role there is, in events that count and in those that do not.
+        # Where not everything counts: each role there is, also in events that do not count.
         self.roles: set[str] = set()
 
     def add(self, other: Counted) -> None:
@@ -213,7 +211,7 @@ def count_files(
 
     def work(number: int) -> Counted:
         source, begin, end = parts[number]
-        counted = count_part(source.twin(), wanted, begin, end)
+        counted = count_part(source.twin() if processes > 1 else source, wanted, begin, end)
         if as_text:
             counted.line = counted.tally.dumped()
         return counted
@@ -289,6 +287,8 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
             report.add(found.unended)
             if roles is not None:
                 roles |= found.roles
+    if roles is not None and wanted.everything:
+        roles |= {role for (role,) in tally.rows("roles")}
     tally.count_malformed(problems.malformed)
     return tally
 

@@ -155,7 +155,11 @@ class Source:
 
     def twin(self) -> Source:
         """The same for another reader: each closes its own file."""
-        return Source(self.segment, self._folder, None if self._fd is None else os.dup(self._fd))
+        try:
+            fd = None if self._fd is None else os.dup(self._fd)
+        except OSError:
+            fd = None  # its reader opens it, or tells why not
+        return Source(self.segment, self._folder, fd)
 
     def chunks(self, report: Report, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes in it, unpacked, as far as it was written when it was opened.

@@ -1,5 +1,7 @@
 """Counting in several processes: the same numbers as in one, whatever becomes of them."""
 
+import contextlib
+import errno
 import json
 import os
 import signal
@@ -161,6 +163,44 @@ def test_no_process_can_be_started(log, monkeypatch) -> None:
 
     assert count(log, Wanted(), Problems()).total("events") == 900
     assert before == os.listdir("/proc/self/fd")
+
+
+def test_no_file_can_be_opened(log, monkeypatch) -> None:
+    """What could not be read is told, and nothing is raised."""
+
+    def refused(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many")
+
+    real = os.open
+
+    def full(path, *given, **more):
+        if str(path).startswith("telemetry"):
+            raise OSError(errno.EMFILE, "too many")
+        return real(path, *given, **more)
+
+    real_snapshot = counting.snapshot
+
+    @contextlib.contextmanager
+    def opened(*given):
+        with real_snapshot(*given) as sources, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "dup", refused)
+            patch.setattr(os, "open", full)
+            yield sources
+
+    monkeypatch.setattr(counting, "snapshot", opened)
+    problems = Problems()
+
+    assert count(log, Wanted(), problems).total("events") == 0
+    assert all("EMFILE" in sentence for sentence in problems.sentences())
+    assert len(problems.sentences()) == 3
+
+
+def test_every_role_is_told(log) -> None:
+    """Also where all events count."""
+    roles: set[str] = set()
+    count(log, Wanted(), Problems(), roles)
+
+    assert set(written.ROLES) <= roles
 
 
 def test_nothing_is_left_of_it(log) -> None:
