@@ -172,18 +172,22 @@ def storable(name: object) -> str | None:
     return None
 
 
-def listed(name: str, path: str) -> list[str]:
-    """The names of one vocabulary in a configuration file, but for those that cannot be declared.
+def listed(name: str, paths: Iterable[str]) -> list[str]:
+    """The names of one vocabulary in configuration files, but for those that cannot be declared.
 
     Args:
         name: as for `vocabulary()`.
-        path: the file; of one that is not there, or cannot be parsed, none.
+        paths: the files; of one that is not there, or cannot be parsed, none.
 
     Raises:
         Refused: nothing can be parsed now; a moment later it can.
     """
-    found = (read_toml(path) or {}).get(name)
-    return [n for n in found if storable(n) is None] if isinstance(found, list) else []
+    found: list[str] = []
+    for path in paths:
+        names = (read_toml(path) or {}).get(name)
+        if isinstance(names, list):
+            found += [n for n in names if storable(n) is None]
+    return found
 
 
 _toml: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}

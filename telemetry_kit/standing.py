@@ -227,8 +227,7 @@ def key_of(home: Home) -> privacy.Key:
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:
-    more = [listed for path in home.naming_files for listed in settings.listed(name, path)]
-    return settings.vocabulary(name, more)
+    return settings.vocabulary(name, settings.listed(name, home.naming_files))
 
 
 def environment_of(scope: Scope) -> dict[str, str]:

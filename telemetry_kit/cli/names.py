@@ -23,9 +23,7 @@ def declared(home: Home, vocabulary: str) -> frozenset[str]:
         home: the project's places.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found: set[str] = set()
-    for path in home.naming_files:
-        found.update(settings.listed(vocabulary, path))
+    found = set(settings.listed(vocabulary, home.naming_files))
     try:
         found |= ledger.read(home).get(vocabulary, frozenset())
     except TelemetryError:

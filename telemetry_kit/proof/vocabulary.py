@@ -46,7 +46,7 @@ def of(home: Home) -> Vocabulary:
     """
     noted = ledger.read(home)
     now = settings.current()
-    listed = {v: _listed(home, v) for v in catalog.VOCABULARIES}
+    listed = {v: frozenset(settings.listed(v, home.naming_files)) for v in catalog.VOCABULARIES}
     names = {
         v: settings.vocabulary(v, listed[v] | noted.get(v, frozenset()))
         for v in catalog.VOCABULARIES
@@ -60,10 +60,6 @@ def of(home: Home) -> Vocabulary:
         context=context,
         declared=frozenset[str]().union(*listed.values()),
     )
-
-
-def _listed(home: Home, vocabulary: str) -> frozenset[str]:
-    return frozenset[str]().union(*(settings.listed(vocabulary, p) for p in home.naming_files))
 
 
 def _tokens(kind: object, noted: frozenset[str] | None) -> frozenset[str]:
