@@ -146,7 +146,7 @@ class Counted:
     def __init__(self, at: int) -> None:
         self.at = at
         self.tally = Tally()
-        # The same as text, where that was asked for and made along with it.
+        # The same as text, where that was asked for and this is a whole file.
         self.line = b""
         self.report = Report()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
@@ -157,7 +157,7 @@ class Counted:
 
     def add(self, other: Counted) -> None:
         """Add what was counted of the part behind this one."""
-        self.at, self.line = other.at, b""
+        self.at = other.at
         self.tally.merge(other.tally)
         self.loose.merge(other.loose)
         self.report.add(other.report)
@@ -202,7 +202,7 @@ def count_files(
     Args:
         files: open ones, which are closed, and how many bytes of each are left out.
         wanted: which events count.
-        as_text: also as text, where a file was counted by itself.
+        as_text: also as text, where a whole file was counted in one part.
     """
     sizes = [_size_of(source, begin) for source, begin in files]
     processes = workers.most() if sum(sizes) >= MIN_SHARED_BYTES else 1
@@ -212,7 +212,7 @@ def count_files(
     def work(number: int) -> Counted:
         source, begin, end = parts[number]
         counted = count_part(source.twin() if processes > 1 else source, wanted, begin, end)
-        if as_text:
+        if as_text and not begin and end is None:
             counted.line = counted.tally.dumped()
         return counted
 
@@ -288,7 +288,7 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
             if roles is not None:
                 roles |= found.roles
     if roles is not None and wanted.everything:
-        roles |= {role for (role,) in tally.rows("roles")}
+        roles |= tally.roles()
     tally.count_malformed(problems.malformed)
     return tally
 

@@ -184,7 +184,7 @@ def owner_of(command: str, roles: frozenset[str]) -> str | None:
 
 def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
     used = _used(tally, "role_commands", "command", ("executed",))
-    known = frozenset({*catalog.ROLES, *roles, *(role for (role,) in tally.rows("roles"))})
+    known = frozenset({*catalog.ROLES, *roles, *tally.roles()})
     found = []
     for row in used:
         owner = owner_of(row["command"], known)

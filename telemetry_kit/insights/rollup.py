@@ -76,7 +76,7 @@ class Look:
         entries: list[Entry] | None = None,
         roles: set[str] | None = None,
     ) -> None:
-        self.roles = {role for (role,) in tally.rows("roles")} if roles is None else roles
+        self.roles = tally.roles() if roles is None else roles
         self.tally = tally
         self.problems = problems
         self.keep = keep
@@ -191,7 +191,7 @@ class _Looking:
         self._changed |= entry.name != name
         same = Entry(name, entry.inode, entry.state, entry.report)
         self._kept.append(lambda: (same, self._stored.line(entry.inode)))
-        _add_report(report, entry.report)
+        report.add(Report(*entry.report))
 
     def _go_on(self, source: Source, entry: Entry, report: Report, marks: Marks) -> None:
         if source.segment.size_bytes == entry.state[0]:
@@ -211,9 +211,6 @@ class _Looking:
         news = counted.tally
         self._loose.merge(counted.loose)
         self._news += news.total("events")
-        whole = Report(*_numbers(counted.report))
-        if entry is not None:
-            _add_report(whole, entry.report)
         report.add(counted.report)
         report.add(counted.unended)
         if report.stopped:
@@ -225,12 +222,14 @@ class _Looking:
             return
         self._whole.merge(news)
         self._changed |= entry is None
-        at = counted.at
+        at, whole = counted.at, counted.report
         if entry is None:
             # As text: the tallies of a thousand files take ten times as much.
             line = counted.line or news.dumped()
             self._kept.append(lambda: (_entry(source, at, marks, whole), line))
             return
+
+        whole.add(Report(*entry.report))
 
         def kept() -> tuple[Entry, bytes]:
             news.merge(self._stored.tally(entry.inode))
@@ -313,10 +312,3 @@ def _sum_of(source: Source, count: int, known: Entry | None = None) -> int:
 
 def _numbers(report: Report) -> tuple[int, int, int, int]:
     return report.malformed, report.recovered, report.too_long, report.other_version
-
-
-def _add_report(report: Report, numbers: tuple[int, int, int, int]) -> None:
-    report.malformed += numbers[0]
-    report.recovered += numbers[1]
-    report.too_long += numbers[2]
-    report.other_version += numbers[3]

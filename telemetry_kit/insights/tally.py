@@ -145,6 +145,10 @@ class Tally:
             found.setdefault(key[:-1], {})[key[-1]] = count
         return found
 
+    def roles(self) -> set[str]:
+        """Every role in the counted events."""
+        return {role for role, _ in self.tables["roles"]}
+
     def to_dict(self) -> dict[str, list[list[str | int]]]:
         """The counts as JSON can hold them, in an order that depends on nothing else."""
         return {
