@@ -17,7 +17,8 @@ import typer
 
 from telemetry_kit import RoleEvent, configure, role_session, track_role_event, tracks
 
-configure(  # the names that may be stored in clear; any other becomes a keyed pseudonym
+configure(
+    app="flowspec",  # names the tool; the names below may be stored in plain text
     commands=["/pm:assess", "/pm:clarify", "/dev:build", "/qa:test", "/ops:release"],
     agents=["product-analyst", "backend-engineer", "quality-guardian", "release-manager"],
     workflows=["spec-to-code", "release-check"],

@@ -69,7 +69,9 @@ def _ask_if_open(home: Home) -> None:
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
-        nearby_denies = any(rule.verdict == consent.DENY for rule in consent.nearby(home))
+        nearby_denies = any(
+            rule.verdict == consent.DENY for rule in consent.nearby(home, latch.world.environ)
+        )
         if not nearby_denies:  # else a yes would change nothing
             _ask_first(home)
 

@@ -11,7 +11,7 @@ import json
 from telemetry_kit import errors, privacy, settings, standing
 from telemetry_kit import gate as gates
 from telemetry_kit.consent import GRANT, Decision, Rule
-from telemetry_kit.home import Home
+from telemetry_kit.home import NO_APP, Home
 from telemetry_kit.latch import latch
 from telemetry_kit.ledger import Ledger
 
@@ -32,6 +32,7 @@ class Captured:
     def __init__(self, strict: bool = False) -> None:
         self.lines: list[bytes] = []
         self.dropped: list[tuple[str, str]] = []
+        self.notes: list[str] = []
         self._strict = strict
         # One for each time it was entered.
         self._standings: list[standing.Standing] = []
@@ -47,7 +48,9 @@ class Captured:
         return True
 
     def __enter__(self) -> Self:
-        home = Home(settings.current().app, _NOWHERE, _NOWHERE, _NOWHERE)
+        if not settings.current().app:
+            self.notes.append(NO_APP)
+        home = Home(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
@@ -82,6 +85,7 @@ def capture_events(*, strict: bool = False) -> Captured:
 
     Returns:
         A context manager; `.events` are the records, `.lines` their bytes, `.dropped` pairs of
-        event type and key of what was left out.
+        event type and key of what was left out, `.notes` what would keep the program from
+        recording anything outside of tests.
     """
     return Captured(strict)

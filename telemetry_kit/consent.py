@@ -10,7 +10,14 @@ import os
 
 from telemetry_kit import grants, private
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.home import Home, around, find, main_worktree, repository_files
+from telemetry_kit.home import (
+    Home,
+    enclosing_repositories,
+    enclosing_roots,
+    find,
+    repository_files,
+    user_home,
+)
 from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
 from telemetry_kit.settings import current, read_toml
@@ -162,7 +169,7 @@ def decide(home: Home, environ: Mapping[str, str]) -> Decision:
         assert undecided is not None
         return Decision(False, undecided)
     # Only now: it takes a few looks more, which nobody pays for whom recording is off anyway.
-    for rule in nearby(home):
+    for rule in nearby(home, environ):
         if rule.verdict == DENY:
             return Decision(False, rule)
     return Decision(True, granted, grants.accepted(granted.raw or ""))
@@ -186,7 +193,7 @@ def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterat
     """
     yield _system(home)
     yield from environment_rules(home.app.upper().replace("-", "_"), environ, every)
-    yield from _repository(home.app, home.root)
+    yield from _repository(home.app, home.checkout)
     yield _switch(
         "user",
         home.user_file,
@@ -207,20 +214,30 @@ def _repository(app: str, root: str) -> Iterator[Rule]:
         )
 
 
-def nearby(home: Home) -> Iterator[Rule]:
-    """What repositories say that share the place with this project; they may deny only.
+def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
+    """What the projects around this one say, and where the grant may lie; they may deny only.
 
-    That is one between the directory and the project root, and one that the project root lies
-    in, with its files and the user's no for it; and for a worktree of git the user's no for the
-    main one.
+    Those are the repositories and projects that enclose this one, for a linked worktree of git
+    also the main one: their files, and the user's denial for each.
     """
-    others = [root for root in (home.inner, around(home.root)) if root]
-    for root in others:
-        yield from _repository(home.app, root)
-    mains = [main_worktree(root) for root in (home.root, *others)]
-    for root in dict.fromkeys([*others, *filter(None, mains)]):
-        if root != home.root:
-            yield _record_elsewhere(home, root)
+    yield from _brought_along(home, environ)
+    for root in enclosing_roots(home, environ):
+        if root != home.checkout:
+            yield from _repository(home.app, root)
+        yield _record_elsewhere(home, root)
+    if home.root != home.checkout:
+        yield from _repository(home.app, home.root)
+
+
+def _brought_along(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
+    """A denial where the grant lies in the repository it is about: a clone can bring it along."""
+    where = os.path.realpath(home.config)
+    user = os.path.realpath(user_home(environ))
+    for repository in enclosing_repositories(home.checkout):
+        below = where.startswith(f"{repository.rstrip('/')}/")
+        if below and not f"{user}/".startswith(f"{repository.rstrip('/')}/"):
+            says = f"{home.config} lies in the repository {repository}, so that it grants nothing"
+            yield Rule("repository", repository, None, DENY, says)
 
 
 def _record_elsewhere(home: Home, root: str) -> Rule:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import consent, grants, ledger, privacy, private, settings
+from telemetry_kit import consent, grants, ledger, privacy, private, projects, settings
 from telemetry_kit import gate as gates
-from telemetry_kit.errors import ConsentError, Refused
+from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import latch
 from telemetry_kit.private import ForeignFolderError, NotPrivateError, name_of
@@ -133,9 +133,7 @@ def accept(
         place = _place(home)
         path = privacy.key_path(home, place)
         # The key first: a yes on file without one would be a yes under which nothing is kept.
-        made = not os.path.lexists(path) and _attempt(
-            lambda: privacy.create(path, latch.world.now()), "the key"
-        )
+        made = _attempt(lambda: _prepare(home, place, all_projects), "the key")
         folder = home.config if all_projects else f"{home.config}/projects/{place}"
         try:
             now = latch.world.now()
@@ -146,7 +144,45 @@ def accept(
             raise
 
     _alone(home, step, patience)
-    return gates.is_open(home.inner or home.root)
+    return gates.is_open(home.checkout)
+
+
+def _prepare(home: Home, place: str, all_projects: bool) -> bool:
+    """Make a project ready to be recorded in; whether its key was made now.
+
+    Raises:
+        ConsentError: git would take the events of this project.
+        OSError: the key cannot be made.
+    """
+    from telemetry_kit import ignoring  # deferred: only a grant needs it
+
+    try:
+        ignoring.ensure(home)
+    except ConsentError:
+        if all_projects:
+            return False  # the others can be recorded in all the same
+        raise
+    projects.note(home, place)
+    path = privacy.key_path(home, place)
+    return not os.path.lexists(path) and privacy.create(path, latch.world.now())
+
+
+def look_after(home: Home) -> None:
+    """Prepare a project that a grant for all projects meets in a folder that was there before.
+
+    Raises:
+        ConsentError: git would take the events.
+        OSError: the key cannot be made.
+    """
+    from telemetry_kit import ignoring  # deferred: only commands need it
+
+    place = consent.place_of(home)
+    if place is None or not consent.decide(home, latch.world.environ).allowed:
+        return
+    if projects.is_known(home, place):
+        ignoring.repair(home)
+    elif os.path.lexists(home.folder):
+        _prepare(home, place, all_projects=False)
 
 
 def denials(home: Home) -> list[str]:
@@ -271,8 +307,7 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
 
     Args:
         home: the project's places.
-        all_projects: also every decision and key of the app; events of other projects stay in
-            their folders, and nothing can link them to names any more.
+        all_projects: of every project of the app.
 
     Returns:
         What could not be deleted, each with the reason.
@@ -292,10 +327,23 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     return survivors
 
 
+def all_homes(home: Home) -> list[Home]:
+    """The places of every project of an app: those in the index, and this one.
+
+    Args:
+        home: the places of this project.
+    """
+    others = [root for root in projects.roots(home.state).values() if root != home.root]
+    return [home, *(Home(home.app, root, home.config, home.state) for root in sorted(others))]
+
+
 def _reset(home: Home, all_projects: bool) -> list[str]:
+    from telemetry_kit import ignoring  # deferred: only a reset needs it
+
     survivors: list[str] = []
+    homes = all_homes(home) if all_projects else [home]
     try:
-        places = [consent.place_of(home, root) for root in (home.root, home.inner) if root]
+        places = [consent.place_of(home)]
     except ConsentError:
         places = []
         if all_projects:
@@ -306,8 +354,15 @@ def _reset(home: Home, all_projects: bool) -> list[str]:
     state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
     gates.forget()
-    survivors += clear(home)
+    for one in homes:
+        survivors += clear(one)
+        try:
+            ignoring.take_back(one)
+        except JournalError as error:
+            survivors.append(str(error))
     _erase(state, survivors)
+    if all_projects:
+        ignoring.take_back_for_keys(home)
     return survivors
 
 
@@ -320,20 +375,19 @@ def retention_days(home: Home) -> int:
     return consent.decide(home, latch.world.environ).keep_days
 
 
-# Our own files in the user's folders, which the host may use for its own as well.
-_OWN_FILES = ("telemetry.enabled", "telemetry.history.jsonl", "place.key", "exports.jsonl")
-
-
 def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str]:
     if not all_projects:
         return [f"{folder}/projects/{place}" for place in places if place is not None]
-    found = [
-        f"{folder}/projects/{name}"
-        for name in _names_in(f"{folder}/projects")
-        if consent.is_place(name)
-    ]
-    own = [name for name in _names_in(folder) if name.startswith(_OWN_FILES)]
-    return found + [f"{folder}/{name}" for name in own]
+    # The folder is ours alone, but for the settings that the user wrote and the lock in use.
+    kept = {"telemetry.toml", deciding_lock()}
+    return [f"{folder}/{name}" for name in _names_in(folder) if name not in kept]
+
+
+def deciding_lock() -> str:
+    """The name of the lock that is held while something is decided."""
+    from telemetry_kit.deciding import LOCK  # deferred: json, and only a decision needs it
+
+    return LOCK
 
 
 def _names_in(folder: str) -> list[str]:
@@ -359,11 +413,11 @@ def _erase(paths: list[str], survivors: list[str]) -> None:
 
 
 def _prune(folder: str) -> None:
+    """Delete our folders in which nothing is left, those of all apps with the last one."""
     for path in (f"{folder}/projects", folder):
-        try:
-            os.rmdir(path)
-        except OSError:
-            return  # something is in it, or it is not there
+        if not projects.is_gone(path):
+            return
+    projects.remove_own_folder(os.path.dirname(folder))
 
 
 def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> T:
@@ -371,6 +425,7 @@ def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> 
     from telemetry_kit import deciding  # deferred: as above
 
     def locked() -> T:
+        projects.make_own_folders(home)
         with deciding.alone(home.config, patience):
             return step()
 
@@ -384,6 +439,9 @@ def _place(home: Home) -> str:
     if place is None:
         if consent.unplaced(home):
             raise ConsentError(consent.key_is_gone(home))
+        from telemetry_kit import ignoring  # deferred: once for each user
+
+        ignoring.ensure_for_keys(home.state)
         private.create(home.place_key, os.urandom(32))
         place = consent.place_of(home)
     assert place is not None

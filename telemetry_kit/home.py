@@ -8,7 +8,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+# Everything outside a project lies in folders of this name, never among the files of a host.
+OURS = "telemetry-kit"
+_APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+NO_APP = "this program has no name: it has to call configure(app=...)"
 
 
 class Home:
@@ -16,27 +21,27 @@ class Home:
 
     Args:
         app: the app's name.
-        root: real path of the project root.
+        root: real path of the project root, below which the events lie.
         config: the app's folder in the user's config directory.
         state: the app's folder in the user's state directory.
-        inner: the root of a repository that lies below the project root and holds the directory
-            it was found for; empty when there is none.
+        checkout: the folder that the user works in, where the project's own files lie: another
+            one than `root` in a linked worktree of git. The root by default.
     """
 
-    __slots__ = ("app", "config", "folder", "inner", "log", "root", "state")
+    __slots__ = ("app", "checkout", "config", "folder", "log", "root", "state")
 
-    def __init__(self, app: str, root: str, config: str, state: str, inner: str = "") -> None:
+    def __init__(self, app: str, root: str, config: str, state: str, checkout: str = "") -> None:
         self.app = app
         self.root = root
         self.config = config
         self.state = state
-        self.inner = inner
-        self.folder = f"{root}/.{app}" if root != "/" else f"/.{app}"
+        self.checkout = checkout or root
+        self.folder = f"{_base(root)}/.{app}"
         self.log = f"{self.folder}/telemetry.jsonl"
 
     @property
     def lock(self) -> str:
-        """The maintenance lock: held by whoever seals, archives or clears; never deleted."""
+        """The maintenance lock: held while something seals, archives or clears."""
         return f"{self.folder}/.telemetry.lock"
 
     @property
@@ -47,7 +52,7 @@ class Home:
     @property
     def repository_files(self) -> tuple[tuple[str, bytes], ...]:
         """The project's own files that may deny, each with the bytes that make it speak to us."""
-        return repository_files(self.app, self.root)
+        return repository_files(self.app, self.checkout)
 
     @property
     def user_file(self) -> str:
@@ -61,18 +66,25 @@ class Home:
 
     @property
     def place_key(self) -> str:
-        """The key by which project paths become folder names, so that none stands in clear."""
+        """The key by which project paths become folder names."""
         return f"{self.state}/place.key"
 
     @property
     def system_file(self) -> str:
         """The administrator's file, which may deny."""
         if sys.platform == "darwin":
-            return f"/Library/Application Support/{self.app}/telemetry.conf"
-        if sys.platform == "win32":
-            base = os.environ.get("PROGRAMDATA", r"C:\ProgramData")
-            return rf"{base}\{self.app}\telemetry.conf"
-        return f"/etc/{self.app}/telemetry.conf"
+            return f"/Library/Application Support/{OURS}/{self.app}.conf"
+        return f"/etc/{OURS}/{self.app}.conf"
+
+
+def is_app_name(name: object) -> bool:
+    """Whether a tool can be called so: 1 to 40 lower-case letters, digits, `-` and `_`."""
+    return (
+        isinstance(name, str)
+        and 0 < len(name) <= 40
+        and _APP_CHARS.issuperset(name)
+        and name[0].isalnum()
+    )
 
 
 def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
@@ -84,13 +96,16 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
         environ: where HOME and the XDG variables are looked up.
 
     Raises:
-        Refused: there is no such directory, or no home directory to keep a decision in.
+        Refused: the program has no name, there is no such directory, or no home directory to
+            keep a decision in.
     """
     from telemetry_kit.errors import Refused  # deferred: an undecided program needs no errors
 
+    if not app:
+        raise Refused(NO_APP)
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
-        root, inner = roots(app, here, _user(environ))
+        root, checkout = project_root(app, here, user_home(environ))
     except FileNotFoundError:
         raise Refused("the working directory no longer exists") from None
     except (OSError, ValueError) as error:
@@ -98,75 +113,185 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
     folders = user_folders(app, environ)
     if folders is None:
         raise Refused("there is no home directory to keep a decision in")
-    return Home(app, root, *folders, inner)
+    return Home(app, root, *folders, checkout)
 
 
 def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
     """The files of a root that may deny, each with the bytes that make it speak to us."""
-    base = "" if root == "/" else root
+    base = _base(root)
     return (
         (f"{base}/.{app}/telemetry.toml", b""),
         (f"{base}/pyproject.toml", b"telemetry_kit"),
     )
 
 
-def roots(app: str, here: str, user: str) -> "tuple[str, str]":
-    """The project root of a directory, and the root of a nearer repository or an empty text.
+def project_root(app: str, here: str, user: str) -> "tuple[str, str]":
+    """The project root of a directory, and the folder that the user works in.
 
-    It is the nearest ancestor with `.<app>/`, else with `.git`, else the directory itself. Above
-    a repository the user's home directory and what lies above that are none: many tools keep a
-    folder of their own there, and it must not take over every repository.
+    The nearest ancestor with `.<app>/` or `.git`, else the directory itself. A `.<app>/` in the
+    user's home directory counts for nothing: many tools keep a folder of their own there. Both
+    differ in a linked worktree of git, which belongs to the main one.
 
     Args:
         app: the app's name.
         here: the real path of the directory.
         user: the user's home directory; empty when it is unknown.
     """
-    repository = ""
-    at = here
-    while True:
-        base = "" if at == "/" else at
-        if os.path.isdir(f"{base}/.{app}"):
-            if not repository:
-                return at, ""
-            if not user or not f"{os.path.realpath(user)}/".startswith(f"{base}/"):
-                return at, repository
-            return repository, ""
-        if not repository and os.path.exists(f"{base}/.git"):
-            repository = at
-        above = os.path.dirname(at)
-        if above == at:
-            return repository or here, ""
-        at = above
+    marked = ""
+    for at in upward(here):
+        if not marked and is_marked(app, at, user):
+            marked = at
+        if os.path.lexists(f"{_base(at)}/.git"):
+            main = repository_root(at)
+            if main == at:
+                return marked or at, marked or at
+            if marked in ("", at):
+                return main, at
+            # A project inside a linked worktree: its counterpart in the main one, if it is there.
+            twin = f"{_base(main)}{marked[len(_base(at)) :]}"
+            return (twin if is_marked(app, twin, user) else main), marked
+    return marked or here, marked or here
 
 
-def around(root: str) -> str:
-    """The root of the repository that a folder lies in, when it is not one itself; else empty."""
-    base = "" if root == "/" else root
-    while not os.path.exists(f"{base}/.git"):
-        if not base:
-            return ""
-        base = os.path.dirname(base).rstrip("/")
-    found = base or "/"
-    return found if found != root else ""
+def is_marked(app: str, folder: str, user: str) -> bool:
+    """Whether a folder is a project because of its `.<app>/`."""
+    if not os.path.isdir(f"{_base(folder)}/.{app}"):
+        return False
+    return not user or folder != os.path.realpath(user)
 
 
-def main_worktree(root: str) -> str:
-    """Where a worktree of git belongs to: the root of the main one; empty when it is none."""
-    path = f"{root}/.git"
+def enclosing_roots(home: "Home", environ: "Mapping[str, str]") -> "list[str]":
+    """The projects around this one and around its checkout: each may deny.
+
+    Those are all repositories, and in the same repository the folders with `.<app>/`.
+
+    Args:
+        home: the project's places.
+        environ: where HOME is looked up.
+    """
+    user = user_home(environ)
+    found: dict[str, None] = {}
+    for begin in dict.fromkeys((home.checkout, home.root)):
+        is_inside = True
+        for at in upward(begin):
+            if os.path.lexists(f"{_base(at)}/.git"):
+                found[at] = found[repository_root(at)] = None
+                is_inside = False
+            elif is_inside and is_marked(home.app, at, user):
+                found[at] = None
+    found.pop(home.root, None)
+    return list(found)
+
+
+def enclosing_repositories(folder: str) -> "list[str]":
+    """The folders with `.git` that are this one or around it, nearest first."""
+    return [at for at in upward(folder) if os.path.lexists(f"{_base(at)}/.git")]
+
+
+def upward(folder: str) -> "Iterator[str]":
+    """A folder, and each one above it."""
+    yield folder
+    while (above := os.path.dirname(folder)) != folder:
+        yield above
+        folder = above
+
+
+def _base(folder: str) -> str:
+    """A folder as what a name is put behind: `/` has its slash already."""
+    return "" if folder == "/" else folder
+
+
+# -- what git says of itself -------------------------------------------------------------------
+
+
+def repository_root(checkout: str) -> str:
+    """Where the project of a checkout of git is.
+
+    A linked worktree belongs to its main worktree. A repository whose main worktree git cannot
+    name (a bare one, one with a separate git directory) stands for itself: its project is in the
+    git directory. The rules are those of gitrepository-layout(5).
+
+    Args:
+        checkout: the real path of a folder with `.git`.
+    """
+    pointer = f"{_base(checkout)}/.git"
+    if os.path.isdir(pointer) and not os.path.islink(pointer):
+        return checkout
+    git = git_folder(checkout)
+    if git is None:
+        return checkout
+    common = common_folder(git)
+    if common != git and not _is_same(text_of(f"{git}/gitdir").strip(), pointer):
+        # Git itself knows of no such worktree: it was moved, or somebody else wrote the file.
+        return checkout
+    main = _main_worktree(common)
+    return checkout if common == git and main not in ("", checkout) else main or common
+
+
+def git_folder(checkout: str) -> "str | None":
+    """The git directory that `.git` of a checkout is or names; None when there is none."""
+    pointer = f"{_base(checkout)}/.git"
+    if not os.path.isdir(pointer):
+        mark, _, named = text_of(pointer).partition("gitdir:")
+        if mark or not named.strip():
+            return None
+        pointer = os.path.join(checkout, named.strip())
+    found = os.path.realpath(pointer)
+    return found if os.path.isdir(found) else None
+
+
+def common_folder(git: str) -> str:
+    """The git directory that all worktrees of a repository share."""
+    named = text_of(f"{git}/commondir").strip()
+    return os.path.realpath(os.path.join(git, named)) if named else git
+
+
+def _main_worktree(common: str) -> str:
+    """The main worktree that belongs to a git directory; empty where git cannot name one."""
+    above, name = os.path.split(common)
+    if name == ".git":
+        return above
+    named = _core_worktree(text_of(f"{common}/config", 65_536))
+    if not named:
+        return ""
+    main = os.path.realpath(os.path.join(common, named))
+    return main if git_folder(main) == common else ""
+
+
+def _core_worktree(config: str) -> str:
+    """The value of `core.worktree` in the text of a git configuration file."""
+    section, found = "", ""
+    for line in config.splitlines():
+        line = line.strip()  # noqa: PLW2901
+        if line.startswith("["):
+            section = line.partition("]")[0].strip("[ ").casefold()
+            continue
+        key, _, value = line.partition("=")
+        if section == "core" and key.strip().casefold() == "worktree":
+            found = value.strip().strip('"').replace("\\\\", "\\").replace('\\"', '"')
+    return found
+
+
+def _is_same(named: str, path: str) -> bool:
+    """Whether git's note of a worktree's `.git` names this one."""
+    return bool(named) and os.path.realpath(named) == os.path.realpath(path)
+
+
+def text_of(path: str, limit: int = 4_096) -> str:
+    """The text of a small regular file; empty when there is none."""
     try:
-        if os.stat(path).st_mode & 0o170000 != 0o100000:
-            return ""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            text = os.fsdecode(os.read(fd, 4_096))
+            if os.fstat(fd).st_mode & 0o170000 != 0o100000:
+                return ""
+            return os.fsdecode(os.read(fd, limit))
         finally:
             os.close(fd)
     except (OSError, ValueError):
         return ""
-    mark, _, folder = text.partition("gitdir:")
-    head, between, name = os.path.join(root, folder.strip()).rpartition("/.git/worktrees/")
-    return os.path.realpath(head) if not mark and between and "/" not in name else ""
+
+
+# -- the user's folders ------------------------------------------------------------------------
 
 
 def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | None":
@@ -174,19 +299,26 @@ def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | N
 
     None when the home directory is unknown, so that a decision could not be kept.
     """
-    user = _user(environ)
+    folders = own_folders(environ)
+    return None if folders is None else (f"{folders[0]}/{app}", f"{folders[1]}/{app}")
+
+
+def own_folders(environ: "Mapping[str, str]") -> "tuple[str, str] | None":
+    """Our own folders in the user's config and state directories, which hold one for each app."""
+    user = user_home(environ)
     if not user or not os.path.isabs(user) or user == "/":
         return None
     if sys.platform == "darwin":
-        both = f"{user}/Library/Application Support/{app}"
+        both = f"{user}/Library/Application Support/{OURS}"
         return both, both
     return (
-        f"{_xdg(environ, 'XDG_CONFIG_HOME') or user + '/.config'}/{app}",
-        f"{_xdg(environ, 'XDG_STATE_HOME') or user + '/.local/state'}/{app}",
+        f"{_xdg(environ, 'XDG_CONFIG_HOME') or user + '/.config'}/{OURS}",
+        f"{_xdg(environ, 'XDG_STATE_HOME') or user + '/.local/state'}/{OURS}",
     )
 
 
-def _user(environ: "Mapping[str, str]") -> str:
+def user_home(environ: "Mapping[str, str]") -> str:
+    """The user's home directory; `~` or empty where it is unknown."""
     return environ["HOME"] if "HOME" in environ else os.path.expanduser("~")
 
 

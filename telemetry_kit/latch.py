@@ -61,7 +61,8 @@ class Latch:
         self.until = 0.0
         self._ajar = 0.0
         self.world = World()
-        self.app = "flowspec"
+        # The name that the program gives itself; without one nothing is recorded.
+        self.app = ""
         # Events go into memory, whatever consent says: how many captures are open.
         self.captured = 0
         # (field, name) pairs given at decoration time, until `settings` takes them over.
@@ -81,7 +82,7 @@ class Latch:
         if now < self._ajar:
             # Not shut 20 ms ago: asking for a closer look is never wrong.
             return False
-        folders = home.user_folders(self.app, self.world.environ)
+        folders = home.user_folders(self.app, self.world.environ) if self.app else None
         if folders is not None and not self._is_vetoed() and _somebody_said_yes(folders[0]):
             self._ajar = now + FRESH_SECONDS
             return False

@@ -11,6 +11,7 @@ import textwrap
 import time
 
 from telemetry_kit import catalog, pipeline, settings
+from telemetry_kit.apps import DEFAULT as DEFAULT_APP
 from telemetry_kit.capture import capture_events
 from telemetry_kit.home import Home
 from telemetry_kit.settings import Settings
@@ -77,7 +78,7 @@ def command(app: str) -> str:
     Args:
         app: the app's name.
     """
-    return "telemetry-kit" if app == Settings().app else f"telemetry-kit --app {app}"
+    return "telemetry-kit" if app == DEFAULT_APP else f"telemetry-kit --app {app}"
 
 
 def plain(text: str) -> str:

@@ -9,6 +9,7 @@ import os
 
 from telemetry_kit import catalog
 from telemetry_kit.errors import ConfigurationError, Refused
+from telemetry_kit.home import is_app_name
 from telemetry_kit.latch import latch, load
 
 TYPE_CHECKING = False
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     Names = Iterable[str] | None
 
-_APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
-_KEY_CHARS = frozenset(_APP_CHARS | set("ABCDEFGHIJKLMNOPQRSTUVWXYZ."))
+_KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
 class Settings:
@@ -30,7 +30,7 @@ class Settings:
 
     def __init__(
         self,
-        app: str = "flowspec",
+        app: str = "",
         names: Mapping[str, frozenset[str]] | None = None,
         context: Mapping[str, str | frozenset[str]] | None = None,
         errors: frozenset[str] = frozenset(),
@@ -102,8 +102,9 @@ def configure(
     it (the rest); what is left out stays as it is. Nothing is read or created.
 
     Args:
-        app: name of the tool: events live in `.<app>/`, the kill switch is
-            `<APP>_TELEMETRY_DISABLED`. Lower-case letters, digits, `-` and `_`.
+        app: name of the tool, required once: without a name nothing is recorded. Events live
+            in `.<app>/`, the kill switch is `<APP>_TELEMETRY_DISABLED`. Lower-case letters,
+            digits, `-` and `_`.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
@@ -280,12 +281,7 @@ def _bump() -> None:
 
 
 def _app(app: str) -> str:
-    if (
-        not isinstance(app, str)
-        or not 0 < len(app) <= 40
-        or not _APP_CHARS.issuperset(app)
-        or not app[0].isalnum()
-    ):
+    if not is_app_name(app):
         raise ConfigurationError(
             f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or digit"

@@ -13,7 +13,7 @@ from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.journal.lease import Journal
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import latch, load
 from telemetry_kit.ledger import Ledger
 from telemetry_kit.line import quote
 from telemetry_kit.private import NotPrivateError, name_of
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
 
+_NOT_OURS = "{} was there before: recording begins after the next telemetry command in this project"
 _sequence = itertools.count()
 
 
@@ -214,9 +215,10 @@ def key_of(home: Home) -> privacy.Key:
         if place is None:
             raise Refused("there is no key")
         path = privacy.key_path(home, place)
-        if not os.path.isdir(os.path.dirname(path)):
-            # A yes for all projects meets this one for the first time.
-            privacy.create(path, latch.world.now())
+        # In this order: another process makes the key before the folder.
+        is_there = os.path.lexists(home.folder)
+        if not os.path.lexists(path):
+            _prepare(home, place, is_there)
         key = privacy.renew_if_old(path, privacy.load(path), latch.world.now())
     except (ConsentError, KeyUnavailableError) as error:
         raise Refused(str(error)) from None
@@ -224,6 +226,27 @@ def key_of(home: Home) -> privacy.Key:
         raise Refused(f"the key cannot be made ({name_of(error)})") from None
     # The one in use knows its pseudonyms already.
     return known.key if known is not None and known.key.equals(key) else key
+
+
+def _prepare(home: Home, place: str, is_there: bool) -> None:
+    """Make a project ready that a grant for all projects meets for the first time.
+
+    Args:
+        home: the project's places.
+        place: the name of its folders in the user's directories.
+        is_there: whether the folder of its log was there before its key was looked for.
+
+    Raises:
+        Refused: the folder is not one that we made.
+        OSError: the key cannot be made.
+    """
+    projects = load("telemetry_kit.projects")  # deferred: once in the life of a project
+    if projects is None:
+        raise Refused("what makes a key is being loaded")
+    if is_there and not projects.is_known(home, place):
+        raise Refused(_NOT_OURS.format(home.folder))
+    projects.note(home, place)
+    privacy.create(privacy.key_path(home, place), latch.world.now())
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:

@@ -41,6 +41,9 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("steady")
 
+APP = "flowspec"
+# What a host says before anything else.
+NAMED = f"import telemetry_kit; telemetry_kit.configure(app={APP!r})\n"
 PACKAGE = Path(telemetry_kit.__file__).parent
 # 2024-02-28T10:20:30Z: past, so that no key made by a child of today is old by this clock.
 NOW = 1_709_115_630.0
@@ -171,9 +174,11 @@ class Place:
         tops = (self.root, self.user)
         return sorted(str(p.relative_to(top.parent)) for top in tops for p in top.rglob("*"))
 
-    def run(self, code: str, *args: str, **options: Any) -> "CompletedProcess[str]":
-        """Run Python code in the project, as a process of its own."""
-        return self.python("-W", "error", "-c", code, *args, **options)
+    def run(
+        self, code: str, *args: str, named: bool = True, **options: Any
+    ) -> "CompletedProcess[str]":
+        """Run Python code in the project, as a process of its own, which has named itself."""
+        return self.python("-W", "error", "-c", NAMED * named + code, *args, **options)
 
     def python(self, *args: str, **options: Any) -> "CompletedProcess[str]":
         """Run the interpreter in the project."""
@@ -186,7 +191,7 @@ class Place:
     def start(self, code: str, *args: str) -> "subprocess.Popen[str]":
         """Start Python code in the project, with pipes to talk to it."""
         return subprocess.Popen(
-            [sys.executable, "-u", "-W", "error", "-c", code, *args],
+            [sys.executable, "-u", "-W", "error", "-c", NAMED + code, *args],
             env=self.env,
             cwd=self.root,
             stdin=subprocess.PIPE,
@@ -206,6 +211,7 @@ def _close_journals() -> None:
 def _nothing_stays() -> Iterator[None]:
     """Whatever a test declares, opens or enters in this process is gone after it."""
     former = settings._current
+    settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings._decorated.items()}
     world, last = latch.world, list(errors._last)
     _close_journals()
@@ -229,7 +235,7 @@ def home(tmp_path: Path) -> Home:
     """A home in an empty project."""
     base = Path(os.path.realpath(tmp_path))
     (base / "the-work").mkdir()
-    return Home("flowspec", str(base / "the-work"), str(base / "config"), str(base / "state"))
+    return Home(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))
 
 
 @pytest.fixture

@@ -379,7 +379,7 @@ def test_a_veto_that_came_while_the_question_stood(undecided) -> None:
 @pytest.mark.tty
 def test_not_where_the_folder_of_projects_is_a_file(undecided) -> None:
     """Nor where the answer's own folder could not be made."""
-    config = undecided.user / ".config" / "flowspec"
+    config = undecided.user / ".config/telemetry-kit/flowspec"
     config.mkdir(parents=True, mode=0o700)
     (config / "projects").write_text("")
 

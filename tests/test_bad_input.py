@@ -186,7 +186,10 @@ def test_an_unwritable_project(unprivileged) -> None:
 
 def test_an_unwritable_home(unprivileged) -> None:
     """Config and state that the user may no longer write to do not keep events out."""
-    for path in (unprivileged.user / ".config", unprivileged.user / ".local/state/flowspec"):
+    for path in (
+        unprivileged.user / ".config",
+        unprivileged.user / ".local/state/telemetry-kit/flowspec",
+    ):
         for folder in (path, *(p for p in path.rglob("*") if p.is_dir())):
             folder.chmod(0o500)
     same(unprivileged)
@@ -196,9 +199,9 @@ def test_an_unwritable_home(unprivileged) -> None:
 
 def test_an_unreadable_home(unprivileged) -> None:
     """Config that the user may no longer read means off."""
-    (unprivileged.user / ".config/flowspec").chmod(0)
+    (unprivileged.user / ".config/telemetry-kit/flowspec").chmod(0)
     same(unprivileged)
-    (unprivileged.user / ".config/flowspec").chmod(0o700)
+    (unprivileged.user / ".config/telemetry-kit/flowspec").chmod(0o700)
 
     assert list(unprivileged.root.iterdir()) == []
 

@@ -1440,7 +1440,7 @@ def test_deciding_for_a_directory(place, make_place) -> None:
 
 def test_no_key_no_yes(undecided) -> None:
     """Where no key can be made, nothing was decided: there is no yes on file."""
-    state = undecided.user / ".local" / "state" / "flowspec"
+    state = undecided.user / ".local/state/telemetry-kit/flowspec"
     state.mkdir(parents=True, mode=0o700)
     (state / "projects").write_text("")
     with pytest.raises(ConsentError):
@@ -1452,7 +1452,7 @@ def test_no_key_no_yes(undecided) -> None:
 
 def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
     """A key that was made for a yes goes with it."""
-    config = undecided.user / ".config" / "flowspec"
+    config = undecided.user / ".config/telemetry-kit/flowspec"
     config.mkdir(parents=True, mode=0o700)
     (config / "projects").write_text("")
     with pytest.raises(ConsentError):
@@ -1473,34 +1473,16 @@ def allowed(place, *parts: str) -> bool:
 
 
 def test_a_repository_below_the_root_may_deny(place) -> None:
-    """Where `.flowspec/` above a repository is the root, its files deny in it and nowhere else."""
+    """Its files deny in it, whatever is granted, and nowhere else."""
     (place.root / ".flowspec").mkdir()
     (place.root / "repo" / ".git").mkdir(parents=True)
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(all_projects=True)
     assert allowed(place, "repo")
     (place.root / "repo" / "pyproject.toml").write_text(VETO)
 
     assert not allowed(place, "repo")
     assert allowed(place)
-
-
-def test_a_no_for_a_repository_below_the_root_stays(place) -> None:
-    """It was said before there was a folder above it, and holds; `reset` there takes it away."""
-    repo = place.root / "repo"
-    (repo / ".git").mkdir(parents=True)
-    with gate.Elsewhere(World(place.environ)):
-        control.disable_telemetry(repo)
-    (place.root / ".flowspec").mkdir()
-    with gate.Elsewhere(World(place.environ)):
-        assert not control.enable_telemetry(repo)
-
-    assert not allowed(place, "repo")
-    assert allowed(place)
-    assert consent.decide_here("flowspec", str(repo), place.environ).rule.says.startswith(
-        f"you said no for {repo} on "
-    )
-    control.reset(find("flowspec", str(repo), place.environ))
-    place.grant()
-    assert allowed(place, "repo")
 
 
 def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
@@ -1527,7 +1509,7 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
     assert not allowed(place, "sub")
     with gate.Elsewhere(World(place.environ)):
         control.enable_telemetry(place.root / "sub")
-    rules = consent.nearby(find("flowspec", str(place.root / "sub"), place.environ))
+    rules = consent.nearby(find("flowspec", str(place.root / "sub"), place.environ), place.environ)
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
 
 
@@ -1539,7 +1521,7 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
     home = find("flowspec", str(around / "sub"), undecided.environ)
 
     def told() -> tuple[object, ...]:
-        rule = list(consent.nearby(home))[-1]
+        rule = list(consent.nearby(home, undecided.environ))[-1]
         return rule.owner, rule.name, rule.raw, rule.verdict, rule.says, rule.everywhere
 
     says = f"nothing was decided for {around}"

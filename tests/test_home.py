@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home, around, find, main_worktree, roots, user_folders
+from telemetry_kit.home import Home, enclosing_roots, find, user_folders
+from telemetry_kit.home import project_root as roots
 
 
-def project_root(app: str, here: str) -> str:
-    """The project root where no home directory is known."""
-    return roots(app, here, "")[0]
+def project_root(app: str, here: str, user: str = "") -> str:
+    """The project root of a directory; no home directory is known unless one is given."""
+    return roots(app, here, user)[0]
 
 
 @pytest.fixture
@@ -22,66 +23,46 @@ def top(tmp_path: Path) -> Path:
 
 
 def test_root_is_the_nearest_folder_of_the_app(top: Path) -> None:
-    """The nearest ancestor with `.<app>/` wins, also over a nearer `.git`."""
+    """An ancestor with `.<app>/` wins over a repository that is farther away."""
+    (top / "a/.git").mkdir(parents=True)
+    (top / "a/b/.flowspec").mkdir(parents=True)
+    (top / "a/b/c").mkdir()
+
+    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b/c"))
+
+
+def test_root_is_the_nearer_repository(top: Path) -> None:
+    """A repository is a project of its own, also below a folder with `.<app>/`."""
     (top / "a/.flowspec").mkdir(parents=True)
     (top / "a/b/.git").mkdir(parents=True)
     (top / "a/b/c").mkdir()
 
-    assert str(top / "a") == project_root("flowspec", str(top / "a/b/c"))
+    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b/c"))
 
 
-def test_a_nearer_repository_is_told(top: Path) -> None:
-    """Where `.<app>/` wins over a nearer `.git`, that one is named: it may deny."""
-    (top / "a/.flowspec").mkdir(parents=True)
-    (top / "a/b/.git").mkdir(parents=True)
-    (top / "a/c").mkdir()
-
-    assert (str(top / "a"), str(top / "a/b")) == roots("flowspec", str(top / "a/b"), "")
-    assert (str(top / "a"), "") == roots("flowspec", str(top / "a/c"), "")
-    assert str(top / "a/b") == find("flowspec", str(top / "a/b"), {"HOME": "/x"}).inner
-
-
-@pytest.mark.parametrize("user", ["a", "a/deeper", "link"])
-def test_home_takes_over_no_repository(top: Path, user: str) -> None:
-    """A tool's own folder in the home directory, or above it, is no root of a repository below."""
+@pytest.mark.parametrize("user", ["a", "link"])
+def test_a_folder_in_the_home_directory_makes_no_project(top: Path, user: str) -> None:
+    """Many tools keep `~/.<app>/`, and nothing below it becomes one project for that."""
     (top / "a/.flowspec").mkdir(parents=True)
     (top / "a/b/.git").mkdir(parents=True)
     (top / "a/c").mkdir()
     (top / "link").symlink_to(top / "a")
-    here = str(top / "a/b")
 
-    assert (here, "") == roots("flowspec", here, str(top / user))
-    assert (str(top / "a"), "") == roots("flowspec", str(top / "a/c"), str(top / user))
-
-
-def test_the_repository_around(top: Path) -> None:
-    """The nearest one above a folder that is none itself."""
-    (top / "a/.git").mkdir(parents=True)
-    (top / "a/b/c").mkdir(parents=True)
-
-    assert str(top / "a") == around(str(top / "a/b/c"))
-    assert ("", "") == (around(str(top / "a")), around("/"))
+    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b"), str(top / user))
+    assert str(top / "a/c") == project_root("flowspec", str(top / "a/c"), str(top / user))
 
 
-@pytest.mark.parametrize(
-    ("text", "main"),
-    [
-        ("gitdir: {top}/a/.git/worktrees/w\n", "a"),
-        ("gitdir: ../a/.git/worktrees/w\n", "a"),
-        ("gitdir: {top}/a/.git/modules/w\n", ""),
-        ("gitdir: {top}/a.git/worktrees/w\n", ""),
-        ("gitdir: {top}/a/.git/worktrees/w/x\n", ""),
-        ("what", ""),
-        ("", ""),
-    ],
-)
-def test_the_main_worktree(top: Path, text: str, main: str) -> None:
-    """A worktree of git names the main one; a submodule and anything else do not."""
-    (top / "w").mkdir()
-    (top / "w/.git").write_text(text.format(top=top))
+def test_everything_around_may_deny(top: Path) -> None:
+    """All repositories, and the projects of the same repository; the home directory is none."""
+    for name in (".flowspec", "a/.git", "a/x/.flowspec", "a/x/b/.git", "a/x/b/c/.flowspec"):
+        (top / name).mkdir(parents=True)
+    (top / "a/x/b/c/d/.flowspec").mkdir(parents=True)
+    home = find("flowspec", str(top / "a/x/b/c/d"), {"HOME": str(top)})
 
-    assert (str(top / main) if main else "") == main_worktree(str(top / "w"))
-    assert ("", "") == (main_worktree(str(top)), main_worktree(str(top / "none")))
+    assert str(top / "a/x/b/c/d") == home.root
+    assert [str(top / name) for name in ("a/x/b/c", "a/x/b", "a")] == enclosing_roots(
+        home, {"HOME": str(top)}
+    )
 
 
 def test_root_is_the_nearest_of_two(top: Path) -> None:
@@ -94,7 +75,7 @@ def test_root_is_the_nearest_of_two(top: Path) -> None:
 
 
 def test_root_is_else_the_repository(top: Path) -> None:
-    """Without `.<app>/` anywhere the nearest ancestor with `.git` is the root."""
+    """Without a nearer `.<app>/` the nearest ancestor with `.git` is the root."""
     (top / ".git").mkdir()
     (top / "a/b").mkdir(parents=True)
 
@@ -216,8 +197,8 @@ def test_folders_are_those_of_platformdirs(
         monkeypatch.setenv(name, value)
 
     expected = (
-        platformdirs.user_config_dir("acme", appauthor=False),
-        platformdirs.user_state_dir("acme", appauthor=False),
+        platformdirs.user_config_dir("telemetry-kit", appauthor=False) + "/acme",
+        platformdirs.user_state_dir("telemetry-kit", appauthor=False) + "/acme",
     )
 
     assert expected == user_folders("acme", {"HOME": user, **given})
@@ -229,7 +210,10 @@ def test_relative_xdg_paths_are_ignored(relative: str) -> None:
     """The specification: a relative path must be ignored."""
     environ = {"HOME": "/home/u", "XDG_CONFIG_HOME": relative, "XDG_STATE_HOME": relative}
 
-    assert user_folders("acme", environ) == ("/home/u/.config/acme", "/home/u/.local/state/acme")
+    assert user_folders("acme", environ) == (
+        "/home/u/.config/telemetry-kit/acme",
+        "/home/u/.local/state/telemetry-kit/acme",
+    )
 
 
 @pytest.mark.parametrize("user", ["", "/", "relative", "."])
@@ -238,6 +222,12 @@ def test_no_usable_home_directory(user: str, top: Path) -> None:
     assert None is user_folders("acme", {"HOME": user})
     with pytest.raises(Refused, match="no home directory"):
         find("acme", str(top), {"HOME": user})
+
+
+def test_without_a_name_there_is_no_place(top: Path) -> None:
+    """Two programs that both forget to name themselves share no consent: neither has any."""
+    with pytest.raises(Refused, match=r"configure\(app="):
+        find("", str(top), {"HOME": str(top)})
 
 
 def test_home_missing_is_asked_from_the_system() -> None:
@@ -253,4 +243,4 @@ def test_home_missing_is_asked_from_the_system() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the path on Linux")
 def test_system_file() -> None:
     """The administrator's file is in /etc."""
-    assert Home("acme", "/p", "/c", "/s").system_file == "/etc/acme/telemetry.conf"
+    assert Home("acme", "/p", "/c", "/s").system_file == "/etc/telemetry-kit/acme.conf"

@@ -45,6 +45,11 @@ class TelemetryEvents:
         return list(self._captured.dropped)
 
     @property
+    def notes(self) -> list[str]:
+        """What would keep the program from recording anything outside of tests."""
+        return list(self._captured.notes)
+
+    @property
     def types(self) -> list[str]:
         """The event types, in order."""
         return [event["event_type"] for event in self]
@@ -163,8 +168,17 @@ def _counter() -> Callable[[int], bytes]:
     return lambda size: next(numbers).to_bytes(size, "big")
 
 
+_NOTES = pytest.StashKey[set[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end of a run what keeps the program from recording anything for its users."""
+    for note in sorted(terminalreporter.config.stash.get(_NOTES, set())):
+        terminalreporter.write_line(f"telemetry_kit: {note}")
+
+
 @pytest.fixture
-def telemetry_events() -> Iterator[TelemetryEvents]:
+def telemetry_events(request: pytest.FixtureRequest) -> Iterator[TelemetryEvents]:
     """The events of this test: the real chain into memory, with counted ids and a ticking clock.
 
     Ids count from 1; the clock starts on 2026-01-01 and each look at it takes a millisecond.
@@ -180,3 +194,4 @@ def telemetry_events() -> Iterator[TelemetryEvents]:
     other = World({}, lambda: next(ticks) / 1000, lambda: 1767225600.0, _counter())
     with Elsewhere(other), capture_events(strict=True) as captured:
         yield TelemetryEvents(captured)
+    request.config.stash.setdefault(_NOTES, set()).update(captured.notes)

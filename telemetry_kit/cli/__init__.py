@@ -109,53 +109,54 @@ def typer_app(app: "str | None" = None) -> "typer.Typer":
     return build(app)
 
 
-def _cold(args: "list[str]") -> "list[str] | None":
-    """The arguments of `record` where that is the command, with the global options behind it."""
-    before: list[str] = []
-    for at, word in enumerate(args):
-        if word in COLD:
-            return before + args[at + 1 :]
-        if word in ("--app", "--project") and at + 1 < len(args):
-            before += args[at : at + 2]
-        elif word.startswith(("--app=", "--project=")):
-            before.append(word)
-        elif before[-1:] != [word]:
-            return None
+def command_at(args: "Sequence[str]") -> "int | None":
+    """Where the command is: the first word that is no global option, nor the value of one.
+
+    Returns:
+        Its index; None where there is none, or an option of another kind stands before it.
+    """
+    at = 0
+    while at < len(args):
+        if args[at] in ("--app", "--project"):
+            at += 2
+        elif args[at].startswith(("--app=", "--project=")):
+            at += 1
+        else:
+            return None if args[at].startswith("-") else at
     return None
+
+
+def _cold(args: "list[str]") -> "list[str] | None":
+    """The arguments of `record` where that is the command, with the global options before it."""
+    at = command_at(args)
+    return None if at is None or args[at] not in COLD else args[:at] + args[at + 1 :]
 
 
 def _quick(args: "list[str]") -> "int | None":
     """The exit code of one of `QUICK`; None where it is none, or Typer has to look at it."""
+    at = command_at(args)
+    if at is None or args[at] not in QUICK:
+        return None
+    from telemetry_kit.cli import quick  # deferred: only for these
+
     given: dict[str, str] = {}
-    words = iter(args)
+    words = iter(args[:at])
     for word in words:
         name, equals, value = word.partition("=")
-        if name in ("--app", "--project"):
-            given[name] = value if equals else next(words, "")
-        elif word in QUICK:
-            from telemetry_kit.cli import quick  # deferred: only for these
-
-            return quick.run(word, given.get("--project"), given.get("--app"), list(words))
-        else:
-            return None
-    return None
+        given[name] = value if equals else next(words)
+    return quick.run(args[at], given.get("--project"), given.get("--app"), args[at + 1 :])
 
 
 def _unknown(args: "list[str]") -> str:
     """What to say when there is no such command; empty when there is."""
+    at = command_at(args)
     known = [name for names, _, _ in COMMANDS for name in names]
-    words = iter(args)
-    for word in words:
-        if word in ("--app", "--project"):
-            next(words, None)
-        elif not word.startswith("-"):
-            if word in known:
-                return ""
-            from telemetry_kit.catalog import nearest  # deferred: only for a mistake
+    if at is None or args[at] in known:
+        return ""
+    from telemetry_kit.catalog import nearest  # deferred: only for a mistake
 
-            near = nearest(word, known)[0]
-            return f"there is no command {word[:40]!r}: did you mean {near!r}? See --help"
-    return ""
+    near = nearest(args[at], known)[0]
+    return f"there is no command {args[at][:40]!r}: did you mean {near!r}? See --help"
 
 
 def _help() -> str:
@@ -171,7 +172,7 @@ def _help() -> str:
             *lines,
             "",
             "Options:",
-            "  --app NAME     the tool whose events are meant (default: flowspec)",
+            "  --app NAME     the tool whose events are meant (default: the one that fits)",
             "  --project DIR  a folder inside the project (default: the working directory)",
             "  --version      print the version",
             "  --help         print this, or the help of a command",

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import settings
-from telemetry_kit.cli import COLD, COMMANDS
+from telemetry_kit.cli import COLD, COMMANDS, command_at
 from telemetry_kit.cli.maintenance import look_after
+from telemetry_kit.cli.naming import name_app
 from telemetry_kit.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -25,19 +25,21 @@ from telemetry_kit.cli.terminal import (
     say,
     stop_output,
 )
-from telemetry_kit.errors import ConfigurationError, TelemetryError
+from telemetry_kit.errors import TelemetryError
 
 
 class Place:
     """Which app and project a command is about; commands get it as `context.obj`.
 
     Args:
+        app: the app's name; None for the one that the host configured, or that fits.
         project: a folder inside the project; None for the working directory.
     """
 
-    __slots__ = ("project",)
+    __slots__ = ("app", "project")
 
-    def __init__(self, project: str | None) -> None:
+    def __init__(self, app: str | None, project: str | None) -> None:
+        self.app = app
         self.project = project
 
 
@@ -62,7 +64,8 @@ def build(app: str | None = None, only: str | None = None) -> typer.Typer:
             continue
         function = getattr(import_module(f"telemetry_kit.cli.{room}"), room)
         for name in names:
-            made.command(name, help=text, hidden=name != names[0])(_speaking(function))
+            speaking = _speaking(names[0], function)
+            made.command(name, help=text, hidden=name != names[0])(speaking)
     return made
 
 
@@ -72,10 +75,11 @@ def run(args: list[str]) -> int:
     Returns:
         The exit code.
     """
-    known = {name for names, _, _ in COMMANDS for name in names}
-    wanted = next((a for a in args if a in known), None)
+    at = command_at(args)
     try:
-        code = build(only=wanted)(args, prog_name="telemetry-kit", standalone_mode=False)
+        code = build(only=None if at is None else args[at])(
+            args, prog_name="telemetry-kit", standalone_mode=False
+        )
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
@@ -101,30 +105,21 @@ def _global(app: str | None) -> Any:
             typer.Option("--project", metavar="DIR", help="A folder inside the project."),
         ] = None,
     ) -> None:
-        chosen = name if name is not None else app
-        if chosen is not None:
-            try:
-                settings.configure(app=chosen)
-            except ConfigurationError as error:
-                say(f"telemetry-kit: {error}")
-                raise typer.Exit(USAGE) from None
-        mistake = no_folder(project)
-        if mistake:
-            say(f"telemetry-kit: {mistake}")
-            raise typer.Exit(USAGE)
-        context.obj = Place(project)
+        context.obj = Place(name if name is not None else app, project)
 
     return options
 
 
-def _speaking(function: Any) -> Any:
+def _speaking(name: str, function: Any) -> Any:
     """The command, with its problems told in one sentence and their exit codes."""
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> None:
         code = 0
+        place = _place(args, kwargs)
         try:
             try:
+                _begin(name, place)
                 function(*args, **kwargs)
             except typer.Exit as done:
                 code = done.exit_code
@@ -145,13 +140,26 @@ def _speaking(function: Any) -> Any:
             say(f"telemetry-kit: {refused(error)}")
             raise typer.Exit(FAILED) from None
         finally:
-            _maintain(args, kwargs)
+            look_after(None if place is None else place.project)
         if code:
             raise typer.Exit(code)
 
     return command
 
 
-def _maintain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    place = next((a.obj for a in (*args, *kwargs.values()) if isinstance(a, typer.Context)), None)
-    look_after(place.project if isinstance(place, Place) else None)
+def _place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Place | None:
+    # By attribute: Typer brings a Click of its own, whose context is no `typer.Context`.
+    found = [getattr(given, "obj", None) for given in (*args, *kwargs.values())]
+    return next((obj for obj in found if isinstance(obj, Place)), None)
+
+
+def _begin(name: str, place: Place | None) -> None:
+    """Find the app and the project that a command is about.
+
+    Raises:
+        Problem: there is no such folder, several apps fit, or the name is none.
+    """
+    mistake = no_folder(None if place is None else place.project)
+    if mistake:
+        raise Problem(mistake, USAGE)
+    name_app(name, *((None, None) if place is None else (place.app, place.project)))

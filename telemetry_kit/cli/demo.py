@@ -67,6 +67,9 @@ class Stage:
         # Made here, so that no folder of that name above the temporary one is taken for ours.
         for folder in (user, self.project, f"{self.project}/.{APP}"):
             os.mkdir(folder, 0o700)
+        # Where the temporary folder lies in a repository: nothing of that one is touched.
+        with open(f"{self.project}/.git", "x", encoding="utf-8"):
+            pass
         self.env = _environment(user, self.width)
         self.home: Home = find(APP, self.project, self.env)
 

@@ -5,9 +5,9 @@ What maintenance is lives in `journal`.
 
 from __future__ import annotations
 
-from telemetry_kit import consent, control, grants
+from telemetry_kit import consent, control, grants, settings
 from telemetry_kit.cli.terminal import say
-from telemetry_kit.errors import swallow
+from telemetry_kit.errors import TelemetryError, swallow
 
 
 def look_after(project: str | None) -> None:
@@ -20,11 +20,16 @@ def look_after(project: str | None) -> None:
     """
     from telemetry_kit.journal import archive, keeping  # deferred: only once the command has spoken
 
+    if not settings.current().app:
+        return
     try:
         home = control.home_of(project)
         if not consent.is_decided(home):
             return
+        control.look_after(home)
         done = archive.maintain(home, control.retention_days(home), grants.today())
+    except (TelemetryError, OSError):
+        return  # `doctor` says what is wrong
     except Exception as error:
         swallow(error)
         return

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from telemetry_kit import settings
 from telemetry_kit.cli.maintenance import look_after
+from telemetry_kit.cli.naming import name_app
 from telemetry_kit.cli.terminal import (
     FAILED,
     INTERRUPTED,
@@ -22,7 +22,7 @@ from telemetry_kit.cli.terminal import (
     say,
     stop_output,
 )
-from telemetry_kit.errors import ConfigurationError, TelemetryError
+from telemetry_kit.errors import TelemetryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,19 +94,15 @@ def run(room: str, project: str | None, app: str | None, words: Sequence[str]) -
         return None
     code = 0
     try:
-        if app is not None:
-            settings.configure(app=app)
         mistake = no_folder(project)
         if mistake:
             raise Problem(mistake, USAGE)
+        name_app(room, app, project)
         try:
             module.run(project, **given)
             flush()
         finally:
             look_after(project)
-    except ConfigurationError as error:
-        say(f"telemetry-kit: {error}")
-        code = USAGE
     except Problem as problem:
         say(f"telemetry-kit: {problem}")
         code = problem.code

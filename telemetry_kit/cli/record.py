@@ -27,7 +27,7 @@ Options:
   --outcome WORD        ok, error, cancelled or closed
   --exit-code NUMBER    exit code of a command
   --duration-ms NUMBER  how long it took
-  --app NAME            the tool whose event it is (default: flowspec)
+  --app NAME            the tool whose event it is (default: the one that fits)
   --project DIR         a folder inside the project (default: the working directory)
   --strict              say what is wrong with the arguments, with exit code 2
 """
@@ -93,12 +93,16 @@ def _parse(args: "list[str]") -> "tuple[str, dict[str, str]]":
 
 def _check(event: str, given: "Mapping[str, str]") -> None:
     # deferred: only with --strict
-    from telemetry_kit import catalog, settings
+    from telemetry_kit import apps, catalog, settings
     from telemetry_kit.errors import ConfigurationError, UnknownEventError
+    from telemetry_kit.latch import latch
 
     try:
         catalog.event(event)
-        settings.configure(app=given.get("app"))
+        if "app" in given:
+            settings.configure(app=given["app"])
+        elif not settings.current().app:
+            apps.choose(given.get("project"), latch.world.environ)
     except (UnknownEventError, ConfigurationError) as error:
         raise _UsageError(str(error)) from None
     if not _is_folder(given.get("project", ".")):
@@ -113,18 +117,20 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
 def _record(event: str, given: "dict[str, str]") -> None:
     from telemetry_kit.latch import latch  # deferred: nothing may fail before it is caught
 
-    app = given.pop("app", None)
-    if app is not None:
-        from telemetry_kit import settings  # deferred: only for another app
-
-        settings.configure(app=app)
-    if latch.is_shut():
-        return
-    from telemetry_kit import gate, scope  # deferred: only where somebody may have said yes
-
     project = given.get("project")
     if project is not None and not _is_folder(project):
         return
+    app = given.pop("app", None) or latch.app
+    if not app:
+        from telemetry_kit import apps  # deferred: only where nobody names the app
+
+        app = apps.choose(project, latch.world.environ)
+    latch.app = app
+    if latch.is_shut():
+        return
+    from telemetry_kit import gate, scope, settings  # deferred: where consent may be given
+
+    settings.configure(app=app)
     fields: dict[str, object] = dict(given)
     start = scope.place(project)
     fields.pop("project", None)

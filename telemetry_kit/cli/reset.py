@@ -20,7 +20,7 @@ _DECIDED = (consent.GRANT, consent.DENY)
 def reset(
     context: typer.Context,
     all_projects: Annotated[
-        bool, typer.Option("--all-projects", help="Every decision and key, not only this one's.")
+        bool, typer.Option("--all-projects", help="In every project, not only this one.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Erase without being asked.")] = False,
 ) -> None:
@@ -34,20 +34,21 @@ def reset(
     if not yes and not confirm(f"Erase events, keys, decisions and their history of {whose}?"):
         say("Nothing was changed.")
         return
+    roots = [one.root for one in control.all_homes(home)] if all_projects else []
     stays = "" if all_projects else _what_stays(home)
     survivors = control.reset(home, all_projects=all_projects) + _exports(home)
     if survivors:
         raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
     what = "events" if stays else "events, keys, decisions and their history"
-    say(f"Erased: {what} of {whose}.")
+    say(f"Erased: {what} of {whose}{':' if roots else '.'}")
     if stays:
         say(f"Not erased: {safe(stays)}.")
         return
     left = None if all_projects else consent.decide(home, latch.world.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
         say(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
-    if all_projects:
-        say("Events of other projects are still in their folders; no key can name them any more.")
+    for root in roots:
+        say(f"  {safe(root)}")
 
 
 def _exports(home: Home) -> list[str]:

@@ -25,17 +25,21 @@ from telemetry_kit.proof import witness
 TIMEOUT_SECONDS = 120
 # What recording may leave behind, below home and project, with codes as `?`.
 EXPECTED = (
-    "home/.config/{app}/projects/?/telemetry.enabled",
-    "home/.config/{app}/projects/?/telemetry.history.jsonl",
-    "home/.local/state/{app}/place.key",
-    "home/.local/state/{app}/projects/?/key",
-    "home/.local/state/{app}/projects/?/names",
+    "home/.config/telemetry-kit/{app}/projects/?/telemetry.enabled",
+    "home/.config/telemetry-kit/{app}/projects/?/telemetry.history.jsonl",
+    "home/.local/state/telemetry-kit/.gitignore",
+    "home/.local/state/telemetry-kit/made",
+    "home/.local/state/telemetry-kit/{app}/place.key",
+    "home/.local/state/telemetry-kit/{app}/projects/?/key",
+    "home/.local/state/telemetry-kit/{app}/projects/?/names",
+    "home/.local/state/telemetry-kit/{app}/projects/?/path",
+    "project/.git",
     "project/.{app}/.gitignore",
     "project/.{app}/telemetry.jsonl",
 )
 _CODE = re.compile(r"/projects/[0-9a-f]{16}(?=/|$)")
 # The lock of a decision, there only while it is held.
-MOMENTARY = "home/.config/{app}/.telemetry.deciding"
+MOMENTARY = "home/.config/telemetry-kit/{app}/.telemetry.deciding"
 _TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.tmp$")
 
 
@@ -102,6 +106,9 @@ def observe(app: str) -> Report:
         base = os.path.realpath(name)
         for folder in ("home", "project", f"project/.{app}"):
             os.mkdir(f"{base}/{folder}", 0o700)
+        # Where the temporary folder lies in a repository: nothing of that one is touched.
+        with open(f"{base}/project/.git", "x", encoding="utf-8"):
+            pass
         try:
             done = subprocess.run(
                 [sys.executable, "-B", "-m", "telemetry_kit.proof.witness", f"{base}/report", app],

@@ -47,7 +47,11 @@ def status(
     home = control.home_of(context.obj.project)
     environ = _simulated(simulate or [])
     decision = consent.decide(home, environ)
-    rules = [*consent.rules(home, environ, every=True), *consent.nearby(home)] if explain else []
+    rules = (
+        [*consent.rules(home, environ, every=True), *consent.nearby(home, environ)]
+        if explain
+        else []
+    )
     trouble = [
         *upkeep.trouble(home),
         *_key_trouble(home, decision),

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 
-from telemetry_kit.errors import JournalError
+from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.journal.lease import LOG, ignore, what_is_wrong
 from telemetry_kit.private import explain, name_of
 
@@ -71,32 +71,51 @@ def _close(fd: int) -> None:
 
 
 def _lock(home: Home, folder: int, wait_seconds: float) -> int:
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        try:
-            lock = os.open(LOCK, flags, dir_fd=folder)
-        except FileNotFoundError:
-            # First, so that version control takes nothing of ours.
-            ignore(folder)
-            lock = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=folder)
-            # A umask may have taken the owner's own bits away, for good.
-            os.chmod(lock, 0o600)
-    except OSError as error:
-        raise JournalError(f"{home.lock} cannot be opened ({name_of(error)})") from None
     until = time.monotonic() + wait_seconds
     while True:
+        lock = _open_lock(home, folder)
         try:
             flock(lock, LOCK_EX | LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= until:
-                os.close(lock)
-                raise JournalError(f"another process is busy with {home.folder}") from None
-            time.sleep(0.01)
+            os.close(lock)
         except OSError:
             # A file system without flock: there is nothing better than going on.
             return lock
         else:
+            if _is_at(lock, folder):
+                return lock
+            # A reset deleted it meanwhile.
+            os.close(lock)
+        if time.monotonic() >= until:
+            raise JournalError(f"another process is busy with {home.folder}")
+        time.sleep(0.01)
+
+
+def _open_lock(home: Home, folder: int) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        try:
+            return os.open(LOCK, flags, dir_fd=folder)
+        except FileNotFoundError:
+            # First, so that version control takes nothing of ours.
+            ignore(folder, home)
+            lock = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=folder)
+            # A umask may have taken the owner's own bits away, for good.
+            os.chmod(lock, 0o600)
             return lock
+    except OSError as error:
+        raise JournalError(f"{home.lock} cannot be opened ({name_of(error)})") from None
+    except Refused as refusal:
+        raise JournalError(refusal.reason) from None
+
+
+def _is_at(lock: int, folder: int) -> bool:
+    """Whether the lock is still the file of its name."""
+    try:
+        found = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
+        return os.path.samestat(os.fstat(lock), found)
+    except OSError:
+        return False
 
 
 def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:

@@ -338,7 +338,7 @@ def test_a_no_that_cannot_be_kept_holds_in_this_run(single) -> None:
     single("--telemetry")
     log = single.place.root / ".acme" / "telemetry.jsonl"
     before = log.read_bytes()
-    lock = single.place.user / ".config" / "acme" / ".telemetry.deciding"
+    lock = single.place.user / ".config/telemetry-kit/acme" / ".telemetry.deciding"
     holder = single.place.start(LOCKED, str(lock))
     assert holder.stdout.readline() == "held\n"
     done = single("--no-telemetry")

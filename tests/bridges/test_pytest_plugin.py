@@ -243,3 +243,21 @@ def test_the_fixture_is_documented(pytester: pytest.Pytester) -> None:
 def test_this_very_session_is_off() -> None:
     """Under pytest telemetry is off by itself."""
     assert is_telemetry_enabled() is False
+
+
+def test_a_program_without_a_name_is_told(pytester: pytest.Pytester) -> None:
+    """Its events are captured, and the run ends by saying what is missing."""
+    code = """
+        from telemetry_kit import configure, track_role_event
+
+        def test_unnamed(telemetry_events):
+            track_role_event("agent.invoked")
+            assert len(telemetry_events) == len(telemetry_events.notes) == 1
+    """
+    result = run(pytester, code)
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["telemetry_kit: *has to call configure(app=...)"])
+    result = run(pytester, code.replace("def ", "configure(app='acme')\n\n        def ", 1))
+    result.assert_outcomes(failed=1)
+    assert "telemetry_kit: this program" not in result.stdout.str()

@@ -116,7 +116,7 @@ def test_keep(caller):
     assert code == 0, out
     assert "It is still there" in out
     assert len([name for name in kept if name.endswith("project/.flowspec/telemetry.jsonl")]) == 1
-    assert [name for name in kept if "/home/.config/flowspec/" in name]
+    assert [name for name in kept if "/home/.config/telemetry-kit/flowspec/" in name]
     assert left(base / "home") == []
 
 

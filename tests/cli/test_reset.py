@@ -68,7 +68,7 @@ def test_all_projects(used) -> None:
     done = reset(used, "--yes", "--all-projects")
 
     assert done.returncode == 0
-    assert "no key can name them any more" in done.stderr
+    assert done.stderr.splitlines()[1:] == [f"  {used.root}", f"  {other}"]
     assert (is_telemetry_enabled(), is_telemetry_enabled(other)) == (False, False)
     left = [p for p in used.user.rglob("*") if p.is_file()]
     assert left == []
@@ -84,14 +84,17 @@ def test_a_yes_for_all_projects_is_named(used) -> None:
     assert "reset --all-projects erases that, too." in done.stderr
 
 
-def test_the_users_own_files_stay(used) -> None:
-    """The folder of the app in the user's config directory may be the app's own: ours alone go."""
+def test_files_of_others_stay(used) -> None:
+    """The settings that the user wrote, and everything outside our own folders."""
     theirs = [
-        Path(used.home.config) / name
-        for name in ("config.toml", "telemetry.toml", "projects/mine/settings.json")
+        Path(used.home.config, "telemetry.toml"),
+        used.user / ".config/flowspec/exports.jsonl",
+        used.user / ".config/flowspec/.x.tmp",
+        used.user / ".local/state/flowspec/projects/0123456789abcdef/key",
+        used.user / ".config/telemetry-kit/other/telemetry.enabled",
     ]
     for path in theirs:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("roles = ['mine']\n")
     reset(used, "--yes", "--all-projects")
 
@@ -174,7 +177,7 @@ def test_a_place_key_that_is_none(used, key: bytes) -> None:
 
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         0,
-        "Erased: events, keys, decisions and their history of all projects of flowspec.",
+        "Erased: events, keys, decisions and their history of all projects of flowspec:",
     )
     assert not Path(used.home.place_key).exists()
 
@@ -197,7 +200,7 @@ def test_exports_from_before_a_decision(undecided) -> None:
     other = undecided.root.parent / "other"
     other.mkdir()
     undecided.python("-m", "telemetry_kit", "export", "-o", "out.jsonl", check=True, cwd=other)
-    state = undecided.user / ".local/state/flowspec"
+    state = undecided.user / ".local/state/telemetry-kit/flowspec"
     before = {path.name for path in state.iterdir()}
     done = undecided.python("-m", "telemetry_kit", "reset", "--yes")
     after = {path.name for path in state.iterdir()}

@@ -1,0 +1,39 @@
+"""Which app a command is about: `--app`, else what the host said, else the one that fits."""
+
+from __future__ import annotations
+
+from telemetry_kit import apps, settings
+from telemetry_kit.cli.terminal import USAGE, Problem
+from telemetry_kit.errors import ConfigurationError
+from telemetry_kit.latch import latch
+
+# Commands about no project of the user's: any name will do.
+ABOUT_NO_APP = ("demo", "selftest", "schema")
+
+
+def name_app(command: str, app: str | None, project: str | None) -> None:
+    """Configure the app that a command is about.
+
+    Args:
+        command: the command's name.
+        app: the app that was named; None to find it.
+        project: a folder inside the project; None for the working directory.
+
+    Raises:
+        Problem: several apps fit, or the name is none.
+    """
+    if app is None and settings.current().app:
+        return
+    try:
+        settings.configure(app=app if app is not None else _found(command, project))
+    except ConfigurationError as error:
+        raise Problem(str(error), USAGE) from None
+
+
+def _found(command: str, project: str | None) -> str:
+    try:
+        return apps.choose(project, latch.world.environ)
+    except ConfigurationError:
+        if command in ABOUT_NO_APP:
+            return apps.DEFAULT
+        raise

@@ -1,0 +1,128 @@
+"""The index of projects: where the events of each project of an app lie.
+
+It is in the user's state directory, one file for each project, and alone holds paths.
+"""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_kit import private
+from telemetry_kit.private import NotPrivateError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.home import Home
+
+NAME = "path"
+_MADE = "made"
+_MAX_BYTES = 65_536
+
+
+def note(home: Home, place: str) -> None:
+    """Put a project into the index.
+
+    Args:
+        home: the project's places.
+        place: the name of its folders in the user's directories.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    path = f"{home.state}/projects/{place}/{NAME}"
+    root = os.fsencode(home.root)
+    if not private.create(path, root) and _root(path) != home.root:
+        private.replace(path, root)
+
+
+def is_known(home: Home, place: str) -> bool:
+    """Whether a project is in the index: a command, or the recorder, has prepared it.
+
+    Args:
+        home: the project's places.
+        place: the name of its folders in the user's directories.
+    """
+    return os.path.lexists(f"{home.state}/projects/{place}/{NAME}")
+
+
+def roots(state: str) -> dict[str, str]:
+    """Every project in the index: the name of its folders, and its root.
+
+    Args:
+        state: the app's folder in the user's state directory.
+    """
+    folder = f"{state}/projects"
+    try:
+        places = sorted(os.listdir(folder))
+    except OSError:
+        return {}
+    found = {place: _root(f"{folder}/{place}/{NAME}") for place in places}
+    return {place: root for place, root in found.items() if root}
+
+
+# -- our own folders ---------------------------------------------------------------------------
+
+
+def make_own_folders(home: Home) -> None:
+    """Make our folders in the user's directories, and note which folders above them are new.
+
+    Args:
+        home: the places of any project.
+
+    Raises:
+        OSError: they cannot be made.
+    """
+    ours = dict.fromkeys(os.path.dirname(folder) for folder in (home.state, home.config))
+    new = [path for folder in ours for path in _missing_above(folder)]
+    for folder in ours:
+        private.make_folder(folder)
+    if new:
+        note = f"{os.path.dirname(home.state)}/{_MADE}"
+        private.create(note, b"\0".join(map(os.fsencode, dict.fromkeys(new))))
+
+
+def remove_own_folder(folder: str) -> None:
+    """Delete our folder for all apps where nothing but our notes is left, and what we made for it.
+
+    Args:
+        folder: the one in the user's config directory, or in the state directory.
+    """
+    try:
+        names = set(os.listdir(folder))
+    except OSError:
+        return
+    if not names <= {_MADE, ".gitignore"}:
+        return
+    made = private.read(f"{folder}/{_MADE}", _MAX_BYTES) or b""
+    for name in names:
+        private.remove(f"{folder}/{name}")
+    is_gone(folder)
+    # Deepest first; one in which something else has come since stays.
+    for path in sorted(filter(None, map(os.fsdecode, made.split(b"\0"))), key=len, reverse=True):
+        is_gone(path)
+
+
+def is_gone(folder: str) -> bool:
+    """Delete a folder if it is empty; whether it is not there any more."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # something is in it
+    return True
+
+
+def _missing_above(folder: str) -> list[str]:
+    found = []
+    while not os.path.lexists(folder := os.path.dirname(folder)):
+        found.append(folder)
+    return found
+
+
+def _root(path: str) -> str:
+    try:
+        root = os.fsdecode(private.read(path, _MAX_BYTES) or b"")
+    except NotPrivateError:
+        return ""
+    return root if os.path.isabs(root) else ""
