@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 LOCK = ".telemetry.deciding"
 PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextmanager
@@ -56,7 +55,7 @@ def _acquired(path: str, patience: float) -> int | None:
     until = time.monotonic() + patience
     while True:
         try:
-            fd = os.open(path, _FLAGS, 0o600)
+            fd = private.open_for_writing(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
             # A reset took the folder away: without it there is nothing to lock, nor to write to.
             private.make_folder(os.path.dirname(path))

@@ -1,4 +1,4 @@
-"""Files that belong to the user alone: read without being fooled, replaced as a whole.
+"""Files of the user alone, read without being fooled and replaced as a whole; files of others.
 
 What is in them is not known here.
 """
@@ -13,10 +13,106 @@ _KIND = 0o170000
 _REGULAR = 0o100000
 _DIRECTORY = 0o040000
 _TRIES = 20
+_SUFFIX = ".telemetry-kit.tmp"
+_CODE_BYTES = 6
+_HEX = frozenset("0123456789abcdef")
+# To open a pipe does not wait for its other end, to open a terminal does not take it.
+_SAFELY: int = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
 class NotPrivateError(TelemetryError):
     """A file that is there but cannot be trusted; the message names it and says why."""
+
+
+class ForeignFileError(PermissionError):
+    """A file that is not changed: a pipe or device, another user's, or one with a second name."""
+
+
+def open_regular(path: str, follow: bool = True) -> int:
+    """Open somebody's file for reading: a regular one, no pipe, device or folder.
+
+    Args:
+        path: the file.
+        follow: whether it may be a link.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+        ValueError: the path holds a zero byte.
+    """
+    fd = os.open(path, os.O_RDONLY | _SAFELY | os.O_NOFOLLOW * (not follow))
+    try:
+        _check_kind(os.fstat(fd).st_mode, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_kind(mode: int, path: str) -> None:
+    kind = mode & _KIND
+    if kind != _REGULAR:
+        import errno  # deferred: only trouble needs it
+
+        number = errno.EISDIR if kind == _DIRECTORY else errno.ENXIO
+        raise OSError(number, os.strerror(number), path)
+
+
+def read_regular(path: str, limit: int, follow: bool = True) -> bytes:
+    """The first bytes of somebody's file, in bounded memory and without waiting.
+
+    Args:
+        path: the file.
+        limit: the most bytes to read.
+        follow: whether it may be a link.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: the path holds a zero byte.
+    """
+    fd = open_regular(path, follow)
+    try:
+        return _first(fd, limit)
+    finally:
+        os.close(fd)
+
+
+def _first(fd: int, limit: int) -> bytes:
+    data = piece = os.read(fd, limit)
+    # A file of the system may come in pieces.
+    while piece and len(data) < limit:
+        piece = os.read(fd, limit - len(data))
+        data += piece
+    return data
+
+
+def open_for_writing(path: str, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
+    """Open a file of ours to append to it or to write it anew: never a link, nor a second name.
+
+    Args:
+        path: the file.
+        flags: `O_WRONLY` or `O_RDWR`, and `O_APPEND`, `O_CREAT`, `O_EXCL` or `O_TRUNC`.
+        mode: the permission bits of a new file.
+        dir_fd: an open folder that the path is relative to.
+
+    Raises:
+        ForeignFileError: it is no regular file, belongs to another user or has a second name;
+            nothing in it was changed.
+        OSError: it cannot be opened.
+    """
+    safe = flags & ~os.O_TRUNC | _SAFELY | os.O_NOFOLLOW
+    fd = os.open(path, safe, mode, dir_fd=dir_fd)
+    try:
+        st = os.fstat(fd)
+        if st.st_mode & _KIND != _REGULAR or st.st_uid != os.geteuid() or st.st_nlink > 1:
+            import errno  # deferred: only trouble needs it
+
+            raise ForeignFileError(errno.EPERM, "it is not a plain file of yours alone", path)
+        if flags & os.O_TRUNC:
+            os.ftruncate(fd, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
@@ -35,7 +131,7 @@ def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
             too long or cannot be read.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | _SAFELY)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -46,7 +142,7 @@ def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
             raise NotPrivateError(f"{path} is not a plain file of yours")
         if st.st_mode & forbidden:
             raise NotPrivateError(f"{path} is open to others (mode {st.st_mode & 0o777:04o})")
-        data = os.read(fd, limit + 1)
+        data = _first(fd, limit + 1)
     except OSError as error:
         raise NotPrivateError(f"{path} cannot be read ({name_of(error)})") from None
     finally:
@@ -104,7 +200,7 @@ def _close(fd: int) -> None:
 def _written(path: str, data: bytes) -> tuple[int, str]:
     """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
-    temporary = f"{folder}/.{os.path.basename(path)}-{os.urandom(6).hex()}.tmp"
+    temporary = f"{folder}/{_temporary_name(os.path.basename(path))}"
     fd = _made(folder, temporary)
     try:
         os.fchmod(fd, 0o600)
@@ -149,28 +245,58 @@ def _is_ours(fd: int) -> bool:
     return os.fstat(fd).st_nlink > 0
 
 
-def sweep(folder: str) -> None:
-    """Delete temporary files whose writer is gone; one that is being written is locked."""
-    import fcntl  # deferred: only maintenance needs it
+def _temporary_name(name: str) -> str:
+    return f".{name}-{os.urandom(_CODE_BYTES).hex()}{_SUFFIX}"
 
+
+def _named_for(temporary: str) -> str:
+    """The name of the file that a temporary one was made for; empty where it is none of ours."""
+    name, dash, code = temporary[1:].removesuffix(_SUFFIX).rpartition("-")
+    ours = temporary[:1] == "." and temporary.endswith(_SUFFIX) and name and dash
+    return name if ours and len(code) == _CODE_BYTES * 2 and _HEX.issuperset(code) else ""
+
+
+def sweep(folder: str) -> None:
+    """Delete temporary files of ours whose writer is gone; one that is being written is locked.
+
+    Only what `replace()` and `create()` make is deleted: a regular file with a name of their
+    form, of this user, closed to others, with no second name but the one it was made for.
+    """
     try:
-        names = [n for n in os.listdir(folder) if n[0] == "." and n.endswith(".tmp")]
+        names = [name for name in os.listdir(folder) if _named_for(name)]
     except OSError:
         return
     for name in names:
-        try:
-            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open(f"{folder}/{name}", flags)
-        except OSError:
-            continue
-        try:
+        _sweep_one(folder, name)
+
+
+def _sweep_one(folder: str, name: str) -> None:
+    import fcntl  # deferred: only maintenance needs it
+
+    path = f"{folder}/{name}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | _SAFELY)
+    except OSError:
+        return
+    try:
+        st = os.fstat(fd)
+        ours = st.st_mode & ~0o600 == _REGULAR and st.st_uid == os.geteuid()
+        if ours and (st.st_nlink == 1 or _is_at(st, f"{folder}/{_named_for(name)}")):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_mode & _KIND == _REGULAR:
-                os.unlink(f"{folder}/{name}")
-        except OSError:
-            continue
-        finally:
-            os.close(fd)
+            if _is_at(st, path):
+                os.unlink(path)
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _is_at(st: os.stat_result, path: str) -> bool:
+    """Whether a file is the one of this name."""
+    try:
+        return os.path.samestat(st, os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 class ForeignFolderError(PermissionError):
@@ -279,5 +405,7 @@ _MEANING = {
 
 def explain(error: Exception) -> str:
     """An error in words, without its text."""
+    if isinstance(error, ForeignFileError):
+        return f"{error.filename} is not a plain file of yours alone"
     name = name_of(error)
     return f"{_MEANING.get(name, 'cannot be used')} ({name})"

@@ -16,7 +16,7 @@ from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch, load
 from telemetry_kit.ledger import Ledger
 from telemetry_kit.line import quote
-from telemetry_kit.private import NotPrivateError, name_of
+from telemetry_kit.private import NotPrivateError, name_of, open_for_writing
 from telemetry_kit.values import text
 
 TYPE_CHECKING = False
@@ -192,8 +192,7 @@ def remember(home: Home, name: str) -> None:
     """
     try:
         path = privacy.error_path(home, consent.place_of(home) or "")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(path, flags | os.O_NONBLOCK, 0o600)
+        fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             day = time.strftime("%Y-%m-%d", time.gmtime(latch.world.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))

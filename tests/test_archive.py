@@ -162,13 +162,15 @@ def test_leftovers_of_dead_commands_go(home, where: str) -> None:
     """A temporary file in the user's folders goes unless somebody is writing it."""
     folder = Path(home.root).parent / where
     folder.mkdir(parents=True)
-    (folder / ".key-1.tmp").write_bytes(b"x")
-    (folder / ".key-2.tmp").write_bytes(b"x")
-    with open(folder / ".key-2.tmp", "ab") as busy:
+    left, written = (folder / f".key-{code * 12}.telemetry-kit.tmp" for code in "12")
+    for path in (left, written):
+        path.write_bytes(b"x")
+        path.chmod(0o600)
+    with open(written, "ab") as busy:
         fcntl.flock(busy, fcntl.LOCK_EX)
         archive.maintain(home, 90, DAY)
 
-    assert [".key-2.tmp"] == sorted(os.listdir(folder))
+    assert [written.name] == sorted(os.listdir(folder))
 
 
 def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:

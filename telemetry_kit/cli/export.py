@@ -192,6 +192,8 @@ def _why(error: OSError) -> str:
         errno.EFBIG: "too large for this disk",
         errno.EROFS: "it is read-only there",
     }
+    if isinstance(error, private.ForeignFileError):
+        return private.explain(error)
     if error.errno is None:
         return str(error)
     return plain.get(error.errno) or os.strerror(error.errno)

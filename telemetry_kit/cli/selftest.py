@@ -40,7 +40,7 @@ EXPECTED = (
 _CODE = re.compile(r"/projects/[0-9a-f]{16}(?=/|$)")
 # The lock of a decision, there only while it is held.
 MOMENTARY = "home/.config/telemetry-kit/{app}/.telemetry.deciding"
-_TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.tmp$")
+_TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.telemetry-kit\.tmp$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,8 +130,7 @@ def note(
     """
     path = path_of(home)
     private.make_folder(os.path.dirname(path))
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(path, flags, 0o600)
+    fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         os.fchmod(fd, 0o600)
         # Two exports at once: each entry names the one that is really before it.

@@ -14,7 +14,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.journal.lease import LOG, ignore, what_is_wrong
-from telemetry_kit.private import explain, name_of
+from telemetry_kit.private import explain, name_of, open_for_writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,14 +92,13 @@ def _lock(home: Home, folder: int, wait_seconds: float) -> int:
 
 
 def _open_lock(home: Home, folder: int) -> int:
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         try:
-            return os.open(LOCK, flags, dir_fd=folder)
+            return open_for_writing(LOCK, os.O_RDWR, dir_fd=folder)
         except FileNotFoundError:
             # First, so that version control takes nothing of ours.
             ignore(folder, home)
-            lock = os.open(LOCK, flags | os.O_CREAT, 0o600, dir_fd=folder)
+            lock = open_for_writing(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
             # A umask may have taken the owner's own bits away, for good.
             os.chmod(lock, 0o600)
             return lock

@@ -12,8 +12,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from errno import EISDIR, ENXIO
 
-from telemetry_kit import catalog, consent, privacy, settings
+from telemetry_kit import catalog, consent, privacy, private, settings
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -188,9 +189,13 @@ class Examination:
         if self.search.find(os.fsencode(name)):
             name = f"FILE {number}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            fd = private.open_regular(path)
         except OSError as error:
+            if error.errno in (ENXIO, EISDIR):
+                raise ConsentError(f"{name} is not a regular file: give a file") from None
             raise ConsentError(f"{name} cannot be opened ({error.strerror})") from None
+        except ValueError:
+            raise ConsentError(f"{name!r} is not a path") from None
         with open(fd, "rb") as file:
             digest = hashlib.sha256()
             looked = Looked(name, "given", os.fstat(fd).st_size)

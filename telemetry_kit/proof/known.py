@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from telemetry_kit import private
 from telemetry_kit.disguise import MIN_CHARS
 from telemetry_kit.home import Home
 
@@ -221,22 +222,18 @@ def is_random(token: str) -> bool:
 
 def _read(path: str) -> str:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(fd, _MAX_BYTES).decode("utf-8", "replace")
-        finally:
-            os.close(fd)
+        return private.read_regular(path, _MAX_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
 
 
 def _tail(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(private.open_regular(path), "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - _MAX_BYTES))
             return file.read(_MAX_BYTES)
-    except OSError:
+    except (OSError, ValueError):
         return b""
 
 

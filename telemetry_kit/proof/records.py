@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import catalog, consent, decisions, grants, ledger, settings
+from telemetry_kit import catalog, consent, decisions, grants, ledger, private, settings
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
@@ -89,11 +89,7 @@ def content(record: Record) -> bytes:
     if record.kind == KEY:
         return b""
     try:
-        fd = os.open(record.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(fd, MAX_BYTES)
-        finally:
-            os.close(fd)
+        return private.read_regular(record.path, MAX_BYTES, follow=False)
     except OSError:
         return b""
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from telemetry_kit import private
 from telemetry_kit.journal import packing
 from telemetry_kit.journal.segments import Report
 
@@ -91,7 +92,7 @@ def sha256(path: str) -> str:
     """SHA-256 of a file as it is on disk; empty where it cannot be read."""
     digest = hashlib.sha256()
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+        with open(private.open_regular(path, follow=False), "rb") as file:
             for chunk in chunks(file):
                 digest.update(chunk)
     except OSError:
