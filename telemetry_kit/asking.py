@@ -63,7 +63,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 def _ask_if_open(home: Home) -> None:
     if gates.is_held():
         return
-    decision = consent.decide(home, latch.world.environ)
+    decision = consent.decide(home, latch.world.environ, every_file=True)
     if decision.allowed:
         wider = widening(decision)
         if wider and _can_be_kept(home):

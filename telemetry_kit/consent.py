@@ -154,10 +154,17 @@ def watched(app_prefix: str) -> frozenset[str]:
     return _FIXED | {f"{app_prefix}_TELEMETRY_DISABLED"}
 
 
-def decide(home: Home, environ: Mapping[str, str]) -> Decision:
-    """The decision for one home: the first denial, else the user's grant, else off."""
+def decide(home: Home, environ: Mapping[str, str], *, every_file: bool = False) -> Decision:
+    """The decision for one home: the first denial, else the user's grant, else off.
+
+    Args:
+        home: the places to look at.
+        environ: the variables to look at.
+        every_file: read the repository's files also where the user has granted nothing, to say
+            that they deny. A recording program opens no file of a repository before a grant.
+    """
     granted = undecided = None
-    for rule in rules(home, environ):
+    for rule in rules(home, environ, repository=every_file):
         if rule.verdict == DENY:
             return Decision(False, rule)
         if rule.verdict == GRANT:
@@ -169,9 +176,13 @@ def decide(home: Home, environ: Mapping[str, str]) -> Decision:
         assert undecided is not None
         return Decision(False, undecided)
     # Only now: it takes a few looks more, which nobody pays for whom recording is off anyway.
-    for rule in nearby(home, environ):
-        if rule.verdict == DENY:
-            return Decision(False, rule)
+    for found in (
+        () if every_file else _repository(home.app, home.checkout),
+        nearby(home, environ),
+    ):
+        for rule in found:
+            if rule.verdict == DENY:
+                return Decision(False, rule)
     return Decision(True, granted, grants.accepted(granted.raw or ""))
 
 
@@ -183,17 +194,21 @@ def decide_here(app: str, start: str | None, environ: Mapping[str, str]) -> Deci
         return Decision(False, Rule("user", "home", None, DENY, refusal.reason))
 
 
-def rules(home: Home, environ: Mapping[str, str], every: bool = False) -> Iterator[Rule]:
+def rules(
+    home: Home, environ: Mapping[str, str], every: bool = False, repository: bool = True
+) -> Iterator[Rule]:
     """Every rule about this project in order with what it says; see `nearby()` for the rest.
 
     Args:
         home: the places to look at.
         environ: the variables to look at.
         every: also yield the variables that are not set, for `status --explain`.
+        repository: also read the files of the repository.
     """
     yield _system(home)
     yield from environment_rules(home.app.upper().replace("-", "_"), environ, every)
-    yield from _repository(home.app, home.checkout)
+    if repository:
+        yield from _repository(home.app, home.checkout)
     yield _switch(
         "user",
         home.user_file,
@@ -312,18 +327,16 @@ def _terminal() -> bool:
 def _system(home: Home) -> Rule:
     path = home.system_file
     try:
-        # Not to wait where somebody put a FIFO.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            text = os.read(fd, MAX_RECORD_BYTES).decode("utf-8", "replace")
-        finally:
-            os.close(fd)
+        data = private.read_regular(path, MAX_RECORD_BYTES + 1)
     except (OSError, ValueError) as error:
         # A link that leads nowhere is there all the same.
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         if missing and not os.path.islink(path):
             return Rule("system", path, None, SILENT, "no such file")
         return Rule("system", path, None, DENY, f"{path} cannot be read", everywhere=True)
+    if len(data) > MAX_RECORD_BYTES:
+        return Rule("system", path, None, DENY, f"{path} is too long to be read", everywhere=True)
+    text = data.decode("utf-8", "replace")
     pairs = [line.partition("#")[0].partition("=") for line in text.splitlines()]
     said = {value.strip().casefold() for key, _, value in pairs if key.strip() == "enabled"}
     if said == {"true"}:

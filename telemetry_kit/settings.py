@@ -11,6 +11,7 @@ from telemetry_kit import catalog
 from telemetry_kit.errors import ConfigurationError, Refused
 from telemetry_kit.home import is_app_name
 from telemetry_kit.latch import latch, load
+from telemetry_kit.private import read_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     Names = Iterable[str] | None
+    _Tables = dict[str, Any]
 
 _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
@@ -191,7 +193,21 @@ def listed(name: str, paths: Iterable[str]) -> list[str]:
     return found
 
 
-_toml: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
+MAX_TOML_BYTES = 1 << 16
+# Somebody else's file may be longer as long as nothing in it is for us.
+_MAX_SEARCHED_BYTES = 1 << 20
+_MAX_KEY_PARTS = 8
+# Strings and comments. One that does not end goes on to where a parser would give up.
+_OPAQUE = (
+    rb'"""(?:[^"\\]++|\\.|"(?!""))*+(?:"""(?:"{1,2})?|\Z)'
+    rb"|'''.*?(?:'''(?:'{1,2})?|\Z)"
+    rb'|"(?:[^"\\\n]++|\\[^\n])*+"?'
+    rb"|'[^'\n]*+'?"
+    rb"|#[^\n]*+"
+)
+# What else may have dots in a row is a key, and nothing but a dot parts it.
+_LONG_KEY = rb"(?:\.[^.\n=,\[\]{}]*+){%d}" % _MAX_KEY_PARTS
+_toml: dict[tuple[str, bytes], tuple[tuple[int, ...], _Tables | None]] = {}
 
 
 def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
@@ -203,7 +219,8 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
 
     Returns:
         The tables; `{}` when there is no such file or no marker; None when it is there but
-        cannot be read or parsed, which every caller must take as a denial.
+        cannot be read or parsed, is longer than `MAX_TOML_BYTES` or has a key of more than eight
+        parts, which every caller must take as a denial.
 
     Raises:
         Refused: nothing can be parsed now; a moment later it can.
@@ -219,9 +236,9 @@ def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
         return {}
     except (OSError, ValueError):
         return None
-    known = _toml.get(path)
+    known = _toml.get((path, marker))
     if known is None or known[0] != seen:
-        known = _toml[path] = (seen, _parse_toml(path, marker))
+        known = _toml[path, marker] = (seen, _parsed_file(path, marker))
     return known[1]
 
 
@@ -233,29 +250,56 @@ def _behind(link: str) -> os.stat_result:
         raise ValueError("a link that leads nowhere") from None
 
 
-def _parse_toml(path: str, marker: bytes) -> dict[str, Any] | None:
+def _parsed_file(path: str, marker: bytes) -> _Tables | None:
     """The tables, or what `read_toml()` says of a file that has none.
 
     Raises:
         Refused: nothing can be parsed now.
     """
+    most = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            data = os.read(fd, 1_048_577)
-        finally:
-            os.close(fd)
-        if marker and marker not in data:
-            return {}
-        if len(data) > 1_048_576:
-            return None
-        tomllib = load("tomllib")  # deferred: 12 ms, and most projects have no such file
-        if tomllib is None:
-            raise Refused("no parser can be loaded now")
-        tables: dict[str, Any] = tomllib.loads(data.decode())
-        return tables
-    except (OSError, ValueError, RecursionError):
+        data = read_regular(path, most + 1)
+    except (OSError, ValueError):
         return None
+    if marker and marker not in data and len(data) <= most:
+        return {}
+    return parse_toml(data)
+
+
+def parse_toml(data: bytes) -> _Tables | None:
+    """The tables of a document; None where it is too long, has too long a key or is none.
+
+    A parser spends memory with the square of the number of parts that a key has, so these are
+    counted before.
+
+    Args:
+        data: the document.
+
+    Raises:
+        Refused: nothing can be parsed now; a moment later it can.
+    """
+    if len(data) > MAX_TOML_BYTES:
+        return None
+    tomllib = load("tomllib")  # deferred: 12 ms, and most projects have no such file
+    if tomllib is None:
+        raise Refused("no parser can be loaded now")
+    if _has_long_key(data):
+        return None
+    try:
+        tables: _Tables = tomllib.loads(data.decode())
+    except (ValueError, RecursionError):
+        return None
+    return tables
+
+
+def _has_long_key(data: bytes) -> bool:
+    if data.count(b".") < _MAX_KEY_PARTS:
+        return False
+    import re  # deferred: the parser has loaded it
+
+    # A string may be part of a key. In its place stands what is no dot.
+    bare = re.sub(_OPAQUE, b"_", data, flags=re.DOTALL)
+    return re.search(_LONG_KEY, bare) is not None
 
 
 def _take_over() -> None:

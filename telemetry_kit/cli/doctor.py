@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from errno import EPERM
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, decisions, grants, privacy, private
+from telemetry_kit import consent, control, decisions, git, grants, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -33,6 +32,7 @@ from telemetry_kit.latch import latch
 OK, NOTE, BAD = "ok", "note", "bad"
 _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = _LOOK | os.O_DIRECTORY
+_MAX_LOCKS_BYTES = 1 << 20
 Mend = Callable[[], None]
 
 
@@ -84,7 +84,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
         home: the places to look at.
         fix: mend what safely can be, as it is found; it is looked at again before it counts.
     """
-    decision = consent.decide(home, latch.world.environ)
+    decision = consent.decide(home, latch.world.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
     yield from (Finding("history", BAD, wrong) for wrong in decisions.trouble(home))
     yield _key(home, decision.allowed, fix)
@@ -125,7 +125,7 @@ def _checked(
     try:
         mend()
     except OSError as error:
-        return Finding(name, BAD, f"{wrong}; could not be mended ({private.name_of(error)})")
+        return Finding(name, BAD, f"{wrong}; could not be mended: {private.explain(error)}")
     left = look()
     return Finding(name, BAD, left or wrong, fixed=not left)
 
@@ -293,31 +293,38 @@ def _locks() -> dict[int, str]:
     """The process that holds a flock, by inode: asking the lock itself could refuse a writer."""
     found: dict[int, str] = {}
     try:
-        with open("/proc/locks", encoding="ascii", errors="replace") as listed:
-            for line in listed:
-                words = line.split()
-                # `1: FLOCK  ADVISORY  READ 123 08:01:4711 0 EOF`; `->` marks one that waits.
-                if len(words) > 5 and words[1] == "FLOCK":
-                    found[int(words[5].rpartition(":")[2])] = words[4]
+        listed = private.read_regular("/proc/locks", _MAX_LOCKS_BYTES)
+        for line in listed.decode("ascii", "replace").splitlines():
+            words = line.split()
+            # `1: FLOCK  ADVISORY  READ 123 08:01:4711 0 EOF`; `->` marks one that waits.
+            if len(words) > 5 and words[1] == "FLOCK":
+                found[int(words[5].rpartition(":")[2])] = words[4]
     except (OSError, ValueError):
         return found
     return found
 
 
 def _ignored(home: Home, fix: bool) -> Finding:
-    if not os.path.isdir(home.folder) or _git(home, "rev-parse", "--is-inside-work-tree") != 0:
-        return Finding("git", NOTE, "no repository, or nothing in it")
-    if _git(home, "ls-files", "--error-unmatch", "--", home.log) == 0:
+    if not os.path.isdir(home.folder):
+        return Finding("git", NOTE, "nothing is stored yet")
+    inside = _git(home, "rev-parse", "--is-inside-work-tree")
+    if inside == 128:
+        return Finding("git", NOTE, "git finds no repository of yours here")
+    if inside != 0:
+        return Finding("git", NOTE, "git cannot be asked whether the events are ignored")
+    tracked = _git(home, "ls-files", "--error-unmatch", "--", f":(literal){home.log}")
+    if tracked == 0:
         told = f"{home.log} is under version control: git rm --cached takes it out"
         return Finding("git", BAD, told)
 
     def look() -> str:
         code = _git(home, "check-ignore", "-q", "--no-index", home.log)
-        return f"{home.log} is not ignored by git" if code == 1 else ""
+        if code in (0, 1):
+            return f"{home.log} is not ignored by git" * code
+        return f"git cannot tell whether {home.log} is ignored"
 
     def mend() -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(home.ignore, flags | os.O_CLOEXEC, 0o644)
+        fd = private.open_for_writing(home.ignore, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
             size = os.fstat(fd).st_size
             glued = size and os.pread(fd, 1, size - 1) != b"\n"
@@ -330,13 +337,8 @@ def _ignored(home: Home, fix: bool) -> Finding:
 
 def _git(home: Home, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    try:
-        asked = subprocess.run(
-            ["git", "-C", home.root, *words], capture_output=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return -1
-    return asked.returncode
+    answer = git.ask(home.root, *words, environ=latch.world.environ)
+    return -1 if answer is None else answer.code
 
 
 def _lease(home: Home, segments: list[Segment]) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tomllib
 from typing import Annotated, Any
 
 import typer
@@ -46,7 +45,7 @@ def status(
     """
     home = control.home_of(context.obj.project)
     environ = _simulated(simulate or [])
-    decision = consent.decide(home, environ)
+    decision = consent.decide(home, environ, every_file=True)
     rules = (
         [*consent.rules(home, environ, every=True), *consent.nearby(home, environ)]
         if explain
@@ -208,12 +207,8 @@ def _words_unknown(home: Home) -> list[str]:
     for path in (ours, home.user_file):
         known = {"enabled", *catalog.VOCABULARIES}
         found += [_unknown(path, k) for k in settings.read_toml(path) or {} if k not in known]
-    # Not by read_toml(): it knows only files that have our name in them.
-    try:
-        with open(theirs, "rb") as file:
-            tool = tomllib.load(file).get("tool", {})
-    except (OSError, ValueError, RecursionError):
-        return found
+    # Without the bytes that it must have to count: here they may be misspelled.
+    tool = (settings.read_toml(theirs) or {}).get("tool", {})
     for name, section in tool.items() if isinstance(tool, dict) else ():
         if name == "telemetry_kit" and isinstance(section, dict):
             found += [_unknown(theirs, key) for key in section if key != "enabled"]
