@@ -1,7 +1,9 @@
 """Files that are there as a whole or not at all, also where their maker is killed.
 
 What is in them is not known here. They are made without a name where the system can do that, else
-in a hidden folder beside their place, which the next one to be made there takes away.
+in a hidden folder beside their place. The next one to be made there deletes such a folder if its
+maker was killed. A file in the folder proves that it is ours; another folder of this form of name
+stays, whoever gave it that name.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import hashlib
 import os
 import queue
 import re
-import shutil
 import signal
 import stat
 import threading
@@ -23,8 +24,9 @@ _BATCHES = 4
 _TRIES = 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNNAMED = getattr(os, "O_TMPFILE", 0)
-_SUFFIX = ".telemetry.tmp"
-_LEFT_BEHIND = re.compile(r"\..{0,80}-[0-9a-f]{8}" + re.escape(_SUFFIX), re.DOTALL)
+_CODE_BYTES = 6
+_MAX_SHOWN_CHARS = 40
+_LEFT_BEHIND = re.compile(r"\..{0,40}-([0-9a-f]{12})\.telemetry-kit\.tmp", re.DOTALL)
 
 
 def is_stream(path: str) -> bool:
@@ -128,59 +130,100 @@ def made_by(write: Callable[[str], None], path: str, force: bool) -> str:
 def sweep(path: str) -> None:
     """Delete what was left by those that were killed while they made a file here, whichever.
 
-    A folder whose maker is alive is locked, and stays.
+    A folder whose maker is alive is locked, and stays. So does one that this program did not make.
 
     Args:
         path: where the next file will be.
     """
     folder = os.path.dirname(path)
     try:
-        names = [found for found in os.listdir(folder or ".") if _LEFT_BEHIND.fullmatch(found)]
+        found = [_LEFT_BEHIND.fullmatch(name) for name in os.listdir(folder or ".")]
     except OSError:
         return
-    for found in names:
-        _sweep_one(os.path.join(folder, found))
+    for match in filter(None, found):
+        _sweep_one(os.path.join(folder, match[0]), match[1])
 
 
-def _sweep_one(folder: str) -> None:
+def _sweep_one(folder: str, code: str) -> None:
     try:
         fd = os.open(folder, _FOLDER)
     except OSError:
         return
     try:
-        if os.fstat(fd).st_uid == os.geteuid():
-            flock(fd, LOCK_EX | LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+        flock(fd, LOCK_EX | LOCK_NB)
+        if _is_private(fd) and _is_ours(_mark(code), fd):
+            _delete(folder, fd, last=_mark(code))
     except OSError:
         return  # somebody is at work in it
     finally:
         os.close(fd)
 
 
+def _mark(code: str) -> str:
+    """The file by which a folder of ours is known: it has the code of the folder's own name."""
+    return f"telemetry-kit-{code}"
+
+
+def _is_private(fd: int) -> bool:
+    st = os.fstat(fd)
+    return st.st_uid == os.geteuid() and stat.S_IMODE(st.st_mode) == 0o700
+
+
+def _is_ours(name: str, folder: int) -> bool:
+    """Whether a name in an open folder is that of a regular file of this user."""
+    try:
+        st = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid()
+
+
+def _delete(folder: str, fd: int, last: str) -> None:
+    """Delete the files in an open folder, then itself if it is still the one of that name.
+
+    Raises:
+        OSError: something stays, and with it the folder.
+    """
+    names = set(os.listdir(fd)) - {last}
+    for name in [*names, last]:
+        if _is_ours(name, fd):
+            os.unlink(name, dir_fd=fd)
+    if os.path.samestat(os.fstat(fd), os.lstat(folder)):
+        os.rmdir(folder)
+
+
 @contextmanager
 def _beside(path: str) -> Iterator[str]:
     """The path of a file that may be made, in a private folder that goes away afterwards."""
-    folder, fd = _locked_folder(path)
+    folder, fd, mark = _locked_folder(path)
     try:
-        yield os.path.join(folder, "whole")
+        # By way of the open folder, where there is one: its name may come to lead elsewhere.
+        opened = _entry(fd)
+        yield os.path.join(opened if os.path.isdir(opened) else folder, "whole")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            _delete(folder, fd, last=mark)
+        except OSError:
+            pass  # the next one to be made here tries again
         os.close(fd)
 
 
-def _locked_folder(path: str) -> tuple[str, int]:
+def _locked_folder(path: str) -> tuple[str, int, str]:
     top, name = os.path.split(path)
     for _ in range(_TRIES):
-        folder = os.path.join(top, f".{name[:80]}-{os.urandom(4).hex()}{_SUFFIX}")
+        code = os.urandom(_CODE_BYTES).hex()
+        folder = os.path.join(top, f".{name[:_MAX_SHOWN_CHARS]}-{code}.telemetry-kit.tmp")
         os.mkdir(folder, 0o700)
         fd = os.open(folder, _FOLDER)
         try:
             flock(fd, LOCK_EX | LOCK_NB)
         except OSError:
-            pass  # swept in this moment, or a file system without flock
-        # One that was swept before it was locked is gone.
-        if os.path.isdir(folder):
-            return folder, fd
+            pass  # a file system without flock
+        # In a shared folder another user may have put another one in its place.
+        if _is_private(fd) and not os.listdir(fd):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(_mark(code), flags, 0o600, dir_fd=fd))
+            return folder, fd, _mark(code)
         os.close(fd)
     raise OSError("no folder stays beside it")
 

@@ -476,16 +476,23 @@ def test_what_a_kill_leaves_is_swept(undecided, form, named):
     assert others(undecided) == ["out"]
 
 
+def left_behind(root, code: str, named: str = ""):
+    """A folder as a killed export leaves it, under its own name or another one."""
+    folder = root / f".out-{named or code}.telemetry-kit.tmp"
+    folder.mkdir(0o700)
+    (folder / f"telemetry-kit-{code}").touch()
+    (folder / "whole").write_text("events")
+    return folder
+
+
 def test_the_work_of_the_living_is_not_swept(undecided):
     """A folder that is locked, and what only looks alike, stay; what another export left goes."""
     fill(undecided, stored(1))
-    names = ("out-0123abcd", "cut-0123abcd", "out-0123abce", "out-0123abcf")
-    living, dead, file, link = (undecided.root / f".{name}.telemetry.tmp" for name in names)
-    theirs = undecided.root / ".out-0123abcd.tmp"
-    living.mkdir()
-    dead.mkdir()
+    living = left_behind(undecided.root, "0123456789ab")
+    left_behind(undecided.root, "0123456789ac")
+    theirs = undecided.root / ".out-0123456789ad.tmp"
+    file, link = (undecided.root / f".out-0123456789a{n}.telemetry-kit.tmp" for n in "ef")
     theirs.mkdir()
-    (dead / "whole").write_text("events")
     file.write_text("mine")
     link.symlink_to(theirs)
     lock = os.open(living, os.O_RDONLY)
@@ -495,6 +502,87 @@ def test_the_work_of_the_living_is_not_swept(undecided):
 
     assert done.returncode == 0, done.stderr
     assert others(undecided) == sorted([living.name, theirs.name, file.name, link.name, "out"])
+
+
+@pytest.mark.parametrize(
+    "how", ["files", "folders", "empty", "another name", "open to others", "a link as mark"]
+)
+@pytest.mark.parametrize("suffix", ["telemetry.tmp", "telemetry-kit.tmp"])
+def test_a_folder_that_is_not_ours_stays(undecided, how, suffix):
+    """A folder of the user that somebody gave a name of our form is not deleted, nor emptied."""
+    fill(undecided, stored(1))
+    code = "deadbeefcafe"
+    folder = undecided.root / f".a-{code}.{suffix}"
+    folder.mkdir(0o700)
+    if how == "files":
+        (folder / "whole").write_text("mine")
+    elif how == "folders":
+        (folder / f"telemetry-kit-{code}").mkdir()
+        (folder / f"telemetry-kit-{code}" / "mine").touch()
+    elif how == "another name":
+        folder.rmdir()
+        folder = left_behind(undecided.root, "0123456789ab", code)
+    elif how == "open to others":
+        (folder / f"telemetry-kit-{code}").touch()
+        (folder / "mine").touch()
+        folder.chmod(0o755)
+    elif how == "a link as mark":
+        (folder / f"telemetry-kit-{code}").symlink_to(undecided.log)
+    before = sorted(folder.rglob("*"))
+    done = export(undecided, "-o", "out")
+    forced = export(undecided, "-o", "out", "--force", "--format", "sqlite")
+
+    assert (done.returncode, forced.returncode) == (0, 0), done.stderr + forced.stderr
+    assert others(undecided) == sorted([folder.name, "out"])
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_folder_in_a_folder_of_ours_stays(undecided):
+    """What is left behind is never deleted with folders in it."""
+    fill(undecided, stored(1))
+    folder = left_behind(undecided.root, "0123456789ab")
+    (folder / "mine").mkdir()
+    (folder / "mine/file").touch()
+    done = export(undecided, "-o", "out")
+
+    assert done.returncode == 0, done.stderr
+    assert (folder / "mine/file").exists()
+
+
+SWAPPED = """
+import os, sys
+from telemetry_kit.cli import landing, main
+real = os.{step}
+swapped = []
+
+def swap(path, *args, **options):
+    done = real(path, *args, **options)
+    if str(path).endswith({end!r}) and not swapped:
+        swapped.append(path)
+        folder = os.path.realpath(path if {end!r} == ".tmp" else os.path.dirname(path))
+        os.rename(folder, "aside")
+        os.rename("theirs", folder)
+    return done
+
+os.{step} = swap
+sys.exit(main(["export", "--format", "sqlite", "-o", "out", "--force"]))
+"""
+
+
+@pytest.mark.parametrize(("step", "end"), [("mkdir", ".tmp"), ("open", "whole")])
+def test_a_folder_that_was_swapped_stays(undecided, step, end):
+    """Another folder that comes in the place of ours while we are at work keeps its files."""
+    fill(undecided, stored(1))
+    theirs = undecided.root / "theirs"
+    theirs.mkdir(0o700)
+    (theirs / "whole").write_text("mine")
+    (theirs / "more").write_text("mine")
+    done = undecided.python("-c", SWAPPED.format(step=step, end=end))
+    found = [path for path in undecided.root.rglob("more") if path.read_text() == "mine"]
+
+    assert "Traceback" not in done.stderr
+    assert len(found) == 1
+    assert (found[0].parent / "whole").read_text() == "mine"
 
 
 TOLD_TO_END = """
