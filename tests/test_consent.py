@@ -740,8 +740,10 @@ def test_any_denial_wins(administered, place, for_all: str, for_project: str) ->
         variables = {"DO_NOT_TRACK": "1"} if given["environment"] == "deny" else {}
         denied = {"deny", "no", "corrupt"} & set(given.values())
         granted = "yes" in (for_all, for_project)
-        decision = consent.decide(home, {**environ, **variables})
+        decision = consent.decide(home, {**environ, **variables}, every_file=True)
+        recorder = consent.decide(home, {**environ, **variables})
 
+        assert recorder.allowed == decision.allowed, given
         assert (granted and not denied) == decision.allowed, given
         assert decision.rule.verdict == "deny" or not denied, given
 
