@@ -168,7 +168,8 @@ def create(path: str, now: float) -> bool:
 def renew_if_old(path: str, key: Key, now: float) -> Key:
     """The key to use from now on: a fresh one when `key` has served its 28 days.
 
-    Two processes never make two keys of one epoch: who does not get the lock keeps the old one.
+    Two processes never make two keys of one epoch, where files can be locked: a process that does
+    not get the lock keeps the old key.
     """
     if not is_old(key, now):
         return key
@@ -181,7 +182,12 @@ def renew_if_old(path: str, key: Key, now: float) -> Key:
     except OSError:
         return key
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Where files cannot be locked, a key that is never replaced would be worse.
+            if error.errno not in private.NO_LOCKS:
+                raise
         found = load(path)
         return replace(path, now) if is_old(found, now) else found
     except OSError:

@@ -6,9 +6,12 @@ What is in them is not known here.
 from __future__ import annotations
 
 import os
+from errno import EBADF, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
 
 from telemetry_kit.errors import TelemetryError
 
+# What `flock` answers where files cannot be locked: NFS, FUSE, 9p and others differ in this.
+NO_LOCKS = frozenset({EBADF, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP})
 _KIND = 0o170000
 _REGULAR = 0o100000
 _DIRECTORY = 0o040000

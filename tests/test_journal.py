@@ -928,7 +928,7 @@ def test_half_an_ignore_file(home, journal, clock, monkeypatch) -> None:
     assert lease.IGNORE == Path(home.ignore).read_bytes()
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", sorted(private.NO_LOCKS))
 def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) -> None:
     """Lines are written without a lease."""
 

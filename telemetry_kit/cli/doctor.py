@@ -269,6 +269,9 @@ def _lock(home: Home, fix: bool) -> Finding:
         return ""
 
     found = _checked("lock", look, _mode(home.lock, lambda _: 0o600), fix, "free")
+    without_locks = upkeep.without_locks(home)
+    if found.state == OK and without_locks:
+        return Finding("lock", NOTE, without_locks)
     holder = _holders(home.lock) if found.state == OK else ""
     if holder:
         says = f"held by {holder}: nothing is sealed, packed or deleted until it ends"

@@ -114,6 +114,9 @@ def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
         out(f"           the oldest line is of {oldest}")
     for sentence in trouble:
         out(f"  trouble  {safe(sentence)}")
+    without_locks = upkeep.without_locks(home)
+    if without_locks:
+        out(f"  note     {safe(without_locks)}")
     if rules:
         out()
         for rule in rules:

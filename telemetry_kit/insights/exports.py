@@ -134,7 +134,11 @@ def note(
     try:
         os.fchmod(fd, 0o600)
         # Two exports at once: each entry names the one that is really before it.
-        flock(fd, LOCK_EX)
+        try:
+            flock(fd, LOCK_EX)
+        except OSError as error:
+            if error.errno not in private.NO_LOCKS:
+                raise
         last = _last_line(fd)
         head = _next_head(path, fd, last)
         entry = {

@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import stat
 from _thread import allocate_lock
-from errno import EAGAIN, EBADF, ENOLCK, ENOSPC, EOPNOTSUPP, EWOULDBLOCK
+from errno import EAGAIN, EBADF, ENOSPC, EWOULDBLOCK
 from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.home import common_folder, enclosing_repositories, git_folder, text_of
 from telemetry_kit.latch import load
-from telemetry_kit.private import explain, make_last_folder, name_of
+from telemetry_kit.private import NO_LOCKS, explain, make_last_folder, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ class Journal:
                     _close(fd)
                     return None
                 # A file system without flock: write without a lease, never archived by itself.
-                if error.errno not in (ENOLCK, EOPNOTSUPP):
+                if error.errno not in NO_LOCKS:
                     raise
             st = _fstat(fd)
             mode, _, _, links = seen = st[:4]

@@ -10,11 +10,11 @@ import re
 import stat
 import time
 from contextlib import contextmanager
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.journal.lease import LOG, ignore, what_is_wrong
-from telemetry_kit.private import explain, name_of, open_for_writing
+from telemetry_kit.private import NO_LOCKS, explain, name_of, open_for_writing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -311,6 +311,26 @@ def trouble(home: Home) -> list[str]:
     if wrong:
         return [*found, wrong]
     return found + (_read_only(home.log) or _read_only(home.folder)) + _full(home.folder)
+
+
+def without_locks(home: Home) -> str:
+    """One sentence where the log cannot be locked, else an empty string; writes nothing."""
+    try:
+        fd = os.open(home.log, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        # As a writer does: it keeps no other writer out.
+        flock(fd, LOCK_SH | LOCK_NB)
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return (
+                f"files in {home.folder} cannot be locked ({name_of(error)}): "
+                "events are recorded there, but never packed"
+            )
+    finally:
+        _close(fd)
+    return ""
 
 
 def _cannot_make(home: Home) -> list[str]:
