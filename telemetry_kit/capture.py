@@ -33,6 +33,7 @@ class Captured:
         self.lines: list[bytes] = []
         self.dropped: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.undeclared: list[tuple[str, str]] = []
         self._strict = strict
         # One for each time it was entered.
         self._standings: list[standing.Standing] = []
@@ -56,6 +57,7 @@ class Captured:
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
         place = standing.Standing(verdict, self, key, Ledger(None, repr))
         place.dropped = self.dropped
+        place.undeclared = self.undeclared
         place.sequence = itertools.count()
         self._standings.append(place)
         latch.captured += 1
@@ -85,7 +87,8 @@ def capture_events(*, strict: bool = False) -> Captured:
 
     Returns:
         A context manager; `.events` are the records, `.lines` their bytes, `.dropped` pairs of
-        event type and key of what was left out, `.notes` what would keep the program from
-        recording anything outside of tests.
+        event type and key of what was left out, `.undeclared` pairs of field and name that became
+        pseudonyms: those given to a decorator inside a running function, for instance, and
+        `.notes` what would keep the program from recording anything outside of tests.
     """
     return Captured(strict)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 0.02
 # Above this many projects the closer look is cheaper.
 _MAX_RECORDS = 16
+# As many names as `settings` keeps in all.
+_MAX_DECLARED = 16_384
 # Loading takes some 10 ms; who waits longer is not going to get it.
 _LOAD_SECONDS = 1.0
 
@@ -66,7 +68,7 @@ class Latch:
         # Events go into memory, whatever consent says: how many captures are open.
         self.captured = 0
         # (field, name) pairs given at decoration time, until `settings` takes them over.
-        self.declared: list[tuple[str, str]] = []
+        self.declared: set[tuple[str, str]] = set()
 
     def is_shut(self) -> bool:
         """Whether recording is off whatever the project; False when that takes a closer look.
@@ -105,7 +107,8 @@ class Latch:
         for field, name in names.items():
             plain = type(name) is str and name.isascii() and name.isprintable()
             if plain and 0 < len(name) <= 100 and name[0] > " " < name[-1] and name[:2] != "h:":
-                self.declared.append((field, name))
+                if len(self.declared) < _MAX_DECLARED:
+                    self.declared.add((field, name))
             else:
                 from telemetry_kit import settings  # deferred: names are nearly always plain
 

@@ -19,6 +19,7 @@ from telemetry_kit import scope as scopes
 from telemetry_kit.errors import Off, Refused, swallow
 from telemetry_kit.latch import latch
 from telemetry_kit.line import encode, layout
+from telemetry_kit.settings import decorated
 from telemetry_kit.standing import Standing, remember, stand
 from telemetry_kit.values import ERROR_NAMES, TAKE, context_of, error_name, lost_keys, text
 
@@ -177,10 +178,15 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     record: Record = {field: event[field] for field in shaped.fields}
     for field, vocabulary in shaped.names:
         value = record[field]
-        if value not in clear[vocabulary] and not (
-            value in names[vocabulary] and at.keeps(vocabulary, value)
-        ):
-            record[field] = key.pseudonym(field, value)
+        if value not in clear[vocabulary]:
+            declared = value in names[vocabulary] or value in decorated[vocabulary]
+            if not (declared and at.keeps(vocabulary, value)):
+                record[field] = key.pseudonym(field, value)
+                if at.undeclared is not None:
+                    at.undeclared.append((field, value))
+    error = record.get("error_type")
+    if error is not None and error not in ERROR_NAMES and not at.keeps("errors", error):
+        record["error_type"] = "other"
     event["_template"] = shaped.template if at.plain else None
     if at.unseen or at.unseen_tokens:
         event["_template"] = None
@@ -193,9 +199,6 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         }
         if not record["context"]:
             del record["context"]
-    error = record.get("error_type")
-    if error is not None and error not in ERROR_NAMES and not at.keeps("errors", error):
-        record["error_type"] = "other"
     event["_record"] = record
     return event
 

@@ -255,6 +255,8 @@ class Instrumented:
 def instrument(target: str, around: Around) -> Instrumented:
     """Decorate code that one does not own: now, or when its module is imported.
 
+    Called at the top level of a module, it declares the names that `around` gives.
+
     Args:
         target: `"package.module:function"` or `"package.module:Class.method"`.
         around: `tracks(...)` or `role_session(...)`.
@@ -264,6 +266,7 @@ def instrument(target: str, around: Around) -> Instrumented:
 
     Raises:
         DecorationError: the target is not written like that, or an imported module has none.
+        ConfigurationError: a name that it declares cannot be stored in clear.
     """
     module, colon, path = target.partition(":")
     if not (module and colon and path) or not all(p.isidentifier() for p in path.split(".")):
@@ -271,6 +274,8 @@ def instrument(target: str, around: Around) -> Instrumented:
             f"instrument({target!r}): write it as 'package.module:function' or "
             "'package.module:Class.method'"
         )
+    if wrapping.is_top_level(sys._getframe(1)):
+        around.declare()
     made = Instrumented(module, path, around)
     if module in sys.modules:
         made.apply(import_module(module))

@@ -19,8 +19,9 @@ class role_session(Around):  # noqa: N801 - it is used like a function
 
     A context manager (also `async with`) and a decorator; one object can be entered again and
     again, also while it is entered. On entry it records `role.selected`, or `role.changed` inside
-    a session of another role; with `workflow=` also that workflow's start and end. Used as a
-    decorator, its names are declared and stored in clear.
+    a session of another role; with `workflow=` also that workflow's start and end. As a decorator
+    that is made or applied at the top level of a module or class body, it declares its names, so
+    that they are stored in clear.
 
     Args:
         role: who is acting, `"dev"` for instance.
@@ -30,11 +31,11 @@ class role_session(Around):  # noqa: N801 - it is used like a function
         project_root: a directory inside the project; the working directory by default.
 
     Raises:
-        ConfigurationError: as a decorator, a name that cannot be stored in clear.
+        ConfigurationError: a name that it declares cannot be stored in clear.
         DecorationError: as a decorator, on something that cannot be decorated.
     """
 
-    __slots__ = ("_names", "_start")
+    __slots__ = ("_start",)
 
     def __init__(
         self,
@@ -45,9 +46,7 @@ class role_session(Around):  # noqa: N801 - it is used like a function
         workflow: "str | None" = None,
         project_root: "str | os.PathLike[str] | None" = None,
     ) -> None:
-        super().__init__()
-        given = {"role": role, "command": command, "agent": agent, "workflow": workflow}
-        self._names = {k: v for k, v in given.items() if v is not None}
+        super().__init__({"role": role, "command": command, "agent": agent, "workflow": workflow})
         self._start = project_root
 
     def __enter__(self) -> "Self":
@@ -58,8 +57,7 @@ class role_session(Around):  # noqa: N801 - it is used like a function
         self._enter()
         return self
 
-    def _declare(self) -> str:
-        latch.declare(self._names)
+    def _written(self) -> str:
         return f"@role_session({self._names.get('role')!r})"
 
     def _begin(self) -> "Session | None":

@@ -71,7 +71,10 @@ class Restore:
 _current = Settings()
 _generation = 0
 # Names given at decoration time: they come from source code, so they outlive any `configure()`.
-_decorated: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+# The sets only grow, so that whoever looks a name up needs no copy of them.
+decorated: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+# More in one vocabulary come from no source code; those are stored as pseudonyms.
+MAX_DECORATED = 4_096
 
 
 def current() -> Settings:
@@ -80,7 +83,7 @@ def current() -> Settings:
 
 
 def generation() -> int:
-    """Changes whenever the settings or the declared names do."""
+    """Changes whenever the settings do; names given at decoration time are taken over."""
     if latch.declared:
         _take_over()
     return _generation
@@ -146,8 +149,14 @@ def declare(field: str, name: str) -> None:
     Raises:
         ConfigurationError: the name cannot be stored in clear.
     """
-    _decorated[catalog.NAMES[field]] |= _names(field, (name,))
-    _bump()
+    for checked in _names(field, (name,)):
+        _decorate(field, checked)
+
+
+def _decorate(field: str, name: str) -> None:
+    names = decorated[catalog.NAMES[field]]
+    if len(names) < MAX_DECORATED:
+        names.add(name)
 
 
 def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
@@ -159,7 +168,7 @@ def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
     """
     _take_over()
     builtin = catalog.ROLES if name == "roles" else ()
-    return _current.names[name].union(_decorated[name], builtin, more)
+    return _current.names[name].union(decorated[name], builtin, more)
 
 
 def storable(name: object) -> str | None:
@@ -304,11 +313,10 @@ def _has_long_key(data: bytes) -> bool:
 
 def _take_over() -> None:
     while latch.declared:
-        field, name = latch.declared.pop()
-        names = _decorated[catalog.NAMES[field]]
-        if name not in names:
-            names.add(name)
-            _bump()
+        try:
+            _decorate(*latch.declared.pop())
+        except KeyError:
+            return  # another thread took the last one
 
 
 def _swap(new: Settings) -> None:

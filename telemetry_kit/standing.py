@@ -62,6 +62,7 @@ class Standing:
         "resolution",
         "sequence",
         "settings",
+        "undeclared",
         "unseen",
         "unseen_tokens",
         "verdict",
@@ -78,7 +79,9 @@ class Standing:
         self.project_id = key.pseudonym("project_id", verdict.home.root)
         self.instant = (0.0, 0.0, "")
         self.sequence = _sequence
+        # What was left out, and which names became pseudonyms; None outside of captures.
         self.dropped: list[tuple[str, str]] | None = None
+        self.undeclared: list[tuple[str, str]] | None = None
         self.outside = _outside(self.settings.prefix, key)
 
     def refresh(self) -> None:
@@ -96,9 +99,8 @@ class Standing:
         self.clear["roles"].update(catalog.ROLES)
         self.context = now.context
         self.resolution = now.resolution
-        # Whether no declared name needs an escape in JSON, so that a line can be made by format.
-        declared = now.errors.union(*self.names.values())
-        self.plain = all(quote(name) == f'"{name}"' for name in declared)
+        # Whether no name in `clear` needs an escape in JSON, so that a line can be made by format.
+        self.plain = True
         self.unseen: frozenset[str] = frozenset()
         self.unseen_tokens: dict[str, frozenset[str]] = {}
         accepted = self.verdict.decision.accepted
@@ -122,6 +124,7 @@ class Standing:
             except (OSError, NotPrivateError):
                 return False
             self.clear[kind].add(name)
+            self.plain = self.plain and quote(name) == f'"{name}"'
         return True
 
     def timestamp(self, now: float) -> str:
@@ -249,7 +252,9 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:
-    return settings.vocabulary(name, settings.listed(name, home.naming_files))
+    """Names that `configure()` and files declare; those of decorations are looked up apart."""
+    listed = settings.listed(name, home.naming_files)
+    return settings.current().names[name].union(listed)
 
 
 def environment_of(scope: Scope) -> dict[str, str]:

@@ -26,7 +26,10 @@ class tracks(Around):  # noqa: N801 - it is used like a function
     at the end: `*.failed` after a failure, the others after a success.
 
     A decorator and a context manager (also `async with`); one object can be used many times, also
-    at once. Used as a decorator, its names are declared and stored in clear.
+    at once. As a decorator that is made or applied at the top level of a module or class body, it
+    declares its names, so that they are stored in clear. Inside a running function it declares
+    nothing: a name may be what a user typed, and is stored as a pseudonym unless it is declared
+    elsewhere.
 
     Args:
         event: a `RoleEvent` or its string value.
@@ -40,11 +43,11 @@ class tracks(Around):  # noqa: N801 - it is used like a function
 
     Raises:
         UnknownEventError: no such event; the message names the nearest ones.
-        ConfigurationError: as a decorator, a name that cannot be stored in clear.
+        ConfigurationError: a name that it declares cannot be stored in clear.
         DecorationError: as a decorator, on something that cannot be decorated.
     """
 
-    __slots__ = ("_event", "_names", "_start")
+    __slots__ = ("_event", "_start")
 
     def __init__(
         self,
@@ -58,19 +61,19 @@ class tracks(Around):  # noqa: N801 - it is used like a function
         target_agent: "str | None" = None,
         project_root: "str | os.PathLike[str] | None" = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            {
+                "role": role,
+                "command": command,
+                "agent": agent,
+                "workflow": workflow,
+                "source_agent": source_agent,
+                "target_agent": target_agent,
+            }
+        )
         if type(event) is str or type(event).__module__ != "telemetry_kit.events":
             event = _known(event)
         self._event = event
-        given = {
-            "role": role,
-            "command": command,
-            "agent": agent,
-            "workflow": workflow,
-            "source_agent": source_agent,
-            "target_agent": target_agent,
-        }
-        self._names = {k: v for k, v in given.items() if v is not None}
         self._start = project_root
 
     def __enter__(self) -> "Call":
@@ -79,8 +82,7 @@ class tracks(Around):  # noqa: N801 - it is used like a function
     async def __aenter__(self) -> "Call":
         return Call(self._open())
 
-    def _declare(self) -> str:
-        latch.declare(self._names)
+    def _written(self) -> str:
         return f"@tracks({str(self._event)!r})"
 
     def _open(self) -> "Span | None":

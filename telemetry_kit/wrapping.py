@@ -3,6 +3,7 @@
 What is opened, a span or a session, is not known here.
 """
 
+import sys
 from time import monotonic
 
 from telemetry_kit.latch import latch, load
@@ -10,7 +11,7 @@ from telemetry_kit.latch import latch, load
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Any, Protocol, TypeVar
 
     from telemetry_kit.scope import Scope
@@ -49,25 +50,64 @@ _NAMES = tuple(
 _ANNOTATIONS = "__annotate__" if hasattr(_FUNCTION, "__annotate__") else "__annotations__"
 
 
+# CO_OPTIMIZED: the code of a function. That of a module or a class body has no such flag.
+_OPTIMIZED = 0x1
+# Up to Python 3.11 each comprehension is a function, and a generator expression still is.
+_TRANSPARENT = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
+
+
+def is_top_level(frame: "FrameType | None") -> bool:
+    """Whether a frame runs at the top level of a module, or of a class body that stands there.
+
+    What is written there comes from source code; inside a running function nobody can tell a
+    literal from what a user typed.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_flags & _OPTIMIZED:
+            # A class with type parameters (Python 3.12) has a hidden function around its body.
+            name = code.co_name
+            if name not in _TRANSPARENT and not name.startswith("<generic parameters"):
+                return False
+        elif code.co_name == "<module>" or frame.f_locals is frame.f_globals:
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Around:
     """A decorator and a (sync and async) context manager in one; re-usable and re-entrant.
 
     What a subclass opens is kept apart for each entry, so that one object can be entered by many
-    tasks and threads at once.
+    tasks and threads at once. It is made by the `__init__` of a subclass, whose caller decides
+    whether its names are declared.
+
+    Args:
+        names: the names given, by field; None for one that was not.
     """
 
-    __slots__ = ("_entered",)
+    __slots__ = ("_entered", "_is_declaration", "_names")
 
-    def __init__(self) -> None:
+    def __init__(self, names: "dict[str, str | None]") -> None:
         self._entered: list[Opened | None] = []
+        self._names = {k: v for k, v in names.items() if v is not None}
+        self._is_declaration = is_top_level(sys._getframe(2))
 
     def _begin(self) -> "Opened | None":
         """Open; None when this one is not recorded. Never raises."""
         raise NotImplementedError
 
-    def _declare(self) -> str:
-        """Declare the names given; how the decorator is written, for messages."""
+    def _written(self) -> str:
+        """How the decorator is written, for messages."""
         raise NotImplementedError
+
+    def declare(self) -> None:
+        """Declare the names given, so that they are stored in clear.
+
+        Raises:
+            ConfigurationError: a name that cannot be.
+        """
+        latch.declare(self._names)
 
     def __call__(self, target: "T", /) -> "T":
         """Decorate a function: what is opened surrounds each of its calls.
@@ -76,7 +116,9 @@ class Around:
             DecorationError: `target` cannot be decorated; the message says what can.
             ConfigurationError: a name that cannot be stored in clear.
         """
-        decorated: T = wrap(target, self._begin, self._declare())
+        if self._is_declaration or is_top_level(sys._getframe(1)):
+            self.declare()
+        decorated: T = wrap(target, self._begin, self._written())
         return decorated
 
     def _enter(self) -> None:

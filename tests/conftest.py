@@ -212,7 +212,7 @@ def _nothing_stays() -> Iterator[None]:
     """Whatever a test declares, opens or enters in this process is gone after it."""
     former = settings._current
     settings.configure(app=APP)
-    decorated = {name: set(names) for name, names in settings._decorated.items()}
+    decorated = {name: set(names) for name, names in settings.decorated.items()}
     world, last = latch.world, list(errors._last)
     _close_journals()
     latch.declared.clear()
@@ -221,13 +221,27 @@ def _nothing_stays() -> Iterator[None]:
     _close_journals()
     latch.declared.clear()
     latch.world = world
-    settings._decorated.update(decorated)
+    for name, names in settings.decorated.items():
+        names.intersection_update(decorated[name])
     settings._swap(former)
     settings._toml.clear()
     errors._last[:] = last
     gate._held = False
     scope.variable.set(None)
     gate.forget()
+
+
+@pytest.fixture
+def at_top_level() -> Callable[..., dict[str, Any]]:
+    """Runs code as a module of its own, where decorations declare; gives its names back."""
+
+    def run(code: str, **names: Any) -> dict[str, Any]:
+        found = {**vars(telemetry_kit), "RoleEvent": telemetry_kit.RoleEvent, **names}
+        found.update({"tracks": telemetry_kit.tracks, "role_session": telemetry_kit.role_session})
+        exec(compile(code, "a_module", "exec"), found)
+        return found
+
+    return run
 
 
 @pytest.fixture

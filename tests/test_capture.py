@@ -67,16 +67,21 @@ def test_the_real_chain_runs() -> None:
     assert b"alice" not in b"".join(captured.lines)
 
 
-def test_names_declared_inside_hold() -> None:
-    """A decoration inside the block declares its names for the block."""
+def test_names_declared_inside_hold(at_top_level) -> None:
+    """A module that is loaded inside the block declares its names for the block."""
     with capture_events(strict=True) as captured:
-
-        @tracks(RoleEvent.AGENT_INVOKED, agent="declared-inside")
-        def work() -> None: ...
-
-        work()
+        at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='declared-inside')(lambda: None)()")
 
     assert [e["agent"] for e in captured.events] == ["declared-inside"] * 2
+    assert captured.undeclared == []
+
+
+def test_undeclared_names_are_told() -> None:
+    """A decoration inside a running function declares nothing, and the capture names it."""
+    with capture_events(strict=True) as captured:
+        tracks(RoleEvent.AGENT_INVOKED, agent="typed", role="dev")(lambda: None)()
+
+    assert captured.undeclared == [("agent", "typed")] * 2
 
 
 def test_the_logger_is_captured() -> None:

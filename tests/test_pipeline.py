@@ -255,10 +255,10 @@ def test_nonsense_in_a_names_file_declares_nothing(place, listed: str) -> None:
     assert HASHED.fullmatch(emitted("agent.invoked", agent="x")["agent"])
 
 
-def test_names_given_at_decoration_are_kept(place) -> None:
+def test_names_given_at_decoration_are_kept(place, at_top_level) -> None:
     """Arguments of `@tracks` stand in clear, from then on and wherever they come from."""
     before = emitted("agent.invoked", agent="planner")
-    tracks("agent.invoked", agent="planner")(lambda: None)
+    at_top_level("tracks('agent.invoked', agent='planner')(lambda: None)")
     after = emitted("agent.invoked", agent="planner")
 
     assert (bool(HASHED.fullmatch(before["agent"])), after["agent"]) == (True, "planner")

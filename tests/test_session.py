@@ -143,13 +143,14 @@ def test_workflow(place, error: BaseException | None, last: str, outcome: str) -
     assert None is scope.innermost()
 
 
-def test_as_a_decorator(place) -> None:
+def test_as_a_decorator(place, at_top_level) -> None:
     """Each call is a session of its own, and the names of the decorator stand in clear."""
-
-    @role_session("analyst", command="/c", workflow="w")
-    def work() -> str:
-        """What it does."""
-        return "done"
+    work = at_top_level("""
+@role_session("analyst", command="/c", workflow="w")
+def work():
+    "What it does."
+    return "done"
+""")["work"]
 
     assert (work(), work(), work.__doc__) == ("done", "done", "What it does.")
     found = place.events()

@@ -10,7 +10,7 @@ import traceback
 
 import pytest
 
-from telemetry_kit import RoleEvent, role_session, scope, track_role_event, tracks
+from telemetry_kit import RoleEvent, role_session, scope, settings, track_role_event, tracks
 from telemetry_kit.errors import DecorationError, UnknownEventError
 
 # The design's table: at entry, at success, at failure.
@@ -151,11 +151,14 @@ def test_source_is_told(place) -> None:
     assert {"decorator"} == {event["source"] for event in place.events()}
 
 
-def test_names(place) -> None:
+def test_names(place, at_top_level) -> None:
     """Names of the decorator stand in clear in both events."""
     names = {"role": "dev", "command": "/c", "agent": "a", "workflow": "w"}
 
-    tracks("handoff.clicked", **names, source_agent="s", target_agent="t")(lambda: None)()
+    at_top_level(
+        "tracks('handoff.clicked', **names, source_agent='s', target_agent='t')(lambda: None)()",
+        names=names,
+    )
 
     for event in place.events():
         assert {**names, "source_agent": "s", "target_agent": "t"}.items() <= event.items()
@@ -227,6 +230,7 @@ def test_nested_calls_carry_their_parent(place) -> None:
 
 def test_inner_events_inherit_names(place) -> None:
     """Role, command, agent and workflow hold for everything inside, the nearest one wins."""
+    settings.configure(agents=["inner", "outer"], commands=["/c"])
 
     @tracks("agent.invoked", agent="inner")
     def inner() -> None:

@@ -50,6 +50,11 @@ class TelemetryEvents:
         return list(self._captured.notes)
 
     @property
+    def undeclared(self) -> list[tuple[str, str]]:
+        """Names that became pseudonyms because nothing declares them: pairs of field and name."""
+        return list(self._captured.undeclared)
+
+    @property
     def types(self) -> list[str]:
         """The event types, in order."""
         return [event["event_type"] for event in self]
@@ -58,6 +63,7 @@ class TelemetryEvents:
         """Forget what was recorded so far."""
         self._captured.lines.clear()
         self._captured.dropped.clear()
+        self._captured.undeclared.clear()
 
     def one(self, event: str, **fields: object) -> dict[str, Any]:
         """The one event of this type with these fields.
