@@ -184,10 +184,16 @@ VOCABULARIES = ("roles", "agents", "commands", "workflows")
 CONTEXT_CLASSES = (IDENTIFIER, MEASURE, "flag")
 
 # By the identity of the class, so that an exception is recognised without asking it anything.
+# A host may have put classes of its own there, under any name.
 BUILTIN_ERRORS: dict[int, str] = {
     id(value): value.__name__
-    for value in vars(builtins).values()
-    if isinstance(value, type) and issubclass(value, BaseException)
+    for name, value in vars(builtins).items()
+    if isinstance(value, type)
+    and issubclass(value, BaseException)
+    and value.__module__ == "builtins"
+    and value.__name__ == name
+    and name.isascii()
+    and name.isidentifier()
 }
 
 

@@ -52,16 +52,17 @@ class Mac:
         outer.update(inner.digest())
         return outer.hexdigest()[:chars]
 
-    def code(self, field: str, value: str) -> str:
+    def code(self, field: str, value: str, domain: bytes = b"") -> str:
         """The 12 hex digits that stand for a value of a field.
 
         Args:
             field: so that equal texts in two fields differ.
             value: the text; compared after NFKC normalisation.
+            domain: 0xff and a name, for codes that no field gives: 0xff is in no UTF-8 text.
         """
         if not value.isascii():
             import unicodedata  # deferred: a megabyte, and most names are ASCII
 
             value = unicodedata.normalize("NFKC", value)
         message = f"{field}\0{value}".encode("utf-8", "surrogatepass")
-        return self.hex(message, CODE_CHARS)
+        return self.hex(domain + message, CODE_CHARS)

@@ -317,8 +317,7 @@ def _schema(field: catalog.Field, now: Settings) -> dict[str, Any]:
     if field.kind == catalog.CONSTANT:
         return {"const": limits}
     if field.kind == catalog.RANDOM:
-        pure = {"type": "string", "pattern": f"^[0-9a-f]{{{limits // 4}}}$"}
-        return pure if field.name == "event_id" else {"anyOf": [pure, _PSEUDONYM]}
+        return {"type": "string", "pattern": f"^[0-9a-f]{{{limits // 4}}}$"}
     if field.kind == catalog.TIME:
         return {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"}
     if field.kind == catalog.MEASURE:

@@ -59,10 +59,7 @@ class Key:
         known = self._known.get((field, value))
         if known is not None:
             return known
-        # deferred: a megabyte, and most names are ASCII; `Mac` finds it loaded
-        if not value.isascii() and latch.load("unicodedata") is None:
-            raise Refused("the text cannot be normalised now")
-        found = "h:" + self._mac.code(field, value)
+        found = "h:" + self._code(field, value)
         if len(self._known) < _CACHE:
             self._known[field, value] = found
         return found
@@ -70,6 +67,20 @@ class Key:
     def digits(self, field: str, value: str) -> str:
         """The same without the mark: 12 hex digits."""
         return self.pseudonym(field, value)[2:]
+
+    def outside_id(self, field: str, value: str) -> str:
+        """The 12 hex digits that stand for an id that another program gave."""
+        return self._code(field, value, b"\xffoutside\0")
+
+    def signature(self, field: str, value: str) -> str:
+        """The 12 hex digits by which a child process knows an id that this library gave it."""
+        return self._code(field, value, b"\xffenvironment\0")
+
+    def _code(self, field: str, value: str, domain: bytes = b"") -> str:
+        # deferred: a megabyte, and most names are ASCII; `Mac` finds it loaded
+        if not value.isascii() and latch.load("unicodedata") is None:
+            raise Refused("the text cannot be normalised now")
+        return self._mac.code(field, value, domain)
 
 
 def key_path(home: Home, place: str) -> str:

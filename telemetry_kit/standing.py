@@ -12,7 +12,6 @@ import time
 from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
-from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import latch, load
 from telemetry_kit.ledger import Ledger
 from telemetry_kit.line import quote
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from telemetry_kit.home import Home
+    from telemetry_kit.journal.lease import Journal
     from telemetry_kit.scope import Scope
 
     class Sink(Protocol):
@@ -164,7 +164,11 @@ def stand(start: str | None = None) -> Standing:
     key_of(home)
     journal = _journals.get((home.app, home.root))
     if journal is None:
-        journal = _journals[home.app, home.root] = Journal(
+        # deferred: a capture needs no file, and on Windows this cannot be loaded
+        lease = load("telemetry_kit.journal.lease")
+        if lease is None:
+            raise Refused("the journal cannot be loaded now")
+        journal = _journals[home.app, home.root] = lease.Journal(
             home,
             lambda: _decision(home).allowed,
             keep_days=lambda: _decision(home).keep_days,
@@ -266,12 +270,13 @@ def environment_of(scope: Scope) -> dict[str, str]:
     at = stand(scope.start)
     ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
     return {
-        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.digits(field, value)}"
+        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.signature(field, value)}"
         for field, value in ids.items()
         if value is not None
     }
 
 
+_HEX = frozenset("0123456789abcdef")
 _OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
 
 
@@ -282,12 +287,16 @@ def is_outside(field: str) -> bool:
 
 
 def _outside(prefix: str, key: privacy.Key) -> dict[str, str]:
-    """Session and parent that the environment carries, fit to be stored."""
+    """Session and parent that the environment carries, each as 12 hex digits.
+
+    An id that this library signed stays as it is; anything else is stored as a code.
+    """
     found: dict[str, str] = {}
     for field, variable in _OUTSIDE.items():
         given = text(latch.world.environ.get(variable.format(prefix)))
         if given is not None:
             value, _, code = given.partition("-")
-            ours = len(value) == 12 and code == key.digits(field, value)
-            found[field] = value if ours else key.pseudonym(field, given)
+            ours = len(value) == 12 and _HEX.issuperset(value)
+            signed = ours and code == key.signature(field, value)
+            found[field] = value if signed else key.outside_id(field, given)
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import log2
 
 from telemetry_kit import catalog
-from telemetry_kit.proof.grammar import ALWAYS, FROM_OUTSIDE
+from telemetry_kit.proof.grammar import ALWAYS
 from telemetry_kit.proof.vocabulary import Vocabulary
 
 PSEUDONYMS = 2**48
@@ -56,7 +56,7 @@ def _values(
     if row.kind == catalog.TIME:
         return max(days, 1) * 86_400 // catalog.RESOLUTIONS[resolution]
     if row.kind == catalog.RANDOM and isinstance(row.domain, int):
-        return int(2**row.domain) + (PSEUDONYMS if row.name in FROM_OUTSIDE else 0)
+        return int(2**row.domain)
     if row.kind == catalog.NAME:
         return PSEUDONYMS + len(vocabulary.names.get(str(row.domain), ()))
     if row.kind == catalog.TOKEN:

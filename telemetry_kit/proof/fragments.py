@@ -10,7 +10,7 @@ import json
 import re
 
 from telemetry_kit import catalog
-from telemetry_kit.proof.grammar import ALWAYS, FROM_OUTSIDE, Grammar
+from telemetry_kit.proof.grammar import ALWAYS, Grammar
 
 _END = re.compile(r'("(?:[^"\\]|\\.)*"|-?[0-9][0-9.e+-]*|true|false)([,}])')
 _NUMBER = re.compile(r"-?(?:[0-9]{1,17}(?:\.[0-9]{0,17})?(?:e[+-]?[0-9]{0,3})?)?")
@@ -101,8 +101,7 @@ def _begins(rest: str, field: str, grammar: Grammar) -> bool:
     if row.kind == catalog.TIME:
         return _like_time(rest)
     if row.kind == catalog.RANDOM and isinstance(row.domain, int):
-        outside = field in FROM_OUTSIDE and _code(rest, "h:", 12)
-        return outside or _code(rest, "", row.domain // 4)
+        return _code(rest, "", row.domain // 4)
     if row.kind == catalog.CONSTANT:
         return _one_of(rest, {str(row.domain)})
     if row.kind == catalog.TOKEN:

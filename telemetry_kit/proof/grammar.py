@@ -29,8 +29,6 @@ ALWAYS = (
     "source",
     "key_epoch",
 )
-# Ids that may come from the environment, and are a pseudonym then.
-FROM_OUTSIDE = ("session_id", "parent_id")
 _TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z")
 
 Pairs = list[tuple[str, Any]]
@@ -164,7 +162,7 @@ class Grammar:
             names = self.vocabulary.names.get(str(domain), frozenset())
             return lambda value: type(value) is str and (value in names or is_pseudonym(value))
         if kind == catalog.RANDOM and isinstance(domain, int):
-            return _random_of(domain // 4, row.name in FROM_OUTSIDE)
+            return _random_of(domain // 4)
         return is_pseudonym
 
     def _is_time(self, value: Any) -> bool:
@@ -209,8 +207,8 @@ def _measure_of(name: str, lowest: int, highest: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and lowest <= value <= highest
 
 
-def _random_of(digits: int, or_pseudonym: bool) -> Callable[[Any], bool]:
-    code = re.compile(rf"[0-9a-f]{{{digits}}}" + (r"|h:[0-9a-f]{12}" if or_pseudonym else ""))
+def _random_of(digits: int) -> Callable[[Any], bool]:
+    code = re.compile(rf"[0-9a-f]{{{digits}}}")
     return lambda value: type(value) is str and code.fullmatch(value) is not None
 
 

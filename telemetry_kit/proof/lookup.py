@@ -19,9 +19,9 @@ from telemetry_kit.journal.reader import read
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.line import encode
 from telemetry_kit.proof import vocabulary
-from telemetry_kit.proof.grammar import is_pseudonym
 
-IDENTIFIERS = ("project_id", "session_id", "parent_id")
+# Ids that another program may give, which are stored as hex digits.
+OUTSIDE_IDS = ("session_id", "parent_id")
 
 
 @dataclass(slots=True)
@@ -79,9 +79,10 @@ class Lookup:
         key = self._key
         if key is None:
             return {}
-        fields = [*catalog.NAMES, *IDENTIFIERS]
+        fields = [*catalog.NAMES, "project_id"]
         fields += [f"context.{name}" for name in self._vocabulary.context]
         found = {name: {key.pseudonym(name, self._text)} for name in fields}
+        found.update((name, {key.outside_id(name, self._text)}) for name in OUTSIDE_IDS)
         if "/" in self._text:
             found["project_id"].add(key.pseudonym("project_id", os.path.realpath(self._text)))
         return {name: frozenset(codes) for name, codes in found.items()}
@@ -125,7 +126,7 @@ class Lookup:
         for name, value in _values(event):
             if value == self._text:
                 clear.append(name)
-            elif is_pseudonym(value) and value in self._codes.get(name, ()):
+            elif type(value) is str and value in self._codes.get(name, ()):
                 coded.append(name)
         return clear, coded
 
