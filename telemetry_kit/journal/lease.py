@@ -60,6 +60,11 @@ class _Lease:
         self.seen = seen
 
 
+# So many logs stay open; one that nothing was written to for so long is closed.
+MAX_OPEN = 16
+IDLE_SECONDS = 10.0
+_open_journals: list[Journal] = []
+
 # One slow path at a time; nobody ever waits for it. A fork may copy it while it is held.
 _slow_path = allocate_lock()
 
@@ -89,16 +94,20 @@ class Journal:
         "_checkpoint",
         "_clock",
         "_counted",
+        "_given_back",
         "_healed",
         "_home",
         "_keep_days",
         "_lease",
+        "_opened",
         "_pause",
         "_remember",
         "_resume",
         "_seal_events",
         "_size",
         "_slow",
+        "_used",
+        "_writers",
         "lost",
         "trouble",
     )
@@ -116,6 +125,11 @@ class Journal:
         self._allowed = allowed
         self._clock = clock
         self._lease: _Lease | None = None
+        # One entry for each `append` that is running. Appending and popping are atomic, so that
+        # threads need no lock; an interrupt in between leaves an entry, and the log stays open.
+        self._writers: list[None] = []
+        self._opened = self._used = 0.0
+        self._given_back = False
         self._pause = 0.0
         self._resume = 0.0
         self._slow = 0
@@ -134,8 +148,14 @@ class Journal:
         Raises:
             Refused: it cannot be had; the reason says why.
         """
+        self._given_back = False
         if self._lease is None:
             self._guard(self._take_turn)
+        elif len(_open_journals) > 1 and _slow_path.acquire(False):
+            try:
+                _close_unused(self)
+            finally:
+                _slow_path.release()
 
     def append(self, line: bytes) -> bool:
         """Write one whole line.
@@ -145,33 +165,41 @@ class Journal:
 
         Returns:
             True when it is on file. False when nothing was written because the log was sealed,
-            cleared or replaced since the last line; the new one is open then, and what the line
-            was made from (consent, key) must be asked again before the next try.
+            cleared or replaced since the last line, or closed to save descriptors; it is open
+            then, and what the line was made from (consent, key) must be asked again before the
+            next try.
 
         Raises:
             Refused: it was not written; the reason says why.
         """
-        lease = self._lease
-        if lease is None or not self._healed or self._pause:
-            return self._guard(self._append, line)
-        started = self._clock()
+        # First the entry, then the look at the lease; `_give_back` does it the other way round. So
+        # one of the two sees the other, and no number is closed between `fstat` and `write`.
+        writers = self._writers
+        writers.append(None)
         try:
-            found = _fstat(lease.fd)
-            if found[:4] != lease.seen:
+            lease = self._lease
+            if lease is None or not self._healed or self._pause:
                 return self._guard(self._append, line)
-            if _write(lease.fd, line) != len(line):
-                self._end_short_line(lease.fd)
-            if found.st_size >= self._checkpoint:
-                self._size = found.st_size
-                self._seal_if_full(lease)
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno == EBADF:
-                # The host closed our descriptor; nothing was written.
-                return self._guard(self._append, line)
-            raise self._failed(started, error) from None
-        if self._slow or self._clock() - started > SLOW_SECONDS:
-            self._judge_speed(started)
-        return True
+            self._used = started = self._clock()
+            try:
+                found = _fstat(lease.fd)
+                if found[:4] != lease.seen:
+                    return self._guard(self._append, line)
+                if _write(lease.fd, line) != len(line):
+                    self._end_short_line(lease.fd)
+                if found.st_size >= self._checkpoint:
+                    self._size = found.st_size
+                    self._seal_if_full(lease)
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno == EBADF:
+                    # The host closed our descriptor; nothing was written.
+                    return self._guard(self._append, line)
+                raise self._failed(started, error) from None
+            if self._slow or self._clock() - started > SLOW_SECONDS:
+                self._judge_speed(started)
+            return True
+        finally:
+            writers.pop()
 
     def close(self) -> None:
         """Give the lease back; the next line takes a new one."""
@@ -188,10 +216,13 @@ class Journal:
     def _append(self, line: bytes) -> bool:
         lease = self._lease
         if lease is None:
+            closed, self._given_back = self._given_back, False
             self._take_turn()
             lease = self._lease
             if lease is None:
                 return self._append_alone(line)
+            if closed:
+                return False
         if not self._is_live(lease):
             if not _slow_path.acquire(False):
                 return self._append_alone(line)
@@ -201,6 +232,7 @@ class Journal:
                 _slow_path.release()
             return False
         self._put(lease.fd, line)
+        self._used = self._clock()
         if self._size >= self._checkpoint:
             self._seal_if_full(lease)
         return True
@@ -271,8 +303,34 @@ class Journal:
             if self._lease is None:
                 self._lease = self._open()
                 self._start_counting()
+                self._opened, self._used = self._clock(), -1.0
+                if self not in _open_journals:
+                    _open_journals.append(self)
+                _close_unused(self)
         finally:
             _slow_path.release()
+
+    def _give_back(self) -> bool:
+        """Close the log unless an `append` is running; whether it is closed.
+
+        Call it inside the slow path, so that no other thread opens it meanwhile.
+        """
+        lease, self._lease = self._lease, None
+        if self._writers:
+            self._lease = lease
+            return False
+        self._given_back = True
+        if lease is not None and self._same_file(lease):
+            try:
+                _close(lease.fd)
+            except OSError:
+                return True  # every line was acknowledged by its own write
+        return True
+
+    def _is_unused(self, crowded: bool) -> bool:
+        """Whether the log may be closed: idle for long, or `crowded` and not opened just now."""
+        idle = self._clock() - max(self._used, self._opened) > IDLE_SECONDS
+        return idle or (crowded and self._used >= 0.0)
 
     def _switch(self, old: _Lease) -> None:
         if self._lease is not old:
@@ -443,6 +501,28 @@ class Journal:
         self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
         self._resume = now + self._pause
         self.trouble = reason
+
+
+def _close_unused(but: Journal) -> None:
+    """Close logs that are idle, and the least recently used ones of more than `MAX_OPEN`.
+
+    One that an `append` is just writing to stays, and so does one that was opened for an event
+    that is still to come. Call it inside the slow path.
+
+    Args:
+        but: the journal that stays in any case.
+    """
+    journals = [journal for journal in _open_journals if journal._lease is not None]
+    journals.sort(key=lambda journal: max(journal._used, journal._opened))
+    left = len(journals)
+    kept = []
+    for journal in journals:
+        unused = journal is not but and journal._is_unused(left > MAX_OPEN)
+        if unused and journal._give_back():
+            left -= 1
+        else:
+            kept.append(journal)
+    _open_journals[:] = kept
 
 
 def ignore(folder: int, home: Home) -> None:
