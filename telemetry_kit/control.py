@@ -11,7 +11,7 @@ from telemetry_kit import consent, grants, ledger, privacy, private, projects, s
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.home import Home, find
-from telemetry_kit.latch import latch
+from telemetry_kit.latch import SUPPORTED, UNSUPPORTED, latch
 from telemetry_kit.private import ForeignFolderError, NotPrivateError, name_of
 
 TYPE_CHECKING = False
@@ -30,8 +30,10 @@ def home_of(project_root: Path | None = None) -> Home:
     """The places of the configured app for a directory.
 
     Raises:
-        ConsentError: there is no such place.
+        ConsentError: there is no such place, or this is Windows.
     """
+    if not SUPPORTED:
+        raise ConsentError(UNSUPPORTED)
     try:
         return find(settings.current().app, _start(project_root), latch.world.environ)
     except Refused as refusal:
@@ -66,11 +68,13 @@ def enable_telemetry(
         any_context: the notice that was shown covers whatever context keys the tool declares.
 
     Returns:
-        Whether events are recorded now: a veto may still hold.
+        Whether events are recorded now: a veto may still hold. On Windows always False.
 
     Raises:
         ConsentError: it could not be written, or no key could be made; nothing was decided.
     """
+    if not SUPPORTED:
+        return False
     home = home_of(project_root)
     return accept(home, all_projects=all_projects, method=method, any_context=any_context)
 
@@ -91,6 +95,8 @@ def disable_telemetry(
         ConsentError: it could not be written. Nothing was decided, and this process records
             nothing from then on.
     """
+    if not SUPPORTED:
+        return  # nothing is ever recorded there
     try:
         home = home_of(project_root)
     except BaseException:

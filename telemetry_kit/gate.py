@@ -10,8 +10,9 @@ import os
 
 from telemetry_kit import settings
 from telemetry_kit.consent import DENY, Decision, Rule, decide
+from telemetry_kit.errors import Off
 from telemetry_kit.home import Home, find
-from telemetry_kit.latch import FRESH_SECONDS, World, latch
+from telemetry_kit.latch import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, latch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def is_open(start: str | None = None) -> bool:
 
 
 def _ask(app: str, start: str | None, place: str) -> Verdict:
+    if not SUPPORTED:
+        raise Off(UNSUPPORTED)
     now = latch.world.clock()
     home = find(app, start, latch.world.environ)
     decision = _held_back() if _held else decide(home, latch.world.environ)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+# Nothing is recorded on Windows: it has neither the locks nor the file modes that this needs.
+SUPPORTED: bool = sys.platform != "win32"
+UNSUPPORTED = "Windows is not supported yet: nothing is recorded there"
 FRESH_SECONDS = 0.02
 # Above this many projects the closer look is cheaper.
 _MAX_RECORDS = 16
@@ -84,7 +87,8 @@ class Latch:
         if now < self._ajar:
             # Not shut 20 ms ago: asking for a closer look is never wrong.
             return False
-        folders = home.user_folders(self.app, self.world.environ) if self.app else None
+        can_record = SUPPORTED and self.app
+        folders = home.user_folders(self.app, self.world.environ) if can_record else None
         if folders is not None and not self._is_vetoed() and _somebody_said_yes(folders[0]):
             self._ajar = now + FRESH_SECONDS
             return False

@@ -10,6 +10,7 @@ import sys
 from telemetry_kit import consent, control, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
+from telemetry_kit.latch import SUPPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
     try:
         if value is True and typed:
             _accept(control.home_of())
-        elif value is False:
+        elif value is False and SUPPORTED:
             _refuse()
     except ConsentError as error:
         _say(f"{'--telemetry' if value else '--no-telemetry'} could not be kept: {error}.")

@@ -46,6 +46,7 @@ COLD = ("record",)
 # Asked often: what is written without a mistake is read without Typer, which costs five times
 # the interpreter's own start.
 QUICK = ("view", "stats", "answers", "unused")
+FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
 
@@ -68,6 +69,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
         return show(f"telemetry-kit {__version__}\n")
     cold = _cold(args)
+    from telemetry_kit.latch import SUPPORTED, UNSUPPORTED  # deferred: help needs none of it
+
+    if not SUPPORTED and (cold is None or "--strict" in cold):
+        sys.stderr.write(f"telemetry-kit: {UNSUPPORTED}.\n")
+        return FAILED
     if cold is not None:
         from telemetry_kit.cli import record  # deferred: the cold path
 

@@ -26,6 +26,15 @@ from telemetry_kit.cli.terminal import (
     stop_output,
 )
 from telemetry_kit.errors import TelemetryError
+from telemetry_kit.latch import SUPPORTED, UNSUPPORTED
+
+# Where no command works, no argument is wrong.
+_ANYTHING = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def _unsupported(context: typer.Context) -> None:
+    say(f"telemetry-kit: {UNSUPPORTED}.")
+    raise typer.Exit(FAILED)
 
 
 class Place:
@@ -61,6 +70,12 @@ def build(app: str | None = None, only: str | None = None) -> typer.Typer:
     made.callback()(_global(app))
     for names, room, text in COMMANDS:
         if names[0] in COLD or (only is not None and only not in names):
+            continue
+        if not SUPPORTED:
+            for name in names:
+                made.command(name, help=text, hidden=name != names[0], context_settings=_ANYTHING)(
+                    _unsupported
+                )
             continue
         function = getattr(import_module(f"telemetry_kit.cli.{room}"), room)
         for name in names:

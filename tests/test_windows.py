@@ -1,0 +1,172 @@
+"""Windows: everything can be imported and called, nothing is recorded, commands say so."""
+
+import pytest
+
+# What Python on Windows lacks, taken away before anything of ours is loaded. What we use of others
+# is there already: it would look for what only a real Windows has.
+WINDOWS = """
+import os, sys
+import argparse, asyncio, click, shutil, structlog, subprocess, tempfile, typer, wrapt
+for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY", "geteuid", "getuid", "fchmod",
+             "fork", "register_at_fork", "statvfs", "chown", "getpgrp", "tcgetpgrp"):
+    if hasattr(os, name):
+        delattr(os, name)
+for name in ("fcntl", "termios", "pwd", "grp", "resource"):
+    sys.modules[name] = None
+sys.platform = "win32"
+"""
+CALLS = """
+import telemetry_kit
+from telemetry_kit import *
+from telemetry_kit import asking
+assert configure(app="flowspec", commands=["build"])
+for name in telemetry_kit.__all__:
+    getattr(telemetry_kit, name)
+
+@tracks(RoleEvent.AGENT_INVOKED, agent="x")
+def plain():
+    return 42
+
+@tracks("agent.invoked")
+async def later():
+    return 43
+
+@role_session("dev", workflow="w")
+def steps():
+    yield 44
+
+import asyncio, functools
+def use():
+    assert plain() == 42
+    assert asyncio.run(later()) == 43
+    assert list(steps()) == [44]
+    assert tracks("agent.invoked")(functools.partial(plain))() == 42
+    with role_session("dev", command="build") as session, tracks("command.executed") as call:
+        call.set(exit_code=1)
+        track_role_event("handoff.clicked", agent="x", project_root=".")
+        get_logger().info("agent.invoked", agent="x")
+        propagate(plain)()
+        current()
+        child_environment()
+    handle = instrument("string:capwords", tracks("agent.invoked"))
+    import string
+    assert string.capwords("a") == "A"
+    handle.undo()
+use()
+assert track_role_event("role.selected") is None
+assert get_logger().info("role.selected") is None
+assert is_telemetry_enabled() is False and is_telemetry_enabled(".") is False
+assert len(hash_pii("a", field="agent")) == 12
+assert child_environment() == {}
+assert ask_consent() is False and ask_consent(".", quiet=True) is False
+assert enable_telemetry() is False and enable_telemetry(all_projects=True) is False
+assert disable_telemetry() is None
+assert plain() == 42
+with capture_events(strict=True) as captured:
+    use()
+    hash_pii("a", field="agent")
+types = {event["event_type"] for event in captured.events}
+assert {"agent.invoked", "role.selected", "command.completed"} <= types
+"""
+BRIDGES = """
+import argparse
+import telemetry_kit
+from telemetry_kit.bridges import flag
+from telemetry_kit.bridges.argparse import add_telemetry_argument
+from telemetry_kit.bridges.click import telemetry_option
+from telemetry_kit.bridges.typer import TelemetryOption
+from telemetry_kit.cli import typer_app
+telemetry_kit.configure(app="flowspec")
+typer_app("flowspec")
+parser = argparse.ArgumentParser()
+add_telemetry_argument(parser)
+assert parser.parse_args(["--no-telemetry"]).telemetry is False
+"""
+TEST = """
+from telemetry_kit import tracks
+
+def test_it(telemetry_events):
+    tracks("agent.invoked")(lambda: None)()
+    telemetry_events.assert_sequence("agent.invoked", "agent.completed")
+"""
+MAIN = """
+sys.argv = ["telemetry-kit", *{args!r}]
+from telemetry_kit.cli import main
+sys.exit(main())
+"""
+SENTENCE = "telemetry-kit: Windows is not supported yet: nothing is recorded there.\n"
+
+
+@pytest.mark.parametrize("code", [CALLS, BRIDGES], ids=["calls", "bridges"])
+def test_a_host_on_windows(place, code: str) -> None:
+    """Importing, decorating and calling work; nothing is printed and no file is touched."""
+    before = place.tree()
+    done = place.run(WINDOWS + code)
+
+    assert ("", "", 0) == (done.stderr, done.stdout, done.returncode)
+    assert before == place.tree()
+
+
+def test_the_fixture_on_windows(place) -> None:
+    """`telemetry_events` captures in memory there, too."""
+    (place.root / "test_it.py").write_text(TEST)
+    # pytest itself runs on this system.
+    code = f"import sys, pytest\nhere = sys.platform\n{WINDOWS}import telemetry_kit.latch\n"
+    words = "'-q', '-p', 'no:cacheprovider', '-p', 'telemetry_kit.bridges.pytest', 'test_it.py'"
+    done = place.python(
+        *("-c", f"{code}sys.platform = here\nsys.exit(pytest.main([{words}]))"),
+        env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(
+            ["status"],
+            ["enable", "--yes"],
+            ["on"],
+            ["off"],
+            ["view"],
+            ["stats", "--json"],
+            ["doctor"],
+        ),
+        *(["verify"], ["reset", "--yes"], ["no-such-command"], ["--app", "acme", "clear", "--yes"]),
+        ["record", "--strict", "agent.invoked"],
+    ],
+    ids=" ".join,
+)
+def test_commands_on_windows(place, args: list[str]) -> None:
+    """Every command says in one sentence that Windows is not supported, and exits with 1."""
+    before = place.tree()
+    done = place.run(WINDOWS + MAIN.format(args=args))
+
+    assert (1, "", SENTENCE) == (done.returncode, done.stdout, done.stderr)
+    assert before == place.tree()
+
+
+def test_record_on_windows(place) -> None:
+    """`record` stands in scripts: it exits with 0 and prints nothing."""
+    done = place.run(WINDOWS + MAIN.format(args=["record", "agent.invoked", "--agent", "x"]))
+
+    assert (0, "", "", []) == (done.returncode, done.stdout, done.stderr, place.events())
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_on_windows(place, word: str) -> None:
+    """Help and version work everywhere."""
+    done = place.run(WINDOWS + MAIN.format(args=[word]))
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("args", [["status"], ["export", "--format", "csv"], ["on"]], ids=" ".join)
+def test_mounted_commands_on_windows(place, args: list[str]) -> None:
+    """The commands that a host mounts can be built there, and say the same."""
+    # Typer itself runs on this system.
+    code = f"import sys\nhere = sys.platform\n{WINDOWS}from telemetry_kit.cli import typer_app\n"
+    done = place.run(f"{code}mounted = typer_app()\nsys.platform = here\nmounted({args!r})")
+
+    assert (1, "", SENTENCE) == (done.returncode, done.stdout, done.stderr)
