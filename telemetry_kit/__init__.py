@@ -6,6 +6,8 @@ what it needs (PEP 562).
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from telemetry_kit._version import __version__
     from telemetry_kit.asking import ask_consent
     from telemetry_kit.calls import (
@@ -69,11 +71,97 @@ def __getattr__(name: str) -> object:
     room = _ROOMS.get(name)
     if room is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # What importlib.import_module does, without its import.
-    module = __import__(f"{__name__}.{room}", fromlist=[name])
+    try:
+        # What importlib.import_module does, without its import.
+        module = __import__(f"{__name__}.{room}", fromlist=[name])
+    except (OSError, ImportError, MemoryError) as error:
+        if not _is_off(name, error):
+            raise
+        return "0+unknown" if name == "__version__" else _Absent(name)
     value: object = getattr(module, name)
     globals()[name] = value
     return value
+
+
+# -- what cannot be loaded ---------------------------------------------------------------------
+#
+# A program that has used up its descriptors can open no file of ours. It must go on as where
+# recording is off, so each name then has a stand-in that tries again at each use, and does nothing
+# until that works. Loading all names at once instead would cost every program 60 ms.
+
+# Decisions are never lost in silence, and a test that captures nothing would be none.
+_LOUD = ("disable_telemetry", "enable_telemetry", "capture_events")
+
+
+def _is_off(name: str, error: Exception) -> bool:
+    """Whether a name that cannot be loaded has a stand-in; where a package is missing, none has."""
+    missing = type(error) is ModuleNotFoundError and not str(error.name).startswith(__name__)
+    return name not in _LOUD and not missing
+
+
+class _Absent:
+    """A name that cannot be loaded now: each use tries again, and until then does nothing."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        if attribute[0] == "_":
+            raise AttributeError(attribute)
+        found = __getattr__(self._name)
+        if type(found) is not _Absent:
+            return getattr(found, attribute)
+        if self._name == "RoleEvent" and attribute.isupper():
+            return attribute.lower().replace("_", ".", 1)
+        raise AttributeError(attribute)
+
+    def __call__(self, *args: "Any", **kwargs: "Any") -> object:
+        found: Any = __getattr__(self._name)
+        if type(found) is not _Absent:
+            return found(*args, **kwargs)
+        if self._name == "propagate":
+            return args[0]
+        if self._name == "hash_pii":
+            import os  # deferred: the interpreter has it already
+
+            return os.urandom(6).hex()
+        if self._name in ("is_telemetry_enabled", "ask_consent"):
+            return False
+        if self._name in ("track_role_event", "current"):
+            return None
+        return {} if self._name == "child_environment" else _Nothing()
+
+
+class _Nothing:
+    """A decorator, context manager, logger or handle that does nothing."""
+
+    def __call__(self, target: "Any") -> "Any":
+        return target
+
+    def __enter__(self) -> "Any":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    async def __aenter__(self) -> "Any":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> "Any":
+        if name[0] == "_":
+            raise AttributeError(name)
+        if name in ("bind", "new", "unbind", "try_unbind"):
+            return lambda *_, **__: self
+        if name[:1] == "a" and name != "apply":
+            return _nothing_later
+        return lambda *_, **__: None
+
+
+async def _nothing_later(*_: object, **__: object) -> None:
+    return None
 
 
 def __dir__() -> list[str]:

@@ -114,9 +114,9 @@ class Latch:
                 if len(self.declared) < _MAX_DECLARED:
                     self.declared.add((field, name))
             else:
-                from telemetry_kit import settings  # deferred: names are nearly always plain
-
-                settings.declare(field, name)
+                settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
+                if settings is not None:
+                    settings.declare(field, name)
 
 
 def _somebody_said_yes(config: str) -> bool:

@@ -114,6 +114,7 @@ def _caller(target: Any, begin: Begin) -> Callable[..., Any]:
     """The wrapper function, as wrapt calls it, for `target`, chosen once by what its body is."""
     flags = _flags(target)
     driver = wrapping.driver(flags)
+    assert driver is not None  # it is had wherever this module is, which needs `steps` as well
 
     def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

@@ -174,27 +174,33 @@ def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     """
     kind = type(target)
     if kind is _FUNCTION:
-        return _dressed(driver(target.__code__.co_flags)(target, begin), target)
+        made = driver(target.__code__.co_flags)
+        return target if made is None else _dressed(made(target, begin), target)
     if issubclass(kind, (classmethod, staticmethod)):
         return kind(wrap(target.__func__, begin, decorator))
     if isinstance(target, type) or not callable(target) or isinstance(target, property):
         raise _refusal(decorator, _kind(target), _advice(target))
-    from telemetry_kit import proxies  # deferred: wrapt, eight times a bare interpreter
+    proxies = load("telemetry_kit.proxies")  # deferred: wrapt, eight times a bare interpreter
+    # Where it cannot be loaded now, no descriptor left for instance, nothing is recorded.
+    return target if proxies is None else proxies.wrap(target, begin, decorator)
 
-    return proxies.wrap(target, begin, decorator)
 
-
-def driver(flags: int) -> "Callable[[Any, Begin], Any]":
-    """What makes the wrapper of a function, by the flags of its code."""
+def driver(flags: int) -> "Callable[[Any, Begin], Any] | None":
+    """What makes the wrapper of a function, by the flags of its code; None where it is not had."""
     if not flags & IN_STEPS:
         return _plain
-    from telemetry_kit import steps  # deferred: only for functions that run in steps
-
+    steps = load("telemetry_kit.steps")  # deferred: only for functions that run in steps
+    if steps is None:
+        return None
+    name = "generator"
     if flags & _COROUTINE:
-        return steps.coroutine
-    if flags & _ASYNC_GENERATOR:
-        return steps.async_generator
-    return steps.awaitable_generator if flags & steps.AWAITABLE else steps.generator
+        name = "coroutine"
+    elif flags & _ASYNC_GENERATOR:
+        name = "async_generator"
+    elif flags & steps.AWAITABLE:
+        name = "awaitable_generator"
+    made: Callable[[Any, Begin], Any] = getattr(steps, name)
+    return made
 
 
 def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any]":
