@@ -275,7 +275,7 @@ def instrument(target: str, around: Around) -> Instrumented:
             f"instrument({target!r}): write it as 'package.module:function' or "
             "'package.module:Class.method'"
         )
-    if wrapping.is_top_level(sys._getframe(1)):
+    if wrapping.is_top_level(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
         around.declare()
     made = Instrumented(module, path, around)
     if module in sys.modules:

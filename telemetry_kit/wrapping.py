@@ -3,7 +3,7 @@
 What is opened, a span or a session, is not known here.
 """
 
-import sys
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
 
 from telemetry_kit.latch import latch, load
@@ -91,7 +91,7 @@ class Around:
     def __init__(self, names: "dict[str, str | None]") -> None:
         self._entered: list[Opened | None] = []
         self._names = {k: v for k, v in names.items() if v is not None}
-        self._is_declaration = is_top_level(sys._getframe(2))
+        self._is_declaration = is_top_level(_getframe(2))
 
     def _begin(self) -> "Opened | None":
         """Open; None when this one is not recorded. Never raises."""
@@ -116,7 +116,7 @@ class Around:
             DecorationError: `target` cannot be decorated; the message says what can.
             ConfigurationError: a name that cannot be stored in clear.
         """
-        if self._is_declaration or is_top_level(sys._getframe(1)):
+        if self._is_declaration or is_top_level(_getframe(1)):
             self.declare()
         decorated: T = wrap(target, self._begin, self._written())
         return decorated

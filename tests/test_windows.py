@@ -134,7 +134,6 @@ def test_the_fixture_on_windows(place) -> None:
             ["doctor"],
         ),
         *(["verify"], ["reset", "--yes"], ["no-such-command"], ["--app", "acme", "clear", "--yes"]),
-        ["record", "--strict", "agent.invoked"],
     ],
     ids=" ".join,
 )

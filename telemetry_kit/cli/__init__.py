@@ -69,15 +69,15 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
         return show(f"telemetry-kit {__version__}\n")
     cold = _cold(args)
-    from telemetry_kit.latch import SUPPORTED, UNSUPPORTED  # deferred: help needs none of it
-
-    if not SUPPORTED and (cold is None or "--strict" in cold):
-        sys.stderr.write(f"telemetry-kit: {UNSUPPORTED}.\n")
-        return FAILED
     if cold is not None:
         from telemetry_kit.cli import record  # deferred: the cold path
 
         return record.main(cold)
+    from telemetry_kit.latch import SUPPORTED, UNSUPPORTED  # deferred: help needs none of it
+
+    if not SUPPORTED:
+        sys.stderr.write(f"telemetry-kit: {UNSUPPORTED}.\n")
+        return FAILED
     unknown = _unknown(args)
     if unknown:
         sys.stderr.write(f"telemetry-kit: {unknown}\n")

@@ -19,6 +19,7 @@ from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.home import common_folder, enclosing_repositories, git_folder, text_of
+from telemetry_kit.journal.open_logs import Lease, OpenLog
 from telemetry_kit.latch import load
 from telemetry_kit.private import NO_LOCKS, explain, make_last_folder, name_of
 
@@ -50,21 +51,6 @@ _ROUNDS = 50
 _fstat, _write, _close = os.fstat, os.write, os.close
 
 
-class _Lease:
-    """An open log and what `fstat` said of it: (mode, inode, device, links)."""
-
-    __slots__ = ("fd", "seen")
-
-    def __init__(self, fd: int, seen: tuple[int, int, int, int]) -> None:
-        self.fd = fd
-        self.seen = seen
-
-
-# So many logs stay open; one that nothing was written to for so long is closed.
-MAX_OPEN = 16
-IDLE_SECONDS = 10.0
-_open_journals: list[Journal] = []
-
 # One slow path at a time; nobody ever waits for it. A fork may copy it while it is held.
 _slow_path = allocate_lock()
 
@@ -77,7 +63,7 @@ def _renew_after_fork() -> None:
 os.register_at_fork(after_in_child=_renew_after_fork)
 
 
-class Journal:
+class Journal(OpenLog):
     """The log of one project, as a writer sees it.
 
     Args:
@@ -92,22 +78,16 @@ class Journal:
     __slots__ = (
         "_allowed",
         "_checkpoint",
-        "_clock",
         "_counted",
-        "_given_back",
         "_healed",
         "_home",
         "_keep_days",
-        "_lease",
-        "_opened",
         "_pause",
         "_remember",
         "_resume",
         "_seal_events",
         "_size",
         "_slow",
-        "_used",
-        "_writers",
         "lost",
         "trouble",
     )
@@ -121,15 +101,9 @@ class Journal:
         keep_days: Callable[[], int] = lambda: RETENTION_DAYS,
         remember: Callable[[str], None] = lambda _name: None,
     ) -> None:
+        super().__init__(clock)
         self._home = home
         self._allowed = allowed
-        self._clock = clock
-        self._lease: _Lease | None = None
-        # One entry for each `append` that is running. Appending and popping are atomic, so that
-        # threads need no lock; an interrupt in between leaves an entry, and the log stays open.
-        self._writers: list[None] = []
-        self._opened = self._used = 0.0
-        self._given_back = False
         self._pause = 0.0
         self._resume = 0.0
         self._slow = 0
@@ -151,9 +125,9 @@ class Journal:
         self._given_back = False
         if self._lease is None:
             self._guard(self._take_turn)
-        elif len(_open_journals) > 1 and _slow_path.acquire(False):
+        elif _slow_path.acquire(False):
             try:
-                _close_unused(self)
+                self._close_unused()
             finally:
                 _slow_path.release()
 
@@ -201,16 +175,6 @@ class Journal:
         finally:
             writers.pop()
 
-    def close(self) -> None:
-        """Give the lease back; the next line takes a new one."""
-        lease, self._lease = self._lease, None
-        # Also of a log that was sealed since: an open descriptor keeps it from being packed.
-        if lease is not None and self._same_file(lease):
-            try:
-                _close(lease.fd)
-            except OSError:
-                return  # every line was acknowledged by its own write
-
     # -- the hot path ----------------------------------------------------------------------
 
     def _append(self, line: bytes) -> bool:
@@ -237,7 +201,7 @@ class Journal:
             self._seal_if_full(lease)
         return True
 
-    def _is_live(self, lease: _Lease) -> bool:
+    def _is_live(self, lease: Lease) -> bool:
         try:
             st = _fstat(lease.fd)
             self._size = st.st_size
@@ -271,7 +235,7 @@ class Journal:
         self._counted = (0, 0)
         self._checkpoint = self._seal_events * MIN_LINE_BYTES
 
-    def _seal_if_full(self, lease: _Lease) -> None:
+    def _seal_if_full(self, lease: Lease) -> None:
         """Count the lines that came since the last look; seal the log when it is full."""
         counted, at = self._counted
         try:
@@ -303,36 +267,11 @@ class Journal:
             if self._lease is None:
                 self._lease = self._open()
                 self._start_counting()
-                self._opened, self._used = self._clock(), -1.0
-                if self not in _open_journals:
-                    _open_journals.append(self)
-                _close_unused(self)
+                self._note_opened()
         finally:
             _slow_path.release()
 
-    def _give_back(self) -> bool:
-        """Close the log unless an `append` is running; whether it is closed.
-
-        Call it inside the slow path, so that no other thread opens it meanwhile.
-        """
-        lease, self._lease = self._lease, None
-        if self._writers:
-            self._lease = lease
-            return False
-        self._given_back = True
-        if lease is not None and self._same_file(lease):
-            try:
-                _close(lease.fd)
-            except OSError:
-                return True  # every line was acknowledged by its own write
-        return True
-
-    def _is_unused(self, crowded: bool) -> bool:
-        """Whether the log may be closed: idle for long, or `crowded` and not opened just now."""
-        idle = self._clock() - max(self._used, self._opened) > IDLE_SECONDS
-        return idle or (crowded and self._used >= 0.0)
-
-    def _switch(self, old: _Lease) -> None:
+    def _switch(self, old: Lease) -> None:
         if self._lease is not old:
             return
         # If opening fails, the next event begins from nothing.
@@ -350,15 +289,9 @@ class Journal:
         if new.fd != old.fd and self._same_file(old):
             os.dup2(new.fd, old.fd, inheritable=False)
             _close(new.fd)
-            new = _Lease(old.fd, new.seen)
+            new = Lease(old.fd, new.seen)
         self._lease = new
         self._start_counting()
-
-    def _same_file(self, lease: _Lease) -> bool:
-        try:
-            return _fstat(lease.fd)[1:3] == lease.seen[1:3]
-        except OSError:
-            return False
 
     def _append_alone(self, line: bytes) -> bool:
         # Another thread, or the frame a signal interrupted, is inside the slow path.
@@ -371,7 +304,7 @@ class Journal:
             _close(lease.fd)
         return True
 
-    def _open(self) -> _Lease:
+    def _open(self) -> Lease:
         if not self._allowed():
             raise Off("recording was turned off")
         folder = self._open_folder()
@@ -407,7 +340,7 @@ class Journal:
             raise Refused(f"{self._home.root} belongs to another user")
         make_last_folder(path)
 
-    def _try_open(self, folder: int) -> _Lease | None:
+    def _try_open(self, folder: int) -> Lease | None:
         try:
             fd = os.open(LOG, _FLAGS, dir_fd=folder)
         except FileNotFoundError:
@@ -438,7 +371,7 @@ class Journal:
         except BaseException:
             _close(fd)
             raise
-        return _Lease(fd, seen)
+        return Lease(fd, seen)
 
     def _create(self, folder: int) -> int:
         try:
@@ -501,28 +434,6 @@ class Journal:
         self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
         self._resume = now + self._pause
         self.trouble = reason
-
-
-def _close_unused(but: Journal) -> None:
-    """Close logs that are idle, and the least recently used ones of more than `MAX_OPEN`.
-
-    One that an `append` is just writing to stays, and so does one that was opened for an event
-    that is still to come. Call it inside the slow path.
-
-    Args:
-        but: the journal that stays in any case.
-    """
-    journals = [journal for journal in _open_journals if journal._lease is not None]
-    journals.sort(key=lambda journal: max(journal._used, journal._opened))
-    left = len(journals)
-    kept = []
-    for journal in journals:
-        unused = journal is not but and journal._is_unused(left > MAX_OPEN)
-        if unused and journal._give_back():
-            left -= 1
-        else:
-            kept.append(journal)
-    _open_journals[:] = kept
 
 
 def ignore(folder: int, home: Home) -> None:
