@@ -180,7 +180,8 @@ def stand(start: str | None = None) -> Standing:
     if known is not None and known.key is key:
         names_ledger = known.ledger
     else:
-        names_ledger = Ledger(ledger.path_of(home, consent.place_of(home) or ""), quote)
+        path = ledger.path_of(home, consent.place_of(home) or "")
+        names_ledger = Ledger(path, quote, home.place_key)
     found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
     verdict.standing = found
     return found

@@ -7,14 +7,13 @@ searched in every form.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EISDIR, ENXIO
 
-from telemetry_kit import catalog, consent, privacy, private, settings
+from telemetry_kit import catalog, consent, ledger, privacy, private, settings
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -168,20 +167,22 @@ class Examination:
             for number, flaw in records.flaws(record.kind, data):
                 self._flaw(record.name, number, flaw)
             if record.kind == records.NAMES:
-                data = self._names(record.name, data)
+                data = self._names(looked, data)
             self._foreign(looked, [data])
         self.certificate.files.append(looked)
 
-    def _names(self, file: str, data: bytes) -> bytes:
-        """Look at each name of the ledger; returns the lines that are no entry of it."""
+    def _names(self, looked: Looked, data: bytes) -> bytes:
+        """Count the entries of the names ledger; returns the lines that are none."""
         rest = []
-        for number, line in enumerate(data.splitlines(), 1):
-            try:
-                kind, name = json.loads(line)
-                self._texts.vet(file, number, str(kind).partition(".")[0], str(name))
-                self._texts.vet(file, number, "context", str(kind).partition(".")[2])
-            except (ValueError, TypeError, RecursionError):
+        home = self._ground.home
+        for number, line, entry in ledger.entries(home, consent.place_of(home) or "", data):
+            if entry is None:
                 rest.append(line)
+                if records.is_torn_name(line):
+                    looked.torn += 1
+                else:
+                    text = line.decode("utf-8", "replace")
+                    self._flaw(looked.file, number, Flaw("not written by the recorder", "", text))
         return b"\n".join(rest)
 
     def _given(self, number: int, path: str) -> None:

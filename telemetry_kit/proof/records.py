@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import catalog, consent, decisions, grants, ledger, private, settings
+from telemetry_kit import catalog, consent, decisions, grants, ledger, private
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
@@ -38,6 +38,7 @@ _WORD = re.compile(
     r"|context=(?:\*|(?:[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*),?)*)",
     re.ASCII,
 )
+_MAX_NAME_LINE_BYTES = 1_024
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}Z")
 
@@ -101,7 +102,7 @@ def flaws(kind: str, data: bytes) -> Iterator[tuple[int, Flaw]]:
         kind: of which file.
         data: its bytes.
     """
-    check = {RECORD: _decision, HISTORY: _entry, NAMES: _name}.get(kind)
+    check = {RECORD: _decision, HISTORY: _entry}.get(kind)
     if check is None:
         return
     for number, line in enumerate(data.splitlines(), 1):
@@ -160,18 +161,11 @@ _ENTRY: dict[str, Any] = {
 }
 
 
-def _name(line: bytes) -> Iterator[Flaw]:
-    try:
-        kind, name = found = json.loads(line.decode("ascii"))
-        canonical = json.dumps(found, separators=(",", ":")).encode() == line
-    except (ValueError, TypeError, RecursionError):
-        yield Flaw("not an entry of the ledger", "", line.decode("utf-8", "replace"))
-        return
-    kinds = (*catalog.VOCABULARIES, "errors", "context")
-    if kind not in kinds and not str(kind).startswith("context."):
-        yield Flaw("unknown kind of name", "?", str(kind))
-    if not canonical or settings.storable(name) is not None:
-        yield Flaw("not a name", str(kind) if kind in kinds else "?", str(name))
+def is_torn_name(line: bytes) -> bool:
+    """Whether a line of the names ledger is the beginning of an entry, left by a short write."""
+    text = line.strip(b"\0")
+    begins = b'["'.startswith(text[:2])
+    return begins and not text.endswith(b"]") and len(text) < _MAX_NAME_LINE_BYTES
 
 
 def custody(home: Home) -> Iterator[tuple[str, str]]:
