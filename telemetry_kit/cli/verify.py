@@ -53,7 +53,21 @@ def verify(
         for line in lines(certificate):
             out(safe(line))
     if not certificate.passed:
-        raise Problem(f"{certificate.total} findings: something is stored that should not be")
+        raise Problem("; ".join(verdicts(certificate)))
+
+
+def verdicts(certificate: Certificate) -> Iterator[str]:
+    """Why a certificate is not passed, in words."""
+    environment = certificate.found[ENVIRONMENT]
+    stored = certificate.total - environment
+    if stored:
+        told = "1 finding" if stored == 1 else f"{stored:,} findings"
+        yield f"{told}: something is stored that should not be"
+    if environment:
+        told = "1 finding" if environment == 1 else f"{environment:,} findings"
+        yield f"{told} about the environment, not about what is stored: doctor says what to do"
+    if certificate.unsearched:
+        yield f"not everything was searched: {'; '.join(certificate.unsearched)}"
 
 
 def _surroundings(home: Home, certificate: Certificate) -> None:
@@ -76,7 +90,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     random = capacity["random"]
     looked_for = sum(certificate.secrets.values())
     aside = sum(certificate.set_aside.values())
-    verdict = "PASSED" if certificate.passed else "FAILED"
+    verdict = "PASSED" if certificate.passed else "FAILED" if certificate.total else "INCOMPLETE"
     yield f"{verdict}: {events} events of {certificate.app}, schema {certificate.schema}"
     yield ""
     said = (

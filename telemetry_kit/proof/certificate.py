@@ -82,6 +82,7 @@ class Certificate:
         findings: what should not be; the first `MAX_LISTED`.
         found: how many there are of each layer.
         notes: what is worth knowing and no finding.
+        unsearched: what could not be searched to its end, one sentence each.
         secrets: how many texts of each kind were looked for.
         set_aside: how many were not, because they are public words or too common.
         pseudonyms: how many different ones there are.
@@ -97,6 +98,7 @@ class Certificate:
     findings: list[Finding] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+    unsearched: list[str] = field(default_factory=list)
     secrets: dict[str, int] = field(default_factory=dict)
     set_aside: dict[str, int] = field(default_factory=dict)
     pseudonyms: int = 0
@@ -122,8 +124,8 @@ class Certificate:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found."""
-        return not self.total
+        """Whether everything was searched and nothing was found."""
+        return not self.total and not self.unsearched
 
     def counts(self) -> dict[str, int]:
         """Findings of each layer."""
@@ -146,6 +148,7 @@ class Certificate:
             "files": [asdict(looked) for looked in self.files],
             "environment": self.checks,
             "notes": self.notes,
+            "unsearched": self.unsearched,
             "findings": [asdict(finding) for finding in self.findings],
             "findings_not_listed": self.total - len(self.findings),
         }

@@ -130,6 +130,14 @@ class Examination:
             self._given(number, path)
         for name, sentence in records.custody(self._ground.home):
             self.certificate.add(Finding(ENVIRONMENT, sentence, name))
+        if self.search.budget.exhausted:
+            self.certificate.unsearched.append(
+                "text in these files unpacks to more than is searched in one run"
+            )
+        if len(self._ground.secrets) == known.MAX_SECRETS:
+            self.certificate.notes.append(
+                f"this machine has more than {known.MAX_SECRETS} secrets: the first were looked for"
+            )
         key = self._ground.key
         self.certificate.pseudonyms = len(self._codes)
         if len(self._codes) == MAX_PSEUDONYMS:

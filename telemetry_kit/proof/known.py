@@ -24,13 +24,17 @@ _SECRET_NAME = re.compile(
 )
 _OUR_ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
 _TOKEN = re.compile(r"[A-Za-z0-9+/_=.~-]{16,200}")
-_IDENTITY = re.compile(rb"^[0-9a-f]{40,64} [0-9a-f]{40,64} (.*) <(.*)> \d+ [+-]\d{4}", re.MULTILINE)
+_IDENTITY = re.compile(
+    rb"^[0-9a-f]{40,64} [0-9a-f]{40,64} ([^<>\n]*) <([^<>\n]*)> \d+ [+-]\d{4}", re.MULTILINE
+)
 _CONFIG_LINE = re.compile(
-    r"^\s*(name|email|url|pushurl|user|username)\s*=\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE
+    r"^[ \t]*(name|email|url|pushurl|user|username)[ \t]*=(.+)$", re.IGNORECASE | re.MULTILINE
 )
 _REMOTE_PART = re.compile(r"[/:@]")
 _ENTROPY_BITS = 3.5
 _MAX_BYTES = 1 << 16
+# All hashes of one without a key take most of a megabyte.
+MAX_SECRETS = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Secret:
 
 
 def gather(home: Home, environ: Mapping[str, str], start: str, system: str = "") -> list[Secret]:
-    """Every secret of 4 characters and more, once.
+    """Every secret of 4 characters and more, once; the first `MAX_SECRETS` of them.
 
     Args:
         home: the project's places.
@@ -64,6 +68,8 @@ def gather(home: Home, environ: Mapping[str, str], start: str, system: str = "")
         text = raw.strip()
         if len(text) >= MIN_CHARS and text not in found and len(set(text)) > 1:
             found[text] = Secret(kind, text)
+        if len(found) == MAX_SECRETS:
+            break
     return list(found.values())
 
 
@@ -181,7 +187,7 @@ def _repositories(start: str) -> Iterator[str]:
 
 def _git_config(text: str) -> Iterator[tuple[str, str]]:
     for key, quoted in _CONFIG_LINE.findall(text):
-        value = quoted.strip('"')
+        value = quoted.strip().strip('"')
         if key.lower() in ("url", "pushurl"):
             yield "git remote", value
             for part in _REMOTE_PART.split(value):

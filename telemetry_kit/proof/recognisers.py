@@ -27,7 +27,14 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ),
     ("MAC address", r"(?<![\w:-])(?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?![\w:-])"),
     ("private key", r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY"),
-    ("JSON Web Token", r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"),
+    (
+        "JSON Web Token",
+        (
+            # From the beginning of a word, so that no part of it is read again and again.
+            r"(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{0,32}?eyJ[A-Za-z0-9_-]{8,}"
+            r"\.eyJ[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"
+        ),
+    ),
     (
         "URL with credentials",
         r"[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"']{1,128}:[^\s/@\"']{1,128}@",
@@ -69,7 +76,7 @@ _SHAPES: tuple[tuple[str, str], ...] = (
 )
 SHAPES = tuple((kind, re.compile(pattern)) for kind, pattern in _SHAPES)
 _CARD = re.compile(r"(?<![\w.])[3-6]\d{3}(?:[ -]?\d{3,6}){2,4}(?![\w.])")
-_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{2,4}){3,8}(?!\w)")
+_IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?!\w)")
 # Ids of exported events: drawn at random, so some look like a number of something.
 _OWN_ID = re.compile(r"(?<![0-9a-zA-Z])(?:h:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{12})(?![0-9a-zA-Z])")
 

@@ -31,11 +31,12 @@ _KINDS = {
     "telemetry.toml": TOML,
 }
 _DAY = r"\d{4}-\d{2}-\d{2}"
+_KEY = r"[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*)"
 _WORD = re.compile(
     rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}"
     r"|declined=[0-9a-f]{16}(?:,[0-9a-f]{16}){0,7}|entry=[0-9a-f]{16}"
     rf"|time=(?:{'|'.join(catalog.RESOLUTIONS)})"
-    r"|context=(?:\*|(?:[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*),?)*)",
+    rf"|context=(?:\*|(?:{_KEY}(?:,{_KEY})*)?)",
     re.ASCII,
 )
 _MAX_NAME_LINE_BYTES = 1_024

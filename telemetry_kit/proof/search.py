@@ -19,7 +19,13 @@ from telemetry_kit.disguise import MIN_CHARS, fold
 from telemetry_kit.proof.known import Secret
 
 MAX_DEPTH = 3
-MAX_UNPACKED_BYTES = 8 << 20
+# Of one packed text no more than this is unpacked, of all in one run no more than that, and no
+# more text than this is decoded at once.
+MAX_UNPACKED_BYTES = 1 << 18
+MAX_UNPACKED_BYTES_A_RUN = 2 << 20
+MAX_LEVEL_BYTES = 8 << 20
+_BATCH_BYTES = 1 << 20
+_SHORT_BYTES = 1 << 16
 BOUNDED_CHARS = 6
 SQUEEZED_CHARS = 8
 HEX_BYTES = 6
@@ -33,10 +39,13 @@ _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}[ :,-]?(?:0x|\\x)?){3,}[0-9a-fA-F]{2}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{5,}={0,2}")
 _MIME = re.compile(rb"(?:[A-Za-z0-9+/]{60,76}\r?\n)+[A-Za-z0-9+/]*={0,2}")
 _BASE32 = re.compile(rb"[A-Z2-7]{7,}={0,6}|[a-z2-7]{7,}={0,6}")
+# A word has one beginning, a delimiter: from each of many it would be read again and again.
 _BASE85 = re.compile(
-    rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,}|(?<=[\">,])[^\s\",]{5,}(?=[\",<])|(?<=>)[^\s>]{5,}(?=</)"
+    rb"[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,}|(?<=[\",])[^\s\",]{5,}(?=[\",<])|(?<=>)[^\s>]{5,}(?=</)"
 )
-_PUNYCODE = re.compile(rb"xn--([a-z0-9-]+)", re.IGNORECASE)
+# The interpreter makes no number of more than 4,300 digits, and no character has so many.
+_LONG_NUMBER = re.compile(r"(?<![0-9])[0-9]{4000,}")
+_PUNYCODE = re.compile(rb"xn--([a-z0-9-]{1,256})", re.IGNORECASE)
 _PRINTABLE = bytes(range(32, 127)) + b"\n\r\t"
 
 # Words that are names of users, folders and branches on many machines and words of any report.
@@ -59,6 +68,33 @@ _COMMON = """
 COMMON = frozenset(_COMMON.split())
 
 
+class Budget:
+    """How much may be unpacked in one run, so that a few packed bytes cost neither time nor memory.
+
+    Args:
+        left: bytes that may still be unpacked.
+    """
+
+    __slots__ = ("exhausted", "left")
+
+    def __init__(self, left: int = MAX_UNPACKED_BYTES_A_RUN) -> None:
+        self.left = left
+        self.exhausted = False
+
+    def unpack(self, data: bytes) -> bytes:
+        """The content of data packed by zlib or gzip, as far as it may be unpacked.
+
+        Raises:
+            zlib.error: it is not packed, or damaged.
+        """
+        unzip = zlib.decompressobj(47)
+        # One byte at least: no limit at all is what zero means.
+        content = unzip.decompress(data, max(1, min(MAX_UNPACKED_BYTES, self.left)))
+        self.left = max(0, self.left - len(content))
+        self.exhausted |= bool(unzip.unconsumed_tail)
+        return content
+
+
 class Search:
     """The secrets to look for.
 
@@ -68,6 +104,7 @@ class Search:
     """
 
     def __init__(self, secrets: Iterable[Secret], public: Iterable[str] = ()) -> None:
+        self.budget = Budget()
         text = "\n".join(fold(word) for word in public)
         self.secrets: list[Secret] = []
         self.set_aside: list[Secret] = []
@@ -122,20 +159,52 @@ class Search:
             data: a line, or a whole file.
         """
         found = {secret for raw, secret in self._raw if raw in data}
-        blob = data
+        level = [data]
+        seen = set(level)
         for depth in range(MAX_DEPTH + 1):
-            self._scan(blob, found)
-            if depth == MAX_DEPTH or not blob or len(found) == len(self.secrets):
+            for blob in level:
+                self._scan(blob, found)
+            if depth == MAX_DEPTH or len(found) == len(self.secrets):
                 break
-            deeper: list[bytes] = []
-            for piece in decoded(blob):
-                if depth == 0 or _is_text(piece):
-                    deeper.append(piece)
-            # What is no text any more is searched once, and not decoded again.
-            odd = [piece for piece in deeper if not _is_text(piece)]
-            self._scan(b"\n".join(odd), found)
-            blob = b"\n".join(dict.fromkeys(p for p in deeper if _is_text(p)))[:MAX_UNPACKED_BYTES]
+            level = self._deeper(level, seen, depth == 0, found)
         return found
+
+    def _deeper(
+        self, level: list[bytes], seen: set[bytes], first: bool, found: set[Secret]
+    ) -> list[bytes]:
+        """The texts that others stand for; what is no text is searched once, and not decoded.
+
+        Args:
+            level: the others.
+            seen: long texts that were searched already; filled.
+            first: whether these are the bytes of a file.
+            found: takes the secrets in what is no text.
+        """
+        long: list[bytes] = []
+        short: dict[bytes, None] = {}
+        odd: list[bytes] = []
+        text_bytes = odd_bytes = 0
+        for piece in (piece for blob in level for piece in decoded(blob, self.budget)):
+            if _is_text(piece):
+                if piece in seen or piece in short:
+                    continue
+                text_bytes += len(piece) + 1
+                if text_bytes > MAX_LEVEL_BYTES:
+                    self.budget.exhausted = True
+                    break
+                if len(piece) > _SHORT_BYTES:
+                    long.append(piece)
+                    seen.add(piece)
+                else:
+                    short[piece] = None
+            elif first:
+                odd.append(piece)
+                odd_bytes += len(piece) + 1
+                if odd_bytes > _BATCH_BYTES:
+                    self._scan(b"\n".join(odd), found)
+                    odd, odd_bytes = [], 0
+        self._scan(b"\n".join(odd), found)
+        return [*long, b"\n".join(short)] if short else long
 
     def _scan(self, data: bytes, found: set[Secret]) -> None:
         if not data:
@@ -175,34 +244,35 @@ class Search:
         return found
 
 
-def decoded(data: bytes) -> Iterator[bytes]:
+def decoded(data: bytes, budget: Budget) -> Iterator[bytes]:
     """What `data`, or words in it, could stand for: unescaped, decoded, unpacked.
 
     Args:
         data: any bytes.
+        budget: how much may be unpacked.
     """
     yield from _unescaped(data)
-    yield from _unpacked(data)
+    yield from _unpacked(data, budget)
     for run in set(_HEX.findall(data)):
         plain = re.sub(rb"0x|\\x|[^0-9a-fA-F]", b"", run)
         for shift in (0, 1):
             end = len(plain) - (len(plain) - shift) % 2
-            yield from _with_unpacked(bytes.fromhex(plain[shift:end].decode("ascii")))
+            yield from _with_unpacked(bytes.fromhex(plain[shift:end].decode("ascii")), budget)
     runs = set(_BASE64.findall(data))
     runs |= {re.sub(rb"\s", b"", run) for run in _MIME.findall(data)}
     for run in runs:
         code = run.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
         for shift in range(4):
-            yield from _with_unpacked(_base64(code[shift:]))
+            yield from _with_unpacked(_base64(code[shift:]), budget)
     for run in set(_BASE32.findall(data)):
         code = run.rstrip(b"=").upper()
         for shift in range(8):
-            yield from _with_unpacked(_base32(code[shift:]))
+            yield from _with_unpacked(_base32(code[shift:]), budget)
     for run in set(_BASE85.findall(data)):
         for word in {run, *run.split(b"<"), *re.split(rb"</?\w+>", run)}:
             for decode in (base64.b85decode, base64.a85decode):
                 try:
-                    yield from _with_unpacked(decode(word))
+                    yield from _with_unpacked(decode(word), budget)
                 except (ValueError, OverflowError):
                     continue
     for name in set(_PUNYCODE.findall(data)):
@@ -218,7 +288,7 @@ def _unescaped(data: bytes) -> Iterator[bytes]:
     if b"%" in data:
         yield _PERCENT.sub(lambda m: bytes.fromhex(m[1].decode("ascii")), data)
     if b"&" in data:
-        text = data.decode("utf-8", "surrogateescape")
+        text = _LONG_NUMBER.sub("", data.decode("utf-8", "surrogateescape"))
         yield html.unescape(text).encode("utf-8", "replace")
     if b"=" in data:
         yield quopri.decodestring(data)
@@ -240,17 +310,16 @@ def _joined_surrogates(data: bytes) -> bytes:
         return data
 
 
-def _with_unpacked(piece: bytes) -> Iterator[bytes]:
+def _with_unpacked(piece: bytes, budget: Budget) -> Iterator[bytes]:
     if len(piece) >= MIN_CHARS:
         yield piece
-        yield from _unpacked(piece)
+        yield from _unpacked(piece, budget)
 
 
-def _unpacked(data: bytes) -> Iterator[bytes]:
-    """The content of data packed by zlib or gzip, no more than 8 MiB of it."""
+def _unpacked(data: bytes, budget: Budget) -> Iterator[bytes]:
     if data[:1] == b"\x78" or data[:2] == b"\x1f\x8b":
         try:
-            yield zlib.decompressobj(47).decompress(data, MAX_UNPACKED_BYTES)
+            yield budget.unpack(data)
         except zlib.error:
             return
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ from telemetry_kit.journal.segments import Report
 BATCH_BYTES = 1 << 20
 OVERLAP_BYTES = 4_096
 _CHUNK_BYTES = 1 << 16
-_ZSTD = b"\x28\xb5\x2f\xfd"
+_MARKS = {b"\x1f\x8b": packing.GZIP, b"\x28\xb5\x2f\xfd": packing.ZSTD}
 
 
 def lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -58,26 +57,14 @@ def unpacked(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
 
     Args:
         chunks: its bytes.
-        report: filled with the reason when not all of a zstd file can be unpacked.
+        report: filled with the reason when not all of it can be unpacked.
     """
     first = next(chunks, b"")
-    if first.startswith(_ZSTD):
-        yield from packing.unpacked(again(first, chunks), report, packing.ZSTD)
-        return
-    if not first.startswith(b"\x1f\x8b"):
-        yield from again(first, chunks)
-        return
-    unzip = zlib.decompressobj(31)
-    for chunk in again(first, chunks):
-        rest = chunk
-        try:
-            while rest:
-                yield unzip.decompress(rest, BATCH_BYTES)
-                rest = unzip.unconsumed_tail
-                if unzip.eof:
-                    rest, unzip = unzip.unused_data.lstrip(b"\0"), zlib.decompressobj(31)
-        except zlib.error:
-            yield rest
+    for mark, suffix in _MARKS.items():
+        if first.startswith(mark):
+            yield from packing.unpacked(again(first, chunks), report, suffix)
+            return
+    yield from again(first, chunks)
 
 
 def size(path: str) -> int:

@@ -1,0 +1,211 @@
+"""The work of `verify`: it grows with the bytes, and packed bytes cost neither time nor memory."""
+
+import base64
+import gzip
+import random
+import re
+import string
+import time
+import zlib
+
+import pytest
+
+from telemetry_kit.journal import lines as journal_lines
+from telemetry_kit.journal import packing
+from telemetry_kit.proof import grammar, known, records, search, texts
+from telemetry_kit.proof.known import Secret
+from telemetry_kit.proof.recognisers import recognise
+from telemetry_kit.proof.search import MAX_UNPACKED_BYTES_A_RUN, Search
+
+# What patterns may trip over: a beginning that stands again and again, and no end.
+UNITS = {
+    "eyJ": b"eyJ",
+    "token, no end": b"eyJaaaaaaaaa.",
+    "tags": b">.",
+    "quotes": b'".a',
+    "commas": b",.",
+    "addresses": b"a@",
+    "dots": b"1.",
+    "capitals": b"AAAA ",
+    "iban": b"AA11AAAAAAAAAAAAAAAAAAAAAAAAAAAAA!",
+    "digits": b"1",
+    "letters": b"a",
+    "cards": b"4111-",
+    "phones": b"+1 (",
+    "colons": b"a:",
+    "urls": b"http://a:",
+    "backslashes": b"\\",
+    "shares": b"\\\\a",
+    "hex": b"aa0x",
+    "entities": b"&#65",
+    "ampersands": b"&",
+    "percents": b"%4",
+    "equals": b"=",
+    "less": b"</a",
+    "spaces": b" ",
+    "tabs": b"\t",
+    "lines": b"\n",
+    "base85": b"!#$%&",
+    "punycode": b"xn--a",
+    "accents": "\u0301".encode(),
+    "quoted": b'\\"',
+    "nested": b"[",
+    "braces": b'{"a":',
+    "NULs": b"\0",
+    "random": random.Random(5).randbytes(1_000),
+}
+BEFORE = [b"", b"bearer ", b"password ", b"-----BEGIN ", b"a@", b"SG.", b"name = ", b'"', b"xn--"]
+
+
+def cost(work) -> float:
+    """The processor time of some work, the least of three."""
+    found = []
+    for _ in range(3):
+        began = time.process_time()
+        work()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def is_linear(work, size: int) -> bool:
+    """Whether four times the bytes cost less than nine times the time; squares cost sixteen."""
+    return cost(lambda: work(4 * size)) < 9 * cost(lambda: work(size)) + 0.1
+
+
+@pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
+def test_patterns_are_linear(unit: bytes) -> None:
+    """Search and recognisers cost in proportion to the bytes that they are given."""
+    secrets = [Secret("user", text) for text in ("zora", "quillfeather", "zora@quill.example")]
+
+    def work(size: int) -> None:
+        data = (unit * (size // len(unit) + 1))[:size]
+        Search(secrets).find(data)
+        list(recognise(data.decode("utf-8", "replace")))
+
+    assert is_linear(work, 20_000)
+
+
+@pytest.mark.parametrize("before", BEFORE[1:], ids=str)
+def test_patterns_are_linear_behind_a_beginning(before: bytes) -> None:
+    """So they do where a word that begins a shape is followed by more and more of one kind."""
+
+    def work(size: int) -> None:
+        for unit in (b" ", b"a", b"A ", b"1", b"1.", b"-", b"a@"):
+            data = before + unit * (size // len(unit))
+            list(recognise(data.decode()))
+            for _ in search.decoded(data, search.Budget()):
+                continue
+
+    assert is_linear(work, 8_000)
+
+
+PATTERNS = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": pattern
+    for module in (known, records, search, texts, grammar, journal_lines)
+    for name, pattern in vars(module).items()
+    if isinstance(pattern, re.Pattern)
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
+def test_every_pattern_is_linear(pattern) -> None:
+    """Each pattern by itself costs in proportion to its text, also where it does not match."""
+    dice = random.Random(9)
+    units = [*UNITS.values(), b"context=a:=x", b"a:=xx,", b" <a> ", b"name = ", b"0" * 40 + b" "]
+    units += ["".join(dice.choices(string.printable, k=3)).encode() for _ in range(10)]
+    is_text = isinstance(pattern.pattern, str)
+
+    def work(size: int) -> None:
+        for unit in units:
+            for before in (b"", b"context=a:=", b"0" * 40 + b" " + b"0" * 40 + b" "):
+                data = before + unit * (size // len(unit)) + b"!"
+                given = data.decode("utf-8", "replace") if is_text else data
+                pattern.fullmatch(given)
+                for _ in pattern.finditer(given):
+                    continue
+
+    assert is_linear(work, 2_000)
+
+
+BOMBS = """
+import base64, resource, sys, zlib
+from telemetry_kit.proof.known import Secret
+from telemetry_kit.proof.search import Search
+
+packed = [zlib.compressobj(9) for _ in range(10)]
+codes = []
+for number, one in enumerate(packed):
+    data = b"".join(one.compress(bytes([48 + number]) * (1 << 20)) for _ in range(40))
+    codes.append(base64.b64encode(data + one.flush()))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+search = Search([Secret("user", "quillfeather")])
+for code in codes:
+    search.find(code)
+print(search.budget.exhausted, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_packed_text_costs_no_memory(undecided) -> None:
+    """Ten texts that unpack to 40 MiB each are searched in less than 100 MiB, and it is told."""
+    done = undecided.run(BOMBS)
+    assert (0, "") == (done.returncode, done.stderr)
+    exhausted, kibibytes = done.stdout.split()
+
+    assert "True" == exhausted
+    assert int(kibibytes) < 100 << 10
+
+
+def test_one_budget_for_a_run(make_examination, tmp_path) -> None:
+    """Many small packed texts share one budget; where it is used up, the run is not passed."""
+    paths = []
+    for number in range(10):
+        path = tmp_path / f"{number}.txt"
+        path.write_bytes(base64.b64encode(zlib.compress(bytes([48 + number % 10]) * 300_000)))
+        paths.append(str(path))
+    examination = make_examination(["quillfeather"])
+    certificate = examination.run(paths)
+
+    assert 0 <= examination.search.budget.left < MAX_UNPACKED_BYTES_A_RUN
+    assert ([], False) == (certificate.findings, certificate.passed)
+    assert 1 == len(certificate.unsearched)
+
+
+def test_a_packed_secret_is_found_before_the_budget_is_used_up(make_examination, tmp_path) -> None:
+    """Small packed texts are searched as before."""
+    path = tmp_path / "out.txt"
+    path.write_bytes(base64.b64encode(zlib.compress(b"x" * 100_000 + b" quillfeather ")))
+
+    assert not make_examination(["quillfeather"]).run([str(path)]).passed
+
+
+def test_a_number_of_many_digits_stops_nothing(make_examination, tmp_path) -> None:
+    """An HTML entity of 5,000 digits is no number, and what stands beside it is still found."""
+    path = tmp_path / "out.html"
+    path.write_text(f"<p>&#{'1' * 5_000};&#113;uillfeather</p>")
+
+    assert not make_examination(["quillfeather"]).run([str(path)]).passed
+
+
+def test_an_archive_that_is_a_bomb_is_stopped(make_examination, tmp_path, monkeypatch) -> None:
+    """A named file of gzip that unpacks to more than an archive may hold is read so far only."""
+    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1 << 16)
+    path = tmp_path / "out.gz"
+    path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
+    certificate = make_examination(["quillfeather"]).run([str(path)])
+
+    assert any("more than an archive can hold" in note for note in certificate.notes)
+    assert certificate.files[-1].lines < 1 << 20
+
+
+def test_a_long_line_through_the_command(place, tmp_path) -> None:
+    """The command reads a line of 200 kB that begins a token again and again in a few seconds."""
+    path = tmp_path / "out.txt"
+    path.write_bytes(b"eyJ" * 66_000 + b"\n" + b">." * 20_000)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (30, 30));"
+        "from telemetry_kit.cli import main; sys.argv = ['telemetry-kit', '--app', 'flowspec', "
+        f"'verify', {str(path)!r}]; sys.exit(main())"
+    )
+    done = place.run(code)
+
+    assert 0 == done.returncode, done.stdout + done.stderr
