@@ -43,7 +43,9 @@ def verify(
     home = control.home_of(context.obj.project)
     try:
         known = ground(home, latch.world.environ, os.getcwd())
-        certificate = Examination(known, [text for *_, text in COMMANDS]).run(files or [])
+        certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
+            files or []
+        )
     except (TelemetryError, OSError) as error:
         raise Problem(f"not everything could be examined: {error}") from None
     _surroundings(home, certificate)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from telemetry_kit.proof.vocabulary import Vocabulary
 
 # Different pseudonyms that are counted: about 60 MB of them.
 MAX_PSEUDONYMS = 500_000
+# As the reader and `forget` take lines apart: at NULs, and where an event begins.
+_CUT = re.compile(rb"\0+|(?=%b)" % re.escape(catalog.LINE_PREFIX.encode()))
 _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
 
 
@@ -100,8 +103,8 @@ class Examination:
         self.certificate = Certificate(
             ground.home.app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION
         )
-        words = [*_schema_words(), *ground.vocabulary.declared, ground.home.app, *public]
-        self.search = Search(ground.secrets, words)
+        words = [*_schema_words(), ground.home.app, *public]
+        self.search = Search(ground.secrets, words, ground.vocabulary.strings())
         self.grammar = Grammar(ground.vocabulary, resolution=ground.resolution)
         context = [f"context.{key}" for key in ground.vocabulary.context]
         self._weak = Weak(ground.secrets, [*salts_of(ground.home.app, ground.secrets), *context])
@@ -134,6 +137,7 @@ class Examination:
             self.certificate.unsearched.append(
                 "text in these files unpacks to more than is searched in one run"
             )
+        self.certificate.notes += self._texts.notes()
         if len(self._ground.secrets) == known.MAX_SECRETS:
             self.certificate.notes.append(
                 f"this machine has more than {known.MAX_SECRETS} secrets: the first were looked for"
@@ -229,18 +233,20 @@ class Examination:
         size = 0
         for number, line in enumerate(streams.lines(chunks), 1):
             looked.lines = number
-            pairs = self.grammar.parse(line) if line else None
-            if pairs is not None and not self.grammar.flaws_of(pairs, line):
-                looked.events += 1
-                digits = self._canonical(looked.file, number, pairs, ours)
-                hexes.append((number, digits))
-                size += len(digits)
-            elif not line:
+            if not line:
                 looked.blank += 1
+            elif (pairs := self._event(line)) is not None:
+                size += self._canonical(looked, number, pairs, ours, hexes)
             else:
-                self._not_canonical(looked, number, line)
-                loose.append((number, line))
-                size += len(line)
+                for piece in filter(None, _CUT.split(line)):
+                    # A line may be glued to the fragment that a killed process left.
+                    pairs = self._event(piece)
+                    if pairs is not None:
+                        size += self._canonical(looked, number, pairs, ours, hexes)
+                    else:
+                        self._not_canonical(looked, number, piece)
+                        loose.append((number, piece))
+                        size += len(piece)
             if size > streams.BATCH_BYTES:
                 self._texts.spelled(looked.file, hexes)
                 self._texts.loose(looked.file, loose)
@@ -265,12 +271,16 @@ class Examination:
 
     # -- layer 1 and 2 -------------------------------------------------------------------------
 
-    def _not_canonical(self, looked: Looked, number: int, line: bytes) -> None:
-        pieces = [piece for piece in line.split(b"\0") if piece]
-        if all(is_torn(piece, self.grammar) for piece in pieces):
+    def _event(self, line: bytes) -> Pairs | None:
+        """The pairs of a canonical line; None for anything else."""
+        pairs = self.grammar.parse(line)
+        return None if pairs is None or self.grammar.flaws_of(pairs, line) else pairs
+
+    def _not_canonical(self, looked: Looked, number: int, piece: bytes) -> None:
+        if is_torn(piece, self.grammar):
             looked.torn += 1
             return
-        for flaw in self.grammar.flaws(line):
+        for flaw in self.grammar.flaws(piece):
             self._flaw(looked.file, number, flaw)
 
     def _flaw(self, file: str, number: int, flaw: Flaw) -> None:
@@ -278,8 +288,12 @@ class Examination:
             Finding(GRAMMAR, flaw.kind, file, number, flaw.field, masked(flaw.text))
         )
 
-    def _canonical(self, file: str, number: int, pairs: Pairs, ours: bool) -> str:
-        """Take in the values of a canonical line; returns its hex digits, one after the other."""
+    def _canonical(
+        self, looked: Looked, number: int, pairs: Pairs, ours: bool, hexes: list[tuple[int, str]]
+    ) -> int:
+        """Take in the values of an event, and its hex digits; returns how many there are."""
+        looked.events += 1
+        file = looked.file
         digits: list[str] = []
         epoch, project = 0, ""
         for name, value in pairs:
@@ -289,7 +303,8 @@ class Examination:
                 project = value if name == "project_id" else project
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
-                if value > 99_999:
+                # A duration is one of 54 powers of two.
+                if value > 99_999 and name != "duration_ms":
                     self._texts.number(file, number, name, value)
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):
                 digits.append(self._code(file, number, name, value))
@@ -298,14 +313,15 @@ class Examination:
                     if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
                         digits.append(self._code(file, number, f"{name}.{key}", given))
                     elif type(given) is str:
-                        self._texts.vet(file, number, f"{name}.{key}", given)
+                        self._texts.vet(given)
                     elif type(given) is int:
                         self._texts.number(file, number, f"{name}.{key}", given)
             elif kind == catalog.NAME or name == "error_type":
-                self._texts.vet(file, number, name, value)
+                self._texts.vet(value)
         if ours:
             self._epoch(file, number, epoch, project)
-        return "".join(digits)
+        hexes.append((number, "".join(digits)))
+        return len(hexes[-1][1])
 
     def _epoch(self, file: str, number: int, epoch: int, project: str) -> None:
         key = self._ground.key
@@ -345,6 +361,7 @@ _KIND = {row.name: row.kind for row in catalog.FIELDS.values()}
 
 def _schema_words() -> Iterator[str]:
     yield from WORDS
+    yield from records.WORDS
     for row in catalog.FIELDS.values():
         yield row.meaning
         yield row.kind

@@ -169,6 +169,16 @@ def is_torn_name(line: bytes) -> bool:
     return begins and not text.endswith(b"]") and len(text) < _MAX_NAME_LINE_BYTES
 
 
+# What our own records say, whoever the user is.
+WORDS = (
+    *_ENTRY,
+    *("v1", "yes", "no", "prompt", "flag", "api", "notice", "scope", "expires", "time", "keep"),
+    *("context", "declined", "entry", "identifier", "measure", "command", "fields", "rows"),
+    *("destination", "incomplete", "previous", "entries", "uncounted", "export", "format"),
+    *("since", "until", "event", "precise", *catalog.VOCABULARIES),
+)
+
+
 def custody(home: Home) -> Iterator[tuple[str, str]]:
     """What is wrong with owners, modes and names of the user's folders: name and sentence.
 

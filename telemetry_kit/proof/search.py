@@ -101,20 +101,31 @@ class Search:
     Args:
         secrets: what to look for.
         public: texts that anybody may know; a secret that is a word of one is set aside.
+        declared: names that the tool, the project or the user declared: the same.
     """
 
-    def __init__(self, secrets: Iterable[Secret], public: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        secrets: Iterable[Secret],
+        public: Iterable[str] = (),
+        declared: Iterable[str] = (),
+    ) -> None:
         self.budget = Budget()
         text = "\n".join(fold(word) for word in public)
+        names = "\n".join(fold(name) for name in declared)
         self.secrets: list[Secret] = []
+        self.declared: list[Secret] = []
         self.set_aside: list[Secret] = []
         for secret in secrets:
             word = fold(secret.text)
             plain = word.strip("/.")
             whole = rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
             aside = plain in COMMON or (plain.isdigit() and len(plain) < 6)
-            aside = aside or (word in text and re.search(whole, text) is not None)
-            (self.set_aside if aside or _is_day(plain) else self.secrets).append(secret)
+            aside = aside or _is_day(plain) or (word in text and bool(re.search(whole, text)))
+            if not aside and word in names and re.search(whole, names):
+                self.declared.append(secret)
+                aside = True
+            (self.set_aside if aside else self.secrets).append(secret)
         self._needles: list[tuple[str, Secret]] = []
         self._bounded: list[tuple[re.Pattern[str], Secret]] = []
         self._squeezed: list[tuple[str, Secret]] = []

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from telemetry_kit import catalog
+from telemetry_kit.disguise import MIN_CHARS
 from telemetry_kit.proof import known
 from telemetry_kit.proof.certificate import (
     KNOWN,
@@ -64,25 +66,29 @@ class Texts:
         self._grammar = grammar
         self._search = search
         self._weak = weak
-        self._declared = grammar.vocabulary.declared
         self._open = grammar.vocabulary.strings() | WORDS
         self._vetted: set[str] = set()
+        self._alike: Counter[str] = Counter()
+        self._shaped: Counter[str] = Counter()
 
-    def vet(self, file: str, number: int, field: str, value: str) -> None:
-        """Look at a value of a canonical line, the first time that it stands anywhere."""
-        if value in self._vetted:
+    def vet(self, name: str) -> None:
+        """Look at a name of an event, the first time: a declared one is a note, no finding."""
+        if name in self._vetted:
             return
         if len(self._vetted) >= MAX_REMEMBERED:
             self._vetted.clear()
-        self._vetted.add(value)
-        if value in WORDS or value in self._declared or len(value) < 4:
-            return
-        for secret in self._search.find(value.encode()):
-            self._known(secret, file, number, field)
-        for kind, text in recognise(value):
-            self._certificate.add(
-                Finding(RECOGNISERS, f"looks like: {kind}", file, number, field, masked(text))
-            )
+        self._vetted.add(name)
+        if name not in WORDS and len(name) >= MIN_CHARS:
+            self._alike.update(secret.kind for secret in self._search.find(name.encode()))
+            self._shaped.update(kind for kind, _ in recognise(name))
+
+    def notes(self) -> Iterator[str]:
+        """What is worth knowing of declared names, one sentence each."""
+        alike = self._alike + Counter(secret.kind for secret in self._search.declared)
+        if alike:
+            yield f"declared names hold words of this machine ({_counted(alike)}): no finding"
+        if self._shaped:
+            yield f"declared names look like personal data ({_counted(self._shaped)}): no finding"
 
     def _known(self, secret: known.Secret, file: str, number: int, field: str = "") -> None:
         self._certificate.add(Finding(KNOWN, secret.kind, file, number, field, masked(secret.text)))
@@ -162,6 +168,10 @@ class Texts:
             for word in words
             if word not in self._open and not (len(word) > 3 and _PLAIN.fullmatch(word))
         ]
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -1,0 +1,101 @@
+"""What a kill or a full disk leaves is counted as what it is; a secret in it is still found."""
+
+import json
+
+import pytest
+
+from telemetry_kit import track_role_event
+
+SECRET = "zora.quillfeather@quill.example"
+VERIFY = ("-m", "telemetry_kit", "--app", "flowspec", "verify", "--json")
+
+
+@pytest.fixture
+def recorded(place):
+    """A project with two events."""
+    with place.configure(agents=["worker"]):
+        for _ in range(2):
+            assert track_role_event("agent.invoked", agent="worker", role="dev")
+    return place
+
+
+def verify(place, *args):
+    """Exit code, the entry of the log, and the findings."""
+    done = place.python(*VERIFY, *args)
+    certificate = json.loads(done.stdout)
+    log = next(f for f in certificate["files"] if f["kind"] == "active")
+    return done.returncode, log, certificate["findings"]
+
+
+def test_events_glued_to_fragments_are_events(recorded) -> None:
+    """A fragment of any length with an event behind it is one of each, and no finding."""
+    line = recorded.lines()[0]
+    glued = b"".join(line[:cut] + line for cut in range(1, len(line) - 1))
+    recorded.log.write_bytes(recorded.log.read_bytes() + glued)
+    code, log, findings = verify(recorded)
+
+    assert (0, []) == (code, findings)
+    assert (len(line) - 2, len(line)) == (log["torn"], log["events"])
+
+
+@pytest.mark.parametrize("between", [b"", b"\0" * 700])
+def test_several_in_one_line(recorded, between: bytes) -> None:
+    """Whole events and fragments in one line come apart, with or without NULs between them."""
+    line = recorded.lines()[0][:-1]
+    glued = between.join((line[:50], line, line[:120], line, line))
+    recorded.log.write_bytes(recorded.log.read_bytes() + glued + b"\n")
+    code, log, findings = verify(recorded)
+
+    assert (0, [], 2, 5) == (code, findings, log["torn"], log["events"])
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["glued", "alone"])
+def test_a_secret_in_a_fragment_is_found(recorded, behind: bool) -> None:
+    """Text that no event can begin with is a finding, also in front of a whole event."""
+    line = recorded.lines()[0]
+    at = line.index(b'"dev"') + 1
+    planted = line[:at] + SECRET.encode() + (line if behind else b"\n")
+    recorded.log.write_bytes(recorded.log.read_bytes() + planted)
+    code, _, findings = verify(recorded)
+
+    assert 1 == code
+    assert {"grammar", "recognisers"} <= {f["layer"] for f in findings}
+
+
+def test_a_secret_behind_a_glued_event_is_found(recorded) -> None:
+    """So it is where it follows the event, or stands in the event that is glued."""
+    line = recorded.lines()[0]
+    for planted in (
+        line[:40] + line[:-1] + SECRET.encode() + b"\n",
+        line[:40] + line.replace(b'"dev"', json.dumps(SECRET).encode()),
+    ):
+        before = recorded.log.read_bytes()
+        recorded.log.write_bytes(before + planted)
+
+        assert 1 == verify(recorded)[0]
+        recorded.log.write_bytes(before)
+
+
+FULL = """
+import resource, signal, sys
+from telemetry_kit import configure, track_role_event
+configure(app="flowspec", agents=[f"worker-{n}" for n in range(400)])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if sys.argv[1] != "0":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+for n in range(400):
+    track_role_event("agent.invoked", agent=f"worker-{n}")
+"""
+
+
+@pytest.mark.parametrize("limit", [1_000, 2_345, 4_321, 8_765])
+def test_a_full_disk_is_no_violation(recorded, limit: int) -> None:
+    """Where a disk is full, log and list of names end in fragments; later all goes on."""
+    for size in (limit, 0):
+        # The limit is one of bytecode files, too.
+        done = recorded.run(FULL, str(size), env={"PYTHONDONTWRITEBYTECODE": "1"})
+        assert (0, "") == (done.returncode, done.stderr)
+    code, log, findings = verify(recorded)
+
+    assert (0, []) == (code, findings)
+    assert log["events"] >= 400
