@@ -74,10 +74,14 @@ def limits(found: Found) -> list[str]:
         told.append("The tool has declared this name: its events hold it in clear.")
     if found.retired:
         told.append(
-            f"{found.retired} events were made with keys that are gone: whether it is in them as "
-            "a pseudonym, nobody can tell any more."
+            f"{_events(found.retired)} made with other keys, before a rotation or in a folder of "
+            "another name: whether it is in them as a pseudonym, nobody can tell."
         )
     return told
+
+
+def _events(count: int) -> str:
+    return "1 event was" if count == 1 else f"{count:,} events were"
 
 
 def _as_json(found: Found) -> dict[str, object]:

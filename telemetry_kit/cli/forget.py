@@ -33,10 +33,16 @@ def forget(
         return
     done = archive.rewrite(home, lookup.keeps, grants.today())
     after = lookup.count()
-    out(f"Removed {done.lines} lines. {after.events} events that hold it remain.")
+    unknown = f"; {after.retired:,} could not be looked into" if after.retired else ""
+    out(f"Removed {done.lines} lines. {after.events} events that hold it remain{unknown}.")
     for line in limits(after):
         say(line)
     if after.in_ledger:
         say("To keep it out of new events, take it out of the tool's or your own declarations.")
-    if done.survivors or after.events:
+    if done.survivors:
         raise Problem("not everything could be removed: " + "; ".join(done.survivors))
+    if after.events:
+        raise Problem(
+            f"what was stored is removed, but a program has recorded {after.events:,} more since: "
+            "stop it, or run this again"
+        )

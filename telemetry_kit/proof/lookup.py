@@ -1,6 +1,6 @@
 """One text in the data of one project: in clear, or as a pseudonym that the key in force makes.
 
-The text is never written anywhere; lines of keys that are gone cannot be asked about it.
+The text is never written anywhere; lines of other keys cannot be asked about it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Found:
         clear: events that hold it in clear, by field.
         coded: events that hold its pseudonym, by field.
         types: all those events, by type.
-        retired: events made with keys that are gone, of which nobody can tell.
+        retired: events made with other keys than the one in force, of which nobody can tell.
         parts: events in which it is a part of a longer text, which `forget` leaves.
         in_ledger: whether the tool has declared it: new events may hold it in clear again.
         unread: files that could not be read to their end, each with the reason.
@@ -73,6 +73,8 @@ class Lookup:
         self._vocabulary = vocabulary.of(home)
         self._key = _key(home)
         self._codes = self._pseudonyms()
+        key = self._key
+        self._own = key and (key.epoch, key.pseudonym("project_id", home.root))
 
     def _pseudonyms(self) -> dict[str, frozenset[str]]:
         """For each field the pseudonyms that the text has there."""
@@ -99,12 +101,20 @@ class Lookup:
                 found.types[event["event_type"]] += 1
             elif self._escaped in encode(event).lower():
                 found.parts += 1
-            epoch = event.get("key_epoch")
-            if epoch is not None and (self._key is None or epoch != self._key.epoch):
-                found.retired += not (clear or coded)
+            found.retired += not (clear or coded or self._knows(event))
         told = problems.files.items()
         found.unread = [f"{name}: {report.stopped}" for name, report in told if report.stopped]
         return found
+
+    def _knows(self, event: dict[str, Any]) -> bool:
+        """Whether the pseudonyms of an event, if it has any, are those of the key in force.
+
+        The epoch does not say so: a project that was moved has a first key again. Its own
+        pseudonym does, which no other key makes.
+        """
+        if "key_epoch" not in event and "project_id" not in event:
+            return True
+        return (event.get("key_epoch"), event.get("project_id")) == self._own
 
     def keeps(self, line: bytes) -> bool:
         """Whether a stored line does not hold the text, so that it may stay.

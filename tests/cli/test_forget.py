@@ -1,6 +1,10 @@
 """`telemetry-kit forget`: events that hold a text are gone, from archives too."""
 
 import json
+import threading
+from pathlib import Path
+
+import pytest
 
 from telemetry_kit import grants
 from telemetry_kit.journal import archive, upkeep
@@ -48,7 +52,7 @@ def test_what_remains_is_said(place) -> None:
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
     assert 0 == done.returncode
-    assert "1 events were made with keys that are gone" in done.stderr
+    assert "1 event was made with other keys" in done.stderr
     assert 1 == sum(1 for _ in read(place.home))
 
 
@@ -62,3 +66,76 @@ def test_damaged_lines_that_hold_it_go(place) -> None:
 
     assert 0 == done.returncode
     assert "Removed 1 lines" in done.stdout
+
+
+def moved(place) -> Path:
+    """The project with three events of a pseudonym, renamed, and consent given anew."""
+    for _ in range(3):
+        done = place.python(
+            *("-m", "telemetry_kit", "--app", "flowspec", "record", "agent.invoked"),
+            *("--agent", "bob"),
+        )
+        assert 0 == done.returncode
+    other = place.root.with_name("another-name")
+    place.root.rename(other)
+    options = ("-m", "telemetry_kit", "--app", "flowspec", "enable", "--yes")
+    assert 0 == place.python(*options, cwd=other).returncode
+    return other
+
+
+@pytest.mark.parametrize("command", [("forget", "bob", "--yes"), ("find", "bob")])
+def test_events_from_before_a_renaming_are_counted(place, command) -> None:
+    """Events of the key of a folder's former name cannot be looked into, and are counted."""
+    other = moved(place)
+    done = place.python("-m", "telemetry_kit", "--app", "flowspec", *command, cwd=other)
+
+    assert 0 == done.returncode
+    assert "3 events were made with other keys" in done.stderr
+    assert "forget" not in command or "remain; 3 could not be looked into" in done.stdout
+
+
+def test_only_events_of_other_keys_are_counted(place) -> None:
+    """Events recorded under the new name are looked into, and go."""
+    other = moved(place)
+    options = ("-m", "telemetry_kit", "--app", "flowspec")
+    place.python(*options, "record", "agent.invoked", "--agent", "bob", cwd=other)
+    place.python(*options, "record", "agent.invoked", "--agent", "eve", cwd=other)
+    found = json.loads(place.python(*options, "find", "bob", "--json", cwd=other).stdout)
+    done = place.python(*options, "forget", "bob", "--yes", cwd=other)
+
+    assert (1, 3) == (found["events"], found["of_retired_keys"])
+    assert "Removed 1 lines. 0 events that hold it remain; 3 could not" in done.stdout
+
+
+RECORDER = """
+from telemetry_kit import configure, track_role_event
+configure(app="flowspec")
+while True:
+    track_role_event("agent.invoked", agent="bob")
+    track_role_event("agent.invoked", agent="bob")
+    print("recorded", flush=True)
+"""
+
+
+def test_events_that_come_meanwhile_are_told(place) -> None:
+    """While a program records on, it says what it removed, and that more came since."""
+    recorder = place.start(RECORDER)
+    assert "recorded\n" == recorder.stdout.readline()
+    # A full pipe would stop it.
+    reading = threading.Thread(target=recorder.stdout.read)
+    reading.start()
+    try:
+        done = place.python(
+            "-m", "telemetry_kit", "--app", "flowspec", "forget", "bob", "--yes", cwd=place.root
+        )
+    finally:
+        recorder.kill()
+        recorder.wait()
+        reading.join()
+        for pipe in (recorder.stdin, recorder.stdout, recorder.stderr):
+            pipe.close()
+
+    assert 1 == done.returncode
+    assert int(done.stdout.split("Removed ")[1].split()[0]) > 0
+    assert "more since" in done.stderr
+    assert "could be removed:" not in done.stderr
