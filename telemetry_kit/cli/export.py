@@ -31,6 +31,7 @@ from telemetry_kit.insights.select import Filter, Meter, lines
 from telemetry_kit.journal import upkeep
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.latch import latch
+from telemetry_kit.proof.grammar import is_pseudonym
 
 _NAMES = "|".join(FORMATS)
 _PROGRESS_BYTES = 8 << 20
@@ -152,7 +153,7 @@ def _named(home: Home, role: str | None) -> str | None:
     """A role as the ledger may name it: in clear only where its name is public or declared."""
     if role is None or role in declared(home, "roles"):
         return role
-    codes = [form for form in forms(home, "role", role) if form.startswith("h:")]
+    codes = [form for form in forms(home, "role", role) if is_pseudonym(form)]
     return codes[0] if codes else "?"
 
 
@@ -337,6 +338,19 @@ def _words(
     return [*words, "--precise"] if precise else words
 
 
+def _unless_personal(home: Home, destination: str) -> str:
+    """A destination, or its ending where it says something about the user or the machine."""
+    # deferred: they are of use only once the events are on their way
+    from telemetry_kit.proof import known, recognisers, search
+
+    secrets = known.gather(home, latch.world.environ, home.root)
+    found = search.Search(secrets).find(os.fsencode(destination))
+    if not found and next(recognisers.recognise(destination), None) is None:
+        return destination
+    ending = os.path.splitext(destination)[1].lstrip(".")
+    return f"?.{ending}" if ending in FORMATS else "?"
+
+
 class _Entry:
     """What the ledger will say of this export.
 
@@ -351,8 +365,8 @@ class _Entry:
         self._home = home
         self._command = command
         named = path is not None and streams
-        self._destination = (
-            os.path.basename(path or "") if named else exports.destination_of(home, path)
+        self._destination = _unless_personal(
+            home, os.path.basename(path or "") if named else exports.destination_of(home, path)
         )
 
     def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
