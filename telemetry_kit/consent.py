@@ -425,7 +425,7 @@ def records(home: Home) -> Iterator[Rule]:
     if not os.path.isdir(home.config):
         yield Rule("user", home.config, None, SILENT, "nothing was decided yet", everywhere=True)
         return
-    yield _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
+    yield for_all_projects(home)
     try:
         path = record_path(home, all_projects=False)
     except ConsentError as error:
@@ -437,6 +437,11 @@ def records(home: Home) -> Iterator[Rule]:
         yield Rule("user", home.place_key, None, DENY, key_is_gone(home), everywhere=True)
     else:
         yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
+
+
+def for_all_projects(home: Home) -> Rule:
+    """What the user's record for all projects says."""
+    return _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
 
 
 def is_place(name: str) -> bool:

@@ -226,10 +226,21 @@ def refuse(
 
     try:
         _alone(home, step, patience)
+    except ConsentError as error:
+        gates.hold()
+        raise ConsentError(f"{error}{_goes_on(home)}") from None
     except BaseException:
         gates.hold()
         raise
     upkeep.seal(home, grants.today())
+
+
+def _goes_on(home: Home) -> str:
+    """What to add to a denial that could not be written, where other programs go on recording."""
+    if not consent.decide(home, latch.world.environ).allowed:
+        return ""
+    variable = f"{settings.current().prefix}_TELEMETRY_DISABLED=1"
+    return f". Other programs continue to record: set {variable} to stop them"
 
 
 def clear(home: Home) -> list[str]:

@@ -135,7 +135,8 @@ def decide(
 
     Raises:
         ConsentError: what was asked about is no longer in force; nothing was decided.
-        OSError: it could not be written.
+        OSError: it could not be written. A denial needs no space: where a grant stands, it is
+            overwritten in place.
     """
     path = f"{folder}/{consent.RECORD}"
     if asked is not None:
@@ -156,8 +157,34 @@ def decide(
     # History first: a decision in force always has its entry.
     everywhere = folder == home.config
     text = notice.text_sha256(home, everywhere=everywhere) if asked is None else asked.text_sha256
-    entry = decisions.append(folder, decision, method, now, text)
-    private.replace(path, grants.stamped(line.decode("ascii"), entry=entry))
+    entry = ""
+    try:
+        entry = decisions.append(folder, decision, method, now, text)
+        private.replace(path, grants.stamped(line.decode("ascii"), entry=entry))
+    except OSError:
+        denial = grants.stamped(line.decode("ascii"), entry=entry)
+        if decision != "no" or not _denied_without_space(home, path, denial):
+            raise
+
+
+def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
+    """Write a denial over the record, which needs no space; where that fails, delete a grant.
+
+    Returns:
+        Whether recording is off now where the denial is meant to hold.
+    """
+    try:
+        private.overwrite(path, line)
+        return True
+    except OSError:
+        pass  # the record can be deleted yet, perhaps
+    try:
+        removed = private.remove(path)
+    except OSError:
+        return False
+    # Without a denial, a grant of the other kind goes on.
+    everywhere = consent.for_all_projects(home)
+    return removed and everywhere.name != path and everywhere.verdict != consent.GRANT
 
 
 def decline(folder: str, now: float, asked: Asked) -> None:

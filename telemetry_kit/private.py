@@ -193,6 +193,44 @@ def create(path: str, data: bytes) -> bool:
     return True
 
 
+def overwrite(path: str, data: bytes) -> None:
+    """Write one line over a file, in place, where there is no space to replace it.
+
+    The line is padded with blanks to the length of what was there, so that one write of no new
+    block does it. Where that fails the file is empty afterwards; one that was missing, too.
+
+    Args:
+        path: the file.
+        data: the line, with its newline.
+
+    Raises:
+        OSError: the file is as it was.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    fd = os.open(path, flags, 0o600)
+    try:
+        st = os.fstat(fd)
+        if st.st_mode & _KIND != _REGULAR or st.st_uid != os.geteuid() or st.st_nlink != 1:
+            raise PermissionError(f"{path} is not a plain file of yours")
+        padded = data[:-1].ljust(st.st_size - 1) + b"\n"
+        try:
+            written = os.write(fd, padded)
+        except OSError:
+            written = 0
+        if written != len(padded):
+            os.ftruncate(fd, 0)
+        _sync(fd)
+    finally:
+        _close(fd)
+
+
+def _sync(fd: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError:
+        return  # it holds all the same; the system writes it down later
+
+
 def _close(fd: int) -> None:
     try:
         os.close(fd)

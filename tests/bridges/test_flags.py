@@ -347,7 +347,8 @@ def test_a_no_that_cannot_be_kept_holds_in_this_run(single) -> None:
     assert (done.returncode, done.stdout) == (0, "worked\n")
     assert done.stderr == (
         "acme: --no-telemetry could not be kept: another process is writing a decision and does "
-        "not finish. Nothing is recorded in this run.\n"
+        "not finish. Other programs continue to record: set ACME_TELEMETRY_DISABLED=1 to stop "
+        "them. Nothing is recorded in this run.\n"
     )
     assert before == log.read_bytes()
     assert record(single).split()[1] == "yes"
