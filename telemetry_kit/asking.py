@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from telemetry_kit import catalog, consent, grants, private, settings
+from telemetry_kit import agents, catalog, consent, grants, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.consent import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
@@ -18,7 +18,7 @@ from telemetry_kit.private import NotPrivateError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
 YES, NO, LATER = "yes", "no", "later"
@@ -32,9 +32,10 @@ _MIN_COLUMNS = 14
 def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bool = False) -> bool:
     """Ask the user whether to record, if and only if that has to be asked.
 
-    It is asked only when stdin and stderr are terminals and the program is in their foreground, no
-    veto holds, nothing was decided for this notice, and the answer can be remembered. Enter is
-    no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the host's: it
+    It is asked only when stdin and stderr are terminals that read whole lines, the program is in
+    their foreground, no veto holds, nothing was decided for this notice, and the answer can be
+    remembered. It is not asked in a shell completion, nor when a coding agent runs the program.
+    Enter is no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the host's: it
     is raised again.
 
     Args:
@@ -50,7 +51,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         home = gates.verdict(start).home
-        if not quiet and _terminals():
+        if not quiet and _terminals() and is_person(latch.world.environ):
             _ask_if_open(home)
         return gates.is_open(start)
     except TelemetryError:
@@ -203,9 +204,40 @@ def _terminals() -> bool:
         return False
     try:
         # A job in the background would be stopped by reading.
-        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+        if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+            return False
     except (AttributeError, OSError, ValueError):
         return True
+    return _reads_lines()
+
+
+def _reads_lines() -> bool:
+    """Whether Enter ends a line: not where the host has made the terminal raw for keys."""
+    try:
+        import termios  # deferred: only a question needs it
+
+        modes = termios.tcgetattr(sys.stdin.fileno())
+        return bool(modes[3] & termios.ICANON and modes[0] & termios.ICRNL)
+    except Exception:
+        return True  # no terminal of this kind
+
+
+def is_person(environ: Mapping[str, str]) -> bool:
+    """Whether a person runs the program: no coding agent, and no shell that completes a word.
+
+    Args:
+        environ: the environment variables.
+    """
+    if agents.invoker(environ) != "person":
+        return False
+    return not any(value and _completes(name) for name, value in environ.items())
+
+
+def _completes(name: str) -> bool:
+    # Click and Typer are run with _ACME_COMPLETE, argcomplete with _ARGCOMPLETE; bash tells
+    # whatever it runs for that about the line.
+    is_click = name.startswith("_") and name.endswith("_COMPLETE")
+    return is_click or name in ("_ARGCOMPLETE", "COMP_LINE")
 
 
 def _can_be_kept(home: Home) -> bool:

@@ -285,6 +285,68 @@ def test_not_in_the_background(undecided) -> None:
     assert at_terminal(undecided, code + HOST) == ("", "False False\n", 0)
 
 
+RAW = {
+    "raw": "tty.setraw(0)",
+    "key by key": "tty.setcbreak(0)",
+    "Enter ends no line": (
+        "modes = termios.tcgetattr(0); modes[0] &= ~termios.ICRNL; "
+        "termios.tcsetattr(0, termios.TCSANOW, modes)"
+    ),
+}
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("how", RAW)
+def test_not_at_a_raw_terminal(undecided, how: str) -> None:
+    """A terminal that a host reads key by key gives no line: it is not asked, nothing hangs."""
+    code = f"import termios, tty\n{RAW[how]}\n{HOST}"
+
+    assert at_terminal(undecided, code) == ("", "False False\n", 0)
+    assert undecided.tree() == []
+
+
+COMPLETIONS = [
+    *({"_FLOWSPEC_COMPLETE": "bash_complete"}, {"_ACME_TOOL_COMPLETE": "complete_zsh"}),
+    *({"_ARGCOMPLETE": "1"}, {"COMP_LINE": "flowspec im"}),
+]
+AGENTS = [
+    *({"CLAUDECODE": "1"}, {"CODEX_SANDBOX": "seatbelt"}, {"CODEX_THREAD_ID": "019a"}),
+    *({"CODEX_CI": "1"}, {"COPILOT_CLI": "1"}, {"CURSOR_AGENT": "1"}, {"GEMINI_CLI": "1"}),
+    {"AI_AGENT": "goose"},
+]
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("env", COMPLETIONS + AGENTS, ids=lambda env: "".join(env))
+def test_not_where_no_person_runs_it(undecided, env) -> None:
+    """In a shell completion and under a coding agent nobody is asked, and nothing is decided."""
+    assert at_terminal(undecided, HOST, **env) == ("", "False False\n", 0)
+    assert undecided.tree() == []
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("env", AGENTS, ids=lambda env: "".join(env))
+def test_enable_asks_no_agent(undecided, env) -> None:
+    """`enable` without an answer puts no question to a coding agent; it takes `--yes` or `--no`."""
+    code = "import sys; sys.argv[1:] = ['--app', 'flowspec', 'enable']\n"
+    code += "from telemetry_kit.cli import main; sys.exit(main())"
+    seen = at_terminal(undecided, code, **env)
+
+    assert (seen.code, "only a person can answer: add --yes or --no" in seen.screen) == (2, True)
+    assert undecided.tree() == []
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize(
+    "env",
+    [{"CODEX_HOME": "/home/somebody/.codex"}, {"CLAUDECODE": "0"}, {"AI_AGENT": " False "}, {}],
+    ids=lambda env: "".join(env),
+)
+def test_a_person_is_asked(undecided, env) -> None:
+    """Where an agent only keeps its files somewhere, or says that it is none, a person is asked."""
+    assert asked(at_terminal(undecided, HOST, "n\r", **env))
+
+
 @pytest.mark.tty
 def test_not_where_the_answer_cannot_be_kept(undecided) -> None:
     """Where no answer could be remembered the same question would come back for ever."""

@@ -62,4 +62,7 @@ def enable(
 def _asked(home: Home, all_projects: bool) -> str:
     if not is_terminal():
         raise Problem("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
+    if not asking.is_person(latch.world.environ):
+        why = "a coding agent or a shell completion runs this, and only a person can answer"
+        raise Problem(f"{why}: add --yes or --no. Nothing was changed", USAGE)
     return asking.ask(notice.lines(home, everywhere=all_projects), asking.QUESTION)

@@ -1,0 +1,30 @@
+"""Which coding agent runs the program, told by the variables that the agents set."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# CODEX_HOME is no sign: people set it in their own shells, to say where Codex keeps its files.
+AGENTS = (
+    ("claude-code", ("CLAUDECODE",)),
+    ("codex", ("CODEX_SANDBOX", "CODEX_THREAD_ID", "CODEX_CI")),
+    ("copilot", ("COPILOT_CLI",)),
+    ("cursor", ("CURSOR_AGENT",)),
+    ("gemini", ("GEMINI_CLI",)),
+    ("other-agent", ("AI_AGENT",)),
+)
+# As for the variables that deny: these values say that it is not so.
+_FALSE = ("", "0", "false", "no", "off")
+
+
+def invoker(environ: "Mapping[str, str]") -> str:
+    """The name of the coding agent that runs the program; `person` where there is none.
+
+    Args:
+        environ: the environment variables.
+    """
+    for agent, variables in AGENTS:
+        for variable in variables:
+            if environ.get(variable, "").strip().casefold() not in _FALSE:
+                return agent
+    return "person"
