@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from telemetry_kit import agents, catalog, consent, grants, private, settings
+from telemetry_kit import agents, catalog, checks, consent, grants, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.consent import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
@@ -35,8 +35,8 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     It is asked only when stdin and stderr are terminals that read whole lines, the program is in
     their foreground, no veto holds, nothing was decided for this notice, and the answer can be
     remembered. It is not asked in a shell completion, nor when a coding agent runs the program.
-    Enter is no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the host's: it
-    is raised again.
+    Enter is no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the
+    host's: it is raised again.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
@@ -53,7 +53,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         home = gates.verdict(start).home
         if not quiet and _terminals() and is_person(latch.world.environ):
             _ask_if_open(home)
-        return gates.is_open(start)
+        return checks.is_recording(start)
     except TelemetryError:
         return False
     except Exception as error:
@@ -85,17 +85,30 @@ def _ask_first(home: Home) -> None:
     typed = notice.command(home.app)
     if answer == YES:
         if _kept(lambda: control.accept(home, method="prompt", before=before)):
-            decision = consent.decide(home, latch.world.environ)
+            why = why_not(home)
             _say(
-                f"Recording is on. {typed} off stops it."
-                if decision.allowed
-                else f"Your yes is kept, but recording stays off: {decision.rule.says}."
+                f"Your yes is kept, but {why}."
+                if why
+                else f"Recording is on. {typed} off stops it."
             )
     elif answer == NO:
         if _kept(lambda: control.refuse(home, method="prompt"), "Nothing is recorded in this run"):
             _say(f"Nothing is recorded. {typed} on starts it.")
     else:
         _say("Nothing was decided.")
+
+
+def why_not(home: Home) -> str:
+    """Why nothing is recorded although the user granted consent; empty where it is.
+
+    Args:
+        home: the project's places.
+    """
+    decision = consent.decide(home, latch.world.environ)
+    if not decision.allowed:
+        return f"recording stays off: {decision.rule.says}"
+    found = checks.obstacles(home)
+    return f"events cannot be written: {'; '.join(found)}" if found else ""
 
 
 def is_undecided(home: Home, decision: Decision) -> bool:
@@ -243,17 +256,7 @@ def _completes(name: str) -> bool:
 def _can_be_kept(home: Home) -> bool:
     """Whether an answer could be remembered; else the same question would come every time."""
     folders = (home.config, home.state)
-    return all(_is_writable(f) and _is_writable(f"{f}/projects") for f in folders)
-
-
-def _is_writable(folder: str) -> bool:
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
-    try:
-        private.check_owner(folder)
-    except OSError:
-        return False
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    return all(checks.can_make(f) and checks.can_make(f"{f}/projects") for f in folders)
 
 
 def _drop_what_was_typed() -> None:

@@ -120,7 +120,7 @@ def _given(project_root: "Path") -> "Any":
 
 
 def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
-    """Whether an event from here would be recorded now.
+    """Whether an event from here would be recorded now: consent allows it, and it can be written.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
@@ -130,7 +130,10 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
         if gate is None:
             return False
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        found: bool = gate.is_open(root)
+        if not gate.is_open(root):
+            return False
+        checks = load("telemetry_kit.checks")  # deferred: only where recording is on
+        found: bool = checks is not None and checks.is_recording(root)
         return found
     except (OSError, ValueError, TypeError):
         return False

@@ -408,7 +408,7 @@ def place_of(home: Home, root: str = "") -> str | None:
     try:
         key = private.read(home.place_key, 32)
     except NotPrivateError as error:
-        raise ConsentError(f"{error}: {_WAY_OUT}") from None
+        raise ConsentError(f"{error}: {private.remedy(home.place_key) or _WAY_OUT}") from None
     if key is None:
         return None
     if len(key) != 32 or not any(key):
@@ -477,7 +477,9 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
     try:
         data = private.read(path, MAX_RECORD_BYTES)
     except NotPrivateError as error:
-        return Rule("user", path, None, DENY, f"{error}: {anew}", everywhere)
+        # One that was open to others may be theirs, whatever its mode will be.
+        says = f"{error}: {private.remedy(path, mode=False) or anew}"
+        return Rule("user", path, None, DENY, says, everywhere)
     if data is None:
         return Rule("user", path, None, SILENT, f"nothing was decided {scope}")
     raw = data.decode("ascii", "backslashreplace").strip()

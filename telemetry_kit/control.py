@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import consent, grants, ledger, privacy, private, projects, settings
+from telemetry_kit import (
+    checks,
+    consent,
+    grants,
+    ledger,
+    privacy,
+    private,
+    projects,
+    settings,
+)
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.home import Home, find
@@ -68,7 +77,8 @@ def enable_telemetry(
         any_context: the notice that was shown covers whatever context keys the tool declares.
 
     Returns:
-        Whether events are recorded now: a veto may still hold. On Windows always False.
+        Whether events are recorded now: a veto may still hold, or the log cannot be written. On
+            Windows always False.
 
     Raises:
         ConsentError: it could not be written, or no key could be made; nothing was decided.
@@ -126,7 +136,7 @@ def accept(
         before: what `denials()` said when the user was asked; a no that was said meanwhile stays.
 
     Returns:
-        Whether events are recorded now: a veto may still hold.
+        Whether events are recorded now: a veto may still hold, or the log cannot be written.
 
     Raises:
         ConsentError: it could not be written, or no key could be made; nothing was decided.
@@ -150,7 +160,7 @@ def accept(
             raise
 
     _alone(home, step, patience)
-    return gates.is_open(home.checkout)
+    return checks.is_recording(home.checkout)
 
 
 def _prepare(home: Home, place: str, all_projects: bool) -> bool:

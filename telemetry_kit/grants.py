@@ -141,7 +141,9 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
     if (
         words[1] != "yes"
         or len(keys) != len(set(keys))
+        # There was no notice before the first, so nothing is covered by it.
         or not _is_number(facts.get("notice", ""))
+        or not int(facts["notice"])
         or not _is_number(facts.get("keep", "90"))
         or len(facts.get("scope", "")) != 16
         or not is_day(facts.get("expires", ""))

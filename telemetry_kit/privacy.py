@@ -103,7 +103,8 @@ def load(path: str) -> Key:
     try:
         data = private.read(path, 512)
     except NotPrivateError as error:
-        raise KeyUnavailableError(str(error)) from None
+        remedy = private.remedy(path)
+        raise KeyUnavailableError(f"{error}{': ' * bool(remedy)}{remedy}") from None
     if data is None:
         raise KeyUnavailableError("there is no key")
     return parse(data)

@@ -155,6 +155,40 @@ def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
     return data
 
 
+def remedy(path: str, mode: bool = True) -> str:
+    """The command that makes a file readable again that `read()` refuses.
+
+    Args:
+        path: the file.
+        mode: whether a file that is open to others can still be trusted.
+
+    Returns:
+        One phrase; empty where no change of owner or mode helps.
+    """
+    st = None
+    while st is None:
+        try:
+            st = os.lstat(path)
+        except PermissionError:
+            # Not to be seen: the folder that it is in is closed.
+            path = os.path.dirname(path)
+        except OSError:
+            return ""
+    is_folder = st.st_mode & _KIND == _DIRECTORY
+    if not is_folder and st.st_mode & _KIND != _REGULAR:
+        return ""
+    quoted = "'" + path.replace("'", "'\\''") + "'"
+    if st.st_uid != os.geteuid():
+        if os.geteuid() == 0:
+            return "it belongs to another user, so run the program as that user, without sudo"
+        return f'sudo chown {"-R " * is_folder}"$USER" {quoted} gives it back to you'
+    if is_folder:
+        return "" if st.st_mode & 0o300 == 0o300 else f"chmod 700 {quoted} opens it to you"
+    if st.st_mode & 0o400 and not (mode and st.st_mode & 0o077):
+        return ""
+    return f"chmod 600 {quoted} makes it yours alone"
+
+
 def replace(path: str, data: bytes) -> None:
     """Put `data` at `path` in one step, readable by this user only, making folders as needed.
 

@@ -445,7 +445,9 @@ def test_trouble_with_the_folder(home, kind: str) -> None:
     else:
         os.symlink(home.root, home.folder)
 
-    assert [f"{home.folder} is not a folder"] == upkeep.trouble(home)
+    what = "not a folder" if kind == "file" else "a symbolic link"
+
+    assert [f"{home.folder} is {what}"] == upkeep.trouble(home)
 
 
 def test_trouble_above_the_folder(home) -> None:

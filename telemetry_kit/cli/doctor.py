@@ -185,6 +185,8 @@ def _key(home: Home, allowed: bool, fix: bool) -> Finding:
         return _checked("key", lambda: _key_says(path), lambda: _make_key(path), fix, "")
     if bits & 0o077:
         return _checked("key", lambda: _key_says(path), _mode(path, lambda _: 0o600), fix, "")
+    if private.remedy(path):
+        return Finding("key", BAD, told)  # which says so
     return Finding("key", BAD, f"{told}: clear deletes the events that need it and makes a new one")
 
 

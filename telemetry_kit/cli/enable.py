@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import asking, catalog, consent, control, notice, settings
+from telemetry_kit import asking, catalog, checks, consent, control, notice, settings
 from telemetry_kit.cli.terminal import USAGE, Problem, is_terminal, safe, say
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
@@ -26,7 +26,7 @@ def enable(
     """Start recording in this project.
 
     Raises:
-        Problem: nobody can be asked, or the answer is given twice.
+        Problem: nobody can be asked, the answer is given twice, or events cannot be written.
         ConsentError: the decision cannot be written.
     """
     home = control.home_of(context.obj.project)
@@ -53,10 +53,14 @@ def enable(
         before=None if yes else before,
     )
     decision = consent.decide(home, latch.world.environ)
-    if decision.allowed:
-        say(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
-    else:
+    if not decision.allowed:
         say(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
+        return
+    found = checks.obstacles(home)
+    if found:
+        kept = f"your yes for {where} is kept, but events cannot be written"
+        raise Problem(f"{kept}: {safe('; '.join(found))}")
+    say(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 
 
 def _asked(home: Home, all_projects: bool) -> str:

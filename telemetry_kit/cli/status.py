@@ -8,15 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit import asking, catalog, consent, control, decisions, privacy, settings
+from telemetry_kit import asking, catalog, checks, consent, control, decisions, settings
 from telemetry_kit.cli.terminal import USAGE, Problem, flush, out, safe, stop_output
 from telemetry_kit.consent import Decision, Rule
-from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, keeping, upkeep
 from telemetry_kit.latch import latch
 
-RECORDING, OFF, VETOED, OUTDATED = 0, 10, 11, 12
+RECORDING, OFF, VETOED, OUTDATED, UNWRITABLE = 0, 10, 11, 12, 13
 WIDTH = 80
 _MARGIN = 22
 
@@ -34,7 +33,8 @@ def status(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated."
+            "--check",
+            help="Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
         ),
     ] = False,
 ) -> None:
@@ -51,22 +51,22 @@ def status(
         if explain
         else []
     )
+    obstacles = checks.obstacles(home) if decision.allowed else []
     trouble = [
-        *upkeep.trouble(home),
-        *_key_trouble(home, decision),
+        *(obstacles or upkeep.trouble(home)),
         *decisions.trouble(home),
         *_words_unknown(home),
     ]
     try:
         if as_json:
-            out(json.dumps(_as_json(home, decision, rules, trouble)))
+            out(json.dumps(_as_json(home, decision, rules, obstacles, trouble)))
         else:
-            _print(home, decision, rules, trouble)
+            _print(home, decision, rules, obstacles, trouble)
         flush()
     except BrokenPipeError:
         stop_output()  # the reader has seen enough; the exit code counts all the same
     if check:
-        raise typer.Exit(code_of(decision))
+        raise typer.Exit(UNWRITABLE if obstacles else code_of(decision))
 
 
 def _simulated(settings_given: list[str]) -> dict[str, str]:
@@ -96,9 +96,14 @@ def _is_declined(decision: Decision) -> bool:
     return decision.accepted is not None and decision.accepted.has_declined(settings.current())
 
 
-def _print(home: Home, decision: Decision, rules: list[Rule], trouble: list[str]) -> None:
+def _print(
+    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
+) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
-    out(f"Recording is {state}: {safe(decision.rule.says)}.")
+    if obstacles:
+        out(f"Recording is on, but events cannot be written: {safe(obstacles[0])}.")
+    else:
+        out(f"Recording is {state}: {safe(decision.rule.says)}.")
     when = "you said no to it" if _is_declined(decision) else "only after a new yes"
     for sentence in _not_yet(decision):
         out(f"  not yet  {safe(sentence)}: {when}")
@@ -151,11 +156,11 @@ def _same(rule: Rule, decisive: Rule) -> bool:
 
 
 def _as_json(
-    home: Home, decision: Decision, rules: list[Rule], trouble: list[str]
+    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
 ) -> dict[str, Any]:
     files, size = upkeep.extent(home)
     found: dict[str, Any] = {
-        "recording": decision.allowed,
+        "recording": decision.allowed and not obstacles,
         "vetoed": decision.vetoed,
         "reason": decision.rule.says,
         "decided_by": {"owner": decision.rule.owner, "name": decision.rule.name},
@@ -170,6 +175,7 @@ def _as_json(
         "notice": None if decision.accepted is None else decision.accepted.notice,
         "not_yet": _not_yet(decision),
         "declined": _is_declined(decision),
+        "obstacles": obstacles,
         "trouble": trouble,
     }
     if rules:
@@ -185,22 +191,6 @@ def _as_json(
             for r in rules
         ]
     return found
-
-
-def _key_trouble(home: Home, decision: Decision) -> list[str]:
-    if not decision.allowed:
-        return []
-    try:
-        place = consent.place_of(home)
-        if place is None:
-            return []
-        path = privacy.key_path(home, place)
-        # No folder yet: the first event in this project makes the key.
-        if os.path.isdir(os.path.dirname(path)):
-            privacy.load(path)
-    except (ConsentError, KeyUnavailableError) as error:
-        return [f"nothing is recorded without a key: {error}"]
-    return []
 
 
 def _words_unknown(home: Home) -> list[str]:

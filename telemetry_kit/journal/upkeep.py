@@ -284,7 +284,7 @@ def extent(home: Home) -> tuple[int, int]:
     return files, total
 
 
-def trouble(home: Home) -> list[str]:
+def obstacles(home: Home) -> list[str]:
     """What would keep an event from being written here, without writing anything.
 
     Returns:
@@ -296,6 +296,8 @@ def trouble(home: Home) -> list[str]:
         return _cannot_make(home)
     except OSError as error:
         return [f"{home.folder}: {explain(error)}"]
+    if stat.S_ISLNK(folder.st_mode):
+        return [f"{home.folder} is a symbolic link"]
     if not stat.S_ISDIR(folder.st_mode):
         return [f"{home.folder} is not a folder"]
     found = []
@@ -304,13 +306,19 @@ def trouble(home: Home) -> list[str]:
     try:
         log = os.lstat(home.log)
     except FileNotFoundError:
-        return found + _read_only(home.folder)
+        return found + (_read_only(home.folder) or _full(home.folder))
     except OSError as error:
         return [*found, f"{home.log}: {explain(error)}"]
     wrong = what_is_wrong(home.log, log.st_mode, log.st_nlink, log.st_uid)
     if wrong:
         return [*found, wrong]
-    return found + (_read_only(home.log) or _read_only(home.folder)) + _full(home.folder)
+    return found + (_read_only(home.log) or _full(home.folder))
+
+
+def trouble(home: Home) -> list[str]:
+    """The same, and what would keep the log from being sealed."""
+    found = obstacles(home)
+    return found or (_read_only(home.folder) if os.path.lexists(home.log) else [])
 
 
 def without_locks(home: Home) -> str:
@@ -336,7 +344,7 @@ def without_locks(home: Home) -> str:
 def _cannot_make(home: Home) -> list[str]:
     if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
         return [f"{home.root} belongs to another user"]
-    return _read_only(home.root)
+    return _read_only(home.root) or _full(home.root)
 
 
 def _read_only(path: str) -> list[str]:

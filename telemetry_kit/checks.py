@@ -1,0 +1,74 @@
+"""What keeps events from being written here, found without making or changing anything."""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_kit import consent, privacy, private
+from telemetry_kit import gate as gates
+from telemetry_kit.errors import ConsentError, KeyUnavailableError
+from telemetry_kit.journal import upkeep
+from telemetry_kit.latch import latch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.home import Home
+
+
+def is_recording(start: str | None = None) -> bool:
+    """Whether an event from a directory would be stored: consent allows it, and it can be written.
+
+    Args:
+        start: a directory inside the project; None for the working directory.
+    """
+    if latch.captured:
+        return True
+    return gates.is_open(start) and not obstacles(gates.verdict(start).home)
+
+
+def obstacles(home: Home) -> list[str]:
+    """What would keep an event from being written where consent allows it.
+
+    Args:
+        home: the project's places.
+
+    Returns:
+        One sentence for each, with what helps where that is known; empty when nothing would.
+    """
+    return [*upkeep.obstacles(home), *key_obstacles(home)]
+
+
+def key_obstacles(home: Home) -> list[str]:
+    """The same of the key alone: without one nothing is recorded."""
+    try:
+        place = consent.place_of(home)
+        if place is None:
+            return []
+        path = privacy.key_path(home, place)
+        folder = os.path.dirname(path)
+        if not _is_missing(folder):
+            privacy.load(path)
+        elif not can_make(folder):
+            return [f"nothing is recorded without a key: {folder} cannot be made"]
+    except (ConsentError, KeyUnavailableError) as error:
+        return [f"nothing is recorded without a key: {error}"]
+    return []
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return False
+
+
+def can_make(folder: str) -> bool:
+    """Whether files could be made in a folder, which is made itself if need be."""
+    while _is_missing(folder):
+        folder = os.path.dirname(folder)
+    try:
+        private.check_owner(folder)
+    except OSError:
+        return False
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
