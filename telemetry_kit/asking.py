@@ -86,11 +86,8 @@ def _ask_first(home: Home) -> None:
     if answer == YES:
         if _kept(lambda: control.accept(home, method="prompt", before=before)):
             why = why_not(home)
-            _say(
-                f"Your yes is kept, but {why}."
-                if why
-                else f"Recording is on. {typed} off stops it."
-            )
+            on = f"Recording is on. {typed} off stops it."
+            _say(f"Your yes is kept, but {why}." if why else on)
     elif answer == NO:
         if _kept(lambda: control.refuse(home, method="prompt"), "Nothing is recorded in this run"):
             _say(f"Nothing is recorded. {typed} on starts it.")

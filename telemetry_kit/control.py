@@ -78,7 +78,7 @@ def enable_telemetry(
 
     Returns:
         Whether events are recorded now: a veto may still hold, or the log cannot be written. On
-            Windows always False.
+        Windows always False.
 
     Raises:
         ConsentError: it could not be written, or no key could be made; nothing was decided.
@@ -268,7 +268,9 @@ def clear(home: Home) -> list[str]:
         place = consent.place_of(home)
         if place is not None and _needs_key(home, privacy.key_path(home, place)):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
-            private.remove(ledger.path_of(home, place))
+            names = ledger.path_of(home, place)
+            if private.remove(names):
+                private.sync_folder(os.path.dirname(names))
     except (ConsentError, OSError) as error:
         survivors.append(
             f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"
@@ -437,6 +439,8 @@ def _erase(paths: list[str], survivors: list[str]) -> None:
             continue
         except OSError as error:
             survivors.append(f"{path} ({name_of(error)})")
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        private.sync_folder(folder)
 
 
 def _prune(folder: str) -> None:

@@ -182,6 +182,7 @@ def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
         removed = private.remove(path)
     except OSError:
         return False
+    private.sync_folder(os.path.dirname(path))
     # Without a denial, a grant of the other kind goes on.
     everywhere = consent.for_all_projects(home)
     return removed and everywhere.name != path and everywhere.verdict != consent.GRANT

@@ -98,7 +98,9 @@ def _leave(home: Home, folder: int) -> None:
         os.unlink(upkeep.LOCK, dir_fd=folder)
         if lease.has_own_ignore_file(folder):
             os.unlink(".gitignore", dir_fd=folder)
+        os.fsync(folder)
         os.rmdir(home.folder)
+        private.sync_folder(home.root)
     except OSError:
         return  # the host keeps something there
 

@@ -146,12 +146,13 @@ def is_old(key: Key, now: float) -> bool:
     return key.born <= limit
 
 
-def replace(path: str, now: float) -> Key:
+def replace(path: str, now: float, sync: bool = True) -> Key:
     """Put a fresh random key in the place of the one in force, which is gone with that.
 
     Args:
         path: the key file; made, with its folders, when there is none.
         now: seconds since the epoch.
+        sync: also write to disk that the old one is gone; the recorder does without.
 
     Raises:
         OSError: nothing was replaced.
@@ -161,12 +162,17 @@ def replace(path: str, now: float) -> Key:
     except KeyUnavailableError:
         epoch = 1
     data = render(epoch, time.strftime("%Y-%m-%d", time.gmtime(now)))
-    private.replace(path, data)
+    private.replace(path, data, sync)
     return parse(data)
 
 
-def create(path: str, now: float) -> bool:
+def create(path: str, now: float, sync: bool = True) -> bool:
     """Make the first key, unless there is one.
+
+    Args:
+        path: the key file; made with its folders.
+        now: seconds since the epoch.
+        sync: also write to disk that it is there; the recorder does without.
 
     Returns:
         Whether it was made now.
@@ -174,7 +180,8 @@ def create(path: str, now: float) -> bool:
     Raises:
         OSError: none was made.
     """
-    return private.create(path, render(1, time.strftime("%Y-%m-%d", time.gmtime(now))))
+    day = time.strftime("%Y-%m-%d", time.gmtime(now))
+    return private.create(path, render(1, day), sync)
 
 
 def renew_if_old(path: str, key: Key, now: float) -> Key:
@@ -201,7 +208,7 @@ def renew_if_old(path: str, key: Key, now: float) -> Key:
             if error.errno not in private.NO_LOCKS:
                 raise
         found = load(path)
-        return replace(path, now) if is_old(found, now) else found
+        return replace(path, now, sync=False) if is_old(found, now) else found
     except OSError:
         return key
     finally:

@@ -189,13 +189,19 @@ def remedy(path: str, mode: bool = True) -> str:
     return f"chmod 600 {quoted} makes it yours alone"
 
 
-def replace(path: str, data: bytes) -> None:
+def replace(path: str, data: bytes, sync: bool = True) -> None:
     """Put `data` at `path` in one step, readable by this user only, making folders as needed.
+
+    Args:
+        path: the file.
+        data: its bytes.
+        sync: also write the folder to disk, so that a power failure does not bring back what was
+            there before. The recorder does without.
 
     Raises:
         OSError: nothing was replaced.
     """
-    fd, temporary = _written(path, data)
+    fd, temporary = _written(path, data, sync)
     try:
         os.rename(temporary, path)
     except BaseException:
@@ -203,9 +209,11 @@ def replace(path: str, data: bytes) -> None:
         raise
     finally:
         _close(fd)
+    if sync:
+        sync_folder(os.path.dirname(path))
 
 
-def create(path: str, data: bytes) -> bool:
+def create(path: str, data: bytes, sync: bool = True) -> bool:
     """The same where there is no file yet; of two processes that try, one does.
 
     Returns:
@@ -214,7 +222,7 @@ def create(path: str, data: bytes) -> bool:
     Raises:
         OSError: nothing was made.
     """
-    fd, temporary = _written(path, data)
+    fd, temporary = _written(path, data, sync)
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -224,7 +232,23 @@ def create(path: str, data: bytes) -> bool:
             remove(temporary)
         finally:
             _close(fd)
+    if sync:
+        sync_folder(os.path.dirname(path))
     return True
+
+
+def sync_folder(path: str) -> None:
+    """Write to disk which files are in a folder: what was renamed, made or deleted in it.
+
+    Where the system refuses, the change holds all the same, and is written later.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(path, flags)
+    except OSError:
+        return
+    _sync(fd)
+    _close(fd)
 
 
 def overwrite(path: str, data: bytes) -> None:
@@ -256,6 +280,7 @@ def overwrite(path: str, data: bytes) -> None:
         _sync(fd)
     finally:
         _close(fd)
+    sync_folder(os.path.dirname(path))
 
 
 def _sync(fd: int) -> None:
@@ -272,11 +297,11 @@ def _close(fd: int) -> None:
         return  # it is on disk already
 
 
-def _written(path: str, data: bytes) -> tuple[int, str]:
+def _written(path: str, data: bytes, sync: bool) -> tuple[int, str]:
     """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
     temporary = f"{folder}/{_temporary_name(os.path.basename(path))}"
-    fd = _made(folder, temporary)
+    fd = _made(folder, temporary, sync)
     try:
         os.fchmod(fd, 0o600)
         swept = not _is_ours(fd)
@@ -291,19 +316,19 @@ def _written(path: str, data: bytes) -> tuple[int, str]:
     if not swept:
         return fd, temporary
     os.close(fd)
-    return _written(path, data)
+    return _written(path, data, sync)
 
 
-def _made(folder: str, path: str) -> int:
+def _made(folder: str, path: str, sync: bool) -> int:
     """A new file in a folder that is made if need be, and that somebody may take away again."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     for _ in range(_TRIES):
-        make_folder(folder)
+        make_folder(folder, sync)
         try:
             return os.open(path, flags, 0o600)
         except FileNotFoundError:
             continue
-    make_folder(folder)
+    make_folder(folder, sync)
     return os.open(path, flags, 0o600)
 
 
@@ -378,8 +403,12 @@ class ForeignFolderError(PermissionError):
     """A folder of another user, in which nothing is made: nobody could take it away again."""
 
 
-def make_folder(path: str) -> None:
+def make_folder(path: str, sync: bool = True) -> None:
     """Make a folder, and those above it, each for this user only; existing ones stay.
+
+    Args:
+        path: the folder.
+        sync: also write to disk that it is there.
 
     Raises:
         ForeignFolderError: the last one that exists is another user's: a program that runs as
@@ -389,13 +418,16 @@ def make_folder(path: str) -> None:
     if os.path.isdir(path):
         check_owner(path)
         return
-    make_folder(os.path.dirname(path))
+    above = os.path.dirname(path)
+    make_folder(above, sync)
     try:
         make_last_folder(path)
     except FileNotFoundError:
         # The one above was taken away meanwhile.
-        make_folder(os.path.dirname(path))
+        make_folder(above, sync)
         make_last_folder(path)
+    if sync:
+        sync_folder(above)
 
 
 def check_owner(folder: str) -> None:

@@ -19,20 +19,21 @@ _MADE = "made"
 _MAX_BYTES = 65_536
 
 
-def note(home: Home, place: str) -> None:
+def note(home: Home, place: str, *, sync: bool = True) -> None:
     """Put a project into the index.
 
     Args:
         home: the project's places.
         place: the name of its folders in the user's directories.
+        sync: whether it has to survive a power failure; the recorder never waits for the disk.
 
     Raises:
         OSError: it could not be written.
     """
     path = f"{home.state}/projects/{place}/{NAME}"
     root = os.fsencode(home.root)
-    if not private.create(path, root) and _root(path) != home.root:
-        private.replace(path, root)
+    if not private.create(path, root, sync=sync) and _root(path) != home.root:
+        private.replace(path, root, sync=sync)
 
 
 def is_known(home: Home, place: str) -> bool:
@@ -110,6 +111,7 @@ def is_gone(folder: str) -> bool:
         return True
     except OSError:
         return False  # something is in it
+    private.sync_folder(os.path.dirname(folder))
     return True
 
 

@@ -252,8 +252,8 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
         raise Refused("what makes a key is being loaded")
     if is_there and not projects.is_known(home, place):
         raise Refused(_NOT_OURS.format(home.folder))
-    projects.note(home, place)
-    privacy.create(privacy.key_path(home, place), latch.world.now())
+    projects.note(home, place, sync=False)
+    privacy.create(privacy.key_path(home, place), latch.world.now(), sync=False)
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:

@@ -212,7 +212,10 @@ def test_notice_0_covers_nothing(place) -> None:
 
 # -- what helps -----------------------------------------------------------------------------------
 
-STATUS = 'from telemetry_kit import consent; print(consent.decide(control.home_of(), os.environ).rule.says)'
+STATUS = """
+from telemetry_kit import consent
+print(consent.decide(control.home_of(), os.environ).rule.says)
+"""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")

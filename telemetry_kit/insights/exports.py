@@ -86,8 +86,10 @@ def forget(home: Home) -> None:
         OSError: it could not be deleted.
     """
     path = _before(home)
-    for name in (path, f"{path}.head") if path else ():
-        private.remove(name)
+    if path:
+        gone = [private.remove(name) for name in (path, f"{path}.head")]
+        if any(gone):
+            private.sync_folder(os.path.dirname(path))
 
 
 def destination_of(home: Home, path: str | None) -> str:

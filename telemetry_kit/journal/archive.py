@@ -86,6 +86,8 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
                 for segment in _segments(home, survivors=done.survivors):
                     thinning.thin(home, folder, segment, keep, done)
                 _forget_counts(folder, done)
+                # On disk before it is called removed: a power failure brings nothing back.
+                os.fsync(folder)
             except OSError as error:
                 done.survivors.append(f"{home.folder} ({name_of(error)})")
     return done

@@ -245,6 +245,8 @@ def clear(home: Home) -> list[str]:
                         os.unlink(name, dir_fd=folder)
                     except OSError as error:
                         survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+            # On disk before it is called deleted: a power failure brings nothing back.
+            os.fsync(folder)
     except JournalError as error:
         survivors.append(str(error))
     except OSError as error:

@@ -1,0 +1,192 @@
+"""A decision or a deletion is on disk when the command returns; the recorder never waits for it."""
+
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit import control, gate
+from telemetry_kit.latch import World
+
+APP = ("-m", "telemetry_kit", "--app", "flowspec")
+RECORD = (*APP, "record", "agent.invoked", "--agent", "bob", "--role", "dev")
+CHANGES = "rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat"
+TRACED = ",".join(f"?{name}" for name in f"{CHANGES},fsync".split(","))
+CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
+NAMED = re.compile(r'(?:AT_FDCWD|\d+)<([^>]*)>, "([^"]*)"|"([^"]*)"')
+# Locks, and files that are being written: whether they come back does not matter.
+PASSING = re.compile(r"\.deciding$|\.lock$|\.tmp$|__pycache__|\.pyc")
+
+
+class Trace:
+    """What one command changed in folders, and what it wrote to disk, in order."""
+
+    def __init__(self, place, *args: str) -> None:
+        self.base = str(place.root.parent)
+        file = Path(self.base) / "trace"
+        command = ["strace", "-qq", "-y", "-o", str(file), "-e", f"trace={TRACED}"]
+        done = subprocess.run(
+            [*command, sys.executable, "-B", *args],
+            env=place.env,
+            cwd=place.root,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "ptrace" in done.stderr:
+            pytest.skip("strace may not trace here")
+        assert done.returncode == 0, done.stderr
+        self.changed: dict[str, int] = {}
+        self.synced: dict[str, int] = {}
+        self.renamed: list[tuple[str, int]] = []
+        for number, line in enumerate(file.read_text(errors="replace").splitlines()):
+            found = CALL.match(line)
+            if found is not None and found[3] == "0":
+                self._take(number, found[1], found[2])
+
+    def _take(self, number: int, call: str, args: str) -> None:
+        if call == "fsync":
+            self.synced[args.partition("<")[2].rpartition(">")[0]] = number
+            return
+        paths = [os.path.join(m[1] or "", m[2] or m[3] or "") for m in NAMED.finditer(args)]
+        if call.startswith("rename") or call.startswith("link"):
+            self.renamed.append((paths[0], number))
+        for path in paths:
+            if path.startswith(self.base) and not PASSING.search(path):
+                self.changed[os.path.dirname(path)] = number
+
+    def unsynced(self, *tops: str) -> list[str]:
+        """Folders that are still there, with a change that is not on disk for sure."""
+        found = [f for f, at in self.changed.items() if self.synced.get(f, -1) < at]
+        return sorted(f for f in found if os.path.isdir(f) and f.startswith(tops))
+
+    def unsynced_files(self, top: str) -> list[str]:
+        """Files that were put in their place before their bytes were on disk."""
+        return [p for p, at in self.renamed if p.startswith(top) and self.synced.get(p, at) >= at]
+
+
+@pytest.fixture
+def trace(place) -> Callable[..., Trace]:
+    """Runs a command of a project with events under strace."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is missing")
+    return lambda *args: Trace(place, *args)
+
+
+COMMANDS = {
+    "off": ("off",),
+    "off everywhere": ("off", "--all-projects"),
+    "on everywhere": ("on", "--yes", "--all-projects"),
+    "clear": ("clear", "--yes"),
+    "clear a part": ("clear", "--yes", "--before", "2099-01-01"),
+    "forget": ("forget", "bob", "--yes"),
+    "rotate-key": ("rotate-key", "--yes"),
+    "reset": ("reset", "--yes"),
+    "reset all": ("reset", "--yes", "--all-projects"),
+}
+
+
+@pytest.mark.strace
+@pytest.mark.parametrize("command", COMMANDS)
+def test_it_is_on_disk_before_the_command_returns(place, trace, command: str) -> None:
+    """After the last change of a folder comes its fsync; a file is synced before it gets its name."""
+    place.python(*RECORD)
+    found = trace(*APP, *COMMANDS[command])
+
+    assert found.changed
+    # Sealing says nothing: the denial, which is on disk, already ends the recording.
+    tops = (str(place.user),) if command.startswith("off") else (found.base,)
+    assert found.unsynced(*tops) == []
+    assert found.unsynced_files(str(place.user)) == []
+
+
+@pytest.mark.strace
+def test_the_first_decision_makes_its_folders_for_good(undecided, trace) -> None:
+    """Folders that a decision makes are on disk with it, each in the folder above."""
+    shutil.rmtree(undecided.user / ".config")
+    shutil.rmtree(undecided.user / ".local")
+    found = trace(*APP, "on", "--yes")
+
+    assert str(undecided.user) in found.synced
+    assert found.unsynced(found.base) == []
+
+
+@pytest.mark.strace
+def test_the_recorder_does_not_wait_for_the_disk(place, trace) -> None:
+    """An event syncs nothing; the one that makes or renews a key syncs that file, and no folder."""
+    place.python(*RECORD)
+    assert trace(*RECORD).synced == {}
+    with gate.Elsewhere(World(place.environ)):
+        control.enable_telemetry(all_projects=True)
+    shutil.rmtree(place.key_file.parent)
+    found = trace(*RECORD)
+
+    assert place.key_file.exists()
+    assert [os.path.basename(path)[:5] for path in found.synced] == [".key-"]
+
+
+# -- power failures ----------------------------------------------------------------------------
+
+SHUTDOWN, AT_ONCE = 0x8004587D, 2
+
+
+@pytest.fixture
+def power(undecided) -> Iterator[Callable[[], None]]:
+    """Project and user on a disk of their own; a call cuts its power and brings it back."""
+    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
+        pytest.skip("only root can mount a file system")
+    base = undecided.root.parent
+    image, at = base.with_name(f"{base.name}-image"), str(base)
+    with open(image, "wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mount = ["mount", "-o", "loop", str(image), at]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted: {done.stderr.strip()[:60]}")
+    undecided.root.mkdir()
+    undecided.user.mkdir()
+
+    def cut() -> None:
+        fd = os.open(at, os.O_RDONLY)
+        try:
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", AT_ONCE))
+        except OSError as error:
+            pytest.skip(f"this file system cannot be shut down ({error.errno})")
+        finally:
+            os.close(fd)
+        subprocess.run(["umount", at], check=True)
+        subprocess.run(mount, check=True)
+
+    yield cut
+    subprocess.run(["umount", "-l", at], check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["off", "clear", "rotate-key", "reset"])
+def test_a_power_failure_brings_nothing_back(undecided, power, command: str) -> None:
+    """After the command has returned and the power failed, grant, events and old key stay gone."""
+    place = undecided
+    assert place.python(*APP, "on", "--yes").returncode == 0
+    place.python(*RECORD)
+    os.sync()
+    secret = place.key_file.read_bytes()
+    yes = () if command == "off" else ("--yes",)
+    done = place.python(*APP, command, *yes)
+    assert done.returncode == 0, done.stderr
+    power()
+    keys = [path.read_bytes() for path in place.user.rglob("key")]
+    log = Path(place.home.folder) / "telemetry.jsonl"
+
+    assert place.python(*APP, "status", "--check").returncode == (
+        10 if command in ("off", "reset") else 0
+    )
+    assert secret not in keys or command == "off"
+    assert not log.exists() or command in ("off", "rotate-key")
