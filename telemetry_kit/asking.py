@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from telemetry_kit import agents, catalog, checks, consent, grants, private, settings
+from telemetry_kit import agents, catalog, consent, grants, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.consent import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
@@ -53,6 +53,10 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         home = gates.verdict(start).home
         if not quiet and _terminals() and is_person(latch.world.environ):
             _ask_if_open(home)
+        if not gates.is_open(start):
+            return False
+        from telemetry_kit import checks  # deferred: key and journal, only where recording is on
+
         return checks.is_recording(start)
     except TelemetryError:
         return False
@@ -104,6 +108,8 @@ def why_not(home: Home) -> str:
     decision = consent.decide(home, latch.world.environ)
     if not decision.allowed:
         return f"recording stays off: {decision.rule.says}"
+    from telemetry_kit import checks  # deferred: as above
+
     found = checks.obstacles(home)
     return f"events cannot be written: {'; '.join(found)}" if found else ""
 
@@ -253,7 +259,7 @@ def _completes(name: str) -> bool:
 def _can_be_kept(home: Home) -> bool:
     """Whether an answer could be remembered; else the same question would come every time."""
     folders = (home.config, home.state)
-    return all(checks.can_make(f) and checks.can_make(f"{f}/projects") for f in folders)
+    return all(private.can_make(f) and private.can_make(f"{f}/projects") for f in folders)
 
 
 def _drop_what_was_typed() -> None:

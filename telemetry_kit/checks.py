@@ -46,29 +46,10 @@ def key_obstacles(home: Home) -> list[str]:
             return []
         path = privacy.key_path(home, place)
         folder = os.path.dirname(path)
-        if not _is_missing(folder):
+        if not private.is_missing(folder):
             privacy.load(path)
-        elif not can_make(folder):
+        elif not private.can_make(folder):
             return [f"nothing is recorded without a key: {folder} cannot be made"]
     except (ConsentError, KeyUnavailableError) as error:
         return [f"nothing is recorded without a key: {error}"]
     return []
-
-
-def _is_missing(path: str) -> bool:
-    try:
-        os.lstat(path)
-    except OSError as error:
-        return isinstance(error, (FileNotFoundError, NotADirectoryError))
-    return False
-
-
-def can_make(folder: str) -> bool:
-    """Whether files could be made in a folder, which is made itself if need be."""
-    while _is_missing(folder):
-        folder = os.path.dirname(folder)
-    try:
-        private.check_owner(folder)
-    except OSError:
-        return False
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)

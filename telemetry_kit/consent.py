@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DENY = "deny"
 GRANT = "grant"
+# The place of a record that is about every project.
+ALL = "all"
 SILENT = "silent"
 IGNORED = "ignored"
 
@@ -74,6 +76,9 @@ CI_VARIABLES = (
 WEAK_CI_VARIABLES = ("BUILD_ID", "run_ID")
 PYTEST_VARIABLES = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
 RECORD = "telemetry.enabled"
+HISTORY = "telemetry.history.jsonl"
+# Some seven decisions: what the recorder compares a grant with.
+_HISTORY_BYTES = 4_096
 _WAY_OUT = "reset --all-projects takes it away, with every decision"
 MAX_RECORD_BYTES = 65_536
 
@@ -444,6 +449,34 @@ def for_all_projects(home: Home) -> Rule:
     return _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
 
 
+def mismatch(path: str, line: str, place: str) -> str:
+    """Why a grant counts for nothing: it is about another place, or not what was decided last.
+
+    So it is with a record that was restored from a backup, copied from another project or edited.
+
+    Args:
+        path: the record.
+        line: what is in it.
+        place: whose record this is: the name of a project's folders, or `all`.
+
+    Returns:
+        One phrase; empty where record and history agree.
+    """
+    if grants.place_of(line) != place:
+        return f"{path} is not the consent record of this place"
+    try:
+        history = private.read(f"{os.path.dirname(path)}/{HISTORY}", _HISTORY_BYTES, last=True)
+    except NotPrivateError as error:
+        return str(error)
+    if not grants.is_last_grant(line, history or b""):
+        return f"{path} is not the last decision of its history"
+    return ""
+
+
+def _place_in(path: str) -> str:
+    return os.path.basename(os.path.dirname(path))
+
+
 def is_place(name: str) -> bool:
     """Whether a folder may have its name from `place_of()`."""
     return len(name) == 16 and set(name) <= set("0123456789abcdef")
@@ -485,6 +518,9 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
     raw = data.decode("ascii", "backslashreplace").strip()
     state, day = grants.parse_record(data, grants.today())
     if state == "yes":
+        wrong = mismatch(path, raw, ALL if everywhere else _place_in(path))
+        if wrong:
+            return Rule("user", path, raw, DENY, f"{wrong}: {anew}", everywhere)
         return Rule("user", path, raw, GRANT, f"you said yes {scope} on {day}", everywhere)
     if state == "no":
         return Rule("user", path, raw, DENY, f"you said no {scope} on {day}", everywhere)

@@ -141,7 +141,8 @@ def decide(
     path = f"{folder}/{consent.RECORD}"
     if asked is not None:
         asked.check(path)
-    old, before = _in_force(path)
+    place = consent.ALL if folder == home.config else os.path.basename(folder)
+    old, before = _in_force(path, place)
     more = "" if old is None else grants.unknown_words(old)
     line = grants.render_record(
         decision,
@@ -151,6 +152,7 @@ def decide(
         more=more,
         before=before,
     )
+    line = grants.stamped(line.decode("ascii"), place=place)
     again = old is not None and grants.stamped(old, entry="") == line
     if method == "flag" and again and _is_settled(folder):
         return  # a host's --telemetry, said again on the same day and about the same
@@ -248,7 +250,7 @@ def _is_settled(folder: str) -> bool:
         return False
 
 
-def _in_force(path: str) -> tuple[str | None, Accepted | None]:
+def _in_force(path: str, place: str) -> tuple[str | None, Accepted | None]:
     """The record that is there and, for a yes, what it covers; a damaged one is set aside."""
     try:
         data = private.read(path, consent.MAX_RECORD_BYTES)
@@ -262,7 +264,8 @@ def _in_force(path: str) -> tuple[str | None, Accepted | None]:
         _set_aside(path)
         return None, None
     line = data.decode("ascii")
-    return line, grants.accepted(line) if state == "yes" else None
+    stands = state == "yes" and not consent.mismatch(path, line, place)
+    return line, grants.accepted(line) if stands else None
 
 
 def _set_aside(path: str) -> None:

@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HISTORY = "telemetry.history.jsonl"
+HISTORY = consent.HISTORY
 MAX_HISTORY_BYTES = 1 << 20
 SCHEMA = 1
 _SEAL = ', "sha256": "{}"}}'
@@ -136,7 +136,14 @@ def disagrees(folder: str) -> str | None:
     if not entries:
         return f"a {state} of {day} is in force that the history does not know"
     last = _decided(entries)
-    name = grants.entry_of(record.decode("ascii", "replace"))
+    line = record.decode("ascii", "replace")
+    name = grants.entry_of(line)
+    where = os.path.basename(folder)
+    place = where if consent.is_place(where) else consent.ALL
+    if state == "yes" and not name:
+        return f"the record in force ({state} of {day}) names no entry of the history"
+    if state == "yes" and grants.place_of(line) != place:
+        return f"the record in force ({state} of {day}) is about another place"
     if name and not any(_is_named(entry, name) for entry in entries):
         return f"the history does not hold the decision in force ({state} of {day})"
     # A decision made at midnight may carry either day.
@@ -229,7 +236,7 @@ def _decided(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _is_named(entry: dict[str, Any], name: str) -> bool:
-    # A record of an earlier version names none.
+    # A denial that was written without space names none.
     return not name or str(entry.get("sha256"))[:16] == name
 
 

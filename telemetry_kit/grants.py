@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Programs of one app may differ in what they declare; each is told no once.
 MAX_DECLINED = 8
-_KEYS = ("notice", "scope", "expires", "time", "keep", "context", "declined", "entry")
+_KEYS = ("notice", "scope", "expires", "time", "keep", "context", "place", "declined", "entry")
 
 
 class Accepted:
@@ -237,8 +237,34 @@ def unknown_words(line: str) -> str:
 
 
 def entry_of(line: str) -> str:
-    """The name of the history entry that a record comes from; an earlier version wrote none."""
+    """The name of the history entry that a record comes from; empty where it names none."""
     return _facts(line).get("entry", "")
+
+
+def place_of(line: str) -> str:
+    """The name of the project that a record is about, or `all`; empty where it names none."""
+    return _facts(line).get("place", "")
+
+
+def is_last_grant(line: str, history: bytes) -> bool:
+    """Whether a grant comes from the end of the history, with no denial behind it.
+
+    Behind its entry there may be others of grants, and of declined widenings: when a program is
+    killed between the history and the record, the former grant stays in force.
+
+    Args:
+        line: the record.
+        history: the last bytes of the history.
+    """
+    name = entry_of(line)
+    mark = f'"sha256": "{name}'.encode()
+    for entry in reversed(history.rstrip(b"\n").split(b"\n")):
+        if b'"decision": "yes"' not in entry and b'"declined": "' not in entry:
+            return False
+        # Each entry ends with its own code: 64 digits, a quotation mark and a brace.
+        if len(name) == 16 and entry[-77:].startswith(mark):
+            return True
+    return False
 
 
 def stamped(line: str, **words: str) -> bytes:

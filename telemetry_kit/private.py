@@ -118,13 +118,14 @@ def open_for_writing(path: str, flags: int, mode: int = 0o600, dir_fd: int | Non
     return fd
 
 
-def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
+def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> bytes | None:
     """The bytes of a file, never through a link.
 
     Args:
         path: the file.
         limit: the most bytes it may have.
         forbidden: permission bits that it must not have.
+        last: read its last `limit` bytes, however long it is.
 
     Returns:
         Its bytes, or None when there is no such file.
@@ -145,6 +146,8 @@ def read(path: str, limit: int, forbidden: int = 0o077) -> bytes | None:
             raise NotPrivateError(f"{path} is not a plain file of yours")
         if st.st_mode & forbidden:
             raise NotPrivateError(f"{path} is open to others (mode {st.st_mode & 0o777:04o})")
+        if last:
+            return os.pread(fd, limit, max(st.st_size - limit, 0))
         data = _first(fd, limit + 1)
     except OSError as error:
         raise NotPrivateError(f"{path} cannot be read ({name_of(error)})") from None
@@ -428,6 +431,26 @@ def make_folder(path: str, sync: bool = True) -> None:
         make_last_folder(path)
     if sync:
         sync_folder(above)
+
+
+def can_make(folder: str) -> bool:
+    """Whether files could be made in a folder, which is made itself if need be."""
+    while is_missing(folder):
+        folder = os.path.dirname(folder)
+    try:
+        check_owner(folder)
+    except OSError:
+        return False
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def is_missing(path: str) -> bool:
+    """Whether nothing is there; False where that cannot be seen."""
+    try:
+        os.lstat(path)
+    except OSError as error:
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+    return False
 
 
 def check_owner(folder: str) -> None:

@@ -201,6 +201,26 @@ class Place:
         )
 
 
+ENTRY = "0123456789abcdef"
+
+
+def believed(path: Path, data: bytes) -> bytes:
+    """A grant written by hand, with the words and, beside it, the history that it needs to count.
+
+    Args:
+        path: where the record will be.
+        data: its line; anything but a grant stays as it is.
+    """
+    if not data.startswith(b"v1 yes ") or not data.endswith(b"\n") or b"entry=" in data:
+        return data
+    name = path.parent.name
+    place = name if consent.is_place(name) else consent.ALL
+    history = f'{{"decision": "yes", "sha256": "{ENTRY:0<64}"}}\n'
+    path.with_name(consent.HISTORY).write_text(history)
+    path.with_name(consent.HISTORY).chmod(0o600)
+    return data[:-1] + f" place={place} entry={ENTRY}\n".encode()
+
+
 def _close_journals() -> None:
     for place in standing._standings.values():
         place.journal.close()

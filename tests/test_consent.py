@@ -27,6 +27,7 @@ from telemetry_kit import (
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home, find
 from telemetry_kit.latch import World
+from tests.conftest import believed
 
 SCOPE = "0123456789abcdef"
 
@@ -558,6 +559,7 @@ HOSTILE = [
 def test_states_of_a_record(place, data: bytes, state: str) -> None:
     """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
     assert state == grants.parse_record(data, DAY)[0]
+    data = believed(place.record, data)
     place.record.write_bytes(data)
 
     allowed = {"yes": True, "no": False}.get(state, False)
@@ -712,7 +714,10 @@ def put(path: Path, content: bytes | None) -> None:
     """Make a file say something, or be gone."""
     if content is None:
         path.unlink(missing_ok=True)
-    elif not path.exists() or path.read_bytes() != content:
+        return
+    if path.name == consent.RECORD:
+        content = believed(path, content)
+    if not path.exists() or path.read_bytes() != content:
         # A new inode: what was read before is not believed again.
         path.with_name("new").write_bytes(content)
         path.with_name("new").chmod(0o600)
@@ -993,7 +998,7 @@ def test_a_hand_edited_record_is_noticed_within_20_ms(place) -> None:
     place.clock.advance(0.0201)
 
     assert None is track_role_event("role.selected", role="dev")
-    place.record.write_bytes(line("yes"))
+    place.record.write_bytes(believed(place.record, line("yes")))
     place.clock.advance(0.0201)
     assert track_role_event("role.selected", role="dev")
 
@@ -1250,9 +1255,9 @@ def test_what_the_users_records_say(undecided) -> None:
     ] == records()
     undecided.grant()
     undecided.record.write_bytes(line("no"))
-    all_projects.write_bytes(line("yes"))
+    all_projects.write_bytes(believed(all_projects, line("yes")))
     all_projects.chmod(0o600)
-    yes, no = line("yes").decode().strip(), line("no").decode().strip()
+    yes, no = all_projects.read_text().strip(), line("no").decode().strip()
     said = f"for all projects on {DAY}", f"for this project on {DAY}"
     assert [
         ("user", str(all_projects), yes, "grant", f"you said yes {said[0]}", True),
@@ -1345,14 +1350,15 @@ def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
 )
 def test_a_veto_is_somebody_elses_no(place, environ, record: bytes, vetoed: bool) -> None:
     """The user's own no, or no answer, is none."""
-    place.record.write_bytes(record)
+    place.record.write_bytes(believed(place.record, record))
 
     assert vetoed == decide(place, **environ).vetoed
 
 
 def test_only_a_grant_says_what_was_accepted(place) -> None:
     """The deciding rule, and what its record covers."""
-    place.record.write_bytes(line("yes")[:-1] + b" time=hour keep=7 context=a:measure\n")
+    words = b" time=hour keep=7 context=a:measure\n"
+    place.record.write_bytes(believed(place.record, line("yes")[:-1] + words))
     found = decide(place)
     denied = decide(place, DO_NOT_TRACK="1")
 
@@ -1375,7 +1381,7 @@ def test_lines_are_kept_as_long_as_both_say(
 ) -> None:
     """As configured, and never longer than the user said yes to."""
     configure(retention_days=configured)
-    place.record.write_bytes(line("yes")[:-1] + f"{words}\n".encode())
+    place.record.write_bytes(believed(place.record, line("yes")[:-1] + f"{words}\n".encode()))
 
     assert expected == decide(place).keep_days
     # Without a yes, what is there goes as configured.

@@ -208,12 +208,15 @@ def test_a_record_put_back(decided) -> None:
 
 
 def test_a_record_of_an_earlier_version(decided) -> None:
-    """One that names no entry is in force, and agrees where decision and day do."""
+    """A grant that names no entry of the history counts for nothing, and audit says so."""
     text = decided.record.read_text()
     decided.record.write_text(text.partition(" entry=")[0] + "\n")
 
+    assert not is_telemetry_enabled()
+    assert "names no entry" in str(decisions.disagrees(folder(decided)))
+    with gate.Elsewhere(World(decided.environ)):
+        enable_telemetry()
     assert is_telemetry_enabled()
-    assert decisions.disagrees(folder(decided)) is None
     assert decisions.trouble(decided.home) == []
 
 
@@ -595,8 +598,10 @@ def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
         done = decided.run(BUSY, *words)
 
     assert (done.returncode, done.stdout) == (1, "")
+    goes_on = ". Other programs continue to record: set FLOWSPEC_TELEMETRY_DISABLED=1 to stop them"
     assert done.stderr == (
-        "telemetry-kit: another process is writing a decision and does not finish\n"
+        "telemetry-kit: another process is writing a decision and does not finish"
+        f"{goes_on if 'disable' in words else ''}\n"
     )
     assert {p: p.read_bytes() for p in decided.record.parent.iterdir()} == before
 
@@ -863,17 +868,17 @@ def test_killed_while_deciding(decided, decide: str, at: int) -> None:
 
 
 def test_a_decision_in_force_has_its_entry(decided) -> None:
-    """The entry is written first: killed in between, audit says that it never came into force."""
+    """The entry is written first: killed in between, a denial counts already, and audit says so."""
     decided.run(KILLED, "disable_telemetry", "2")
     done = audit(decided)
 
-    assert is_telemetry_enabled()
+    assert not is_telemetry_enabled()
     assert done.returncode == 1
     assert "is not the last decision of the history" in done.stderr
 
 
 def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
-    """Where nothing can be written, nothing is decided, and no half file is left."""
+    """Where nothing can be written, nothing is granted, and no half file is left."""
     before = {p.name: p.read_bytes() for p in decided.record.parent.iterdir()}
 
     def full(*_: object) -> int:
@@ -881,7 +886,7 @@ def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(control.ConsentError, match="ENOSPC"):
-        disable_telemetry()
+        enable_telemetry()
 
     assert {p.name: p.read_bytes() for p in decided.record.parent.iterdir()} == before
 
@@ -909,8 +914,8 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
     config = Path(undecided.home.config)
     make, gone = private.make_folder, []
 
-    def once(path: str) -> None:
-        make(path)
+    def once(path: str, *sync: bool) -> None:
+        make(path, *sync)
         if not gone:
             gone.append(os.rmdir(path))
 
@@ -927,8 +932,8 @@ def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> N
     """The same while a file is written."""
     make, gone = private.make_folder, []
 
-    def once(path: str) -> None:
-        make(path)
+    def once(path: str, *sync: bool) -> None:
+        make(path, *sync)
         if not gone:
             gone.append(os.rmdir(path))
 
