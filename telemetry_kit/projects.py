@@ -36,6 +36,25 @@ def note(home: Home, place: str, *, sync: bool = True) -> None:
         private.replace(path, root, sync=sync)
 
 
+def take_away(home: Home, place: str) -> None:
+    """Delete the key and the entry of a project, with the folders in which nothing else is.
+
+    Args:
+        home: the project's places.
+        place: the name of its folders in the user's directories.
+
+    Raises:
+        OSError: they could not be deleted.
+    """
+    folder = f"{home.state}/projects/{place}"
+    for name in ("key", NAME):
+        private.remove(f"{folder}/{name}")
+    for path in (folder, f"{home.state}/projects", home.state):
+        if not is_gone(path):
+            return
+    remove_own_folder(os.path.dirname(home.state))
+
+
 def is_known(home: Home, place: str) -> bool:
     """Whether a project is in the index: a command, or the recorder, has prepared it.
 

@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 
-from telemetry_kit import catalog, consent, ledger, privacy, settings
+from telemetry_kit import catalog, consent, ledger, privacy, private, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.latch import latch, load
@@ -244,7 +244,7 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
         is_there: whether the folder of its log was there before its key was looked for.
 
     Raises:
-        Refused: the folder is not one that we made.
+        Refused: the folder is not one that we made, or recording was turned off meanwhile.
         OSError: the key cannot be made.
     """
     projects = load("telemetry_kit.projects")  # deferred: once in the life of a project
@@ -254,6 +254,11 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
         raise Refused(_NOT_OURS.format(home.folder))
     projects.note(home, place, sync=False)
     privacy.create(privacy.key_path(home, place), latch.world.now(), sync=False)
+    if _decision(home).allowed:
+        return
+    # A reset has returned meanwhile: what was made after it is taken away.
+    projects.take_away(home, place)
+    raise Off("recording was turned off")
 
 
 def _vocabulary(name: str, home: Home) -> frozenset[str]:

@@ -14,7 +14,7 @@ import os
 import stat
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOSPC, EWOULDBLOCK
-from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
+from fcntl import F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from telemetry_kit.home import Home
 
 LOG = "telemetry.jsonl"
+IGNORE_FILE = ".gitignore"
 IGNORE = b"""\
 # usage events stay out of version control
 /telemetry*
@@ -307,12 +308,14 @@ class Journal(OpenLog):
     def _open(self) -> Lease:
         if not self._allowed():
             raise Off("recording was turned off")
-        folder = self._open_folder()
+        made: list[str] = []
+        folder = self._open_folder(made)
         try:
             # First, so that there is never a log that version control would take.
-            ignore(folder, self._home)
+            if ignore(folder, self._home):
+                made.append(IGNORE_FILE)
             for _ in range(_ROUNDS):
-                lease = self._try_open(folder)
+                lease = self._try_open(folder, made)
                 if lease is not None:
                     self._healed = False
                     return lease
@@ -320,13 +323,14 @@ class Journal(OpenLog):
             _close(folder)
         raise Refused(f"{self._home.log} is being replaced all the time")
 
-    def _open_folder(self) -> int:
+    def _open_folder(self, made: list[str]) -> int:
         path = self._home.folder
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(path, flags)
         except FileNotFoundError:
             self._make_folder(path)
+            made.append(path)
             fd = os.open(path, flags)
         st = _fstat(fd)
         if st.st_uid == os.geteuid() and not st.st_mode & 0o002:
@@ -340,11 +344,11 @@ class Journal(OpenLog):
             raise Refused(f"{self._home.root} belongs to another user")
         make_last_folder(path)
 
-    def _try_open(self, folder: int) -> Lease | None:
+    def _try_open(self, folder: int, made: list[str]) -> Lease | None:
         try:
             fd = os.open(LOG, _FLAGS, dir_fd=folder)
         except FileNotFoundError:
-            fd = self._create(folder)
+            fd = self._create(folder, made)
             if fd < 0:
                 return None
         fd = _above_the_streams(fd)
@@ -367,17 +371,36 @@ class Journal(OpenLog):
             if wrong:
                 raise Refused(wrong)
             if not self._allowed():
+                self._take_back(folder, fd, made)
                 raise Off("recording was turned off")
         except BaseException:
             _close(fd)
             raise
         return Lease(fd, seen)
 
-    def _create(self, folder: int) -> int:
+    def _take_back(self, folder: int, fd: int, made: list[str]) -> None:
+        """Delete what this opening made: a reset that returned meanwhile leaves nothing behind."""
+        if LOG not in made:
+            return
+        try:
+            # Alone, and still empty: no other writer has it open.
+            flock(fd, LOCK_EX | LOCK_NB)
+            if _fstat(fd).st_size or not self._is_named(folder, fd):
+                return
+            os.unlink(LOG, dir_fd=folder)
+            if IGNORE_FILE in made:
+                os.unlink(IGNORE_FILE, dir_fd=folder)
+            if self._home.folder in made:
+                os.rmdir(self._home.folder)
+        except OSError:
+            return  # somebody else uses it, and it is theirs now
+
+    def _create(self, folder: int, made: list[str]) -> int:
         try:
             fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
         except FileExistsError:
             return -1
+        made.append(LOG)
         try:
             # Only where it is wrong: it may be sealed by now, and must stay so.
             if _fstat(fd).st_mode != _ACTIVE_MODE and self._is_named(folder, fd):
@@ -436,7 +459,7 @@ class Journal(OpenLog):
         self.trouble = reason
 
 
-def ignore(folder: int, home: Home) -> None:
+def ignore(folder: int, home: Home) -> bool:
     """Make sure that git takes nothing of ours from an open folder, before anything is in it.
 
     In a folder that only we use by a file of our own, else by the lines that a command has put
@@ -446,16 +469,18 @@ def ignore(folder: int, home: Home) -> None:
         folder: the open folder.
         home: whose folder it is.
 
+    Returns:
+        Whether our file was made now.
+
     Raises:
         Refused: git would take the events.
         OSError: our file cannot be made.
     """
     found = _ignore_file(folder)
     if found == IGNORE:
-        return
+        return False
     if not found and _is_ours_alone(folder):
-        _write_ignore_file(folder, found)
-        return
+        return _write_ignore_file(folder, found)
     repository = next(iter(enclosing_repositories(home.root)), "")
     exclude = exclude_file(repository) if repository else ""
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
@@ -463,6 +488,7 @@ def ignore(folder: int, home: Home) -> None:
             f"git would take the events from {home.folder}, which is not ours alone: the next "
             "telemetry command in this project sees to that"
         )
+    return False
 
 
 def has_own_ignore_file(folder: int) -> bool:
@@ -493,7 +519,7 @@ def _is_ours_alone(folder: int) -> bool:
     return all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names)
 
 
-def _write_ignore_file(folder: int, found: bytes | None) -> None:
+def _write_ignore_file(folder: int, found: bytes | None) -> bool:
     flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     if found is None:
         # With one name, and in one step, however often we are killed.
@@ -501,7 +527,7 @@ def _write_ignore_file(folder: int, found: bytes | None) -> None:
     try:
         fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
     except FileExistsError:
-        return  # another process has just made it
+        return False  # another process has just made it
     try:
         os.fchmod(fd, 0o644)
         if _write(fd, IGNORE) != len(IGNORE):
@@ -509,6 +535,7 @@ def _write_ignore_file(folder: int, found: bytes | None) -> None:
             raise OSError(ENOSPC, "short write")
     finally:
         _close(fd)
+    return found is None
 
 
 def exclude_file(repository: str) -> str:
