@@ -25,7 +25,7 @@ from telemetry_kit.private import ForeignFolderError, NotPrivateError, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeVar
 
     from telemetry_kit.consent import Decision
@@ -94,7 +94,8 @@ def disable_telemetry(
 ) -> None:
     """Write down that the user said no, also where a veto holds already.
 
-    Running processes stop at their next event. What was recorded stays until `clear`.
+    Programs that record in this project stop at their next event; those in other projects that
+    the denial covers stop within 20 ms. What was recorded stays until `clear`.
 
     Args:
         project_root: a directory inside the project; the working directory by default.
@@ -213,6 +214,7 @@ def refuse(
     all_projects: bool = False,
     method: str = "api",
     patience: float | None = None,
+    others: Iterable[Home] = (),
 ) -> None:
     """The same as `disable_telemetry()` for a home.
 
@@ -222,10 +224,14 @@ def refuse(
         method: as there.
         patience: how many seconds to wait for another process that is deciding; five by
             default.
+        others: further projects that the denial covers; programs there stop at their next
+            event, too.
 
     Raises:
         ConsentError: it could not be written. Nothing was decided, and this process records
             nothing from then on.
+        JournalError: it is written, but programs in a project could not be told; they stop
+            within 20 ms.
     """
     from telemetry_kit import deciding  # deferred: as above
     from telemetry_kit.journal import upkeep  # deferred: 1 ms that no recording program needs
@@ -242,7 +248,14 @@ def refuse(
     except BaseException:
         gates.hold()
         raise
-    upkeep.seal(home, grants.today())
+    untold: list[JournalError] = []
+    for one in (home, *others):
+        try:
+            upkeep.seal(one, grants.today())
+        except JournalError as error:
+            untold.append(error)
+    if untold:
+        raise untold[0]
 
 
 def _goes_on(home: Home) -> str:

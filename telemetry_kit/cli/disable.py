@@ -18,7 +18,7 @@ def disable(
         bool, typer.Option("--all-projects", help="In all projects, not only this one.")
     ] = False,
 ) -> None:
-    """Stop recording in this project. Running programs stop at their next event.
+    """Stop recording in this project; programs that run here stop at their next event.
 
     Raises:
         ConsentError: the decision cannot be written.
@@ -31,6 +31,7 @@ def disable(
     except JournalError as error:
         told = "programs that run now notice it within 20 ms, not at their very next event"
         raise Problem(f"Recording is off for {where}, but {told}: {safe(str(error))}") from None
-    say(f"Recording is off for {where}. Nothing is written from now on.")
+    stops = "Running programs stop within 20 ms" if all_projects else "Nothing is written from now on"
+    say(f"Recording is off for {where}. {stops}.")
     if upkeep.size(home):
         say(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")
