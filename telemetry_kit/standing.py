@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 
-from telemetry_kit import catalog, consent, ledger, privacy, private, settings
+from telemetry_kit import catalog, consent, ledger, privacy, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.latch import latch, load

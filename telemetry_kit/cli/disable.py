@@ -31,7 +31,9 @@ def disable(
     except JournalError as error:
         told = "programs that run now notice it within 20 ms, not at their very next event"
         raise Problem(f"Recording is off for {where}, but {told}: {safe(str(error))}") from None
-    stops = "Running programs stop within 20 ms" if all_projects else "Nothing is written from now on"
+    stops = "Nothing is written from now on"
+    if all_projects:
+        stops = "Running programs stop within 20 ms"
     say(f"Recording is off for {where}. {stops}.")
     if upkeep.size(home):
         say(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")

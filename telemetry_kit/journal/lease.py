@@ -14,7 +14,7 @@ import os
 import stat
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOSPC, EWOULDBLOCK
-from fcntl import F_DUPFD_CLOEXEC, LOCK_EX, LOCK_NB, LOCK_SH, fcntl, flock
+from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
 from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from telemetry_kit.home import Home
 
 LOG = "telemetry.jsonl"
-IGNORE_FILE = ".gitignore"
 IGNORE = b"""\
 # usage events stay out of version control
 /telemetry*
@@ -313,7 +312,7 @@ class Journal(OpenLog):
         try:
             # First, so that there is never a log that version control would take.
             if ignore(folder, self._home):
-                made.append(IGNORE_FILE)
+                made.append(".gitignore")
             for _ in range(_ROUNDS):
                 lease = self._try_open(folder, made)
                 if lease is not None:
@@ -371,29 +370,15 @@ class Journal(OpenLog):
             if wrong:
                 raise Refused(wrong)
             if not self._allowed():
-                self._take_back(folder, fd, made)
+                # deferred: only when a reset returned just now
+                upkeep = load("telemetry_kit.journal.upkeep") if LOG in made else None
+                if upkeep is not None:
+                    upkeep.take_back(self._home, folder, fd, made)
                 raise Off("recording was turned off")
         except BaseException:
             _close(fd)
             raise
         return Lease(fd, seen)
-
-    def _take_back(self, folder: int, fd: int, made: list[str]) -> None:
-        """Delete what this opening made: a reset that returned meanwhile leaves nothing behind."""
-        if LOG not in made:
-            return
-        try:
-            # Alone, and still empty: no other writer has it open.
-            flock(fd, LOCK_EX | LOCK_NB)
-            if _fstat(fd).st_size or not self._is_named(folder, fd):
-                return
-            os.unlink(LOG, dir_fd=folder)
-            if IGNORE_FILE in made:
-                os.unlink(IGNORE_FILE, dir_fd=folder)
-            if self._home.folder in made:
-                os.rmdir(self._home.folder)
-        except OSError:
-            return  # somebody else uses it, and it is theirs now
 
     def _create(self, folder: int, made: list[str]) -> int:
         try:
