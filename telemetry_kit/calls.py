@@ -135,7 +135,7 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
         checks = load("telemetry_kit.checks")  # deferred: only where recording is on
         found: bool = checks is not None and checks.is_recording(root)
         return found
-    except (OSError, ValueError, TypeError):
+    except Exception:
         return False
 
 

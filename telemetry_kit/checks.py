@@ -46,7 +46,7 @@ def key_obstacles(home: Home) -> list[str]:
             return []
         path = privacy.key_path(home, place)
         folder = os.path.dirname(path)
-        if not private.is_missing(folder):
+        if not private.is_missing(path):
             privacy.load(path)
         elif not private.can_make(folder):
             return [f"nothing is recorded without a key: {folder} cannot be made"]

@@ -10,7 +10,7 @@ import os
 from telemetry_kit import git, private
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import OURS, Home, enclosing_repositories
-from telemetry_kit.journal import lease, upkeep
+from telemetry_kit.journal import ignored, upkeep
 from telemetry_kit.latch import latch
 from telemetry_kit.private import NotPrivateError, explain
 
@@ -32,18 +32,18 @@ def ensure(home: Home) -> None:
     """
     own = _own_file(home)
     repository = next(iter(enclosing_repositories(home.root)), "")
-    exclude = lease.exclude_file(repository) if repository else ""
+    exclude = ignored.exclude_file(repository) if repository else ""
     if not exclude:
         return
     outer, added = "", False
     try:
-        added = _add(exclude, lease.exclude_lines(home, repository))
+        added = _add(exclude, ignored.exclude_lines(home, repository))
     except (OSError, NotPrivateError) as error:
         outer = _why(exclude, error)
     wrong = _taken(home, repository, own, outer)
     if wrong:
         if added:
-            _remove(exclude, lease.exclude_lines(home, repository))
+            _remove(exclude, ignored.exclude_lines(home, repository))
         raise ConsentError(f"git would take the events into version control: {wrong}")
 
 
@@ -70,7 +70,7 @@ def ensure_for_keys(state: str) -> None:
     private.make_folder(folder)
     private.create(f"{folder}/.gitignore", b"*\n")
     repository = next(iter(enclosing_repositories(os.path.realpath(folder))), "")
-    exclude = lease.exclude_file(repository) if repository else ""
+    exclude = ignored.exclude_file(repository) if repository else ""
     if exclude:
         try:
             _add(exclude, _key_lines(os.path.realpath(folder), repository))
@@ -88,15 +88,15 @@ def take_back(home: Home) -> None:
         if folder is not None:
             _leave(home, folder)
     repository = next(iter(enclosing_repositories(home.root)), "")
-    exclude = lease.exclude_file(repository) if repository else ""
+    exclude = ignored.exclude_file(repository) if repository else ""
     if exclude:
-        _remove(exclude, lease.exclude_lines(home, repository))
+        _remove(exclude, ignored.exclude_lines(home, repository))
 
 
 def _leave(home: Home, folder: int) -> None:
     try:
         os.unlink(upkeep.LOCK, dir_fd=folder)
-        if lease.has_own_ignore_file(folder):
+        if ignored.has_own_ignore_file(folder):
             os.unlink(".gitignore", dir_fd=folder)
         os.fsync(folder)
         os.rmdir(home.folder)
@@ -109,13 +109,13 @@ def take_back_for_keys(home: Home) -> None:
     """The same for our state folder, once nothing is left in it."""
     folder = os.path.realpath(os.path.dirname(home.state))
     repository = next(iter(enclosing_repositories(folder)), "")
-    exclude = lease.exclude_file(repository) if repository else ""
+    exclude = ignored.exclude_file(repository) if repository else ""
     if exclude:
         _remove(exclude, _key_lines(folder, repository))
 
 
 def _key_lines(folder: str, repository: str) -> str:
-    below = lease.pattern(os.path.relpath(folder, repository))
+    below = ignored.pattern(os.path.relpath(folder, repository))
     return f"# keys of {OURS}\n/{below}/\n"
 
 
@@ -128,7 +128,7 @@ def _own_file(home: Home) -> str:
     except OSError as error:
         return f"{home.folder}: {explain(error)}"
     try:
-        lease.ignore(folder, home)
+        ignored.ignore(folder, home)
     except Refused:
         return f"{home.folder} is not ours alone"
     except OSError as error:
@@ -178,7 +178,7 @@ def _kept_in(home: Home, repository: str) -> str:
                 text = file.read(1 << 20)
         except OSError:
             text = b""
-        if text != lease.IGNORE and any(line.startswith(b"!") for line in text.splitlines()):
+        if text != ignored.IGNORE and any(line.startswith(b"!") for line in text.splitlines()):
             return f"{path} may keep them, and git cannot be asked"
         folder = os.path.dirname(folder)
     return ""

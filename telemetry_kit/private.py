@@ -16,9 +16,8 @@ _KIND = 0o170000
 _REGULAR = 0o100000
 _DIRECTORY = 0o040000
 _TRIES = 20
-_SUFFIX = ".telemetry-kit.tmp"
-_CODE_BYTES = 6
-_HEX = frozenset("0123456789abcdef")
+SUFFIX = ".telemetry-kit.tmp"
+CODE_BYTES = 6
 # To open a pipe does not wait for its other end, to open a terminal does not take it.
 _SAFELY: int = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
@@ -349,57 +348,7 @@ def _is_ours(fd: int) -> bool:
 
 
 def _temporary_name(name: str) -> str:
-    return f".{name}-{os.urandom(_CODE_BYTES).hex()}{_SUFFIX}"
-
-
-def _named_for(temporary: str) -> str:
-    """The name of the file that a temporary one was made for; empty where it is none of ours."""
-    name, dash, code = temporary[1:].removesuffix(_SUFFIX).rpartition("-")
-    ours = temporary[:1] == "." and temporary.endswith(_SUFFIX) and name and dash
-    return name if ours and len(code) == _CODE_BYTES * 2 and _HEX.issuperset(code) else ""
-
-
-def sweep(folder: str) -> None:
-    """Delete temporary files of ours whose writer is gone; one that is being written is locked.
-
-    Only what `replace()` and `create()` make is deleted: a regular file with a name of their
-    form, of this user, closed to others, with no second name but the one it was made for.
-    """
-    try:
-        names = [name for name in os.listdir(folder) if _named_for(name)]
-    except OSError:
-        return
-    for name in names:
-        _sweep_one(folder, name)
-
-
-def _sweep_one(folder: str, name: str) -> None:
-    import fcntl  # deferred: only maintenance needs it
-
-    path = f"{folder}/{name}"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | _SAFELY)
-    except OSError:
-        return
-    try:
-        st = os.fstat(fd)
-        ours = st.st_mode & ~0o600 == _REGULAR and st.st_uid == os.geteuid()
-        if ours and (st.st_nlink == 1 or _is_at(st, f"{folder}/{_named_for(name)}")):
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(st, path):
-                os.unlink(path)
-    except OSError:
-        return
-    finally:
-        os.close(fd)
-
-
-def _is_at(st: os.stat_result, path: str) -> bool:
-    """Whether a file is the one of this name."""
-    try:
-        return os.path.samestat(st, os.lstat(path))
-    except FileNotFoundError:
-        return False
+    return f".{name}-{os.urandom(CODE_BYTES).hex()}{SUFFIX}"
 
 
 class ForeignFolderError(PermissionError):

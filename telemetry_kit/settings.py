@@ -11,7 +11,6 @@ from telemetry_kit import catalog
 from telemetry_kit.errors import ConfigurationError, Refused
 from telemetry_kit.home import is_app_name
 from telemetry_kit.latch import latch, load
-from telemetry_kit.private import read_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -266,8 +265,11 @@ def _parsed_file(path: str, marker: bytes) -> _Tables | None:
         Refused: nothing can be parsed now.
     """
     most = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
+    private = load("telemetry_kit.private")  # deferred: a program that is off reads no file
+    if private is None:
+        raise Refused("what reads the file is being loaded")
     try:
-        data = read_regular(path, most + 1)
+        data: bytes = private.read_regular(path, most + 1)
     except (OSError, ValueError):
         return None
     if marker and marker not in data and len(data) <= most:

@@ -13,10 +13,12 @@ import pytest
 
 from telemetry_kit import asking, decisions, disable_telemetry, gate, is_telemetry_enabled, notice
 from telemetry_kit.latch import World
+from tests.conftest import NAMED
 
 HOST = """
 import os, sys
 from telemetry_kit import ask_consent, configure, role_session, tracks
+configure(app="flowspec")
 answer = ask_consent()
 with role_session("dev"):
     on_disk = os.path.exists(".flowspec/telemetry.jsonl")
@@ -145,7 +147,7 @@ def test_a_second_try(undecided) -> None:
 @pytest.mark.tty
 def test_ctrl_c_reaches_the_host(undecided) -> None:
     """Ctrl-C is the host's: it is raised again, and nothing was decided."""
-    code = f"try:\n    {HOST.strip().splitlines()[1]}\n    ask_consent()\nexcept KeyboardInterrupt:"
+    code = f"{NAMED}try:\n    telemetry_kit.ask_consent()\nexcept KeyboardInterrupt:"
     seen = at_terminal(undecided, code + "\n    raise SystemExit(7)", CTRL_C)
 
     assert (seen.code, seen.stdout) == (7, "")
@@ -199,7 +201,7 @@ def test_nothing_from_before_the_answer(undecided) -> None:
 @pytest.mark.tty
 def test_nothing_about_the_answer(undecided) -> None:
     """Neither a yes nor a no is an event; the history is where the user's own files are."""
-    at_terminal(undecided, "from telemetry_kit import ask_consent; ask_consent()", "y\r")
+    at_terminal(undecided, f"{NAMED}telemetry_kit.ask_consent()", "y\r")
 
     assert list(undecided.root.iterdir()) == []
     assert len(history(undecided)) == 1

@@ -39,7 +39,16 @@ RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", 
 OFF = {"", "events", "home", "latch", "tracking", "wrapping", "catalog", "errors", "settings"}
 WRITING = {
     *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
-    *("private", "scope", "settings", "journal", "journal.lease", "journal.open_logs", "ledger"),
+    *(
+        "private",
+        "scope",
+        "settings",
+        "journal",
+        "journal.lease",
+        "journal.ignored",
+        "journal.open_logs",
+        "ledger",
+    ),
     *("grants", "line", "standing", "values"),
 }
 # Without `--app` it looks for the app that fits.

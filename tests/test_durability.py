@@ -56,7 +56,7 @@ class Trace:
             self.synced[args.partition("<")[2].rpartition(">")[0]] = number
             return
         paths = [os.path.join(m[1] or "", m[2] or m[3] or "") for m in NAMED.finditer(args)]
-        if call.startswith("rename") or call.startswith("link"):
+        if call.startswith(("rename", "link")):
             self.renamed.append((paths[0], number))
         for path in paths:
             if path.startswith(self.base) and not PASSING.search(path):
@@ -96,7 +96,7 @@ COMMANDS = {
 @pytest.mark.strace
 @pytest.mark.parametrize("command", COMMANDS)
 def test_it_is_on_disk_before_the_command_returns(place, trace, command: str) -> None:
-    """After the last change of a folder comes its fsync; a file is synced before it gets its name."""
+    """Each folder is synced after its last change, each file before it gets its name."""
     place.python(*RECORD)
     found = trace(*APP, *COMMANDS[command])
 

@@ -8,7 +8,7 @@ import pytest
 from telemetry_kit import consent, control, gate, privacy, standing
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import find
-from telemetry_kit.journal import lease
+from telemetry_kit.journal import ignored
 from telemetry_kit.latch import World
 from tests.test_worktrees import LAYOUTS, git, made
 
@@ -249,7 +249,7 @@ def test_under_a_grant_for_all_projects_a_folder_that_comes_with_the_clone_waits
     """Our own ignore file can be committed, and proves nothing."""
     grant(undecided, undecided.user, all_projects=True)
     (repository / ".flowspec").mkdir()
-    (repository / ".flowspec/.gitignore").write_bytes(lease.IGNORE)
+    (repository / ".flowspec/.gitignore").write_bytes(ignored.IGNORE)
     record(undecided, repository)
 
     assert 0 == events(undecided, repository)

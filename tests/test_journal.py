@@ -19,7 +19,7 @@ import pytest
 from telemetry_kit import private, track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.home import Home
-from telemetry_kit.journal import lease, upkeep
+from telemetry_kit.journal import ignored, lease, upkeep
 from telemetry_kit.journal.lease import Journal
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
@@ -194,8 +194,9 @@ def test_one_write_per_event(place) -> None:
         pytest.skip("strace is missing")
     trace = place.user / "trace"
     code = (
-        "from telemetry_kit import track_role_event as t\n"
+        "from telemetry_kit import configure, track_role_event as t\n"
         "import os, time\n"
+        "configure(app='flowspec')\n"
         "for _ in range(3): t('role.selected', role='dev')\n"
         "os.write(2, b'mark')\n"
         "for _ in range(5): t('role.selected', role='dev')\n"
@@ -884,6 +885,7 @@ def short_once(monkeypatch, failing: bool) -> None:
         return real(fd, data)
 
     monkeypatch.setattr(lease, "_write", write)
+    monkeypatch.setattr(ignored, "_write", write)
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -925,7 +927,7 @@ def test_half_an_ignore_file(home, journal, clock, monkeypatch) -> None:
     clock.seconds += 1
 
     assert journal.append(LINE)
-    assert lease.IGNORE == Path(home.ignore).read_bytes()
+    assert ignored.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("number", sorted(private.NO_LOCKS))

@@ -169,12 +169,15 @@ def test_key_of_somebody_else_is_refused(place) -> None:
     assert (place.key_file.stat().st_uid, place.lines()) == (65_534, [])
 
 
-def test_missing_key_means_no_event(place) -> None:
-    """A key that was taken away is not made anew behind the user's back: no event."""
+def test_a_missing_key_is_made(place) -> None:
+    """However it went missing: a fresh random one makes the pseudonyms, never none."""
+    before = place.key_file.read_bytes()
     place.key_file.unlink()
+    event = track_role_event("role.selected", role="somebody")
 
-    assert None is track_role_event("role.selected", role="dev")
-    assert (place.key_file.exists(), place.lines()) == (False, [])
+    assert event is not None
+    assert place.key.pseudonym("role", "somebody") == event["role"]
+    assert before != place.key_file.read_bytes()
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 32, b"x" * 31, b"x" * 33], ids=len)
@@ -200,10 +203,13 @@ def test_keys_live_outside_the_project(place) -> None:
 
 
 def test_no_path_in_the_users_folders(place) -> None:
-    """The names in config and state tell nobody which projects there are."""
+    """Names and contents in config and state name no project; the index alone does."""
     track_role_event("role.selected", role="dev")
     names = [str(p.relative_to(place.user)) for p in place.user.rglob("*")]
-    contents = b"".join(p.read_bytes() for p in place.user.rglob("*") if p.is_file())
+    files = [p for p in place.user.rglob("*") if p.is_file()]
+    index = [p for p in files if p.name == "path"]
+    contents = b"".join(p.read_bytes() for p in files if p not in index)
+    assert [(str(place.root), 0o600)] == [(p.read_text(), p.stat().st_mode & 0o777) for p in index]
 
     assert not [n for n in names if place.root.name in n]
     assert str(place.root).encode() not in contents
@@ -257,7 +263,7 @@ def test_the_old_key_is_gone(place) -> None:
 
     assert SECRET.hex().encode() not in stored
     assert (place.key.born, place.key.epoch) == ("2024-02-28", 5)
-    assert [p.name for p in place.key_file.parent.iterdir() if p.name != "key"] == []
+    assert [p.name for p in place.key_file.parent.iterdir() if p.name not in ("key", "path")] == []
 
 
 def test_rotation_within_a_running_process(place) -> None:

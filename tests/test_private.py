@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import private
+from telemetry_kit import leftovers, private
 
 CODE = "0123456789ab"
 LEFT = f".key-{CODE}.telemetry-kit.tmp"
@@ -174,7 +174,7 @@ def test_a_file_of_another_name_stays(tmp_path: Path, name: str) -> None:
     """Only names of the exact form that we give are swept."""
     (tmp_path / name).write_bytes(b"theirs")
     (tmp_path / name).chmod(0o600)
-    private.sweep(str(tmp_path))
+    leftovers.sweep(str(tmp_path))
 
     assert [name] == os.listdir(tmp_path)
 
@@ -201,7 +201,7 @@ def test_what_is_not_provably_ours_stays(tmp_path: Path, kind: str) -> None:
             pytest.skip("only root can make a file of another user")
         if kind == "user":
             os.chown(path, 65_534, 65_534)
-    private.sweep(str(tmp_path))
+    leftovers.sweep(str(tmp_path))
 
     assert os.path.lexists(path)
 
@@ -214,14 +214,14 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
     path = tmp_path / LEFT
     path.write_bytes(b"secret")
     path.chmod(mode)
-    private.sweep(str(tmp_path))
+    leftovers.sweep(str(tmp_path))
 
     assert [] == os.listdir(tmp_path)
 
 
 _KILLED = """
 import os, signal, sys
-from telemetry_kit import private
+from telemetry_kit import leftovers, private
 step, how, path = sys.argv[1:]
 real = getattr(os, step)
 def killing(*args, **options):
@@ -243,7 +243,7 @@ def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: 
     path = tmp_path / "key"
     code = _KILLED
     subprocess.run([sys.executable, "-c", code, step, how, str(path)], check=False)
-    private.sweep(str(tmp_path))
+    leftovers.sweep(str(tmp_path))
 
     made = step in ("link", "rename")
     assert ["key"] * made == os.listdir(tmp_path)
@@ -253,4 +253,4 @@ def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: 
 @given(st.text(st.characters(codec="ascii", exclude_characters="/\0"), min_size=1, max_size=40))
 def test_a_name_is_known_again(name: str) -> None:
     """What a temporary file was made for is read from its name."""
-    assert name == private._named_for(private._temporary_name(name))
+    assert name == leftovers._named_for(private._temporary_name(name))

@@ -1,5 +1,6 @@
 """A program between its look at the record and its first file, while `reset` returns."""
 
+import shutil
 import subprocess
 
 import pytest
@@ -58,8 +59,7 @@ def stopped(undecided):
 
     def start(step: str, when: str) -> "subprocess.Popen[str]":
         if step == "create":
-            key.unlink()
-            key.parent.rmdir()
+            shutil.rmtree(key.parent)
         child = undecided.start(RECORDS, step, when, "")
         children.append(child)
         assert child.stdout.readline() == "at it\n"

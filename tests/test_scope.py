@@ -534,6 +534,7 @@ def test_multiprocessing(place: Any, method: str) -> None:
     """Workers of every start method record with ids of their own."""
     (place.root / "tk_work.py").write_text(
         "from telemetry_kit import *\n"
+        "configure(app='flowspec')\n"
         "@tracks('agent.invoked')\n"
         "def work(number):\n"
         "    return number\n"

@@ -179,7 +179,8 @@ _NOTES = pytest.StashKey[set[str]]()
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say at the end of a run what keeps the program from recording anything for its users."""
-    for note in sorted(terminalreporter.config.stash.get(_NOTES, set())):
+    notes: set[str] = terminalreporter.config.stash.get(_NOTES, set())
+    for note in sorted(notes):
         terminalreporter.write_line(f"telemetry_kit: {note}")
 
 

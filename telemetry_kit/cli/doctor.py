@@ -12,11 +12,11 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, decisions, git, grants, privacy, private
+from telemetry_kit import consent, control, decisions, git, grants, ignoring, privacy, private
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, keeping, lease, packing, upkeep
+from telemetry_kit.journal import archive, keeping, packing, upkeep
 from telemetry_kit.journal.segments import (
     ACTIVE,
     ARCHIVE,
@@ -329,13 +329,10 @@ def _ignored(home: Home, fix: bool) -> Finding:
         return f"git cannot tell whether {home.log} is ignored"
 
     def mend() -> None:
-        fd = private.open_for_writing(home.ignore, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            size = os.fstat(fd).st_size
-            glued = size and os.pread(fd, 1, size - 1) != b"\n"
-            os.write(fd, b"\n" * bool(glued) + lease.IGNORE)
-        finally:
-            os.close(fd)
+            ignoring.ensure(home)
+        except ConsentError:
+            return  # the second look says so
 
     return _checked("git", look, mend, fix, "the events are ignored")
 

@@ -95,7 +95,7 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
     # deferred: only with --strict
     from telemetry_kit import apps, catalog, settings
     from telemetry_kit.errors import ConfigurationError, UnknownEventError
-    from telemetry_kit.latch import latch
+    from telemetry_kit.latch import latch  # deferred: as above
 
     try:
         catalog.event(event)

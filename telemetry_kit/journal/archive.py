@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from time import gmtime, strftime
 
-from telemetry_kit import private
+from telemetry_kit import leftovers
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import keeping, thinning, upkeep
@@ -147,13 +147,13 @@ def _heal(home: Home, folder: int, done: Done) -> None:
 def _sweep(home: Home) -> None:
     """Delete what commands that were killed left in the user's own folders."""
     for top in {home.config, home.state}:
-        private.sweep(top)
+        leftovers.sweep(top)
         try:
             places = os.listdir(f"{top}/projects")
         except OSError:
             continue
         for place in places:
-            private.sweep(f"{top}/projects/{place}")
+            leftovers.sweep(f"{top}/projects/{place}")
 
 
 def _segments(

@@ -1,0 +1,59 @@
+"""Temporary files that a killed process left behind, and the proof that they are ours."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+from telemetry_kit.private import CODE_BYTES, SUFFIX
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def sweep(folder: str) -> None:
+    """Delete temporary files of ours whose writer is gone; one that is being written is locked.
+
+    Only what `replace()` and `create()` make is deleted: a regular file with a name of their
+    form, of this user, closed to others, with no second name but the one it was made for.
+    """
+    try:
+        names = [name for name in os.listdir(folder) if _named_for(name)]
+    except OSError:
+        return
+    for name in names:
+        _sweep_one(folder, name)
+
+
+def _sweep_one(folder: str, name: str) -> None:
+    path = f"{folder}/{name}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        st = os.fstat(fd)
+        ours = st.st_mode & ~0o600 == stat.S_IFREG and st.st_uid == os.geteuid()
+        if ours and (st.st_nlink == 1 or _is_at(st, f"{folder}/{_named_for(name)}")):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(st, path):
+                os.unlink(path)
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _is_at(st: os.stat_result, path: str) -> bool:
+    """Whether a file is the one of this name."""
+    try:
+        return os.path.samestat(st, os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _named_for(temporary: str) -> str:
+    """The name of the file that a temporary one was made for; empty where it is none of ours."""
+    name, dash, code = temporary[1:].removesuffix(SUFFIX).rpartition("-")
+    ours = temporary[:1] == "." and temporary.endswith(SUFFIX) and name and dash
+    return name if ours and len(code) == CODE_BYTES * 2 and _HEX.issuperset(code) else ""
