@@ -169,7 +169,9 @@ def test_ctrl_c_unhandled(undecided) -> None:
 # -- before, during and after ------------------------------------------------------------------
 
 AROUND = """
-from telemetry_kit import ask_consent, role_session, track_role_event, tracks
+from telemetry_kit import ask_consent, configure, role_session, track_role_event, tracks
+
+configure(app="flowspec")
 
 @tracks("command.executed", command="/main")
 def main():

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import catalog, consent, decisions, grants, ledger, private
+from telemetry_kit import catalog, consent, decisions, grants, ledger, private, projects
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
@@ -34,7 +34,7 @@ _DAY = r"\d{4}-\d{2}-\d{2}"
 _KEY = r"[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*)"
 _WORD = re.compile(
     rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}"
-    r"|declined=[0-9a-f]{16}(?:,[0-9a-f]{16}){0,7}|entry=[0-9a-f]{16}"
+    r"|declined=[0-9a-f]{16}(?:,[0-9a-f]{16}){0,7}|entry=[0-9a-f]{16}|place=(?:all|[0-9a-f]{16})"
     rf"|time=(?:{'|'.join(catalog.RESOLUTIONS)})"
     rf"|context=(?:\*|(?:{_KEY}(?:,{_KEY})*)?)",
     re.ASCII,
@@ -78,12 +78,21 @@ def files(home: Home) -> list[Record]:
             for name in _names(folder):
                 path = f"{folder}/{name}"
                 if not os.path.isdir(path) or os.path.islink(path):
-                    kind = _KINDS.get(name, OTHER)
+                    kind = KEY if _is_index(path, home) else _KINDS.get(name, OTHER)
                     found.setdefault(path, Record(path, f"{shown}/{name}", kind))
     counts = f"{home.folder}/{ROLLUP}"
     if os.path.lexists(counts):
         found[counts] = Record(counts, ROLLUP, OTHER)
     return list(found.values())
+
+
+def _is_index(path: str, home: Home) -> bool:
+    """Whether a file is the entry of this project in the index, which holds its path alone."""
+    try:
+        found = private.read_regular(path, MAX_BYTES, follow=False)
+    except OSError:
+        return False
+    return os.path.basename(path) == projects.NAME and found == os.fsencode(home.root)
 
 
 def content(record: Record) -> bytes:

@@ -270,7 +270,8 @@ def test_another_app(undecided) -> None:
     with gate.Elsewhere(World(undecided.environ)), configure(app="acme"):
         enable_telemetry()
 
-    assert status(undecided, "--check").returncode == OFF
+    other = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")
+    assert other.returncode == OFF
     done = undecided.python("-m", "telemetry_kit", "--app", "acme", "status", "--check")
     assert (done.returncode, "  app      acme" in done.stdout) == (RECORDING, True)
 

@@ -30,7 +30,7 @@ import sys
 from telemetry_kit import ask_consent, configure, role_session
 
 as_json = "--json" in sys.argv
-{settings}
+configure(app="flowspec"{settings})
 try:
     ask_consent(quiet=as_json)
 except KeyboardInterrupt:
@@ -40,7 +40,7 @@ with role_session("dev"):
 """
 PLAIN = HOST.format(settings="")
 WIDER = HOST.format(
-    settings="configure(timestamp_resolution='hour', context={'task': 'identifier'})"
+    settings=", timestamp_resolution='hour', context={'task': 'identifier'}"
 )
 DENY = "[tool.telemetry_kit]\nenabled = false\n"
 SHELL = """\
