@@ -87,9 +87,10 @@ def _with_a_project(
     for app in apps:
         try:
             home = homes.find(app, start, environ)
-            place = consent.place_of(home)
         except Refused:
             continue
+        try:
+            place = consent.place_of(home)
         except TelemetryError:
             place = None
         if _is_ours(home) or (place is not None and consent.has_decision(home, place)):

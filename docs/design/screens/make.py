@@ -39,9 +39,7 @@ with role_session("dev"):
     print('{{"pages": 3}}' if as_json else "3 pages built.")
 """
 PLAIN = HOST.format(settings="")
-WIDER = HOST.format(
-    settings=", timestamp_resolution='hour', context={'task': 'identifier'}"
-)
+WIDER = HOST.format(settings=", timestamp_resolution='hour', context={'task': 'identifier'}")
 DENY = "[tool.telemetry_kit]\nenabled = false\n"
 SHELL = """\
 PS1='$ '
