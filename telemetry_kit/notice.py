@@ -64,7 +64,7 @@ def lines(home: Home, now: Settings | None = None, *, everywhere: bool = False) 
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
         f"Kept for {now.retention_days} days, for whoever can read your files, in",
         f"  {_end_of(plain(place))}",
-        "A private file lists project folders. There is no code to send it anywhere.",
+        "It lists your project folders, too. There is no code to send it anywhere.",
         *_wrapped(
             f"{command(home.app)} view shows it, off stops it, clear deletes it; preview shows "
             f"all {len(catalog.EVENTS)} events."

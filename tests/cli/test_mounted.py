@@ -95,7 +95,7 @@ def test_the_kill_switch_is_the_hosts(acme) -> None:
 def test_another_app_is_another_decision(acme) -> None:
     """A yes for acme is none for flowspec, and the other way round."""
     acme("telemetry", "on", "--yes")
-    own = acme.place.python("-m", "telemetry_kit", "status", "--check")
+    own = acme.place.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")
 
     assert own.returncode == 10
 
