@@ -9,7 +9,7 @@ from benchmarks.place import Place, program, source, without
 CONFIGURE = """
 from telemetry_kit import configure
 
-configure(commands=["/flow:implement"], agents=["backend-engineer"])
+configure(app="flowspec", commands=["/flow:implement"], agents=["backend-engineer"])
 """
 
 

@@ -28,6 +28,10 @@ class RoleEvent(StrEnum):
 _logger: Any = None
 
 
+def configure(**_: object) -> None:
+    """Take what the program says of itself; nothing is done with it."""
+
+
 def logger() -> Any:
     global _logger
     if _logger is None:

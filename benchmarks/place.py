@@ -15,8 +15,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 # What an interpreter may need to start at all; everything else stays outside.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
-_GRANT = "from telemetry_kit.control import enable_telemetry as f; assert f() is True"
-_DENY = "from telemetry_kit.control import disable_telemetry as f; f()"
+_NAMED = "import telemetry_kit; telemetry_kit.configure(app='flowspec'); "
+_GRANT = _NAMED + "from telemetry_kit.control import enable_telemetry as f; assert f() is True"
+_DENY = _NAMED + "from telemetry_kit.control import disable_telemetry as f; f()"
 _MARK = "  # without:"
 
 

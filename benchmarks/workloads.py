@@ -78,7 +78,7 @@ class Events:
     """
 
     def __init__(self) -> None:
-        configure(commands=[COMMAND])
+        configure(app="flowspec", commands=[COMMAND], agents=[AGENT])
         self.session = role_session("dev", command=COMMAND)
         self.log = Path(".flowspec/telemetry.jsonl")
         self.decorated = tracks(RoleEvent.AGENT_INVOKED, agent=AGENT)(implement)

@@ -3,7 +3,9 @@
 A line marked `without` is left out, or replaced, in the program that this one is compared with.
 """
 
-from telemetry_kit import RoleEvent, role_session, tracks  # without:
+from telemetry_kit import RoleEvent, configure, role_session, tracks  # without:
+
+configure(app="flowspec")  # without:
 
 
 @tracks(RoleEvent.AGENT_INVOKED, agent="backend-engineer")  # without:

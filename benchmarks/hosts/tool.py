@@ -5,7 +5,9 @@ A line marked `without` is left out, or replaced, in the program that this one i
 
 import argparse
 
-from telemetry_kit import RoleEvent, tracks  # without:
+from telemetry_kit import RoleEvent, configure, tracks  # without:
+
+configure(app="flowspec")  # without:
 
 
 @tracks(RoleEvent.AGENT_INVOKED, agent="product-analyst")  # without:

@@ -13,7 +13,8 @@ FORBIDDEN = {
     *("subprocess", "_posixsubprocess", "multiprocessing", "concurrent", "pty"),
     *("threading", "_thread.start_new_thread", "sched", "requests", "httpx", "aiohttp"),
 }
-LATER = {"asking"}  # asks a person, before anything is recorded
+# One asks a person, the other one git: when consent is given, before anything is recorded.
+LATER = {"asking", "ignoring"}
 
 
 def path_of(room: str) -> Path | None:
