@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 
+from telemetry_kit import terms
 from telemetry_kit.errors import UnknownEventError
 
 TYPE_CHECKING = False
@@ -24,21 +25,23 @@ CONSTANT = "constant"
 RANDOM = "random"
 TOKEN = "token"
 TIME = "time"
-MEASURE = "measure"
+MEASURE = terms.MEASURE
+IDENTIFIER = terms.IDENTIFIER
+CONTEXT_CLASSES = terms.CONTEXT_CLASSES
+ROLES = terms.ROLES
+RESOLUTIONS = terms.RESOLUTIONS
+VOCABULARIES = terms.VOCABULARIES
+MAX_DECLARED_BYTES = terms.MAX_DECLARED_BYTES
+PSEUDONYM_PREFIX = terms.PSEUDONYM_PREFIX
 NAME = "name"
-IDENTIFIER = "identifier"
 MAPPING = "mapping"
 
-ROLES = ("pm", "arch", "dev", "sec", "qa", "ops", "all")
 OUTCOMES = ("ok", "error", "cancelled", "closed")
 SOURCES = ("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "import")
-RESOLUTIONS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
 
 MAX_LINE_BYTES = 4_096
 MAX_NAME_CHARS = 1_024
-MAX_DECLARED_BYTES = 128
 MAX_MEASURE = 10**12
-PSEUDONYM_PREFIX = "h:"
 
 
 class Event:
@@ -179,9 +182,6 @@ EVENTS: dict[str, Event] = {e.name: e for e in _EVENTS}
 FIELDS: dict[str, Field] = {f.name: f for f in _FIELDS}
 ORDER: tuple[str, ...] = tuple(FIELDS)
 NAMES: dict[str, str] = {f.name: str(f.domain) for f in _FIELDS if f.kind == NAME}
-VOCABULARIES = ("roles", "agents", "commands", "workflows")
-# Classes that a host may give to a context key, besides a closed list of tokens.
-CONTEXT_CLASSES = (IDENTIFIER, MEASURE, "flag")
 
 # By the identity of the class, so that an exception is recognised without asking it anything.
 # A host may have put classes of its own there, under any name.

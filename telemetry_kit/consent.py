@@ -226,9 +226,12 @@ def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
 
 def _brought_along(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
     """A denial where the grant lies in the repository it is about: a clone can bring it along."""
+    repositories = enclosing_repositories(home.checkout)
+    if not repositories:
+        return
     where = os.path.realpath(home.config)
     user = os.path.realpath(user_home(environ))
-    for repository in enclosing_repositories(home.checkout):
+    for repository in repositories:
         below = where.startswith(f"{repository.rstrip('/')}/")
         if below and not f"{user}/".startswith(f"{repository.rstrip('/')}/"):
             says = f"{home.config} lies in the repository {repository}, so that it grants nothing"

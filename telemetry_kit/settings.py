@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import catalog
+from telemetry_kit import terms
 from telemetry_kit.errors import ConfigurationError, Refused
 from telemetry_kit.home import is_app_name
 from telemetry_kit.latch import latch, load
@@ -40,7 +40,7 @@ class Settings:
     ) -> None:
         self.app = app
         self.prefix = app.upper().replace("-", "_")
-        self.names = names or dict.fromkeys(catalog.VOCABULARIES, frozenset())
+        self.names = names or dict.fromkeys(terms.VOCABULARIES, frozenset())
         self.context = context or {}
         self.errors = errors
         self.resolution = resolution
@@ -71,7 +71,7 @@ _current = Settings()
 _generation = 0
 # Names given at decoration time: they come from source code, so they outlive any `configure()`.
 # The sets only grow, so that whoever looks a name up needs no copy of them.
-decorated: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+decorated: dict[str, set[str]] = {v: set() for v in terms.VOCABULARIES}
 # More in one vocabulary come from no source code; those are stored as pseudonyms.
 MAX_DECORATED = 4_096
 
@@ -153,7 +153,7 @@ def declare(field: str, name: str) -> None:
 
 
 def _decorate(field: str, name: str) -> None:
-    names = decorated[catalog.NAMES[field]]
+    names = decorated[terms.VOCABULARY_OF[field]]
     if len(names) < MAX_DECORATED:
         names.add(name)
 
@@ -166,7 +166,7 @@ def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
         more: names that the project or the user declared.
     """
     _take_over()
-    builtin = catalog.ROLES if name == "roles" else ()
+    builtin = terms.ROLES if name == "roles" else ()
     return _current.names[name].union(decorated[name], builtin, more)
 
 
@@ -176,10 +176,10 @@ def storable(name: object) -> str | None:
         return f"must be a string, not {type(name).__name__}"
     if not name or name != name.strip() or not name.isprintable():
         return "must be printable text without surrounding space"
-    if name.startswith(catalog.PSEUDONYM_PREFIX):
-        return f"must not start with {catalog.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
-    if len(name.encode("ascii", "backslashreplace")) > catalog.MAX_DECLARED_BYTES:
-        return f"must fit {catalog.MAX_DECLARED_BYTES} bytes"
+    if name.startswith(terms.PSEUDONYM_PREFIX):
+        return f"must not start with {terms.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
+    if len(name.encode("ascii", "backslashreplace")) > terms.MAX_DECLARED_BYTES:
+        return f"must fit {terms.MAX_DECLARED_BYTES} bytes"
     return None
 
 
@@ -373,7 +373,7 @@ def _context(
             raise ConfigurationError(f"context key {str(key)[:60]!r} {trouble}")
         if not isinstance(kind, str):
             found[key] = _names(f"context[{key!r}]", kind)
-        elif kind in catalog.CONTEXT_CLASSES:
+        elif kind in terms.CONTEXT_CLASSES:
             found[key] = kind
         else:
             raise ConfigurationError(
@@ -384,9 +384,9 @@ def _context(
 
 
 def _resolution(value: str) -> str:
-    if not isinstance(value, str) or value not in catalog.RESOLUTIONS:
+    if not isinstance(value, str) or value not in terms.RESOLUTIONS:
         raise ConfigurationError(
-            f"timestamp_resolution={value!r}: use one of {', '.join(catalog.RESOLUTIONS)}"
+            f"timestamp_resolution={value!r}: use one of {', '.join(terms.RESOLUTIONS)}"
         )
     return value
 

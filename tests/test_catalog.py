@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from telemetry_kit import RoleEvent, catalog
+from telemetry_kit import RoleEvent, catalog, terms
 from telemetry_kit.errors import TelemetryError, UnknownEventError
 
 ORDER = [
@@ -163,3 +163,8 @@ def test_builtin_errors() -> None:
     assert {"ValueError", "KeyboardInterrupt", "ExceptionGroup"} <= set(
         catalog.BUILTIN_ERRORS.values()
     )
+
+
+def test_the_vocabulary_of_each_name() -> None:
+    """What settings know without the catalog is what the catalog says."""
+    assert catalog.NAMES == terms.VOCABULARY_OF
