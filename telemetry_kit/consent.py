@@ -215,8 +215,9 @@ def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
     Those are the repositories and projects that enclose this one, for a linked worktree of git
     also the main one: their files, and the user's denial for each.
     """
-    yield from _brought_along(home, environ)
-    for root in enclosing_roots(home, environ):
+    repositories = enclosing_repositories(home.checkout)
+    yield from _brought_along(home, environ, repositories)
+    for root in enclosing_roots(home, environ, repositories):
         if root != home.checkout:
             yield from _repository(home.app, root)
         yield _record_elsewhere(home, root)
@@ -224,9 +225,10 @@ def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
         yield from _repository(home.app, home.root)
 
 
-def _brought_along(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
+def _brought_along(
+    home: Home, environ: Mapping[str, str], repositories: list[str]
+) -> Iterator[Rule]:
     """A denial where the grant lies in the repository it is about: a clone can bring it along."""
-    repositories = enclosing_repositories(home.checkout)
     if not repositories:
         return
     where = os.path.realpath(home.config)

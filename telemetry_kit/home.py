@@ -8,7 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Everything outside a project lies in folders of this name, never among the files of a host.
 OURS = "telemetry-kit"
@@ -157,10 +157,19 @@ def is_marked(app: str, folder: str, user: str) -> bool:
     """Whether a folder is a project because of its `.<app>/`."""
     if not os.path.isdir(f"{_base(folder)}/.{app}"):
         return False
-    return not user or folder != os.path.realpath(user)
+    return not user or not _is_same_folder(folder, user)
 
 
-def enclosing_roots(home: "Home", environ: "Mapping[str, str]") -> "list[str]":
+def _is_same_folder(one: str, other: str) -> bool:
+    try:
+        return os.stat(one)[1:3] == os.stat(other)[1:3]
+    except (OSError, ValueError):
+        return False
+
+
+def enclosing_roots(
+    home: "Home", environ: "Mapping[str, str]", repositories: "Sequence[str]"
+) -> "list[str]":
     """The projects around this one and around its checkout: each may deny.
 
     Those are all repositories, and in the same repository the folders with `.<app>/`.
@@ -168,13 +177,15 @@ def enclosing_roots(home: "Home", environ: "Mapping[str, str]") -> "list[str]":
     Args:
         home: the project's places.
         environ: where HOME is looked up.
+        repositories: those that are the checkout or around it.
     """
     user = user_home(environ)
     found: dict[str, None] = {}
     for begin in dict.fromkeys((home.checkout, home.root)):
+        around = repositories if begin == home.checkout else enclosing_repositories(begin)
         is_inside = True
         for at in upward(begin):
-            if os.path.lexists(f"{_base(at)}/.git"):
+            if at in around:
                 found[at] = found[repository_root(at)] = None
                 is_inside = False
             elif is_inside and is_marked(home.app, at, user):

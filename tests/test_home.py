@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home, enclosing_roots, find, user_folders
+from telemetry_kit.home import Home, enclosing_repositories, enclosing_roots, find, user_folders
 from telemetry_kit.home import project_root as roots
 
 
@@ -61,7 +61,7 @@ def test_everything_around_may_deny(top: Path) -> None:
 
     assert str(top / "a/x/b/c/d") == home.root
     assert [str(top / name) for name in ("a/x/b/c", "a/x/b", "a")] == enclosing_roots(
-        home, {"HOME": str(top)}
+        home, {"HOME": str(top)}, enclosing_repositories(home.checkout)
     )
 
 
