@@ -9,9 +9,11 @@ import sys
 import time
 
 import telemetry_kit
-from telemetry_kit import control, gate, track_role_event
+from telemetry_kit import configure, control, gate, track_role_event
 from telemetry_kit.journal import archive, lease, reader, upkeep
 from telemetry_kit.latch import World
+
+configure(app="flowspec")
 
 HOUR, DAY = 3_600, 86_400
 

@@ -20,6 +20,7 @@ import pytest
 from telemetry_kit.home import Home
 from telemetry_kit.journal import reader, upkeep
 from telemetry_kit.journal.segments import Problems
+from tests.conftest import NAMED
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parents[1] / "docs" / "reference" / "faults.md"
@@ -239,7 +240,7 @@ class Host:
     def around(self, code: str) -> str:
         """The program, with this in its middle."""
         return (
-            f"import sys\nprint('begin', flush=True)\n{code}\n"
+            f"{NAMED}import sys\nprint('begin', flush=True)\n{code}\n"
             f"print('end'); print('warned', file=sys.stderr); sys.exit({ENDS})\n"
         )
 

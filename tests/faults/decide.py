@@ -11,8 +11,10 @@ import sys
 import time
 from typing import Self
 
-from telemetry_kit import consent, control, pipeline, track_role_event
+from telemetry_kit import configure, consent, control, pipeline, track_role_event
 from telemetry_kit.journal import archive, lease, reader, upkeep
+
+configure(app="flowspec")
 
 now = time.monotonic_ns
 

@@ -14,7 +14,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from telemetry_kit import role_session, track_role_event, tracks
+from telemetry_kit import configure, role_session, track_role_event, tracks
+
+configure(app="flowspec")
 
 HANG_SECONDS = 30
 

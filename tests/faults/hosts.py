@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 
-from telemetry_kit import control, track_role_event
+from telemetry_kit import configure, control, track_role_event
 from telemetry_kit.journal import lease, upkeep
 from telemetry_kit.line import encode
+
+configure(app="flowspec")
 
 TRACK = "role.selected"
 

@@ -16,6 +16,7 @@ import sys
 import unicodedata  # noqa: F401
 
 from telemetry_kit import (
+    configure,
     control,
     deciding,
     decisions,
@@ -27,6 +28,8 @@ from telemetry_kit import (
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, lease, packing, reader, upkeep  # noqa: F401
 from telemetry_kit.line import encode
+
+configure(app="flowspec")
 
 MARK = b"mark\n"
 GOES = re.compile(rb'"event_id":"000100000000000[0-2]"').search

@@ -7,9 +7,12 @@ import json
 import os
 import sys
 
+from telemetry_kit import configure
 from telemetry_kit.control import home_of
 from telemetry_kit.journal import lease, upkeep  # noqa: F401
 from telemetry_kit.journal.lease import Journal
+
+configure(app="flowspec")
 
 LINE = (
     '{{"schema_version":"1.0","event_id":"{:016x}","event_type":"role.selected",'

@@ -12,11 +12,13 @@ import sys
 import time
 from datetime import date, timedelta
 
-from telemetry_kit import catalog, grants
+from telemetry_kit import catalog, configure, grants
 from telemetry_kit.control import home_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.journal import archive, keeping, lease, reader  # noqa: F401
 from telemetry_kit.journal.lease import Journal
+
+configure(app="flowspec")
 
 SLOTS = 1 << 17
 # They write more than a journal may take, and nothing is to go for the space.
