@@ -459,7 +459,7 @@ def _erase(paths: list[str], survivors: list[str]) -> None:
 def _prune(folder: str) -> None:
     """Delete our folders in which nothing is left, those of all apps with the last one."""
     for path in (f"{folder}/projects", folder):
-        if not projects.is_gone(path):
+        if not projects.remove_if_empty(path):
             return
     projects.remove_own_folder(os.path.dirname(folder))
 

@@ -1,6 +1,6 @@
 """Events stay out of version control: what a grant makes sure of, and what a reset takes back.
 
-The recorder's part is in `journal.lease`: it writes only where git ignores what it writes.
+The recorder's part is in `journal.ignored`: it writes only where git ignores what it writes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 
 from telemetry_kit import git, private
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.home import OURS, Home, enclosing_repositories
+from telemetry_kit.home import OURS, Home
 from telemetry_kit.journal import ignored, upkeep
 from telemetry_kit.latch import latch
 from telemetry_kit.private import NotPrivateError, explain
@@ -31,8 +31,7 @@ def ensure(home: Home) -> None:
         ConsentError: git would take the events all the same; nothing is left of what was tried.
     """
     own = _own_file(home)
-    repository = next(iter(enclosing_repositories(home.root)), "")
-    exclude = ignored.exclude_file(repository) if repository else ""
+    repository, exclude = ignored.exclude_around(home.root)
     if not exclude:
         return
     outer, added = "", False
@@ -69,8 +68,7 @@ def ensure_for_keys(state: str) -> None:
     folder = os.path.dirname(state)
     private.make_folder(folder)
     private.create(f"{folder}/.gitignore", b"*\n")
-    repository = next(iter(enclosing_repositories(os.path.realpath(folder))), "")
-    exclude = ignored.exclude_file(repository) if repository else ""
+    repository, exclude = ignored.exclude_around(os.path.realpath(folder))
     if exclude:
         try:
             _add(exclude, _key_lines(os.path.realpath(folder), repository))
@@ -87,8 +85,7 @@ def take_back(home: Home) -> None:
     with upkeep.maintenance(home, upkeep.WAIT_SECONDS) as folder:
         if folder is not None:
             _leave(home, folder)
-    repository = next(iter(enclosing_repositories(home.root)), "")
-    exclude = ignored.exclude_file(repository) if repository else ""
+    repository, exclude = ignored.exclude_around(home.root)
     if exclude:
         _remove(exclude, ignored.exclude_lines(home, repository))
 
@@ -108,8 +105,7 @@ def _leave(home: Home, folder: int) -> None:
 def take_back_for_keys(home: Home) -> None:
     """The same for our state folder, once nothing is left in it."""
     folder = os.path.realpath(os.path.dirname(home.state))
-    repository = next(iter(enclosing_repositories(folder)), "")
-    exclude = ignored.exclude_file(repository) if repository else ""
+    repository, exclude = ignored.exclude_around(folder)
     if exclude:
         _remove(exclude, _key_lines(folder, repository))
 

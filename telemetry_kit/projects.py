@@ -50,7 +50,7 @@ def take_away(home: Home, place: str) -> None:
     for name in ("key", NAME):
         private.remove(f"{folder}/{name}")
     for path in (folder, f"{home.state}/projects", home.state):
-        if not is_gone(path):
+        if not remove_if_empty(path):
             return
     remove_own_folder(os.path.dirname(home.state))
 
@@ -116,13 +116,13 @@ def remove_own_folder(folder: str) -> None:
     made = private.read(f"{folder}/{_MADE}", _MAX_BYTES) or b""
     for name in names:
         private.remove(f"{folder}/{name}")
-    is_gone(folder)
+    remove_if_empty(folder)
     # Deepest first; one in which something else has come since stays.
     for path in sorted(filter(None, map(os.fsdecode, made.split(b"\0"))), key=len, reverse=True):
-        is_gone(path)
+        remove_if_empty(path)
 
 
-def is_gone(folder: str) -> bool:
+def remove_if_empty(folder: str) -> bool:
     """Delete a folder if it is empty; whether it is not there any more."""
     try:
         os.rmdir(folder)

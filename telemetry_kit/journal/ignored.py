@@ -50,8 +50,7 @@ def ignore(folder: int, home: Home) -> bool:
         return False
     if not found and _is_ours_alone(folder):
         return _write_ignore_file(folder, found)
-    repository = next(iter(enclosing_repositories(home.root)), "")
-    exclude = exclude_file(repository) if repository else ""
+    repository, exclude = exclude_around(home.root)
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
             f"git would take the events from {home.folder}, which is not ours alone: the next "
@@ -110,16 +109,20 @@ def _write_ignore_file(folder: int, found: bytes | None) -> bool:
     return found is None
 
 
-def exclude_file(repository: str) -> str:
-    """The file in which git keeps what one user ignores; empty where there is no repository.
+def exclude_around(folder: str) -> tuple[str, str]:
+    """The repository around a folder, and the file in which git keeps what one user ignores.
 
     All worktrees share the one of the common directory: git reads none of a linked worktree.
 
     Args:
-        repository: a folder with `.git`.
+        folder: the real path of a folder.
+
+    Returns:
+        Both, or empty texts where git finds no repository.
     """
-    git = git_folder(repository)
-    return "" if git is None else f"{common_folder(git)}/info/exclude"
+    repository = next(iter(enclosing_repositories(folder)), "")
+    git = git_folder(repository) if repository else None
+    return ("", "") if git is None else (repository, f"{common_folder(git)}/info/exclude")
 
 
 def exclude_lines(home: Home, repository: str) -> str:
