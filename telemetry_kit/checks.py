@@ -7,7 +7,6 @@ import os
 from telemetry_kit import consent, privacy, private
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
-from telemetry_kit.journal import upkeep
 from telemetry_kit.latch import latch
 
 TYPE_CHECKING = False
@@ -35,6 +34,8 @@ def obstacles(home: Home) -> list[str]:
     Returns:
         One sentence for each, with what helps where that is known; empty when nothing would.
     """
+    from telemetry_kit.journal import upkeep  # deferred: it locks, which Windows cannot
+
     return [*upkeep.obstacles(home), *key_obstacles(home)]
 
 

@@ -32,7 +32,7 @@ def note(home: Home, place: str, *, sync: bool = True) -> None:
     """
     path = f"{home.state}/projects/{place}/{NAME}"
     root = os.fsencode(home.root)
-    if not private.create(path, root, sync=sync) and _root(path) != home.root:
+    if _root(path) != home.root and not private.create(path, root, sync=sync):
         private.replace(path, root, sync=sync)
 
 

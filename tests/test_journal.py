@@ -1232,7 +1232,7 @@ def test_a_signal_handler_may_record(place) -> None:
     On a machine that is very busy the breaker may call the disk slow; nothing else is refused.
     """
     done = place.run(
-        "import signal\nfrom telemetry_kit import pipeline, track_role_event as t\n"
+        "import signal\nfrom telemetry_kit import standing, track_role_event as t\n"
         "made, inside = [], []\n"
         "def handle(*_):\n"
         "    if not inside:\n"

@@ -22,6 +22,7 @@ from telemetry_kit import (
 )
 from telemetry_kit.cli.status import OUTDATED, RECORDING, code_of
 from telemetry_kit.latch import World
+from tests.conftest import NAMED
 
 NOTICES = Path(__file__).parent / "notices"
 
@@ -340,7 +341,7 @@ def test_a_yes_to_a_later_notice(place) -> None:
 @pytest.mark.tty
 def test_a_wider_catalog_is_asked_about(place) -> None:
     """The next interactive run shows the difference alone."""
-    screen = at_terminal(place, "y\r", source=NOTICE_2 + "ask_consent()" + USE_IT)
+    screen = at_terminal(place, "y\r", source=NAMED + NOTICE_2 + "ask_consent()" + USE_IT)
 
     assert screen.splitlines()[1:4] == [f"  {new}" for new in NEW]
     assert place.types() == ["model.used", "agent.completed", "agent.completed"]
@@ -446,7 +447,12 @@ def test_the_notice_names_what_any_context_is(undecided) -> None:
 
 HOST = """
 from telemetry_kit import ask_consent, configure, track_role_event
-configure(timestamp_resolution="minute", retention_days=365, context={"task_id": "identifier"})
+configure(
+    app="flowspec",
+    timestamp_resolution="minute",
+    retention_days=365,
+    context={"task_id": "identifier"},
+)
 ask_consent()
 track_role_event("agent.invoked", agent="x", context={"task_id": "T-1"})
 """

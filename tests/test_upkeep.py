@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import lease, upkeep
+from telemetry_kit.journal import ignored, lease, upkeep
 from telemetry_kit.journal.lease import Journal
 
 DAY = "2024-02-28"
@@ -137,7 +137,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
     journal.append(LINE)
     journal.close()
 
-    assert (lease.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
+    assert (ignored.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
 
 
 # -- the lock ----------------------------------------------------------------------------------
@@ -570,7 +570,7 @@ def test_no_file_of_ours_before_it_is_ignored(home) -> None:
         made = set(os.listdir(home.folder))
 
     assert {"telemetry.jsonl", ".gitignore", ".telemetry.lock"} == made
-    assert lease.IGNORE == Path(home.ignore).read_bytes()
+    assert ignored.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])

@@ -101,7 +101,7 @@ SENTENCE = "telemetry-kit: Windows is not supported yet: nothing is recorded the
 def test_a_host_on_windows(place, code: str) -> None:
     """Importing, decorating and calling work; nothing is printed and no file is touched."""
     before = place.tree()
-    done = place.run(WINDOWS + code)
+    done = place.run(WINDOWS + code, named=False)
 
     assert ("", "", 0) == (done.stderr, done.stdout, done.returncode)
     assert before == place.tree()
@@ -140,7 +140,7 @@ def test_the_fixture_on_windows(place) -> None:
 def test_commands_on_windows(place, args: list[str]) -> None:
     """Every command says in one sentence that Windows is not supported, and exits with 1."""
     before = place.tree()
-    done = place.run(WINDOWS + MAIN.format(args=args))
+    done = place.run(WINDOWS + MAIN.format(args=args), named=False)
 
     assert (1, "", SENTENCE) == (done.returncode, done.stdout, done.stderr)
     assert before == place.tree()
@@ -148,7 +148,9 @@ def test_commands_on_windows(place, args: list[str]) -> None:
 
 def test_record_on_windows(place) -> None:
     """`record` stands in scripts: it exits with 0 and prints nothing."""
-    done = place.run(WINDOWS + MAIN.format(args=["record", "agent.invoked", "--agent", "x"]))
+    done = place.run(
+        WINDOWS + MAIN.format(args=["record", "agent.invoked", "--agent", "x"]), named=False
+    )
 
     assert (0, "", "", []) == (done.returncode, done.stdout, done.stderr, place.events())
 
@@ -156,7 +158,7 @@ def test_record_on_windows(place) -> None:
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_help_on_windows(place, word: str) -> None:
     """Help and version work everywhere."""
-    done = place.run(WINDOWS + MAIN.format(args=[word]))
+    done = place.run(WINDOWS + MAIN.format(args=[word]), named=False)
 
     assert (0, "") == (done.returncode, done.stderr)
 
@@ -166,6 +168,8 @@ def test_mounted_commands_on_windows(place, args: list[str]) -> None:
     """The commands that a host mounts can be built there, and say the same."""
     # Typer itself runs on this system.
     code = f"import sys\nhere = sys.platform\n{WINDOWS}from telemetry_kit.cli import typer_app\n"
-    done = place.run(f"{code}mounted = typer_app()\nsys.platform = here\nmounted({args!r})")
+    done = place.run(
+        f"{code}mounted = typer_app()\nsys.platform = here\nmounted({args!r})", named=False
+    )
 
     assert (1, "", SENTENCE) == (done.returncode, done.stdout, done.stderr)
