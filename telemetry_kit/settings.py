@@ -3,12 +3,9 @@
 Nothing a user typed ever gets in here: a value that arrives at run time is no declaration.
 """
 
-from __future__ import annotations
-
 import os
 
 from telemetry_kit import terms
-from telemetry_kit.errors import ConfigurationError, Refused
 from telemetry_kit.home import is_app_name
 from telemetry_kit.latch import latch, load
 
@@ -32,8 +29,8 @@ class Settings:
     def __init__(
         self,
         app: str = "",
-        names: Mapping[str, frozenset[str]] | None = None,
-        context: Mapping[str, str | frozenset[str]] | None = None,
+        names: "Mapping[str, frozenset[str]] | None" = None,
+        context: "Mapping[str, str | frozenset[str]] | None" = None,
         errors: frozenset[str] = frozenset(),
         resolution: str = "day",
         retention_days: int = 90,
@@ -62,7 +59,7 @@ class Restore:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        trace: "TracebackType | None",
     ) -> None:
         _swap(self._former)
 
@@ -91,12 +88,12 @@ def generation() -> int:
 def configure(
     *,
     app: str | None = None,
-    roles: Names = None,
-    agents: Names = None,
-    commands: Names = None,
-    workflows: Names = None,
-    errors: Iterable[str | type[BaseException]] | None = None,
-    context: Mapping[str, str | Iterable[str]] | None = None,
+    roles: "Names" = None,
+    agents: "Names" = None,
+    commands: "Names" = None,
+    workflows: "Names" = None,
+    errors: "Iterable[str | type[BaseException]] | None" = None,
+    context: "Mapping[str, str | Iterable[str]] | None" = None,
     timestamp_resolution: str | None = None,
     retention_days: int | None = None,
 ) -> Restore:
@@ -158,7 +155,7 @@ def _decorate(field: str, name: str) -> None:
         names.add(name)
 
 
-def vocabulary(name: str, more: Iterable[str] = ()) -> frozenset[str]:
+def vocabulary(name: str, more: "Iterable[str]" = ()) -> frozenset[str]:
     """All names of one vocabulary that may be stored in clear.
 
     Args:
@@ -183,7 +180,7 @@ def storable(name: object) -> str | None:
     return None
 
 
-def listed(name: str, paths: Iterable[str]) -> list[str]:
+def listed(name: str, paths: "Iterable[str]") -> list[str]:
     """The names of one vocabulary in configuration files, but for those that cannot be declared.
 
     Args:
@@ -215,10 +212,10 @@ _OPAQUE = (
 )
 # What else may have dots in a row is a key, and nothing but a dot parts it.
 _LONG_KEY = rb"(?:\.[^.\n=,\[\]{}]*+){%d}" % _MAX_KEY_PARTS
-_toml: dict[tuple[str, bytes], tuple[tuple[int, ...], _Tables | None]] = {}
+_toml: "dict[tuple[str, bytes], tuple[tuple[int, ...], _Tables | None]]" = {}
 
 
-def read_toml(path: str, marker: bytes = b"") -> dict[str, Any] | None:
+def read_toml(path: str, marker: bytes = b"") -> "dict[str, Any] | None":
     """A configuration file, parsed anew only when it changed.
 
     Args:
@@ -258,7 +255,7 @@ def _behind(link: str) -> os.stat_result:
         raise ValueError("a link that leads nowhere") from None
 
 
-def _parsed_file(path: str, marker: bytes) -> _Tables | None:
+def _parsed_file(path: str, marker: bytes) -> "_Tables | None":
     """The tables, or what `read_toml()` says of a file that has none.
 
     Raises:
@@ -267,7 +264,7 @@ def _parsed_file(path: str, marker: bytes) -> _Tables | None:
     most = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
     private = load("telemetry_kit.private")  # deferred: a program that is off reads no file
     if private is None:
-        raise Refused("what reads the file is being loaded")
+        raise _not_now("what reads the file is being loaded")
     try:
         data: bytes = private.read_regular(path, most + 1)
     except (OSError, ValueError):
@@ -277,7 +274,7 @@ def _parsed_file(path: str, marker: bytes) -> _Tables | None:
     return parse_toml(data)
 
 
-def parse_toml(data: bytes) -> _Tables | None:
+def parse_toml(data: bytes) -> "_Tables | None":
     """The tables of a document; None where it is too long, has too long a key or is none.
 
     A parser spends memory with the square of the number of parts that a key has, so these are
@@ -293,7 +290,7 @@ def parse_toml(data: bytes) -> _Tables | None:
         return None
     tomllib = load("tomllib")  # deferred: 12 ms, and most projects have no such file
     if tomllib is None:
-        raise Refused("no parser can be loaded now")
+        raise _not_now("no parser can be loaded now")
     if _has_long_key(data):
         return None
     try:
@@ -334,49 +331,61 @@ def _bump() -> None:
     _generation += 1
 
 
+def _mistake(message: str) -> Exception:
+    from telemetry_kit.errors import ConfigurationError  # deferred: only for a mistake
+
+    return ConfigurationError(message)
+
+
+def _not_now(reason: str) -> Exception:
+    from telemetry_kit.errors import Refused  # deferred: only where nothing can be loaded
+
+    return Refused(reason)
+
+
 def _app(app: str) -> str:
     if not is_app_name(app):
-        raise ConfigurationError(
+        raise _mistake(
             f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or digit"
         )
     return app
 
 
-def _names(vocabulary: str, names: Names) -> frozenset[str]:
+def _names(vocabulary: str, names: "Names") -> frozenset[str]:
     if names is None:
         return frozenset()
     if isinstance(names, str) or not hasattr(names, "__iter__"):
-        raise ConfigurationError(f"{vocabulary}={names!r}: give a list of names")
+        raise _mistake(f"{vocabulary}={names!r}: give a list of names")
     kept = []
     for name in names:
         trouble = storable(name)
         if trouble:
-            raise ConfigurationError(f"{vocabulary}: {str(name)[:60]!r} {trouble}")
+            raise _mistake(f"{vocabulary}: {str(name)[:60]!r} {trouble}")
         kept.append(str.__str__(name))
     return frozenset(kept)
 
 
-def _errors(errors: Iterable[str | type[BaseException]] | None) -> frozenset[str]:
+def _errors(errors: "Iterable[str | type[BaseException]] | None") -> frozenset[str]:
     names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
     return _names("errors", names)
 
 
 def _context(
-    context: Mapping[str, str | Iterable[str]] | None,
+    context: "Mapping[str, str | Iterable[str]] | None",
 ) -> dict[str, str | frozenset[str]]:
     found: dict[str, str | frozenset[str]] = {}
     for key, kind in (context or {}).items():
         trouble = storable(key)
         if trouble or not _KEY_CHARS.issuperset(key):
             trouble = trouble or "may have ASCII letters, digits, '_', '-' and '.' only"
-            raise ConfigurationError(f"context key {str(key)[:60]!r} {trouble}")
+            raise _mistake(f"context key {str(key)[:60]!r} {trouble}")
         if not isinstance(kind, str):
             found[key] = _names(f"context[{key!r}]", kind)
         elif kind in terms.CONTEXT_CLASSES:
             found[key] = kind
         else:
-            raise ConfigurationError(
+            raise _mistake(
                 f"context[{key!r}]={kind!r}: use 'identifier', 'measure', 'flag' "
                 "or a list of the strings allowed"
             )
@@ -385,13 +394,11 @@ def _context(
 
 def _resolution(value: str) -> str:
     if not isinstance(value, str) or value not in terms.RESOLUTIONS:
-        raise ConfigurationError(
-            f"timestamp_resolution={value!r}: use one of {', '.join(terms.RESOLUTIONS)}"
-        )
+        raise _mistake(f"timestamp_resolution={value!r}: use one of {', '.join(terms.RESOLUTIONS)}")
     return value
 
 
 def _days(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3_650:
-        raise ConfigurationError(f"retention_days={value!r}: use a whole number from 1 to 3650")
+        raise _mistake(f"retention_days={value!r}: use a whole number from 1 to 3650")
     return value

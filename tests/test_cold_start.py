@@ -36,7 +36,7 @@ assert main() == 0
 RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", "dev"])
 
 # With what `configure()` needs.
-OFF = {"", "events", "home", "latch", "tracking", "wrapping", "errors", "settings", "terms"}
+OFF = {"", "events", "home", "latch", "tracking", "wrapping", "settings", "terms"}
 WRITING = {
     *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
     *(
@@ -95,13 +95,13 @@ def denied(place):
 
 
 def test_undecided(undecided) -> None:
-    """A user who was never asked pays for nine small files, and for nothing of others."""
-    assert loaded(undecided, DECORATED) == (OFF, {"__future__"})
+    """A user who was never asked pays for eight small files, and for nothing of others."""
+    assert loaded(undecided, DECORATED) == (OFF, set())
 
 
 def test_undecided_session(undecided) -> None:
     """A session adds its own file and nothing else."""
-    assert (OFF | {"session"}, {"__future__"}) == loaded(undecided, SESSION)
+    assert (OFF | {"session"}, set()) == loaded(undecided, SESSION)
 
 
 def test_undecided_strings(undecided) -> None:
@@ -111,17 +111,17 @@ def test_undecided_strings(undecided) -> None:
     )
     rooms, others = loaded(undecided, code)
 
-    assert ((OFF - {"events"}) | {"catalog"}, {"__future__"}) == (rooms, others)
+    assert ((OFF - {"events"}) | {"catalog", "errors"}, {"__future__"}) == (rooms, others)
 
 
 def test_vetoed_without_a_grant(undecided) -> None:
     """A veto where nobody said yes costs no more than that nobody did."""
-    assert loaded(undecided, DECORATED, DO_NOT_TRACK="1") == (OFF, {"__future__"})
+    assert loaded(undecided, DECORATED, DO_NOT_TRACK="1") == (OFF, set())
 
 
 def test_denied(denied) -> None:
     """A user who said no pays what one pays who was never asked."""
-    assert loaded(denied, DECORATED) == (OFF, {"__future__"})
+    assert loaded(denied, DECORATED) == (OFF, set())
 
 
 def test_denied_session(denied) -> None:
