@@ -357,11 +357,11 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     Raises:
         ConsentError: another process is deciding and does not finish; nothing was deleted.
     """
-    # No decision, no lock, and no folder made to put it in.
+    # No decision, no lock, and no folder made to put it in. One that is made meanwhile stays.
     survivors = (
-        _alone(home, lambda: _reset(home, all_projects))
+        _alone(home, lambda: _reset(home, all_projects, decided=True))
         if os.path.isdir(home.config)
-        else _reset(home, all_projects)
+        else _reset(home, all_projects, decided=False)
     )
     for folder in (home.config, home.state):
         _prune(folder)
@@ -379,7 +379,7 @@ def all_homes(home: Home) -> list[Home]:
     return [home, *(Home(home.app, root, home.config, home.state) for root in sorted(others))]
 
 
-def _reset(home: Home, all_projects: bool) -> list[str]:
+def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
     from telemetry_kit import ignoring  # deferred: only a reset needs it
 
     survivors: list[str] = []
@@ -392,7 +392,7 @@ def _reset(home: Home, all_projects: bool) -> list[str]:
             # It is of no use to anybody, so it goes before somebody looks at it again.
             _erase([home.place_key], survivors)
     # The decision first: what a running program records meanwhile is deleted with the rest.
-    config = _ours(home.config, places, all_projects)
+    config = _ours(home.config, places, all_projects) if decided else []
     state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
     gates.forget()
