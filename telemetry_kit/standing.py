@@ -161,7 +161,7 @@ def stand(start: str | None = None) -> Standing:
         raise Off(verdict.decision.rule.says)
     home = verdict.home
     known = _standings.get((home.app, home.root))
-    key = key_of(home)
+    key_of(home)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         # deferred: a capture needs no file, and on Windows this cannot be loaded
@@ -174,9 +174,9 @@ def stand(start: str | None = None) -> Standing:
             keep_days=lambda: _decision(home).keep_days,
             remember=lambda name: remember(home, name),
         )
-    if journal.open():
-        # Once more, now that the log is open: a clear in between has deleted the key.
-        key = key_of(home)
+    journal.open()
+    # Once more, now that the log is open: a clear in between has deleted the key.
+    key = key_of(home)
     if known is not None and known.key is key:
         names_ledger = known.ledger
     else:

@@ -109,11 +109,8 @@ class Journal(OpenLog):
         self.lost = 0
         self.trouble = ""
 
-    def open(self) -> bool:
+    def open(self) -> None:
         """Take the lease now, unless it is held.
-
-        Returns:
-            Whether it was not held.
 
         Raises:
             Refused: it cannot be had; the reason says why.
@@ -121,13 +118,11 @@ class Journal(OpenLog):
         self._given_back = False
         if self._lease is None:
             self._guard(self._take_turn)
-            return True
-        if _slow_path.acquire(False):
+        elif _slow_path.acquire(False):
             try:
                 self._close_unused()
             finally:
                 _slow_path.release()
-        return False
 
     def append(self, line: bytes) -> bool:
         """Write one whole line.
