@@ -357,7 +357,7 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     Raises:
         ConsentError: another process is deciding and does not finish; nothing was deleted.
     """
-    # No decision, no lock, and no folder made to put it in. One that is made meanwhile stays.
+    # No decision, no lock, and no folder made to put it in. The record of a later one stays.
     survivors = (
         _alone(home, lambda: _reset(home, all_projects, decided=True))
         if os.path.isdir(home.config)
