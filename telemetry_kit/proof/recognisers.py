@@ -77,8 +77,13 @@ _SHAPES: tuple[tuple[str, str], ...] = (
 SHAPES = tuple((kind, re.compile(pattern)) for kind, pattern in _SHAPES)
 _CARD = re.compile(r"(?<![\w.])[3-6]\d{3}(?:[ -]?\d{3,6}){2,4}(?![\w.])")
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?!\w)")
-# Ids of exported events: drawn at random, so some look like a number of something.
-_OWN_ID = re.compile(r"(?<![0-9a-zA-Z])(?:h:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{12})(?![0-9a-zA-Z])")
+# Ids of exported events, and what a torn line has of one: drawn at random, so some look like a
+# number of something.
+_OWN_ID = re.compile(
+    r"(?<![0-9a-zA-Z])(?:h:[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{12})(?![0-9a-zA-Z])"
+    r'|(?<=_id":")(?:h:)?[0-9a-f]{1,15}$|(?<=":")h:[0-9a-f]{1,11}$',
+    re.MULTILINE,
+)
 
 
 def recognise(text: str) -> Iterator[tuple[str, str]]:

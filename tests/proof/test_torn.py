@@ -5,6 +5,7 @@ import json
 import pytest
 
 from telemetry_kit import track_role_event
+from telemetry_kit.proof.recognisers import recognise
 
 SECRET = "zora.quillfeather@quill.example"
 VERIFY = ("-m", "telemetry_kit", "--app", "flowspec", "verify", "--json")
@@ -27,15 +28,28 @@ def verify(place, *args):
     return done.returncode, log, certificate["findings"]
 
 
-def test_events_glued_to_fragments_are_events(recorded) -> None:
-    """A fragment of any length with an event behind it is one of each, and no finding."""
-    line = recorded.lines()[0]
+@pytest.mark.parametrize("digits", ["", "0049301234567890"], ids=["letters", "like a number"])
+def test_events_glued_to_fragments_are_events(recorded, digits: str) -> None:
+    """A fragment of any length with an event behind it is one of each, and no finding.
+
+    So it is where an id, cut short, looks like a telephone number.
+    """
+    event = json.loads(recorded.lines()[0])
+    line = recorded.lines()[0].replace(event["event_id"].encode(), digits.encode() or b"ab" * 8)
     glued = b"".join(line[:cut] + line for cut in range(1, len(line) - 1))
     recorded.log.write_bytes(recorded.log.read_bytes() + glued)
     code, log, findings = verify(recorded)
 
     assert (0, []) == (code, findings)
     assert (len(line) - 2, len(line)) == (log["torn"], log["events"])
+
+
+@pytest.mark.parametrize("before", ['"event_id":"', '"project_id":"h:', '"agent":"h:'])
+def test_an_id_that_is_cut_short_is_no_number(before: str) -> None:
+    """What a torn line has of an id or a pseudonym is no finding; a number elsewhere is one."""
+    for cut in range(12):
+        assert [] == list(recognise(f"{before}{'004930123456'[:cut]}"))
+    assert ["phone number"] == [kind for kind, _ in recognise('"said":"00493012345')]
 
 
 @pytest.mark.parametrize("between", [b"", b"\0" * 700])
