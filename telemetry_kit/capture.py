@@ -53,7 +53,7 @@ class Captured:
             self.notes.append(NO_APP)
         home = Home(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
-        verdict = gates.Verdict(home, decision, (), settings.generation(), 0.0)
+        verdict = gates.Verdict(home, decision, gates.Switches({}, ""), settings.generation(), 0.0)
         key = privacy.Key(b"telemetry_kit capture_events key", 1)
         place = standing.Standing(verdict, self, key, Ledger(None, repr))
         place.dropped = self.dropped

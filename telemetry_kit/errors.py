@@ -35,6 +35,10 @@ class Refused(TelemetryError):  # noqa: N818 - it is an answer, not a failure
         self.reason = reason
 
 
+class Stale(Refused):
+    """The log was sealed, cleared or replaced: consent and key are to be asked again."""
+
+
 class Off(Refused):
     """Recording is off here; nothing is wrong."""
 

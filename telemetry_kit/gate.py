@@ -16,10 +16,46 @@ from telemetry_kit.latch import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, la
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 _MAX_PLACES = 64
 _getcwd = os.getcwd
+
+
+class Switches:
+    """The variables that are looked at for every event.
+
+    One that comes or goes is noticed at the next event, and so is a switch that is flipped;
+    another variable that is there and changes its value, within 20 ms.
+
+    Args:
+        environ: the environment.
+        prefix: of the app's own variables.
+    """
+
+    __slots__ = ("_count", "_names", "_table", "_values")
+
+    def __init__(self, environ: Mapping[str, str], prefix: str) -> None:
+        names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
+        # The table behind os.environ, where there is one: this is asked for every event.
+        self._table: Mapping[Any, object] = getattr(environ, "_data", environ)
+        self._names: tuple[Any, ...] = names
+        if self._table is not environ:
+            self._names = tuple(os.fsencode(name) for name in names)
+        self._count = len(self._table)
+        self._values = self.values()
+
+    def values(self) -> list[object]:
+        """What they say now; empty where none is set."""
+        table = self._table
+        if table.keys().isdisjoint(self._names):
+            return []
+        return [table.get(name) for name in self._names]
+
+    def are_unchanged(self) -> bool:
+        """Whether they say what they said when this was made, and no variable came or went."""
+        return len(self._table) == self._count and self.values() == self._values
 
 
 class Verdict:
@@ -28,7 +64,7 @@ class Verdict:
     Args:
         home: the place.
         decision: consent's answer.
-        environment: the values of the switches that are looked at for every event.
+        switches: the variables that are looked at for every event.
         settings_generation: which settings it was made under.
         fresh_until: when to ask again, in monotonic seconds.
     """
@@ -36,18 +72,18 @@ class Verdict:
     __slots__ = (
         "allowed",
         "decision",
-        "environment",
         "fresh_until",
         "home",
         "settings_generation",
         "standing",
+        "switches",
     )
 
     def __init__(
         self,
         home: Home,
         decision: Decision,
-        environment: tuple[object, ...],
+        switches: Switches,
         settings_generation: int,
         fresh_until: float,
     ) -> None:
@@ -56,13 +92,13 @@ class Verdict:
         self.allowed = decision.allowed
         # What the chain worked out under this verdict; it goes when the verdict goes.
         self.standing: Any = None
-        self.environment = environment
+        self.switches = switches
         self.settings_generation = settings_generation
         self.fresh_until = fresh_until
 
 
-_verdicts: dict[tuple[str, str], Verdict] = {}
-_names: tuple[str, tuple[str, ...], tuple[bytes, ...]] = ("", (), ())
+# By directory: a program that names another app is of another generation of the settings.
+_verdicts: dict[str, Verdict] = {}
 # A no that could not be written down: it holds for as long as this process lives.
 _held = False
 
@@ -113,20 +149,19 @@ def verdict(start: str | None = None) -> Verdict:
     Raises:
         Refused: there is no such place.
     """
-    now = settings.current()
     try:
         place = _getcwd() if start is None else start
     except OSError:
         place = ""
-    known = _verdicts.get((now.app, place))
+    known = _verdicts.get(place)
     if (
         known is not None
-        and latch.world.clock() < known.fresh_until
-        and known.environment == _switches(now.prefix)
         and known.settings_generation == settings.generation()
+        and latch.world.clock() < known.fresh_until
+        and known.switches.are_unchanged()
     ):
         return known
-    return _ask(now.app, start, place)
+    return _ask(start, place)
 
 
 def is_open(start: str | None = None) -> bool:
@@ -139,45 +174,23 @@ def is_open(start: str | None = None) -> bool:
         return False
 
 
-def _ask(app: str, start: str | None, place: str) -> Verdict:
+def _ask(start: str | None, place: str) -> Verdict:
     if not SUPPORTED:
         raise Off(UNSUPPORTED)
     now = latch.world.clock()
-    home = find(app, start, latch.world.environ)
+    generation = settings.generation()
+    asked = settings.current()
+    switches = Switches(latch.world.environ, asked.prefix)
+    home = find(asked.app, start, latch.world.environ)
     decision = _held_back() if _held else decide(home, latch.world.environ)
     if not decision.allowed and decision.rule.everywhere:
         latch.until = now + FRESH_SECONDS
-    found = Verdict(
-        home,
-        decision,
-        _switches(settings.current().prefix),
-        settings.generation(),
-        now + FRESH_SECONDS,
-    )
     if len(_verdicts) >= _MAX_PLACES:
         _verdicts.clear()
-    _verdicts[app, place] = found
+    found = _verdicts[place] = Verdict(home, decision, switches, generation, now + FRESH_SECONDS)
     return found
 
 
 def _held_back() -> Decision:
     says = "you said no in this run, and that could not be written down"
     return Decision(False, Rule("user", "this process", None, DENY, says, everywhere=True))
-
-
-def _switches(prefix: str) -> tuple[object, ...]:
-    """What the switches say, and how many variables there are.
-
-    A variable that comes or goes is noticed at the next event, and so is a switch that is
-    flipped; another variable that is there and changes its value, within 20 ms.
-    """
-    global _names
-    if _names[0] != prefix:
-        names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
-        _names = (prefix, names, tuple(os.fsencode(name) for name in names))
-    environ = latch.world.environ
-    # The table behind os.environ, where there is one: this runs for every event.
-    table: Any = getattr(environ, "_data", environ)
-    get = table.get
-    one, two, three, four = _names[1] if table is environ else _names[2]
-    return len(table), get(one), get(two), get(three), get(four)

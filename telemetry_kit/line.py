@@ -19,13 +19,15 @@ if not TYPE_CHECKING:
 else:
     from collections.abc import Callable, Mapping
     from json.encoder import encode_basestring_ascii as quote
+    from typing import Any
 
     def _make_encoder(*_: object) -> Callable[[object, int], tuple[str, ...]]:
         raise NotImplementedError
 
 
 _MAX_SHAPES = 256
-_layouts: dict[tuple[str, ...], Layout] = {}
+# By the keys of an event, in the order in which it has them.
+layouts: dict[tuple[str, ...], Layout] = {}
 _chunks = _make_encoder(None, None, quote, None, ":", ",", False, False, False)
 
 
@@ -39,18 +41,20 @@ class Layout:
 
     Args:
         fields: their names.
-        names: those of them that are names, each with its vocabulary.
-        template: the line for values that need no escape; None where it has a context.
+
+    `names` are those of them that are names. `blank` has all of them and no values: a copy is
+    filled faster than a new dictionary. `template` is the line for values that need no escape,
+    none of them a context.
     """
 
-    __slots__ = ("fields", "names", "template")
+    __slots__ = ("blank", "names", "template")
 
     def __init__(self, fields: tuple[str, ...]) -> None:
-        self.fields = fields
-        self.names = tuple((f, catalog.NAMES[f]) for f in fields if f in catalog.NAMES)
+        self.blank: dict[str, Any] = dict.fromkeys(fields)
+        self.names = tuple(f for f in fields if f in catalog.NAMES)
         measures = {f for f in fields if catalog.FIELDS[f].kind == catalog.MEASURE}
         parts = [f'"{f}":%s' if f in measures else f'"{f}":"%s"' for f in fields]
-        self.template = None if "context" in fields else "{" + ",".join(parts) + "}\n"
+        self.template = "{" + ",".join(parts) + "}\n"
 
 
 def layout(shape: tuple[str, ...]) -> Layout:
@@ -59,13 +63,13 @@ def layout(shape: tuple[str, ...]) -> Layout:
     Args:
         shape: the keys of an event, in the order in which it has them.
     """
-    known = _layouts.get(shape)
+    known = layouts.get(shape)
     if known is not None:
         return known
-    if len(_layouts) >= _MAX_SHAPES:
-        _layouts.clear()
-    found = _layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
+    if len(layouts) >= _MAX_SHAPES:
+        layouts.clear()
+    found = layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
     return found
 
 
-__all__ = ["Layout", "encode", "layout", "quote"]
+__all__ = ["Layout", "encode", "layout", "layouts", "quote"]

@@ -12,7 +12,7 @@ import structlog
 
 from telemetry_kit import gate as gates
 from telemetry_kit import scope
-from telemetry_kit.errors import Refused, swallow
+from telemetry_kit.errors import Refused, Stale, swallow
 from telemetry_kit.latch import load
 
 if TYPE_CHECKING:
@@ -54,7 +54,12 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
         try:
             if not self._processors and not self._processors.fill():
                 return None
-            return self._process_event(method, event, fields)[1]
+            try:
+                return self._process_event(method, event, fields)[1]
+            except Stale:
+                # deferred: only where recording is on
+                pipeline = load("telemetry_kit.pipeline")
+                return pipeline.look_again(lambda: self._process_event(method, event, fields)[1])
         except (Refused, structlog.DropEvent):
             return None
         except Exception as error:

@@ -1,7 +1,8 @@
 """The chain: the steps an event goes through, in order, and the cold door that walks them.
 
 The steps are structlog processors, `(logger, method_name, event_dict) -> event_dict`. They know
-nothing of who calls them; a step that will not have an event raises `Refused`.
+nothing of who calls them; a step that will not have an event raises `Refused`, and `Stale` where
+it should be driven through them once more.
 
     gate          is recording on here? the journal is open and the key is loaded
     admit         keep what the catalog knows and what has the right shape; count the rest
@@ -18,26 +19,27 @@ import os
 from telemetry_kit import catalog
 from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
-from telemetry_kit.errors import Off, Refused, swallow
+from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.latch import latch
-from telemetry_kit.line import encode, layout
+from telemetry_kit.line import encode, layout, layouts
 from telemetry_kit.settings import decorated
 from telemetry_kit.standing import Standing, remember, stand
 from telemetry_kit.values import ERROR_NAMES, TAKE, context_of, error_name, lost_keys, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Callable, Mapping
     from types import EllipsisType
     from typing import Any
 
+    from telemetry_kit.line import Layout
     from telemetry_kit.scope import Scope
 
-    EventDict = MutableMapping[str, Any]
-    Record = dict[str, Any]
+    EventDict = dict[str, Any]
     Step = Callable[[Any, str, EventDict], EventDict]
 
 _SECOND_LOOKS = 50
+_MAX_STORED = 1_024
 _MAX_NAME_CHARS = catalog.MAX_NAME_CHARS
 _OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
 
@@ -82,16 +84,13 @@ def gate(_logger: Any, _method: str, event: EventDict) -> EventDict:
     given = event.get("_given")
     if type(given) is not Given:
         given = event["_given"] = _FROM_API
-    event["_at"] = stand(_start_of(given))
+    # The directory that it belongs to: the one given, else its scope's, else the working directory.
+    start = given.start
+    if start is None:
+        scope = scopes.innermost() if given.scope is ... else given.scope
+        start = None if scope is None else scope.start
+    event["_at"] = stand(start)
     return event
-
-
-def _start_of(given: Given) -> str | None:
-    """The directory that an event belongs to: the one given, else its scope's, else None."""
-    if given.start is not None:
-        return given.start
-    scope = scopes.innermost() if given.scope is ... else given.scope
-    return None if scope is None else scope.start
 
 
 def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -103,26 +102,30 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
     if name in at.unseen:
         raise Off("the notice that was accepted does not name this event")
     given: Given = event["_given"]
-    out: EventDict = {"_at": at, "_given": given, "event_type": name, "source": given.source}
+    out: EventDict = {
+        "_at": at,
+        "_given": given,
+        "schema_version": catalog.SCHEMA_VERSION,
+        "event_type": name,
+        "source": given.source,
+        "project_id": at.project_id,
+        "key_epoch": at.key.epoch,
+    }
     dropped = 0
     for key, value in event.items():
-        if value is None:
+        if value is None or key in _OWN_KEYS:
             continue
         take = TAKE.get(key)
-        if take is None:
-            if key in _OWN_KEYS:
-                continue
-            taken: object = None
-        elif take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
-            taken = value  # what text() would say, for nearly all of them
-        else:
-            taken = take(value)
-        if taken is None:
-            dropped += 1
-            if at.dropped is not None:
-                at.dropped.append((name, key))
-        else:
+        if take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
+            out[key] = value  # what text() would say, for nearly all of them
+            continue
+        taken = None if take is None else take(value)
+        if taken is not None:
             out[key] = taken
+            continue
+        dropped += 1
+        if at.dropped is not None:
+            at.dropped.append((name, key))
     context = event.get("context")
     if context is not None:
         out["context"], lost = context_of(context, at.context)
@@ -138,11 +141,13 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
-    event["schema_version"] = catalog.SCHEMA_VERSION
     at: Standing = event["_at"]
-    random = latch.world.random
-    event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
-    now = latch.world.now()
+    world = latch.world
+    if world.random is not os.urandom:
+        event["event_id"] = world.random(8).hex()
+    else:
+        event["event_id"] = _ids.pop() if _ids else _next_id()
+    now = world.now()
     begin, end, day = at.instant
     event["timestamp"] = day if begin <= now < end else at.timestamp(now)
     event["seq"] = next(at.sequence)
@@ -191,79 +196,83 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Make the record: keys in schema order, names kept when declared, else a keyed code."""
+    """Keep the names that are declared; a keyed code takes the place of every other one."""
     at: Standing = event["_at"]
-    key, names, clear = at.key, at.names, at.clear
-    event["project_id"] = at.project_id
-    event["key_epoch"] = key.epoch
-    shaped = layout(tuple(event))
-    record: Record = {field: event[field] for field in shaped.fields}
-    for field, vocabulary in shaped.names:
-        value = record[field]
-        if value not in clear[vocabulary]:
-            declared = value in names[vocabulary] or value in decorated[vocabulary]
-            if not (declared and at.keeps(vocabulary, value)):
-                record[field] = key.pseudonym(field, value)
-                if at.undeclared is not None:
-                    at.undeclared.append((field, value))
-    error = record.get("error_type")
+    shape = tuple(event)
+    shaped = layouts.get(shape) or layout(shape)
+    for field in shaped.names:
+        value = event[field]
+        event[field] = at.stored[field].get(value) or _stored(at, field, value)
+    error = event.get("error_type")
     if error is not None and error not in ERROR_NAMES and not at.keeps("errors", error):
-        record["error_type"] = "other"
-    event["_template"] = shaped.template if at.plain else None
+        event["error_type"] = "other"
+    # None: the line cannot be made by format.
+    event["_layout"] = shaped if at.plain else None
     if at.unseen or at.unseen_tokens:
-        event["_template"] = None
-        _leave_out_unseen(record, at)
-    if "context" in record:
-        record["context"] = {
-            k: key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
-            for k, (kind, v) in record["context"].items()
+        event["_layout"] = None
+        _leave_out_unseen(event, at)
+    if "context" in event:
+        event["_layout"] = None
+        event["context"] = {
+            k: at.key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
+            for k, (kind, v) in event["context"].items()
             if at.keeps("context", k) and (type(v) is not str or _keeps_token(at, k, kind, v))
         }
-        if not record["context"]:
-            del record["context"]
-    event["_record"] = record
+        if not event["context"]:
+            del event["context"]
     return event
+
+
+def _stored(at: Standing, field: str, value: str) -> str:
+    """A name as it is stored: itself when it is declared, else a pseudonym."""
+    vocabulary = catalog.NAMES[field]
+    declared = value in at.names[vocabulary] or value in decorated[vocabulary]
+    if value in at.clear[vocabulary] or (declared and at.keeps(vocabulary, value)):
+        found = value
+    else:
+        found = at.key.pseudonym(field, value)
+        if at.undeclared is not None:
+            at.undeclared.append((field, value))
+            return found
+    if len(at.stored[field]) < _MAX_STORED:
+        at.stored[field][value] = found
+    return found
 
 
 def _keeps_token(at: Standing, key: str, kind: object, value: str) -> bool:
     return kind == catalog.IDENTIFIER or at.keeps(f"context.{key}", value)
 
 
-def _leave_out_unseen(record: Record, at: Standing) -> None:
+def _leave_out_unseen(event: EventDict, at: Standing) -> None:
     """Take out what the accepted notice did not name."""
-    for field in list(record):
+    for field in list(event):
         tokens = at.unseen_tokens.get(field)
-        if field in at.unseen or (tokens is not None and record[field] in tokens):
-            del record[field]
+        if field in at.unseen or (tokens is not None and event[field] in tokens):
+            del event[field]
 
 
-def write(_logger: Any, _method: str, event: EventDict) -> Record:
-    """Put the record on file as one line, and hand it back as it was written."""
-    at: Standing = event["_at"]
-    if at.journal.append(_line(event)):
-        written: Record = event["_record"]
-        return written
-    for _ in range(_SECOND_LOOKS):
-        # Sealed, cleared or replaced: ask consent and key again before the next try.
-        gates.forget()
-        event["_at"] = at = stand(_start_of(event["_given"]))
-        pseudonymize(None, "", event)
-        if at.journal.append(_line(event)):
-            return dict(event["_record"])
-    raise Refused("the log is being replaced all the time")
+def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Put the event on file as one line, and hand it back as it was written: in schema order.
 
-
-def _line(event: EventDict) -> bytes:
-    record: Record = event["_record"]
-    template: str | None = event["_template"]
-    if template is not None:
-        line = (template % tuple(record.values())).encode("ascii")
+    Raises:
+        Stale: nothing was written; look again.
+    """
+    at: Standing = event.pop("_at")
+    shaped: Layout | None = event.pop("_layout")
+    del event["_given"]
+    if shaped is not None:
+        record = shaped.blank | event
+        line = (shaped.template % tuple(record.values())).encode("ascii")
     else:
+        record = {field: event[field] for field in catalog.ORDER if field in event}
         line = encode(record)
     if len(line) > catalog.MAX_LINE_BYTES:
-        record["dropped"] = record.get("dropped", 0) + len(record.pop("context", ()))
-        line = encode({f: record[f] for f in catalog.ORDER if f in record})
-    return line
+        event["dropped"] = event.get("dropped", 0) + len(event.pop("context", ()))
+        record = {field: event[field] for field in catalog.ORDER if field in event}
+        line = encode(record)
+    if not at.journal.append(line):
+        raise Stale("the log was replaced")
+    return record
 
 
 STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
@@ -272,7 +281,7 @@ STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
 # -- the cold door ---------------------------------------------------------------------------
 
 
-def walk(event: EventDict) -> Record:
+def walk(event: EventDict) -> EventDict:
     """Drive one event through the steps without structlog.
 
     Args:
@@ -284,14 +293,39 @@ def walk(event: EventDict) -> Record:
     Raises:
         Refused: the event was not recorded.
     """
-    passed: Any = event
-    for step in STEPS:
-        passed = step(None, "info", passed)
-    record: Record = passed
-    return record
+    passed = event
+    try:
+        for step in STEPS:
+            passed = step(None, "info", passed)
+        return passed
+    except Stale:
+        return look_again(lambda: walk(event))
 
 
-def emit(name: object, fields: Mapping[str, object], given: Given | None = None) -> Record | None:
+def look_again(drive: Callable[[], EventDict]) -> EventDict:
+    """Drive an event through the steps that found the log sealed, cleared or replaced.
+
+    Args:
+        drive: asks consent, key and log for everything, from the first step on.
+
+    Returns:
+        The record as it was written.
+
+    Raises:
+        Refused: the event was not recorded.
+    """
+    for _ in range(_SECOND_LOOKS):
+        gates.forget()
+        try:
+            return drive()
+        except Stale:
+            continue
+    raise Refused("the log is being replaced all the time")
+
+
+def emit(
+    name: object, fields: Mapping[str, object], given: Given | None = None
+) -> EventDict | None:
     """The same for callers inside the host: never raises, and says None when nothing was written.
 
     Raises:
@@ -300,7 +334,7 @@ def emit(name: object, fields: Mapping[str, object], given: Given | None = None)
     return enter({**fields, "event": name, "_given": given})
 
 
-def enter(event: EventDict) -> Record | None:
+def enter(event: EventDict) -> EventDict | None:
     """`emit()` for callers who made the event themselves, with `event` and `_given` in it."""
     try:
         return walk(event)

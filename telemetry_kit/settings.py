@@ -67,7 +67,8 @@ class Restore:
 _current = Settings()
 _generation = 0
 # Names given at decoration time: they come from source code, so they outlive any `configure()`.
-# The sets only grow, so that whoever looks a name up needs no copy of them.
+# The sets only grow, so that whoever looks a name up needs no copy of them; each name that comes
+# is another generation of the settings.
 decorated: dict[str, set[str]] = {v: set() for v in terms.VOCABULARIES}
 # More in one vocabulary come from no source code; those are stored as pseudonyms.
 MAX_DECORATED = 4_096
@@ -151,8 +152,9 @@ def declare(field: str, name: str) -> None:
 
 def _decorate(field: str, name: str) -> None:
     names = decorated[terms.VOCABULARY_OF[field]]
-    if len(names) < MAX_DECORATED:
+    if name not in names and len(names) < MAX_DECORATED:
         names.add(name)
+        _bump()
 
 
 def vocabulary(name: str, more: "Iterable[str]" = ()) -> frozenset[str]:
@@ -180,21 +182,21 @@ def storable(name: object) -> str | None:
     return None
 
 
-def listed(name: str, paths: "Iterable[str]") -> list[str]:
-    """The names of one vocabulary in configuration files, but for those that cannot be declared.
+def listed(paths: "Iterable[str]") -> "dict[str, list[str]]":
+    """The names in configuration files, by vocabulary, but for those that cannot be declared.
 
     Args:
-        name: as for `vocabulary()`.
         paths: the files; of one that is not there, or cannot be parsed, none.
 
     Raises:
         Refused: nothing can be parsed now; a moment later it can.
     """
-    found: list[str] = []
-    for path in paths:
-        names = (read_toml(path) or {}).get(name)
-        if isinstance(names, list):
-            found += [n for n in names if storable(n) is None]
+    found: dict[str, list[str]] = {name: [] for name in terms.VOCABULARIES}
+    for table in map(read_toml, paths):
+        for name, more in found.items():
+            names = table.get(name) if table else None
+            if isinstance(names, list):
+                more += [n for n in names if storable(n) is None]
     return found
 
 

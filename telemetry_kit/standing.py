@@ -62,6 +62,7 @@ class Standing:
         "resolution",
         "sequence",
         "settings",
+        "stored",
         "undeclared",
         "unseen",
         "unseen_tokens",
@@ -93,10 +94,13 @@ class Standing:
     def take_over_settings(self) -> None:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
-        self.names = {v: _vocabulary(v, self.verdict.home) for v in catalog.VOCABULARIES}
+        listed = settings.listed(self.verdict.home.naming_files)
+        self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
         # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
         self.clear["roles"].update(catalog.ROLES)
+        # By field: names that were met, each as it is stored.
+        self.stored: dict[str, dict[str, str]] = {field: {} for field in catalog.NAMES}
         self.context = now.context
         self.resolution = now.resolution
         # Whether no name in `clear` needs an escape in JSON, so that a line can be made by format.
@@ -161,7 +165,8 @@ def stand(start: str | None = None) -> Standing:
         raise Off(verdict.decision.rule.says)
     home = verdict.home
     known = _standings.get((home.app, home.root))
-    key_of(home)
+    place = _place(home)
+    _key_at(home, place)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         # deferred: a capture needs no file, and on Windows this cannot be loaded
@@ -176,11 +181,11 @@ def stand(start: str | None = None) -> Standing:
         )
     journal.open()
     # Once more, now that the log is open: a clear in between has deleted the key.
-    key = key_of(home)
+    key = _key_at(home, place)
     if known is not None and known.key is key:
         names_ledger = known.ledger
     else:
-        path = ledger.path_of(home, consent.place_of(home) or "")
+        path = ledger.path_of(home, place)
         names_ledger = Ledger(path, quote, home.place_key)
     found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
     verdict.standing = found
@@ -216,18 +221,30 @@ def key_of(home: Home) -> privacy.Key:
     Raises:
         Refused: there is none that can be used.
     """
-    known = _standings.get((home.app, home.root))
+    return _key_at(home, _place(home))
+
+
+def _place(home: Home) -> str:
+    """The name of the folders of a project for which recording is on."""
     try:
         place = consent.place_of(home)
-        if place is None:
-            raise Refused("there is no key")
-        path = privacy.key_path(home, place)
+    except ConsentError as error:
+        raise Refused(str(error)) from None
+    if place is None:
+        raise Refused("there is no key")
+    return place
+
+
+def _key_at(home: Home, place: str) -> privacy.Key:
+    known = _standings.get((home.app, home.root))
+    path = privacy.key_path(home, place)
+    try:
         # In this order: another process makes the key before the folder.
         is_there = os.path.lexists(home.folder)
         if not os.path.lexists(path):
             _prepare(home, place, is_there)
         key = privacy.renew_if_old(path, privacy.load(path), latch.world.now())
-    except (ConsentError, KeyUnavailableError) as error:
+    except KeyUnavailableError as error:
         raise Refused(str(error)) from None
     except OSError as error:
         raise Refused(f"the key cannot be made ({name_of(error)})") from None
@@ -259,12 +276,6 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
     # A reset has returned meanwhile: what was made after it is taken away.
     projects.take_away(home, place)
     raise Off("recording was turned off")
-
-
-def _vocabulary(name: str, home: Home) -> frozenset[str]:
-    """Names that `configure()` and files declare; those of decorations are looked up apart."""
-    listed = settings.listed(name, home.naming_files)
-    return settings.current().names[name].union(listed)
 
 
 def environment_of(scope: Scope) -> dict[str, str]:

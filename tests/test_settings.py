@@ -275,14 +275,16 @@ def test_decoration_declares_in_its_own_vocabulary(at_top_level) -> None:
 
 
 def test_generation_changes_with_settings(at_top_level) -> None:
-    """Code that caches settings can see that they changed; a decoration changes none of them."""
+    """Code that caches settings can see that they changed, by a name that is new or otherwise."""
     first = settings.generation()
     configure(commands=["/x"])
     second = settings.generation()
     at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='planner-2')(lambda: None)")
+    third = settings.generation()
+    at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='planner-2')(lambda: None)")
 
-    assert first != second
-    assert second == settings.generation()
+    assert first != second != third
+    assert third == settings.generation()
 
 
 # -- configuration files -----------------------------------------------------------------------

@@ -23,7 +23,7 @@ def declared(home: Home, vocabulary: str) -> frozenset[str]:
         home: the project's places.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found = set(settings.listed(vocabulary, home.naming_files))
+    found = set(settings.listed(home.naming_files)[vocabulary])
     try:
         found |= ledger.read(home).get(vocabulary, frozenset())
     except TelemetryError:

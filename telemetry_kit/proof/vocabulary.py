@@ -46,9 +46,9 @@ def of(home: Home) -> Vocabulary:
     """
     noted = ledger.read(home)
     now = settings.current()
-    listed = {v: frozenset(settings.listed(v, home.naming_files)) for v in catalog.VOCABULARIES}
+    listed = settings.listed(home.naming_files)
     names = {
-        v: settings.vocabulary(v, listed[v] | noted.get(v, frozenset()))
+        v: settings.vocabulary(v, noted.get(v, frozenset()).union(listed[v]))
         for v in catalog.VOCABULARIES
     }
     builtin = frozenset({*catalog.BUILTIN_ERRORS.values(), "other"})
