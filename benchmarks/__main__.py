@@ -64,7 +64,7 @@ def _measure(group: str, pairs: int, attempts: int) -> list[Result]:
         for name, values in _in_place(group, pairs).items():
             known = results.get(name)
             if known is None or known.missed:
-                results[name] = Result(BY_NAME[name], tuple(values), attempt)
+                results[name] = Result(BY_NAME[name], values, attempt)
         if not any(result.missed for result in results.values()):
             break
     return [results[name] for name in BY_NAME if name in results]

@@ -6,6 +6,8 @@ How a figure is measured is not known here.
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.pairs import Ratios
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -32,18 +34,18 @@ class Result:
 
     Args:
         budget: the row.
-        values: one for each pair.
+        values: one for each pair, as `Ratios` or as plain numbers.
         attempts: how often it was measured.
     """
 
     budget: Budget
-    values: tuple[float, ...]
+    values: list[float]
     attempts: int = 1
 
     @property
     def measured(self) -> float:
-        """The median over the pairs."""
-        return median(self.values)
+        """The ratio of the fastest rounds; of what is no ratio, the median."""
+        return self.values.fastest if isinstance(self.values, Ratios) else median(self.values)
 
     @property
     def missed(self) -> bool:
