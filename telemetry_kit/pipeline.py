@@ -293,13 +293,16 @@ def walk(event: EventDict) -> EventDict:
     Raises:
         Refused: the event was not recorded.
     """
-    passed = event
     try:
-        for step in STEPS:
-            passed = step(None, "info", passed)
-        return passed
+        return _once(event)
     except Stale:
-        return look_again(lambda: walk(event))
+        return look_again(lambda: _once(event))
+
+
+def _once(event: EventDict) -> EventDict:
+    for step in STEPS:
+        event = step(None, "info", event)
+    return event
 
 
 def look_again(drive: Callable[[], EventDict]) -> EventDict:

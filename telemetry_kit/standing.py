@@ -127,8 +127,9 @@ class Standing:
                 self.ledger.note(kind, name)
             except (OSError, NotPrivateError):
                 return False
-            self.clear[kind].add(name)
+            # In this order: another thread that finds the name knows how to write it.
             self.plain = self.plain and quote(name) == f'"{name}"'
+            self.clear[kind].add(name)
         return True
 
     def timestamp(self, now: float) -> str:

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit import catalog, gate, get_logger, pipeline, role_session, standing, tracks
+from telemetry_kit.consent import decide
 from telemetry_kit.errors import Refused
+from telemetry_kit.journal.lease import Journal
 from telemetry_kit.latch import World
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
@@ -300,6 +302,31 @@ def test_bind_and_new_and_unbind(place) -> None:
         ("qa", False),
         (None, False),
     ]
+
+
+@pytest.mark.parametrize("door", ["cold", "warm"])
+@pytest.mark.parametrize(("refusals", "looks"), [(1, 2), (50, 51), (1_000, 51)])
+def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, looks: int) -> None:
+    """An event that finds it replaced is looked at again, from consent on, up to fifty times."""
+    append, events, asked = Journal.append, 0, []
+
+    def replaced(journal: Journal, line: bytes) -> bool:
+        nonlocal events
+        events += 1
+        return events > refusals and append(journal, line)
+
+    def record() -> object:
+        if door == "cold":
+            return pipeline.emit("agent.invoked", {"agent": "x"})
+        return get_logger().info("agent.invoked", agent="x")
+
+    record()
+    monkeypatch.setattr(Journal, "append", replaced)
+    monkeypatch.setattr(gate, "decide", lambda *a: asked.append(a) or decide(*a))
+    found = record()
+
+    assert (looks, looks - 1) == (events, len(asked))
+    assert place.events()[1:] == [found] * (refusals <= 50)
 
 
 def test_fields_given_win_over_bound_ones(place) -> None:
