@@ -27,12 +27,26 @@ PEERS = (
 )
 
 
+FORGE = {
+    "github-workflows": "workflows/*.yml",
+    "dependabot": "dependabot.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+}
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: the rules, and the format."""
+    """Ruff: the rules, and the format; what the forge reads, against its schemas."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    if not present(session, ".github"):
+        return
+    for schema, files in FORGE.items():
+        paths = sorted(str(path) for path in Path(".github").glob(files))
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths, silent=True)
+    session.run("zizmor", "--offline", "--quiet", ".github")
 
 
 @nox.session
@@ -85,6 +99,24 @@ def faults(session: nox.Session) -> None:
         return
     session.install(".", *group("test"))
     session.run("pytest", "-p", "no:randomly", FAULTS, *session.posargs)
+
+
+@nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """What would be uploaded: built, checked, installed, and typed where it is installed."""
+    session.install(*group("package"))
+    folder = Path(session.create_tmp(), "dist")
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    built = sorted(str(path) for path in folder.iterdir())
+    session.run("twine", "check", "--strict", *built)
+    session.install(*(path for path in built if path.endswith(".whl")))
+    marker = (
+        "import telemetry_kit as t, pathlib as p; p.Path(t.__file__).with_name('py.typed').stat()"
+    )
+    with session.chdir(folder):
+        session.run("python", "-c", marker)
+        session.run("telemetry-kit", "--version")
 
 
 @nox.session(default=False)

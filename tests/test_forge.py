@@ -1,0 +1,44 @@
+"""What contributors' tools run is what `nox` runs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+WORKFLOW = (ROOT / ".github/workflows/checks.yml").read_text("utf-8")
+NOX = (ROOT / "noxfile.py").read_text("utf-8")
+
+
+def test_the_workflow_runs_every_interpreter() -> None:
+    """Its matrix has the versions that the package says it runs on, and no other."""
+    said = re.findall(r"Python :: (3\.\d+)", "\n".join(PYPROJECT["project"]["classifiers"]))
+    listed = re.search(r"python: \[(.*)\]", WORKFLOW)
+
+    assert listed is not None
+    assert said == re.findall(r"3\.\d+", listed[1])
+
+
+def test_the_workflow_runs_sessions_that_there_are() -> None:
+    """Every session that it names is in the noxfile."""
+    named = {
+        session.partition("-")[0].strip('"')
+        for line in re.findall(r"nox -s (.*)", WORKFLOW)
+        for session in line.split()
+    }
+
+    assert {"lint", "types", "tests", "package", "bench", "faults"} == named
+    assert named <= set(re.findall(r"^def (\w+)\(session", NOX, re.MULTILINE))
+
+
+def test_pre_commit_runs_what_nox_runs() -> None:
+    """Ruff and mypy are called as in the sessions `lint` and `types`."""
+    entries = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+
+    assert [
+        "ruff check",
+        "ruff format --check",
+        "mypy --strict telemetry_kit tests/typing",
+    ] == entries
+    for call in ('"ruff", "check"', '"ruff", "format", "--check"', '"mypy", "--strict"'):
+        assert call in NOX
