@@ -333,3 +333,48 @@ def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
     monkeypatch.setattr(catalog, table, {**rows, f"{last}s": next(iter(rows.values()))})
 
     assert 3 == len({before, fewer, grants.scope_fingerprint(settings.current())})
+
+
+# -- the last entry of a history ---------------------------------------------------------------
+
+OURS = "0123456789abcdef"
+CODE = OURS + "8" * 48
+
+
+def entry(said: str, code: str = "9" * 64) -> bytes:
+    """A line of a history, with `said` in front of its code."""
+    return f'{{"schema": 1, {said}, "sha256": "{code}"}}\n'.encode()
+
+
+GRANT, DENIAL = entry('"decision": "yes"'), entry('"decision": "no"')
+DECLINED = entry('"decision": "no", "declined": "0123456789abcdef"')
+MINE = entry('"decision": "yes"', CODE)
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [
+        (MINE, True),
+        (MINE[:-1], True),
+        (DENIAL + MINE, True),
+        (MINE + GRANT + DECLINED + GRANT, True),
+        (MINE + DENIAL, False),
+        (MINE + GRANT + DENIAL + GRANT, False),
+        (MINE + b"\n" + GRANT, False),
+        (GRANT, False),
+        (b"", False),
+        # Its name elsewhere than where the code of an entry stands.
+        (entry(f'"decision": "yes", "sha256": "{CODE}"'), False),
+        (entry('"decision": "yes"', f"{CODE}0"), False),
+        (entry('"decision": "yes"', "9" * 48 + OURS), False),
+    ],
+)
+def test_the_last_grant_of_a_history(history: bytes, expected: bool) -> None:
+    """A grant counts when its entry is there and nothing but grants and declined ones follow."""
+    assert expected is grants.is_last_grant(line(f"entry={OURS}"), history)
+
+
+@pytest.mark.parametrize("name", ["", OURS[:15], OURS + "8", CODE])
+def test_a_name_of_another_length(name: str) -> None:
+    """Sixteen digits are the name of an entry: fewer would be that of many."""
+    assert not grants.is_last_grant(line(f"entry={name}"), MINE)
