@@ -335,6 +335,28 @@ def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
     assert 3 == len({before, fewer, grants.scope_fingerprint(settings.current())})
 
 
+@pytest.mark.parametrize(
+    ("day", "expected"),
+    [
+        ("2024-02-28", "2024-02-29"),
+        ("2024-02-29", "2024-03-01"),
+        ("2023-02-28", "2023-03-01"),
+        ("2024-01-09", "2024-01-10"),
+        ("2024-10-31", "2024-11-01"),
+        ("2024-11-30", "2024-12-01"),
+        ("2024-12-31", "2025-01-01"),
+    ],
+)
+def test_the_day_after(day: str, expected: str) -> None:
+    """The next day, in the next month or year where there is none left in this one."""
+    assert expected == grants.day_after(day)
+
+
+def test_the_place_of_a_record() -> None:
+    """It is named by a word of its own, and by nothing where there is none."""
+    assert ("all", "") == (grants.place_of(line("place=all")), grants.place_of(line("entry=all")))
+
+
 # -- the last entry of a history ---------------------------------------------------------------
 
 OURS = "0123456789abcdef"
