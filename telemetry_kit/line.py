@@ -26,8 +26,7 @@ else:
 
 
 _MAX_SHAPES = 256
-# By the keys of an event, in the order in which it has them.
-layouts: dict[tuple[str, ...], Layout] = {}
+_layouts: dict[tuple[str, ...], Layout] = {}
 _chunks = _make_encoder(None, None, quote, None, ":", ",", False, False, False)
 
 
@@ -42,8 +41,8 @@ class Layout:
     Args:
         fields: their names.
 
-    `names` are those of them that are names. `blank` has all of them and no values: a copy is
-    filled faster than a new dictionary. `template` is the line for values that need no escape,
+    `names` are those of them that are names. `blank` has all of them in order, without
+    values, to be filled. `template` is the line for values that need no escape,
     none of them a context.
     """
 
@@ -63,13 +62,13 @@ def layout(shape: tuple[str, ...]) -> Layout:
     Args:
         shape: the keys of an event, in the order in which it has them.
     """
-    known = layouts.get(shape)
+    known = _layouts.get(shape)
     if known is not None:
         return known
-    if len(layouts) >= _MAX_SHAPES:
-        layouts.clear()
-    found = layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
+    if len(_layouts) >= _MAX_SHAPES:
+        _layouts.clear()
+    found = _layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
     return found
 
 
-__all__ = ["Layout", "encode", "layout", "layouts", "quote"]
+__all__ = ["Layout", "encode", "layout", "quote"]

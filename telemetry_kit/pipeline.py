@@ -21,7 +21,7 @@ from telemetry_kit import gate as gates
 from telemetry_kit import scope as scopes
 from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.latch import latch
-from telemetry_kit.line import encode, layout, layouts
+from telemetry_kit.line import encode, layout
 from telemetry_kit.settings import decorated
 from telemetry_kit.standing import Standing, remember, stand
 from telemetry_kit.values import ERROR_NAMES, TAKE, context_of, error_name, lost_keys, text
@@ -143,10 +143,8 @@ def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
     at: Standing = event["_at"]
     world = latch.world
-    if world.random is not os.urandom:
-        event["event_id"] = world.random(8).hex()
-    else:
-        event["event_id"] = _ids.pop() if _ids else _next_id()
+    random = world.random
+    event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
     now = world.now()
     begin, end, day = at.instant
     event["timestamp"] = day if begin <= now < end else at.timestamp(now)
@@ -198,21 +196,19 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep the names that are declared; a keyed code takes the place of every other one."""
     at: Standing = event["_at"]
-    shape = tuple(event)
-    shaped = layouts.get(shape) or layout(shape)
+    shaped = layout(tuple(event))
     for field in shaped.names:
         value = event[field]
         event[field] = at.stored[field].get(value) or _stored(at, field, value)
     error = event.get("error_type")
     if error is not None and error not in ERROR_NAMES and not at.keeps("errors", error):
         event["error_type"] = "other"
-    # None: the line cannot be made by format.
-    event["_layout"] = shaped if at.plain else None
+    formatted = at.plain
     if at.unseen or at.unseen_tokens:
-        event["_layout"] = None
+        formatted = False
         _leave_out_unseen(event, at)
     if "context" in event:
-        event["_layout"] = None
+        formatted = False
         event["context"] = {
             k: at.key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
             for k, (kind, v) in event["context"].items()
@@ -220,6 +216,7 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         }
         if not event["context"]:
             del event["context"]
+    event["_layout"] = shaped if formatted else None
     return event
 
 
@@ -264,15 +261,19 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
         record = shaped.blank | event
         line = (shaped.template % tuple(record.values())).encode("ascii")
     else:
-        record = {field: event[field] for field in catalog.ORDER if field in event}
+        record = _ordered(event)
         line = encode(record)
     if len(line) > catalog.MAX_LINE_BYTES:
         event["dropped"] = event.get("dropped", 0) + len(event.pop("context", ()))
-        record = {field: event[field] for field in catalog.ORDER if field in event}
+        record = _ordered(event)
         line = encode(record)
     if not at.journal.append(line):
         raise Stale("the log was replaced")
     return record
+
+
+def _ordered(event: EventDict) -> EventDict:
+    return {field: event[field] for field in catalog.ORDER if field in event}
 
 
 STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)

@@ -167,6 +167,7 @@ def stand(start: str | None = None) -> Standing:
     home = verdict.home
     known = _standings.get((home.app, home.root))
     place = _place(home)
+    # First of all: without a key there is to be no log either.
     _key_at(home, place)
     journal = _journals.get((home.app, home.root))
     if journal is None:

@@ -15,6 +15,7 @@ from telemetry_kit import (
     RoleEvent,
     catalog,
     configure,
+    gate,
     pipeline,
     settings,
     track_role_event,
@@ -22,6 +23,7 @@ from telemetry_kit import (
     values,
 )
 from telemetry_kit.errors import Refused
+from telemetry_kit.latch import World
 from telemetry_kit.line import encode
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
@@ -124,6 +126,22 @@ def test_seq_increases(place) -> None:
 
     assert 250 == len(set(found)) == len(found)
     assert sorted(found[200:]) == found[200:]
+
+
+def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
+    """The event gets a new one, however late the list of them turns out to be empty."""
+
+    class Contended(list[str]):
+        def pop(self, *_: object) -> str:
+            self.clear()
+            raise IndexError
+
+    monkeypatch.setattr(pipeline, "_ids", Contended(["0" * 16]))
+    with gate.Elsewhere(World(place.environ)):
+        record = emitted("agent.invoked")
+
+    assert re.fullmatch("[0-9a-f]{16}", record["event_id"])
+    assert [record] == place.events()
 
 
 def test_ids_are_random(place) -> None:
