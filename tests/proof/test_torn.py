@@ -28,14 +28,14 @@ def verify(place, *args):
     return done.returncode, log, certificate["findings"]
 
 
-@pytest.mark.parametrize("digits", ["", "0049301234567890"], ids=["letters", "like a number"])
-def test_events_glued_to_fragments_are_events(recorded, digits: str) -> None:
+@pytest.mark.parametrize("digits", [b"abababababababab", b"0049301234567890"])
+def test_events_glued_to_fragments_are_events(recorded, digits: bytes) -> None:
     """A fragment of any length with an event behind it is one of each, and no finding.
 
     So it is where an id, cut short, looks like a telephone number.
     """
-    event = json.loads(recorded.lines()[0])
-    line = recorded.lines()[0].replace(event["event_id"].encode(), digits.encode() or b"ab" * 8)
+    line = recorded.lines()[0]
+    line = line.replace(json.loads(line)["event_id"].encode(), digits)
     glued = b"".join(line[:cut] + line for cut in range(1, len(line) - 1))
     recorded.log.write_bytes(recorded.log.read_bytes() + glued)
     code, log, findings = verify(recorded)
