@@ -31,7 +31,8 @@ class Trace:
     def __init__(self, place, *args: str) -> None:
         self.base = str(place.root.parent)
         file = Path(self.base) / "trace"
-        command = ["strace", "-qq", "-y", "-o", str(file), "-e", f"trace={TRACED}"]
+        command = ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-o", str(file)]
+        command += ["-e", f"trace={TRACED}"]
         done = subprocess.run(
             [*command, sys.executable, "-B", *args],
             env=place.env,

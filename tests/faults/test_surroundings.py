@@ -124,7 +124,8 @@ def test_a_planted_pipe_is_never_waited_for(place, host, lacking, name: str) -> 
     Path(place.home.folder).mkdir(mode=0o700)
     os.mkfifo(Path(place.home.folder, name), 0o600)
     trace = place.root.parent / "trace"
-    command = ["strace", "-f", "-qq", "-o", str(trace), "-e", "trace=open,openat"]
+    command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace)]
+    command += ["-e", "trace=open,openat"]
     done = subprocess.run(
         [*command, sys.executable, "-c", host.around(RECORD + EVERYTHING)],
         env=place.env,
@@ -436,7 +437,10 @@ def test_names_are_unique(place, found, ledger) -> None:
 
 @pytest.mark.strace
 def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
-    """Each write takes 200 ms: after three the breaker opens, and the host is quick again."""
+    """Each write takes 200 ms: the breaker opens after three slow ones, and the host is quick again.
+
+    Opening the log counts too where that was slow, as it may be under strace.
+    """
     if shutil.which("strace") is None:
         lacking("stalls", "strace is missing")
     code = (
@@ -445,7 +449,7 @@ def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
         "print(json.dumps([f is not None for f in found]))"
     )
     Path(place.home.folder).mkdir(mode=0o700)
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", place.home.log]
+    command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", place.home.log]
     command += ["-e", "trace=write", "-e", "inject=write:delay_enter=200000"]
     done = subprocess.run(
         [*command, sys.executable, "-W", "error", "-c", host.around(code)],
@@ -459,9 +463,11 @@ def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
     if "ptrace" in done.stderr:
         pytest.skip("strace may not trace here")
 
-    assert [[True] * 3 + [False] * 17] == host.unharmed(done)
-    assert 3 == len(place.lines())
-    ledger.add("stalls", faults=3, acknowledged=3)
+    (recorded,) = host.unharmed(done)
+    written = len(place.lines())
+    assert written in (2, 3)
+    assert [True] * written + [False] * (20 - written) == recorded
+    ledger.add("stalls", faults=written, acknowledged=written)
 
 
 # -- the record --------------------------------------------------------------------------------
