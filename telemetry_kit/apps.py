@@ -81,7 +81,8 @@ def _nearby(start: str | None) -> list[str]:
 def _with_a_project(
     apps: Iterable[str], start: str | None, environ: Mapping[str, str]
 ) -> list[str]:
-    from telemetry_kit import consent  # deferred: most users have decided about one app at most
+    # deferred: most users have decided about one app at most
+    from telemetry_kit import consent, projects
 
     found = []
     for app in apps:
@@ -90,7 +91,7 @@ def _with_a_project(
         except Refused:
             continue
         try:
-            place = consent.place_of(home)
+            place = projects.place_of(home)
         except TelemetryError:
             place = None
         if _is_ours(home) or (place is not None and consent.has_decision(home, place)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import consent, privacy, private
 from telemetry_kit import gate as gates
+from telemetry_kit import privacy, private, projects
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.latch import latch
 
@@ -42,7 +42,7 @@ def obstacles(home: Home) -> list[str]:
 def key_obstacles(home: Home) -> list[str]:
     """The same of the key alone: without one nothing is recorded."""
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
         if place is None:
             return []
         path = privacy.key_path(home, place)

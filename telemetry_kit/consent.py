@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import grants, private
+from telemetry_kit import grants, private, projects
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import (
     Home,
@@ -18,7 +18,6 @@ from telemetry_kit.home import (
     repository_files,
     user_home,
 )
-from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
 from telemetry_kit.settings import current, read_toml
 
@@ -54,7 +53,6 @@ RECORD = "telemetry.enabled"
 HISTORY = "telemetry.history.jsonl"
 # Some seven decisions: what the recorder compares a grant with.
 _HISTORY_BYTES = 4_096
-_WAY_OUT = "reset --all-projects takes it away, with every decision"
 MAX_RECORD_BYTES = 65_536
 
 _FIXED = frozenset(
@@ -243,7 +241,7 @@ def _brought_along(
 def _record_elsewhere(home: Home, root: str) -> Rule:
     """The user's decision for another root: only a no counts here."""
     try:
-        place = place_of(home, root)
+        place = projects.place_of(home, root)
     except ConsentError as error:
         return Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
     if place is None:
@@ -363,46 +361,18 @@ def record_path(home: Home, all_projects: bool) -> str | None:
     """Where the record is; None for a project where no place key exists yet."""
     if all_projects:
         return f"{home.config}/{RECORD}"
-    place = place_of(home)
+    place = projects.place_of(home)
     return None if place is None else f"{home.config}/projects/{place}/{RECORD}"
 
 
 def is_decided(home: Home) -> bool:
     """Whether the user has ever said yes or no here, whatever became of it."""
     try:
-        place = place_of(home)
+        place = projects.place_of(home)
     except ConsentError:
         place = None
     here = place is not None and has_decision(home, place)
     return here or os.path.lexists(f"{home.config}/{RECORD}")
-
-
-def place_of(home: Home, root: str = "") -> str | None:
-    """The name of a project's folders in the user's directories, or None before any decision.
-
-    It is a keyed code of the real path, so that no path stands in clear.
-
-    Args:
-        home: the project's places.
-        root: the root of another project; this one's by default.
-
-    Raises:
-        ConsentError: the place key is there but cannot be used.
-        Refused: a moment later it can.
-    """
-    try:
-        key = private.read(home.place_key, 32)
-    except NotPrivateError as error:
-        raise ConsentError(f"{error}: {private.remedy(home.place_key) or _WAY_OUT}") from None
-    if key is None:
-        return None
-    if len(key) != 32 or not any(key):
-        raise ConsentError(f"{home.place_key} is not a key: {_WAY_OUT}")
-    mac = load("telemetry_kit.mac")  # deferred: an undecided program has no key to use
-    if mac is None:
-        raise Refused("what reads the record is being loaded")
-    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(root or home.root), 16)
-    return place
 
 
 def records(home: Home) -> Iterator[Rule]:
@@ -458,7 +428,7 @@ def _place_in(path: str) -> str:
 
 
 def is_place(name: str) -> bool:
-    """Whether a folder may have its name from `place_of()`."""
+    """Whether a folder may have its name from `projects.place_of()`."""
     return len(name) == 16 and set(name) <= set("0123456789abcdef")
 
 

@@ -193,7 +193,7 @@ def look_after(home: Home) -> None:
     """
     from telemetry_kit import ignoring  # deferred: only commands need it
 
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     if place is None or not consent.decide(home, latch.world.environ).allowed:
         return
     if projects.is_known(home, place):
@@ -278,7 +278,7 @@ def clear(home: Home) -> list[str]:
 
     survivors: list[str] = []
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
         if place is not None and _needs_key(home, privacy.key_path(home, place)):
             privacy.replace(privacy.key_path(home, place), latch.world.now())
             names = ledger.path_of(home, place)
@@ -385,7 +385,7 @@ def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
     survivors: list[str] = []
     homes = all_homes(home) if all_projects else [home]
     try:
-        places = [consent.place_of(home)]
+        places = [projects.place_of(home)]
     except ConsentError:
         places = []
         if all_projects:
@@ -479,7 +479,7 @@ def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> 
 
 
 def _place(home: Home) -> str:
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     if place is None:
         if consent.unplaced(home):
             raise ConsentError(consent.key_is_gone(home))
@@ -487,7 +487,7 @@ def _place(home: Home) -> str:
 
         ignoring.ensure_for_keys(home.state)
         private.create(home.place_key, os.urandom(32))
-        place = consent.place_of(home)
+        place = projects.place_of(home)
     assert place is not None
     return place
 

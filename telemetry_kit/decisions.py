@@ -14,7 +14,7 @@ import os
 import time
 from datetime import date
 
-from telemetry_kit import catalog, consent, grants, private
+from telemetry_kit import catalog, consent, grants, private, projects
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.private import NotPrivateError
@@ -159,7 +159,7 @@ def folders(home: Home) -> list[tuple[str, str]]:
     Raises:
         ConsentError: the place key cannot be used.
     """
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     own = [] if place is None else [("this project", f"{home.config}/projects/{place}")]
     return [("all projects", home.config), *own]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 
 from telemetry_kit import catalog
+from telemetry_kit.terms import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -157,17 +158,6 @@ def parse_record(data: bytes, now: str) -> tuple[str, str]:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
-
-
-def is_day(text: str) -> bool:
-    """Whether a text is a day of the calendar, as `YYYY-MM-DD`."""
-    year, month, day = text[:4], text[5:7], text[8:]
-    if len(text) != 10 or text[4] + text[7] != "--" or not (year + month + day).isdigit():
-        return False
-    longest = 31 - (month in ("04", "06", "09", "11")) - 3 * (month == "02")
-    if month == "02" and int(year) % 4 == 0 and (int(year) % 100 or int(year) % 400 == 0):
-        longest = 29
-    return text.isascii() and year > "0000" and "01" <= month <= "12" and 1 <= int(day) <= longest
 
 
 def accepted(line: str) -> Accepted:

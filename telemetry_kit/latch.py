@@ -102,21 +102,20 @@ class Latch:
         names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
         return any(get(name) in ("1", "true", "yes", "on") for name in names)
 
-    def declare(self, names: "Mapping[str, str]") -> None:
-        """Keep names given at decoration time, which may be stored in clear.
+    def declare(self, field: str, name: str) -> bool:
+        """Keep a name given at decoration time, which may be stored in plain text.
 
-        Raises:
-            ConfigurationError: a name that cannot be.
+        Returns:
+            Whether it is plainly one that may; any other is for `settings.declare()` to judge.
         """
-        for field, name in names.items():
-            plain = type(name) is str and name.isascii() and name.isprintable()
-            if plain and 0 < len(name) <= 100 and name[0] > " " < name[-1] and name[:2] != "h:":
-                if len(self.declared) < _MAX_DECLARED:
-                    self.declared.add((field, name))
-            else:
-                settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
-                if settings is not None:
-                    settings.declare(field, name)
+        plain = type(name) is str and name.isascii() and name.isprintable()
+        if not plain or not 0 < len(name) <= 100 or not name[0] > " " < name[-1]:
+            return False
+        if name[:2] == "h:":
+            return False
+        if len(self.declared) < _MAX_DECLARED:
+            self.declared.add((field, name))
+        return True
 
 
 def _somebody_said_yes(config: str) -> bool:

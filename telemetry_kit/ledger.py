@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import private
+from telemetry_kit import private, projects
 from telemetry_kit.mac import Mac
 
 TYPE_CHECKING = False
@@ -120,9 +120,7 @@ def read(home: Home) -> dict[str, frozenset[str]]:
         NotPrivateError: the file cannot be trusted.
         ConsentError: the place key cannot be used.
     """
-    from telemetry_kit import consent  # deferred: only commands read it as a whole
-
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     if place is None:
         return {}
     found: dict[str, set[str]] = {}

@@ -11,9 +11,9 @@ import time
 
 from telemetry_kit import latch, private
 from telemetry_kit.errors import KeyUnavailableError, Refused
-from telemetry_kit.grants import is_day
 from telemetry_kit.mac import Mac
 from telemetry_kit.private import NotPrivateError
+from telemetry_kit.terms import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

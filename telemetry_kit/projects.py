@@ -1,6 +1,6 @@
-"""The index of projects: where the events of each project of an app lie.
+"""Projects: the name of each one's folders, and the index of where their events lie.
 
-It is in the user's state directory, one file for each project, and alone holds paths.
+The index is in the user's state directory, one file for each project, and alone holds paths.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import private
+from telemetry_kit.errors import ConsentError, Refused
+from telemetry_kit.latch import load
 from telemetry_kit.private import NotPrivateError
 
 TYPE_CHECKING = False
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 NAME = "path"
 _MADE = "made"
 _MAX_BYTES = 65_536
+_WAY_OUT = "reset --all-projects takes it away, with every decision"
 
 
 def note(home: Home, place: str, *, sync: bool = True) -> None:
@@ -147,3 +150,31 @@ def _root(path: str) -> str:
     except NotPrivateError:
         return ""
     return root if os.path.isabs(root) else ""
+
+
+def place_of(home: Home, root: str = "") -> str | None:
+    """The name of a project's folders in the user's directories, or None before any decision.
+
+    It is a keyed code of the real path, so that no path stands in clear.
+
+    Args:
+        home: the project's places.
+        root: the root of another project; this one's by default.
+
+    Raises:
+        ConsentError: the place key is there but cannot be used.
+        Refused: a moment later it can.
+    """
+    try:
+        key = private.read(home.place_key, 32)
+    except NotPrivateError as error:
+        raise ConsentError(f"{error}: {private.remedy(home.place_key) or _WAY_OUT}") from None
+    if key is None:
+        return None
+    if len(key) != 32 or not any(key):
+        raise ConsentError(f"{home.place_key} is not a key: {_WAY_OUT}")
+    mac = load("telemetry_kit.mac")  # deferred: an undecided program has no key to use
+    if mac is None:
+        raise Refused("what reads the record is being loaded")
+    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(root or home.root), 16)
+    return place

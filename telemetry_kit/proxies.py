@@ -6,6 +6,7 @@ Loaded only where such a thing is decorated, because wrapt costs eight bare inte
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
 from functools import partial
 from importlib import import_module
@@ -14,7 +15,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 
 import wrapt
 
-from telemetry_kit import steps, wrapping
+from telemetry_kit import steps
 from telemetry_kit.errors import DecorationError, swallow
 
 TYPE_CHECKING = False
@@ -22,31 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-    from telemetry_kit.wrapping import Around, Begin
+    from telemetry_kit.wrapping import Around, Begin, Driver
 
-
-def wrap(target: Any, begin: Begin, decorator: str) -> Any:
-    """A proxy for `target`, or `target` itself where it is a command object.
-
-    Args:
-        target: something that can be called and is no plain function and no class.
-        begin: opens something around each call.
-        decorator: how the decorator is written, for messages.
-
-    Raises:
-        DecorationError: a command object that has no function to track.
-    """
-    commands = _commands(target)
-    if commands is None:
-        return Proxy(target, begin)
-    for command in commands:
-        if command.callback is None:
-            raise _without_function(decorator, f"the command {command.name!r}")
-    if not commands:
-        raise _without_function(decorator, "an app that has no commands yet")
-    for command in commands:
-        command.callback = wrapping.wrap(command.callback, begin, decorator)
-    return target
+_IN_STEPS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class BoundProxy(wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
@@ -74,13 +53,15 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
     Args:
         target: what is called.
         begin: opens something around each call.
+        driver: makes the wrapper of a function, by the flags of its code.
     """
 
     __bound_function_wrapper__ = BoundProxy
 
-    def __init__(self, target: Any, begin: Begin) -> None:
+    def __init__(self, target: Any, begin: Begin, driver: Driver) -> None:
         self._self_begin = begin
-        super().__init__(target, _caller(target, begin))
+        self._self_driver = driver
+        super().__init__(target, _caller(target, begin, driver))
 
     def __copy__(self) -> Any:
         return self._around(copy.copy(self.__wrapped__))
@@ -89,7 +70,9 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
         return self._around(copy.deepcopy(self.__wrapped__, memo))
 
     def _around(self, copied: Any) -> Any:
-        return self if copied is self.__wrapped__ else Proxy(copied, self._self_begin)
+        if copied is self.__wrapped__:
+            return self
+        return Proxy(copied, self._self_begin, self._self_driver)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
@@ -100,7 +83,7 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
         module = getattr(wrapped, "__module__", None)
         if isinstance(name, str) and isinstance(module, str) and _is_found(self, module, name):
             return name
-        return Proxy, (wrapped, self._self_begin)
+        return Proxy, (wrapped, self._self_begin, self._self_driver)
 
 
 def _is_found(proxy: Any, module: str, name: str) -> bool:
@@ -110,28 +93,28 @@ def _is_found(proxy: Any, module: str, name: str) -> bool:
         return False
 
 
-def _caller(target: Any, begin: Begin) -> Callable[..., Any]:
+def _caller(target: Any, begin: Begin, driver: Driver) -> Callable[..., Any]:
     """The wrapper function, as wrapt calls it, for `target`, chosen once by what its body is."""
     flags = _flags(target)
-    driver = wrapping.driver(flags)
-    assert driver is not None  # it is had wherever this module is, which needs `steps` as well
+    made = driver(flags)
+    assert made is not None  # it is had wherever this module is, which needs `steps` as well
 
     def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
-            return driver(wrapped, begin)(*args, **kwargs)
+            return made(wrapped, begin)(*args, **kwargs)
         except BaseException as error:
             # This frame is taken out again: the host sees one more than without us, not two.
             steps.untouched(error)
             raise
 
     def start(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = driver(wrapped, begin)(*args, **kwargs)
+        running = made(wrapped, begin)(*args, **kwargs)
         # By this name Python warns of a coroutine that nobody awaited.
         body = _body(wrapped)
-        made.__name__, made.__qualname__ = body.__name__, body.__qualname__
-        return made
+        running.__name__, running.__qualname__ = body.__name__, body.__qualname__
+        return running
 
-    return start if flags & wrapping.IN_STEPS else call
+    return start if flags & _IN_STEPS else call
 
 
 def _flags(target: Any) -> int:
@@ -156,11 +139,29 @@ def _body(target: Any) -> Any:
 # -- command objects of Click and Typer ------------------------------------------------------
 
 
-def _commands(target: Any) -> list[Any] | None:
+def commands(target: Any, decorator: str) -> list[Any] | None:
     """The commands of a Click command or a Typer app; None for anything else.
 
-    Known by shape: Typer carries its own copy of Click, and either may be missing.
+    Args:
+        target: what is decorated.
+        decorator: how the decorator is written, for messages.
+
+    Raises:
+        DecorationError: it has no function to track.
     """
+    found = _commands(target)
+    if found is None:
+        return None
+    if not found:
+        raise _without_function(decorator, "an app that has no commands yet")
+    for command in found:
+        if command.callback is None:
+            raise _without_function(decorator, f"the command {command.name!r}")
+    return found
+
+
+def _commands(target: Any) -> list[Any] | None:
+    # Known by shape: Typer carries its own copy of Click, and either may be missing.
     kind = type(target)
     if hasattr(kind, "add_typer") and isinstance(
         getattr(target, "registered_commands", None), list
@@ -275,8 +276,7 @@ def instrument(target: str, around: Around) -> Instrumented:
             f"instrument({target!r}): write it as 'package.module:function' or "
             "'package.module:Class.method'"
         )
-    if wrapping.is_top_level(sys._getframe(1)):  # pyright: ignore[reportPrivateUsage]
-        around.declare()
+    around.declare_at(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
     made = Instrumented(module, path, around)
     if module in sys.modules:
         made.apply(import_module(module))

@@ -9,7 +9,7 @@ import itertools
 import os
 import time
 
-from telemetry_kit import catalog, consent, ledger, privacy, settings
+from telemetry_kit import catalog, consent, ledger, privacy, projects, settings
 from telemetry_kit import gate as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.latch import latch, load
@@ -206,7 +206,7 @@ def remember(home: Home, name: str) -> None:
         name: the system's name of the error, or that of an exception of the language.
     """
     try:
-        path = privacy.error_path(home, consent.place_of(home) or "")
+        path = privacy.error_path(home, projects.place_of(home) or "")
         fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             day = time.strftime("%Y-%m-%d", time.gmtime(latch.world.now()))
@@ -229,7 +229,7 @@ def key_of(home: Home) -> privacy.Key:
 def _place(home: Home) -> str:
     """The name of the folders of a project for which recording is on."""
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
     except ConsentError as error:
         raise Refused(str(error)) from None
     if place is None:

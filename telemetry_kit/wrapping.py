@@ -25,6 +25,7 @@ if TYPE_CHECKING:
             """End it, once; `error` is what the body raised. Never raises."""
 
     Begin = Callable[[], Opened | None]
+    Driver = Callable[[int], Callable[[Any, Begin], Any] | None]
     T = TypeVar("T")
 
 _FUNCTION = type(lambda: None)
@@ -40,7 +41,7 @@ _coroutine.close()
 _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
-IN_STEPS = _GENERATOR | _COROUTINE | _ASYNC_GENERATOR
+_IN_STEPS = _GENERATOR | _COROUTINE | _ASYNC_GENERATOR
 _NAMES = tuple(
     name
     for name in ("__module__", "__name__", "__qualname__", "__doc__", "__type_params__")
@@ -107,7 +108,23 @@ class Around:
         Raises:
             ConfigurationError: a name that cannot be.
         """
-        latch.declare(self._names)
+        for field, name in self._names.items():
+            if not latch.declare(field, name):
+                settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
+                if settings is not None:
+                    settings.declare(field, name)
+
+    def declare_at(self, frame: "FrameType | None") -> None:
+        """Declare the names given where the decorator is applied at the top level of a module.
+
+        Args:
+            frame: where it is applied.
+
+        Raises:
+            ConfigurationError: a name that cannot be stored in plain text.
+        """
+        if self._is_declaration or is_top_level(frame):
+            self.declare()
 
     def __call__(self, target: "T", /) -> "T":
         """Decorate a function: what is opened surrounds each of its calls.
@@ -116,8 +133,7 @@ class Around:
             DecorationError: `target` cannot be decorated; the message says what can.
             ConfigurationError: a name that cannot be stored in clear.
         """
-        if self._is_declaration or is_top_level(_getframe(1)):
-            self.declare()
+        self.declare_at(_getframe(1))
         decorated: T = wrap(target, self._begin, self._written())
         return decorated
 
@@ -181,13 +197,20 @@ def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     if isinstance(target, type) or not callable(target) or isinstance(target, property):
         raise _refusal(decorator, _kind(target), _advice(target))
     proxies = load("telemetry_kit.proxies")  # deferred: wrapt, eight times a bare interpreter
-    # Where it cannot be loaded now, no descriptor left for instance, nothing is recorded.
-    return target if proxies is None else proxies.wrap(target, begin, decorator)
+    if proxies is None:
+        # It cannot be loaded now, no descriptor left for instance: nothing is recorded.
+        return target
+    commands = proxies.commands(target, decorator)
+    if commands is None:
+        return proxies.Proxy(target, begin, driver)
+    for command in commands:
+        command.callback = wrap(command.callback, begin, decorator)
+    return target
 
 
 def driver(flags: int) -> "Callable[[Any, Begin], Any] | None":
     """What makes the wrapper of a function, by the flags of its code; None where it is not had."""
-    if not flags & IN_STEPS:
+    if not flags & _IN_STEPS:
         return _plain
     steps = load("telemetry_kit.steps")  # deferred: only for functions that run in steps
     if steps is None:

@@ -23,6 +23,7 @@ from telemetry_kit import (
     errors,
     gate,
     privacy,
+    projects,
     scope,
     settings,
     standing,
@@ -133,7 +134,7 @@ class Place:
     @property
     def key_file(self) -> Path:
         """The file of the key in force."""
-        place = consent.place_of(self.home)
+        place = projects.place_of(self.home)
         assert place is not None
         return Path(privacy.key_path(self.home, place))
 

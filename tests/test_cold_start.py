@@ -41,6 +41,7 @@ WRITING = {
     *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
     *(
         "private",
+        "projects",
         "scope",
         "settings",
         "journal",

@@ -21,7 +21,9 @@ from telemetry_kit import (
     gate,
     grants,
     is_telemetry_enabled,
+    projects,
     settings,
+    terms,
     track_role_event,
 )
 from telemetry_kit.errors import ConsentError
@@ -622,7 +624,7 @@ def test_days_of_the_calendar() -> None:
         for day in range(34)
     ]
 
-    assert [t for t in texts if grants.is_day(t)] == [t for t in texts if in_calendar(t)]
+    assert [t for t in texts if terms.is_day(t)] == [t for t in texts if in_calendar(t)]
 
 
 def in_calendar(text: str) -> bool:
@@ -931,7 +933,7 @@ def test_umask_takes_nothing(undecided) -> None:
 
 LOOP = """
 import sys
-from telemetry_kit import track_role_event
+from telemetry_kit import track_role_event, privacy, terms, projects
 for word in sys.stdin:
     print(track_role_event("role.selected", role="dev") is not None, flush=True)
 """
@@ -1322,15 +1324,15 @@ def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
 
     assert found == ("user", str(path), None, "deny", f"{path} {says}: {WAY_OUT}", True)
     with pytest.raises(ConsentError, match=f"^{path} {says}: {WAY_OUT}$"):
-        consent.place_of(place.home)
+        projects.place_of(place.home)
 
 
 def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
     """Sixteen digits that depend on the key and on the path."""
     elsewhere = Home("flowspec", str(make_place("x").root), place.home.config, place.home.state)
-    mine, theirs = consent.place_of(place.home), consent.place_of(elsewhere)
+    mine, theirs = projects.place_of(place.home), projects.place_of(elsewhere)
     Path(place.home.place_key).write_bytes(bytes(range(32)))
-    anew = consent.place_of(place.home)
+    anew = projects.place_of(place.home)
     mac = hmac.digest(bytes(range(32)), b"place\0" + os.fsencode(place.home.root), "sha256").hex()
 
     assert 3 == len({mine, theirs, anew})
@@ -1536,7 +1538,7 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
     assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
     with gate.Elsewhere(World(undecided.environ)):
         control.enable_telemetry(around)
-    place = consent.place_of(home, str(around))
+    place = projects.place_of(home, str(around))
     record = Path(home.config, "projects", str(place), consent.RECORD)
     says = f"ignored: it is about {around} alone"
     assert told() == ("user", str(record), record.read_text().strip(), "ignored", says, False)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, deciding, ledger, privacy
+from telemetry_kit import deciding, ledger, privacy, projects
 from telemetry_kit.insights import exports
 
 EVENT = "from telemetry_kit import *\nconfigure(app='flowspec')\n"
@@ -163,7 +163,7 @@ def test_an_export_is_not_noted_in_a_foreign_file(place, tmp_path) -> None:
 @pytest.mark.parametrize("which", ["names", "error", "deciding"])
 def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str) -> None:
     """Names, the last error and the lock of decisions go into files of ours alone."""
-    code = consent.place_of(place.home)
+    code = projects.place_of(place.home)
     path = {
         "names": ledger.path_of(place.home, code),
         "error": privacy.error_path(place.home, code),

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from telemetry_kit import catalog, configure, grants, settings
+from telemetry_kit import catalog, configure, grants, settings, terms
 from telemetry_kit.grants import Accepted
 
 NOW = catalog.NOTICE_VERSION
@@ -274,7 +274,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
 )
 def test_a_day_is_written_in_one_way(text: str) -> None:
     """Ten characters, with its hyphens where they belong."""
-    assert not grants.is_day(text)
+    assert not terms.is_day(text)
 
 
 def test_a_year_after() -> None:
@@ -297,7 +297,7 @@ def test_today_is_that_of_utc(monkeypatch) -> None:
 
     assert grants.today() in days
     assert len(days) <= 2
-    assert all(grants.is_day(day) for day in days)
+    assert all(terms.is_day(day) for day in days)
 
 
 def test_the_fingerprint_of_a_scope() -> None:

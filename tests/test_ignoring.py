@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, control, gate, privacy, standing
+from telemetry_kit import control, gate, privacy, projects, standing
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.home import find
 from telemetry_kit.journal import ignored
@@ -330,7 +330,7 @@ def test_a_reset_keeps_what_the_host_has_there(undecided, repository) -> None:
 def test_the_key_is_made_whoever_made_its_folder(undecided) -> None:
     """A command that was there first, or a kill while the key was made, keeps nothing off."""
     grant(undecided, undecided.user, all_projects=True)
-    place = f"{undecided.home.state}/projects/{consent.place_of(undecided.home)}"
+    place = f"{undecided.home.state}/projects/{projects.place_of(undecided.home)}"
     os.makedirs(place)
     record(undecided, undecided.root)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, ledger, track_role_event
+from telemetry_kit import ledger, projects, track_role_event
 from telemetry_kit.ledger import Ledger
 from telemetry_kit.line import quote
 from telemetry_kit.mac import Mac
@@ -32,7 +32,7 @@ def test_every_line_carries_a_code(place, path, book) -> None:
     kind, name, code = json.loads(path.read_bytes())
     body = path.read_bytes().rpartition(b",")[0]
     key = Path(place.home.place_key).read_bytes()
-    message = b"declared\0" + consent.place_of(place.home).encode() + b"\0" + body
+    message = b"declared\0" + projects.place_of(place.home).encode() + b"\0" + body
 
     assert ("agents", 'say "hi" caf\u00e9') == (kind, name)
     assert Mac(key).hex(message, 16) == code

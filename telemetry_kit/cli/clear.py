@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import control, grants
+from telemetry_kit import control, grants, terms
 from telemetry_kit.cli.terminal import USAGE, Problem, confirm, safe, say
 from telemetry_kit.home import Home
 
@@ -41,7 +41,7 @@ def clear(
 def _clear_before(home: Home, day: str, yes: bool) -> None:
     from telemetry_kit.journal import archive  # deferred: only for a part
 
-    if not grants.is_day(day):
+    if not terms.is_day(day):
         raise Problem(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
     if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
         say("Nothing was changed.")

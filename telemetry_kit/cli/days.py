@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from telemetry_kit import grants
+from telemetry_kit import grants, terms
 from telemetry_kit.cli.terminal import USAGE, Problem, safe
 
 _AGO = re.compile(r"([0-9]{1,5})([dwm])")
@@ -38,7 +38,7 @@ def day_of(option: str, text: str) -> str:
     Raises:
         Problem: it is none of these.
     """
-    found = text if grants.is_day(text) else _worked_out(text)
+    found = text if terms.is_day(text) else _worked_out(text)
     if not found:
         raise Problem(f"{option} {safe(text[:30])!r}: {_WAYS}", USAGE)
     return found
@@ -60,7 +60,7 @@ def _worked_out(text: str) -> str:
         if ago is not None:
             return str(today - timedelta(int(ago[1]) * (7 if ago[2] == "w" else 1)))
         # Shorter ones are days in another form, in which a slip would not show.
-        if len(text) < len("2026-11-23T10:20") or not grants.is_day(text[:10]):
+        if len(text) < len("2026-11-23T10:20") or not terms.is_day(text[:10]):
             return ""
         when = datetime.fromisoformat(text)
         return str((when if when.tzinfo is None else when.astimezone(UTC)).date())
@@ -73,6 +73,6 @@ def _months_before(year: int, month: int, day: int, months: int) -> str:
     year, month = divmod(year * 12 + month - 1 - months, 12)
     for last in range(day, day - 4, -1):
         found = f"{year:04}-{month + 1:02}-{last:02}"
-        if grants.is_day(found):
+        if terms.is_day(found):
             return found
     return ""

@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, decisions, git, grants, ignoring, privacy, private
+from telemetry_kit import (
+    consent,
+    control,
+    decisions,
+    git,
+    grants,
+    ignoring,
+    privacy,
+    private,
+    projects,
+)
 from telemetry_kit.cli.terminal import Problem, out, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -165,7 +175,7 @@ def _bits(path: str) -> int | None:
 
 def _key(home: Home, allowed: bool, fix: bool) -> Finding:
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
     except ConsentError as error:
         return Finding("key", BAD if allowed else NOTE, str(error))
     path = "" if place is None else privacy.key_path(home, place)
@@ -420,7 +430,7 @@ def _writable(home: Home) -> Finding:
 def _last_error(home: Home) -> Finding:
     """What a program could last not do here; it was told nothing of it."""
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
         path = "" if place is None else privacy.error_path(home, place)
         kept = private.read(path, 100) if path else None
     except (ConsentError, private.NotPrivateError) as error:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from telemetry_kit import catalog, consent, control, decisions, notice, private
+from telemetry_kit import catalog, control, decisions, notice, private, projects
 from telemetry_kit.cli import damage, landing
 from telemetry_kit.cli.days import period
 from telemetry_kit.cli.layout import progress
@@ -303,7 +303,7 @@ def _beside(home: Home, path: str, dictionary: bool, history: bool) -> dict[str,
     if dictionary:
         found[f"{path}.dictionary.md"] = notice.dictionary().encode()
     if history:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
         folders = (
             [home.config] if place is None else [home.config, f"{home.config}/projects/{place}"]
         )

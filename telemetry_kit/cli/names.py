@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from telemetry_kit import catalog, consent, ledger, privacy, settings
+from telemetry_kit import catalog, ledger, privacy, projects, settings
 from telemetry_kit.cli.terminal import USAGE, Problem, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
@@ -42,7 +42,7 @@ def forms(home: Home, field: str, text: str) -> frozenset[str]:
         text: as it was typed.
     """
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
         if place is None or text.startswith(catalog.PSEUDONYM_PREFIX):
             return frozenset((text,))
         key = privacy.load(privacy.key_path(home, place))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control
+from telemetry_kit import consent, control, projects
 from telemetry_kit.cli.terminal import Problem, confirm, safe, say
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
@@ -65,7 +65,7 @@ def _what_stays(home: Home) -> str:
     if consent.unplaced(home):
         return consent.key_is_gone(home)
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
     except ConsentError as error:
         return str(error)
     if place is None or consent.has_decision(home, place) or not consent.has_decision(home):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from telemetry_kit import consent, control, privacy
+from telemetry_kit import control, privacy, projects
 from telemetry_kit.cli.terminal import Problem, confirm, say
 from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
@@ -24,7 +24,7 @@ def rotate_key(
         KeyUnavailableError: the key is there but cannot be used; `clear` makes a new one.
     """
     home = control.home_of(context.obj.project)
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     path = "" if place is None else privacy.key_path(home, place)
     if not path or not os.path.lexists(path):
         say("There is no key yet: the first event, or enable, makes it.")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from fcntl import LOCK_EX, flock
 from typing import Any, BinaryIO
 
-from telemetry_kit import catalog, consent, private
+from telemetry_kit import catalog, private, projects
 from telemetry_kit.errors import ConsentError, TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.mac import Mac
@@ -43,13 +43,13 @@ def path_of(home: Home) -> str:
         ConsentError: a key by which the place is named cannot be used.
         OSError: there is none, and it could not be made.
     """
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     return _before(home, make=True) if place is None else _path(home, place)
 
 
 def _paths(home: Home) -> list[str]:
     """Where entries of a project may be: from before the first decision, and from after it."""
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     found = [_before(home), "" if place is None else _path(home, place)]
     return [path for path in found if path]
 

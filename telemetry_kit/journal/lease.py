@@ -11,7 +11,6 @@ the number. What was measured for each of these steps is in the design notes of 
 from __future__ import annotations
 
 import os
-import stat
 from _thread import allocate_lock
 from errno import EAGAIN, EBADF, ENOSPC, EWOULDBLOCK
 from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
@@ -19,7 +18,7 @@ from time import monotonic, time
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.journal.ignored import ignore
-from telemetry_kit.journal.open_logs import Lease, OpenLog
+from telemetry_kit.journal.open_logs import ACTIVE_MODE, LOG, Lease, OpenLog, what_is_wrong
 from telemetry_kit.latch import load
 from telemetry_kit.private import NO_LOCKS, explain, make_last_folder, name_of
 
@@ -29,14 +28,12 @@ if TYPE_CHECKING:
 
     from telemetry_kit.home import Home
 
-LOG = "telemetry.jsonl"
 SLOW_SECONDS = 0.05
 SEAL_EVENTS = 10_000
 RETENTION_DAYS = 90
 # No line of ours is shorter, so a smaller file cannot hold that many.
 MIN_LINE_BYTES = 160
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_ACTIVE_MODE = 0o100600
 _SEALED_MODE = 0o100400
 _ROUNDS = 50
 
@@ -383,7 +380,7 @@ class Journal(OpenLog):
         made.append(LOG)
         try:
             # Only where it is wrong: it may be sealed by now, and must stay so.
-            if _fstat(fd).st_mode != _ACTIVE_MODE and self._is_named(folder, fd):
+            if _fstat(fd).st_mode != ACTIVE_MODE and self._is_named(folder, fd):
                 os.fchmod(fd, 0o600)
         except BaseException:
             _close(fd)
@@ -452,25 +449,3 @@ def _above_the_streams(fd: int) -> int:
 def _unterminated(fd: int) -> bool:
     size = _fstat(fd).st_size
     return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
-
-
-def what_is_wrong(path: str, mode: int, links: int, owner: int) -> str:
-    """Why a file cannot be the log, or an empty string when it can.
-
-    Args:
-        path: how it is called.
-        mode: its mode, kind and permissions.
-        links: how many names it has.
-        owner: its user id.
-    """
-    if stat.S_ISLNK(mode):
-        return f"{path} is a symbolic link"
-    if not stat.S_ISREG(mode):
-        return f"{path} is not a plain file"
-    if owner != os.geteuid():
-        return f"{path} belongs to another user"
-    if links != 1:
-        return f"{path} has {links} links"
-    if mode != _ACTIVE_MODE:
-        return f"{path} has mode {mode & 0o7777:04o} instead of 0600: chmod 600 it"
-    return ""

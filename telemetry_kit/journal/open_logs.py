@@ -1,16 +1,19 @@
-"""How many logs stay open in one process, and which of them is closed for another one.
+"""The log file: its name, what it must be, and how many stay open in one process.
 
-What is written to them is not known here.
+What is written to it is not known here.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LOG = "telemetry.jsonl"
+ACTIVE_MODE = 0o100600
 MAX_OPEN = 16
 # A log that nothing was written to for so long is closed.
 IDLE_SECONDS = 10.0
@@ -111,3 +114,25 @@ class OpenLog:
 
 
 _open: list[OpenLog] = []
+
+
+def what_is_wrong(path: str, mode: int, links: int, owner: int) -> str:
+    """Why a file cannot be the log, or an empty string when it can.
+
+    Args:
+        path: how it is called.
+        mode: its mode, kind and permissions.
+        links: how many names it has.
+        owner: its user id.
+    """
+    if stat.S_ISLNK(mode):
+        return f"{path} is a symbolic link"
+    if not stat.S_ISREG(mode):
+        return f"{path} is not a plain file"
+    if owner != os.geteuid():
+        return f"{path} belongs to another user"
+    if links != 1:
+        return f"{path} has {links} links"
+    if mode != ACTIVE_MODE:
+        return f"{path} has mode {mode & 0o7777:04o} instead of 0600: chmod 600 it"
+    return ""

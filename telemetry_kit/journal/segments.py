@@ -14,7 +14,7 @@ from fcntl import LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.home import Home
 from telemetry_kit.journal import packing
-from telemetry_kit.journal.lease import LOG
+from telemetry_kit.journal.open_logs import LOG
 from telemetry_kit.journal.upkeep import LOCK, SEGMENT
 from telemetry_kit.private import name_of
 

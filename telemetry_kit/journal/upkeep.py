@@ -14,7 +14,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.journal.ignored import ignore
-from telemetry_kit.journal.lease import LOG, what_is_wrong
+from telemetry_kit.journal.open_logs import LOG, what_is_wrong
 from telemetry_kit.private import NO_LOCKS, explain, name_of, open_for_writing
 
 TYPE_CHECKING = False

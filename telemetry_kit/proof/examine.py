@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EISDIR, ENXIO
 
-from telemetry_kit import catalog, consent, ledger, privacy, private, settings
+from telemetry_kit import catalog, consent, ledger, privacy, private, projects, settings
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -74,7 +74,7 @@ def ground(home: Home, environ: Mapping[str, str], start: str) -> Ground:
         ConsentError: the place key cannot be used.
     """
     key = None
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     if place is not None:
         try:
             key = privacy.load(privacy.key_path(home, place))
@@ -187,7 +187,7 @@ class Examination:
         """Count the entries of the names ledger; returns the lines that are none."""
         rest = []
         home = self._ground.home
-        for number, line, entry in ledger.entries(home, consent.place_of(home) or "", data):
+        for number, line, entry in ledger.entries(home, projects.place_of(home) or "", data):
             if entry is None:
                 rest.append(line)
                 if records.is_torn_name(line):

@@ -14,9 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 from telemetry_kit import catalog, values
-from telemetry_kit.grants import is_day
 from telemetry_kit.line import encode
 from telemetry_kit.proof.vocabulary import Vocabulary
+from telemetry_kit.terms import is_day
 
 PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")
 ALWAYS = (

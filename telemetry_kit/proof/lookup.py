@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry_kit import catalog, consent, privacy
+from telemetry_kit import catalog, privacy, projects
 from telemetry_kit.errors import KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import parse, resynchronised
@@ -150,7 +150,7 @@ def _values(event: dict[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _key(home: Home) -> privacy.Key | None:
-    place = consent.place_of(home)
+    place = projects.place_of(home)
     if place is None:
         return None
     try:

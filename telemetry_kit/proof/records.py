@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import catalog, consent, decisions, grants, ledger, private, projects
+from telemetry_kit import (
+    catalog,
+    consent,
+    decisions,
+    grants,
+    ledger,
+    private,
+    projects,
+    terms,
+)
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
@@ -66,7 +75,7 @@ def files(home: Home) -> list[Record]:
         home: the project's places.
     """
     try:
-        place = consent.place_of(home)
+        place = projects.place_of(home)
     except ConsentError:
         place = None
     found: dict[str, Record] = {}
@@ -134,7 +143,7 @@ def _decision(line: bytes) -> Iterator[Flaw]:
 
 
 def _is_day(word: str) -> bool:
-    return grants.is_day(word)
+    return terms.is_day(word)
 
 
 def _entry(line: bytes) -> Iterator[Flaw]:
@@ -163,7 +172,7 @@ _ENTRY: dict[str, Any] = {
     "notice": lambda v: type(v) is int and 0 < v < 10_000,
     "notice_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "expires": lambda v: v is None or (type(v) is str and grants.is_day(v)),
+    "expires": lambda v: v is None or (type(v) is str and terms.is_day(v)),
     "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
     "declined": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
     "sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,

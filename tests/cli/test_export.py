@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import consent
+from telemetry_kit import projects
 from telemetry_kit.cli import landing
 from telemetry_kit.insights import exports
 from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded, guarded_json
@@ -822,7 +822,7 @@ def test_keys_are_never_in_it(place):
         for key in keys:
             assert all(part not in data for part in key.split() if len(part) > 20)
             assert key.strip() not in data
-    assert consent.place_of(place.home).encode() not in b"".join(made.values())
+    assert projects.place_of(place.home).encode() not in b"".join(made.values())
 
 
 LONG = """

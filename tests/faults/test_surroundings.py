@@ -437,7 +437,7 @@ def test_names_are_unique(place, found, ledger) -> None:
 
 @pytest.mark.strace
 def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
-    """Each write takes 200 ms: the breaker opens after three slow ones, and the host is quick again.
+    """Each write takes 200 ms: the breaker opens after three slow ones, the host is quick again.
 
     Opening the log counts too where that was slow, as it may be under strace.
     """
