@@ -7,30 +7,28 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from telemetry_kit import consent, control, decisions
-from telemetry_kit.cli.terminal import Problem, out, safe, say
+from telemetry_kit.cli.options import JSON
+from telemetry_kit.cli.output import CommandError, info, print_line, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 
+OPTIONS = (JSON,)
+
 _INDENT = 22
 
 
-def audit(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, as_json: bool) -> None:
     """Show the history of decisions for this project and for all projects, and the exports.
 
     Raises:
-        Problem: an entry is not as it was written, or is not what is in force.
+        CommandError: an entry is not as it was written, or is not what is in force.
         TelemetryError: the history cannot be read.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for scope, folder in decisions.folders(home):
@@ -42,7 +40,7 @@ def audit(
         if different is not None:
             wrong.append(f"for {scope}, {different}")
         for path in decisions.set_aside(folder):
-            say(f"Set aside, because it could not be trusted: {safe(path)}")
+            info(f"Set aside, because it could not be trusted: {safe(path)}")
     if consent.unplaced(home):
         wrong.append(consent.key_is_gone(home))
     exported = _Exported(home, wrong)
@@ -52,9 +50,9 @@ def audit(
         _print(found)
         _print_exports(exported)
     if wrong:
-        raise Problem("; ".join(wrong))
+        raise CommandError("; ".join(wrong))
     if not as_json and not any(found.values()) and not exported.count:
-        say("Nothing was decided yet.")
+        info("Nothing was decided yet.")
 
 
 class _Exported:
@@ -103,7 +101,7 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
 def _print_exports(exported: _Exported) -> None:
     for entry in exported:
         if exported.count == 1:
-            out("Exports and reports:")
+            print_line("Exports and reports:")
         cut = ", cut short" if entry.get("incomplete") else ""
         fields = entry.get("fields")
         many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
@@ -122,9 +120,9 @@ def _line(text: str) -> None:
     except (AttributeError, OSError, ValueError):
         columns = 0
     if columns < _INDENT * 2 or len(text) < columns:
-        out(text)
+        print_line(text)
         return
     for part in textwrap.wrap(
         text, columns - 1, subsequent_indent=" " * _INDENT, break_on_hyphens=False
     ):
-        out(part)
+        print_line(part)

@@ -9,13 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from telemetry_kit.cli.terminal import safe
+from telemetry_kit.cli.output import safe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
-PIPE_WIDTH = 120
 _GAP = "  "
 _MIN_NAME = 8
 # A pseudonym is cut in two only where no lesser column can go instead.
@@ -26,17 +25,6 @@ _SPARKS = " ▁▂▃▄▅▆▇█"
 _PLAIN_SPARKS = " .:-=+*#@"
 # After these a name may go on in the next line.
 _JOINTS = " -:/._"
-
-
-def width() -> int:
-    """How many columns there are: those of the terminal, or room for whole lines in a pipe."""
-    given = os.environ.get("COLUMNS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
-    try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or PIPE_WIDTH
-    except (OSError, ValueError, AttributeError):
-        return PIPE_WIDTH
 
 
 def can_draw(stream: TextIO | None = None) -> bool:

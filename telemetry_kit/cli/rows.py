@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from telemetry_kit.cli.layout import cell_width, pieces, wrapped
-from telemetry_kit.cli.terminal import safe
+from telemetry_kit.cli.output import safe
 from telemetry_kit.journal.lines import Event
 
 COLUMNS = ("when", "event", "role", "command", "agent", "outcome", "more")

@@ -17,13 +17,12 @@ from telemetry_kit.cli.layout import (
     numbers,
     sparkline,
     table,
-    width,
     wrapped,
 )
 from telemetry_kit.cli.names import declared, forms, given, must_be_known
-from telemetry_kit.cli.quick import JSON, PERIOD, ROLE, command
+from telemetry_kit.cli.options import JSON, PERIOD, ROLE
+from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.rollup import keep
-from telemetry_kit.cli.terminal import out, say
 from telemetry_kit.home import Home
 from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.count import Wanted
@@ -48,10 +47,10 @@ _BUCKETS = (
 
 def run(
     project: str | None,
-    since: str | None = None,
-    until: str | None = None,
-    role: str | None = None,
-    as_json: bool = False,
+    since: str | None,
+    until: str | None,
+    role: str | None,
+    as_json: bool,
 ) -> None:
     """Show which roles, commands, agents and hand-offs are used, how they end, how long they take.
 
@@ -63,7 +62,7 @@ def run(
         as_json: print JSON.
 
     Raises:
-        Problem: a date cannot be understood, or there is no such role.
+        CommandError: a date cannot be understood, or there is no such role.
     """
     home = control.home_of(project)
     wanted = wanted_of(home, since, until, role)
@@ -72,12 +71,12 @@ def run(
     found["incomplete"] = damage.unread(seen.problems)
     check_role(home, role, seen)
     if as_json:
-        out(json.dumps(found, indent=2))
+        print_line(json.dumps(found, indent=2))
     elif found["events"]:
         for line in text(found, width()):
-            out(line)
+            print_line(line)
     elif not found["incomplete"]:
-        say(nothing(wanted))
+        info(nothing(wanted))
     keep(home, seen)
     damage.must_be_whole(seen.problems, bool(found["events"]))
 
@@ -86,7 +85,7 @@ def wanted_of(home: Home, since: str | None, until: str | None, role: str | None
     """Which events are wanted; a role also where it is stored as a pseudonym.
 
     Raises:
-        Problem: a day cannot be understood, or the role is empty.
+        CommandError: a day cannot be understood, or the role is empty.
     """
     name = given("--role", role)
     codes = forms(home, "role", name) if name is not None else ()
@@ -102,7 +101,7 @@ def check_role(home: Home, role: str | None, seen: Look) -> None:
         seen: what was counted.
 
     Raises:
-        Problem: there is no such role.
+        CommandError: there is no such role.
     """
     asked = role is not None and not seen.tally.total("events")
     if role is not None and asked and seen.roles and not damage.unread(seen.problems):
@@ -356,10 +355,3 @@ def _titled(title: str, room: int) -> Iterator[str]:
 def _more(room: int, count: int) -> Iterator[str]:
     if count > 0:
         yield from wrapped(f"and {count:,} more: --json has all", room)
-
-
-def __getattr__(name: str) -> Any:
-    # Typer's own form of the command is made when somebody asks for it.
-    if name == "stats":
-        return command(OPTIONS, run, name)
-    raise AttributeError(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from telemetry_kit.cli.layout import can_draw, cell_width
-from telemetry_kit.cli.terminal import safe
+from telemetry_kit.cli.output import safe
 from telemetry_kit.insights.answers import span
 from telemetry_kit.journal.lines import Event
 

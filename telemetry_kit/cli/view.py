@@ -16,22 +16,16 @@ from itertools import islice
 from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import PIPE_WIDTH, pieces, width
+from telemetry_kit.cli.layout import pieces
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
-from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, ROLE, TEXT, Option, command
-from telemetry_kit.cli.rows import COLUMNS, cells, layout
-from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
+from telemetry_kit.cli.options import COUNT, FLAG, PERIOD, ROLE, TEXT, Option
+from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe, width
+from telemetry_kit.cli.rows import cells, layout
 from telemetry_kit.cli.tree import drawn
 from telemetry_kit.home import Home
 from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.segments import Problems
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["COLUMNS", "OPTIONS", "PIPE_WIDTH", "cells", "layout", "run"]
 
 OPTIONS = (
     Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),
@@ -60,28 +54,28 @@ _CODE = re.compile("h:[0-9a-f]{12}")
 
 def run(
     project: str | None,
-    limit: int = 20,
-    since: str | None = None,
-    until: str | None = None,
-    event: str | None = None,
-    role: str | None = None,
-    agent: str | None = None,
-    of_command: str | None = None,
-    outcome: str | None = None,
-    other: str | None = None,
-    wide: bool = False,
-    as_json: bool = False,
-    follow: bool = False,
-    tree: bool = False,
+    limit: int,
+    since: str | None,
+    until: str | None,
+    event: str | None,
+    role: str | None,
+    agent: str | None,
+    of_command: str | None,
+    outcome: str | None,
+    other: str | None,
+    wide: bool,
+    as_json: bool,
+    follow: bool,
+    tree: bool,
 ) -> None:
     """Show the recorded events.
 
     Raises:
-        Problem: a date or a name cannot be understood, or two options do not go together.
+        CommandError: a date or a name cannot be understood, or two options do not go together.
         ConsentError: there is no such project.
     """
     if tree and (follow or as_json or wide):
-        raise Problem("--tree goes with neither --follow, --json nor --wide", USAGE)
+        raise CommandError("--tree goes with neither --follow, --json nor --wide", USAGE)
     is_code = _is_code(other)
     home = control.home_of(project if other is None or is_code else other)
     words = {
@@ -116,15 +110,15 @@ def _is_code(other: str | None) -> bool:
     """Whether `--project` is a pseudonym.
 
     Raises:
-        Problem: it is neither one nor a folder.
+        CommandError: it is neither one nor a folder.
     """
     if other is None or os.path.isdir(other):
         return False
     if other.startswith(catalog.PSEUDONYM_PREFIX):
         if _CODE.fullmatch(other):
             return True
-        raise Problem(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
-    raise Problem(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
+        raise CommandError(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
+    raise CommandError(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
 
 
 def _show(
@@ -136,7 +130,7 @@ def _show(
     shown = 0
     while page := list(islice(events, _PAGE)):
         for line in _page(page, wide, as_json):
-            out(line)
+            print_line(line)
         shown += len(page)
     return shown
 
@@ -155,10 +149,10 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     """Say that there is nothing, and why that may be.
 
     Raises:
-        Problem: a name that was asked for is none.
+        CommandError: a name that was asked for is none.
     """
     if chosen.everything or next(newest(home, 1, Filter(), Problems()), None) is None:
-        say("no events yet")
+        info("no events yet")
         return
     if asked:
         from telemetry_kit.insights.count import names  # deferred: only where nothing was found
@@ -166,7 +160,7 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
         present = names(home)
         for name, text in asked.items():
             must_be_known(home, f"--{name}", name, text, present[name])
-    say("no such events")
+    info("no such events")
 
 
 def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> int:
@@ -174,9 +168,9 @@ def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> i
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
         if shown:
-            out()
+            print_line()
         for line in drawn(session, events, width()):
-            out(line)
+            print_line(line)
         shown += 1
     return shown
 
@@ -203,15 +197,8 @@ def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -
 
 def _print(event: Event, wide: bool, as_json: bool) -> None:
     if as_json:
-        out(_as_json(event))
+        print_line(_as_json(event))
         return
     row = [safe(cell) for cell in cells(event, wide) if cell]
     for line in pieces("  ".join(row), width()):
-        out(line)
-
-
-def __getattr__(name: str) -> Any:
-    # Typer's own form of the command is made when somebody asks for it.
-    if name == "view":
-        return command(OPTIONS, run, name)
-    raise AttributeError(name)
+        print_line(line)

@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_kit import catalog
 from telemetry_kit.cli.layout import cell_width
-from telemetry_kit.cli.view import COLUMNS, layout
+from telemetry_kit.cli.rows import COLUMNS, layout
 from telemetry_kit.insights.select import Filter, Following
 from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
