@@ -6,12 +6,12 @@ import json
 
 from telemetry_kit import control
 from telemetry_kit.cli import damage
-from telemetry_kit.cli.layout import heading, wrapped
 from telemetry_kit.cli.names import declared
 from telemetry_kit.cli.options import JSON, PERIOD, ROLE
 from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.stats import check_role, looked, nothing, wanted_of
+from telemetry_kit.cli.tables import fold, heading
 from telemetry_kit.insights.answers import answers as answers_to
 from telemetry_kit.insights.figures import figures
 
@@ -51,9 +51,9 @@ def run(
         if not seen.tally.total("events") and not unread:
             info(nothing(wanted))
         for row in found:
-            for line in wrapped(row["question"], room):
+            for line in fold(row["question"], room):
                 print_line(heading(line))
-            for line in wrapped(row["answer"], room, "  "):
+            for line in fold(row["answer"], room, "  "):
                 print_line(line)
     keep(home, seen)
     damage.must_be_whole(seen.problems)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 from telemetry_kit import consent, control, decisions
 from telemetry_kit.cli.options import JSON
-from telemetry_kit.cli.output import CommandError, info, print_line, safe
+from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
+from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
@@ -113,16 +112,8 @@ def _print_exports(exported: _Exported) -> None:
 
 
 def _line(text: str) -> None:
-    """One entry; broken between words where a terminal is narrower."""
-    text = safe(text)
-    try:
-        columns = os.get_terminal_size(sys.stdout.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        columns = 0
-    if columns < _INDENT * 2 or len(text) < columns:
-        print_line(text)
-        return
-    for part in textwrap.wrap(
-        text, columns - 1, subsequent_indent=" " * _INDENT, break_on_hyphens=False
-    ):
+    """One entry; folded on a terminal, whole in a pipe."""
+    room = width() if sys.stdout.isatty() else max(display_width(text), 1)
+    below = " " * (_INDENT if room >= _INDENT * 2 else 2)
+    for part in fold(text, room, rest=below):
         print_line(part)

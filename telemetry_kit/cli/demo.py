@@ -21,7 +21,8 @@ from importlib.resources.abc import Traversable
 import telemetry_kit
 from telemetry_kit import notice
 from telemetry_kit.cli.options import FLAG, Option
-from telemetry_kit.cli.output import FAILED, PIPE_WIDTH, CommandError, print_line, safe
+from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, width
+from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.home import Home, find
 from telemetry_kit.insights.tally import Key, Tally
 from telemetry_kit.journal.reader import read
@@ -62,7 +63,7 @@ class Stage:
         self.base = base
         self.project = f"{base}/project"
         user = f"{base}/home"
-        self.width = shutil.get_terminal_size((PIPE_WIDTH, 0)).columns
+        self.width = width()
         # Made here, so that no folder of that name above the temporary one is taken for ours.
         for folder in (user, self.project, f"{self.project}/.{APP}"):
             os.mkdir(folder, 0o700)
@@ -243,13 +244,11 @@ def _show_counts(stage: Stage) -> list[str]:
     return [] if problems.malformed == 0 else problems.sentences()
 
 
-def _count_table(heading: str, rows: dict[Key, dict[str, int]], columns: tuple[str, ...]) -> None:
-    names = {key: " -> ".join(key) for key in rows}
-    width = max(len(heading), *(len(name) for name in names.values()))
-    print_line(f"  {heading:<{width}}  " + "  ".join(columns))
-    for key, counts in rows.items():
-        numbers = (f"{counts.get(column, 0):>{len(column)}}" for column in columns)
-        print_line(f"  {safe(names[key]):<{width}}  " + "  ".join(numbers))
+def _count_table(heading: str, rows: dict[Key, dict[str, int]], titles: tuple[str, ...]) -> None:
+    columns = [Column(heading, [" -> ".join(key) for key in rows], can_fold=True)]
+    columns += [numbers(t, [counts.get(t, 0) for counts in rows.values()]) for t in titles]
+    for line in table(columns, width() - 2):
+        print_line(f"  {line}")
     print_line()
 
 

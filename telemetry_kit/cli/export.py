@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 from telemetry_kit import catalog, consent, control, decisions, notice, private
 from telemetry_kit.cli import damage, landing
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import progress
 from telemetry_kit.cli.names import declared, forms, given, must_be_known, one_of
 from telemetry_kit.cli.options import FLAG, PERIOD, ROLE, TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, info, safe
+from telemetry_kit.cli.tables import progress
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports

@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from telemetry_kit import control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import (
-    Column,
-    heading,
-    numbers,
-    sparkline,
-    table,
-    wrapped,
-)
 from telemetry_kit.cli.names import declared, forms, given, must_be_known
 from telemetry_kit.cli.options import JSON, PERIOD, ROLE
 from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.rollup import keep
+from telemetry_kit.cli.tables import (
+    Column,
+    fold,
+    heading,
+    numbers,
+    sparkline,
+    table,
+)
 from telemetry_kit.home import Home
 from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.count import Wanted
@@ -143,9 +143,9 @@ def text(found: Figures, room: int) -> Iterator[str]:
     yield from _trend(found, room)
     yield from _comparison(found, room)
     yield ""
-    yield from wrapped(_BUCKETS, room)
+    yield from fold(_BUCKETS, room)
     malformed, dropped = found["malformed"], found["dropped"]
-    yield from wrapped(
+    yield from fold(
         f"{malformed:,} malformed line{'' if malformed == 1 else 's'}, "
         f"{dropped:,} value{'' if dropped == 1 else 's'} dropped.",
         room,
@@ -154,9 +154,7 @@ def text(found: Figures, room: int) -> Iterator[str]:
 
 def _head(found: Figures, room: int) -> Iterator[str]:
     of = f" of role {found['role']}" if found["role"] else ""
-    yield from wrapped(
-        f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room
-    )
+    yield from fold(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
 
 
 def _roles(found: Figures, room: int) -> Iterator[str]:
@@ -171,13 +169,13 @@ def _roles(found: Figures, room: int) -> Iterator[str]:
             Column("role", [row["role"] for row in rows], can_fold=True),
             numbers("chosen", [row["chosen"] for row in rows]),
             Column("share", [percent(row["share"]) for row in rows], right=True),
-            numbers("events", [row["events"] for row in rows], rank=1),
+            numbers("events", [row["events"] for row in rows], priority=1),
         ),
         room,
         [row["chosen"] / most for row in rows],
     )
     for row in found["role_changes"][:3]:
-        yield from wrapped(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
+        yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
 
 
 def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
@@ -234,14 +232,14 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
     yield from table(
         (
             Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["begun"] for row in rows], rank=4),
-            numbers("done", [row["completed"] for row in rows], rank=2),
+            numbers("begun", [row["begun"] for row in rows], priority=4),
+            numbers("done", [row["completed"] for row in rows], priority=2),
             numbers("failed", [row["failed"] for row in rows]),
             Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], rank=3),
-            Column("p50", [span(row["p50_ms"]) for row in rows], right=True, rank=1),
-            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, rank=5),
-            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, rank=3),
+            Column("95 %", [_interval(row) for row in rows], priority=3),
+            Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
+            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
+            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
         ),
         room,
     )
@@ -263,9 +261,9 @@ def _handoffs(found: Figures, room: int) -> Iterator[str]:
             Column("from", [row["source"] for row in rows], can_fold=True),
             Column("to", [row["target"] for row in rows], can_fold=True),
             numbers("clicked", [row["clicked"] for row in rows]),
-            numbers("reached", [row["completed"] for row in rows], rank=2),
+            numbers("reached", [row["completed"] for row in rows], priority=2),
             Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], rank=1),
+            Column("95 %", [_interval(row) for row in rows], priority=1),
         ),
         room,
     )
@@ -349,9 +347,9 @@ def _change(before: int, now: int) -> str:
 
 
 def _titled(title: str, room: int) -> Iterator[str]:
-    return map(heading, wrapped(title, room))
+    return map(heading, fold(title, room))
 
 
 def _more(room: int, count: int) -> Iterator[str]:
     if count > 0:
-        yield from wrapped(f"and {count:,} more: --json has all", room)
+        yield from fold(f"and {count:,} more: --json has all", room)

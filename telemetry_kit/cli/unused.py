@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from telemetry_kit.cli.layout import wrapped
 from telemetry_kit.cli.options import JSON
 from telemetry_kit.cli.output import print_line, width
+from telemetry_kit.cli.tables import fold
 from telemetry_kit.insights.answers import unread
 from telemetry_kit.insights.tally import READ
 
@@ -26,5 +26,5 @@ def run(project: str | None, as_json: bool) -> None:
         return
     for row in found:
         serves = row["serves"] or "nothing: it can go"
-        for line in wrapped(f"{row['kind']} {row['name']}: {serves}", width()):
+        for line in fold(f"{row['kind']} {row['name']}: {serves}", width()):
             print_line(line)

@@ -10,18 +10,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import pieces
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
 from telemetry_kit.cli.options import COUNT, FLAG, PERIOD, ROLE, TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe, width
-from telemetry_kit.cli.rows import cells, layout
-from telemetry_kit.cli.tree import drawn
+from telemetry_kit.cli.tables import Column, fold, table
+from telemetry_kit.cli.tree import render_tree
 from telemetry_kit.home import Home
 from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
@@ -47,6 +46,7 @@ OPTIONS = (
     Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
     Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
 )
+TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
 _POLL_SECONDS = 0.2
 _PAGE = 10_000
 _CODE = re.compile("h:[0-9a-f]{12}")
@@ -138,7 +138,7 @@ def _show(
 def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
     if as_json:
         return map(_as_json, events)
-    return layout([cells(event, wide) for event in events], width())
+    return rows_as_table([cells(event, wide) for event in events], width())
 
 
 def _as_json(event: Event) -> str:
@@ -169,7 +169,7 @@ def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> i
     for session, events in sessions(home, limit, chosen, problems):
         if shown:
             print_line()
-        for line in drawn(session, events, width()):
+        for line in render_tree(session, events, width()):
             print_line(line)
         shown += 1
     return shown
@@ -199,6 +199,81 @@ def _print(event: Event, wide: bool, as_json: bool) -> None:
     if as_json:
         print_line(_as_json(event))
         return
-    row = [safe(cell) for cell in cells(event, wide) if cell]
-    for line in pieces("  ".join(row), width()):
+    row = [cell for cell in cells(event, wide) if cell]
+    for line in fold("  ".join(row), width()):
         print_line(line)
+
+
+# -- one event as a row --------------------------------------------------------------------------
+
+
+def rows_as_table(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
+    """Events as lines of at most `room` columns; a column that is empty everywhere is not shown.
+
+    Args:
+        rows: what `cells` returned, at least one.
+        room: columns of the terminal.
+    """
+    columns = [
+        Column(title, texts, can_fold=True, remark=title == TITLES[-1])
+        for title, *texts in zip(TITLES, *rows, strict=True)
+        if any(texts)
+    ]
+    return table(columns, room, ruled=True)
+
+
+def cells(event: Event, wide: bool = False) -> tuple[str, ...]:
+    """One event as the text of its columns.
+
+    Args:
+        event: as the reader yields it.
+        wide: also ids, sequence, source and key epoch.
+    """
+    return (
+        event["timestamp"].removesuffix("Z").replace("T", " ").removesuffix(" 00:00:00"),
+        event["event_type"],
+        event.get("role", ""),
+        event.get("command", ""),
+        event.get("agent", ""),
+        event.get("outcome", ""),
+        ", ".join((*_others(event), *(_ids(event) if wide else ()))),
+    )
+
+
+def _others(event: Event) -> Iterator[str]:
+    if "source_agent" in event or "target_agent" in event:
+        yield f"{event.get('source_agent', '?')} -> {event.get('target_agent', '?')}"
+    if "previous_role" in event:
+        yield f"before: {event['previous_role']}"
+    if "workflow" in event:
+        yield f"workflow {event['workflow']}"
+    if "duration_ms" in event:
+        yield f"{event['duration_ms']} ms"
+    if "error_type" in event:
+        yield str(event["error_type"])
+    if "exit_code" in event:
+        yield f"exit {event['exit_code']}"
+    for name in ("context", "metadata"):
+        for key, value in event.get(name, {}).items():
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+    if "dropped" in event:
+        yield f"{event['dropped']} dropped"
+
+
+_IDS = (
+    "event_id",
+    "seq",
+    "project_id",
+    "session_id",
+    "span_id",
+    "parent_id",
+    "source",
+    "key_epoch",
+    "schema_version",
+)
+
+
+def _ids(event: Event) -> Iterator[str]:
+    for name in _IDS:
+        if name in event:
+            yield f"{name.removesuffix('_id')} {event[name]}"

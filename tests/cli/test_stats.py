@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from telemetry_kit.cli.layout import Column, cell_width, numbers, sparkline, table, wrapped
 from telemetry_kit.line import encode
 
 EVENTS = [
@@ -263,26 +262,6 @@ def test_unused(undecided):
     assert found["span_id"] == "`view --tree`"
     assert "role" not in found
     assert undecided.tree() == []
-
-
-@pytest.mark.parametrize("room", [10, 20, 40, 80])
-def test_tables_keep_every_letter_of_a_name(room):
-    """A name that does not fit goes on below, and bars never push a line too far."""
-    rows = ["a" * 50, "bb", "日本語" * 5]
-    lines = list(
-        table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0])
-    )
-
-    assert "".join(lines).count("a") >= 50
-    assert "".join(lines).count("日") == 5
-    assert all(cell_width(line) <= room for line in lines)
-
-
-def test_sparklines_and_wrapping():
-    """Zero is blank, something is never blank; words break between, or inside where they must."""
-    assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
-    assert sparkline([1, 2, 3], 2)[-1] in "█@"
-    assert list(wrapped("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
