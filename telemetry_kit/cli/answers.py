@@ -7,15 +7,12 @@ import json
 from telemetry_kit import control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.names import declared
-from telemetry_kit.cli.options import JSON, PERIOD, ROLE
 from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.stats import check_role, looked, nothing, wanted_of
 from telemetry_kit.cli.tables import fold, heading
 from telemetry_kit.insights.answers import answers as answers_to
 from telemetry_kit.insights.figures import figures
-
-OPTIONS = (*PERIOD, ROLE, JSON)
 
 
 def run(

@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from telemetry_kit import consent, control, decisions
-from telemetry_kit.cli.options import JSON
 from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
 from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
-
-OPTIONS = (JSON,)
 
 _INDENT = 22
 

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 from telemetry_kit import control, grants
-from telemetry_kit.cli.options import FLAG, TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
 from telemetry_kit.home import Home
-
-OPTIONS = (
-    Option(("--before",), "before", TEXT, "Only events of earlier days (YYYY-MM-DD).", "DATE"),
-    Option(("--yes",), "yes", FLAG, "Delete without being asked."),
-)
 
 
 def run(project: str | None, before: str | None, yes: bool) -> None:

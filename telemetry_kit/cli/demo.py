@@ -20,7 +20,6 @@ from importlib.resources.abc import Traversable
 
 import telemetry_kit
 from telemetry_kit import notice
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, width
 from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.home import Home, find
@@ -28,8 +27,6 @@ from telemetry_kit.insights.tally import Key, Tally
 from telemetry_kit.journal.reader import read
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.private import name_of
-
-OPTIONS = (Option(("--keep",), "keep", FLAG, "Keep the temporary folder."),)
 
 APP = "flowspec"
 PROGRAM, SPEC = "specflow.py", "spec.md"

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from telemetry_kit import control, notice
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import CommandError, info, safe
 from telemetry_kit.errors import JournalError
 from telemetry_kit.journal import upkeep
-
-OPTIONS = (
-    Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
-)
 
 
 def run(project: str | None, all_projects: bool) -> None:

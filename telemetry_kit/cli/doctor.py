@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from errno import EPERM
 
 from telemetry_kit import consent, control, decisions, git, grants, ignoring, privacy, private
-from telemetry_kit.cli.options import FLAG, JSON, Option
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
@@ -32,11 +31,6 @@ _LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = _LOOK | os.O_DIRECTORY
 _MAX_LOCKS_BYTES = 1 << 20
 Mend = Callable[[], None]
-
-OPTIONS = (
-    Option(("--fix",), "fix", FLAG, "Mend what safely can be."),
-    JSON,
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,9 @@ The words come from `notice`, the question from `asking`; the decision is writte
 from __future__ import annotations
 
 from telemetry_kit import asking, catalog, checks, consent, control, notice, settings
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import USAGE, CommandError, info, is_terminal, safe
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
-
-OPTIONS = (
-    Option(("--yes",), "yes", FLAG, "Say yes without being asked."),
-    Option(("--no",), "no", FLAG, "Say no without being asked."),
-    Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
-)
 
 
 def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:

@@ -18,7 +18,6 @@ from telemetry_kit import catalog, consent, control, decisions, notice, private
 from telemetry_kit.cli import damage, landing
 from telemetry_kit.cli.days import period
 from telemetry_kit.cli.names import declared, forms, given, must_be_known, one_of
-from telemetry_kit.cli.options import FLAG, PERIOD, ROLE, TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, info, safe
 from telemetry_kit.cli.tables import progress
 from telemetry_kit.errors import TelemetryError
@@ -31,18 +30,6 @@ from telemetry_kit.journal import upkeep
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.latch import latch
 from telemetry_kit.proof.grammar import is_pseudonym
-
-OPTIONS = (
-    Option(("--format",), "form", TEXT, "How to write it.", "|".join(FORMATS), "jsonl"),
-    *PERIOD,
-    ROLE,
-    Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
-    Option(("-o", "--output"), "output", TEXT, "Where to; stdout by default.", "FILE"),
-    Option(("--precise",), "precise", FLAG, "Leave times as stored instead of cut to the day."),
-    Option(("--dictionary",), "dictionary", FLAG, "Also write FILE.dictionary.md."),
-    Option(("--history",), "history", FLAG, "Also write FILE.consent.jsonl: what you decided."),
-    Option(("--force",), "force", FLAG, "Replace what is there."),
-)
 
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2

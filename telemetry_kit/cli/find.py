@@ -9,14 +9,8 @@ import json
 import sys
 
 from telemetry_kit import control
-from telemetry_kit.cli.options import JSON, Argument
 from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe
 from telemetry_kit.proof.lookup import Found, Lookup
-
-OPTIONS = (
-    Argument("text", "TEXT", "What to look for; - reads stdin."),
-    JSON,
-)
 
 STDIN = "-"
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from telemetry_kit import control, grants
 from telemetry_kit.cli.find import given, limits, lines
-from telemetry_kit.cli.options import FLAG, Argument, Option
 from telemetry_kit.cli.output import CommandError, confirm, info, print_line
 from telemetry_kit.journal import archive
 from telemetry_kit.proof.lookup import Lookup
-
-OPTIONS = (
-    Argument("text", "TEXT", "What to forget; - reads stdin."),
-    Option(("--yes",), "yes", FLAG, "Remove without being asked."),
-)
 
 
 def run(project: str | None, text: str, yes: bool) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
-from typing import Any
 
-from telemetry_kit.catalog import nearest
 from telemetry_kit.cli import COLD, COMMANDS, GLOBAL_OPTIONS
-from telemetry_kit.cli.maintenance import run_maintenance
-from telemetry_kit.cli.naming import name_app
-from telemetry_kit.cli.options import Parameters, converted, parse
+from telemetry_kit.cli.options import PARAMETERS, Parameters, converted, parse
 from telemetry_kit.cli.output import USAGE, CommandError, guarded
 from telemetry_kit.latch import SUPPORTED, UNSUPPORTED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 # For Click and Typer.
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -23,7 +22,7 @@ if not SUPPORTED:
 
 
 class Command:
-    """One row of the table of commands; its module is imported when it is first needed.
+    """One row of the table of commands; its module is imported when it runs.
 
     Args:
         names: its name, and its aliases.
@@ -46,8 +45,7 @@ class Command:
     @property
     def parameters(self) -> Parameters:
         """Its options and arguments; none where no command works, as then no word is wrong."""
-        found: Parameters = self._loaded().OPTIONS if SUPPORTED else ()
-        return found
+        return PARAMETERS[self.names[0]] if SUPPORTED else ()
 
     def run(self, target: tuple[str | None, str | None], values: Mapping[str, Any]) -> int:
         """Run the command.
@@ -60,11 +58,17 @@ class Command:
         Returns:
             The exit code.
         """
+        from importlib import import_module  # deferred: the help of a command needs none of them
+
+        from telemetry_kit.cli.maintenance import run_maintenance  # deferred: as above
+        from telemetry_kit.cli.naming import name_app  # deferred: as above
+
         app, project = target
         given: dict[str, Any] = {}
 
         def call() -> int | None:
-            code: int | None = self._loaded().run(project, **given)
+            module: Any = import_module(f"telemetry_kit.cli.{self._module}")
+            code: int | None = module.run(project, **given)
             return code
 
         def prepare() -> None:
@@ -81,9 +85,6 @@ class Command:
         code = guarded(call)
         late = guarded(lambda: run_maintenance(project))
         return code or late
-
-    def _loaded(self) -> Any:
-        return import_module(f"telemetry_kit.cli.{self._module}")
 
 
 def mounted() -> Iterator[Command]:
@@ -112,6 +113,8 @@ def _run_line(options: Sequence[str], name: str, words: Sequence[str]) -> int:
     if not name:
         raise CommandError("which command? See telemetry-kit --help", USAGE)
     if name not in known:
+        from telemetry_kit.catalog import nearest  # deferred: only for a mistake
+
         kind, names = ("option", GLOBAL_OPTIONS) if name.startswith("-") else ("command", known)
         told = f"there is no {kind} {name[:40]!r}"
         raise CommandError(f"{told}: did you mean {nearest(name, names)[0]!r}? See --help", USAGE)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
 
 from telemetry_kit.cli import GLOBAL_OPTIONS
 from telemetry_kit.cli.output import USAGE, CommandError, safe, width
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, NoReturn
 
 FLAG, TEXT, TEXTS, COUNT = "flag", "text", "texts", "count"
 _MAX_HELP_COLUMNS = 100
@@ -73,14 +77,111 @@ class Argument:
 
 Parameters = Sequence[Option | Argument]
 
-PERIOD = (
+_PERIOD = (
     Option(
         ("--since",), "since", TEXT, "From this day on: 2026-11-23, today, 7d, 2w, 3m ago.", "DATE"
     ),
     Option(("--until",), "until", TEXT, "Up to and with this day.", "DATE"),
 )
-ROLE = Option(("--role",), "role", TEXT, "Only events of this role.", "NAME")
-JSON = Option(("--json",), "as_json", FLAG, "Print JSON.")
+_ROLE = Option(("--role",), "role", TEXT, "Only events of this role.", "NAME")
+_JSON = Option(("--json",), "as_json", FLAG, "Print JSON.")
+# The options and arguments of each command, in the order of its help.
+PARAMETERS: dict[str, Parameters] = {
+    "demo": (Option(("--keep",), "keep", FLAG, "Keep the temporary folder."),),
+    "status": (
+        Option(("--explain",), "explain", FLAG, "Show every rule and what it said."),
+        _JSON,
+        Option(("--simulate",), "simulate", TEXTS, "As if this variable were set.", "VAR=VALUE"),
+        Option(
+            ("--check",),
+            "check",
+            FLAG,
+            "Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
+        ),
+    ),
+    "enable": (
+        Option(("--yes",), "yes", FLAG, "Say yes without being asked."),
+        Option(("--no",), "no", FLAG, "Say no without being asked."),
+        Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
+    ),
+    "disable": (
+        Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
+    ),
+    "preview": (Option(("--json",), "as_json", FLAG, "Print the samples only."),),
+    "view": (
+        Option(
+            ("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20
+        ),
+        *_PERIOD,
+        Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
+        _ROLE,
+        Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
+        Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
+        Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),
+        Option(
+            ("--project",),
+            "other",
+            TEXT,
+            "A folder inside the project, or a project's pseudonym.",
+            "DIR|CODE",
+        ),
+        Option(("--wide",), "wide", FLAG, "Also show ids, sequence, source and key epoch."),
+        Option(("--json",), "as_json", FLAG, "Print whole records, one JSON object per line."),
+        Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
+        Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
+    ),
+    "stats": (*_PERIOD, _ROLE, _JSON),
+    "answers": (*_PERIOD, _ROLE, _JSON),
+    "unused": (_JSON,),
+    "export": (
+        Option(
+            ("--format",),
+            "form",
+            TEXT,
+            "How to write it.",
+            "json|jsonl|csv|parquet|sqlite|otlp-json",
+            "jsonl",
+        ),
+        *_PERIOD,
+        _ROLE,
+        Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
+        Option(("-o", "--output"), "output", TEXT, "Where to; stdout by default.", "FILE"),
+        Option(("--precise",), "precise", FLAG, "Leave times as stored instead of cut to the day."),
+        Option(("--dictionary",), "dictionary", FLAG, "Also write FILE.dictionary.md."),
+        Option(("--history",), "history", FLAG, "Also write FILE.consent.jsonl: what you decided."),
+        Option(("--force",), "force", FLAG, "Replace what is there."),
+    ),
+    "verify": (
+        Argument("files", "FILE", "Exports, reports, other files.", many=True),
+        _JSON,
+    ),
+    "find": (
+        Argument("text", "TEXT", "What to look for; - reads stdin."),
+        _JSON,
+    ),
+    "forget": (
+        Argument("text", "TEXT", "What to forget; - reads stdin."),
+        Option(("--yes",), "yes", FLAG, "Remove without being asked."),
+    ),
+    "selftest": (_JSON,),
+    "rotate-key": (Option(("--yes",), "yes", FLAG, "Replace it without being asked."),),
+    "doctor": (
+        Option(("--fix",), "fix", FLAG, "Mend what safely can be."),
+        _JSON,
+    ),
+    "clear": (
+        Option(("--before",), "before", TEXT, "Only events of earlier days (YYYY-MM-DD).", "DATE"),
+        Option(("--yes",), "yes", FLAG, "Delete without being asked."),
+    ),
+    "reset": (
+        Option(("--all-projects",), "all_projects", FLAG, "In every project, not only this one."),
+        Option(("--yes",), "yes", FLAG, "Erase without being asked."),
+    ),
+    "audit": (_JSON,),
+    "schema": (
+        Option(("--format",), "form", TEXT, "How to print it.", "md|json|jsonschema", "md"),
+    ),
+}
 
 
 def parse(

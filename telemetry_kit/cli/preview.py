@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 
 from telemetry_kit import control, notice
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import print_line
-
-OPTIONS = (Option(("--json",), "as_json", FLAG, "Print the samples only."),)
 
 
 def run(project: str | None, as_json: bool) -> None:

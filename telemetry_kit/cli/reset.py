@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from telemetry_kit import consent, control
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import CommandError, confirm, info, safe
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
-
-OPTIONS = (
-    Option(("--all-projects",), "all_projects", FLAG, "In every project, not only this one."),
-    Option(("--yes",), "yes", FLAG, "Erase without being asked."),
-)
 
 _DECIDED = (consent.GRANT, consent.DENY)
 

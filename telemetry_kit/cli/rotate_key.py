@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import consent, control, privacy
-from telemetry_kit.cli.options import FLAG, Option
 from telemetry_kit.cli.output import CommandError, confirm, info
 from telemetry_kit.latch import latch
 from telemetry_kit.private import name_of
-
-OPTIONS = (Option(("--yes",), "yes", FLAG, "Replace it without being asked."),)
 
 
 def run(project: str | None, yes: bool) -> None:

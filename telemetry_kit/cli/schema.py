@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 
 from telemetry_kit import catalog, notice
-from telemetry_kit.cli.options import TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, print_line
 
 FORMATS = ("md", "json", "jsonschema")
-OPTIONS = (Option(("--format",), "form", TEXT, "How to print it.", "|".join(FORMATS), "md"),)
 
 
 def run(project: str | None, form: str) -> None:

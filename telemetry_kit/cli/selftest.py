@@ -16,11 +16,8 @@ from dataclasses import asdict, dataclass
 
 import telemetry_kit
 from telemetry_kit import settings
-from telemetry_kit.cli.options import JSON
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.proof import witness
-
-OPTIONS = (JSON,)
 
 TIMEOUT_SECONDS = 120
 # What recording may leave behind, below home and project, with codes as `?`.

@@ -12,7 +12,6 @@ from telemetry_kit import control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
 from telemetry_kit.cli.names import declared, forms, given, must_be_known
-from telemetry_kit.cli.options import JSON, PERIOD, ROLE
 from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.cli.tables import (
@@ -33,11 +32,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-OPTIONS = (
-    *PERIOD,
-    ROLE,
-    JSON,
-)
 _ROWS = 10
 _BUCKETS = (
     "Durations are stored rounded up to a power of two: a percentile is the upper end of its "

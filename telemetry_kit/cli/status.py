@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from telemetry_kit import asking, catalog, checks, consent, control, decisions, settings
-from telemetry_kit.cli.options import FLAG, JSON, TEXTS, Option
 from telemetry_kit.cli.output import USAGE, CommandError, flush, print_line, safe, stop_output
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.home import Home
@@ -17,18 +16,6 @@ from telemetry_kit.latch import latch
 RECORDING, OFF, VETOED, OUTDATED, UNWRITABLE = 0, 10, 11, 12, 13
 WIDTH = 80
 _MARGIN = 22
-
-OPTIONS = (
-    Option(("--explain",), "explain", FLAG, "Show every rule and what it said."),
-    JSON,
-    Option(("--simulate",), "simulate", TEXTS, "As if this variable were set.", "VAR=VALUE"),
-    Option(
-        ("--check",),
-        "check",
-        FLAG,
-        "Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
-    ),
-)
 
 
 def run(

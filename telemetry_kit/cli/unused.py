@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 
-from telemetry_kit.cli.options import JSON
 from telemetry_kit.cli.output import print_line, width
 from telemetry_kit.cli.tables import fold
 from telemetry_kit.insights.answers import unread
 from telemetry_kit.insights.tally import READ
-
-OPTIONS = (JSON,)
 
 
 def run(project: str | None, as_json: bool) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 
 from telemetry_kit import catalog, consent, control
 from telemetry_kit.cli import COMMANDS, doctor
-from telemetry_kit.cli.options import JSON, Argument
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
@@ -24,11 +23,6 @@ from telemetry_kit.proof.certificate import (
     Looked,
 )
 from telemetry_kit.proof.examine import Examination, ground
-
-OPTIONS = (
-    Argument("files", "FILE", "Exports, reports, other files.", many=True),
-    JSON,
-)
 
 
 def run(project: str | None, files: Sequence[str], as_json: bool) -> None:

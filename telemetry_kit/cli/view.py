@@ -17,7 +17,6 @@ from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
-from telemetry_kit.cli.options import COUNT, FLAG, PERIOD, ROLE, TEXT, Option
 from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe, width
 from telemetry_kit.cli.tables import Column, fold, table
 from telemetry_kit.cli.tree import render_tree
@@ -26,26 +25,6 @@ from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.segments import Problems
 
-OPTIONS = (
-    Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),
-    *PERIOD,
-    Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
-    ROLE,
-    Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
-    Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
-    Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),
-    Option(
-        ("--project",),
-        "other",
-        TEXT,
-        "A folder inside the project, or a project's pseudonym.",
-        "DIR|CODE",
-    ),
-    Option(("--wide",), "wide", FLAG, "Also show ids, sequence, source and key epoch."),
-    Option(("--json",), "as_json", FLAG, "Print whole records, one JSON object per line."),
-    Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
-    Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
-)
 TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
 _POLL_SECONDS = 0.2
 _PAGE = 10_000

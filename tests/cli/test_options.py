@@ -1,5 +1,6 @@
 """One table of commands and options: the same for our command line, Typer and Click."""
 
+import inspect
 import json
 import re
 from importlib import import_module
@@ -10,10 +11,20 @@ import typer.main
 from click.testing import CliRunner as ClickRunner
 from typer.testing import CliRunner as TyperRunner
 
-from telemetry_kit.cli import COLD, COMMANDS, GLOBAL_OPTIONS, click_group, main, typer_app
+from telemetry_kit.cli import (
+    COLD,
+    COMMANDS,
+    GLOBAL_OPTIONS,
+    click_group,
+    export,
+    main,
+    schema,
+    typer_app,
+)
 from telemetry_kit.cli.options import (
     COUNT,
     FLAG,
+    PARAMETERS,
     TEXT,
     TEXTS,
     Argument,
@@ -138,9 +149,9 @@ def shape(group) -> dict[str, dict[str, tuple]]:
     }
 
 
-def expected_shape(names, module) -> dict[str, dict[str, tuple]]:
+def expected_shape(names) -> dict[str, dict[str, tuple]]:
     """The same, read from the table."""
-    parameters = import_module(f"telemetry_kit.cli.{module}").OPTIONS
+    parameters = PARAMETERS[names[0]]
     return {
         name: {
             p.key: ((), False, False, -1 if p.many else 1, not p.many, "", name != names[0])
@@ -165,8 +176,8 @@ def test_a_host_gets_the_table(kind):
     """Every command and alias, with every option, flag, argument and help text; nothing else."""
     made = {"typer": lambda: typer.main.get_command(typer_app()), "click": click_group}[kind]()
     expected = {}
-    for names, module, _ in MOUNTED:
-        expected |= expected_shape(names, module)
+    for names, _, _ in MOUNTED:
+        expected |= expected_shape(names)
 
     assert expected == shape(made)
     assert {f"--{parameter.name}" for parameter in made.params if parameter.name != "help"} == set(
@@ -175,9 +186,28 @@ def test_a_host_gets_the_table(kind):
 
 
 @pytest.mark.parametrize(("names", "module", "text"), MOUNTED, ids=lambda value: str(value)[:12])
-def test_the_same_help(names, module, text, capsys, monkeypatch):
+def test_the_function_takes_the_options(names, module, text):
+    """Each command is a function of the project and of the values of its options."""
+    function = import_module(f"telemetry_kit.cli.{module}").run
+
+    assert ["project", *(p.key for p in PARAMETERS[names[0]])] == list(
+        inspect.signature(function).parameters
+    )
+
+
+def test_formats_are_those_of_the_commands():
+    """The help lists the formats that there are, without loading what writes them."""
+    for command, formats in (("export", export.FORMATS), ("schema", schema.FORMATS)):
+        option = next(p for p in PARAMETERS[command] if p.key == "form")
+
+        assert list(formats) == option.metavar.split("|")
+        assert option.default in formats
+
+
+@pytest.mark.parametrize(("names", "text"), [(row[0], row[2]) for row in MOUNTED], ids=str)
+def test_the_same_help(names, text, capsys, monkeypatch):
     """Each of the three shows every option, argument and sentence of the table."""
-    parameters = import_module(f"telemetry_kit.cli.{module}").OPTIONS
+    parameters = PARAMETERS[names[0]]
     for kind, page in pages(names[-1], capsys, monkeypatch).items():
         flat = squeezed(page)
         for parameter in parameters:
@@ -270,6 +300,21 @@ def test_the_same_exit_codes(place):
 
 
 # -- what is loaded --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_loads_no_command(place, name):
+    """The help of a command needs the table, argparse and nothing of what the command does."""
+    code = (
+        f"import sys, telemetry_kit.cli\ntelemetry_kit.cli.main([{name!r}, '--help'])\n"
+        "names = [n.partition('.')[2] for n in sys.modules if n.startswith('telemetry_kit')]\n"
+        "sys.stderr.write(' '.join(names))"
+    )
+    done = place.python("-c", code)
+    expected = {"cli", "cli.invocation", "cli.options", "cli.output", "errors", "home", "latch"}
+
+    assert expected == set(done.stderr.split()), done.stderr
+    assert "Usage: telemetry-kit " in done.stdout
 
 
 @pytest.mark.parametrize("words", [["stats"], ["status", "--json"], ["export"], ["view", "--help"]])
