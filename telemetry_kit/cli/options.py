@@ -22,32 +22,32 @@ class Option:
     """One option of a command.
 
     Args:
-        names: as it is written, `-n` and `--limit` for instance.
-        key: the argument of the command's function.
-        kind: `FLAG`, `TEXT`, `TEXTS` where it may be given several times, or `COUNT`, a whole
-            number of at least one.
+        names: as it is written, `-n --limit` for instance.
         help: one sentence.
-        metavar: the name of the value in the help.
+        metavar: the name of the value in the help; None for a flag.
+        kind: `FLAG`, `TEXT`, `TEXTS` where it may be given several times, or `COUNT`, a whole
+            number of at least one; by default a flag, or a text where there is a metavar.
         default: the value if the option is not given.
+        key: the argument of the command's function; its last name by default.
     """
 
     __slots__ = ("default", "help", "key", "kind", "metavar", "names")
 
     def __init__(
         self,
-        names: tuple[str, ...],
-        key: str,
-        kind: str,
+        names: str,
         help: str,  # noqa: A002 - the word of argparse, Click and Typer
         metavar: str | None = None,
+        kind: str | None = None,
         default: str | int | None = None,
+        key: str | None = None,
     ) -> None:
-        self.names = names
-        self.key = key
-        self.kind = kind
+        self.names = names.split()
         self.help = help if default is None else f"{help.rstrip('.')} (default: {default})."
         self.metavar = metavar
+        self.kind = kind or (TEXT if metavar else FLAG)
         self.default = default
+        self.key = key or self.names[-1].removeprefix("--").replace("-", "_")
 
 
 class Argument:
@@ -78,108 +78,89 @@ class Argument:
 Parameters = Sequence[Option | Argument]
 
 _PERIOD = (
-    Option(
-        ("--since",), "since", TEXT, "From this day on: 2026-11-23, today, 7d, 2w, 3m ago.", "DATE"
-    ),
-    Option(("--until",), "until", TEXT, "Up to and with this day.", "DATE"),
+    Option("--since", "From this day on: 2026-11-23, today, 7d, 2w, 3m ago.", "DATE"),
+    Option("--until", "Up to and with this day.", "DATE"),
 )
-_ROLE = Option(("--role",), "role", TEXT, "Only events of this role.", "NAME")
-_JSON = Option(("--json",), "as_json", FLAG, "Print JSON.")
+_ROLE = Option("--role", "Only events of this role.", "NAME")
+_JSON = Option("--json", "Print JSON.", key="as_json")
 # The options and arguments of each command, in the order of its help.
 PARAMETERS: dict[str, Parameters] = {
-    "demo": (Option(("--keep",), "keep", FLAG, "Keep the temporary folder."),),
+    "demo": (Option("--keep", "Keep the temporary folder."),),
     "status": (
-        Option(("--explain",), "explain", FLAG, "Show every rule and what it said."),
+        Option("--explain", "Show every rule and what it said."),
         _JSON,
-        Option(("--simulate",), "simulate", TEXTS, "As if this variable were set.", "VAR=VALUE"),
+        Option("--simulate", "As if this variable were set.", "VAR=VALUE", kind=TEXTS),
         Option(
-            ("--check",),
-            "check",
-            FLAG,
+            "--check",
             "Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
         ),
     ),
     "enable": (
-        Option(("--yes",), "yes", FLAG, "Say yes without being asked."),
-        Option(("--no",), "no", FLAG, "Say no without being asked."),
-        Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
+        Option("--yes", "Say yes without being asked."),
+        Option("--no", "Say no without being asked."),
+        Option("--all-projects", "In all projects, not only this one."),
     ),
-    "disable": (
-        Option(("--all-projects",), "all_projects", FLAG, "In all projects, not only this one."),
-    ),
-    "preview": (Option(("--json",), "as_json", FLAG, "Print the samples only."),),
+    "disable": (Option("--all-projects", "In all projects, not only this one."),),
+    "preview": (Option("--json", "Print the samples only.", key="as_json"),),
     "view": (
-        Option(
-            ("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20
-        ),
+        Option("-n --limit", "How many events, or sessions, to show.", "N", kind=COUNT, default=20),
         *_PERIOD,
-        Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
+        Option("--event", "Only events of this type.", "TYPE"),
         _ROLE,
-        Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
-        Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
-        Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),
+        Option("--agent", "Only events of this agent.", "NAME"),
+        Option("--command", "Only events of this command.", "NAME", key="of_command"),
+        Option("--outcome", "Only events that ended like this.", "WORD"),
         Option(
-            ("--project",),
-            "other",
-            TEXT,
+            "--project",
             "A folder inside the project, or a project's pseudonym.",
             "DIR|CODE",
+            key="other",
         ),
-        Option(("--wide",), "wide", FLAG, "Also show ids, sequence, source and key epoch."),
-        Option(("--json",), "as_json", FLAG, "Print whole records, one JSON object per line."),
-        Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
-        Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
+        Option("--wide", "Also show ids, sequence, source and key epoch."),
+        Option("--json", "Print whole records, one JSON object per line.", key="as_json"),
+        Option("--follow", "Go on with new events as they come, until Ctrl-C."),
+        Option("--tree", "Show sessions as trees, newest first."),
     ),
     "stats": (*_PERIOD, _ROLE, _JSON),
     "answers": (*_PERIOD, _ROLE, _JSON),
     "unused": (_JSON,),
     "export": (
         Option(
-            ("--format",),
-            "form",
-            TEXT,
+            "--format",
             "How to write it.",
             "json|jsonl|csv|parquet|sqlite|otlp-json",
-            "jsonl",
+            default="jsonl",
+            key="form",
         ),
         *_PERIOD,
         _ROLE,
-        Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
-        Option(("-o", "--output"), "output", TEXT, "Where to; stdout by default.", "FILE"),
-        Option(("--precise",), "precise", FLAG, "Leave times as stored instead of cut to the day."),
-        Option(("--dictionary",), "dictionary", FLAG, "Also write FILE.dictionary.md."),
-        Option(("--history",), "history", FLAG, "Also write FILE.consent.jsonl: what you decided."),
-        Option(("--force",), "force", FLAG, "Replace what is there."),
+        Option("--event", "Only events of this type.", "TYPE"),
+        Option("-o --output", "Where to; stdout by default.", "FILE"),
+        Option("--precise", "Leave times as stored instead of cut to the day."),
+        Option("--dictionary", "Also write FILE.dictionary.md."),
+        Option("--history", "Also write FILE.consent.jsonl: what you decided."),
+        Option("--force", "Replace what is there."),
     ),
-    "verify": (
-        Argument("files", "FILE", "Exports, reports, other files.", many=True),
-        _JSON,
-    ),
-    "find": (
-        Argument("text", "TEXT", "What to look for; - reads stdin."),
-        _JSON,
-    ),
+    "verify": (Argument("files", "FILE", "Exports, reports, other files.", many=True), _JSON),
+    "find": (Argument("text", "TEXT", "What to look for; - reads stdin."), _JSON),
     "forget": (
         Argument("text", "TEXT", "What to forget; - reads stdin."),
-        Option(("--yes",), "yes", FLAG, "Remove without being asked."),
+        Option("--yes", "Remove without being asked."),
     ),
     "selftest": (_JSON,),
-    "rotate-key": (Option(("--yes",), "yes", FLAG, "Replace it without being asked."),),
-    "doctor": (
-        Option(("--fix",), "fix", FLAG, "Mend what safely can be."),
-        _JSON,
-    ),
+    "rotate-key": (Option("--yes", "Replace it without being asked."),),
+    "doctor": (Option("--fix", "Mend what safely can be."), _JSON),
     "clear": (
-        Option(("--before",), "before", TEXT, "Only events of earlier days (YYYY-MM-DD).", "DATE"),
-        Option(("--yes",), "yes", FLAG, "Delete without being asked."),
+        Option("--before", "Only events of earlier days (YYYY-MM-DD).", "DATE"),
+        Option("--yes", "Delete without being asked."),
     ),
     "reset": (
-        Option(("--all-projects",), "all_projects", FLAG, "In every project, not only this one."),
-        Option(("--yes",), "yes", FLAG, "Erase without being asked."),
+        Option("--all-projects", "In every project, not only this one."),
+        Option("--yes", "Erase without being asked."),
     ),
     "audit": (_JSON,),
     "schema": (
-        Option(("--format",), "form", TEXT, "How to print it.", "md|json|jsonschema", "md"),
+        Option("--format", "How to print it.", "md|json|jsonschema", default="md", key="form"),
     ),
 }
 

@@ -25,7 +25,6 @@ from telemetry_kit.cli.options import (
     COUNT,
     FLAG,
     PARAMETERS,
-    TEXT,
     TEXTS,
     Argument,
     Option,
@@ -37,10 +36,10 @@ from telemetry_kit.cli.output import USAGE, CommandError
 MOUNTED = [row for row in COMMANDS if row[0][0] not in COLD]
 NAMES = [name for names, _, _ in MOUNTED for name in names]
 SOME = (
-    Option(("-n", "--limit"), "limit", COUNT, "", "N", 20),
-    Option(("--on",), "on", FLAG, ""),
-    Option(("--name",), "name", TEXT, "", "NAME"),
-    Option(("--set",), "set", TEXTS, "", "VALUE"),
+    Option("-n --limit", "", "N", kind=COUNT, default=20),
+    Option("--on", ""),
+    Option("--name", "", "NAME"),
+    Option("--set", "", "VALUE", kind=TEXTS),
 )
 
 
