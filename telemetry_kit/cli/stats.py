@@ -6,7 +6,7 @@ The numbers are the insights' business; here they are only laid out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from telemetry_kit import control
 from telemetry_kit.cli import damage
@@ -30,7 +30,7 @@ from telemetry_kit.insights.rollup import Look, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 _ROWS = 10
 _BUCKETS = (
@@ -151,93 +151,87 @@ def _head(found: Figures, room: int) -> Iterator[str]:
     yield from fold(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
 
 
-def _roles(found: Figures, room: int) -> Iterator[str]:
-    rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
-    if not rows:
+def _section(
+    title: str, room: int, columns: Sequence[Column], counts: Sequence[int] = (), more: int = 0
+) -> Iterator[str]:
+    """A heading, a table, and how many rows more there are; nothing where there is no row.
+
+    Args:
+        title: the heading.
+        room: columns of the terminal.
+        columns: of the table.
+        counts: of each row, drawn as bars.
+        more: rows that are not shown.
+    """
+    if not columns[0].cells:
         return
     yield ""
-    yield from _titled("Roles", room)
-    most = max(row["chosen"] for row in rows) or 1
-    yield from table(
-        (
-            Column("role", [row["role"] for row in rows], can_fold=True),
-            numbers("chosen", [row["chosen"] for row in rows]),
-            Column("share", [percent(row["share"]) for row in rows], right=True),
-            numbers("events", [row["events"] for row in rows], priority=1),
-        ),
-        room,
-        [row["chosen"] / most for row in rows],
+    yield from map(heading, fold(title, room))
+    most = max(counts, default=0) or 1
+    yield from table(columns, room, [count / most for count in counts])
+    if more > 0:
+        yield from fold(f"and {more:,} more: --json has all", room)
+
+
+def _names(title: str, rows: list[Figures], key: str = "") -> Column:
+    return Column(title, [row[key or title] for row in rows], can_fold=True)
+
+
+def _counts(title: str, rows: list[Figures], key: str = "", priority: int = 0) -> Column:
+    return numbers(title, [row[key or title] for row in rows], priority)
+
+
+def _roles(found: Figures, room: int) -> Iterator[str]:
+    rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
+    columns = (
+        _names("role", rows),
+        _counts("chosen", rows),
+        Column("share", [percent(row["share"]) for row in rows], right=True),
+        _counts("events", rows, priority=1),
     )
+    yield from _section("Roles", room, columns, [row["chosen"] for row in rows])
     for row in found["role_changes"][:3]:
         yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
 
 
 def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
-    rows: list[dict[str, Any]] = []
+    rows: list[Figures] = []
     seen: dict[str, int] = {}
     for row in found[key]:
-        seen[row["role"]] = seen.get(row["role"], 0) + 1
-        if seen[row["role"]] <= TOP:
-            rows.append(row)
-    if not rows:
-        return
-    yield ""
-    yield from _titled(f"{title}, the first {TOP}", room)
-    most = max(row["count"] for row in rows)
-    named = [
-        row["role"] if at == 0 or rows[at - 1]["role"] != row["role"] else ""
-        for at, row in enumerate(rows)
-    ]
-    yield from table(
-        (
-            Column("role", named, can_fold=True),
-            Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["count"] for row in rows]),
-        ),
-        room,
-        [row["count"] / most for row in rows],
-    )
+        seen[row["role"]] = number = seen.get(row["role"], 0) + 1
+        if number <= TOP:
+            rows.append(row if number == 1 else {**row, "role": ""})
+    columns = (_names("role", rows), _names(kind, rows), _counts("begun", rows, "count"))
+    counts = [row["count"] for row in rows]
+    return _section(f"{title}, the first {TOP}", room, columns, counts)
 
 
 def _cross_use(found: Figures, room: int) -> Iterator[str]:
-    rows = found["cross_use"]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Commands of another role", room)
-    yield from table(
-        (
-            Column("used by", [row["role"] for row in rows[:TOP]], can_fold=True),
-            Column("command", [row["command"] for row in rows[:TOP]], can_fold=True),
-            numbers("begun", [row["count"] for row in rows[:TOP]]),
-        ),
-        room,
-        [row["count"] / rows[0]["count"] for row in rows[:TOP]],
+    rows = found["cross_use"][:TOP]
+    columns = (
+        _names("used by", rows, "role"),
+        _names("command", rows),
+        _counts("begun", rows, "count"),
     )
-    yield from _more(room, len(rows) - TOP)
+    more = len(found["cross_use"]) - TOP
+    counts = [row["count"] for row in rows]
+    return _section("Commands of another role", room, columns, counts, more)
 
 
 def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
     rows = found[key][:_ROWS]
-    if not rows:
-        return
-    yield ""
-    yield from _titled(title, room)
-    yield from table(
-        (
-            Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["begun"] for row in rows], priority=4),
-            numbers("done", [row["completed"] for row in rows], priority=2),
-            numbers("failed", [row["failed"] for row in rows]),
-            Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], priority=3),
-            Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
-            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
-            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
-        ),
-        room,
+    columns = (
+        _names(kind, rows),
+        _counts("begun", rows, priority=4),
+        _counts("done", rows, "completed", priority=2),
+        _counts("failed", rows),
+        Column("rate", [percent(row["rate"]) for row in rows], right=True),
+        Column("95 %", [_interval(row) for row in rows], priority=3),
+        Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
+        Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
+        Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
     )
-    yield from _more(room, len(found[key]) - _ROWS)
+    return _section(title, room, columns, more=len(found[key]) - _ROWS)
 
 
 def _interval(row: Figures) -> str:
@@ -246,47 +240,33 @@ def _interval(row: Figures) -> str:
 
 def _handoffs(found: Figures, room: int) -> Iterator[str]:
     rows = found["handoffs"][:_ROWS]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Hand-offs", room)
-    yield from table(
-        (
-            Column("from", [row["source"] for row in rows], can_fold=True),
-            Column("to", [row["target"] for row in rows], can_fold=True),
-            numbers("clicked", [row["clicked"] for row in rows]),
-            numbers("reached", [row["completed"] for row in rows], priority=2),
-            Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], priority=1),
-        ),
-        room,
+    columns = (
+        _names("from", rows, "source"),
+        _names("to", rows, "target"),
+        _counts("clicked", rows),
+        _counts("reached", rows, "completed", priority=2),
+        Column("rate", [percent(row["rate"]) for row in rows], right=True),
+        Column("95 %", [_interval(row) for row in rows], priority=1),
     )
-    yield from _more(room, len(found["handoffs"]) - _ROWS)
+    return _section("Hand-offs", room, columns, more=len(found["handoffs"]) - _ROWS)
 
 
 def _errors(found: Figures, room: int) -> Iterator[str]:
     rows = found["errors"][:TOP]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Errors", room)
-    yield from table(
-        (
-            Column("of", [row["name"] for row in rows], can_fold=True),
-            Column("error", [row["error_type"] for row in rows], can_fold=True),
-            numbers("count", [row["count"] for row in rows]),
-        ),
-        room,
-        [row["count"] / rows[0]["count"] for row in rows],
+    columns = (
+        _names("of", rows, "name"),
+        _names("error", rows, "error_type"),
+        _counts("count", rows),
     )
-    yield from _more(room, len(found["errors"]) - TOP)
+    counts = [row["count"] for row in rows]
+    return _section("Errors", room, columns, counts, len(found["errors"]) - TOP)
 
 
 def _trend(found: Figures, room: int) -> Iterator[str]:
     if not found["days"]:
         return
     yield ""
-    yield from _titled("Over time, events", room)
+    yield from map(heading, fold("Over time, events", room))
     for name, key in (("by day", "days"), ("by week", "weeks")):
         counts = [row["events"] for row in found[key]]
         last = f"last {counts[-1]:,}"
@@ -308,8 +288,6 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
     if both is None or not both["before"]["events"]:
         return
     now, before = both["now"], both["before"]
-    yield ""
-    yield from _titled(f"The last {both['days']} days and those before", room)
     names = [name for name, key in _MEASURES if now[key] or before[key]]
     keys = [key for _, key in _MEASURES if now[key] or before[key]]
     cells = [[f"{part[key]:,}" for key in keys] for part in (before, now)]
@@ -319,15 +297,13 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
         for part, column in zip((before, now), cells, strict=True):
             column.append(percent(part["command_completion_rate"]))
         change.append("")
-    yield from table(
-        (
-            Column("", names, can_fold=True),
-            Column("before", cells[0], right=True),
-            Column("now", cells[1], right=True),
-            Column("change", change, right=True),
-        ),
-        room,
+    columns = (
+        Column("", names, can_fold=True),
+        Column("before", cells[0], right=True),
+        Column("now", cells[1], right=True),
+        Column("change", change, right=True),
     )
+    yield from _section(f"The last {both['days']} days and those before", room, columns)
 
 
 def _change(before: int, now: int) -> str:
@@ -338,12 +314,3 @@ def _change(before: int, now: int) -> str:
     if text[1:] != "0%":
         return text
     return f"{text[0]}<1%" if change else "0%"
-
-
-def _titled(title: str, room: int) -> Iterator[str]:
-    return map(heading, fold(title, room))
-
-
-def _more(room: int, count: int) -> Iterator[str]:
-    if count > 0:
-        yield from fold(f"and {count:,} more: --json has all", room)
