@@ -58,33 +58,24 @@ class Command:
         Returns:
             The exit code.
         """
+        return guarded(lambda: self._run(*target, values))
+
+    def _run(self, app: str | None, project: str | None, values: Mapping[str, Any]) -> int:
         from importlib import import_module  # deferred: the help of a command needs none of them
 
         from telemetry_kit.cli.maintenance import run_maintenance  # deferred: as above
         from telemetry_kit.cli.naming import name_app  # deferred: as above
 
-        app, project = target
-        given: dict[str, Any] = {}
-
-        def call() -> int | None:
-            module: Any = import_module(f"telemetry_kit.cli.{self._module}")
-            code: int | None = module.run(project, **given)
-            return code
-
-        def prepare() -> None:
-            _check_supported()
-            given.update(converted(self.parameters, values))
-            if project is not None and not os.path.isdir(project):
-                told = f"there is no folder {project[:80]!r}: see --project"
-                raise CommandError(f"{told}. Nothing was changed", USAGE)
-            name_app(self.names[0], app, project)
-
-        wrong = guarded(prepare)
-        if wrong:
-            return wrong
-        code = guarded(call)
-        late = guarded(lambda: run_maintenance(project))
-        return code or late
+        _check_supported()
+        given = converted(self.parameters, values)
+        if project is not None and not os.path.isdir(project):
+            told = f"there is no folder {project[:80]!r}: see --project"
+            raise CommandError(f"{told}. Nothing was changed", USAGE)
+        name_app(self.names[0], app, project)
+        module = import_module(f"telemetry_kit.cli.{self._module}")
+        code = guarded(lambda: module.run(project, **given))
+        run_maintenance(project)
+        return code
 
 
 def mounted() -> Iterator[Command]:
