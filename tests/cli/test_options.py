@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import subprocess
 from importlib import import_module
 
 import pytest
@@ -296,6 +297,44 @@ def test_the_same_exit_codes(place):
         assert ours[0] != USAGE or (ours[1] == "" and ours[2].startswith("telemetry-kit: "))
         if row["typer"][2].startswith("telemetry-kit: ") or ("-h" not in line and not ours[0]):
             assert ours[1:] == row["typer"][1:] == row["click"][1:], line
+
+
+HOST = """
+import sys
+import click
+from telemetry_kit.cli import click_group
+
+@click.group()
+@click.pass_context
+def host(context):
+    context.obj = "the host's own"
+
+@host.command()
+@click.pass_context
+def build(context):
+    print(context.obj)
+
+host.add_command(click_group("acme"), name="telemetry")
+host(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["build"], 0, "the host's own"),
+        (["telemetry", "status", "--check"], 10, "  app      acme"),
+        (["telemetry", "--app", "other", "status"], 0, "  app      other"),
+        (["telemetry", "on", "--yes"], 0, "Recording is on for"),
+        (["telemetry", "clear"], 2, "add --yes"),
+        (["telemetry", "record", "role.selected"], 2, "No such command"),
+    ],
+)
+def test_mounted_in_a_click_host(undecided, words, code, said):
+    """The commands are about the host's app, end with their codes and leave its context alone."""
+    done = undecided.python("-W", "error", "-c", HOST, *words, stdin=subprocess.DEVNULL)
+
+    assert (code, True) == (done.returncode, said in done.stdout + done.stderr)
 
 
 # -- what is loaded --------------------------------------------------------------------------------
