@@ -5,15 +5,15 @@ with `configure`, `tracks`, `role_session` and `track_role_event`: take them awa
 the same, and so it does when they are off.
 """
 
+import argparse
 import json
 import re
 import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from telemetry_kit import RoleEvent, configure, role_session, track_role_event, tracks
 
@@ -196,26 +196,12 @@ def write_notes(spec: Path, requirements: list[Requirement]) -> None:
     spec.write_text(text.replace("- [ ] REQ-", "- [x] REQ-"), encoding="utf-8")
 
 
-# The commands: Typer outermost, then who acts, then what is recorded.
-
-app = typer.Typer(
-    help="From a spec to tested code, role by role.", no_args_is_help=True, add_completion=False
-)
-pm, dev, qa, ops = (typer.Typer(no_args_is_help=True) for _ in range(4))
-app.add_typer(pm, name="pm", help="Product management: is the spec clear?")
-app.add_typer(dev, name="dev", help="Development: build what is clear.")
-app.add_typer(qa, name="qa", help="Quality: is all of it there, and right?")
-app.add_typer(ops, name="ops", help="Operations: release what was tested.")
-
-Spec = Annotated[
-    Path, typer.Argument(exists=True, dir_okay=False, help="The spec, a Markdown file.")
-]
+# The commands: from the outside in, who acts and what is recorded.
 
 
-@pm.command()
 @role_session("pm", command="/pm:assess")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def assess(spec: Spec) -> None:
+def assess(spec: Path) -> None:
     """Say how clear each requirement is."""
     first_time = not spec.with_name("assessment.json").exists()
     requirements = assess_spec(spec)
@@ -223,17 +209,12 @@ def assess(spec: Spec) -> None:
         count = {"requirements": len(requirements)}
         track_role_event(RoleEvent.WORKFLOW_STARTED, workflow="spec-to-code", context=count)
     for r in requirements:
-        typer.echo(f"{r.id}  clarity {r.clarity:3}  {', '.join(r.remarks) or 'clear'}")
+        print(f"{r.id}  clarity {r.clarity:3}  {', '.join(r.remarks) or 'clear'}")
 
 
-@pm.command()
 @role_session("pm", command="/pm:clarify")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def clarify(
-    spec: Spec,
-    requirement: Annotated[str, typer.Argument(help="Its number, such as REQ-3.")],
-    accept: Annotated[str, typer.Argument(help="A Python expression that will be true.")],
-) -> None:
+def clarify(spec: Path, requirement: str, accept: str) -> None:
     """Give a requirement its acceptance line, and assess the spec again."""
     target = next((r for r in read_spec(spec) if r.id == requirement), None)
     if target is None or target.accept:
@@ -242,53 +223,77 @@ def clarify(
     lines.insert(target.last_line + 1, f"  - Accept: `{accept}`")
     spec.write_text("\n".join(lines) + "\n", encoding="utf-8")
     ready = sum(r.ready for r in assess_spec(spec))
-    typer.echo(f"{requirement} has its acceptance line; requirements ready to build: {ready}")
+    print(f"{requirement} has its acceptance line; requirements ready to build: {ready}")
 
 
-@dev.command()
 @role_session("dev", command="/dev:build")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def build(
-    spec: Spec, handoff: Annotated[bool, typer.Option("--handoff", help="Hand over to QA.")] = False
-) -> None:
+def build(spec: Path, handoff: bool) -> None:
     """Write product.py, with a function for each requirement that is ready."""
     built, left_out = write_module(spec)
     for r in built:
-        typer.echo(f"{r.id}  built")
+        print(f"{r.id}  built")
     for r in left_out:
-        typer.echo(f"{r.id}  left out: {', '.join(r.remarks) or 'not assessed since it changed'}")
+        print(f"{r.id}  left out: {', '.join(r.remarks) or 'not assessed since it changed'}")
     if handoff:
         hand_over(spec, built)
-        typer.echo("handed over to QA")
+        print("handed over to QA")
 
 
-@qa.command()
 @role_session("qa", command="/qa:test")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def test(spec: Spec) -> None:
+def test(spec: Path) -> None:
     """Check that each requirement is implemented and does what it should."""
-    typer.echo(f"all {len(verify(spec))} requirements passed")
+    print(f"all {len(verify(spec))} requirements passed")
 
 
-@ops.command()
 @role_session("ops", command="/ops:release")
 @tracks(RoleEvent.COMMAND_EXECUTED)
-def release(spec: Spec) -> None:
+def release(spec: Path) -> None:
     """Write the release notes, once QA has had the last word."""
     with role_session("qa", command="/ops:release", workflow="release-check"):
         requirements = verify(spec)
     write_notes(spec, requirements)
     count = {"requirements": len(requirements)}
     track_role_event(RoleEvent.WORKFLOW_COMPLETED, workflow="spec-to-code", context=count)
-    typer.echo(f"released {len(requirements)} requirements: see RELEASE.md")
+    print(f"released {len(requirements)} requirements: see RELEASE.md")
+
+
+ROLES = {
+    "pm": ("Product management: is the spec clear?", (assess, clarify)),
+    "dev": ("Development: build what is clear.", (build,)),
+    "qa": ("Quality: is all of it there, and right?", (test,)),
+    "ops": ("Operations: release what was tested.", (release,)),
+}
+
+
+def existing(text: str) -> Path:
+    """A file that is there; argparse tells the user if it is not."""
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
 
 
 def main() -> None:
     """Run the tool; a `SpecError` ends it with one sentence and exit code 1."""
+    parser = argparse.ArgumentParser(description="From a spec to tested code, role by role.")
+    roles = parser.add_subparsers(metavar="ROLE", required=True)
+    for role, (text, functions) in ROLES.items():
+        names = roles.add_parser(role, help=text).add_subparsers(metavar="COMMAND", required=True)
+        for function in functions:
+            command = names.add_parser(function.__name__, help=function.__doc__)
+            command.set_defaults(function=function)
+            command.add_argument("spec", type=existing, help="the spec, a Markdown file")
+            if function is clarify:
+                command.add_argument("requirement", help="its number, such as REQ-3")
+                command.add_argument("accept", help="a Python expression that will be true")
+            if function is build:
+                command.add_argument("--handoff", action="store_true", help="hand over to QA")
+    given = vars(parser.parse_args())
     try:
-        app()
+        given.pop("function")(**given)
     except SpecError as problem:
-        typer.echo(f"specflow: {problem}", err=True)
+        print(f"specflow: {problem}", file=sys.stderr)
         raise SystemExit(problem.exit_code) from None
 
 

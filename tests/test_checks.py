@@ -19,7 +19,7 @@ APP = ("-m", "telemetry_kit", "--app", "flowspec")
 LOADED = """
 import contextlib, io, json, os, sys
 from telemetry_kit import deciding, decisions, notice
-from telemetry_kit.cli import app, enable, main, status
+from telemetry_kit.cli import enable, main, status
 def command(*args):
     sys.argv[1:] = ["--app", "flowspec", *args]
     try:

@@ -1,7 +1,7 @@
-"""The door of the command line: command names, the file each lives in, and one line of help.
+"""The command line: the table of commands, and `main()`, which runs one of them.
 
-Nothing is imported here that `record` or `--help` does not need; Typer and rich come in with the
-first interactive command.
+Nothing is imported here that `record` or `--help` does not need; the parser comes in with the
+first other command.
 """
 
 import os
@@ -11,9 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import click
     import typer
 
-# Name, room, help. Aliases stand behind the name.
+# Name and aliases, module, help.
 COMMANDS = (
     (
         ("demo",),
@@ -43,12 +44,12 @@ COMMANDS = (
 )
 # These parse their own arguments, because loading a parser would cost more than the event.
 COLD = ("record",)
-# Asked often: what is written without a mistake is read without Typer, which costs five times
-# the interpreter's own start.
-QUICK = ("view", "stats", "answers", "unused")
-FAILED = 1
-USAGE = 2
-INTERRUPTED = 130
+# They stand before the command; name, value and help of each.
+GLOBAL_OPTIONS = {
+    "--app": ("NAME", "The tool whose events are meant (default: the one that fits)."),
+    "--project": ("DIR", "A folder inside the project (default: the working directory)."),
+}
+HELP = "See how you use a tool: local, opt-in, and nothing leaves this machine."
 
 
 def main(argv: "Sequence[str] | None" = None) -> int:
@@ -62,32 +63,21 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("--help", "-h", "help"):
+    at = command_at(args)
+    name, words = "".join(args[at : at + 1]), args[at + 1 :]
+    if not args or name in ("--help", "-h", "help"):
         return show(_help())
-    if args[0] in ("--version", "-V"):
+    if name in ("--version", "-V"):
         from telemetry_kit._version import __version__  # deferred: only for this
 
         return show(f"telemetry-kit {__version__}\n")
-    cold = _cold(args)
-    if cold is not None:
+    if name in COLD:
         from telemetry_kit.cli import record  # deferred: the cold path
 
-        return record.main(cold)
-    from telemetry_kit.latch import SUPPORTED, UNSUPPORTED  # deferred: help needs none of it
+        return record.main(args[:at] + words)
+    from telemetry_kit.cli.invocation import run_line  # deferred: the parser, 10 ms
 
-    if not SUPPORTED:
-        sys.stderr.write(f"telemetry-kit: {UNSUPPORTED}.\n")
-        return FAILED
-    unknown = _unknown(args)
-    if unknown:
-        sys.stderr.write(f"telemetry-kit: {unknown}\n")
-        return USAGE
-    done = _quick(args)
-    if done is not None:
-        return done
-    from telemetry_kit.cli import app  # deferred: Typer, 60 ms
-
-    return app.run(args)
+    return run_line(args[:at], name, words)
 
 
 def _open_streams() -> None:
@@ -109,82 +99,68 @@ def typer_app(app: "str | None" = None) -> "typer.Typer":
 
     Args:
         app: the host's app name; by default the one given to `configure()`.
-    """
-    from telemetry_kit.cli.app import build  # deferred: Typer, 60 ms
 
+    Raises:
+        ModuleNotFoundError: Typer is not installed.
+    """
+    try:
+        from telemetry_kit.cli.typer_adapter import build  # deferred: Typer
+    except ModuleNotFoundError as error:
+        raise _missing(error, "typer") from None
     return build(app)
 
 
-def command_at(args: "Sequence[str]") -> "int | None":
-    """Where the command is: the first word that is no global option, nor the value of one.
+def click_group(app: "str | None" = None) -> "click.Group":
+    """The interactive commands as a Click group that a host mounts.
+
+    `host.add_command(telemetry_kit.cli.click_group("acme"), name="telemetry")`
+
+    Args:
+        app: the host's app name; by default the one given to `configure()`.
+
+    Raises:
+        ModuleNotFoundError: Click is not installed.
+    """
+    try:
+        from telemetry_kit.cli.click_adapter import build  # deferred: Click
+    except ModuleNotFoundError as error:
+        raise _missing(error, "click") from None
+    return build(app)
+
+
+def _missing(error: ModuleNotFoundError, name: str) -> ModuleNotFoundError:
+    """What to raise where a library is not installed that the host mounts the commands with."""
+    if error.name != name:
+        return error
+    sentence = f"{name} is not installed, and only hosts need it: pip install {name}"
+    return ModuleNotFoundError(sentence, name=name)
+
+
+def command_at(args: "Sequence[str]") -> int:
+    """Where the command is: behind the global options and their values.
 
     Returns:
-        Its index; None where there is none, or an option of another kind stands before it.
+        The index of the first word that is none of these; it may lie behind the last word.
     """
     at = 0
-    while at < len(args):
-        if args[at] in ("--app", "--project"):
-            at += 2
-        elif args[at].startswith(("--app=", "--project=")):
-            at += 1
-        else:
-            return None if args[at].startswith("-") else at
-    return None
-
-
-def _cold(args: "list[str]") -> "list[str] | None":
-    """The arguments of `record` where that is the command, with the global options before it."""
-    at = command_at(args)
-    return None if at is None or args[at] not in COLD else args[:at] + args[at + 1 :]
-
-
-def _quick(args: "list[str]") -> "int | None":
-    """The exit code of one of `QUICK`; None where it is none, or Typer has to look at it."""
-    at = command_at(args)
-    if at is None or args[at] not in QUICK:
-        return None
-    from telemetry_kit.cli import quick  # deferred: only for these
-
-    given: dict[str, str] = {}
-    words = iter(args[:at])
-    for word in words:
-        name, equals, value = word.partition("=")
-        given[name] = value if equals else next(words)
-    return quick.run(args[at], given.get("--project"), given.get("--app"), args[at + 1 :])
-
-
-def _unknown(args: "list[str]") -> str:
-    """What to say when there is no such command; empty when there is."""
-    at = command_at(args)
-    known = [name for names, _, _ in COMMANDS for name in names]
-    if at is None or args[at] in known:
-        return ""
-    from telemetry_kit.catalog import nearest  # deferred: only for a mistake
-
-    near = nearest(args[at], known)[0]
-    return f"there is no command {args[at][:40]!r}: did you mean {near!r}? See --help"
+    while at < len(args) and args[at].partition("=")[0] in GLOBAL_OPTIONS:
+        at += 1 if "=" in args[at] else 2
+    return at
 
 
 def _help() -> str:
-    width = max(len(", ".join(names)) for names, _, _ in COMMANDS)
-    lines = [f"  {', '.join(names):<{width}}  {text}" for names, _, text in COMMANDS]
-    return "\n".join(
-        [
-            "Usage: telemetry-kit [--app NAME] [--project DIR] COMMAND [OPTIONS]",
-            "",
-            "See how you use a tool: local, opt-in, and nothing leaves this machine.",
-            "",
-            "Commands:",
-            *lines,
-            "",
-            "Options:",
-            "  --app NAME     the tool whose events are meant (default: the one that fits)",
-            "  --project DIR  a folder inside the project (default: the working directory)",
-            "  --version      print the version",
-            "  --help         print this, or the help of a command",
-            "",
-        ]
-    )
+    commands = [(", ".join(names), text) for names, _, text in COMMANDS]
+    options = [(f"{name} {value}", text) for name, (value, text) in GLOBAL_OPTIONS.items()]
+    options += [
+        ("--version", "Print the version."),
+        ("--help", "Print this, or the help of a command."),
+    ]
+    usage = " ".join(f"[{name} {value}]" for name, (value, _) in GLOBAL_OPTIONS.items())
+    lines = [f"Usage: telemetry-kit {usage} COMMAND [OPTIONS]", "", HELP]
+    for title, rows in (("Commands", commands), ("Options", options)):
+        width = max(len(left) for left, _ in rows)
+        lines += ["", f"{title}:", *(f"  {left:<{width}}  {right}" for left, right in rows)]
+    return "\n".join([*lines, ""])
 
 
 def show(text: str) -> int:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import textwrap
 from collections.abc import Iterator
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from telemetry_kit import consent, control, decisions
-from telemetry_kit.cli.terminal import Problem, out, safe, say
+from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
+from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
@@ -20,17 +17,14 @@ from telemetry_kit.insights import exports
 _INDENT = 22
 
 
-def audit(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, as_json: bool) -> None:
     """Show the history of decisions for this project and for all projects, and the exports.
 
     Raises:
-        Problem: an entry is not as it was written, or is not what is in force.
+        CommandError: an entry is not as it was written, or is not what is in force.
         TelemetryError: the history cannot be read.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for scope, folder in decisions.folders(home):
@@ -42,7 +36,7 @@ def audit(
         if different is not None:
             wrong.append(f"for {scope}, {different}")
         for path in decisions.set_aside(folder):
-            say(f"Set aside, because it could not be trusted: {safe(path)}")
+            info(f"Set aside, because it could not be trusted: {safe(path)}")
     if consent.unplaced(home):
         wrong.append(consent.key_is_gone(home))
     exported = _Exported(home, wrong)
@@ -52,9 +46,9 @@ def audit(
         _print(found)
         _print_exports(exported)
     if wrong:
-        raise Problem("; ".join(wrong))
+        raise CommandError("; ".join(wrong))
     if not as_json and not any(found.values()) and not exported.count:
-        say("Nothing was decided yet.")
+        info("Nothing was decided yet.")
 
 
 class _Exported:
@@ -103,7 +97,7 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
 def _print_exports(exported: _Exported) -> None:
     for entry in exported:
         if exported.count == 1:
-            out("Exports and reports:")
+            print_line("Exports and reports:")
         cut = ", cut short" if entry.get("incomplete") else ""
         fields = entry.get("fields")
         many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
@@ -115,16 +109,8 @@ def _print_exports(exported: _Exported) -> None:
 
 
 def _line(text: str) -> None:
-    """One entry; broken between words where a terminal is narrower."""
-    text = safe(text)
-    try:
-        columns = os.get_terminal_size(sys.stdout.fileno()).columns
-    except (AttributeError, OSError, ValueError):
-        columns = 0
-    if columns < _INDENT * 2 or len(text) < columns:
-        out(text)
-        return
-    for part in textwrap.wrap(
-        text, columns - 1, subsequent_indent=" " * _INDENT, break_on_hyphens=False
-    ):
-        out(part)
+    """One entry; folded on a terminal, whole in a pipe."""
+    room = width() if sys.stdout.isatty() else max(display_width(text), 1)
+    below = " " * (_INDENT if room >= _INDENT * 2 else 2)
+    for part in fold(text, room, rest=below):
+        print_line(part)

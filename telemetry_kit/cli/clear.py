@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from telemetry_kit import control, grants, terms
-from telemetry_kit.cli.terminal import USAGE, Problem, confirm, safe, say
+from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
 from telemetry_kit.home import Home
 
 
-def clear(
-    context: typer.Context,
-    before: Annotated[
-        str | None,
-        typer.Option("--before", metavar="DATE", help="Only events of earlier days (YYYY-MM-DD)."),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete without being asked.")] = False,
-) -> None:
+def run(project: str | None, before: str | None, yes: bool) -> None:
     """Delete the recorded events of this project.
 
     Raises:
-        Problem: nobody can be asked, or something could not be deleted.
+        CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     if before is not None:
         _clear_before(home, before, yes)
         return
     if not yes and not confirm(f"Delete all events in {home.folder} and their key?"):
-        say("Nothing was changed.")
+        info("Nothing was changed.")
         return
     survivors = control.clear(home)
     if survivors:
-        raise Problem(f"not everything could be deleted: {'; '.join(map(_told, survivors))}")
-    say(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
-    say("Consent is as it was: telemetry-kit status shows it.")
+        raise CommandError(f"not everything could be deleted: {'; '.join(map(_told, survivors))}")
+    info(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
+    info("Consent is as it was: telemetry-kit status shows it.")
 
 
 def _clear_before(home: Home, day: str, yes: bool) -> None:
     from telemetry_kit.journal import archive  # deferred: only for a part
 
     if not terms.is_day(day):
-        raise Problem(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
+        raise CommandError(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
     if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
-        say("Nothing was changed.")
+        info("Nothing was changed.")
         return
     done = archive.rewrite(home, archive.before(day), grants.today())
-    say(f"Deleted {done.lines} events of the days before {day}.")
+    info(f"Deleted {done.lines} events of the days before {day}.")
     if done.survivors:
-        raise Problem(f"not everything could be deleted: {'; '.join(map(_told, done.survivors))}")
+        raise CommandError(
+            f"not everything could be deleted: {'; '.join(map(_told, done.survivors))}"
+        )
 
 
 def _told(survivor: str) -> str:

@@ -5,14 +5,14 @@ How it is read is the journal's business.
 
 from __future__ import annotations
 
-from telemetry_kit.cli.terminal import Problem, safe, say
+from telemetry_kit.cli.output import CommandError, info, safe
 from telemetry_kit.journal.segments import Problems
 
 
 def tell(problems: Problems) -> None:
     """One sentence on stderr for each file with something wrong."""
     for sentence in problems.sentences():
-        say(f"telemetry-kit: {safe(sentence)}")
+        info(f"telemetry-kit: {safe(sentence)}")
 
 
 def unread(problems: Problems) -> list[str]:
@@ -34,8 +34,8 @@ def must_be_whole(problems: Problems, shown: bool = True) -> None:
         shown: whether there was anything to show.
 
     Raises:
-        Problem: it was not: exit code 1, after what could be read was shown.
+        CommandError: it was not: exit code 1, after what could be read was shown.
     """
     told = incomplete(problems)
     if told:
-        raise Problem(told if shown else f"no such events in what could be read; {told}")
+        raise CommandError(told if shown else f"no such events in what could be read; {told}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from telemetry_kit import grants, terms
-from telemetry_kit.cli.terminal import USAGE, Problem, safe
+from telemetry_kit.cli.output import USAGE, CommandError, safe
 
 _AGO = re.compile(r"([0-9]{1,5})([dwm])")
 _WAYS = "write the day as 2026-11-23, today, yesterday, or 7d, 2w or 3m ago, or a time of that day"
@@ -18,12 +18,12 @@ def period(since: str | None, until: str | None) -> tuple[str, str]:
     """First and last day, checked; empty where not given.
 
     Raises:
-        Problem: a day cannot be understood, or the last is before the first.
+        CommandError: a day cannot be understood, or the last is before the first.
     """
     first = "" if since is None else day_of("--since", since)
     last = "" if until is None else day_of("--until", until)
     if first and last and last < first:
-        raise Problem(f"--until {last} is before --since {first}: swap them", USAGE)
+        raise CommandError(f"--until {last} is before --since {first}: swap them", USAGE)
     return first, last
 
 
@@ -36,11 +36,11 @@ def day_of(option: str, text: str) -> str:
             `7d`, `2w` or `3m`, or a time in ISO 8601, cut to its day.
 
     Raises:
-        Problem: it is none of these.
+        CommandError: it is none of these.
     """
     found = text if terms.is_day(text) else _worked_out(text)
     if not found:
-        raise Problem(f"{option} {safe(text[:30])!r}: {_WAYS}", USAGE)
+        raise CommandError(f"{option} {safe(text[:30])!r}: {_WAYS}", USAGE)
     return found
 
 

@@ -17,14 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
-from typing import Annotated
-
-import typer
 
 import telemetry_kit
 from telemetry_kit import notice
-from telemetry_kit.cli.terminal import FAILED, Problem, out, safe
-from telemetry_kit.cli.view import PIPE_WIDTH
+from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, width
+from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.home import Home, find
 from telemetry_kit.insights.tally import Key, Tally
 from telemetry_kit.journal.reader import read
@@ -63,7 +60,7 @@ class Stage:
         self.base = base
         self.project = f"{base}/project"
         user = f"{base}/home"
-        self.width = shutil.get_terminal_size((PIPE_WIDTH, 0)).columns
+        self.width = width()
         # Made here, so that no folder of that name above the temporary one is taken for ours.
         for folder in (user, self.project, f"{self.project}/.{APP}"):
             os.mkdir(folder, 0o700)
@@ -88,25 +85,22 @@ class Stage:
         )
 
 
-def demo(
-    context: typer.Context,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the temporary folder.")] = False,
-) -> None:
+def run(project: str | None, keep: bool) -> None:
     """Run the example program in a temporary project and show what is recorded.
 
     Raises:
-        Problem: a process ended, or recorded, otherwise than expected.
+        CommandError: a process ended, or recorded, otherwise than expected.
     """
     with _stage(keep) as stage:
         _copy_example(stage.project)
-        out(f"A temporary project: {stage.project}")
+        print_line(f"A temporary project: {stage.project}")
         _consent(stage)
         differences = _play(stage)
         _show_raw_lines(stage)
         _show_table(stage)
         differences += _show_counts(stage)
     if differences:
-        raise Problem("the demo did not go as expected: " + "; ".join(differences), FAILED)
+        raise CommandError("the demo did not go as expected: " + "; ".join(differences), FAILED)
 
 
 @contextmanager
@@ -114,20 +108,24 @@ def _stage(keep: bool) -> Iterator[Stage]:
     try:
         base = os.path.realpath(tempfile.mkdtemp(prefix="telemetry-kit-demo-"))
     except OSError as error:
-        raise Problem(f"there is no place for a temporary folder ({name_of(error)})") from None
+        raise CommandError(f"there is no place for a temporary folder ({name_of(error)})") from None
     try:
         yield Stage(base)
     finally:
         if not keep:
             shutil.rmtree(base, ignore_errors=True)
-    out()
-    out(f"Everything was in {base}: the project, its {APP} log, and a home with consent and key.")
+    print_line()
+    print_line(
+        f"Everything was in {base}: the project, its {APP} log, and a home with consent and key."
+    )
     if keep:
-        out("It is still there: delete it when you have seen enough.")
+        print_line("It is still there: delete it when you have seen enough.")
     elif os.path.lexists(base):
-        raise Problem(f"{base} could not be deleted: delete it yourself")
+        raise CommandError(f"{base} could not be deleted: delete it yourself")
     else:
-        out("It is gone. Nothing was recorded anywhere else, and your own home was not touched.")
+        print_line(
+            "It is gone. Nothing was recorded anywhere else, and your own home was not touched."
+        )
 
 
 def _environment(user: str, width: int) -> dict[str, str]:
@@ -169,17 +167,17 @@ def _copy_example(project: str) -> None:
             with as_file(folder / name) as path:
                 shutil.copyfile(path, f"{project}/{name}")
         except FileNotFoundError:
-            raise Problem(f"the example is missing from this installation: {name}") from None
+            raise CommandError(f"the example is missing from this installation: {name}") from None
 
 
 def _consent(stage: Stage) -> None:
     _title("What its user is asked, and says yes to for this project only")
     for line in notice.lines(stage.home):
-        out(f"  | {safe(line)}".rstrip())
-    out()
+        print_line(f"  | {safe(line)}".rstrip())
+    print_line()
     done = _show_run(stage, ("-m", "telemetry_kit", "enable", "--yes"))
     if done.returncode:
-        raise Problem("consent for the temporary project could not be given")
+        raise CommandError("consent for the temporary project could not be given")
 
 
 def _play(stage: Stage) -> list[str]:
@@ -190,7 +188,7 @@ def _play(stage: Stage) -> list[str]:
     for number, (args, code, events) in enumerate(STEPS, start=1):
         done = _show_run(stage, args)
         after = sum(1 for _ in read(stage.home))
-        out(f"    exit code {done.returncode}, {_events(after - before)} recorded")
+        print_line(f"    exit code {done.returncode}, {_events(after - before)} recorded")
         if done.returncode != code:
             differences.append(f"process {number} exited with {done.returncode}, not {code}")
         if after - before != events:
@@ -200,11 +198,11 @@ def _play(stage: Stage) -> list[str]:
 
 
 def _show_run(stage: Stage, args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    out(f"  $ {safe(shlex.join(('python', *args)))}")
+    print_line(f"  $ {safe(shlex.join(('python', *args)))}")
     sys.stdout.flush()
     done = stage.run(args)
     for line in done.stdout.splitlines():
-        out(f"    {safe(line)}")
+        print_line(f"    {safe(line)}")
     return done
 
 
@@ -217,16 +215,16 @@ def _show_raw_lines(stage: Stage) -> None:
     _title(f"The first of {len(lines)} lines in .{APP}/telemetry.jsonl, cut to fit here")
     room = max(stage.width - 5, 10)
     for line in lines[:RAW_LINES]:
-        out(f"  {safe(line if len(line) <= room else line[:room] + '...')}")
+        print_line(f"  {safe(line if len(line) <= room else line[:room] + '...')}")
 
 
 def _show_table(stage: Stage) -> None:
     _title("telemetry-kit view: the newest first; -n 50 shows all, --json whole records")
     done = stage.run(("-m", "telemetry_kit", "view", "-n", "12"))
     for line in done.stdout.splitlines():
-        out(safe(line))
-    out()
-    out("Names that a process has not declared are stored as keyed codes: h:...")
+        print_line(safe(line))
+    print_line()
+    print_line("Names that a process has not declared are stored as keyed codes: h:...")
 
 
 def _show_counts(stage: Stage) -> list[str]:
@@ -239,24 +237,22 @@ def _show_counts(stage: Stage) -> list[str]:
     _count_table("hand-off", tally.rows("handoffs"), ("clicked", "completed"))
     expected = sum(events for _, _, events in STEPS)
     found = tally.total("events")
-    out(f"{_events(found)} read, {expected} expected, {problems.malformed} malformed lines.")
+    print_line(f"{_events(found)} read, {expected} expected, {problems.malformed} malformed lines.")
     return [] if problems.malformed == 0 else problems.sentences()
 
 
-def _count_table(heading: str, rows: dict[Key, dict[str, int]], columns: tuple[str, ...]) -> None:
-    names = {key: " -> ".join(key) for key in rows}
-    width = max(len(heading), *(len(name) for name in names.values()))
-    out(f"  {heading:<{width}}  " + "  ".join(columns))
-    for key, counts in rows.items():
-        numbers = (f"{counts.get(column, 0):>{len(column)}}" for column in columns)
-        out(f"  {safe(names[key]):<{width}}  " + "  ".join(numbers))
-    out()
+def _count_table(heading: str, rows: dict[Key, dict[str, int]], titles: tuple[str, ...]) -> None:
+    columns = [Column(heading, [" -> ".join(key) for key in rows], can_fold=True)]
+    columns += [numbers(t, [counts.get(t, 0) for counts in rows.values()]) for t in titles]
+    for line in table(columns, width() - 2):
+        print_line(f"  {line}")
+    print_line()
 
 
 def _title(text: str) -> None:
-    out()
-    out(text)
-    out()
+    print_line()
+    print_line(text)
+    print_line()
 
 
 def _events(count: int) -> str:

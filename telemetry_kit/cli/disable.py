@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from telemetry_kit import control, notice
-from telemetry_kit.cli.terminal import Problem, safe, say
+from telemetry_kit.cli.output import CommandError, info, safe
 from telemetry_kit.errors import JournalError
 from telemetry_kit.journal import upkeep
 
 
-def disable(
-    context: typer.Context,
-    all_projects: Annotated[
-        bool, typer.Option("--all-projects", help="In all projects, not only this one.")
-    ] = False,
-) -> None:
+def run(project: str | None, all_projects: bool) -> None:
     """Stop recording in this project; programs that run here stop at their next event.
 
     Raises:
         ConsentError: the decision cannot be written.
-        Problem: the running programs could not be told.
+        CommandError: the running programs could not be told.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     where = "all projects" if all_projects else safe(home.root)
     try:
         control.disable_telemetry(home.root, all_projects=all_projects, method="flag")
     except JournalError as error:
         told = "programs that run now notice it within 20 ms, not at their very next event"
-        raise Problem(f"Recording is off for {where}, but {told}: {safe(str(error))}") from None
+        raise CommandError(
+            f"Recording is off for {where}, but {told}: {safe(str(error))}"
+        ) from None
     stops = "Nothing is written from now on"
     if all_projects:
         stops = "Running programs stop within 20 ms"
-    say(f"Recording is off for {where}. {stops}.")
+    info(f"Recording is off for {where}. {stops}.")
     if upkeep.size(home):
-        say(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")
+        info(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")

@@ -8,9 +8,6 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from errno import EPERM
-from typing import Annotated
-
-import typer
 
 from telemetry_kit import (
     consent,
@@ -23,7 +20,7 @@ from telemetry_kit import (
     private,
     projects,
 )
-from telemetry_kit.cli.terminal import Problem, out, safe
+from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, keeping, packing, upkeep
@@ -63,28 +60,24 @@ class Finding:
     fixed: bool = False
 
 
-def doctor(
-    context: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Mend what safely can be.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, fix: bool, as_json: bool) -> None:
     """Check that everything is in order; exit with 1 when something is not.
 
     Raises:
-        Problem: something is wrong and was not mended.
+        CommandError: something is wrong and was not mended.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     findings = list(examine(home, fix))
     if as_json:
-        out(json.dumps([asdict(finding) for finding in findings]))
+        print_line(json.dumps([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
             state = "fixed" if finding.fixed else finding.state
-            out(f"{state:<5}  {finding.name:<10}  {safe(finding.says)}")
+            print_line(f"{state:<5}  {finding.name:<10}  {safe(finding.says)}")
     bad = [f for f in findings if f.state == BAD and not f.fixed]
     if bad:
         hint = "" if fix else "; doctor --fix mends what it can"
-        raise Problem(f"{len(bad)} of {len(findings)} checks failed{hint}")
+        raise CommandError(f"{len(bad)} of {len(findings)} checks failed{hint}")
 
 
 def examine(home: Home, fix: bool = False) -> Iterator[Finding]:

@@ -5,43 +5,32 @@ The words come from `notice`, the question from `asking`; the decision is writte
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from telemetry_kit import asking, catalog, checks, consent, control, notice, settings
-from telemetry_kit.cli.terminal import USAGE, Problem, is_terminal, safe, say
+from telemetry_kit.cli.output import USAGE, CommandError, info, is_terminal, safe
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
 
 
-def enable(
-    context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", help="Say yes without being asked.")] = False,
-    no: Annotated[bool, typer.Option("--no", help="Say no without being asked.")] = False,
-    all_projects: Annotated[
-        bool, typer.Option("--all-projects", help="In all projects, not only this one.")
-    ] = False,
-) -> None:
+def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     """Start recording in this project.
 
     Raises:
-        Problem: nobody can be asked, the answer is given twice, or events cannot be written.
+        CommandError: nobody can be asked, the answer is given twice, or events cannot be written.
         ConsentError: the decision cannot be written.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     if yes and no:
-        raise Problem("--yes and --no: say one of them. Nothing was changed", USAGE)
+        raise CommandError("--yes and --no: say one of them. Nothing was changed", USAGE)
     before = control.denials(home)
     method = "flag" if yes or no else "prompt"
     answer = asking.YES if yes else asking.NO if no else _asked(home, all_projects)
     if answer == asking.LATER:
-        say("Nothing was decided.")
+        info("Nothing was decided.")
         return
     where = "all projects" if all_projects else safe(home.root)
     if answer == asking.NO:
         control.refuse(home, all_projects=all_projects, method=method)
-        say(f"Recording is off for {where}. Nothing is written from now on.")
+        info(f"Recording is off for {where}. Nothing is written from now on.")
         return
     # Context keys that the notice could not name, because only the tool knows them, it named by
     # their classes.
@@ -54,19 +43,19 @@ def enable(
     )
     decision = consent.decide(home, latch.world.environ)
     if not decision.allowed:
-        say(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
+        info(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
         return
     found = checks.obstacles(home)
     if found:
         kept = f"your yes for {where} is kept, but events cannot be written"
-        raise Problem(f"{kept}: {safe('; '.join(found))}")
-    say(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
+        raise CommandError(f"{kept}: {safe('; '.join(found))}")
+    info(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 
 
 def _asked(home: Home, all_projects: bool) -> str:
     if not is_terminal():
-        raise Problem("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
+        raise CommandError("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
     if not asking.is_person(latch.world.environ):
         why = "a coding agent or a shell completion runs this, and only a person can answer"
-        raise Problem(f"{why}: add --yes or --no. Nothing was changed", USAGE)
+        raise CommandError(f"{why}: add --yes or --no. Nothing was changed", USAGE)
     return asking.ask(notice.lines(home, everywhere=all_projects), asking.QUESTION)

@@ -12,16 +12,14 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, BinaryIO
-
-import typer
+from typing import Any, BinaryIO
 
 from telemetry_kit import catalog, control, decisions, notice, private, projects
 from telemetry_kit.cli import damage, landing
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import progress
 from telemetry_kit.cli.names import declared, forms, given, must_be_known, one_of
-from telemetry_kit.cli.terminal import USAGE, Problem, safe, say
+from telemetry_kit.cli.output import USAGE, CommandError, info, safe
+from telemetry_kit.cli.tables import progress
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
@@ -33,52 +31,30 @@ from telemetry_kit.journal.segments import Problems
 from telemetry_kit.latch import latch
 from telemetry_kit.proof.grammar import is_pseudonym
 
-_NAMES = "|".join(FORMATS)
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
 
 
-def export(
-    context: typer.Context,
-    form: Annotated[
-        str, typer.Option("--format", metavar=_NAMES, help="How to write it.")
-    ] = "jsonl",
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="DATE", help="From this day on: 2026-11-23, today, 7d, 2w, 3m ago."
-        ),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="DATE", help="Up to and with this day.")
-    ] = None,
-    role: Annotated[
-        str | None, typer.Option("--role", metavar="NAME", help="Only events of this role.")
-    ] = None,
-    event: Annotated[
-        str | None, typer.Option("--event", metavar="TYPE", help="Only events of this type.")
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Where to; stdout by default."),
-    ] = None,
-    precise: Annotated[
-        bool, typer.Option("--precise", help="Leave times as stored instead of cut to the day.")
-    ] = False,
-    dictionary: Annotated[
-        bool, typer.Option("--dictionary", help="Also write FILE.dictionary.md.")
-    ] = False,
-    history: Annotated[
-        bool, typer.Option("--history", help="Also write FILE.consent.jsonl: what you decided.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+def run(
+    project: str | None,
+    form: str,
+    since: str | None,
+    until: str | None,
+    role: str | None,
+    event: str | None,
+    output: str | None,
+    precise: bool,
+    dictionary: bool,
+    history: bool,
+    force: bool,
 ) -> None:
     """Write the events of this project to a file, or to stdout. Keys are never in it.
 
     Raises:
-        Problem: an option cannot be understood, the file is there already, or it cannot be written.
+        CommandError: an option cannot be understood, the file is there already, or it cannot be
+            written.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     path = None if output in (None, "-") else output
     made = _format(form)
     fields = _fields(home, role, event)
@@ -102,29 +78,29 @@ def export(
             else:
                 sha256 = _write(made, portions, precise, home.app, path or "", force)
     except ModuleNotFoundError:
-        raise Problem(
+        raise CommandError(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
         ) from None
     except FileExistsError:
-        raise Problem(_exists(path or ""), USAGE) from None
+        raise CommandError(_exists(path or ""), USAGE) from None
     except BaseException as error:
         # What went into a stream has left the journal, all of it or not.
         failed = entry.note(portions.rows, total.hexdigest(), incomplete=True) if streams else ""
         if failed:
-            say(f"telemetry-kit: {failed}")
+            info(f"telemetry-kit: {failed}")
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise Problem(_not_written(path, error, streams)) from None
+            raise CommandError(_not_written(path, error, streams)) from None
         raise
     finally:
         portions.close()
     trouble = [entry.note(portions.rows, sha256)]
     damage.tell(problems)
     if path is not None:
-        say(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
+        info(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
     trouble += [_put_beside(name, data, force) for name, data in beside.items()]
     trouble.append(damage.incomplete(problems))
     if any(trouble):
-        raise Problem("; ".join(filter(None, trouble)))
+        raise CommandError("; ".join(filter(None, trouble)))
 
 
 def _format(form: str) -> Format:
@@ -136,7 +112,7 @@ def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | 
     """What fields must hold.
 
     Raises:
-        Problem: there is no such role or event.
+        CommandError: there is no such role or event.
     """
     fields: dict[str, str | frozenset[str]] = {}
     if one_of("--event", event, catalog.EVENTS) is not None and event is not None:
@@ -161,26 +137,30 @@ def _check(
     home: Home, made: Format, path: str | None, streams: bool, more: bool, force: bool
 ) -> None:
     if path is not None and not path.strip():
-        raise Problem(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
+        raise CommandError(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
     if streams:
         if made.write is not None:
-            raise Problem(f"--format {made.name} is no text: name a file with -o FILE", USAGE)
+            raise CommandError(f"--format {made.name} is no text: name a file with -o FILE", USAGE)
         if more:
-            raise Problem("--dictionary and --history stand beside a file: name it with -o", USAGE)
+            raise CommandError(
+                "--dictionary and --history stand beside a file: name it with -o", USAGE
+            )
         return
     assert path is not None
     _check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
-        raise Problem(f"-o {safe(path)}: there is no such folder", USAGE)
+        raise CommandError(f"-o {safe(path)}: there is no such folder", USAGE)
     if os.path.realpath(path).startswith(f"{os.path.realpath(home.folder)}/"):
-        raise Problem(f"-o {safe(path)}: that folder is the journal's own; choose another", USAGE)
+        raise CommandError(
+            f"-o {safe(path)}: that folder is the journal's own; choose another", USAGE
+        )
 
 
 def _check_file(path: str, force: bool) -> None:
     if os.path.isdir(path):
-        raise Problem(f"-o {safe(path)}: it is a folder; name a file in it", USAGE)
+        raise CommandError(f"-o {safe(path)}: it is a folder; name a file in it", USAGE)
     if os.path.lexists(path) and not force:
-        raise Problem(_exists(path), USAGE)
+        raise CommandError(_exists(path), USAGE)
 
 
 def _exists(path: str) -> str:

@@ -7,49 +7,42 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
-
-import typer
 
 from telemetry_kit import control
-from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
+from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe
 from telemetry_kit.proof.lookup import Found, Lookup
 
 STDIN = "-"
 
 
-def find(
-    context: typer.Context,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for; - reads stdin.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, text: str, as_json: bool) -> None:
     """Say in how many events a text is, and of which kind.
 
     Raises:
-        Problem: there is no text to look for, or not everything could be read.
+        CommandError: there is no text to look for, or not everything could be read.
     """
-    found = Lookup(control.home_of(context.obj.project), given(text)).count()
+    found = Lookup(control.home_of(project), given(text)).count()
     if as_json:
-        out(json.dumps(_as_json(found)))
+        print_line(json.dumps(_as_json(found)))
     else:
         for line in lines(found):
-            out(line)
+            print_line(line)
         for line in limits(found):
-            say(line)
+            info(line)
     if found.unread:
-        raise Problem(f"incomplete: {'; '.join(map(safe, found.unread))}")
+        raise CommandError(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
 
 def given(text: str) -> str:
     """The text, from stdin where a dash stands for it, so that no shell history keeps it.
 
     Raises:
-        Problem: there is none.
+        CommandError: there is none.
     """
     if text == STDIN:
         text = sys.stdin.readline().rstrip("\r\n")
     if not text:
-        raise Problem("which text? Nothing was looked for", USAGE)
+        raise CommandError("which text? Nothing was looked for", USAGE)
     return text
 
 

@@ -1,16 +1,13 @@
-"""What every command does for the journal once it has spoken; never its failure.
-
-What maintenance is lives in `journal`.
-"""
+"""What every command does for the log after its output; never a failure of the command."""
 
 from __future__ import annotations
 
 from telemetry_kit import consent, control, grants, settings
-from telemetry_kit.cli.terminal import say
+from telemetry_kit.cli.output import info
 from telemetry_kit.errors import TelemetryError, swallow
 
 
-def look_after(project: str | None) -> None:
+def run_maintenance(project: str | None) -> None:
     """Pack and thin out what is due, where the user has ever decided.
 
     Who never did has not been told that lines go after some days, and gets no files of ours.
@@ -34,7 +31,7 @@ def look_after(project: str | None) -> None:
         swallow(error)
         return
     if done.crowded:
-        say(
+        info(
             f"telemetry-kit: the events took more than {keeping.MAX_BYTES >> 20} MiB: "
             f"the oldest {done.crowded} files of them were deleted"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from telemetry_kit import catalog, ledger, privacy, projects, settings
-from telemetry_kit.cli.terminal import USAGE, Problem, safe
+from telemetry_kit.cli.output import USAGE, CommandError, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 
@@ -55,10 +55,10 @@ def given(option: str, text: str | None) -> str | None:
     """A name as it was typed.
 
     Raises:
-        Problem: it is empty.
+        CommandError: it is empty.
     """
     if text is not None and not text.strip():
-        raise Problem(f"{option} {safe(text[:40])!r}: which one? Write a name", USAGE)
+        raise CommandError(f"{option} {safe(text[:40])!r}: which one? Write a name", USAGE)
     return text
 
 
@@ -66,10 +66,10 @@ def one_of(option: str, text: str | None, names: Iterable[str]) -> str | None:
     """A word of a closed list.
 
     Raises:
-        Problem: it is none of them.
+        CommandError: it is none of them.
     """
     if text is not None and text not in (known := list(names)):
-        raise Problem(f"{option} {safe(text[:40])!r}: {hint(text, known)}", USAGE)
+        raise CommandError(f"{option} {safe(text[:40])!r}: {hint(text, known)}", USAGE)
     return text
 
 
@@ -84,12 +84,12 @@ def must_be_known(home: Home, option: str, field: str, text: str, present: Itera
         present: the names in the events.
 
     Raises:
-        Problem: there is no such name.
+        CommandError: there is no such name.
     """
     known = {*present, *declared(home, catalog.NAMES[field])}
     if known.isdisjoint(forms(home, field, text)):
         problem = f"{option} {safe(text[:40])!r}: no events of it; {hint(text, known)}"
-        raise Problem(problem, USAGE)
+        raise CommandError(problem, USAGE)
 
 
 def hint(text: str, known: Iterable[str]) -> str:

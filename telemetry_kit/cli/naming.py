@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit import apps, settings
-from telemetry_kit.cli.terminal import USAGE, Problem
+from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.errors import ConfigurationError
 from telemetry_kit.latch import latch
 
@@ -20,14 +20,14 @@ def name_app(command: str, app: str | None, project: str | None) -> None:
         project: a folder inside the project; None for the working directory.
 
     Raises:
-        Problem: several apps fit, or the name is none.
+        CommandError: several apps fit, or the name is none.
     """
     if app is None and settings.current().app:
         return
     try:
         settings.configure(app=app if app is not None else _found(command, project))
     except ConfigurationError as error:
-        raise Problem(str(error), USAGE) from None
+        raise CommandError(str(error), USAGE) from None
 
 
 def _found(command: str, project: str | None) -> str:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-import typer
 
 from telemetry_kit import control, notice
-from telemetry_kit.cli.terminal import out
+from telemetry_kit.cli.output import print_line
 
 
-def preview(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the samples only.")] = False,
-) -> None:
+def run(project: str | None, as_json: bool) -> None:
     """Show the notice and a sample of each event; writes nothing."""
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     if not as_json:
         for line in notice.lines(home):
-            out(line)
-        out()
-        out("One of each event, as it would be stored:")
+            print_line(line)
+        print_line()
+        print_line("One of each event, as it would be stored:")
     for event in notice.samples():
-        out(json.dumps(event, separators=(",", ":")))
+        print_line(json.dumps(event, separators=(",", ":")))

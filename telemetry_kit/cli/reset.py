@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from telemetry_kit import consent, control, projects
-from telemetry_kit.cli.terminal import Problem, confirm, safe, say
+from telemetry_kit.cli.output import CommandError, confirm, info, safe
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
@@ -17,38 +13,32 @@ from telemetry_kit.private import name_of
 _DECIDED = (consent.GRANT, consent.DENY)
 
 
-def reset(
-    context: typer.Context,
-    all_projects: Annotated[
-        bool, typer.Option("--all-projects", help="In every project, not only this one.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Erase without being asked.")] = False,
-) -> None:
+def run(project: str | None, all_projects: bool, yes: bool) -> None:
     """Erase the events, the key, the decision and its history.
 
     Raises:
-        Problem: nobody can be asked, or something could not be deleted.
+        CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     whose = f"all projects of {home.app}" if all_projects else safe(home.root)
     if not yes and not confirm(f"Erase events, keys, decisions and their history of {whose}?"):
-        say("Nothing was changed.")
+        info("Nothing was changed.")
         return
     roots = [one.root for one in control.all_homes(home)] if all_projects else []
     stays = "" if all_projects else _what_stays(home)
     survivors = control.reset(home, all_projects=all_projects) + _exports(home)
     if survivors:
-        raise Problem(f"not everything could be deleted: {'; '.join(survivors)}")
+        raise CommandError(f"not everything could be deleted: {'; '.join(survivors)}")
     what = "events" if stays else "events, keys, decisions and their history"
-    say(f"Erased: {what} of {whose}{':' if roots else '.'}")
+    info(f"Erased: {what} of {whose}{':' if roots else '.'}")
     if stays:
-        say(f"Not erased: {safe(stays)}.")
+        info(f"Not erased: {safe(stays)}.")
         return
     left = None if all_projects else consent.decide(home, latch.world.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
-        say(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
+        info(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     for root in roots:
-        say(f"  {safe(root)}")
+        info(f"  {safe(root)}")
 
 
 def _exports(home: Home) -> list[str]:

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-import typer
 
 from telemetry_kit import catalog, notice
-from telemetry_kit.cli.terminal import USAGE, Problem, out
+from telemetry_kit.cli.output import USAGE, CommandError, print_line
 
 FORMATS = ("md", "json", "jsonschema")
 
 
-def schema(
-    context: typer.Context,
-    form: Annotated[
-        str, typer.Option("--format", metavar="|".join(FORMATS), help="How to print it.")
-    ] = "md",
-) -> None:
+def run(project: str | None, form: str) -> None:
     """Print the data dictionary: what may be recorded, and why.
 
     Raises:
-        Problem: there is no such format.
+        CommandError: there is no such format.
     """
     if form == "md":
-        out(notice.dictionary().rstrip("\n"))
+        print_line(notice.dictionary().rstrip("\n"))
     elif form == "jsonschema":
-        out(json.dumps(notice.json_schema(), indent=2))
+        print_line(json.dumps(notice.json_schema(), indent=2))
     elif form == "json":
-        out(json.dumps(as_json(), indent=2))
+        print_line(json.dumps(as_json(), indent=2))
     else:
-        raise Problem(f"--format {form[:20]!r}: use one of {', '.join(FORMATS)}", USAGE)
+        raise CommandError(f"--format {form[:20]!r}: use one of {', '.join(FORMATS)}", USAGE)
 
 
 def as_json() -> dict[str, object]:

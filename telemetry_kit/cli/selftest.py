@@ -13,13 +13,10 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from typing import Annotated
-
-import typer
 
 import telemetry_kit
 from telemetry_kit import settings
-from telemetry_kit.cli.terminal import Problem, out, safe
+from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.proof import witness
 
 TIMEOUT_SECONDS = 120
@@ -74,23 +71,20 @@ class Report:
         return self.events == witness.EVENTS and not any(bad) and not self.unexpected
 
 
-def selftest(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, as_json: bool) -> None:
     """Record 1,000 events under an audit hook and report what was done besides.
 
     Raises:
-        Problem: something was done that should not be.
+        CommandError: something was done that should not be.
     """
     report = observe(settings.current().app)
     if as_json:
-        out(json.dumps({"passed": report.passed, **asdict(report)}))
+        print_line(json.dumps({"passed": report.passed, **asdict(report)}))
     else:
         for line in _lines(report):
-            out(safe(line))
+            print_line(safe(line))
     if not report.passed:
-        raise Problem("recording did something that it should not")
+        raise CommandError("recording did something that it should not")
 
 
 def observe(app: str) -> Report:
@@ -100,7 +94,7 @@ def observe(app: str) -> Report:
         app: the app name it records under.
 
     Raises:
-        Problem: it could not be run.
+        CommandError: it could not be run.
     """
     with tempfile.TemporaryDirectory(prefix="telemetry-kit-selftest-") as name:
         base = os.path.realpath(name)
@@ -120,7 +114,7 @@ def observe(app: str) -> Report:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            raise Problem("the child interpreter could not be run") from None
+            raise CommandError("the child interpreter could not be run") from None
         return _gathered(base, app, done)
 
 

@@ -6,24 +6,22 @@ The numbers are the insights' business; here they are only laid out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from telemetry_kit import control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import (
+from telemetry_kit.cli.names import declared, forms, given, must_be_known
+from telemetry_kit.cli.output import info, print_line, width
+from telemetry_kit.cli.rollup import keep
+from telemetry_kit.cli.tables import (
     Column,
+    fold,
     heading,
     numbers,
     sparkline,
     table,
-    width,
-    wrapped,
 )
-from telemetry_kit.cli.names import declared, forms, given, must_be_known
-from telemetry_kit.cli.quick import JSON, PERIOD, ROLE, command
-from telemetry_kit.cli.rollup import keep
-from telemetry_kit.cli.terminal import out, say
 from telemetry_kit.home import Home
 from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.count import Wanted
@@ -32,13 +30,8 @@ from telemetry_kit.insights.rollup import Look, look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
-OPTIONS = (
-    *PERIOD,
-    ROLE,
-    JSON,
-)
 _ROWS = 10
 _BUCKETS = (
     "Durations are stored rounded up to a power of two: a percentile is the upper end of its "
@@ -48,10 +41,10 @@ _BUCKETS = (
 
 def run(
     project: str | None,
-    since: str | None = None,
-    until: str | None = None,
-    role: str | None = None,
-    as_json: bool = False,
+    since: str | None,
+    until: str | None,
+    role: str | None,
+    as_json: bool,
 ) -> None:
     """Show which roles, commands, agents and hand-offs are used, how they end, how long they take.
 
@@ -63,7 +56,7 @@ def run(
         as_json: print JSON.
 
     Raises:
-        Problem: a date cannot be understood, or there is no such role.
+        CommandError: a date cannot be understood, or there is no such role.
     """
     home = control.home_of(project)
     wanted = wanted_of(home, since, until, role)
@@ -72,12 +65,12 @@ def run(
     found["incomplete"] = damage.unread(seen.problems)
     check_role(home, role, seen)
     if as_json:
-        out(json.dumps(found, indent=2))
+        print_line(json.dumps(found, indent=2))
     elif found["events"]:
         for line in text(found, width()):
-            out(line)
+            print_line(line)
     elif not found["incomplete"]:
-        say(nothing(wanted))
+        info(nothing(wanted))
     keep(home, seen)
     damage.must_be_whole(seen.problems, bool(found["events"]))
 
@@ -86,7 +79,7 @@ def wanted_of(home: Home, since: str | None, until: str | None, role: str | None
     """Which events are wanted; a role also where it is stored as a pseudonym.
 
     Raises:
-        Problem: a day cannot be understood, or the role is empty.
+        CommandError: a day cannot be understood, or the role is empty.
     """
     name = given("--role", role)
     codes = forms(home, "role", name) if name is not None else ()
@@ -102,7 +95,7 @@ def check_role(home: Home, role: str | None, seen: Look) -> None:
         seen: what was counted.
 
     Raises:
-        Problem: there is no such role.
+        CommandError: there is no such role.
     """
     asked = role is not None and not seen.tally.total("events")
     if role is not None and asked and seen.roles and not damage.unread(seen.problems):
@@ -144,9 +137,9 @@ def text(found: Figures, room: int) -> Iterator[str]:
     yield from _trend(found, room)
     yield from _comparison(found, room)
     yield ""
-    yield from wrapped(_BUCKETS, room)
+    yield from fold(_BUCKETS, room)
     malformed, dropped = found["malformed"], found["dropped"]
-    yield from wrapped(
+    yield from fold(
         f"{malformed:,} malformed line{'' if malformed == 1 else 's'}, "
         f"{dropped:,} value{'' if dropped == 1 else 's'} dropped.",
         room,
@@ -155,98 +148,90 @@ def text(found: Figures, room: int) -> Iterator[str]:
 
 def _head(found: Figures, room: int) -> Iterator[str]:
     of = f" of role {found['role']}" if found["role"] else ""
-    yield from wrapped(
-        f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room
-    )
+    yield from fold(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
+
+
+def _section(
+    title: str, room: int, columns: Sequence[Column], counts: Sequence[int] = (), more: int = 0
+) -> Iterator[str]:
+    """A heading, a table, and how many rows more there are; nothing where there is no row.
+
+    Args:
+        title: the heading.
+        room: columns of the terminal.
+        columns: of the table.
+        counts: of each row, drawn as bars.
+        more: rows that are not shown.
+    """
+    if not columns[0].cells:
+        return
+    yield ""
+    yield from map(heading, fold(title, room))
+    most = max(counts, default=0) or 1
+    yield from table(columns, room, [count / most for count in counts])
+    if more > 0:
+        yield from fold(f"and {more:,} more: --json has all", room)
+
+
+def _names(title: str, rows: list[Figures], key: str = "") -> Column:
+    return Column(title, [row[key or title] for row in rows], can_fold=True)
+
+
+def _counts(title: str, rows: list[Figures], key: str = "", priority: int = 0) -> Column:
+    return numbers(title, [row[key or title] for row in rows], priority)
 
 
 def _roles(found: Figures, room: int) -> Iterator[str]:
     rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Roles", room)
-    most = max(row["chosen"] for row in rows) or 1
-    yield from table(
-        (
-            Column("role", [row["role"] for row in rows], can_fold=True),
-            numbers("chosen", [row["chosen"] for row in rows]),
-            Column("share", [percent(row["share"]) for row in rows], right=True),
-            numbers("events", [row["events"] for row in rows], rank=1),
-        ),
-        room,
-        [row["chosen"] / most for row in rows],
+    columns = (
+        _names("role", rows),
+        _counts("chosen", rows),
+        Column("share", [percent(row["share"]) for row in rows], right=True),
+        _counts("events", rows, priority=1),
     )
+    yield from _section("Roles", room, columns, [row["chosen"] for row in rows])
     for row in found["role_changes"][:3]:
-        yield from wrapped(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
+        yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
 
 
 def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
-    rows: list[dict[str, Any]] = []
+    rows: list[Figures] = []
     seen: dict[str, int] = {}
     for row in found[key]:
-        seen[row["role"]] = seen.get(row["role"], 0) + 1
-        if seen[row["role"]] <= TOP:
-            rows.append(row)
-    if not rows:
-        return
-    yield ""
-    yield from _titled(f"{title}, the first {TOP}", room)
-    most = max(row["count"] for row in rows)
-    named = [
-        row["role"] if at == 0 or rows[at - 1]["role"] != row["role"] else ""
-        for at, row in enumerate(rows)
-    ]
-    yield from table(
-        (
-            Column("role", named, can_fold=True),
-            Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["count"] for row in rows]),
-        ),
-        room,
-        [row["count"] / most for row in rows],
-    )
+        seen[row["role"]] = number = seen.get(row["role"], 0) + 1
+        if number <= TOP:
+            rows.append(row if number == 1 else {**row, "role": ""})
+    columns = (_names("role", rows), _names(kind, rows), _counts("begun", rows, "count"))
+    counts = [row["count"] for row in rows]
+    return _section(f"{title}, the first {TOP}", room, columns, counts)
 
 
 def _cross_use(found: Figures, room: int) -> Iterator[str]:
-    rows = found["cross_use"]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Commands of another role", room)
-    yield from table(
-        (
-            Column("used by", [row["role"] for row in rows[:TOP]], can_fold=True),
-            Column("command", [row["command"] for row in rows[:TOP]], can_fold=True),
-            numbers("begun", [row["count"] for row in rows[:TOP]]),
-        ),
-        room,
-        [row["count"] / rows[0]["count"] for row in rows[:TOP]],
+    rows = found["cross_use"][:TOP]
+    columns = (
+        _names("used by", rows, "role"),
+        _names("command", rows),
+        _counts("begun", rows, "count"),
     )
-    yield from _more(room, len(rows) - TOP)
+    more = len(found["cross_use"]) - TOP
+    counts = [row["count"] for row in rows]
+    return _section("Commands of another role", room, columns, counts, more)
 
 
 def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
     rows = found[key][:_ROWS]
-    if not rows:
-        return
-    yield ""
-    yield from _titled(title, room)
-    yield from table(
-        (
-            Column(kind, [row[kind] for row in rows], can_fold=True),
-            numbers("begun", [row["begun"] for row in rows], rank=4),
-            numbers("done", [row["completed"] for row in rows], rank=2),
-            numbers("failed", [row["failed"] for row in rows]),
-            Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], rank=3),
-            Column("p50", [span(row["p50_ms"]) for row in rows], right=True, rank=1),
-            Column("p90", [span(row["p90_ms"]) for row in rows], right=True, rank=5),
-            Column("p95", [span(row["p95_ms"]) for row in rows], right=True, rank=3),
-        ),
-        room,
+    columns = (
+        _names(kind, rows),
+        _counts("begun", rows, priority=4),
+        _counts("done", rows, "completed", priority=2),
+        _counts("failed", rows),
+        Column("rate", [percent(row["rate"]) for row in rows], right=True),
+        Column("95 %", [_interval(row) for row in rows], priority=3),
+        Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
+        Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
+        Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
     )
-    yield from _more(room, len(found[key]) - _ROWS)
+    return _section(title, room, columns, more=len(found[key]) - _ROWS)
 
 
 def _interval(row: Figures) -> str:
@@ -255,47 +240,33 @@ def _interval(row: Figures) -> str:
 
 def _handoffs(found: Figures, room: int) -> Iterator[str]:
     rows = found["handoffs"][:_ROWS]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Hand-offs", room)
-    yield from table(
-        (
-            Column("from", [row["source"] for row in rows], can_fold=True),
-            Column("to", [row["target"] for row in rows], can_fold=True),
-            numbers("clicked", [row["clicked"] for row in rows]),
-            numbers("reached", [row["completed"] for row in rows], rank=2),
-            Column("rate", [percent(row["rate"]) for row in rows], right=True),
-            Column("95 %", [_interval(row) for row in rows], rank=1),
-        ),
-        room,
+    columns = (
+        _names("from", rows, "source"),
+        _names("to", rows, "target"),
+        _counts("clicked", rows),
+        _counts("reached", rows, "completed", priority=2),
+        Column("rate", [percent(row["rate"]) for row in rows], right=True),
+        Column("95 %", [_interval(row) for row in rows], priority=1),
     )
-    yield from _more(room, len(found["handoffs"]) - _ROWS)
+    return _section("Hand-offs", room, columns, more=len(found["handoffs"]) - _ROWS)
 
 
 def _errors(found: Figures, room: int) -> Iterator[str]:
     rows = found["errors"][:TOP]
-    if not rows:
-        return
-    yield ""
-    yield from _titled("Errors", room)
-    yield from table(
-        (
-            Column("of", [row["name"] for row in rows], can_fold=True),
-            Column("error", [row["error_type"] for row in rows], can_fold=True),
-            numbers("count", [row["count"] for row in rows]),
-        ),
-        room,
-        [row["count"] / rows[0]["count"] for row in rows],
+    columns = (
+        _names("of", rows, "name"),
+        _names("error", rows, "error_type"),
+        _counts("count", rows),
     )
-    yield from _more(room, len(found["errors"]) - TOP)
+    counts = [row["count"] for row in rows]
+    return _section("Errors", room, columns, counts, len(found["errors"]) - TOP)
 
 
 def _trend(found: Figures, room: int) -> Iterator[str]:
     if not found["days"]:
         return
     yield ""
-    yield from _titled("Over time, events", room)
+    yield from map(heading, fold("Over time, events", room))
     for name, key in (("by day", "days"), ("by week", "weeks")):
         counts = [row["events"] for row in found[key]]
         last = f"last {counts[-1]:,}"
@@ -317,8 +288,6 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
     if both is None or not both["before"]["events"]:
         return
     now, before = both["now"], both["before"]
-    yield ""
-    yield from _titled(f"The last {both['days']} days and those before", room)
     names = [name for name, key in _MEASURES if now[key] or before[key]]
     keys = [key for _, key in _MEASURES if now[key] or before[key]]
     cells = [[f"{part[key]:,}" for key in keys] for part in (before, now)]
@@ -328,15 +297,13 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
         for part, column in zip((before, now), cells, strict=True):
             column.append(percent(part["command_completion_rate"]))
         change.append("")
-    yield from table(
-        (
-            Column("", names, can_fold=True),
-            Column("before", cells[0], right=True),
-            Column("now", cells[1], right=True),
-            Column("change", change, right=True),
-        ),
-        room,
+    columns = (
+        Column("", names, can_fold=True),
+        Column("before", cells[0], right=True),
+        Column("now", cells[1], right=True),
+        Column("change", change, right=True),
     )
+    yield from _section(f"The last {both['days']} days and those before", room, columns)
 
 
 def _change(before: int, now: int) -> str:
@@ -347,19 +314,3 @@ def _change(before: int, now: int) -> str:
     if text[1:] != "0%":
         return text
     return f"{text[0]}<1%" if change else "0%"
-
-
-def _titled(title: str, room: int) -> Iterator[str]:
-    return map(heading, wrapped(title, room))
-
-
-def _more(room: int, count: int) -> Iterator[str]:
-    if count > 0:
-        yield from wrapped(f"and {count:,} more: --json has all", room)
-
-
-def __getattr__(name: str) -> Any:
-    # Typer's own form of the command is made when somebody asks for it.
-    if name == "stats":
-        return command(OPTIONS, run, name)
-    raise AttributeError(name)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
-
-import typer
+from collections.abc import Sequence
+from typing import Any
 
 from telemetry_kit import asking, catalog, checks, consent, control, decisions, settings
-from telemetry_kit.cli.terminal import USAGE, Problem, flush, out, safe, stop_output
+from telemetry_kit.cli.output import USAGE, CommandError, flush, print_line, safe, stop_output
 from telemetry_kit.consent import Decision, Rule
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, keeping, upkeep
@@ -19,31 +18,19 @@ WIDTH = 80
 _MARGIN = 22
 
 
-def status(
-    context: typer.Context,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show every rule and what it said.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    simulate: Annotated[
-        list[str] | None,
-        typer.Option("--simulate", metavar="VAR=VALUE", help="As if this variable were set."),
-    ] = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            help="Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
-        ),
-    ] = False,
-) -> None:
+def run(
+    project: str | None, explain: bool, as_json: bool, simulate: Sequence[str], check: bool
+) -> int:
     """Say whether events are recorded here, and why.
 
+    Returns:
+        The exit code of `--check`; 0 without it.
+
     Raises:
-        Problem: `--simulate` is not written as VAR=VALUE.
+        CommandError: `--simulate` is not written as VAR=VALUE.
     """
-    home = control.home_of(context.obj.project)
-    environ = _simulated(simulate or [])
+    home = control.home_of(project)
+    environ = _simulated(simulate)
     decision = consent.decide(home, environ, every_file=True)
     rules = (
         [*consent.rules(home, environ, every=True), *consent.nearby(home, environ)]
@@ -58,22 +45,23 @@ def status(
     ]
     try:
         if as_json:
-            out(json.dumps(_as_json(home, decision, rules, obstacles, trouble)))
+            print_line(json.dumps(_as_json(home, decision, rules, obstacles, trouble)))
         else:
             _print(home, decision, rules, obstacles, trouble)
         flush()
     except BrokenPipeError:
         stop_output()  # the reader has seen enough; the exit code counts all the same
-    if check:
-        raise typer.Exit(UNWRITABLE if obstacles else code_of(decision))
+    if not check:
+        return 0
+    return UNWRITABLE if obstacles else code_of(decision)
 
 
-def _simulated(settings_given: list[str]) -> dict[str, str]:
+def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
     environ = dict(latch.world.environ)
     for given in settings_given:
         name, equals, value = given.partition("=")
         if not name or not equals:
-            raise Problem(f"--simulate {given[:40]!r}: write it as VAR=VALUE", USAGE)
+            raise CommandError(f"--simulate {given[:40]!r}: write it as VAR=VALUE", USAGE)
         environ[name] = value
     return environ
 
@@ -100,33 +88,35 @@ def _print(
 ) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     if obstacles:
-        out(f"Recording is on, but events cannot be written: {safe(obstacles[0])}.")
+        print_line(f"Recording is on, but events cannot be written: {safe(obstacles[0])}.")
     else:
-        out(f"Recording is {state}: {safe(decision.rule.says)}.")
+        print_line(f"Recording is {state}: {safe(decision.rule.says)}.")
     when = "you said no to it" if _is_declined(decision) else "only after a new yes"
     for sentence in _not_yet(decision):
-        out(f"  not yet  {safe(sentence)}: {when}")
-    out(f"  app      {home.app}")
-    out(f"  project  {safe(home.root)}")
+        print_line(f"  not yet  {safe(sentence)}: {when}")
+    print_line(f"  app      {home.app}")
+    print_line(f"  project  {safe(home.root)}")
     files, size = upkeep.extent(home)
     oldest = archive.oldest_day(home) if size else None
     many = f" in {files} files" if files > 1 else ""
     where = home.log if files == 1 else home.folder
-    out(f"  events   {safe(where)} ({_bytes(size)}{many})" if size else "  events   none yet")
-    out(f"  kept     {decision.keep_days} days, at most {_bytes(keeping.MAX_BYTES)}")
+    print_line(
+        f"  events   {safe(where)} ({_bytes(size)}{many})" if size else "  events   none yet"
+    )
+    print_line(f"  kept     {decision.keep_days} days, at most {_bytes(keeping.MAX_BYTES)}")
     if oldest:
-        out(f"           the oldest line is of {oldest}")
+        print_line(f"           the oldest line is of {oldest}")
     for sentence in trouble:
-        out(f"  trouble  {safe(sentence)}")
+        print_line(f"  trouble  {safe(sentence)}")
     without_locks = upkeep.without_locks(home)
     if without_locks:
-        out(f"  note     {safe(without_locks)}")
+        print_line(f"  note     {safe(without_locks)}")
     if rules:
-        out()
+        print_line()
         for rule in rules:
             _explain(rule, _same(rule, decision.rule))
-        out()
-        out("Any denial wins; only you can grant. The rule marked > decided.")
+        print_line()
+        print_line("Any denial wins; only you can grant. The rule marked > decided.")
 
 
 def _explain(rule: Rule, decided: bool) -> None:
@@ -141,9 +131,9 @@ def _explain(rule: Rule, decided: bool) -> None:
         # A path fills its line.
         is_path = "/" in rule.name
         begin, more = begin if is_path else f"{begin} = {safe(raw)}", [raw] * is_path + more
-    out(begin)
+    print_line(begin)
     for text in more:
-        out(" " * _MARGIN + safe(text))
+        print_line(" " * _MARGIN + safe(text))
 
 
 def _same(rule: Rule, decisive: Rule) -> bool:

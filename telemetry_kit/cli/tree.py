@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from telemetry_kit.cli.layout import can_draw, cell_width
-from telemetry_kit.cli.terminal import safe
+from telemetry_kit.cli.tables import can_draw, fold
 from telemetry_kit.insights.answers import span
 from telemetry_kit.journal.lines import Event
 
@@ -38,7 +37,7 @@ class Node:
         self.inside: list[Node] = []
 
 
-def grown(events: list[Event]) -> list[Node]:
+def build_tree(events: list[Event]) -> list[Node]:
     """The trees in the events of one session, in the order in which they begin.
 
     Args:
@@ -78,7 +77,7 @@ def _is_inside(node: Node, tree: Node) -> bool:
     return False
 
 
-def drawn(session: str, events: list[Event], room: int) -> Iterator[str]:
+def render_tree(session: str, events: list[Event], room: int) -> Iterator[str]:
     """One session as lines of at most `room` columns; what is left of a very long one is counted.
 
     Args:
@@ -92,21 +91,21 @@ def drawn(session: str, events: list[Event], room: int) -> Iterator[str]:
     count = f"{len(events):,} event{'s' if len(events) > 1 else ''}"
     roles = dict.fromkeys(e["role"] for e in events if "role" in e)
     head = "  ".join([title, ", ".join(roles), " to ".join(days), count])
-    yield from _broken(head, "", "  ", room)
+    yield from fold(head, room, "", "  ")
     # Not by recursion: damaged lines may nest as deep as they like.
-    left = [(node, "", at == 0) for at, node in enumerate(reversed(grown(events)))]
+    left = [(node, "", at == 0) for at, node in enumerate(reversed(build_tree(events)))]
     fork, end, rail = _DRAWN if can_draw() else _PLAIN
     shown = lines = 0
     while left:
         if lines >= _MAX_LINES:
             more = len(events) - shown
             told = f"and {more:,} more event{'s' if more > 1 else ''}: see view --json"
-            yield from _broken(told, "", "  ", room)
+            yield from fold(told, room, "", "  ")
             return
         node, lead, is_last = left.pop()
         below = lead + ("   " if is_last else rail)
         shown += node.events
-        for line in _broken(_said(node), lead + (end if is_last else fork), below, room):
+        for line in fold(_said(node), room, lead + (end if is_last else fork), below):
             lines += 1
             yield line
         if len(below) > 3 * _MAX_DEPTH or len(below) > room - _MIN_TEXT:
@@ -133,19 +132,3 @@ def _said(node: Node) -> str:
     parts += [str(last["error_type"])] if "error_type" in last else []
     parts += [span(last["duration_ms"])] if "duration_ms" in last else []
     return "  ".join(parts)
-
-
-def _broken(text: str, lead: str, below: str, room: int) -> Iterator[str]:
-    """A line with its lead, going on under itself where it is too long."""
-    text = safe(text)
-    size = max(room - len(lead), 1)
-    while cell_width(text) > size:
-        cut = size
-        while cut > 1 and cell_width(text[:cut]) > size:
-            cut -= 1
-        gap, space = text.rfind("  ", 0, cut + 2), text.rfind(" ", 0, cut + 1)
-        cut = next((at for at in (gap, space) if at > size // 2), cut)
-        yield f"{lead}{text[:cut]}".rstrip()
-        lead, text = below, text[cut:].lstrip()
-        size = max(room - len(lead), 1)
-    yield f"{lead}{text}".rstrip()

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import json
 
-from telemetry_kit.cli.layout import width, wrapped
-from telemetry_kit.cli.quick import JSON, command
-from telemetry_kit.cli.terminal import out
+from telemetry_kit.cli.output import print_line, width
+from telemetry_kit.cli.tables import fold
 from telemetry_kit.insights.answers import unread
 from telemetry_kit.insights.tally import READ
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
-OPTIONS = (JSON,)
-
-
-def run(project: str | None, as_json: bool = False) -> None:
+def run(project: str | None, as_json: bool) -> None:
     """Show what is recorded although no question reads it, and what it serves instead.
 
     Args:
@@ -26,16 +19,9 @@ def run(project: str | None, as_json: bool = False) -> None:
     """
     found = unread(READ)
     if as_json:
-        out(json.dumps(found, indent=2))
+        print_line(json.dumps(found, indent=2))
         return
     for row in found:
         serves = row["serves"] or "nothing: it can go"
-        for line in wrapped(f"{row['kind']} {row['name']}: {serves}", width()):
-            out(line)
-
-
-def __getattr__(name: str) -> Any:
-    # Typer's own form of the command is made when somebody asks for it.
-    if name == "unused":
-        return command(OPTIONS, run, name)
-    raise AttributeError(name)
+        for line in fold(f"{row['kind']} {row['name']}: {serves}", width()):
+            print_line(line)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import Annotated
-
-import typer
+from collections.abc import Iterator, Sequence
 
 from telemetry_kit import catalog, consent, control
 from telemetry_kit.cli import COMMANDS, doctor
-from telemetry_kit.cli.terminal import Problem, out, safe
+from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
@@ -28,34 +25,28 @@ from telemetry_kit.proof.certificate import (
 from telemetry_kit.proof.examine import Examination, ground
 
 
-def verify(
-    context: typer.Context,
-    files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE]...", help="Exports, reports, other files.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     """Prove that nothing is stored that should not be; exit with 1 when something is.
 
     Raises:
-        Problem: something was found, or a file could not be examined.
+        CommandError: something was found, or a file could not be examined.
     """
-    home = control.home_of(context.obj.project)
+    home = control.home_of(project)
     try:
         known = ground(home, latch.world.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
-            files or []
+            files
         )
     except (TelemetryError, OSError) as error:
-        raise Problem(f"not everything could be examined: {error}") from None
+        raise CommandError(f"not everything could be examined: {error}") from None
     _surroundings(home, certificate)
     if as_json:
-        out(json.dumps(certificate.as_json()))
+        print_line(json.dumps(certificate.as_json()))
     else:
         for line in lines(certificate):
-            out(safe(line))
+            print_line(safe(line))
     if not certificate.passed:
-        raise Problem("; ".join(verdicts(certificate)))
+        raise CommandError("; ".join(verdicts(certificate)))
 
 
 def verdicts(certificate: Certificate) -> Iterator[str]:

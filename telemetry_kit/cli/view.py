@@ -10,49 +10,22 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from telemetry_kit import catalog, control
 from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
-from telemetry_kit.cli.layout import PIPE_WIDTH, pieces, width
 from telemetry_kit.cli.names import forms, given, must_be_known, one_of
-from telemetry_kit.cli.quick import COUNT, FLAG, PERIOD, ROLE, TEXT, Option, command
-from telemetry_kit.cli.rows import COLUMNS, cells, layout
-from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
-from telemetry_kit.cli.tree import drawn
+from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe, width
+from telemetry_kit.cli.tables import Column, fold, table
+from telemetry_kit.cli.tree import render_tree
 from telemetry_kit.home import Home
 from telemetry_kit.insights.select import Filter, Following, newest, sessions
 from telemetry_kit.journal.lines import Event
 from telemetry_kit.journal.segments import Problems
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-__all__ = ["COLUMNS", "OPTIONS", "PIPE_WIDTH", "cells", "layout", "run"]
-
-OPTIONS = (
-    Option(("-n", "--limit"), "limit", COUNT, "How many events, or sessions, to show.", "N", 20),
-    *PERIOD,
-    Option(("--event",), "event", TEXT, "Only events of this type.", "TYPE"),
-    ROLE,
-    Option(("--agent",), "agent", TEXT, "Only events of this agent.", "NAME"),
-    Option(("--command",), "of_command", TEXT, "Only events of this command.", "NAME"),
-    Option(("--outcome",), "outcome", TEXT, "Only events that ended like this.", "WORD"),
-    Option(
-        ("--project",),
-        "other",
-        TEXT,
-        "A folder inside the project, or a project's pseudonym.",
-        "DIR|CODE",
-    ),
-    Option(("--wide",), "wide", FLAG, "Also show ids, sequence, source and key epoch."),
-    Option(("--json",), "as_json", FLAG, "Print whole records, one JSON object per line."),
-    Option(("--follow",), "follow", FLAG, "Go on with new events as they come, until Ctrl-C."),
-    Option(("--tree",), "tree", FLAG, "Show sessions as trees, newest first."),
-)
+TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
 _POLL_SECONDS = 0.2
 _PAGE = 10_000
 _CODE = re.compile("h:[0-9a-f]{12}")
@@ -60,28 +33,28 @@ _CODE = re.compile("h:[0-9a-f]{12}")
 
 def run(
     project: str | None,
-    limit: int = 20,
-    since: str | None = None,
-    until: str | None = None,
-    event: str | None = None,
-    role: str | None = None,
-    agent: str | None = None,
-    of_command: str | None = None,
-    outcome: str | None = None,
-    other: str | None = None,
-    wide: bool = False,
-    as_json: bool = False,
-    follow: bool = False,
-    tree: bool = False,
+    limit: int,
+    since: str | None,
+    until: str | None,
+    event: str | None,
+    role: str | None,
+    agent: str | None,
+    of_command: str | None,
+    outcome: str | None,
+    other: str | None,
+    wide: bool,
+    as_json: bool,
+    follow: bool,
+    tree: bool,
 ) -> None:
     """Show the recorded events.
 
     Raises:
-        Problem: a date or a name cannot be understood, or two options do not go together.
+        CommandError: a date or a name cannot be understood, or two options do not go together.
         ConsentError: there is no such project.
     """
     if tree and (follow or as_json or wide):
-        raise Problem("--tree goes with neither --follow, --json nor --wide", USAGE)
+        raise CommandError("--tree goes with neither --follow, --json nor --wide", USAGE)
     is_code = _is_code(other)
     home = control.home_of(project if other is None or is_code else other)
     words = {
@@ -116,15 +89,15 @@ def _is_code(other: str | None) -> bool:
     """Whether `--project` is a pseudonym.
 
     Raises:
-        Problem: it is neither one nor a folder.
+        CommandError: it is neither one nor a folder.
     """
     if other is None or os.path.isdir(other):
         return False
     if other.startswith(catalog.PSEUDONYM_PREFIX):
         if _CODE.fullmatch(other):
             return True
-        raise Problem(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
-    raise Problem(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
+        raise CommandError(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
+    raise CommandError(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
 
 
 def _show(
@@ -136,7 +109,7 @@ def _show(
     shown = 0
     while page := list(islice(events, _PAGE)):
         for line in _page(page, wide, as_json):
-            out(line)
+            print_line(line)
         shown += len(page)
     return shown
 
@@ -144,7 +117,7 @@ def _show(
 def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
     if as_json:
         return map(_as_json, events)
-    return layout([cells(event, wide) for event in events], width())
+    return rows_as_table([cells(event, wide) for event in events], width())
 
 
 def _as_json(event: Event) -> str:
@@ -155,10 +128,10 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     """Say that there is nothing, and why that may be.
 
     Raises:
-        Problem: a name that was asked for is none.
+        CommandError: a name that was asked for is none.
     """
     if chosen.everything or next(newest(home, 1, Filter(), Problems()), None) is None:
-        say("no events yet")
+        info("no events yet")
         return
     if asked:
         from telemetry_kit.insights.count import names  # deferred: only where nothing was found
@@ -166,7 +139,7 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
         present = names(home)
         for name, text in asked.items():
             must_be_known(home, f"--{name}", name, text, present[name])
-    say("no such events")
+    info("no such events")
 
 
 def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> int:
@@ -174,9 +147,9 @@ def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> i
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
         if shown:
-            out()
-        for line in drawn(session, events, width()):
-            out(line)
+            print_line()
+        for line in render_tree(session, events, width()):
+            print_line(line)
         shown += 1
     return shown
 
@@ -203,15 +176,83 @@ def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -
 
 def _print(event: Event, wide: bool, as_json: bool) -> None:
     if as_json:
-        out(_as_json(event))
+        print_line(_as_json(event))
         return
-    row = [safe(cell) for cell in cells(event, wide) if cell]
-    for line in pieces("  ".join(row), width()):
-        out(line)
+    row = [cell for cell in cells(event, wide) if cell]
+    for line in fold("  ".join(row), width()):
+        print_line(line)
 
 
-def __getattr__(name: str) -> Any:
-    # Typer's own form of the command is made when somebody asks for it.
-    if name == "view":
-        return command(OPTIONS, run, name)
-    raise AttributeError(name)
+# -- one event as a row --------------------------------------------------------------------------
+
+
+def rows_as_table(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
+    """Events as lines of at most `room` columns; a column that is empty everywhere is not shown.
+
+    Args:
+        rows: what `cells` returned, at least one.
+        room: columns of the terminal.
+    """
+    columns = [
+        Column(title, texts, can_fold=True, remark=title == TITLES[-1])
+        for title, *texts in zip(TITLES, *rows, strict=True)
+        if any(texts)
+    ]
+    return table(columns, room, ruled=True)
+
+
+def cells(event: Event, wide: bool = False) -> tuple[str, ...]:
+    """One event as the text of its columns.
+
+    Args:
+        event: as the reader yields it.
+        wide: also ids, sequence, source and key epoch.
+    """
+    return (
+        event["timestamp"].removesuffix("Z").replace("T", " ").removesuffix(" 00:00:00"),
+        event["event_type"],
+        event.get("role", ""),
+        event.get("command", ""),
+        event.get("agent", ""),
+        event.get("outcome", ""),
+        ", ".join((*_others(event), *(_ids(event) if wide else ()))),
+    )
+
+
+def _others(event: Event) -> Iterator[str]:
+    if "source_agent" in event or "target_agent" in event:
+        yield f"{event.get('source_agent', '?')} -> {event.get('target_agent', '?')}"
+    if "previous_role" in event:
+        yield f"before: {event['previous_role']}"
+    if "workflow" in event:
+        yield f"workflow {event['workflow']}"
+    if "duration_ms" in event:
+        yield f"{event['duration_ms']} ms"
+    if "error_type" in event:
+        yield str(event["error_type"])
+    if "exit_code" in event:
+        yield f"exit {event['exit_code']}"
+    for name in ("context", "metadata"):
+        for key, value in event.get(name, {}).items():
+            yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+    if "dropped" in event:
+        yield f"{event['dropped']} dropped"
+
+
+_IDS = (
+    "event_id",
+    "seq",
+    "project_id",
+    "session_id",
+    "span_id",
+    "parent_id",
+    "source",
+    "key_epoch",
+    "schema_version",
+)
+
+
+def _ids(event: Event) -> Iterator[str]:
+    for name in _IDS:
+        if name in event:
+            yield f"{name.removesuffix('_id')} {event[name]}"

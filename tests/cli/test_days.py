@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from telemetry_kit import grants
 from telemetry_kit.cli import days
-from telemetry_kit.cli.terminal import USAGE, Problem
+from telemetry_kit.cli.output import USAGE, CommandError
 
 TODAY = "2026-03-31"
 
@@ -45,7 +45,7 @@ def test_what_is_understood(monkeypatch, text, day):
 def test_what_is_not(text):
     """The sentence names the option and what is understood."""
     with pytest.raises(
-        Problem, match=r"--until .*: write the day as .*, today, yesterday, or 7d"
+        CommandError, match=r"--until .*: write the day as .*, today, yesterday, or 7d"
     ) as told:
         days.day_of("--until", text)
 

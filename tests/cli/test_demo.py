@@ -120,6 +120,17 @@ def test_keep(caller):
     assert left(base / "home") == []
 
 
+def test_needs_the_hard_dependencies_alone(caller):
+    """The demo and its example run where neither Typer, Click nor rich can be imported."""
+    base, env = caller
+    for name in ("typer", "click", "rich"):
+        (base / "work" / f"{name}.py").write_text("raise ImportError(__name__)\n")
+    path = os.pathsep.join((str(base / "work"), env["PYTHONPATH"]))
+    code, out, err = run({**env, "PYTHONPATH": path}, "/")
+
+    assert (code, err) == (0, ""), out
+
+
 def test_from_an_installed_package(caller, tmp_path_factory):
     """The example is found inside the package, where the wheel puts it."""
     _, env = caller

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from telemetry_kit import catalog
-from telemetry_kit.cli.layout import cell_width
-from telemetry_kit.cli.view import COLUMNS, layout
+from telemetry_kit.cli.tables import display_width
+from telemetry_kit.cli.view import TITLES, rows_as_table
 from telemetry_kit.insights.select import Filter, Following
 from telemetry_kit.journal import upkeep
 from telemetry_kit.line import encode
@@ -142,20 +142,20 @@ def test_the_table_fits_and_hides_nothing(undecided, columns):
 def test_wide_letters_fit(width):
     """Columns are counted, not characters, and none of them is lost."""
     row = ["2026-11-22", "role.selected", "日本語" * 30, "/日:本", "語" * 9, "ok", "本" * 40]
-    lines = list(layout([row], width))
+    lines = list(rows_as_table([row], width))
 
-    assert max(map(cell_width, lines)) <= width
+    assert max(map(display_width, lines)) <= width
     for letter in "日本語":
         assert "".join(lines).count(letter) == "".join(row).count(letter)
 
 
-def test_layout_keeps_every_letter():
+def test_the_table_keeps_every_letter():
     """Whatever the width, folding loses no character of any cell."""
-    row = [f"{name}-{'x' * 30}" for name in COLUMNS]
+    row = [f"{name}-{'x' * 30}" for name in TITLES]
     letters = sorted(squeezed("".join(row)))
-    headings = sorted("".join(COLUMNS))
+    headings = sorted("".join(TITLES))
     for width in range(10, 300):
-        lines = list(layout([row], width))
+        lines = list(rows_as_table([row], width))
         found = sorted(squeezed("".join(lines).replace("-" * 4, "")))
 
         assert all(len(line) <= width for line in lines), width

@@ -1,0 +1,83 @@
+"""Tables and folded text: everything fits, nothing is lost, whatever the width and the script."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from telemetry_kit.cli.tables import Column, display_width, fold, numbers, sparkline, table
+
+LETTERS = st.sampled_from("ab  -:/._e\u0301日本\u3000\uff21Ω각👍🏽\u2764\ufe0f\x1b\u202e")
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("", 0),
+        ("abc", 3),
+        ("日本語", 6),
+        ("\uff21\uff22", 4),
+        ("ﾊﾝ", 2),
+        ("e\u0301", 1),
+        ("각", 2),
+        ("\u1100\u1161\u11a8", 2),
+        ("▇▇", 2),
+        ("Ω", 1),
+        ("👍", 2),
+        ("👍\U0001f3fd", 2),
+        ("\u2764", 1),
+        ("\u2764\ufe0f", 2),
+        ("\u231a\ufe0f", 2),
+        ("\U0001f1eb\U0001f1f7", 2),
+    ],
+)
+def test_display_width(text, columns):
+    """Marks take no column, wide letters and pictures two."""
+    assert columns == display_width(text)
+
+
+@given(st.text(LETTERS, max_size=60), st.integers(4, 30), st.sampled_from(["", "  "]))
+def test_folded_text_fits_and_is_whole(text, columns, rest):
+    """No line is wider than there is room, and only spaces are left out."""
+    lines = list(fold(text, columns, "", rest))
+
+    assert max(map(display_width, lines)) <= columns
+    joined = "".join("".join(lines).split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    assert "".join(shown.split()) == joined
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines"),
+    [
+        ("", 5, [""]),
+        ("one two three", 8, ["one two", "three"]),
+        ("a bcdefghij k", 10, ["a", "bcdefghij", "k"]),
+        ("/dev:build-something-long", 10, ["/dev:build", "-something", "-long"]),
+        ("agent one  ok  32 ms", 15, ["agent one  ok", "32 ms"]),
+        ("agent one  not ended", 16, ["agent one", "not ended"]),
+        ("h:2bd806c97f0e", 8, ["h:2bd806", "c97f0e"]),
+    ],
+)
+def test_where_a_text_is_folded(text, columns, lines):
+    """At a gap, between words, after a joint of a name, else anywhere."""
+    assert lines == list(fold(text, columns))
+
+
+@pytest.mark.parametrize("room", [10, 20, 40, 80])
+def test_tables_keep_every_letter_of_a_name(room):
+    """A name that does not fit goes on below, and bars never push a line too far."""
+    rows = ["a" * 50, "bb", "日本語" * 5]
+    lines = list(
+        table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0])
+    )
+
+    assert "".join(lines).count("a") >= 50
+    assert "".join(lines).count("日") == 5
+    assert all(display_width(line) <= room for line in lines)
+
+
+def test_sparklines_and_wrapping():
+    """Zero is blank, something is never blank; words break between, or inside where they must."""
+    assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
+    assert sparkline([1, 2, 3], 2)[-1] in "█@"
+    assert list(fold("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]
