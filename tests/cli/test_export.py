@@ -311,7 +311,7 @@ def test_role_and_event(place):
     dev = export(place, "--role", "dev", "--event", "agent.invoked")
     chief = export(place, "--role", "my chief")
     wrong = export(place, "--role", "dve")
-    commands = [entry["command"] for entry in exports.read(place.home)]
+    commands = [entry["command"] for entry in list(exports.read(place.home, []))]
 
     assert [json.loads(line)["role"] for line in dev.stdout.splitlines()] == ["dev"]
     assert len(chief.stdout.splitlines()) == 2
@@ -676,7 +676,7 @@ def test_the_ledger(place):
     export(place, "-o", "sub.jsonl")
     export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
     export(place)
-    first, second, third = exports.read(place.home)
+    first, second, third = list(exports.read(place.home, []))
     told = place.python("-m", "telemetry_kit", "audit").stdout
     as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
     path = exports.path_of(place.home)
@@ -708,7 +708,7 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
         }[harm]
         undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
     told = undecided.python("-m", "telemetry_kit", "audit")
-    (entry,) = exports.read(undecided.home)
+    (entry,) = list(exports.read(undecided.home, []))
 
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
@@ -728,7 +728,7 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     assert done.returncode == 2
     assert f"out{there}: it is " in done.stderr
     assert others(place) == [taken.name]
-    assert exports.read(place.home) == []
+    assert list(exports.read(place.home, [])) == []
 
 
 LATE = """
@@ -757,7 +757,7 @@ def test_what_stands_beside_fails(place):
         "nothing was left there"
     )
     assert others(place) == ["out", "out.consent.jsonl"]
-    assert [entry["destination"] for entry in exports.read(place.home)] == ["out"]
+    assert [entry["destination"] for entry in list(exports.read(place.home, []))] == ["out"]
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
@@ -774,7 +774,7 @@ def test_a_pipe_is_written_into(undecided, force):
     assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
-    assert exports.read(undecided.home)[0]["destination"] == "pipe"
+    assert next(exports.read(undecided.home, []))["destination"] == "pipe"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
