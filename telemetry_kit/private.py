@@ -323,7 +323,7 @@ def _close(fd: int) -> None:
 def _written(path: str, data: bytes, sync: bool) -> tuple[int, str]:
     """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
-    temporary = f"{folder}/{_temporary_name(os.path.basename(path))}"
+    temporary = f"{folder}/{temporary_name(os.path.basename(path))}"
     fd = _made(folder, temporary, sync)
     try:
         os.fchmod(fd, 0o600)
@@ -368,7 +368,8 @@ def _is_ours(fd: int) -> bool:
     return os.fstat(fd).st_nlink > 0
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """A name beside a file of this one, by which `leftovers.sweep()` knows a temporary file."""
     return f".{name}-{os.urandom(CODE_BYTES).hex()}{SUFFIX}"
 
 
