@@ -93,9 +93,10 @@ class Counting:
         if self._wanted.role and event.get("role") not in self._wanted.roles:
             return
         day = event["timestamp"][:10]
-        self.tally.count_day(day, event["event_type"], 1)
         if self._wanted.has_day(day):
-            self.tally.count(event)
+            self.tally.add(event)
+        else:
+            self.tally.count_day(day, event["event_type"], 1)
 
     def settle(self) -> Tally:
         """Bring everything into the tally, which is complete then."""
@@ -171,18 +172,6 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
         found.at += region.ended_bytes
     found.tally, found.loose = counting.settle(), loose.settle()
     return found
-
-
-def count_events(events: Iterable[Mapping[str, Any]]) -> Tally:
-    """The tally of events that the reader yields, one by one.
-
-    Args:
-        events: in any order.
-    """
-    tally = Tally()
-    for event in events:
-        tally.add(event)
-    return tally
 
 
 def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:

@@ -19,7 +19,7 @@ from telemetry_kit.cli.rollup import keep
 from telemetry_kit.home import find
 from telemetry_kit.insights import count as counting
 from telemetry_kit.insights import rollup
-from telemetry_kit.insights.count import Wanted, count, count_events
+from telemetry_kit.insights.count import Wanted, count
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.journal.segments import Problems
@@ -275,7 +275,7 @@ def test_any_split_is_the_same(parts):
     for tally in tallies:
         merged.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
 
-    assert count_events(events[: len(parts)]) == merged
+    assert written.counted(events[: len(parts)]) == merged
 
 
 def test_one_that_others_can_write_is_not_believed(home):
