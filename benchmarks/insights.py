@@ -271,26 +271,12 @@ COMMANDS = (
     ("audit",),
     ("verify",),
 )
-# A process of its own: what the parent holds would count as the child's. Where a command starts
-# others, all of them count together, with what they share counted once for each.
+# A process of its own: what the parent holds would count as the child's.
 _MOST = """
-import os, resource, subprocess, sys, time
+import resource, subprocess, sys
 
-def held(pid):
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            most = int(file.read().split()[1]) * resource.getpagesize() // 1024
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
-            return most + sum(map(held, file.read().split()))
-    except OSError:
-        return 0
-
-done = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=sys.stderr)
-together = 0
-while done.poll() is None:
-    together = max(together, held(done.pid))
-    time.sleep(0.01)
-print(max(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, together))
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(0 if done.returncode == 0 or "verify" in sys.argv else 1)
 """
 

@@ -1,21 +1,18 @@
-"""The history of what the user decided: one JSON line each, chained by hashes.
+"""The history of what the user decided: a hash chain with one entry for each decision.
 
-Each entry ends with its own SHA-256 and names that of the line before, so that a changed byte
-shows wherever it is; the record in force names its entry, so that lines cut off at the end show as
-well. Which decision is in force is not read from here; only commands read and write it. There is
-no name of a user in it.
+The current record names its entry, so that lines cut off at the end show as well. Which decision
+is current is not read from here; only commands read and write it. It holds no name of a user.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import time
 from datetime import date
 
 from telemetry_kit import catalog, consent, grants, private, projects
 from telemetry_kit.errors import ConsentError
+from telemetry_kit.files import hash_chain
 from telemetry_kit.home import Home
 from telemetry_kit.private import NotPrivateError
 
@@ -26,13 +23,14 @@ if TYPE_CHECKING:
 HISTORY = consent.HISTORY
 MAX_HISTORY_BYTES = 1 << 20
 SCHEMA = 1
-_SEAL = ', "sha256": "{}"}}'
+# Keys of the former form, and of entries as they are shown.
+_PREVIOUS, _SHA256 = "previous_sha256", "sha256"
 
 
 def append(
     folder: str, decision: str, method: str, now: float, text_sha256: str, *, declined: str = ""
 ) -> str:
-    """Add an entry; those before it stay as they are, to the byte.
+    """Add an entry. Those before it stay as they are; of the former form, inside one of this form.
 
     A history that cannot be trusted is set aside under another name: it must never keep anybody
     from saying no.
@@ -55,15 +53,13 @@ def append(
 
     path = f"{folder}/{HISTORY}"
     try:
-        old = _bytes(folder)
+        lines = _lines(folder)
     except NotPrivateError:
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
-        old = b""
-    if old and not old.endswith(b"\n"):
-        old += b"\n"
+        lines = []
+    links = [hash_chain.parse(line) for line in lines]
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    lines = _lines(old)
-    withdraws = decision == "no" and not declined and _standing(lines) == "yes"
+    withdraws = decision == "no" and not declined and _standing(links) == "yes"
     entry: dict[str, Any] = {
         "schema": SCHEMA,
         "id": os.urandom(8).hex(),
@@ -76,12 +72,10 @@ def append(
         "expires": grants.a_year_after(at[:10]) if decision == "yes" else None,
         "withdrawn_at": at if withdraws else None,
         **({"declined": declined} if declined else {}),
-        "previous_sha256": hashlib.sha256(lines[-1]).hexdigest() if lines else None,
     }
-    body = json.dumps(entry)
-    seal = hashlib.sha256(body.encode()).hexdigest()
-    private.replace(path, old + f"{body[:-1]}{_SEAL.format(seal)}\n".encode())
-    return seal[:16]
+    line = hash_chain.render(entry, links[-1].sha256 if links else None)
+    private.replace(path, b"".join(b"%b\n" % one for one in (*lines, line)))
+    return hash_chain.parse(line).sha256[:16]
 
 
 def read(folder: str) -> list[dict[str, Any]]:
@@ -93,8 +87,21 @@ def read(folder: str) -> list[dict[str, Any]]:
     Raises:
         NotPrivateError: the file cannot be read or trusted.
     """
-    entries = [_parsed(line) for line in _lines(_bytes(folder))]
+    entries = [fields_of(hash_chain.parse(line)) for line in _lines(folder)]
     return [entry for entry in entries if entry is not None]
+
+
+def fields_of(link: hash_chain.Link) -> dict[str, Any] | None:
+    """An entry with the SHA-256 of the line before and its own; None where there is none.
+
+    One of the former form has those that it had: the record names it by them.
+    """
+    if link.entry is None:
+        return None
+    fields = dict(link.entry)
+    fields.setdefault(_PREVIOUS, link.previous)
+    fields.setdefault(_SHA256, link.sha256)
+    return fields
 
 
 def broken_at(folder: str) -> int | None:
@@ -106,13 +113,9 @@ def broken_at(folder: str) -> int | None:
     Raises:
         NotPrivateError: the file cannot be read or trusted.
     """
-    before: bytes | None = None
-    for number, line in enumerate(_lines(_bytes(folder)), 1):
-        named = None if before is None else hashlib.sha256(before).hexdigest()
-        entry = _parsed(line)
-        if entry is None or not _is_sealed(line) or entry.get("previous_sha256", "") != named:
+    for number, (link, follows) in enumerate(hash_chain.follow(_lines(folder)), 1):
+        if not (link.is_intact and follows):
             return number
-        before = line
     return None
 
 
@@ -193,40 +196,19 @@ def set_aside(folder: str) -> list[str]:
     return [f"{folder}/{name}" for name in names if ".damaged-" in name]
 
 
-def _bytes(folder: str) -> bytes:
-    return private.read(f"{folder}/{HISTORY}", MAX_HISTORY_BYTES) or b""
-
-
-def _lines(data: bytes) -> list[bytes]:
+def _lines(folder: str) -> list[bytes]:
+    """The lines of the history; those of the former form as they are in this one."""
+    data = private.read(f"{folder}/{HISTORY}", MAX_HISTORY_BYTES) or b""
     # Not splitlines(): a changed line end must show.
     lines = data.split(b"\n")
-    return lines if lines[-1] else lines[:-1]
+    return list(hash_chain.upgraded(lines if lines[-1] else lines[:-1], _PREVIOUS, _SHA256))
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) else None
-
-
-def _no_number(text: str) -> None:
-    # Python's own NaN and Infinity are no JSON.
-    raise ValueError(text)
-
-
-def _is_sealed(line: bytes) -> bool:
-    body = line[: -len(_SEAL.format("0" * 64))] + b"}"
-    return line == body[:-1] + _SEAL.format(hashlib.sha256(body).hexdigest()).encode()
-
-
-def _standing(lines: list[bytes]) -> str | None:
-    """The decision that holds after these lines, as text."""
-    for line in reversed(lines):
-        entry = _parsed(line)
-        if entry is not None and "declined" not in entry:
-            return str(entry.get("decision"))
+def _standing(links: list[hash_chain.Link]) -> str | None:
+    """The decision that holds after these entries, as text."""
+    for link in reversed(links):
+        if link.entry is not None and "declined" not in link.entry:
+            return str(link.entry.get("decision"))
     return None
 
 

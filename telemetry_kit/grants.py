@@ -251,8 +251,10 @@ def is_last_grant(line: str, history: bytes) -> bool:
     for entry in reversed(history.rstrip(b"\n").split(b"\n")):
         if b'"decision": "yes"' not in entry and b'"declined": "' not in entry:
             return False
-        # Each entry ends with its own code: 64 digits, a quotation mark and a brace.
-        if len(name) == 16 and entry[-77:].startswith(mark):
+        # Its code ends the line, and in a history of the former form the entry: 64 digits, a
+        # quotation mark and a brace.
+        ends = (entry, entry.partition(b', "previous": ')[0])
+        if len(name) == 16 and any(end[-77:].startswith(mark) for end in ends):
             return True
     return False
 

@@ -133,6 +133,33 @@ def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> b
         NotPrivateError: it is there, but is no plain file of this user, is open to others, is
             too long or cannot be read.
     """
+    fd = opened(path, forbidden)
+    if fd is None:
+        return None
+    try:
+        if last:
+            return os.pread(fd, limit, max(os.fstat(fd).st_size - limit, 0))
+        data = _first(fd, limit + 1)
+    except OSError as error:
+        raise NotPrivateError(f"{path} cannot be read ({name_of(error)})") from None
+    finally:
+        os.close(fd)
+    if len(data) > limit:
+        raise NotPrivateError(f"{path} is longer than {limit} bytes")
+    return data
+
+
+def opened(path: str, forbidden: int = 0o077) -> int | None:
+    """Open a file for reading, never through a link; None when there is no such file.
+
+    Args:
+        path: the file.
+        forbidden: permission bits that it must not have.
+
+    Raises:
+        NotPrivateError: it is there, but is no plain file of this user, is open to others or
+            cannot be opened.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | _SAFELY)
     except (FileNotFoundError, NotADirectoryError):
@@ -145,16 +172,10 @@ def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> b
             raise NotPrivateError(f"{path} is not a plain file of yours")
         if st.st_mode & forbidden:
             raise NotPrivateError(f"{path} is open to others (mode {st.st_mode & 0o777:04o})")
-        if last:
-            return os.pread(fd, limit, max(st.st_size - limit, 0))
-        data = _first(fd, limit + 1)
-    except OSError as error:
-        raise NotPrivateError(f"{path} cannot be read ({name_of(error)})") from None
-    finally:
+    except BaseException:
         os.close(fd)
-    if len(data) > limit:
-        raise NotPrivateError(f"{path} is longer than {limit} bytes")
-    return data
+        raise
+    return fd
 
 
 def remedy(path: str, mode: bool = True) -> str:
@@ -302,7 +323,7 @@ def _close(fd: int) -> None:
 def _written(path: str, data: bytes, sync: bool) -> tuple[int, str]:
     """A temporary file beside `path`, whole and on disk, locked for as long as it is open."""
     folder = os.path.dirname(path)
-    temporary = f"{folder}/{_temporary_name(os.path.basename(path))}"
+    temporary = f"{folder}/{temporary_name(os.path.basename(path))}"
     fd = _made(folder, temporary, sync)
     try:
         os.fchmod(fd, 0o600)
@@ -347,7 +368,8 @@ def _is_ours(fd: int) -> bool:
     return os.fstat(fd).st_nlink > 0
 
 
-def _temporary_name(name: str) -> str:
+def temporary_name(name: str) -> str:
+    """A name beside a file of this one, by which `leftovers.sweep()` knows a temporary file."""
     return f".{name}-{os.urandom(CODE_BYTES).hex()}{SUFFIX}"
 
 

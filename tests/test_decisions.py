@@ -144,8 +144,12 @@ def test_an_untouched_history_is_whole(decided) -> None:
 
     assert decisions.broken_at(folder(decided)) is None
     assert decisions.disagrees(folder(decided)) is None
-    named = [json.loads(line)["previous_sha256"] for line in lines]
-    assert named == [None, *(hashlib.sha256(line).hexdigest() for line in lines[:-1])]
+    links = [json.loads(line) for line in lines]
+    assert all(list(link) == ["entry", "previous", "sha256"] for link in links)
+    assert [link["previous"] for link in links] == [None, *(link["sha256"] for link in links[:-1])]
+    for link in links:
+        code = link.pop("sha256")
+        assert code == hashlib.sha256(json.dumps(link).encode()).hexdigest()
 
 
 def test_any_changed_byte_is_found(decided) -> None:
@@ -346,6 +350,73 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     assert [e["decision"] for e in decisions.read(folder(decided))] == ["no"]
     assert len(decisions.set_aside(folder(decided))) == 1
     assert audit(decided).returncode == 0
+
+
+# -- a history of an earlier version -----------------------------------------------------------
+
+
+@pytest.fixture
+def earlier(decided):
+    """The same decisions, as earlier versions wrote them."""
+    made: list[bytes] = []
+    for line in file(decided).read_bytes().splitlines():
+        before = hashlib.sha256(made[-1]).hexdigest() if made else None
+        body = json.dumps({**json.loads(line)["entry"], "previous_sha256": before})
+        code = hashlib.sha256(body.encode()).hexdigest()
+        made.append(f'{body[:-1]}, "sha256": "{code}"}}'.encode())
+    file(decided).write_bytes(b"".join(line + b"\n" for line in made))
+    text = decided.record.read_text().partition(" entry=")[0]
+    decided.record.write_text(f"{text} entry={code[:16]}\n")
+    return decided
+
+
+def test_it_is_read_and_counts(earlier) -> None:
+    """The recorder accepts the grant, and nothing is found; reading rewrites nothing."""
+    before = file(earlier).read_bytes()
+
+    assert is_telemetry_enabled()
+    assert decisions.trouble(earlier.home) == []
+    done = audit(earlier, "--json")
+    entries = json.loads(done.stdout)["this project"]
+    assert [FIELDS] * 3 == [list(entry) for entry in entries]
+    assert entries[0]["previous_sha256"] is None
+    assert (done.returncode, done.stderr) == (0, "")
+    assert before == file(earlier).read_bytes()
+
+
+def test_the_next_decision_writes_it_anew(earlier) -> None:
+    """With all that was in it; a grant that still names its former entry counts on."""
+    before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
+    shown = decisions.read(folder(earlier))
+    with gate.Elsewhere(World(earlier.environ)):
+        enable_telemetry()
+    links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
+
+    assert before == b"".join(json.dumps(link["entry"]).encode() + b"\n" for link in links[:-1])
+    assert shown == decisions.read(folder(earlier))[:-1]
+    assert is_telemetry_enabled()
+    assert decisions.trouble(earlier.home) == []
+    # As if the program had been killed between the history and the record.
+    earlier.record.write_bytes(record)
+    assert is_telemetry_enabled()
+    with gate.Elsewhere(World(earlier.environ)):
+        disable_telemetry()
+    earlier.record.write_bytes(record)
+    assert not is_telemetry_enabled()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_its_damage_stays(earlier, number: int) -> None:
+    """An altered entry is named before and after it was written anew."""
+    lines = file(earlier).read_bytes().splitlines(keepends=True)
+    lines[number - 1] = lines[number - 1].replace(b'"method": "', b'"method": "x')
+    file(earlier).write_bytes(b"".join(lines))
+
+    assert decisions.broken_at(folder(earlier)) == number
+    with gate.Elsewhere(World(earlier.environ)):
+        disable_telemetry()
+    assert decisions.broken_at(folder(earlier)) == number
+    assert lines[number - 1] in file(earlier).read_bytes()
 
 
 # -- in words ----------------------------------------------------------------------------------

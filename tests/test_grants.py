@@ -373,6 +373,11 @@ DECLINED = entry('"decision": "no", "declined": "0123456789abcdef"')
 MINE = entry('"decision": "yes"', CODE)
 
 
+def wrapped(inner: bytes, code: str = "9" * 64) -> bytes:
+    """A line of an earlier version inside a line of this one."""
+    return b'{"entry": %b, "previous": null, "sha256": "%b"}\n' % (inner.strip(), code.encode())
+
+
 @pytest.mark.parametrize(
     ("history", "expected"),
     [
@@ -383,6 +388,12 @@ MINE = entry('"decision": "yes"', CODE)
         (MINE + DENIAL, False),
         (MINE + GRANT + DENIAL + GRANT, False),
         (MINE + b"\n" + GRANT, False),
+        (wrapped(GRANT, CODE), True),
+        (wrapped(MINE), True),
+        (wrapped(MINE) + wrapped(DECLINED), True),
+        (wrapped(MINE) + wrapped(DENIAL), False),
+        (wrapped(DENIAL, CODE), False),
+        (wrapped(entry(f'"decision": "yes", "sha256": "{CODE}"')), False),
         (GRANT, False),
         (b"", False),
         # Its name elsewhere than where the code of an entry stands.

@@ -253,4 +253,4 @@ def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: 
 @given(st.text(st.characters(codec="ascii", exclude_characters="/\0"), min_size=1, max_size=40))
 def test_a_name_is_known_again(name: str) -> None:
     """What a temporary file was made for is read from its name."""
-    assert name == leftovers._named_for(private._temporary_name(name))
+    assert name == leftovers._named_for(private.temporary_name(name))

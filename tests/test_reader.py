@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import telemetry_kit
 from telemetry_kit import catalog, pipeline
 from telemetry_kit.home import Home
+from telemetry_kit.insights.select import Filter, newest
 from telemetry_kit.journal import packing, reader, upkeep
 from telemetry_kit.journal.segments import Problems
 from telemetry_kit.line import encode
@@ -228,7 +229,7 @@ def test_nothing_is_written_and_no_file_stays_open(home):
     before = sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))
     read(home)
     next(reader.read(home))
-    reader.newest(home, 1)
+    next(newest(home, 1, Filter(), Problems()))
     reader.segments(home)
 
     assert (sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))) == before
@@ -241,12 +242,11 @@ def test_newest_reads_no_more_files_than_it_needs(home):
     put(home, line(3) + line(4))
     problems = Problems()
 
-    assert ids(reader.newest(home, 1, problems)) == [4]
-    assert ids(reader.newest(home, 3, problems)) == [4, 3, 2]
+    assert ids(newest(home, 1, Filter(), problems)) == [4]
+    assert ids(newest(home, 3, Filter(), problems)) == [4, 3, 2]
     assert problems.sentences() == []
-    assert ids(reader.newest(home, 10**30, problems)) == [4, 3, 2, 1]
+    assert ids(newest(home, 10**30, Filter(), problems)) == [4, 3, 2, 1]
     assert len(problems.sentences()) == 1
-    assert reader.newest(home, 0) == []
 
 
 def test_each_event_once_while_sealing_goes_on(home):
@@ -639,13 +639,13 @@ def test_problems_without_reading_all(home):
     """`segments()` and `newest()` too say which file cannot be used."""
     os.mkfifo(f"{home.folder}/telemetry-{DAY}.jsonl")
     put(home, b"bad\n" + line(1))
-    listed, newest = Problems(), Problems()
+    listed, last = Problems(), Problems()
     pipe = f"telemetry-{DAY}.jsonl: it is not a plain file of yours"
 
     assert [s.name for s in reader.segments(home, listed)] == ["telemetry.jsonl"]
-    assert ids(reader.newest(home, 1, newest)) == [1]
+    assert ids(newest(home, 1, Filter(), last)) == [1]
     assert listed.sentences() == [pipe]
-    assert newest.sentences() == [pipe, "telemetry.jsonl: 1 malformed line"]
+    assert last.sentences() == [pipe, "telemetry.jsonl: 1 malformed line"]
 
 
 # -- archives --------------------------------------------------------------------------------

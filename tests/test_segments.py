@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import gzip
-import itertools
 import os
 import zlib
 from pathlib import Path
@@ -84,45 +83,6 @@ def test_reading_from_the_middle(home, begin: int) -> None:
     assert "" == report.stopped
 
 
-# A line longer than what is read at once, lines shorter than a part, an end without a line.
-PARTS = b"".join(
-    [b"x" * 300_000 + b"\n", b"y" * 99 + b"\n", *([b"z" * 99 + b"\n"] * 4_000), b"end"]
-)
-
-
-@pytest.mark.parametrize("begin", [0, 300_001, 300_101])
-@pytest.mark.parametrize("part_bytes", [1, 100, 1_000, 100_000, 200_000, 1 << 20])
-def test_a_file_in_parts(home, begin: int, part_bytes: int) -> None:
-    """Each part but the last ends where a line does, and is at least as long as was asked for."""
-    Path(home.log).write_bytes(PARTS)
-    with snapshot(home, Problems()) as (source,):
-        cuts = source.cuts(begin, part_bytes)
-        ends = [begin, *cuts, len(PARTS)]
-        read = [
-            b"".join(source.twin().chunks(Report(), first, end))
-            for first, end in itertools.pairwise(ends)
-        ]
-        whole = b"".join(source.chunks(Report(), begin))
-
-    assert [part[-1:] for part in read[:-1]] == [b"\n"] * len(cuts)
-    assert all(len(part) > part_bytes for part in read[:-1])
-    assert b"".join(read) == whole == PARTS[begin:]
-    # No longer than it must be: one line more than was asked for, at most.
-    assert all(b"\n" not in part[part_bytes:-1] for part in read[:-1])
-
-
-def test_an_archive_is_in_one_part(home) -> None:
-    """Where its lines end is not known before it is unpacked; nor of a file that is closed."""
-    Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(PARTS))
-    Path(home.log).write_bytes(PARTS)
-    with snapshot(home, Problems()) as (packed, plain):
-        assert [] == packed.cuts(0, 1)
-        assert PARTS == b"".join(packed.twin().chunks(Report()))
-        assert plain.cuts(0, 1)
-        plain.close()
-        assert [] == plain.cuts(0, 1)
-
-
 def test_what_cannot_be_used_hides_no_archive(home) -> None:
     """A sealed file stands for its archive only where it can be read."""
     os.mkfifo(Path(home.folder, NAME))
@@ -131,38 +91,14 @@ def test_what_cannot_be_used_hides_no_archive(home) -> None:
         assert b"x\n" == b"".join(source.chunks(Report()))
 
 
-def test_a_twin_reads_what_was_opened(home) -> None:
+def test_what_was_opened_is_read(home) -> None:
     """A file that got another name since it was listed is read all the same."""
     log = Path(home.log)
-    log.write_bytes(PARTS)
+    log.write_bytes(b"x" * 300_000)
     with snapshot(home, Problems()) as (source,):
         upkeep.seal(home, "2024-02-28")
         log.write_bytes(b"later\n")
-        first, second = source.twin(), source.twin()
-        assert PARTS == b"".join(first.chunks(Report()))
-        first.close()
-        assert PARTS == b"".join(second.chunks(Report()))
-        assert PARTS == b"".join(source.chunks(Report()))
-
-
-def test_what_cannot_be_read_is_not_cut(home) -> None:
-    """Whoever reads it says so."""
-    Path(home.log).write_bytes(PARTS)
-    with snapshot(home, Problems()) as (source,):
-        assert source._fd is not None
-        os.dup2(os.open(home.folder, os.O_RDONLY), source._fd)
-        assert [] == source.cuts(0, 1)
-
-
-def test_what_is_read_up_to_an_end(home) -> None:
-    """Not beyond it, nor beyond the end of the file; others who read it are not disturbed."""
-    Path(home.log).write_bytes(PARTS)
-    with snapshot(home, Problems()) as (source,):
-        first, second = source.twin().chunks(Report()), source.twin().chunks(Report(), 5, 9)
-        begin = next(first)
-        assert b"xxxx" == b"".join(second)
-        assert PARTS == begin + b"".join(first)
-        assert PARTS[5:] == b"".join(source.chunks(Report(), 5, 1 << 30))
+        assert b"x" * 300_000 == b"".join(source.chunks(Report()))
 
 
 def test_reports_of_parts_add_up() -> None:

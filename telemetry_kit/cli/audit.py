@@ -66,7 +66,7 @@ class _Exported:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
-            for entry in exports.walk(self._home, self._wrong):
+            for entry in exports.read(self._home, self._wrong):
                 self.count += 1
                 yield entry
         except TelemetryError as error:

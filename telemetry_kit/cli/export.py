@@ -8,19 +8,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
+import stat
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from telemetry_kit import catalog, control, decisions, notice, private, projects
-from telemetry_kit.cli import damage, landing
+from telemetry_kit import catalog, control, decisions, leftovers, notice, private, projects
+from telemetry_kit.cli import damage
 from telemetry_kit.cli.days import period
 from telemetry_kit.cli.names import declared, forms, given, must_be_known, one_of
 from telemetry_kit.cli.output import USAGE, CommandError, info, safe
 from telemetry_kit.cli.tables import progress
 from telemetry_kit.errors import TelemetryError
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.home import Home
 from telemetry_kit.insights import exports
 from telemetry_kit.insights.count import names
@@ -33,6 +36,9 @@ from telemetry_kit.proof.grammar import is_pseudonym
 
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
+_BUFFER_BYTES = 1 << 20
+# What a killed export left is deleted when it is this old: one that still runs is younger.
+_LEFT_SECONDS = 3_600.0
 
 
 def run(
@@ -59,7 +65,7 @@ def run(
     made = _format(form)
     fields = _fields(home, role, event)
     chosen = Filter(*period(since, until), fields)
-    streams = path is None or landing.is_stream(path)
+    streams = path is None or _is_stream(path)
     _check(home, made, path, streams, dictionary or history, force)
     beside = {} if path is None else _beside(home, path, dictionary, history)
     for name in beside:
@@ -71,7 +77,7 @@ def run(
     words = _words(form, chosen, precise, _named(home, role), event)
     entry = _Entry(home, " ".join(words), path, streams)
     try:
-        with landing.cleaning_up():
+        with _ended_by_an_error():
             if streams:
                 _send(made.blocks(iter(portions), precise, home.app), path, total)
                 sha256 = total.hexdigest()
@@ -236,11 +242,76 @@ class _Watched:
 def _write(
     made: Format, portions: _Watched, precise: bool, app: str, path: str, force: bool
 ) -> str:
-    """Write the events to a file; the SHA-256 of what was written."""
-    if made.stream is not None:
-        return landing.put(made.blocks(iter(portions), precise, app), path, force)
-    assert made.write is not None
-    return landing.made_by(partial(made.write, iter(portions), precise), path, force)
+    """Write the events to a file; the SHA-256 of what was written.
+
+    Raises:
+        FileExistsError: it came there meanwhile, and is not to be replaced.
+        OSError: it could not be written; what was there is as it was.
+    """
+    leftovers.sweep(os.path.dirname(path) or ".", _LEFT_SECONDS)
+    if made.write is None:
+        return _put(made.blocks(iter(portions), precise, app), path, force)
+    with NewFile(path) as new:
+        made.write(iter(portions), precise, new.path)
+        with open(new.fd, "rb", closefd=False) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        new.place(path, force)
+    return sha256
+
+
+def _put(blocks: Iterable[bytes], path: str, force: bool) -> str:
+    total = hashlib.sha256()
+    with NewFile(path) as new:
+        with open(new.fd, "wb", _BUFFER_BYTES, closefd=False) as out:
+            for block in blocks:
+                total.update(block)
+                out.write(block)
+        new.place(path, force)
+    return total.hexdigest()
+
+
+def _is_stream(path: str) -> bool:
+    """Whether what is there is written into, and never replaced: a pipe, a device."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    # /dev/stdout is one also where stdout is a file.
+    of_the_system = os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return not stat.S_ISDIR(mode) and (of_the_system or not stat.S_ISREG(mode))
+
+
+@contextmanager
+def _ended_by_an_error() -> Iterator[None]:
+    """SIGTERM and SIGHUP delete the temporary file, and the export log says what was cut short.
+
+    The command then exits with 128 and the signal. A signal that the program handles itself, or
+    ignores, stays its own.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if not caught:
+            caught.append(number)
+            raise SystemExit(128 + number)
+
+    former = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            try:
+                former[number] = signal.signal(number, stop)
+            except ValueError:
+                break  # not the main thread
+    try:
+        yield
+    except BaseException:
+        if caught:
+            # A library in between may have made another error of it.
+            raise SystemExit(128 + caught[0]) from None
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _send(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
@@ -298,7 +369,7 @@ def _beside(home: Home, path: str, dictionary: bool, history: bool) -> dict[str,
 def _put_beside(path: str, data: bytes, force: bool) -> str:
     """Write one of them; what to say where that failed: the events are where they should be."""
     try:
-        landing.put(iter((data,)), path, force)
+        _put((data,), path, force)
     except FileExistsError:
         return f"exported, but {safe(path)} was not written: it came there meanwhile"
     except OSError as error:

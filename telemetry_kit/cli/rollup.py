@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit.errors import JournalError
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.home import Home
 from telemetry_kit.insights.rollup import NAME, Entry, Look
 from telemetry_kit.journal import upkeep
@@ -46,16 +47,10 @@ def _is_there(folder: int, entry: Entry) -> bool:
 
 
 def _put(folder: int, lines: list[bytes | memoryview]) -> None:
-    temporary = f".telemetry-rollup-{os.urandom(4).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    fd = os.open(temporary, flags, 0o600, dir_fd=folder)
-    try:
-        with open(fd, "wb") as out:
-            os.fchmod(fd, 0o600)
+    with NewFile(NAME, folder) as new:
+        with open(new.fd, "wb", closefd=False) as out:
             for line in lines:
                 out.write(line)
                 out.write(b"\n")
-        os.rename(temporary, NAME, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        os.unlink(temporary, dir_fd=folder)
-        raise
+        # A cache with a checksum: after a power failure it is counted anew.
+        new.place(NAME, sync=False)

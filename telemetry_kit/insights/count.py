@@ -1,16 +1,15 @@
 """From the journal to a tally: the whole of it, or what a period and a role leave of it.
 
-What was counted before is not known here. Where there is much to count, processes share the work.
+What was counted before is not known here.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from telemetry_kit import catalog
 from telemetry_kit.home import Home
-from telemetry_kit.insights import workers
 from telemetry_kit.insights.scan import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -21,12 +20,6 @@ if TYPE_CHECKING:
 
 # Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
 MAX_PENDING = 50_000
-# Less than that is counted before processes have begun to work; about 50,000 events.
-MIN_SHARED_BYTES = 16 << 20
-# A plain file is counted in parts of this size at least.
-MIN_PART_BYTES = 8 << 20
-# So many times longer than on disk is what an archive holds, about.
-_PACKED = 10
 
 
 class Wanted:
@@ -100,9 +93,10 @@ class Counting:
         if self._wanted.role and event.get("role") not in self._wanted.roles:
             return
         day = event["timestamp"][:10]
-        self.tally.count_day(day, event["event_type"], 1)
         if self._wanted.has_day(day):
-            self.tally.count(event)
+            self.tally.add(event)
+        else:
+            self.tally.count_day(day, event["event_type"], 1)
 
     def settle(self) -> Tally:
         """Bring everything into the tally, which is complete then."""
@@ -135,19 +129,17 @@ class Counting:
 
 
 class Counted:
-    """What was counted of a file, or of a part of one.
+    """What was counted of one file.
 
     Args:
-        at: so many of its bytes have been counted for good.
+        at: how many of its bytes are in the tally.
     """
 
-    __slots__ = ("at", "line", "loose", "report", "roles", "tally", "unended")
+    __slots__ = ("at", "loose", "report", "roles", "tally", "unended")
 
     def __init__(self, at: int) -> None:
         self.at = at
         self.tally = Tally()
-        # The same as text, where that was asked for and this is a whole file.
-        self.line = b""
         self.report = Report()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
         self.loose = Tally()
@@ -155,116 +147,31 @@ class Counted:
         # Where not everything counts: each role there is, also in events that do not count.
         self.roles: set[str] = set()
 
-    def add(self, other: Counted) -> None:
-        """Add what was counted of the part behind this one."""
-        self.at = other.at
-        self.tally.merge(other.tally)
-        self.loose.merge(other.loose)
-        self.report.add(other.report)
-        self.unended.add(other.unended)
-        self.roles |= other.roles
 
-
-def count_part(source: Source, wanted: Wanted, begin: int = 0, end: int | None = None) -> Counted:
-    """Count the events of one file, or of whole lines in the middle of a plain one.
+def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
+    """Count the events of one file.
 
     Args:
         source: the file; it is closed.
         wanted: which events count.
         begin: how many bytes of a plain file are left out.
-        end: where to stop in it.
     """
     found = Counted(begin)
     names = None if wanted.everything else found.roles
     counting, loose = Counting(wanted, names), Counting(wanted, names)
     kind = source.segment.kind
-    for region in regions(source.chunks(found.report, begin, end)):
+    for region in regions(source.chunks(found.report, begin)):
         if isinstance(region, Region):
             counting.rows(region.rows)
             found.at += len(region.block)
             continue
-        ended = kind == ARCHIVE or end is not None or not region.last
+        ended = kind == ARCHIVE or not region.last
         to, report = (counting, found.report) if ended else (loose, found.unended)
         for event in read_rest(region, report, kind):
             to.event(event)
         found.at += region.ended_bytes
     found.tally, found.loose = counting.settle(), loose.settle()
-    if end is not None:
-        found.at = end
     return found
-
-
-def count_files(
-    files: Sequence[tuple[Source, int]], wanted: Wanted, as_text: bool = False
-) -> Iterator[Counted]:
-    """Count the events of files, each from a place on; in their order.
-
-    Args:
-        files: open ones, which are closed, and how many bytes of each are left out.
-        wanted: which events count.
-        as_text: also as text, where a whole file was counted in one part.
-    """
-    sizes = [_size_of(source, begin) for source, begin in files]
-    processes = workers.most() if sum(sizes) >= MIN_SHARED_BYTES else 1
-    part_bytes = part_size(sum(sizes), processes) if processes > 1 else 0
-    parts = [part for source, begin in files for part in _parts(source, begin, part_bytes)]
-
-    def work(number: int) -> Counted:
-        source, begin, end = parts[number]
-        counted = count_part(source.twin() if processes > 1 else source, wanted, begin, end)
-        if as_text and not begin and end is None:
-            counted.line = counted.tally.dumped()
-        return counted
-
-    shared = workers.Results()
-    if processes > 1:
-        sizes = [end - begin if end else _size_of(source, begin) for source, begin, end in parts]
-        shared = workers.spread(sizes, work, processes)
-    total: Counted | None = None
-    for number, (source, _, end) in enumerate(parts):
-        counted: Counted = shared.take(number) or work(number)
-        if total is None:
-            total = counted
-        else:
-            total.add(counted)
-        if end is None:
-            source.close()
-            yield total
-            total = None
-
-
-def part_size(total_bytes: int, processes: int) -> int:
-    """How long a part of a plain file is: one for each process, where there is only one file.
-
-    What is the same in many lines of a part is put together once, so that many parts cost more.
-    """
-    return max(MIN_PART_BYTES, total_bytes // processes)
-
-
-def _size_of(source: Source, begin: int) -> int:
-    """How much there is to count, about."""
-    size = source.segment.size_bytes
-    return size * _PACKED if source.segment.kind == ARCHIVE else max(size - begin, 0)
-
-
-def _parts(source: Source, begin: int, part_bytes: int) -> Iterator[tuple[Source, int, int | None]]:
-    """A file in parts; the last one, and the only one of a packed file, has no end."""
-    for end in source.cuts(begin, part_bytes) if part_bytes else ():
-        yield source, begin, end
-        begin = end
-    yield source, begin, None
-
-
-def count_events(events: Iterable[Mapping[str, Any]]) -> Tally:
-    """The tally of events that the reader yields, one by one.
-
-    Args:
-        events: in any order.
-    """
-    tally = Tally()
-    for event in events:
-        tally.add(event)
-    return tally
 
 
 def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:
@@ -278,9 +185,9 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
     """
     tally = Tally()
     with snapshot(home, problems) as sources:
-        reports = [problems.of(source.segment.name) for source in sources]
-        counted = count_files([(source, 0) for source in sources], wanted)
-        for report, found in zip(reports, counted, strict=True):
+        for source in sources:
+            report = problems.of(source.segment.name)
+            found = count_file(source, wanted)
             tally.merge(found.tally)
             tally.merge(found.loose)
             report.add(found.report)

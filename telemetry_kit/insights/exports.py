@@ -1,24 +1,24 @@
 """The ledger of exports: what left the journal, when, in which form, and where it went.
 
-One JSON line each, in the user's own state folder, readable by this user only. Each entry ends
-with its own SHA-256 and names that of the line before; how many there are, and the last one's
-SHA-256, stand in a file beside it. No path of a home directory is in it: a destination is told
-relative to the project, or by its name alone.
+A hash chain in the user's own state folder, readable by this user only. How many entries there
+are, and the SHA-256 of the last one, stand in a file beside it. It holds no path of a home
+directory: a destination is relative to the project, or a name alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from fcntl import LOCK_EX, flock
+from itertools import islice
 from typing import Any, BinaryIO
 
 from telemetry_kit import catalog, private, projects
 from telemetry_kit.errors import ConsentError, TelemetryError
+from telemetry_kit.files import hash_chain
+from telemetry_kit.files.hash_chain import Link
 from telemetry_kit.home import Home
 from telemetry_kit.mac import Mac
 
@@ -26,7 +26,8 @@ NAME = "exports.jsonl"
 # Every field that there is, and what the seed's original also had.
 FIELDS = (*catalog.ORDER, "metadata")
 _ALL = f"all of {catalog.SCHEMA_VERSION}"
-_SEAL = ', "entry_sha256": "{}"}}'
+# Keys of the former form, and of entries as they are shown.
+_PREVIOUS, _SHA256 = "previous", "entry_sha256"
 _MAX_LINE_BYTES = 1 << 16
 _MAX_HEAD_BYTES = 1 << 10
 _KEY_BYTES = 32
@@ -132,53 +133,84 @@ def note(
     """
     path = path_of(home)
     private.make_folder(os.path.dirname(path))
-    fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+    entry = {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        "command": command,
+        "fields": _ALL if tuple(fields) == FIELDS else list(fields),
+        "rows": rows,
+        "sha256": sha256,
+        "destination": destination,
+        **({"incomplete": True} if incomplete else {}),
+    }
+    fd = _opened(path)
     try:
-        os.fchmod(fd, 0o600)
-        # Two exports at once: each entry names the one that is really before it.
-        try:
-            flock(fd, LOCK_EX)
-        except OSError as error:
-            if error.errno not in private.NO_LOCKS:
-                raise
         last = _last_line(fd)
         head = _next_head(path, fd, last)
-        entry = {
-            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
-            "command": command,
-            "fields": _ALL if tuple(fields) == FIELDS else list(fields),
-            "rows": rows,
-            "sha256": sha256,
-            "destination": destination,
-            **({"incomplete": True} if incomplete else {}),
-            # Of what was written, should that have been altered since.
-            "previous": head.pop("previous"),
-        }
+        # Of what was written, should that have been altered since.
+        line = hash_chain.render(entry, head.pop("previous"))
         begin = b"" if last.endswith(b"\n") or not last else b"\n"
-        line = _sealed(entry)
         if os.write(fd, begin + line + b"\n") != len(begin + line) + 1:
             raise OSError("short write")
-        private.replace(f"{path}.head", json.dumps({**head, "sha256": _code(line)}).encode())
+        head["sha256"] = hash_chain.parse(line).sha256
+        private.replace(f"{path}.head", json.dumps(head).encode())
     finally:
         os.close(fd)
 
 
+def _opened(path: str) -> int:
+    """The ledger, open and locked: two exports at once name each the one that is really before.
+
+    One of the former form is written anew.
+    """
+    while True:
+        fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        try:
+            os.fchmod(fd, 0o600)
+            try:
+                flock(fd, LOCK_EX)
+            except OSError as error:
+                if error.errno not in private.NO_LOCKS:
+                    raise
+            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                upgraded = _upgraded(fd)
+                if upgraded is None:
+                    return fd
+                private.replace(path, upgraded)
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def _upgraded(fd: int) -> bytes | None:
+    """All of a ledger of the former form as it is in this one; None of one that has it."""
+    with open(os.dup(fd), "rb") as file:
+        file.seek(0)
+        first = list(islice(_lines(file), 1))
+        file.seek(0)
+        if first == list(hash_chain.upgraded(first, _PREVIOUS, _SHA256)):
+            return None
+        return b"".join(b"%b\n" % line for line in _current(file))
+
+
 def _next_head(path: str, fd: int, last: bytes) -> dict[str, Any]:
-    """How many entries there are with the next one, and the code of the one before it.
+    """How many entries there are with the next one, and the SHA-256 of the one before it.
 
     What was counted once stays counted: an entry that is gone is missed for ever.
     """
+    link = hash_chain.parse(last.rstrip(b"\n")) if last else None
+    previous = None if link is None else link.sha256
     head = _head(path)
     if head is None:
         with open(os.dup(fd), "rb") as file:
             file.seek(0)
             count = sum(1 for _ in _lines(file))
         # Without a count nobody can tell whether all of those before are there.
-        return {"entries": count + 1, "uncounted": count, "previous": _code(last)}
-    # Killed between the two writes: one entry is not counted yet.
-    late = head["sha256"] != _code(last) and _says(last, "previous") == head["sha256"]
-    previous = _code(last) if late else head["sha256"]
-    return {**head, "entries": head["entries"] + 1 + late, "previous": previous}
+        return {"entries": count + 1, "uncounted": count, "previous": previous}
+    behind = _behind(head, link)
+    if behind is None:
+        behind, previous = 0, head["sha256"]
+    return {**head, "entries": head["entries"] + 1 + behind, "previous": previous}
 
 
 def _head(path: str) -> dict[str, Any] | None:
@@ -191,47 +223,25 @@ def _head(path: str) -> dict[str, Any] | None:
     return None
 
 
-def _sealed(entry: dict[str, Any]) -> bytes:
-    body = json.dumps(entry)
-    return f"{body[:-1]}{_SEAL.format(_code(body.encode('ascii')))}".encode("ascii")
+def _behind(head: dict[str, Any], last: Link | None) -> int | None:
+    """How many entries stand behind the one that is named beside the ledger, in either form.
 
-
-def _is_sealed(line: bytes) -> bool:
-    body = line[: -len(_SEAL.format("0" * 64))] + b"}"
-    return line == body[:-1] + _SEAL.format(_code(body)).encode()
+    Returns:
+        0; 1 where the program was killed before it counted the last one; None where neither that
+        nor the one before it is named.
+    """
+    if last is None or last.entry is None:
+        return None
+    former = hash_chain.sha256_of(json.dumps(last.entry).encode("ascii"))
+    if head["sha256"] in (last.sha256, former):
+        return 0
+    return 1 if head["sha256"] in (last.previous, last.entry.get(_PREVIOUS)) else None
 
 
 # -- reading -----------------------------------------------------------------------------------
 
 
-def read(home: Home) -> list[dict[str, Any]]:
-    """The entries, oldest first; lines that cannot be read are left out.
-
-    Args:
-        home: the project's places.
-
-    Raises:
-        ConsentError: the ledger cannot be read at all.
-    """
-    return list(walk(home, []))
-
-
-def broken(home: Home) -> list[str]:
-    """What is wrong with the ledger, one sentence each.
-
-    Args:
-        home: the project's places.
-
-    Raises:
-        ConsentError: the ledger cannot be read at all.
-    """
-    wrong: list[str] = []
-    for _ in walk(home, wrong):
-        continue
-    return wrong
-
-
-def walk(home: Home, wrong: list[str]) -> Iterator[dict[str, Any]]:
+def read(home: Home, wrong: list[str]) -> Iterator[dict[str, Any]]:
     """The entries, oldest first, one at a time; lines that cannot be read are left out.
 
     Args:
@@ -243,26 +253,32 @@ def walk(home: Home, wrong: list[str]) -> Iterator[dict[str, Any]]:
     """
     number = 0
     for path in _paths(home):
-        before, first, doubted, told = b"", number, False, 0
-        for line in _stored(path):
+        last, first, told = None, number, 0
+        for last, follows in hash_chain.follow(_stored(path)):
             number += 1
-            entry = _entry(line)
-            is_whole = entry is not None and _is_sealed(line)
-            follows = doubted or (entry or {}).get("previous") == _code(before)
-            if not is_whole or not follows:
+            if not last.is_intact or not follows:
                 told += 1
                 if told <= _MAX_TOLD:
-                    gone = ", or one before it is gone" if is_whole else ""
+                    gone = ", or one before it is gone" if last.is_intact else ""
                     wrong.append(f"entry {number} of the exports is not as it was written{gone}")
-            before, doubted = line, not is_whole
-            if entry is not None:
-                yield entry
+            if last.entry is not None:
+                yield _fields_of(last)
         if told > _MAX_TOLD:
             wrong.append(f"so are {told - _MAX_TOLD:,} more of them")
-        wrong += _miscounted(path, number - first, before)
+        wrong += _miscounted(path, number - first, last)
 
 
-def _miscounted(path: str, count: int, last: bytes) -> list[str]:
+def _fields_of(link: Link) -> dict[str, Any]:
+    """An entry with the SHA-256 of the one before and its own."""
+    fields = dict(link.entry or {})
+    fields.setdefault(_PREVIOUS, link.previous or "")
+    fields.setdefault(_SHA256, link.sha256)
+    if fields.get("fields") == _ALL:
+        fields["fields"] = list(FIELDS)
+    return fields
+
+
+def _miscounted(path: str, count: int, last: Link | None) -> list[str]:
     """What the file beside a ledger says against it."""
     head = _head(path)
     if head is None:
@@ -274,38 +290,27 @@ def _miscounted(path: str, count: int, last: bytes) -> list[str]:
             f"whether the first {head['uncounted']:,} entries of the exports are all there were "
             "cannot be told: the count beside the ledger was gone"
         )
-    late = head["sha256"] != _code(last) and _says(last, "previous") == head["sha256"]
-    gone = head["entries"] + late - count
+    behind = _behind(head, last)
+    gone = head["entries"] + (behind or 0) - count
     if gone > 0:
         them = "entry of the exports is" if gone == 1 else "entries of the exports are"
         wrong.append(f"{gone:,} {them} gone")
-    elif gone < 0 or (head["sha256"] != _code(last) and not late):
+    elif gone < 0 or behind is None:
         wrong.append("the last entry of the exports is not the one that was written")
     return wrong
 
 
 def _stored(path: str) -> Iterator[bytes]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return
+        fd = private.opened(path)
+        if fd is not None:
+            with open(fd, "rb") as file:
+                yield from _current(file)
+    except private.NotPrivateError as error:
+        raise ConsentError(f"the ledger of exports cannot be read: {error}") from None
     except OSError as error:
-        raise _unreadable(path, f"cannot be opened ({private.name_of(error)})") from None
-    st = os.fstat(fd)
-    if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
-        os.close(fd)
-        raise _unreadable(path, "is not a plain file of yours")
-    with open(fd, "rb") as file:
-        if st.st_mode & 0o077:
-            raise _unreadable(path, f"is open to others (mode {st.st_mode & 0o777:04o})")
-        try:
-            yield from _lines(file)
-        except OSError as error:
-            raise _unreadable(path, f"cannot be read ({private.name_of(error)})") from None
-
-
-def _unreadable(path: str, why: str) -> ConsentError:
-    return ConsentError(f"the ledger of exports cannot be read: {path} {why}")
+        why = f"{path} cannot be read ({private.name_of(error)})"
+        raise ConsentError(f"the ledger of exports cannot be read: {why}") from None
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -317,20 +322,9 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
         whole = piece.endswith(b"\n")
 
 
-def _entry(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(entry, dict):
-        return None
-    if entry.get("fields") == _ALL:
-        entry["fields"] = list(FIELDS)
-    return entry
-
-
-def _says(line: bytes, key: str) -> Any:
-    return (_entry(line) or {}).get(key)
+def _current(file: BinaryIO) -> Iterator[bytes]:
+    """The same; those of the former form as they are in this one."""
+    return hash_chain.upgraded(_lines(file), _PREVIOUS, _SHA256)
 
 
 def _last_line(fd: int) -> bytes:
@@ -338,7 +332,3 @@ def _last_line(fd: int) -> bytes:
     size = os.fstat(fd).st_size
     end = os.pread(fd, _MAX_LINE_BYTES, max(size - _MAX_LINE_BYTES, 0))
     return b"".join(end.splitlines(keepends=True)[-1:])
-
-
-def _code(line: bytes) -> str:
-    return hashlib.sha256(line.rstrip(b"\n")).hexdigest() if line else ""

@@ -16,6 +16,7 @@ from typing import Any
 
 from telemetry_kit import catalog
 from telemetry_kit._version import __version__
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.select import Block
 from telemetry_kit.journal.lines import Event
 
@@ -322,18 +323,15 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
         ModuleNotFoundError: DuckDB is not installed.
         OSError: it could not be written.
     """
-    import os  # deferred: only this format needs it
-
     import duckdb  # deferred: a large library, and only this format needs it
 
-    beside = f"{path}.jsonl"
     columns = {**_sql_columns("BIGINT", "VARCHAR"), "context": "JSON", "metadata": "JSON"}
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    former = os.umask(0o077)  # DuckDB makes the file anew
-    try:
-        with os.fdopen(fd, "wb") as out:
-            for block in as_jsonl(portions, precise):
-                out.write(_without_surrogates(block) if _SURROGATE.search(block) else block)
+    with NewFile(path) as beside:
+        with open(beside.fd, "wb", closefd=False) as out:
+            out.writelines(
+                _without_surrogates(block) if _SURROGATE.search(block) else block
+                for block in as_jsonl(portions, precise)
+            )
         connection = duckdb.connect(
             config={
                 "autoinstall_known_extensions": "false",
@@ -344,19 +342,17 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
             }
         )
         spec = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
-        quoted = [name.replace("'", "''") for name in (beside, path)]
+        quoted = [name.replace("'", "''") for name in (beside.path, path)]
         try:
             connection.execute(
                 f"COPY (SELECT * FROM read_json('{quoted[0]}', format='newline_delimited', "
-                f"columns={{{spec}}})) TO '{quoted[1]}' (FORMAT parquet, ROW_GROUP_SIZE 20000)"
+                f"columns={{{spec}}})) TO '{quoted[1]}' "
+                "(FORMAT parquet, ROW_GROUP_SIZE 20000, USE_TMP_FILE false)"
             )
         except duckdb.Error as error:
             raise _refusal(str(error)) from None
         finally:
             connection.close()
-    finally:
-        os.umask(former)
-        os.unlink(beside)
 
 
 @dataclass(frozen=True, slots=True)

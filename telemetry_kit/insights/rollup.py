@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from telemetry_kit import private
 from telemetry_kit.home import Home
-from telemetry_kit.insights.count import Counted, Wanted, count, count_files
+from telemetry_kit.insights.count import Wanted, count, count_file
 from telemetry_kit.insights.scan import fingerprint
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -160,7 +160,6 @@ class _Looking:
         self._whole = stored.whole
         self._loose = Tally()
         self._gone = dict(stored.entries)
-        self._uncounted: list[tuple[Source, Entry | None, Report, Marks]] = []
         # What to keep of each file: worked out only where it is kept.
         self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
         self._news = 0
@@ -172,42 +171,22 @@ class _Looking:
         entry = self._stored.entries.get(segment.identity)
         marks = _marks(source)
         report = self._problems.of(segment.name)
-        if entry is None:
+        if entry is None or not _is_the_same(source, entry, marks):
             self._count(source, None, report, marks)
-        elif segment.kind == ARCHIVE:
-            if entry.state[2:] == marks and entry.name == segment.name:
-                self._take_over(entry, segment.name, report)
-                source.close()
-            else:
-                self._count(source, None, report, marks)
-        elif _is_the_same(source, entry, marks):
-            self._take_over(entry, segment.name, report)
-            self._go_on(source, entry, report, marks)
-        else:
-            self._count(source, None, report, marks)
-
-    def _take_over(self, entry: Entry, name: str, report: Report) -> None:
-        self._gone.pop(entry.inode, None)
-        self._changed |= entry.name != name
-        same = Entry(name, entry.inode, entry.state, entry.report)
-        self._kept.append(lambda: (same, self._stored.line(entry.inode)))
-        report.add(Report(*entry.report))
-
-    def _go_on(self, source: Source, entry: Entry, report: Report, marks: Marks) -> None:
-        if source.segment.size_bytes == entry.state[0]:
-            source.close()
             return
-        self._kept.pop()
-        self._count(source, entry, report, marks)
+        self._gone.pop(entry.inode, None)
+        self._changed |= entry.name != segment.name
+        report.add(Report(*entry.report))
+        if segment.kind != ARCHIVE and segment.size_bytes != entry.state[0]:
+            self._count(source, entry, report, marks)
+            return
+        same = Entry(segment.name, entry.inode, entry.state, entry.report)
+        self._kept.append(lambda: (same, self._stored.line(same.inode)))
+        source.close()
 
     def _count(self, source: Source, entry: Entry | None, report: Report, marks: Marks) -> None:
-        # Later, all of them together: they may share the work.
-        self._uncounted.append((source, entry, report, marks))
-
-    def _take_in(
-        self, counted: Counted, source: Source, entry: Entry | None, report: Report, marks: Marks
-    ) -> None:
-        """Add what was counted of one file."""
+        """Count one file, from where it is known to on."""
+        counted = count_file(source, Wanted(), entry.state[0] if entry else 0)
         news = counted.tally
         self._loose.merge(counted.loose)
         self._news += news.total("events")
@@ -225,7 +204,7 @@ class _Looking:
         at, whole = counted.at, counted.report
         if entry is None:
             # As text: the tallies of a thousand files take ten times as much.
-            line = counted.line or news.dumped()
+            line = news.dumped()
             self._kept.append(lambda: (_entry(source, at, marks, whole), line))
             return
 
@@ -239,11 +218,6 @@ class _Looking:
 
     def done(self) -> Look:
         """The tally of all files that were added."""
-        files = [(source, entry.state[0] if entry else 0) for source, entry, *_ in self._uncounted]
-        for counted, file in zip(
-            count_files(files, Wanted(), as_text=True), self._uncounted, strict=True
-        ):
-            self._take_in(counted, *file)
         for inode in self._gone:
             self._whole.take_away(self._stored.tally(inode))
             self._changed = True
@@ -290,6 +264,8 @@ def _marks(source: Source) -> Marks:
 
 def _is_the_same(source: Source, entry: Entry, marks: Marks) -> bool:
     at, total, *known = entry.state
+    if source.segment.kind == ARCHIVE:
+        return tuple(known) == marks and entry.name == source.segment.name
     if at > _COMPARED_BYTES and known[0] == marks[0] and tuple(known) != marks:
         return False
     return marks[0] >= at and _sum_of(source, at) == total

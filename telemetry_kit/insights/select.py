@@ -107,21 +107,6 @@ def newest(home: Home, count: int, chosen: Filter, problems: Problems) -> Iterat
             return
 
 
-def each(home: Home, chosen: Filter, problems: Problems) -> Iterator[Event]:
-    """Every wanted event, oldest first.
-
-    Args:
-        home: whose journal.
-        chosen: which are wanted.
-        problems: filled while reading.
-    """
-    with snapshot(home, problems) as sources:
-        for source in sources:
-            report = problems.of(source.segment.name)
-            for portion in _portions(source.chunks(report), source.segment.kind, chosen, report):
-                yield from map(_event, portion)
-
-
 class Block:
     """Canonical lines with times cut to the day, as they are stored.
 

@@ -64,16 +64,15 @@ class Tally:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def add(self, event: Mapping[str, Any], times: int = 1) -> None:
+    def add(self, event: Mapping[str, Any]) -> None:
         """Count one event.
 
         Args:
             event: as the reader yields it; fields it lacks are not counted.
-            times: how many events there are that say the same.
         """
         if "timestamp" in event:
-            self.count_day(event["timestamp"][:10], event["event_type"], times)
-        self.count(event, times)
+            self.count_day(event["timestamp"][:10], event["event_type"], 1)
+        self.count(event)
 
     def count_day(self, day: str, event_type: str, times: int) -> None:
         """Count events of one type on one day, in the table of days alone."""

@@ -7,14 +7,12 @@ counted in a `Problems` that the caller brings.
 from __future__ import annotations
 
 import re
-import sys
-from collections import deque
 from collections.abc import Iterator
 
 from telemetry_kit import catalog
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import Event, is_of_another_version, parse, resynchronised
-from telemetry_kit.journal.segments import ACTIVE, Problems, Report, Segment, Source, snapshot
+from telemetry_kit.journal.segments import ACTIVE, Problems, Report, Segment, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -48,31 +46,8 @@ def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:
     found = Problems() if problems is None else problems
     with snapshot(home, found) as sources:
         for source in sources:
-            yield from _events(source, found.of(source.segment.name))
-
-
-def newest(home: Home, count: int, problems: Problems | None = None) -> list[Event]:
-    """The last events, newest first; no file is read that they are not in.
-
-    Args:
-        home: whose journal.
-        count: how many at most.
-        problems: filled with what was wrong in the files that were read.
-    """
-    found = Problems() if problems is None else problems
-    events: list[Event] = []
-    with snapshot(home, found) as sources:
-        for source in reversed(sources):
-            wanted = min(count - len(events), sys.maxsize)
-            if wanted <= 0:
-                break
             report = found.of(source.segment.name)
-            events += reversed(deque(_events(source, report), wanted))
-    return events
-
-
-def _events(source: Source, report: Report) -> Iterator[Event]:
-    yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
+            yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
 
 
 def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> Iterator[Event]:

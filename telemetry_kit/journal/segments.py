@@ -153,27 +153,17 @@ class Source:
         self._folder = folder
         self._fd = fd
 
-    def twin(self) -> Source:
-        """The same for another reader: each closes its own file."""
-        try:
-            fd = None if self._fd is None else os.dup(self._fd)
-        except OSError:
-            fd = None  # its reader opens it, or tells why not
-        return Source(self.segment, self._folder, fd)
-
-    def chunks(self, report: Report, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
+    def chunks(self, report: Report, begin: int = 0) -> Iterator[bytes]:
         """The bytes in it, unpacked, as far as it was written when it was opened.
 
         Args:
             report: filled with the reason when that is not all.
             begin: how many bytes of a file that is not packed to leave out.
-            end: where to stop in such a file.
         """
         try:
             if self._fd is None:
                 self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
-            size = os.fstat(self._fd).st_size
-            stored = _stored(self._fd, begin, size if end is None else min(end, size))
+            stored = _stored(self._fd, begin, os.fstat(self._fd).st_size)
             if self.segment.kind == ARCHIVE:
                 yield from packing.unpacked(stored, report, self.segment.name)
             else:
@@ -184,26 +174,6 @@ class Source:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
             self.close()
-
-    def cuts(self, begin: int, part_bytes: int) -> list[int]:
-        """Where lines of a plain file end, about so many bytes apart, so that it can be shared.
-
-        Args:
-            begin: where the first part begins.
-            part_bytes: how long a part should be.
-        """
-        fd, found = self._fd, []
-        if fd is not None and self.segment.kind != ARCHIVE:
-            at = begin + part_bytes
-            try:
-                while chunk := os.pread(fd, _CHUNK_BYTES, at):
-                    end = chunk.find(b"\n") + 1
-                    if end:
-                        found.append(at + end)
-                    at += end + part_bytes if end else len(chunk)
-            except OSError:
-                return found  # who reads it finds out
-        return found
 
     def backwards(self, report: Report, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
         """The lines of a plain file in blocks, the last block first; in one, oldest first.
@@ -401,7 +371,6 @@ def _open_one(folder: int, name: str, problems: Problems) -> Source | None:
 
 
 def _stored(fd: int, at: int, end: int) -> Iterator[bytes]:
-    # From given places: others may read the same open file.
     while at < end and (chunk := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
         at += len(chunk)
         yield chunk

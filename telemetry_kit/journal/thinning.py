@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from errno import EMLINK
 from fcntl import LOCK_EX, LOCK_NB, flock
 
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.home import Home
 from telemetry_kit.journal import packing, pieces, upkeep
 from telemetry_kit.journal.segments import SEALED, Report, Segment, Source
@@ -162,18 +163,11 @@ def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done:
     if obstacle:
         done.survivors.append(f"{home.folder}/{segment.name} ({obstacle})")
         return True
-    stem = segment.name.partition(".jsonl")[0]
-    temporary = f".{stem}-{os.urandom(4).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
-    out = os.open(temporary, flags, 0o600, dir_fd=folder)
-    try:
-        try:
-            os.fchmod(out, 0o600)
-            made = _Made(segment, folder, keep)
-            made.write(out)
-            os.fsync(out)
-        finally:
-            os.close(out)
+    with NewFile(segment.name, folder) as new:
+        made = _Made(segment, folder, keep)
+        made.write(new.fd)
+        # Before the look at the segment: it takes time, in which that may grow.
+        os.fsync(new.fd)
         why = made.report.stopped or _has_grown(folder, segment, made.removed.bytes)
         if why == _TOO_LARGE and segment.kind == SEALED and keep is not None:
             return False
@@ -181,13 +175,8 @@ def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done:
             # Better a damaged archive than what is left of it.
             done.survivors.append(f"{home.folder}/{segment.name} ({why})")
         elif keep is None or made.removed.lines or segment.kind == SEALED:
-            _settle(folder, segment, temporary, made, done)
+            _settle(folder, segment, new, made, done)
         return True
-    finally:
-        try:
-            os.unlink(temporary, dir_fd=folder)
-        except FileNotFoundError:
-            pass
 
 
 def _has_grown(folder: int, segment: Segment, size: int) -> str:
@@ -198,10 +187,10 @@ def _has_grown(folder: int, segment: Segment, size: int) -> str:
     return ""
 
 
-def _settle(folder: int, segment: Segment, temporary: str, made: _Made, done: Done) -> None:
+def _settle(folder: int, segment: Segment, new: NewFile, made: _Made, done: Done) -> None:
     if made.kept:
         name = f"{segment.name.partition('.jsonl')[0]}.jsonl{made.suffix}"
-        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        new.place(name, sync=False)
         os.fsync(folder)
         if segment.kind == SEALED:
             # Last the sealed file: as long as it is there, no archive beside it is read.

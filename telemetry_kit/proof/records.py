@@ -24,6 +24,7 @@ from telemetry_kit import (
     terms,
 )
 from telemetry_kit.errors import ConsentError
+from telemetry_kit.files import hash_chain
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
 from telemetry_kit.proof.grammar import Flaw
@@ -147,15 +148,15 @@ def _is_day(word: str) -> bool:
 
 
 def _entry(line: bytes) -> Iterator[Flaw]:
-    try:
-        found = json.loads(line.decode("ascii"))
-    except (ValueError, RecursionError):
+    link = hash_chain.parse(line)
+    if link.entry is None:
         yield Flaw("not an entry of the history", "", line.decode("utf-8", "replace"))
         return
-    if not isinstance(found, dict) or json.dumps(found).encode() != line:
+    if json.dumps(json.loads(line)).encode() != line:
         yield Flaw("not canonical")
         return
-    for key, value in found.items():
+    codes = (("previous_sha256", link.previous), ("sha256", link.sha256))
+    for key, value in (*link.entry.items(), *codes):
         check = _ENTRY.get(key)
         if check is None:
             yield Flaw("unknown field", "?", key)

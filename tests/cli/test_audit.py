@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pexpect
 import pytest
 
+from telemetry_kit.files import hash_chain
 from telemetry_kit.insights import exports
 from telemetry_kit.line import encode
 
@@ -35,7 +36,7 @@ def exported(place):
     place.log.write_bytes(encode(event))
     place.log.chmod(0o600)
     assert run(place, "export", "-o", "out-0").returncode == 0
-    first = exports.read(place.home)[0]
+    first = next(exports.read(place.home, []))
     for number in range(1, COUNT):
         exports.note(
             place.home,
@@ -72,7 +73,77 @@ def test_an_export_that_failed_is_not_in_it(exported):
     run(exported, "export", "-o", "out-0")
     run(exported, "export", "--format", "nothing")
 
-    assert len(exports.read(exported.home)) == COUNT
+    assert len(list(exports.read(exported.home, []))) == COUNT
+
+
+def former(line, before):
+    """An entry as earlier versions wrote it."""
+    entry = {**json.loads(line)["entry"], "previous": sha256(before) if before else ""}
+    body = json.dumps(entry)
+    return f'{body[:-1]}, "entry_sha256": "{sha256(body.encode())}"}}'.encode()
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def earlier(exported):
+    """The same, all of it written by an earlier version."""
+    path, lines = lines_of(exported)
+    made = []
+    for line in lines:
+        made.append(former(line, made[-1] if made else b""))
+    with open(path, "wb") as file:
+        file.writelines(line + b"\n" for line in made)
+    with open(f"{path}.head", "w") as file:
+        json.dump({"entries": COUNT, "uncounted": 0, "sha256": sha256(made[-1])}, file)
+    return exported
+
+
+@pytest.mark.parametrize("counted", [COUNT, COUNT - 1], ids=["counted", "late"])
+def test_a_log_of_an_earlier_version(earlier, counted):
+    """It is read as it was; the next export writes it anew, with all that was in it."""
+    path, lines = lines_of(earlier)
+    with open(f"{path}.head", "w") as file:
+        code = sha256(lines[counted - 1].rstrip(b"\n"))
+        json.dump({"entries": counted, "uncounted": 0, "sha256": code}, file)
+    before = run(earlier, "audit", "--json")
+    run(earlier, "export", "-o", "more")
+    after = run(earlier, "audit", "--json")
+    links = [json.loads(line) for line in lines_of(earlier)[1]]
+    shown = [json.loads(done.stdout)["exports"] for done in (before, after)]
+
+    assert (before.returncode, before.stderr) == (after.returncode, after.stderr) == (0, "")
+    assert lines == [json.dumps(link["entry"]).encode() + b"\n" for link in links[:-1]]
+    assert all(list(link) == ["entry", "previous", "sha256"] for link in links)
+    assert shown[0] == shown[1][:-1]
+    assert [len(entries) for entries in shown] == [COUNT, COUNT + 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: [lines[0].replace(b"out-0", b"out-9"), *lines[1:]], "entry 1 of the"),
+        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is gone; 1 entry of the"),
+        (lambda lines: lines[:-1], "1 entry of the exports is gone"),
+        (lambda lines: [*lines[:-1], b"x\n"], f"entry {COUNT} of the exports is not as"),
+        (lambda lines: lines[1:], "entry 1 of the exports is not as it was written"),
+    ],
+    ids=["edited", "middle", "last", "no JSON", "first"],
+)
+def test_damage_in_a_log_of_an_earlier_version(earlier, change, told):
+    """It shows before and after the log was written anew."""
+    path, lines = lines_of(earlier)
+    with open(path, "wb") as file:
+        file.writelines(change(lines))
+    before = run(earlier, "audit")
+    run(earlier, "export", "-o", "more")
+    after = run(earlier, "audit")
+
+    assert (before.returncode, after.returncode) == (1, 1)
+    assert told in before.stderr
+    assert told.partition(";")[0] in after.stderr
 
 
 def lines_of(place):
@@ -135,9 +206,15 @@ def test_what_is_gone_is_missed(exported, change, told):
 
 def resealed(line):
     """An entry with another content and the right sum of it."""
-    entry = json.loads(line)
-    del entry["entry_sha256"]
-    return exports._sealed({**entry, "rows": 7}) + b"\n"
+    link = hash_chain.parse(line.rstrip(b"\n"))
+    return hash_chain.render({**link.entry, "rows": 7}, link.previous) + b"\n"
+
+
+def broken(home):
+    """What is wrong with the log of exports."""
+    wrong = []
+    list(exports.read(home, wrong))
+    return wrong
 
 
 def test_a_count_that_is_gone(exported):
@@ -156,13 +233,13 @@ def test_an_entry_that_was_not_counted_yet(exported):
     """Killed between entry and count: nothing is wrong, then or later."""
     path, lines = lines_of(exported)
     with open(f"{path}.head", "w") as file:
-        code = hashlib.sha256(lines[-2].rstrip(b"\n")).hexdigest()
+        code = json.loads(lines[-2])["sha256"]
         json.dump({"entries": COUNT - 1, "sha256": code, "uncounted": 0}, file)
     now = run(exported, "audit")
     run(exported, "export", "-o", "more")
 
     assert (now.returncode, now.stderr) == (0, "")
-    assert exports.broken(exported.home) == []
+    assert broken(exported.home) == []
 
 
 def test_before_any_decision(undecided, make_place):
@@ -208,10 +285,11 @@ def test_it_goes_on_behind_damage(exported):
     run(exported, "export", "-o", "more")
     run(exported, "export", "-o", "again")
 
-    assert exports.broken(exported.home) == [
-        f"entry {COUNT} of the exports is not as it was written"
+    assert broken(exported.home) == [f"entry {COUNT} of the exports is not as it was written"]
+    assert [e["destination"] for e in list(exports.read(exported.home, []))][-2:] == [
+        "more",
+        "again",
     ]
-    assert [e["destination"] for e in exports.read(exported.home)][-2:] == ["more", "again"]
 
 
 @pytest.mark.parametrize(
@@ -258,8 +336,8 @@ def test_exports_at_once(exported):
         )
 
     assert codes == [0] * 8
-    assert len(exports.read(exported.home)) == COUNT + 8
-    assert exports.broken(exported.home) == []
+    assert len(list(exports.read(exported.home, []))) == COUNT + 8
+    assert broken(exported.home) == []
 
 
 def test_nothing_yet(undecided):

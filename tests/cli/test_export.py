@@ -1,6 +1,7 @@
 """`telemetry-kit export`: whole or not there, complete, and noted in the ledger."""
 
 import csv
+import errno
 import fcntl
 import hashlib
 import io
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit import projects
-from telemetry_kit.cli import landing
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights import exports
 from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded, guarded_json
 from telemetry_kit.journal import upkeep
@@ -311,7 +312,7 @@ def test_role_and_event(place):
     dev = export(place, "--role", "dev", "--event", "agent.invoked")
     chief = export(place, "--role", "my chief")
     wrong = export(place, "--role", "dve")
-    commands = [entry["command"] for entry in exports.read(place.home)]
+    commands = [entry["command"] for entry in list(exports.read(place.home, []))]
 
     assert [json.loads(line)["role"] for line in dev.stdout.splitlines()] == ["dev"]
     assert len(chief.stdout.splitlines()) == 2
@@ -412,24 +413,24 @@ def test_a_killed_export_leaves_no_half_file(undecided, many):
 
 KILLED = """
 import os, signal, sys
-from telemetry_kit.cli import landing, main
-real = landing._{step}
+from telemetry_kit.cli import main
+from telemetry_kit.files import atomic
+real = {owner}.{step}
 
-def killed(*args):
+def killed(*args, **options):
     if {late}:
-        real(*args)
+        real(*args, **options)
     os.kill(os.getpid(), signal.SIGKILL)
 
-landing._{step} = killed
-if {named}:
-    landing._UNNAMED = 0
+{owner}.{step} = killed
 sys.exit(main(["export", *sys.argv[1:]]))
 """
 
 
-def killed(place, *args, step="batches", late=False, named=False):
+def killed(place, *args, step="NewFile.place", late=False):
     """Export, and die by SIGKILL before or after a step."""
-    done = place.python("-c", KILLED.format(step=step, late=late, named=named), *args)
+    owner, _, name = f"atomic.{step}".rpartition(".")
+    done = place.python("-c", KILLED.format(owner=owner, step=name, late=late), *args)
 
     assert done.returncode == -signal.SIGKILL, done.stderr
 
@@ -439,150 +440,132 @@ def others(place):
     return sorted(name for name in os.listdir(place.root) if name != ".flowspec")
 
 
-@pytest.mark.parametrize(
-    "how", [{}, {"step": "pour"}, {"step": "pour", "late": True}], ids=["first", "before", "after"]
-)
-def test_a_kill_leaves_nothing_at_all(undecided, how):
-    """Until it is whole the file has no name; what was there stays."""
-    if not landing._UNNAMED:
-        pytest.skip("files without a name are a thing of Linux")
-    fill(undecided, stored(1))
-    (undecided.root / "there").write_text("mine")
-    killed(undecided, "-o", "out", **how)
-    killed(undecided, "-o", "there", "--force", **how)
-
-    assert others(undecided) == ["there"]
-    assert (undecided.root / "there").read_text() == "mine"
+def age(path, seconds):
+    """Set the time of the last write so far back."""
+    then = time.time() - seconds
+    os.utime(path, (then, then), follow_symlinks=False)
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("named", [False, True], ids=["unnamed", "named"])
-def test_what_a_kill_leaves_is_swept(undecided, form, named):
-    """The next export to the same file takes away what the killed one left, whatever the system."""
+@pytest.mark.parametrize(
+    ("step", "late"),
+    [("os.fchmod", True), ("NewFile.place", False), ("os.link", True)],
+    ids=["begun", "written", "placed"],
+)
+def test_what_a_kill_leaves_is_swept(undecided, form, step, late):
+    """One private file, which the next export of the folder deletes once it is an hour old."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, stored(1))
-    given = ("--format", form, "-o", "out", "--force")
-    by_name = FORMATS[form].stream is None
-    step = "sum_and_sync" if by_name else "link"
-    step = "into_place" if named else step
-    killed(undecided, *given, step=step, named=named)
-    left = others(undecided)
-    done = export(undecided, *given)
+    (undecided.root / "there").write_text("mine")
+    killed(undecided, "--format", form, "-o", "out", step=step, late=late)
+    made = ["out"] if step == "os.link" else []
+    left = [name for name in others(undecided) if name not in ("there", *made)]
+    again = export(undecided, "-o", "first")
+    young = [name for name in others(undecided) if name in left]
+    for name in left:
+        assert stat.S_IMODE((undecided.root / name).stat().st_mode) == 0o600
+        age(undecided.root / name, 3_601)
+    done = export(undecided, "-o", "second")
 
     assert len(left) == 1
     assert left[0].startswith(".out-")
-    assert done.returncode == 0, done.stderr
-    assert others(undecided) == ["out"]
+    assert left == young
+    assert (again.returncode, done.returncode) == (0, 0), again.stderr + done.stderr
+    assert others(undecided) == sorted(["first", "second", "there", *made])
 
 
-def left_behind(root, code: str, named: str = ""):
-    """A folder as a killed export leaves it, under its own name or another one."""
-    folder = root / f".out-{named or code}.telemetry-kit.tmp"
-    folder.mkdir(0o700)
-    (folder / f"telemetry-kit-{code}").touch()
-    (folder / "whole").write_text("events")
-    return folder
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_a_kill_replaces_whole_files_only(undecided, late):
+    """What was there stays until the new file takes its place in one step."""
+    fill(undecided, stored(1))
+    (undecided.root / "there").write_text("mine")
+    killed(undecided, "-o", "there", "--force", step="os.rename", late=late)
+
+    if late:
+        assert ids("jsonl", undecided.root / "there") == [stored(1)["event_id"]]
+        assert others(undecided) == ["there"]
+    else:
+        assert (undecided.root / "there").read_text() == "mine"
 
 
 def test_the_work_of_the_living_is_not_swept(undecided):
-    """A folder that is locked, and what only looks alike, stay; what another export left goes."""
+    """A file that is locked stays, however old; one whose writer is gone goes."""
     fill(undecided, stored(1))
-    living = left_behind(undecided.root, "0123456789ab")
-    left_behind(undecided.root, "0123456789ac")
-    theirs = undecided.root / ".out-0123456789ad.tmp"
-    file, link = (undecided.root / f".out-0123456789a{n}.telemetry-kit.tmp" for n in "ef")
-    theirs.mkdir()
-    file.write_text("mine")
-    link.symlink_to(theirs)
+    living, dead = (undecided.root / f".out-0123456789a{n}.telemetry-kit.tmp" for n in "bc")
+    for path in (living, dead):
+        path.write_text("events")
+        path.chmod(0o600)
+        age(path, 3_601)
     lock = os.open(living, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     done = export(undecided, "-o", "out")
     os.close(lock)
 
     assert done.returncode == 0, done.stderr
-    assert others(undecided) == sorted([living.name, theirs.name, file.name, link.name, "out"])
+    assert others(undecided) == sorted([living.name, "out"])
 
 
 @pytest.mark.parametrize(
-    "how", ["files", "folders", "empty", "another name", "open to others", "a link as mark"]
+    "kind", ["another name", "open to others", "link", "hard link", "pipe", "folder"]
 )
-@pytest.mark.parametrize("suffix", ["telemetry.tmp", "telemetry-kit.tmp"])
-def test_a_folder_that_is_not_ours_stays(undecided, how, suffix):
-    """A folder of the user that somebody gave a name of our form is not deleted, nor emptied."""
+def test_what_is_not_ours_stays(undecided, kind):
+    """A file or folder of the user with a name like ours is not deleted, nor emptied."""
     fill(undecided, stored(1))
-    code = "deadbeefcafe"
-    folder = undecided.root / f".a-{code}.{suffix}"
-    folder.mkdir(0o700)
-    if how == "files":
-        (folder / "whole").write_text("mine")
-    elif how == "folders":
-        (folder / f"telemetry-kit-{code}").mkdir()
-        (folder / f"telemetry-kit-{code}" / "mine").touch()
-    elif how == "another name":
-        folder.rmdir()
-        folder = left_behind(undecided.root, "0123456789ab", code)
-    elif how == "open to others":
-        (folder / f"telemetry-kit-{code}").touch()
-        (folder / "mine").touch()
-        folder.chmod(0o755)
-    elif how == "a link as mark":
-        (folder / f"telemetry-kit-{code}").symlink_to(undecided.log)
-    before = sorted(folder.rglob("*"))
+    path, kept = undecided.root / ".a-deadbeefcafe.telemetry-kit.tmp", undecided.root / "kept"
+    kept.write_text("mine")
+    kept.chmod(0o600)
+    if kind == "another name":
+        path = undecided.root / ".a-deadbeefcafe.telemetry.tmp"
+    if kind == "folder":
+        path.mkdir(0o700)
+        (path / "whole").write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(path, 0o600)
+    elif kind == "link":
+        path.symlink_to(kept)
+    elif kind == "hard link":
+        os.link(kept, path)
+    else:
+        path.write_text("mine")
+        path.chmod(0o644 if kind == "open to others" else 0o600)
+    age(path, 7_200)
+    before = sorted(path.rglob("*"))
     done = export(undecided, "-o", "out")
     forced = export(undecided, "-o", "out", "--force", "--format", "sqlite")
 
     assert (done.returncode, forced.returncode) == (0, 0), done.stderr + forced.stderr
-    assert others(undecided) == sorted([folder.name, "out"])
-    assert sorted(folder.rglob("*")) == before
-
-
-def test_a_folder_in_a_folder_of_ours_stays(undecided):
-    """What is left behind is never deleted with folders in it."""
-    fill(undecided, stored(1))
-    folder = left_behind(undecided.root, "0123456789ab")
-    (folder / "mine").mkdir()
-    (folder / "mine/file").touch()
-    done = export(undecided, "-o", "out")
-
-    assert done.returncode == 0, done.stderr
-    assert (folder / "mine/file").exists()
+    assert others(undecided) == sorted([path.name, "kept", "out"])
+    assert sorted(path.rglob("*")) == before
+    assert kept.read_text() == "mine"
 
 
 SWAPPED = """
 import os, sys
-from telemetry_kit.cli import landing, main
-real = os.{step}
-swapped = []
+from telemetry_kit.cli import main
+from telemetry_kit.files.atomic import NewFile
+real = NewFile.place
 
-def swap(path, *args, **options):
-    done = real(path, *args, **options)
-    if str(path).endswith({end!r}) and not swapped:
-        swapped.append(path)
-        folder = os.path.realpath(path if {end!r} == ".tmp" else os.path.dirname(path))
-        os.rename(folder, "aside")
-        os.rename("theirs", folder)
-    return done
+def swapped(self, *args, **options):
+    os.rename("theirs", self.path)
+    real(self, *args, **options)
 
-os.{step} = swap
-sys.exit(main(["export", "--format", "sqlite", "-o", "out", "--force"]))
+NewFile.place = swapped
+sys.exit(main(["export", "-o", "out", *sys.argv[1:]]))
 """
 
 
-@pytest.mark.parametrize(("step", "end"), [("mkdir", ".tmp"), ("open", "whole")])
-def test_a_folder_that_was_swapped_stays(undecided, step, end):
-    """Another folder that comes in the place of ours while we are at work keeps its files."""
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+def test_another_file_is_not_put_in_place(undecided, form):
+    """One that comes in the place of the temporary file while we are at work."""
     fill(undecided, stored(1))
-    theirs = undecided.root / "theirs"
-    theirs.mkdir(0o700)
-    (theirs / "whole").write_text("mine")
-    (theirs / "more").write_text("mine")
-    done = undecided.python("-c", SWAPPED.format(step=step, end=end))
-    found = [path for path in undecided.root.rglob("more") if path.read_text() == "mine"]
+    (undecided.root / "theirs").write_text("theirs")
+    (undecided.root / "out").write_text("mine")
+    done = undecided.python("-c", SWAPPED, "--force", "--format", form)
 
-    assert "Traceback" not in done.stderr
-    assert len(found) == 1
-    assert (found[0].parent / "whole").read_text() == "mine"
+    assert done.returncode == 1
+    assert "another file came in the place of the temporary one" in done.stderr
+    assert (undecided.root / "out").read_text() == "mine"
 
 
 TOLD_TO_END = """
@@ -626,22 +609,29 @@ def test_told_to_end_it_leaves_nothing(undecided, form, name):
     assert others(undecided) == []
 
 
-def test_a_name_that_was_taken_meanwhile(tmp_path):
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_name_that_was_taken_meanwhile(tmp_path, monkeypatch, links):
     """Never over a file that came while the export was made: with and without a hard link."""
-    for number, unnamed in enumerate((landing._UNNAMED, 0)):
-        path = tmp_path / str(number)
+    path = tmp_path / "out"
 
-        def blocks(path=path):
-            path.write_text("mine")
-            yield b"theirs"
+    def refused(*_args, **_options):
+        raise PermissionError(errno.EPERM, "no hard links here")
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(landing, "_UNNAMED", unnamed)
-            with pytest.raises(FileExistsError):
-                landing.put(blocks(), str(path), force=False)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    with NewFile(str(path)) as new:
+        path.write_text("mine")
+        with pytest.raises(FileExistsError):
+            new.place(str(path), replace=False)
 
-        assert path.read_text() == "mine"
-    assert sorted(os.listdir(tmp_path)) == ["0", "1"]
+    assert path.read_text() == "mine"
+    assert os.listdir(tmp_path) == ["out"]
+    path.unlink()
+    with NewFile(str(path)) as new:
+        os.write(new.fd, b"ours")
+        new.place(str(path), replace=False)
+    assert path.read_text() == "ours"
+    assert os.listdir(tmp_path) == ["out"]
 
 
 def test_a_reader_that_has_gone(undecided):
@@ -676,7 +666,7 @@ def test_the_ledger(place):
     export(place, "-o", "sub.jsonl")
     export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
     export(place)
-    first, second, third = exports.read(place.home)
+    first, second, third = list(exports.read(place.home, []))
     told = place.python("-m", "telemetry_kit", "audit").stdout
     as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
     path = exports.path_of(place.home)
@@ -708,7 +698,7 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
         }[harm]
         undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
     told = undecided.python("-m", "telemetry_kit", "audit")
-    (entry,) = exports.read(undecided.home)
+    (entry,) = list(exports.read(undecided.home, []))
 
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
@@ -728,20 +718,20 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     assert done.returncode == 2
     assert f"out{there}: it is " in done.stderr
     assert others(place) == [taken.name]
-    assert exports.read(place.home) == []
+    assert list(exports.read(place.home, [])) == []
 
 
 LATE = """
 import sys
-from telemetry_kit.cli import landing, main
-real = landing.put
+from telemetry_kit.cli import export, main
+real = export._put
 
 def put(blocks, path, force):
     if path.endswith(".md"):
         raise OSError(28, "No space left on device")
     return real(blocks, path, force)
 
-landing.put = put
+export._put = put
 sys.exit(main(["export", *sys.argv[1:]]))
 """
 
@@ -757,7 +747,7 @@ def test_what_stands_beside_fails(place):
         "nothing was left there"
     )
     assert others(place) == ["out", "out.consent.jsonl"]
-    assert [entry["destination"] for entry in exports.read(place.home)] == ["out"]
+    assert [entry["destination"] for entry in list(exports.read(place.home, []))] == ["out"]
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
@@ -774,7 +764,7 @@ def test_a_pipe_is_written_into(undecided, force):
     assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
-    assert exports.read(undecided.home)[0]["destination"] == "pipe"
+    assert next(exports.read(undecided.home, []))["destination"] == "pipe"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

@@ -1,5 +1,7 @@
 """The roll-up: the same numbers as from scratch, whatever happened to the files meanwhile."""
 
+import contextlib
+import errno
 import gc
 import gzip
 import json
@@ -15,17 +17,25 @@ from hypothesis import strategies as st
 
 from telemetry_kit.cli.rollup import keep
 from telemetry_kit.home import find
-from telemetry_kit.insights import count as count_room
-from telemetry_kit.insights import rollup, workers
-from telemetry_kit.insights.count import Wanted, count, count_events
+from telemetry_kit.insights import count as counting
+from telemetry_kit.insights import rollup
+from telemetry_kit.insights.count import Wanted, count
 from telemetry_kit.insights.tally import Tally
 from telemetry_kit.journal import archive, upkeep
 from telemetry_kit.journal.segments import Problems
 
 TODAY = "2026-11-23"
+DAMAGE = (
+    b"nonsense\n",
+    b'{"schema_version":"1.0","event_id":"',
+    b"\0" * 300 + b"\n",
+    b"\n" * 50,
+    b"x" * (2 << 20) + b"\n",
+    b"\xef\xbb\xbf",
+)
 STEPS = st.lists(
     st.sampled_from(
-        ["write", "write", "damage", "torn", "seal", "pack", "before", "forget", "look", "edit"]
+        ["write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"]
     ),
     max_size=14,
 )
@@ -52,12 +62,10 @@ def do(home, step, number):
             for n in range(30)
         ]
         written.fill(home, *events)
-    elif step in ("damage", "torn"):
+    elif step in DAMAGE:
         written.fill(home)
         with log.open("ab") as file:
-            file.write(
-                b"nonsense\n" if step == "damage" else b'{"schema_version":"1.0","event_id":"'
-            )
+            file.write(step)
     elif step == "seal":
         upkeep.seal(home, TODAY)
     elif step == "pack":
@@ -111,13 +119,13 @@ def test_it_is_private(home):
 def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     """Known bytes are not counted again."""
     seen = []
-    real = rollup.count_files
+    real = rollup.count_file
 
-    def watched(files, *how, **more):
-        seen.extend(begin for _, begin in files)
-        return real(files, *how, **more)
+    def watched(source, wanted, begin):
+        seen.append(begin)
+        return real(source, wanted, begin)
 
-    monkeypatch.setattr(rollup, "count_files", watched)
+    monkeypatch.setattr(rollup, "count_file", watched)
     size = Path(home.log).stat().st_size
     first = rollup.look(home)
     written.fill(home, written.stored(9_999_999))
@@ -128,15 +136,12 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     assert second.tally.total("events") == first.tally.total("events") + 1
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_many_files_take_little_memory(place, monkeypatch, processes):
+def test_many_files_take_little_memory(place, monkeypatch):
     """Only the sum is there as counters, however many files there are; each of them is text."""
     home = place.home
     for number in range(12):
         written.fill(home, written.stored(number))
         upkeep.seal(home, TODAY)
-    monkeypatch.setattr(count_room, "MIN_SHARED_BYTES", 0)
-    monkeypatch.setattr(workers, "most", lambda: processes)
     monkeypatch.setattr(rollup, "MIN_NEWS", 1)
     real, seen = rollup._Looking._rendered, []
 
@@ -270,7 +275,7 @@ def test_any_split_is_the_same(parts):
     for tally in tallies:
         merged.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
 
-    assert count_events(events[: len(parts)]) == merged
+    assert written.counted(events[: len(parts)]) == merged
 
 
 def test_one_that_others_can_write_is_not_believed(home):
@@ -297,3 +302,49 @@ def test_nothing_is_kept_of_nothing(undecided):
 
     assert (None, False) == (seen.keep, keep(undecided.home, seen))
     assert undecided.tree() == []
+
+
+@pytest.fixture
+def three_files(place):
+    """A journal of 900 events in three files, one of them an archive."""
+    for _ in range(2):
+        written.fill(place.home, *written.sessions(300))
+        upkeep.seal(place.home, TODAY)
+        archive.maintain(place.home, 3_650, TODAY)
+    written.fill(place.home, *written.sessions(300))
+    return place.home
+
+
+def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
+    """Each is named with the reason, nothing is raised, and no file stays open."""
+    real_snapshot, real_open = counting.snapshot, os.open
+
+    def full(path, *given, **more):
+        if str(path).startswith("telemetry"):
+            raise OSError(errno.EMFILE, "too many")
+        return real_open(path, *given, **more)
+
+    @contextlib.contextmanager
+    def opened(*given):
+        with real_snapshot(*given) as sources, pytest.MonkeyPatch.context() as patch:
+            for source in sources:
+                source.close()
+            patch.setattr(os, "open", full)
+            yield sources
+
+    before = os.listdir("/dev/fd")
+    monkeypatch.setattr(counting, "snapshot", opened)
+    problems = Problems()
+
+    assert count(three_files, Wanted(), problems).total("events") == 0
+    assert all("EMFILE" in sentence for sentence in problems.sentences())
+    assert len(problems.sentences()) == 3
+    assert before == os.listdir("/dev/fd")
+
+
+def test_every_role_is_reported(three_files):
+    """Also where all events count."""
+    roles = set()
+    count(three_files, Wanted(), Problems(), roles)
+
+    assert set(written.ROLES) <= roles

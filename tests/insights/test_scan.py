@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from telemetry_kit.home import find
 from telemetry_kit.insights import select
-from telemetry_kit.insights.count import Counting, Wanted, count, count_events
+from telemetry_kit.insights.count import Counting, Wanted, count
 from telemetry_kit.insights.scan import Region, is_of_whole_days, read_rest, regions
-from telemetry_kit.insights.select import Filter, each, newest, sessions
+from telemetry_kit.insights.select import Block, Filter, Meter, newest, sessions
 from telemetry_kit.journal import archive, reader, upkeep
 from telemetry_kit.journal.lines import parse
 from telemetry_kit.journal.segments import ACTIVE, Problems, Report
@@ -25,6 +25,13 @@ def scanned(chunks, report):
             yield from map(parse, region.block.splitlines())
         else:
             yield from read_rest(region, report, ACTIVE)
+
+
+def selected(home, one, problems):
+    """The wanted events, oldest first, as an export gets them."""
+    for portion in select.lines(home, one, problems, Meter()):
+        items = portion.data.splitlines() if isinstance(portion, Block) else portion
+        yield from (parse(item) if isinstance(item, bytes) else item for item in items)
 
 
 @given(written.LINES, st.integers(1, 500))
@@ -52,7 +59,7 @@ def test_the_same_tally_as_the_reader(lines):
             for event in read_rest(region, Report(), ACTIVE):
                 counting.event(event)
 
-    expected = count_events(reader.events_in(iter(chunks), Report(), active=True))
+    expected = written.counted(reader.events_in(iter(chunks), Report(), active=True))
 
     assert expected == counting.settle()
 
@@ -93,7 +100,7 @@ def test_filters(place, chosen):
     one = Filter(**chosen)
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
 
-    assert expected == list(each(place.home, one, Problems()))
+    assert expected == list(selected(place.home, one, Problems()))
     assert expected[::-1][:7] == list(newest(place.home, 7, one, Problems()))
 
 
@@ -101,7 +108,7 @@ def test_a_context_does_not_pass_for_a_field(place):
     """A filter compares fields, not letters."""
     written.fill(place.home, written.stored(1, context={"role": "dev"}))
 
-    assert list(each(place.home, Filter(fields={"role": "dev"}), Problems())) == []
+    assert list(selected(place.home, Filter(fields={"role": "dev"}), Problems())) == []
 
 
 def test_wanted(place):
@@ -109,7 +116,7 @@ def test_wanted(place):
     written.fill(place.home, *written.sessions(2_000))
     wanted = Wanted("2026-09-10", "2026-09-30", "dev")
     tally = count(place.home, wanted, Problems())
-    expected = count_events(
+    expected = written.counted(
         event
         for event in reader.read(place.home)
         if wanted.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
@@ -155,7 +162,7 @@ def test_from_the_end_it_is_the_same(chosen, lines):
         home = find("flowspec", base, {"HOME": base})
         sealed_and_packed(home, lines)
         one = Filter(**chosen)
-        expected, problems = list(each(home, one, Problems())), Problems()
+        expected, problems = list(selected(home, one, Problems())), Problems()
         for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(select, "_BLOCK_BYTES", block)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from telemetry_kit import catalog
 from telemetry_kit.home import Home
+from telemetry_kit.insights.tally import Tally
 from telemetry_kit.line import encode
 
 ROLES = ("pm", "dev", "qa", "ops")
@@ -150,3 +151,11 @@ _ORIGINAL = st.sampled_from(
     ]
 )
 LINES = st.lists(st.one_of(_WHOLE, _WHOLE, _TORN, _ORIGINAL), max_size=30)
+
+
+def counted(events: Iterable[dict[str, Any]]) -> Tally:
+    """The tally of events, counted one by one."""
+    tally = Tally()
+    for event in events:
+        tally.add(event)
+    return tally

@@ -1,0 +1,1 @@
+"""Files on disk, written and read safely."""
