@@ -261,7 +261,7 @@ def test_recording_commands(vetoed) -> None:
     assert content(place) == before
 
 
-READING = ("status", "doctor", "view", "stats", "answers", "unused", "find", "forget", "clear")
+READING = ("status", "doctor", "view", "stats", "answers", "find", "forget", "clear")
 
 
 @everywhere

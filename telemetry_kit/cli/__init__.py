@@ -28,7 +28,6 @@ COMMANDS = (
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show what is used, how it ends, how long it takes, and the trend."),
     (("answers",), "answers", "Answer the questions that the events are recorded for."),
-    (("unused",), "unused", "Show fields and events that no question reads."),
     (("export",), "export", "Write the events to a file: json, jsonl, csv, parquet, sqlite, otlp."),
     (("verify",), "verify", "Prove that nothing is stored that should not be: a certificate."),
     (("find",), "find", "Say whether a text is in the events, in clear or as a pseudonym."),
@@ -45,7 +44,7 @@ COMMANDS = (
 COLD = ("record",)
 # Asked often: what is written without a mistake is read without Typer, which costs five times
 # the interpreter's own start.
-QUICK = ("view", "stats", "answers", "unused")
+QUICK = ("view", "stats", "answers")
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130
