@@ -95,7 +95,7 @@ class TelemetryEvents:
         _hold(found, f"no {path!r} among\n{self.tree()}")
 
     def assert_private(self, *secrets: str) -> None:
-        """None of these texts is in any line, in no encoding.
+        """None of these texts is in any line, plain or encoded.
 
         Raises:
             AssertionError: one is.

@@ -13,7 +13,7 @@ import typer
 
 from telemetry_kit import control
 from telemetry_kit.cli.terminal import USAGE, Problem, out, safe, say
-from telemetry_kit.proof.lookup import Found, Lookup
+from telemetry_kit.proof.lookup import FORMS, Found, Lookup
 
 STDIN = "-"
 
@@ -36,6 +36,7 @@ def find(
             out(line)
         for line in limits(found):
             say(line)
+        say(f"Forms looked for: {', '.join(FORMS)}.")
     if found.unread:
         raise Problem(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
@@ -94,4 +95,5 @@ def _as_json(found: Found) -> dict[str, object]:
         "declared": found.in_ledger,
         "of_retired_keys": found.retired,
         "unread": found.unread,
+        "forms_looked_for": list(FORMS),
     }

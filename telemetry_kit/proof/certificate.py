@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from telemetry_kit.disguise import FORMS
+
 GRAMMAR, PROVENANCE, KNOWN, RECOGNISERS, ENVIRONMENT = LAYERS = (
     "grammar",
     "provenance",
@@ -145,6 +147,7 @@ class Certificate:
             "pseudonyms": self.pseudonyms,
             "secrets_looked_for": self.secrets,
             "secrets_set_aside": self.set_aside,
+            "forms_looked_for": list(FORMS),
             "files": [asdict(looked) for looked in self.files],
             "environment": self.checks,
             "notes": self.notes,

@@ -22,6 +22,8 @@ from telemetry_kit.proof import vocabulary
 
 # Ids that another program may give, which are stored as hex digits.
 OUTSIDE_IDS = ("session_id", "parent_id")
+# The forms of a text that are looked for.
+FORMS = ("plain", "pseudonym", "part of a longer text")
 
 
 @dataclass(slots=True)
