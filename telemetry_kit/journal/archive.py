@@ -168,26 +168,23 @@ def _segments(
 
 
 def term(home: Home, retention_days: int, today: str) -> Term:
-    """What the retention says of each day.
+    """The retention of a journal on one day.
+
+    An archive of the same day proves nothing: the clock that is in question has named it. Before
+    the first archive it is the last change of the log that counts.
 
     Args:
-        home: whose journal; it is read only where the clock is in doubt.
+        home: whose journal.
         retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
-
-    def days(first: str, last: str, enough: int) -> set[str]:
-        found: set[str] = set()
-        with snapshot(home, Problems()) as sources:
-            for source in reversed(sources):
-                for day in _days(source, Report()):
-                    if first <= day <= last:
-                        found.add(day)
-                        if len(found) >= enough:
-                            return found
-        return found
-
-    return Term(retention_days, today, days)
+    found = (upkeep.SEGMENT.fullmatch(segment.name) for segment in _segments(home))
+    days = [match[1] for match in found if match and match[1] != today]
+    try:
+        changed = _day_of(os.lstat(home.log))
+    except OSError:
+        changed = today
+    return Term(retention_days, today, max(days, default=changed))
 
 
 def _pack_all(home: Home, folder: int, done: Done) -> None:
@@ -197,12 +194,11 @@ def _pack_all(home: Home, folder: int, done: Done) -> None:
 
 
 def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
-    oldest = {s.identity: _oldest_sign(folder, s) for s in _segments(home, active=True)}
-    if any(map(found.in_doubt, oldest.values())):
+    if found.is_skipped:
         return
     _seal_if_over(home, folder, found)
     for segment in _segments(home):
-        if oldest.get(segment.identity, "") < found.oldest:
+        if _oldest_sign(folder, segment) < found.oldest:
             _retain_one(home, folder, segment, found, done)
 
 
@@ -261,5 +257,9 @@ def _all_days(folder: int, segment: Segment) -> set[str]:
     changed = source.state()
     days = set(_days(source, report))
     if changed is not None and (report.stopped or not days):
-        days.add(strftime("%Y-%m-%d", gmtime(changed.st_mtime)))
+        days.add(_day_of(changed))
     return days
+
+
+def _day_of(changed: os.stat_result) -> str:
+    return strftime("%Y-%m-%d", gmtime(changed.st_mtime))
