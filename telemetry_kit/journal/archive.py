@@ -31,6 +31,7 @@ from telemetry_kit.journal.thinning import Done
 from telemetry_kit.private import name_of
 
 _NEVER = "9999-12-31"
+_TAIL_BYTES = 1 << 13  # two lines at least
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
@@ -171,7 +172,7 @@ def term(home: Home, retention_days: int, today: str) -> Term:
     """The retention of a journal on one day.
 
     An archive of the same day proves nothing: the clock that is in question has named it. Before
-    the first archive it is the last change of the log that counts.
+    the first archive it is the newest event that counts.
 
     Args:
         home: whose journal.
@@ -180,11 +181,19 @@ def term(home: Home, retention_days: int, today: str) -> Term:
     """
     found = (upkeep.SEGMENT.fullmatch(segment.name) for segment in _segments(home))
     days = [match[1] for match in found if match and match[1] != today]
-    try:
-        changed = _day_of(os.lstat(home.log))
-    except OSError:
-        changed = today
-    return Term(retention_days, today, max(days, default=changed))
+    return Term(retention_days, today, max(days) if days else _newest_day(home) or today)
+
+
+def _newest_day(home: Home) -> str | None:
+    """The day of the last line, or None where there is none."""
+    with snapshot(home, Problems()) as sources:
+        for source in reversed(sources):
+            tail = b""
+            for chunk in source.chunks(Report()):
+                tail = (tail + chunk)[-_TAIL_BYTES:]
+            if found := _DAY.findall(tail):
+                return str(found[-1], "ascii")
+    return None
 
 
 def _pack_all(home: Home, folder: int, done: Done) -> None:
@@ -257,9 +266,5 @@ def _all_days(folder: int, segment: Segment) -> set[str]:
     changed = source.state()
     days = set(_days(source, report))
     if changed is not None and (report.stopped or not days):
-        days.add(_day_of(changed))
+        days.add(strftime("%Y-%m-%d", gmtime(changed.st_mtime)))
     return days
-
-
-def _day_of(changed: os.stat_result) -> str:
-    return strftime("%Y-%m-%d", gmtime(changed.st_mtime))

@@ -164,7 +164,6 @@ def test_lines_that_stay_in_doubt(place) -> None:
         b'"event_type":"role.selected","timestamp":"2019-05-06T00:00:00Z"}\n'
     )
     place.log.chmod(0o600)
-    os.utime(place.log, (1_557_100_800, 1_557_100_800))
     done = doctor(place, "--json")
     found = findings(done)["retention"]
     wanted = found["says"].partition("clear --before ")[2].partition(" ")[0]
