@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 WIDTH = 78
-MAX_LINES = 14  # the question makes 15
 MAX_SHOWN = 10
 # What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
 # must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
@@ -231,13 +230,9 @@ def samples() -> list[dict[str, Any]]:
     ]
 
 
-def dictionary(now: Settings | None = None) -> str:
-    """The data dictionary in Markdown: one row for each event and each field.
-
-    Args:
-        now: the settings it is about; those in force by default.
-    """
-    now = now or settings.current()
+def dictionary() -> str:
+    """The data dictionary in Markdown: one row for each event and each field."""
+    now = settings.current()
     rows = [
         "# What telemetry_kit records",
         "",
@@ -294,13 +289,9 @@ def domain(field: catalog.Field) -> str:
     return f"{words} {limits}" if limits else words
 
 
-def json_schema(now: Settings | None = None) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one line.
-
-    Args:
-        now: the settings it is about; those in force by default.
-    """
-    now = now or settings.current()
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one line."""
+    now = settings.current()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"telemetry_kit event {catalog.SCHEMA_VERSION}",

@@ -88,7 +88,6 @@ class Certificate:
         secrets: how many texts of each kind were looked for.
         set_aside: how many were not, because they are public words or too common.
         pseudonyms: how many different ones there are.
-        hashes_tried: how many codes were compared with hashes of the secrets.
         capacity_bits: what a line can carry at most, by class of field.
         checks: the environment, as state and sentence.
     """

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from errno import EISDIR, ENXIO
 
 from telemetry_kit import catalog, consent, ledger, privacy, private, settings
-from telemetry_kit.errors import ConsentError, KeyUnavailableError
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 from telemetry_kit.proof import capacity, known, records, streams, vocabulary
@@ -73,18 +73,11 @@ def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
         NotPrivateError: the names ledger cannot be trusted.
         ConsentError: the place key cannot be used.
     """
-    key = None
-    place = consent.place_of(home)
-    if place is not None:
-        try:
-            key = privacy.load(privacy.key_path(home, place))
-        except KeyUnavailableError:
-            key = None
     accepted = consent.decide(home, environ).accepted
     return Baseline(
         home,
         vocabulary.of(home),
-        key,
+        privacy.current(home, consent.place_of(home)),
         "second" if accepted is None else accepted.time,
         known.gather(home, environ, start),
     )
