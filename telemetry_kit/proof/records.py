@@ -125,16 +125,17 @@ def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
 def _decision(line: bytes) -> Iterator[Violation]:
     words = line.decode("ascii", "replace").split(" ")
     head = words[:3]
-    if len(head) < 3 or head[0] != "v1" or head[1] not in ("yes", "no") or not _is_day(head[2]):
+    if (
+        len(head) < 3
+        or head[0] != "v1"
+        or head[1] not in ("yes", "no")
+        or not grants.is_day(head[2])
+    ):
         yield Violation("not a record of a decision")
     for word in words[3:]:
         # Two spaces stand where the record ends in an empty list.
         if word and not _WORD.fullmatch(word):
             yield Violation("unknown word", "?", word)
-
-
-def _is_day(word: str) -> bool:
-    return grants.is_day(word)
 
 
 def _entry(line: bytes) -> Iterator[Violation]:
