@@ -163,7 +163,7 @@ class Ours(Library):
 
     @contextlib.contextmanager
     def around(self) -> Iterator[None]:
-        with self._capture(strict=True) as self._captured:
+        with self._capture() as self._captured:
             yield
 
 

@@ -265,7 +265,6 @@ COMMANDS = (
     ("stats",),
     ("stats", "--role", "dev"),
     ("answers",),
-    ("unused",),
     *(("export", "--format", name, "-o", "out", "--force") for name in FORMATS),
     ("find", "zebra"),
     ("audit",),

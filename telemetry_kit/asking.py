@@ -82,7 +82,7 @@ def _ask_if_open(home: Home) -> None:
 
 
 def _ask_first(home: Home) -> None:
-    from telemetry_kit import control, notice  # deferred: the chain, which nobody asked needs
+    from telemetry_kit import control, notice  # deferred: only a question needs them
 
     before = control.denials(home)
     answer = ask(notice.lines(home), QUESTION)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 
-from telemetry_kit import errors, privacy, settings, standing
 from telemetry_kit import gate as gates
+from telemetry_kit import privacy, settings, standing
 from telemetry_kit.consent import GRANT, Decision, Rule
 from telemetry_kit.home import NO_APP, Home
 from telemetry_kit.latch import latch
@@ -23,18 +23,13 @@ _NOWHERE = "/dev/null"
 
 
 class Captured:
-    """The events of a `with capture_events() as captured:` block; a context manager.
+    """The events of a `with capture_events() as captured:` block; a context manager."""
 
-    Args:
-        strict: raise internal errors instead of swallowing them.
-    """
-
-    def __init__(self, strict: bool = False) -> None:
+    def __init__(self) -> None:
         self.lines: list[bytes] = []
         self.dropped: list[tuple[str, str]] = []
         self.notes: list[str] = []
         self.undeclared: list[tuple[str, str]] = []
-        self._strict = strict
         # One for each time it was entered.
         self._standings: list[standing.Standing] = []
 
@@ -63,8 +58,6 @@ class Captured:
         latch.captured += 1
         latch.until = 0.0
         standing.captures.append(place)
-        if self._strict:
-            errors.be_strict(self)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,18 +65,13 @@ class Captured:
             return
         standing.captures.remove(self._standings.pop())
         latch.captured -= 1
-        if self._strict:
-            errors.be_lenient(self)
 
 
-def capture_events(*, strict: bool = False) -> Captured:
+def capture_events() -> Captured:
     """Run a block with every event of the process going into memory, whatever consent says.
 
     The steps of the chain are the real ones; nothing is written to disk. Blocks nest: the
     innermost one gets the events, those of other threads included.
-
-    Args:
-        strict: raise internal errors of the library instead of swallowing them.
 
     Returns:
         A context manager; `.events` are the records, `.lines` their bytes, `.dropped` pairs of
@@ -91,4 +79,4 @@ def capture_events(*, strict: bool = False) -> Captured:
         pseudonyms: those given to a decorator inside a running function, for instance, and
         `.notes` what would keep the program from recording anything outside of tests.
     """
-    return Captured(strict)
+    return Captured()

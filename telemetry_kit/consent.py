@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import grants, private, projects
-from telemetry_kit.errors import ConsentError, Refused
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import (
     Home,
     enclosing_repositories,
     enclosing_roots,
-    find,
     repository_files,
     user_home,
 )
@@ -162,14 +161,6 @@ def decide(home: Home, environ: Mapping[str, str], *, every_file: bool = False) 
             if rule.verdict == DENY:
                 return Decision(False, rule)
     return Decision(True, granted, grants.accepted(granted.raw or ""))
-
-
-def decide_here(app: str, start: str | None, environ: Mapping[str, str]) -> Decision:
-    """The same for a directory; where there is no home, that is the denial."""
-    try:
-        return decide(find(app, start, environ), environ)
-    except Refused as refusal:
-        return Decision(False, Rule("user", "home", None, DENY, refusal.reason))
 
 
 def rules(

@@ -25,7 +25,7 @@ from telemetry_kit.private import ForeignFolderError, NotPrivateError, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from typing import TypeVar
 
     from telemetry_kit.consent import Decision
@@ -214,7 +214,6 @@ def refuse(
     all_projects: bool = False,
     method: str = "api",
     patience: float | None = None,
-    others: Iterable[Home] = (),
 ) -> None:
     """The same as `disable_telemetry()` for a home.
 
@@ -224,13 +223,11 @@ def refuse(
         method: as there.
         patience: how many seconds to wait for another process that is deciding; five by
             default.
-        others: further projects that the denial covers; programs there stop at their next
-            event, too.
 
     Raises:
         ConsentError: it could not be written. Nothing was decided, and this process records
             nothing from then on.
-        JournalError: it is written, but programs in a project could not be told; they stop
+        JournalError: it is written, but programs in the project could not be told; they stop
             within 20 ms.
     """
     from telemetry_kit import deciding  # deferred: as above
@@ -248,14 +245,7 @@ def refuse(
     except BaseException:
         gates.hold()
         raise
-    untold: list[JournalError] = []
-    for one in (home, *others):
-        try:
-            upkeep.seal(one, grants.today())
-        except JournalError as error:
-            untold.append(error)
-    if untold:
-        raise untold[0]
+    upkeep.seal(home, grants.today())
 
 
 def _goes_on(home: Home) -> str:

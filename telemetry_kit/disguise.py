@@ -1,12 +1,8 @@
-"""A text in the forms in which it could hide in a file: cases, Unicode forms, encodings.
-
-Nothing is searched here, and no program that records loads this.
-"""
+"""The encodings in which a text is looked for in a file: `verify` and the pytest fixture."""
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import re
 import unicodedata
@@ -15,64 +11,46 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+FORMS = ("plain", "folded", "URL", "JSON", "hex", "base64", "base32", "UTF-16")
 MIN_CHARS = 4
-# Letters of other scripts that look like ours (a part of the table of Unicode UTS #39).
-_ALIKE = str.maketrans(
-    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440\u0441\u0442\u0443\u0445\u0455\u0456\u0458\u0501\u051b\u051d"
-    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0423\u0425\u0405\u0406\u0408\u04bb\u04cf\u0261"
-    "\u03b1\u03bd\u03bf\u03b9\u03ba\u03c1\u03c4\u03c5\u03c7\u03b3\u0391\u0392\u0395\u0396\u0397\u0399\u039a\u039c"
-    "\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u0578\u057d\u0570\u0563\u0131\u0237\u0251\u026a\u0280\u028f\u1d04\u1d0f",
-    "abekmhopctyxsijdqwabekmhopctyxsijhlgavoikptuxyabezhikmnoptyxnuhgijairyco",
-)
 _FOREIGN = re.compile(r"[^\x00-\x7f]")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
-def views(secret: str) -> Iterator[str]:
-    """The secret as text: as it is, in other cases, in the four Unicode forms, reversed."""
-    forms = [unicodedata.normalize(form, secret) for form in ("NFC", "NFD", "NFKC", "NFKD")]
-    for text in dict.fromkeys([secret, *forms]):
-        yield from dict.fromkeys(
-            [text, text.lower(), text.upper(), text.casefold(), text.title(), text[::-1]]
-        )
-
-
 def fold(text: str) -> str:
-    """A text as it looks: one case, one Unicode form, no accents, no invisible or foreign twins."""
+    """Reduce a text to one case and one Unicode form, without accents and invisible characters."""
     if text.isascii():
         return text.lower()
-    plain = unicodedata.normalize("NFKD", text.translate(_ALIKE))
-    seen = _FOREIGN.sub(_visible, plain)
-    return seen.translate(_ALIKE).casefold()
+    return _FOREIGN.sub(_visible, unicodedata.normalize("NFKD", text)).casefold()
 
 
 def _visible(match: re.Match[str]) -> str:
     return "" if unicodedata.category(match[0]) in ("Mn", "Cf") else match[0]
 
 
+def _spellings(secret: str) -> Iterator[str]:
+    forms = [unicodedata.normalize(form, secret) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    for text in dict.fromkeys([secret, *forms]):
+        yield from dict.fromkeys([text, text.lower(), text.upper(), text.casefold()])
+
+
 def encodings(secret: str) -> set[bytes]:
-    """Every byte string that would betray the secret.
+    """Return the byte strings that show that a file holds a secret, in each of `FORMS`.
 
     Args:
-        secret: the text; shorter than 4 characters it would be found everywhere.
-
-    Returns:
-        Raw in UTF-8 and UTF-16, JSON, percent and HTML escapes, hex, base32, and base64 at the
-        three alignments, of every view.
+        secret: the text; one shorter than `MIN_CHARS` characters would be found everywhere, so
+            the set is empty then.
     """
     found: set[bytes] = set()
     if len(secret) < MIN_CHARS:
         return found
-    for text in views(secret):
+    for text in _spellings(secret):
         raw = text.encode("utf-8", "surrogatepass")
-        found |= {raw, text.encode("utf-16-le", "surrogatepass")}
-        found.add(json.dumps(text)[1:-1].encode())
-        found.add(json.dumps(text)[1:-1].replace("/", "\\/").encode())
-        found.add(html.escape(text).encode("utf-8", "surrogatepass"))
-        found |= {c.encode() for c in _percent(raw)}
-        found |= {raw.hex().encode(), raw.hex().upper().encode()}
-        found |= _base64(raw)
-        found |= _base32(raw)
+        found |= {raw, raw.hex().encode(), raw.hex().upper().encode()}
+        found |= {text.encode(code, "surrogatepass") for code in ("utf-16-le", "utf-16-be")}
+        escaped = json.dumps(text)[1:-1]
+        found |= {escaped.encode(), escaped.replace("/", "\\/").encode()}
+        found |= {code.encode() for code in _percent(raw)} | _base64(raw) | _base32(raw)
     return {code for code in found if len(code) >= MIN_CHARS}
 
 

@@ -86,10 +86,6 @@ class JournalError(TelemetryError):
     """Stored events could not be read, sealed or deleted; the message says what survived."""
 
 
-_last: list[str] = []
-_strict: list[object] = []
-
-
 def under_pytest() -> bool:
     """Whether this process runs tests, where internal errors are raised instead of swallowed."""
     return "PYTEST_CURRENT_TEST" in os.environ
@@ -104,21 +100,5 @@ def swallow(error: Exception) -> None:
     Raises:
         Exception: the same error, when a test is running, so that bugs surface in CI.
     """
-    if _strict or under_pytest():
+    if under_pytest():
         raise error
-    _last[:] = [type(error).__name__]
-
-
-def be_strict(who: object) -> None:
-    """Raise internal errors until `be_lenient()` is called for the same caller."""
-    _strict.append(who)
-
-
-def be_lenient(who: object) -> None:
-    """Undo one `be_strict()`."""
-    _strict.remove(who)
-
-
-def last() -> str | None:
-    """The class name of the last internal error of this process, for `doctor`."""
-    return _last[0] if _last else None

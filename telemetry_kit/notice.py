@@ -10,9 +10,8 @@ import json
 import textwrap
 import time
 
-from telemetry_kit import catalog, pipeline, settings
+from telemetry_kit import catalog, settings
 from telemetry_kit.apps import DEFAULT as DEFAULT_APP
-from telemetry_kit.capture import capture_events
 from telemetry_kit.home import Home
 from telemetry_kit.settings import Settings
 
@@ -21,9 +20,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 WIDTH = 78
-MAX_LINES = 14  # the question makes 15
 MAX_SHOWN = 10
-_EXAMPLE = "agent.completed"
+# What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
+# must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
+_EXAMPLE = {
+    "event_type": "agent.completed",
+    "timestamp": "",
+    "role": "dev",
+    "agent": "h:708093434458",
+    "duration_ms": 1024,
+}
 # A fixed moment, so that the same notice has the same hash on any day.
 _EXAMPLE_SECONDS = 1_795_343_430
 _PLURALS = {"handoff": "hand-offs"}
@@ -129,25 +135,18 @@ def _own_keys(now: Settings) -> str:
 
 
 def example(now: Settings | None = None) -> str:
-    """One real event, made by the chain in memory, without the ids that say nothing.
+    """One event as it would be stored, as JSON, without the ids.
 
     Args:
         now: the settings it is about; those in force by default.
     """
-    step = catalog.RESOLUTIONS[(now or settings.current()).resolution]
-    given = pipeline.Given(scope=None)
-    with capture_events() as captured:
-        pipeline.emit(_EXAMPLE, {"role": "dev", "agent": "me@home", "duration_ms": 900}, given)
-    # Other threads of the host may have been caught as well.
-    ours = [e for e in captured.events if e["event_type"] == _EXAMPLE and e.get("role") == "dev"]
-    if not ours:
-        # Nobody may be kept from saying no because the chain is broken.
-        return "(no example could be made)"
-    event = ours[0]
+    return json.dumps({**_EXAMPLE, "timestamp": _example_time(now or settings.current())})
+
+
+def _example_time(now: Settings) -> str:
+    step = catalog.RESOLUTIONS[now.resolution]
     begin = _EXAMPLE_SECONDS // step * step
-    event["timestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
-    shown = ("event_type", "timestamp", "role", "agent", "duration_ms")
-    return json.dumps({key: event[key] for key in shown})
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
 
 
 def difference(app: str, wider: list[str]) -> list[str]:
@@ -188,28 +187,52 @@ def dictionary_sha256() -> str:
     return hashlib.sha256(dictionary().encode()).hexdigest()
 
 
+# An example of each field, as the pipeline writes it.
+_EXAMPLES: dict[str, Any] = {
+    "schema_version": catalog.SCHEMA_VERSION,
+    "event_id": "0bd86deb8c0b6aec",
+    "event_type": "role.selected",
+    "timestamp": "2026-11-23T00:00:00Z",
+    "seq": 0,
+    "role": "dev",
+    "command": "h:392a6c3d3579",
+    "agent": "h:327c71dd068a",
+    "workflow": "release",
+    "source_agent": "backend-engineer",
+    "target_agent": "h:9c1f04e7a2d5",
+    "previous_role": "pm",
+    "project_id": "h:7ac3f0ae7aea",
+    "session_id": "5e8446348487",
+    "span_id": "b8d1f3dfee68",
+    "parent_id": "0bd86deb8c0b",
+    "outcome": "ok",
+    "error_type": "ValueError",
+    "exit_code": 1,
+    "duration_ms": 1024,
+    "source": "api",
+    "key_epoch": 1,
+    "dropped": 2,
+    "context": '{"task_id":"h:17a8b1f9548b"}',
+}
+_SAMPLED = (
+    *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "command", "agent"),
+    *("project_id", "outcome", "duration_ms", "source", "key_epoch"),
+)
+
+
 def samples() -> list[dict[str, Any]]:
-    """One record of each event type, as the chain would write it, in memory only."""
-    given = {
-        "role": "dev",
-        "command": "/your:command",
-        "agent": "your-agent",
-        "outcome": "ok",
-        "duration_ms": 900,
-    }
-    with capture_events() as captured:
-        for name in catalog.EVENTS:
-            pipeline.emit(name, given)
-    return captured.events
+    """Return one record of each event type, as the pipeline writes it."""
+    same = {field: _EXAMPLES[field] for field in _SAMPLED}
+    same["timestamp"] = _example_time(settings.current())
+    return [
+        {**same, "event_id": f"0bd86deb8c0b6a{seq:02x}", "event_type": name, "seq": seq}
+        for seq, name in enumerate(catalog.EVENTS)
+    ]
 
 
-def dictionary(now: Settings | None = None) -> str:
-    """The data dictionary in Markdown: one row for each event and each field.
-
-    Args:
-        now: the settings it is about; those in force by default.
-    """
-    now = now or settings.current()
+def dictionary() -> str:
+    """The data dictionary in Markdown: one row for each event and each field."""
+    now = settings.current()
     rows = [
         "# What telemetry_kit records",
         "",
@@ -233,9 +256,8 @@ def dictionary(now: Settings | None = None) -> str:
         "| field | class | type and domain | example | purpose | kept | leaves the machine |",
         "|---|---|---|---|---|---|---|",
     ]
-    example_of = _examples()
     for field in catalog.FIELDS.values():
-        shown = example_of.get(field.name, "")
+        shown = _EXAMPLES[field.name]
         rows.append(
             f"| `{field.name}` | {field.kind} | {domain(field)} | `{shown}` "
             f"| {field.meaning} | {now.retention_days} days | no |"
@@ -244,31 +266,6 @@ def dictionary(now: Settings | None = None) -> str:
         words = kind if isinstance(kind, str) else "one of " + ", ".join(sorted(kind))
         rows.append(f"| `context.{key}` | {words} | | | | {now.retention_days} days | no |")
     return "\n".join(rows) + "\n"
-
-
-def _examples() -> dict[str, str]:
-    found = {
-        "workflow": "release",
-        "source_agent": "backend-engineer",
-        "target_agent": "h:9c1f04e7a2d5",
-        "previous_role": "pm",
-        "session_id": "5e8446348487",
-        "span_id": "b8d1f3dfee68",
-        "parent_id": "0bd86deb8c0b",
-        "error_type": "ValueError",
-        "exit_code": "1",
-        "dropped": "2",
-        "context": '{"task_id":"h:17a8b1f9548b"}',
-        # Random ids and keys differ from run to run; the page must not.
-        "event_id": "0bd86deb8c0b6aec",
-        "project_id": "h:7ac3f0ae7aea",
-        "timestamp": "2026-11-23T00:00:00Z",
-        "seq": "0",
-    }
-    for event in samples():
-        for key, value in event.items():
-            found.setdefault(key, str(value))
-    return found
 
 
 def domain(field: catalog.Field) -> str:
@@ -292,13 +289,9 @@ def domain(field: catalog.Field) -> str:
     return f"{words} {limits}" if limits else words
 
 
-def json_schema(now: Settings | None = None) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of one line.
-
-    Args:
-        now: the settings it is about; those in force by default.
-    """
-    now = now or settings.current()
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of one line."""
+    now = settings.current()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"telemetry_kit event {catalog.SCHEMA_VERSION}",

@@ -110,6 +110,21 @@ def load(path: str) -> Key:
     return parse(data)
 
 
+def current(home: Home, place: str | None) -> Key | None:
+    """The key of a project, or None where there is none that can be used.
+
+    Args:
+        home: the project's places.
+        place: its folder below `projects/`; None where it has none yet.
+    """
+    if place is None:
+        return None
+    try:
+        return load(key_path(home, place))
+    except KeyUnavailableError:
+        return None
+
+
 def parse(data: bytes) -> Key:
     """The key in the bytes of a key file: `v1 EPOCH DAY HEX` on one line.
 

@@ -87,13 +87,12 @@ def _first(fd: int, limit: int) -> bytes:
     return data
 
 
-def open_for_writing(path: str, flags: int, mode: int = 0o600, dir_fd: int | None = None) -> int:
+def open_for_writing(path: str, flags: int, dir_fd: int | None = None) -> int:
     """Open a file of ours to append to it or to write it anew: never a link, nor a second name.
 
     Args:
         path: the file.
         flags: `O_WRONLY` or `O_RDWR`, and `O_APPEND`, `O_CREAT`, `O_EXCL` or `O_TRUNC`.
-        mode: the permission bits of a new file.
         dir_fd: an open folder that the path is relative to.
 
     Raises:
@@ -102,7 +101,7 @@ def open_for_writing(path: str, flags: int, mode: int = 0o600, dir_fd: int | Non
         OSError: it cannot be opened.
     """
     safe = flags & ~os.O_TRUNC | _SAFELY | os.O_NOFOLLOW
-    fd = os.open(path, safe, mode, dir_fd=dir_fd)
+    fd = os.open(path, safe, 0o600, dir_fd=dir_fd)
     try:
         st = os.fstat(fd)
         if st.st_mode & _KIND != _REGULAR or st.st_uid != os.geteuid() or st.st_nlink > 1:

@@ -20,7 +20,6 @@ import telemetry_kit
 from telemetry_kit import (
     consent,
     control,
-    errors,
     gate,
     privacy,
     projects,
@@ -234,7 +233,7 @@ def _nothing_stays() -> Iterator[None]:
     former = settings._current
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    world, last = latch.world, list(errors._last)
+    world = latch.world
     _close_journals()
     latch.declared.clear()
     gate.forget()
@@ -246,7 +245,6 @@ def _nothing_stays() -> Iterator[None]:
         names.intersection_update(decorated[name])
     settings._swap(former)
     settings._toml.clear()
-    errors._last[:] = last
     gate._held = False
     scope.variable.set(None)
     gate.forget()

@@ -141,10 +141,11 @@ def test_a_hard_link_is_not_healed(home, tmp_path) -> None:
 def test_new_lines_under_an_old_name_stay(home) -> None:
     """Sealed while the clock stood in the past: retention goes by the lines, not the name."""
     segment(home, range(5), named="1970-01-01")
-    archive.maintain(home, 90, DAY)
+    segment(home, range(5, 6))
+    archive.maintain(home, 90, "2024-03-01")
     archive.maintain(home, 90, "2024-03-10")
 
-    assert list(range(5)) == ids(home)
+    assert list(range(6)) == ids(home)
 
 
 def test_retention_removes_old_lines(home) -> None:

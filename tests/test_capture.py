@@ -9,7 +9,6 @@ from telemetry_kit import (
     RoleEvent,
     capture_events,
     configure,
-    errors,
     get_logger,
     pipeline,
     role_session,
@@ -26,7 +25,7 @@ def types(captured: Any) -> list[str]:
 
 def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
     """Events of a program whose user was never asked; nothing is made anywhere."""
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         track_role_event(RoleEvent.AGENT_INVOKED, agent="x")
 
     assert types(captured) == ["agent.invoked"]
@@ -36,7 +35,7 @@ def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
 def test_a_veto_does_not_matter(undecided: Any) -> None:
     """Whatever consent says: this stays in memory."""
     undecided.environ["DO_NOT_TRACK"] = "1"
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         track_role_event("agent.invoked")
 
     assert types(captured) == ["agent.invoked"]
@@ -45,7 +44,7 @@ def test_a_veto_does_not_matter(undecided: Any) -> None:
 def test_granted_events_go_to_memory_only(place: Any) -> None:
     """While it is open the log gets nothing; after it everything again."""
     track_role_event("agent.invoked")
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         track_role_event("agent.started")
     track_role_event("agent.failed")
 
@@ -56,7 +55,7 @@ def test_granted_events_go_to_memory_only(place: Any) -> None:
 def test_the_real_chain_runs() -> None:
     """Names are hashed, undeclared keys are dropped, declared ones are kept."""
     declared = configure(agents=["writer"], context={"count": "measure"})
-    with declared, capture_events(strict=True) as captured:
+    with declared, capture_events() as captured:
         track_role_event("agent.invoked", agent="writer", context={"count": 3, "x": 1})
         track_role_event("agent.invoked", agent="alice@example.com")
     first, second = captured.events
@@ -69,7 +68,7 @@ def test_the_real_chain_runs() -> None:
 
 def test_names_declared_inside_hold(at_top_level) -> None:
     """A module that is loaded inside the block declares its names for the block."""
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='declared-inside')(lambda: None)()")
 
     assert [e["agent"] for e in captured.events] == ["declared-inside"] * 2
@@ -78,7 +77,7 @@ def test_names_declared_inside_hold(at_top_level) -> None:
 
 def test_undeclared_names_are_told() -> None:
     """A decoration inside a running function declares nothing, and the capture names it."""
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         tracks(RoleEvent.AGENT_INVOKED, agent="typed", role="dev")(lambda: None)()
 
     assert captured.undeclared == [("agent", "typed")] * 2
@@ -86,7 +85,7 @@ def test_undeclared_names_are_told() -> None:
 
 def test_the_logger_is_captured() -> None:
     """The warm door leads there, too."""
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         record = get_logger().info("agent.invoked", agent="x")
 
     assert [record] == captured.events
@@ -94,9 +93,9 @@ def test_the_logger_is_captured() -> None:
 
 def test_nested() -> None:
     """The innermost gets the events, then the outer one again."""
-    with capture_events(strict=True) as outer:
+    with capture_events() as outer:
         track_role_event("agent.invoked")
-        with capture_events(strict=True) as inner:
+        with capture_events() as inner:
             track_role_event("agent.started")
         track_role_event("agent.completed")
 
@@ -106,7 +105,7 @@ def test_nested() -> None:
 
 def test_one_object_again() -> None:
     """A capture can be entered a second time, also inside itself; its events add up."""
-    captured = capture_events(strict=True)
+    captured = capture_events()
     with captured:
         track_role_event("agent.invoked")
         with captured:
@@ -128,7 +127,7 @@ def test_threads_are_included() -> None:
             track_role_event("agent.invoked")
 
     threads = [threading.Thread(target=work) for _ in range(4)]
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -140,7 +139,7 @@ def test_threads_are_included() -> None:
 
 def test_left_by_an_exception() -> None:
     """The exception passes, and nothing stays swapped."""
-    captured = capture_events(strict=True)
+    captured = capture_events()
     with pytest.raises(LookupError), captured:  # noqa: PT012
         track_role_event("agent.invoked")
         raise LookupError
@@ -157,7 +156,7 @@ def test_off_function_is_recorded_at_once(undecided: Any) -> None:
     def work() -> None: ...
 
     work()
-    with capture_events(strict=True) as captured:
+    with capture_events() as captured:
         work()
     work()
 
@@ -167,9 +166,9 @@ def test_off_function_is_recorded_at_once(undecided: Any) -> None:
 def test_span_across_the_border() -> None:
     """A span that began before the capture ends in it, and the other way round."""
     with (
-        capture_events(strict=True) as outer,
+        capture_events() as outer,
         tracks("command.executed"),
-        capture_events(strict=True) as inner,
+        capture_events() as inner,
         role_session("dev"),
     ):
         track_role_event("agent.invoked")
@@ -178,20 +177,16 @@ def test_span_across_the_border() -> None:
     assert outer.events[0]["span_id"] == inner.events[-1]["parent_id"]
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_strict(strict: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Internal errors are raised when that was asked for, and swallowed when not."""
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+def test_internal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are raised in a test, and swallowed elsewhere."""
     monkeypatch.setattr(pipeline, "STEPS", (_broken, *pipeline.STEPS[1:]))
-    with capture_events(strict=strict) as captured:
-        if strict:
-            with pytest.raises(ZeroDivisionError):
-                track_role_event("agent.invoked")
-        else:
+    with capture_events() as captured:
+        with pytest.raises(ZeroDivisionError):
             track_role_event("agent.invoked")
+        monkeypatch.delenv("PYTEST_CURRENT_TEST")
+        track_role_event("agent.invoked")
 
     assert captured.events == []
-    assert strict or errors.last() == "ZeroDivisionError"
 
 
 def _broken(_logger: Any, _method: str, event: Any) -> Any:

@@ -1050,14 +1050,6 @@ def test_every_rule_is_told(place) -> None:
     assert order == ["system", "environment", "repository", "user"]
 
 
-def test_without_a_home_the_answer_is_a_denial(undecided) -> None:
-    """`decide_here()` makes a rule of having no home directory."""
-    decision = consent.decide_here("flowspec", None, {"HOME": ""})
-
-    assert (decision.allowed, decision.rule.verdict) == (False, "deny")
-    assert "home directory" in decision.rule.says
-
-
 @pytest.mark.parametrize("start", [None, "/nonexistent/deep", "\0", b"\xff", 3, object()])
 def test_asking_never_raises(undecided, start: object) -> None:
     """Whatever directory is given, the answer is True or False."""
@@ -1427,25 +1419,23 @@ def test_the_watched_variables() -> None:
     assert 1 == len([name for name in found if name.endswith("_TELEMETRY_DISABLED")])
 
 
+def decide_in(start, place, app: str = "flowspec", **variables: str) -> consent.Decision:
+    """The decision for a folder."""
+    environ = {**place.environ, **variables}
+    return consent.decide(find(app, str(start), environ), environ)
+
+
 def test_deciding_for_a_directory(place, make_place) -> None:
-    """`decide_here()` finds the project of the directory, or says what is missing."""
+    """The project of the directory decides, for one app at a time."""
     (place.root / ".git").mkdir()
     (place.root / "deep").mkdir()
-    theirs = make_place("theirs")
-    found = consent.decide_here("flowspec", str(place.root / "deep"), place.environ)
-    other_app = consent.decide_here("acme", str(place.root), place.environ)
-    elsewhere = consent.decide_here("flowspec", str(theirs.root), place.environ)
-    denied = consent.decide_here("flowspec", None, {**place.environ, "DO_NOT_TRACK": "1"})
-    nowhere = consent.decide_here("flowspec", None, {"HOME": ""}).rule
+    found = decide_in(place.root / "deep", place)
+    other_app = decide_in(place.root, place, "acme")
+    elsewhere = decide_in(make_place("theirs").root, place)
+    denied = decide_in(place.root, place, DO_NOT_TRACK="1")
 
     assert [True, False, False] == [found.allowed, other_app.allowed, elsewhere.allowed]
     assert "DO_NOT_TRACK" == denied.rule.name
-    assert ("user", "home", None, "deny") == (
-        nowhere.owner,
-        nowhere.name,
-        nowhere.raw,
-        nowhere.verdict,
-    )
 
 
 def test_no_key_no_yes(undecided) -> None:
@@ -1478,8 +1468,7 @@ VETO = "[tool.telemetry_kit]\nenabled = false\n"
 
 def allowed(place, *parts: str) -> bool:
     """Whether recording is on in a folder of the project."""
-    start = str(place.root.joinpath(*parts))
-    return consent.decide_here("flowspec", start, place.environ).allowed
+    return decide_in(place.root.joinpath(*parts), place).allowed
 
 
 def test_a_repository_below_the_root_may_deny(place) -> None:

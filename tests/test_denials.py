@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import control, gate, is_telemetry_enabled
-from telemetry_kit.errors import ConsentError, JournalError
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.latch import World
 
 OFF = ("-m", "telemetry_kit", "--app", "flowspec", "off")
@@ -168,30 +168,3 @@ configure(app="flowspec")
 for _ in sys.stdin:
     print(track_role_event("role.selected", role="dev") is not None, flush=True)
 """
-
-
-@pytest.mark.parametrize("blocked", [False, True])
-def test_other_projects_can_be_told_at_once(place, make_place, blocked: bool) -> None:
-    """Programs in projects that are named stop at their next event, whichever comes first."""
-    child = place.start(RUNS)
-    child.stdin.write("go\n")
-    child.stdin.flush()
-    assert child.stdout.readline() == "True\n"
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
-        elsewhere = make_place("elsewhere")
-        home = control.home_of(elsewhere.root)
-        if blocked:
-            Path(home.folder).write_text("")
-        control.disable_telemetry(all_projects=False)
-        control.enable_telemetry()
-        child.stdin.write("go\n")
-        child.stdin.flush()
-        assert child.stdout.readline() == "True\n"
-        try:
-            control.refuse(home, all_projects=True, others=[place.home])
-        except JournalError:
-            assert blocked
-    said, _ = child.communicate("go\n", timeout=30)
-
-    assert said == "False\n"

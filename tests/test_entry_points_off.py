@@ -261,13 +261,14 @@ def test_recording_commands(vetoed) -> None:
     assert content(place) == before
 
 
-READING = ("status", "doctor", "view", "stats", "answers", "unused", "find", "forget", "clear")
+READING = ("status", "doctor", "view", "stats", "answers", "find", "forget", "clear")
+DECIDING = ("enable", "disable", "preview", "schema")
 
 
 @everywhere
 def test_reading_commands_load_no_chain(vetoed) -> None:
-    """Commands that look at what is stored, or delete it, do not load what could record."""
-    for name in READING:
+    """Commands that look at what is stored, delete it or decide do not load what could record."""
+    for name in (*READING, *DECIDING):
         _, loaded = probe(vetoed, {name: command(name)})[name]
 
         assert not {"pipeline", "standing"}.intersection(loaded), name

@@ -80,8 +80,9 @@ def test_as_long_as_the_user_said(home, keep_days: int, goes: bool) -> None:
 
 
 def test_a_clock_in_2099_deletes_nothing(home) -> None:
-    """Over 400 days back the commands decide, which look for a proof."""
-    for number, day in enumerate(["2023-12-01", "2024-01-15", TODAY]):
+    """400 days after the newest segment of an earlier day nothing is over."""
+    ahead = time.strftime("%Y-%m-%d", time.gmtime(NOW + 75 * 365 * 86_400))
+    for number, day in enumerate(["2023-12-01", "2024-01-15", TODAY, ahead]):
         put(home, day, number=number)
     before = left(home)
     tidied(home, now=NOW + 75 * 365 * 86_400)

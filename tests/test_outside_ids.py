@@ -103,7 +103,7 @@ def test_every_line_follows_the_grammar(place, variables: dict[str, str], name: 
     lines = place.lines()[before:]
 
     assert len(lines) == 3
-    assert [[]] * 3 == [grammar.flaws(line.rstrip(b"\n")) for line in lines]
+    assert [[]] * 3 == [grammar.violations(line.rstrip(b"\n")) for line in lines]
 
 
 def test_an_error_of_the_host_among_the_builtins(place) -> None:

@@ -20,7 +20,7 @@ from telemetry_kit import catalog, pipeline
 from telemetry_kit.home import Home
 from telemetry_kit.insights.select import Filter, newest
 from telemetry_kit.journal import packing, reader, upkeep
-from telemetry_kit.journal.segments import Problems
+from telemetry_kit.journal.segments import Problems, snapshot
 from telemetry_kit.line import encode
 
 if sys.version_info >= (3, 14):
@@ -109,7 +109,8 @@ def test_no_folder_holds_nothing(tmp_path):
     events, problems = read(found)
 
     assert (events, problems.files) == ([], {})
-    assert reader.segments(found) == []
+    with snapshot(found, Problems()) as sources:
+        assert sources == []
     assert os.listdir(root) == []
 
 
@@ -131,7 +132,10 @@ def test_segments_stand_in_order(home):
         put(home, b"no event", other)
     events, problems = read(home)
 
-    assert [s.name for s in reader.segments(home)] == [
+    with snapshot(home, Problems()) as sources:
+        found = [source.segment.name for source in sources]
+
+    assert found == [
         "telemetry-2025-12-31-11.jsonl",
         "telemetry-2026-11-21.jsonl.gz",
         "telemetry-2026-11-21-2.jsonl.gz",
@@ -230,7 +234,8 @@ def test_nothing_is_written_and_no_file_stays_open(home):
     read(home)
     next(reader.read(home))
     next(newest(home, 1, Filter(), Problems()))
-    reader.segments(home)
+    with snapshot(home, Problems()) as sources:
+        assert len(sources) == 2
 
     assert (sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))) == before
 
@@ -636,13 +641,14 @@ def test_a_run_of_lines_is_no_active_log(home):
 
 
 def test_problems_without_reading_all(home):
-    """`segments()` and `newest()` too say which file cannot be used."""
+    """`snapshot()` and `newest()` too say which file cannot be used."""
     os.mkfifo(f"{home.folder}/telemetry-{DAY}.jsonl")
     put(home, b"bad\n" + line(1))
     listed, last = Problems(), Problems()
     pipe = f"telemetry-{DAY}.jsonl: it is not a plain file of yours"
 
-    assert [s.name for s in reader.segments(home, listed)] == ["telemetry.jsonl"]
+    with snapshot(home, listed) as sources:
+        assert [s.segment.name for s in sources] == ["telemetry.jsonl"]
     assert ids(newest(home, 1, Filter(), last)) == [1]
     assert listed.sentences() == [pipe]
     assert last.sentences() == [pipe, "telemetry.jsonl: 1 malformed line"]

@@ -9,7 +9,7 @@ import pytest
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, reader, upkeep
 from telemetry_kit.journal.lease import Journal
-from telemetry_kit.journal.retention import PROOF_DAYS, Term
+from telemetry_kit.journal.retention import Term
 
 DAY = "2026-06-01"
 WRONG = "2099-06-01"
@@ -86,18 +86,6 @@ def test_a_clock_that_jumps_ahead(user, sealing: str) -> None:
     assert sorted(user.days) == user.stored()
 
 
-def test_several_jumps(user) -> None:
-    """Each time another year, with events in each: those of today stay."""
-    for year in (2031, 2044, 2099, 2033, 2098):
-        for month in (1, 3):
-            user.record(f"{year}-{month:02}-01")
-            user.seal(f"{year}-{month:02}-01")
-            user.maintain(f"{year}-{month:02}-02")
-    user.maintain(later(DAY, 15))
-
-    assert sorted(user.days) == user.stored()
-
-
 def test_retention_goes_on_after_a_jump(user) -> None:
     """With the clock right again, lines go when their time is over, by their own day."""
     user.record(WRONG)
@@ -108,22 +96,18 @@ def test_retention_goes_on_after_a_jump(user) -> None:
     assert {WRONG, *(later(DAY, n) for n in range(5, 14))} == set(user.stored())
 
 
-@pytest.mark.parametrize("every", [1, 7, 30])
-def test_back_after_two_years(user, every: int) -> None:
-    """Nothing goes until seven days of new events say that the clock is right; then it does."""
+def test_back_after_two_years(user) -> None:
+    """Nothing goes until an archive of an earlier day says that the clock is right."""
     back = later(DAY, 730)
-    kept = []
-    for number in range(PROOF_DAYS):
-        user.maintain(later(back, every * number))
-        kept.append(user.days == user.stored())
-        user.record(later(back, every * number), 1)
-    user.maintain(later(back, every * PROOF_DAYS))
-    today = every * PROOF_DAYS
+    user.maintain(back)
+    user.record(back, 1)
+    user.seal(back)
+    user.maintain(back)
+    before = user.stored()
+    user.maintain(later(back, 1))
 
-    assert [True] * PROOF_DAYS == kept
-    assert user.stored() == [
-        later(back, every * n) for n in range(PROOF_DAYS) if today - every * n <= 90
-    ]
+    assert sorted(user.days) == before
+    assert [back] == user.stored()
 
 
 def test_back_after_two_years_and_asked(user) -> None:
@@ -137,7 +121,7 @@ def test_back_after_two_years_and_asked(user) -> None:
 
 
 def test_back_after_a_year(user) -> None:
-    """A break that a wrong clock would not explain needs no proof."""
+    """A break of less than 400 days is believed."""
     user.maintain(later(DAY, 380))
 
     assert [] == user.stored()
@@ -155,58 +139,51 @@ def test_a_journal_in_doubt_is_not_rewritten(user) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "over"), [(90, False), (91, True), (400, True), (401, False), (30_000, False)]
+    ("newest", "days", "over"),
+    [(0, 90, False), (0, 91, True), (0, 30_000, True), (400, 500, True), (401, 500, False)],
 )
-def test_what_needs_a_proof(days: int, over: bool) -> None:
-    """Up to 400 days none; beyond, events of 7 different days among the last 400."""
-    seen = [later(DAY, -number) for number in range(PROOF_DAYS)]
-    asked = []
+def test_what_is_over(newest: int, days: int, over: bool) -> None:
+    """Lines of more than 90 days, unless the newest archive is more than 400 days old."""
+    term = Term(90, DAY, later(DAY, -newest))
 
-    def with_events(first: str, last: str, enough: int) -> set[str]:
-        asked.append((first, last))
-        return {day for day in seen[:-1] if first <= day <= last}
-
-    day = later(DAY, -days) if days < 30_000 else "1944-01-01"
-    term = Term(90, DAY, with_events)
-    proved = Term(90, DAY, lambda *_asked: set(seen))
-
-    assert over == term.over(day)
-    assert term.in_doubt(day) == (days > 400)
-    assert proved.over(day) == (days > 90)
-    assert ([(later(DAY, -400), DAY)] if days > 400 else []) == asked
+    assert over == term.over(later(DAY, -days))
+    assert term.is_skipped == (newest > 400)
 
 
 @pytest.mark.parametrize("today", ["0001-02-01", "nonsense", ""])
 def test_a_day_that_has_no_before(today: str) -> None:
     """Nothing is over on a day that the calendar does not reach back from."""
-    term = Term(90, today, lambda *_asked: set())
+    term = Term(90, today, "0001-01-01")
 
     assert not term.over("0001-01-01")
     assert not term.over("2026-01-01")
-    assert not Term(90, today, lambda *_asked: {DAY, *map(str, range(9))}).over("2026-01-01")
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "proved"), [(-400, 0, True), (-401, 0, False), (-400, 1, False)]
+    ("names", "skipped"),
+    [
+        (["2025-05-01", "2025-04-27.gz"], False),
+        (["2025-04-26.gz", "2025-04-26"], True),
+        (["2025-04-26.gz", DAY], True),
+        (["2025-04-26.gz", WRONG], False),
+    ],
 )
-def test_which_days_prove_the_present(home, first: int, last: int, proved: bool) -> None:
-    """Seven different ones among the last 400, today and the first of them included."""
+def test_the_newest_archive_of_an_earlier_day(home, names: list[str], skipped: bool) -> None:
+    """Its name decides, sealed or packed; the clock in question has named that of today."""
+    os.mkdir(home.folder, 0o700)
+    for name in names:
+        day, packed, _ = name.partition(".gz")
+        Path(home.folder, f"telemetry-{day}.jsonl{packed}").touch(0o400)
+
+    assert skipped == archive.term(home, 90, DAY).is_skipped
+
+
+@pytest.mark.parametrize(("back", "kept"), [(401, 2), (400, 0), (10, 1)])
+def test_before_the_first_archive(home, back: int, kept: int) -> None:
+    """The newest event stands in its place."""
     user = User(home)
-    for number in (first, first + 10, -300, -200, -100, -1, last):
-        user.record(later(DAY, number))
-    user.seal(DAY)
-    Path(home.folder, "telemetry-2026-01-01.jsonl.gz").write_bytes(b"noise")
-    os.mkfifo(f"{home.folder}/telemetry-2026-01-02.jsonl")
-
-    assert proved == archive.term(home, 90, DAY).is_proved()
-
-
-def test_a_log_in_doubt_keeps_the_rest(home) -> None:
-    """Also a line of the active log means that nothing may go yet."""
-    user = User(home)
-    user.record(later(DAY, -100))
-    user.seal(later(DAY, -100))
-    user.record(later(DAY, -500))
+    user.record(later(DAY, -500), 1)
+    user.record(later(DAY, -back), 1)
     user.maintain(DAY)
 
-    assert sorted(user.days) == user.stored()
+    assert kept == len(user.stored())

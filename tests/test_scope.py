@@ -36,7 +36,7 @@ AGENT = RoleEvent.AGENT_INVOKED
 @pytest.fixture
 def captured() -> Iterator[Captured]:
     """Every event of the test; internal errors are raised."""
-    with capture_events(strict=True) as events:
+    with capture_events() as events:
         yield events
 
 
@@ -476,7 +476,7 @@ def test_child_environment_where_there_is_nothing_to_tell(undecided: Any) -> Non
         off = child_environment()
 
     assert off == {}
-    with capture_events(strict=True):
+    with capture_events():
         assert child_environment() == {}
         with role_session("dev"):
             assert sorted(child_environment()) == ["FLOWSPEC_TELEMETRY_SESSION_ID"]

@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
-from telemetry_kit.journal import reader, upkeep
+from telemetry_kit.journal import upkeep
 from telemetry_kit.journal.segments import Problems, Report, snapshot
 
 NAME = "telemetry-2024-02-28.jsonl"
@@ -120,7 +120,8 @@ def test_segments_are_what_they_are_on_disk(home) -> None:
     """Name, kind, size and identity of each."""
     for name, size in (("telemetry.jsonl", 3), (NAME, 5), (f"{NAME[:-6]}-2.jsonl.gz", 7)):
         Path(home.folder, name).write_bytes(b"x" * size)
-    found = reader.segments(home)
+    with snapshot(home, Problems()) as sources:
+        found = [source.segment for source in sources]
     on_disk = [os.stat(Path(home.folder, segment.name)) for segment in found]
 
     assert [("sealed", 5), ("archive", 7), ("active", 3)] == [(s.kind, s.size_bytes) for s in found]
@@ -232,7 +233,8 @@ def test_a_log_that_is_sealed_after_the_listing(home, monkeypatch) -> None:
     made = sealing_after(monkeypatch, home, 1)
     problems = Problems()
 
-    assert [NAME] == [segment.name for segment in reader.segments(home, problems)]
+    with snapshot(home, problems) as sources:
+        assert [NAME] == [source.segment.name for source in sources]
     assert (["sealed"], []) == (made, problems.sentences())
 
 
@@ -255,7 +257,8 @@ def test_nobody_seals_while_it_is_listed(home, monkeypatch) -> None:
 def told(home: Home) -> list[str]:
     """What is wrong, when nothing is to be had."""
     problems = Problems()
-    assert [] == reader.segments(home, problems)
+    with snapshot(home, problems) as sources:
+        assert [] == sources
     return problems.sentences()
 
 

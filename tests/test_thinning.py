@@ -16,6 +16,7 @@ from telemetry_kit.errors import JournalError
 from telemetry_kit.home import Home
 from telemetry_kit.journal import archive, keeping, packing, reader, thinning, upkeep
 from telemetry_kit.journal.lease import Journal
+from telemetry_kit.journal.segments import Problems, snapshot
 
 DAY = "2024-02-28"
 
@@ -224,7 +225,8 @@ def test_who_holds_a_segment(home, sleeper) -> None:
     sleeper.append(Sleeper(put(home, line(0))))
     with upkeep.maintenance(home) as folder:
         assert folder is not None
-        found = {s.name: thinning.is_held(folder, s) for s in reader.segments(home)}
+        with snapshot(home, Problems()) as sources:
+            found = {s.segment.name: thinning.is_held(folder, s.segment) for s in sources}
 
     assert found == {
         "telemetry-2024-02-26.jsonl": False,

@@ -216,7 +216,7 @@ def test_a_repository_that_brings_a_grant_along(undecided) -> None:
     with gate.Elsewhere(World(environ)):
         control.enable_telemetry(undecided.root)
         control.enable_telemetry(all_projects=True)
-    found = consent.decide_here("flowspec", str(undecided.root), environ)
+    found = consent.decide(find("flowspec", str(undecided.root), environ), environ)
 
     assert not found.allowed
     assert "lies in the repository" in found.rule.says
@@ -234,4 +234,5 @@ def test_a_home_directory_under_version_control_grants(undecided) -> None:
 def allowed(place, folder: Path) -> bool:
     """Whether an event from a folder would be recorded."""
     with gate.Elsewhere(World(place.environ)):
-        return consent.decide_here("flowspec", str(folder), place.environ).allowed
+        home = find("flowspec", str(folder), place.environ)
+        return consent.decide(home, place.environ).allowed

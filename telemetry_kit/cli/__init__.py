@@ -29,7 +29,6 @@ COMMANDS = (
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show what is used, how it ends, how long it takes, and the trend."),
     (("answers",), "answers", "Answer the questions that the events are recorded for."),
-    (("unused",), "unused", "Show fields and events that no question reads."),
     (("export",), "export", "Write the events to a file: json, jsonl, csv, parquet, sqlite, otlp."),
     (("verify",), "verify", "Prove that nothing is stored that should not be: a certificate."),
     (("find",), "find", "Say whether a text is in the events, in clear or as a pseudonym."),

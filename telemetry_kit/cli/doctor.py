@@ -449,8 +449,8 @@ def _retention(home: Home) -> Finding:
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
     term = archive.term(home, days, grants.today())
-    if term.in_doubt(oldest):
-        says = f"lines of {oldest} stay, because nothing yet confirms that today is {term.today}"
+    if term.is_skipped and oldest < term.oldest:
+        says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
         return Finding(
             "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
         )

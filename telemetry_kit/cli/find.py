@@ -10,7 +10,7 @@ import sys
 
 from telemetry_kit import control
 from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe
-from telemetry_kit.proof.lookup import Found, Lookup
+from telemetry_kit.proof.lookup import FORMS, Found, Lookup
 
 STDIN = "-"
 
@@ -29,6 +29,7 @@ def run(project: str | None, text: str, as_json: bool) -> None:
             print_line(line)
         for line in limits(found):
             info(line)
+        info(f"Forms looked for: {', '.join(FORMS)}.")
     if found.unread:
         raise CommandError(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
@@ -87,4 +88,5 @@ def _as_json(found: Found) -> dict[str, object]:
         "declared": found.in_ledger,
         "of_retired_keys": found.retired,
         "unread": found.unread,
+        "forms_looked_for": list(FORMS),
     }

@@ -123,7 +123,6 @@ PARAMETERS: dict[str, Parameters] = {
     ),
     "stats": (*_PERIOD, _ROLE, _JSON),
     "answers": (*_PERIOD, _ROLE, _JSON),
-    "unused": (_JSON,),
     "export": (
         Option(
             "--format",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from telemetry_kit import catalog, consent, control
 from telemetry_kit.cli import COMMANDS, doctor
 from telemetry_kit.cli.output import CommandError, print_line, safe
+from telemetry_kit.disguise import FORMS
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home
 from telemetry_kit.latch import latch
@@ -22,7 +23,7 @@ from telemetry_kit.proof.certificate import (
     Finding,
     Looked,
 )
-from telemetry_kit.proof.examine import Examination, ground
+from telemetry_kit.proof.examine import Examination, baseline
 
 
 def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
@@ -33,7 +34,7 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     """
     home = control.home_of(project)
     try:
-        known = ground(home, latch.world.environ, os.getcwd())
+        known = baseline(home, latch.world.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
             files
         )
@@ -89,13 +90,14 @@ def lines(certificate: Certificate) -> Iterator[str]:
     said = (
         f"a closed grammar; {capacity['total']:.0f} bits left a line, {random:.0f} of them random",
         f"{certificate.pseudonyms} pseudonyms; no hash of a secret without a key",
-        f"{looked_for} of this machine's secrets in every encoding; {aside} too common to look for",
+        f"{looked_for} of this machine's secrets; {aside} too common to look for",
         "shapes of personal data and tokens; best effort",
         f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
     )
     for number, (layer, text) in enumerate(zip(LAYERS, said, strict=True), 1):
         state = "ok" if not counts[layer] else f"{counts[layer]} findings"
         yield f"  {number}  {layer:<14} {state:<11}  {text}"
+    yield f"     forms of the secrets looked for: {', '.join(FORMS)}"
     yield ""
     for looked in certificate.files:
         yield _looked(looked)

@@ -1,4 +1,4 @@
-"""Each question of the catalog with its present answer in one sentence, and what no question reads.
+"""Each question of the catalog with its present answer in one sentence.
 
 The numbers are those of `figures`; none is worked out here.
 """
@@ -246,50 +246,3 @@ _ANSWERS: dict[str, Callable[[Figures], str]] = {
     "workflow.completed": _finish("workflows", "workflow"),
     "workflow.failed": _fail("workflows", "workflow"),
 }
-
-
-# -- what no question reads ------------------------------------------------------------------
-
-# Fields that a question's answer is made from, beyond those counted in a tally.
-_ALSO = {
-    "event_type": "every question",
-    "timestamp": "how use changes over time",
-}
-# Fields that no question reads, and what they are there for instead.
-_SERVE = {
-    "schema_version": "readers tell versions apart by it",
-    "event_id": "two events are told apart by it",
-    "seq": "the order within a process, for `view --tree`",
-    "session_id": "`view --tree`",
-    "span_id": "`view --tree`",
-    "parent_id": "`view --tree`",
-    "project_id": "`view --project`",
-    "exit_code": "`view` shows it, beside how a command ended",
-    "source": "`view --wide` shows it: which door an event came through",
-    "context": "`view` shows it: what the tool itself declared",
-    "key_epoch": "`find` and `forget` know by it which key made a pseudonym",
-}
-
-
-def unread(reads: tuple[str, ...]) -> list[Row]:
-    """Events and fields that no question reads, each with what it serves instead, if anything.
-
-    Args:
-        reads: the fields that a tally is made from.
-    """
-    found: list[Row] = [
-        {"kind": "event", "name": name, "serves": None}
-        for name in catalog.EVENTS
-        if catalog.EVENTS[name].question and name not in _asked()
-    ]
-    for name in catalog.FIELDS:
-        if name not in reads and name not in _ALSO:
-            found.append({"kind": "field", "name": name, "serves": _SERVE.get(name)})
-    return found
-
-
-def _asked() -> frozenset[str]:
-    first: dict[str, str] = {}
-    for event in catalog.EVENTS.values():
-        first.setdefault(event.question, event.name)
-    return frozenset(e.name for e in catalog.EVENTS.values() if first[e.question] in _ANSWERS)

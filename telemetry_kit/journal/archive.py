@@ -31,6 +31,7 @@ from telemetry_kit.journal.thinning import Done
 from telemetry_kit.private import name_of
 
 _NEVER = "9999-12-31"
+_TAIL_BYTES = 1 << 13  # two lines at least
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
@@ -168,26 +169,31 @@ def _segments(
 
 
 def term(home: Home, retention_days: int, today: str) -> Term:
-    """What the retention says of each day.
+    """The retention of a journal on one day.
+
+    An archive of the same day proves nothing: the clock that is in question has named it. Before
+    the first archive it is the newest event that counts.
 
     Args:
-        home: whose journal; it is read only where the clock is in doubt.
+        home: whose journal.
         retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
+    found = (upkeep.SEGMENT.fullmatch(segment.name) for segment in _segments(home))
+    days = [match[1] for match in found if match and match[1] != today]
+    return Term(retention_days, today, max(days) if days else _newest_day(home) or today)
 
-    def days(first: str, last: str, enough: int) -> set[str]:
-        found: set[str] = set()
-        with snapshot(home, Problems()) as sources:
-            for source in reversed(sources):
-                for day in _days(source, Report()):
-                    if first <= day <= last:
-                        found.add(day)
-                        if len(found) >= enough:
-                            return found
-        return found
 
-    return Term(retention_days, today, days)
+def _newest_day(home: Home) -> str | None:
+    """The day of the last line, or None where there is none."""
+    with snapshot(home, Problems()) as sources:
+        for source in reversed(sources):
+            tail = b""
+            for chunk in source.chunks(Report()):
+                tail = (tail + chunk)[-_TAIL_BYTES:]
+            if found := _DAY.findall(tail):
+                return str(found[-1], "ascii")
+    return None
 
 
 def _pack_all(home: Home, folder: int, done: Done) -> None:
@@ -197,12 +203,11 @@ def _pack_all(home: Home, folder: int, done: Done) -> None:
 
 
 def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
-    oldest = {s.identity: _oldest_sign(folder, s) for s in _segments(home, active=True)}
-    if any(map(found.in_doubt, oldest.values())):
+    if found.is_skipped:
         return
     _seal_if_over(home, folder, found)
     for segment in _segments(home):
-        if oldest.get(segment.identity, "") < found.oldest:
+        if _oldest_sign(folder, segment) < found.oldest:
             _retain_one(home, folder, segment, found, done)
 
 

@@ -44,8 +44,8 @@ def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
     """Delete segments whose lines are all over, and the oldest of those that are too much.
 
     A segment is over when the day in its name and the day of its last change are: nothing was
-    written to it later. Where anything is over 400 days old the clock may be wrong, and the
-    commands, which read what is in them, decide.
+    written to it later. None is over where the newest of an earlier day is more than 400 days
+    old: the clock may be wrong.
 
     Args:
         home: whose journal.
@@ -58,8 +58,9 @@ def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
     """
     done = Done()
     found = _listed(folder)
-    oldest, doubtful = _day(now, keep_days), _day(now, MAX_CLOCK_DAYS)
-    in_doubt = any(min(named, changed) < doubtful for _, named, changed in found)
+    today, oldest = _day(now), _day(now, keep_days)
+    newest = max((named for _, named, _ in found if named != today), default=today)
+    in_doubt = newest < _day(now, MAX_CLOCK_DAYS)
     left = []
     for segment, named, changed in found:
         is_over = max(named, changed) < oldest and not in_doubt

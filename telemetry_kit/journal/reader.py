@@ -12,24 +12,13 @@ from collections.abc import Iterator
 from telemetry_kit import catalog
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import Event, is_of_another_version, parse, resynchronised
-from telemetry_kit.journal.segments import ACTIVE, Problems, Report, Segment, snapshot
+from telemetry_kit.journal.segments import ACTIVE, Problems, Report, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 # A run of NULs is what a crash leaves where a page never reached the disk: no line goes on
 # behind it, and taking it out of the middle of one would alter what the line says.
 _ENDS = re.compile(rb"[\0\n]+")
-
-
-def segments(home: Home, problems: Problems | None = None) -> list[Segment]:
-    """The files that hold events, oldest first, the active log last.
-
-    Args:
-        home: whose journal.
-        problems: filled with files that cannot be used.
-    """
-    with snapshot(home, Problems() if problems is None else problems) as sources:
-        return [source.segment for source in sources]
 
 
 def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:

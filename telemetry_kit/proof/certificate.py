@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from telemetry_kit.disguise import FORMS
+
 GRAMMAR, PROVENANCE, KNOWN, RECOGNISERS, ENVIRONMENT = LAYERS = (
     "grammar",
     "provenance",
@@ -86,7 +88,6 @@ class Certificate:
         secrets: how many texts of each kind were looked for.
         set_aside: how many were not, because they are public words or too common.
         pseudonyms: how many different ones there are.
-        hashes_tried: how many codes were compared with hashes of the secrets.
         capacity_bits: what a line can carry at most, by class of field.
         checks: the environment, as state and sentence.
     """
@@ -145,6 +146,7 @@ class Certificate:
             "pseudonyms": self.pseudonyms,
             "secrets_looked_for": self.secrets,
             "secrets_set_aside": self.set_aside,
+            "forms_looked_for": list(FORMS),
             "files": [asdict(looked) for looked in self.files],
             "environment": self.checks,
             "notes": self.notes,

@@ -1,7 +1,7 @@
 """One run of `verify`: every file through the layers that are for it, into a certificate.
 
 Data is read once, line by line; canonical lines cost a parse and a look-up, anything else is
-searched in every form.
+searched in each of `disguise.FORMS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from errno import EISDIR, ENXIO
 
 from telemetry_kit import catalog, consent, ledger, privacy, private, projects, settings
-from telemetry_kit.errors import ConsentError, KeyUnavailableError
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.segments import ARCHIVE, Problems, Report, Source, snapshot
 from telemetry_kit.proof import capacity, known, records, streams, vocabulary
@@ -29,8 +29,8 @@ from telemetry_kit.proof.certificate import (
     masked,
 )
 from telemetry_kit.proof.fragments import is_torn
-from telemetry_kit.proof.grammar import Flaw, Grammar, Pairs
-from telemetry_kit.proof.provenance import Weak, salts_of
+from telemetry_kit.proof.grammar import Grammar, Pairs, Violation
+from telemetry_kit.proof.provenance import WeakHashes, salts_of
 from telemetry_kit.proof.search import Search
 from telemetry_kit.proof.texts import WORDS, Texts
 from telemetry_kit.proof.vocabulary import Vocabulary
@@ -43,7 +43,7 @@ _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class Baseline:
     """What is known before the first file is opened.
 
     Args:
@@ -61,7 +61,7 @@ class Ground:
     secrets: list[known.Secret]
 
 
-def ground(home: Home, environ: Mapping[str, str], start: str) -> Ground:
+def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
     """Gather what the check needs.
 
     Args:
@@ -73,18 +73,11 @@ def ground(home: Home, environ: Mapping[str, str], start: str) -> Ground:
         NotPrivateError: the names ledger cannot be trusted.
         ConsentError: the place key cannot be used.
     """
-    key = None
-    place = projects.place_of(home)
-    if place is not None:
-        try:
-            key = privacy.load(privacy.key_path(home, place))
-        except KeyUnavailableError:
-            key = None
     accepted = consent.decide(home, environ).accepted
-    return Ground(
+    return Baseline(
         home,
         vocabulary.of(home),
-        key,
+        privacy.current(home, projects.place_of(home)),
         "second" if accepted is None else accepted.time,
         known.gather(home, environ, start),
     )
@@ -94,20 +87,22 @@ class Examination:
     """The files of one run.
 
     Args:
-        ground: what is known before.
+        baseline: what is known before.
         public: further texts that anybody may know.
     """
 
-    def __init__(self, ground: Ground, public: Iterable[str] = ()) -> None:
-        self._ground = ground
+    def __init__(self, baseline: Baseline, public: Iterable[str] = ()) -> None:
+        self._baseline = baseline
         self.certificate = Certificate(
-            ground.home.app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION
+            baseline.home.app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION
         )
-        words = [*_schema_words(), ground.home.app, *public]
-        self.search = Search(ground.secrets, words, ground.vocabulary.strings())
-        self.grammar = Grammar(ground.vocabulary, resolution=ground.resolution)
-        context = [f"context.{key}" for key in ground.vocabulary.context]
-        self._weak = Weak(ground.secrets, [*salts_of(ground.home.app, ground.secrets), *context])
+        words = [*_schema_words(), baseline.home.app, *public]
+        self.search = Search(baseline.secrets, words, baseline.vocabulary.strings())
+        self.grammar = Grammar(baseline.vocabulary, resolution=baseline.resolution)
+        context = [f"context.{key}" for key in baseline.vocabulary.context]
+        self._weak = WeakHashes(
+            baseline.secrets, [*salts_of(baseline.home.app, baseline.secrets), *context]
+        )
         self._codes: set[str] = set()
         self._projects: dict[int, str] = {}
         self._texts = Texts(self.certificate, self.grammar, self.search, self._weak)
@@ -121,34 +116,34 @@ class Examination:
             given: paths of exports, reports or other files.
         """
         problems = Problems()
-        with snapshot(self._ground.home, problems) as sources:
+        with snapshot(self._baseline.home, problems) as sources:
             for source in sources:
                 self._segment(source, problems)
         for name, report in problems.files.items():
             if report.stopped:
                 self.certificate.notes.append(f"{os.path.basename(name)}: {report.stopped}")
-        for record in records.files(self._ground.home):
+        for record in records.files(self._baseline.home):
             self._record(record)
         for number, path in enumerate(given, 1):
             self._given(number, path)
-        for name, sentence in records.custody(self._ground.home):
+        for name, sentence in records.ownership_problems(self._baseline.home):
             self.certificate.add(Finding(ENVIRONMENT, sentence, name))
-        if self.search.budget.exhausted:
+        if self.search.exhausted:
             self.certificate.unsearched.append(
-                "text in these files unpacks to more than is searched in one run"
+                "these files hold more encoded text than is decoded in one run"
             )
         self.certificate.notes += self._texts.notes()
-        if len(self._ground.secrets) == known.MAX_SECRETS:
+        if len(self._baseline.secrets) == known.MAX_SECRETS:
             self.certificate.notes.append(
                 f"this machine has more than {known.MAX_SECRETS} secrets: the first were looked for"
             )
-        key = self._ground.key
+        key = self._baseline.key
         self.certificate.pseudonyms = len(self._codes)
         if len(self._codes) == MAX_PSEUDONYMS:
             self.certificate.notes.append("there are more pseudonyms than were counted")
         self.certificate.capacity_bits = capacity.of(
-            self._ground.vocabulary,
-            self._ground.resolution,
+            self._baseline.vocabulary,
+            self._baseline.resolution,
             settings.current().retention_days,
             key.epoch if key is not None else 1,
         )
@@ -164,7 +159,7 @@ class Examination:
         self._events(looked, chunks, ours=True)
         looked.sha256 = digest.hexdigest()
         if segment.kind == ARCHIVE:
-            looked.sha256 = streams.sha256(f"{self._ground.home.folder}/{segment.name}")
+            looked.sha256 = streams.sha256(f"{self._baseline.home.folder}/{segment.name}")
         self.certificate.files.append(looked)
 
     def _record(self, record: records.Record) -> None:
@@ -176,8 +171,8 @@ class Examination:
         if record.kind != records.KEY:
             looked.sha256 = hashlib.sha256(data).hexdigest()
             looked.lines = data.count(b"\n")
-            for number, flaw in records.flaws(record.kind, data):
-                self._flaw(record.name, number, flaw)
+            for number, violation in records.violations(record.kind, data):
+                self._violation(record.name, number, violation)
             if record.kind == records.NAMES:
                 data = self._names(looked, data)
             self._foreign(looked, [data])
@@ -186,7 +181,7 @@ class Examination:
     def _names(self, looked: Looked, data: bytes) -> bytes:
         """Count the entries of the names ledger; returns the lines that are none."""
         rest = []
-        home = self._ground.home
+        home = self._baseline.home
         for number, line, entry in ledger.entries(home, projects.place_of(home) or "", data):
             if entry is None:
                 rest.append(line)
@@ -194,7 +189,9 @@ class Examination:
                     looked.torn += 1
                 else:
                     text = line.decode("utf-8", "replace")
-                    self._flaw(looked.file, number, Flaw("not written by the recorder", "", text))
+                    self._violation(
+                        looked.file, number, Violation("not written by the recorder", "", text)
+                    )
         return b"\n".join(rest)
 
     def _given(self, number: int, path: str) -> None:
@@ -274,18 +271,18 @@ class Examination:
     def _event(self, line: bytes) -> Pairs | None:
         """The pairs of a canonical line; None for anything else."""
         pairs = self.grammar.parse(line)
-        return None if pairs is None or self.grammar.flaws_of(pairs, line) else pairs
+        return None if pairs is None or self.grammar.violations_of(pairs, line) else pairs
 
     def _not_canonical(self, looked: Looked, number: int, piece: bytes) -> None:
         if is_torn(piece, self.grammar):
             looked.torn += 1
             return
-        for flaw in self.grammar.flaws(piece):
-            self._flaw(looked.file, number, flaw)
+        for violation in self.grammar.violations(piece):
+            self._violation(looked.file, number, violation)
 
-    def _flaw(self, file: str, number: int, flaw: Flaw) -> None:
+    def _violation(self, file: str, number: int, violation: Violation) -> None:
         self.certificate.add(
-            Finding(GRAMMAR, flaw.kind, file, number, flaw.field, masked(flaw.text))
+            Finding(GRAMMAR, violation.kind, file, number, violation.field, masked(violation.text))
         )
 
     def _canonical(
@@ -313,25 +310,25 @@ class Examination:
                     if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
                         digits.append(self._code(file, number, f"{name}.{key}", given))
                     elif type(given) is str:
-                        self._texts.vet(given)
+                        self._texts.check_value(given)
                     elif type(given) is int:
                         self._texts.number(file, number, f"{name}.{key}", given)
             elif kind == catalog.NAME or name == "error_type":
-                self._texts.vet(value)
+                self._texts.check_value(value)
         if ours:
             self._epoch(file, number, epoch, project)
         hexes.append((number, "".join(digits)))
         return len(hexes[-1][1])
 
     def _epoch(self, file: str, number: int, epoch: int, project: str) -> None:
-        key = self._ground.key
+        key = self._baseline.key
         if key is not None and epoch > key.epoch:
             self.certificate.add(
                 Finding(PROVENANCE, "an epoch that no key has had", file, number, "key_epoch")
             )
             return
         if epoch not in self._projects:
-            home = self._ground.home
+            home = self._baseline.home
             known_ = key is not None and epoch == key.epoch
             made = key.pseudonym("project_id", home.root) if key is not None and known_ else project
             self._projects[epoch] = made

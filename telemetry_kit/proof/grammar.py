@@ -35,7 +35,7 @@ Pairs = list[tuple[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class Violation:
     """Something in a line that the grammar has no place for.
 
     Args:
@@ -86,37 +86,37 @@ class Grammar:
             return None
         return found.pairs if type(found) is _Object else None
 
-    def flaws(self, line: bytes) -> list[Flaw]:
+    def violations(self, line: bytes) -> list[Violation]:
         """All that keeps a line from being canonical; empty for one that we wrote.
 
         Args:
             line: without its end.
         """
         if len(line) >= catalog.MAX_LINE_BYTES:
-            return [Flaw("line too long")]
+            return [Violation("line too long")]
         pairs = self.parse(line)
         if pairs is None:
-            return [Flaw("not an event", "", line.decode("utf-8", "replace"))]
-        return self.flaws_of(pairs, line)
+            return [Violation("not an event", "", line.decode("utf-8", "replace"))]
+        return self.violations_of(pairs, line)
 
-    def flaws_of(self, pairs: Pairs, line: bytes) -> list[Flaw]:
+    def violations_of(self, pairs: Pairs, line: bytes) -> list[Violation]:
         """The same for a line that is parsed already."""
-        found: list[Flaw] = []
+        found: list[Violation] = []
         last = -1
         for name, value in pairs:
             at = self._place.get(name)
             if at is None:
-                found.append(Flaw("unknown field", "?", name))
+                found.append(Violation("unknown field", "?", name))
             elif at <= last:
-                found.append(Flaw("out of order", name))
+                found.append(Violation("out of order", name))
             else:
                 last = at
                 if not self._checks[name](value):
                     found += self._blame(name, value)
         if not self._always.issubset(name for name, _ in pairs):
-            found.append(Flaw("missing field"))
+            found.append(Violation("missing field"))
         if not found and encode(plain(pairs)) != line + b"\n":
-            found.append(Flaw("not canonical"))
+            found.append(Violation("not canonical"))
         return found
 
     def fits(self, field: str, value: Any) -> bool:
@@ -131,19 +131,19 @@ class Grammar:
             return True
         return type(value) in (int, float) and values.measure(value) == value
 
-    def _blame(self, name: str, value: Any) -> list[Flaw]:
+    def _blame(self, name: str, value: Any) -> list[Violation]:
         if type(value) is not _Object or self._checks[name] != self._is_context:
-            return [Flaw("not in its domain", name, _text(value))]
+            return [Violation("not in its domain", name, _text(value))]
         keys = self.vocabulary.context
         found = [
-            Flaw("unknown context key", name, key) for key, _ in value.pairs if key not in keys
+            Violation("unknown context key", name, key) for key, _ in value.pairs if key not in keys
         ]
         found += [
-            Flaw("not in its domain", f"{name}.{key}", _text(given))
+            Violation("not in its domain", f"{name}.{key}", _text(given))
             for key, given in value.pairs
             if key in keys and not self.fits_context(key, given)
         ]
-        return found or [Flaw("out of order", name)]
+        return found or [Violation("out of order", name)]
 
     def _check_of(self, row: catalog.Field) -> Callable[[Any], bool]:
         kind, domain = row.kind, row.domain

@@ -54,17 +54,16 @@ class Secret:
         return f"Secret({self.kind!r}, {len(self.text)} characters)"
 
 
-def gather(home: Home, environ: Mapping[str, str], start: str, system: str = "") -> list[Secret]:
+def gather(home: Home, environ: Mapping[str, str], start: str) -> list[Secret]:
     """Every secret of 4 characters and more, once; the first `MAX_SECRETS` of them.
 
     Args:
         home: the project's places.
         environ: the environment variables.
         start: the working directory.
-        system: stands before the paths of system files; empty but in tests.
     """
     found: dict[str, Secret] = {}
-    for kind, raw in _all(home, environ, start, system):
+    for kind, raw in _all(home, environ, start):
         text = raw.strip()
         if len(text) >= MIN_CHARS and text not in found and len(set(text)) > 1:
             found[text] = Secret(kind, text)
@@ -73,17 +72,15 @@ def gather(home: Home, environ: Mapping[str, str], start: str, system: str = "")
     return list(found.values())
 
 
-def _all(
-    home: Home, environ: Mapping[str, str], start: str, system: str
-) -> Iterator[tuple[str, str]]:
+def _all(home: Home, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
     yield from _user(environ)
-    yield from _host(system)
+    yield from _host()
     yield from _git(home, environ, start)
     for path in (start, home.root):
         yield "directory", path
         for part in path.split("/"):
             yield "directory", part
-    yield from _machine(system)
+    yield from _machine()
     yield from _environment(environ)
 
 
@@ -107,29 +104,27 @@ def _user(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
             yield "home", part
 
 
-def _host(system: str) -> Iterator[tuple[str, str]]:
-    names = [os.uname().nodename] if not system else []
-    names.append(_read(f"{system}/etc/hostname"))
-    for name in names:
+def _host() -> Iterator[tuple[str, str]]:
+    for name in (os.uname().nodename, _read("/etc/hostname")):
         yield "host", name
         yield "host", name.partition(".")[0]
 
 
-def _machine(system: str) -> Iterator[tuple[str, str]]:
+def _machine() -> Iterator[tuple[str, str]]:
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        yield "machine id", _read(f"{system}{path}")
-    cards = f"{system}/sys/class/net"
+        yield "machine id", _read(path)
+    cards = "/sys/class/net"
     for card in _names(cards):
         address = _read(f"{cards}/{card}/address").strip()
         if address.strip("0:"):
             yield "network address", address
             yield "network address", address.replace(":", "")
             yield "network address", address.replace(":", "-")
-    trie = _read(f"{system}/proc/net/fib_trie")
+    trie = _read("/proc/net/fib_trie")
     for address in re.findall(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL", trie):
         if not address.startswith("127."):
             yield "network address", address
-    for line in _read(f"{system}/proc/net/if_inet6").splitlines():
+    for line in _read("/proc/net/if_inet6").splitlines():
         digits = line.split()[0]
         if digits.strip("0") not in ("", "1"):
             yield "network address", digits

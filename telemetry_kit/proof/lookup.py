@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from telemetry_kit import catalog, privacy, projects
-from telemetry_kit.errors import KeyUnavailableError
 from telemetry_kit.home import Home
 from telemetry_kit.journal.lines import parse, resynchronised
 from telemetry_kit.journal.reader import read
@@ -22,6 +21,8 @@ from telemetry_kit.proof import vocabulary
 
 # Ids that another program may give, which are stored as hex digits.
 OUTSIDE_IDS = ("session_id", "parent_id")
+# The forms of a text that are looked for.
+FORMS = ("plain", "pseudonym", "part of a longer text")
 
 
 @dataclass(slots=True)
@@ -71,7 +72,7 @@ class Lookup:
         # As a JSON string of ours holds it.
         self._escaped = encode({"": text})[5:-3].lower()
         self._vocabulary = vocabulary.of(home)
-        self._key = _key(home)
+        self._key = privacy.current(home, projects.place_of(home))
         self._codes = self._pseudonyms()
         key = self._key
         self._own = key and (key.epoch, key.pseudonym("project_id", home.root))
@@ -147,13 +148,3 @@ def _values(event: dict[str, Any]) -> Iterable[tuple[str, Any]]:
             yield from ((f"{name}.{key}", given) for key, given in value.items())
         else:
             yield name, value
-
-
-def _key(home: Home) -> privacy.Key | None:
-    place = projects.place_of(home)
-    if place is None:
-        return None
-    try:
-        return privacy.load(privacy.key_path(home, place))
-    except KeyUnavailableError:
-        return None

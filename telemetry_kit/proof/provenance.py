@@ -32,7 +32,7 @@ PART_BYTES = 6
 _FIELDS = (*catalog.NAMES, "project_id", "session_id", "parent_id", "context")
 
 
-class Weak:
+class WeakHashes:
     """Every hash of these secrets that anybody could make: unkeyed, or with an obvious salt.
 
     Args:

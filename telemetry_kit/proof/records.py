@@ -27,7 +27,7 @@ from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain
 from telemetry_kit.home import Home
 from telemetry_kit.journal.upkeep import ROLLUP
-from telemetry_kit.proof.grammar import Flaw
+from telemetry_kit.proof.grammar import Violation
 
 RECORD, HISTORY, NAMES, KEY, TOML, OTHER = "record", "history", "names", "key", "toml", "other"
 MAX_BYTES = 8 << 20
@@ -115,7 +115,7 @@ def content(record: Record) -> bytes:
         return b""
 
 
-def flaws(kind: str, data: bytes) -> Iterator[tuple[int, Flaw]]:
+def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
     """What the grammar of a record has no place for, each with the number of its line.
 
     Args:
@@ -126,42 +126,43 @@ def flaws(kind: str, data: bytes) -> Iterator[tuple[int, Flaw]]:
     if check is None:
         return
     for number, line in enumerate(data.splitlines(), 1):
-        for flaw in check(line):
-            yield number, flaw
+        for violation in check(line):
+            yield number, violation
     if kind == RECORD and grants.parse_record(data, grants.today())[0] == "corrupt":
-        yield 0, Flaw("not a record of a decision")
+        yield 0, Violation("not a record of a decision")
 
 
-def _decision(line: bytes) -> Iterator[Flaw]:
+def _decision(line: bytes) -> Iterator[Violation]:
     words = line.decode("ascii", "replace").split(" ")
     head = words[:3]
-    if len(head) < 3 or head[0] != "v1" or head[1] not in ("yes", "no") or not _is_day(head[2]):
-        yield Flaw("not a record of a decision")
+    if (
+        len(head) < 3
+        or head[0] != "v1"
+        or head[1] not in ("yes", "no")
+        or not terms.is_day(head[2])
+    ):
+        yield Violation("not a record of a decision")
     for word in words[3:]:
         # Two spaces stand where the record ends in an empty list.
         if word and not _WORD.fullmatch(word):
-            yield Flaw("unknown word", "?", word)
+            yield Violation("unknown word", "?", word)
 
 
-def _is_day(word: str) -> bool:
-    return terms.is_day(word)
-
-
-def _entry(line: bytes) -> Iterator[Flaw]:
+def _entry(line: bytes) -> Iterator[Violation]:
     link = hash_chain.parse(line)
     if link.entry is None:
-        yield Flaw("not an entry of the history", "", line.decode("utf-8", "replace"))
+        yield Violation("not an entry of the history", "", line.decode("utf-8", "replace"))
         return
     if json.dumps(json.loads(line)).encode() != line:
-        yield Flaw("not canonical")
+        yield Violation("not canonical")
         return
     codes = (("previous_sha256", link.previous), ("sha256", link.sha256))
     for key, value in (*link.entry.items(), *codes):
         check = _ENTRY.get(key)
         if check is None:
-            yield Flaw("unknown field", "?", key)
+            yield Violation("unknown field", "?", key)
         elif not check(value):
-            yield Flaw("not in its domain", key, str(value))
+            yield Violation("not in its domain", key, str(value))
 
 
 _ENTRY: dict[str, Any] = {
@@ -198,7 +199,7 @@ WORDS = (
 )
 
 
-def custody(home: Home) -> Iterator[tuple[str, str]]:
+def ownership_problems(home: Home) -> Iterator[tuple[str, str]]:
     """What is wrong with owners, modes and names of the user's folders: name and sentence.
 
     Args:

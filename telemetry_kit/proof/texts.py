@@ -23,7 +23,7 @@ from telemetry_kit.proof.certificate import (
     masked,
 )
 from telemetry_kit.proof.grammar import Grammar
-from telemetry_kit.proof.provenance import Weak
+from telemetry_kit.proof.provenance import WeakHashes
 from telemetry_kit.proof.recognisers import recognise
 from telemetry_kit.proof.search import Search
 
@@ -60,24 +60,24 @@ class Texts:
     """
 
     def __init__(
-        self, certificate: Certificate, grammar: Grammar, search: Search, weak: Weak
+        self, certificate: Certificate, grammar: Grammar, search: Search, weak: WeakHashes
     ) -> None:
         self._certificate = certificate
         self._grammar = grammar
         self._search = search
         self._weak = weak
         self._open = grammar.vocabulary.strings() | WORDS
-        self._vetted: set[str] = set()
+        self._checked_values: set[str] = set()
         self._alike: Counter[str] = Counter()
         self._shaped: Counter[str] = Counter()
 
-    def vet(self, name: str) -> None:
+    def check_value(self, name: str) -> None:
         """Look at a name of an event, the first time: a declared one is a note, no finding."""
-        if name in self._vetted:
+        if name in self._checked_values:
             return
-        if len(self._vetted) >= MAX_REMEMBERED:
-            self._vetted.clear()
-        self._vetted.add(name)
+        if len(self._checked_values) >= MAX_REMEMBERED:
+            self._checked_values.clear()
+        self._checked_values.add(name)
         if name not in WORDS and len(name) >= MIN_CHARS:
             self._alike.update(secret.kind for secret in self._search.find(name.encode()))
             self._shaped.update(kind for kind, _ in recognise(name))
@@ -110,7 +110,7 @@ class Texts:
             self._known(secret, file, where)
 
     def loose(self, file: str, batch: list[tuple[int, bytes]]) -> None:
-        """Lines that are searched in every form."""
+        """Lines that are searched in each of `disguise.FORMS`."""
         if not batch:
             return
         blob = b"\n".join(line for _, line in batch)

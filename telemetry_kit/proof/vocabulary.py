@@ -20,13 +20,11 @@ class Vocabulary:
         names: for each of `catalog.VOCABULARIES` its names.
         errors: names of exceptions.
         context: for each context key its tokens.
-        declared: names that the project's or the user's own file lists: public by their word.
     """
 
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     errors: frozenset[str] = frozenset()
     context: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    declared: frozenset[str] = frozenset()
 
     def strings(self) -> frozenset[str]:
         """All of them."""
@@ -58,7 +56,6 @@ def of(home: Home) -> Vocabulary:
         names=names,
         errors=builtin | now.errors | noted.get("errors", frozenset()),
         context=context,
-        declared=frozenset[str]().union(*listed.values()),
     )
 
 

@@ -1,4 +1,4 @@
-"""`telemetry-kit answers` and `unused`: each question in a sentence, and what no question reads."""
+"""`telemetry-kit answers`: each question in a sentence."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 import pytest
 
 from telemetry_kit import catalog
-from telemetry_kit.insights.answers import unread
 from telemetry_kit.insights.tally import READ
 from telemetry_kit.line import encode
 
@@ -224,42 +223,25 @@ def test_control_characters_in_names(undecided):
     assert "\x9b" not in done.stdout
 
 
-def test_unused(undecided):
-    """Fields that no question reads, each with what it serves instead; nothing is read or made."""
-    done = undecided.python("-m", "telemetry_kit", "unused", env={"COLUMNS": "200"})
-    lines = done.stdout.splitlines()
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "field span_id: `view --tree`" in lines
-    assert not [line for line in lines if "it can go" in line]
-    assert not [line for line in lines if line.startswith("event ")]
-    assert not [line for line in lines if line.startswith("field role:")]
-    assert undecided.tree() == []
-
-
-@pytest.mark.parametrize("columns", [20, 40])
-def test_unused_fits(undecided, columns):
-    """No line is wider than the terminal, and no word is lost."""
-    wide, narrow = (
-        undecided.python("-m", "telemetry_kit", "unused", env={"COLUMNS": str(size)}).stdout
-        for size in (200, columns)
-    )
-
-    assert max(map(len, narrow.splitlines())) <= columns
-    assert "".join(narrow.split()) == "".join(wide.split())
+# Fields that no question is answered from, and what they are recorded for.
+SERVES = {
+    "schema_version": "readers tell versions apart by it",
+    "event_id": "readers tell two events apart by it",
+    "seq": "the order within a process, for `view --tree`",
+    "session_id": "`view --tree`",
+    "span_id": "`view --tree`",
+    "parent_id": "`view --tree`",
+    "project_id": "`view --project`",
+    "exit_code": "`view`: how a command ended",
+    "source": "`view --wide`: which part of the library recorded it",
+    "context": "`view`: what the tool itself declared",
+    "key_epoch": "`find` and `forget`: which key made a pseudonym",
+}
 
 
-def test_unused_as_json(undecided):
-    """The same as data: kind, name, and what it serves."""
-    done = undecided.python("-m", "telemetry_kit", "unused", "--json")
+def test_every_field_is_read():
+    """A question is answered from each field, or a command needs it; none is in both lists."""
+    read = {*READ, "event_type", "timestamp"}
 
-    assert json.loads(done.stdout) == unread(READ)
-
-
-def test_a_field_that_nothing_reads_can_go():
-    """A field is told as soon as no tally reads it any more."""
-    told = {row["name"]: row["serves"] for row in unread(("role",))}
-
-    assert told["command"] is None
-    assert told["session_id"] == "`view --tree`"
-    assert "role" not in told
+    assert not read & set(SERVES)
+    assert set(catalog.FIELDS) == read | set(SERVES)

@@ -60,3 +60,12 @@ def test_retired_keys_are_told(place) -> None:
     assert 0 == find(place, TEXT)["events"]
     assert "3 events were made with other keys" in done.stderr
     assert TEXT not in done.stdout + done.stderr
+
+
+def test_forms_are_told(place) -> None:
+    """The report says in which forms the text was looked for; so does the JSON."""
+    remember(place)
+    done = place.python("-m", "telemetry_kit", "find", TEXT)
+
+    assert "Forms looked for: plain, pseudonym, part of a longer text.\n" in done.stderr
+    assert ["plain", "pseudonym", "part of a longer text"] == find(place, TEXT)["forms_looked_for"]

@@ -8,7 +8,8 @@ import pytest
 
 from telemetry_kit import grants
 from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.reader import read, segments
+from telemetry_kit.journal.reader import read
+from telemetry_kit.journal.segments import Problems, snapshot
 
 TEXT = "zora@quill.example"
 
@@ -28,7 +29,8 @@ def test_forget_removes_from_log_and_archive(place) -> None:
     archive.maintain(place.home, 90, grants.today())
     record(place, agent=TEXT)
     record(place, agent="other")
-    assert ["archive", "active"] == [segment.kind for segment in segments(place.home)]
+    with snapshot(place.home, Problems()) as sources:
+        assert ["archive", "active"] == [source.segment.kind for source in sources]
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
     assert (0, True) == (done.returncode, "Removed 2 lines. 0 events" in done.stdout)

@@ -255,7 +255,6 @@ LINES = [
     ["rotate-key"],
     ["schema", "--format", "xml"],
     ["schema", "--format=json"],
-    ["unused", "--json"],
     ["answers", "-h"],
     ["no-such-command"],
     ["--no-such-option"],

@@ -1,4 +1,4 @@
-"""`telemetry-kit stats`, `answers` and `unused`, as processes of their own."""
+"""`telemetry-kit stats` and `answers`, as processes of their own."""
 
 import json
 import os
@@ -254,19 +254,9 @@ def test_answers(undecided):
     assert len(json.loads(run(undecided, "answers", "--json").stdout)) == 13
 
 
-def test_unused(undecided):
-    """What no question reads, each with what it is for."""
-    done = run(undecided, "unused", "--json")
-    found = {row["name"]: row["serves"] for row in json.loads(done.stdout)}
-
-    assert found["span_id"] == "`view --tree`"
-    assert "role" not in found
-    assert undecided.tree() == []
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 @pytest.mark.parametrize(
-    "args", [("stats",), ("view", "--json"), ("answers",), ("unused",), ("audit", "--json")]
+    "args", [("stats",), ("view", "--json"), ("answers",), ("audit", "--json")]
 )
 def test_a_full_disk(undecided, args):
     """What cannot be printed is one sentence and exit code 1; the events stay as they are."""

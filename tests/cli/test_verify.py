@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from telemetry_kit.disguise import FORMS
+
 SECRET = "zora.quillfeather@quill.example"
 
 
@@ -34,15 +36,17 @@ def test_clean_project_passes(project) -> None:
     assert certificate["secrets_looked_for"]["git identity"] >= 2
     assert all(f["sha256"] or f["kind"] == "key" for f in certificate["files"])
     assert 0 < certificate["capacity_bits_per_line"]["random"] < 300
+    assert list(FORMS) == certificate["forms_looked_for"]
 
 
 def test_for_people(project) -> None:
-    """The certificate names the five layers, and says which passed."""
+    """The certificate names the five layers, which passed, and the forms of a secret."""
     done = project.python("-m", "telemetry_kit", "verify")
 
     assert 0 == done.returncode
     assert done.stdout.startswith("PASSED: 3 events")
     assert 5 == done.stdout.count("  ok  ")
+    assert f"forms of the secrets looked for: {', '.join(FORMS)}\n" in done.stdout
 
 
 @pytest.mark.parametrize(

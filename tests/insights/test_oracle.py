@@ -4,10 +4,10 @@ import pytest
 import written
 
 from telemetry_kit import catalog
-from telemetry_kit.insights.answers import answers, unread
+from telemetry_kit.insights.answers import answers
 from telemetry_kit.insights.count import Wanted, count
 from telemetry_kit.insights.figures import figures, owner_of
-from telemetry_kit.insights.tally import READ, TABLES
+from telemetry_kit.insights.tally import TABLES
 from telemetry_kit.journal.segments import Problems
 
 duckdb = pytest.importorskip("duckdb")
@@ -195,11 +195,3 @@ def test_each_declared_question_has_an_answer(found):
         assert row["answer"].endswith(".")
         if row["question"] != "Which workflows are carried to the end?":
             assert any(c.isdigit() for c in row["answer"]), row
-
-
-def test_what_no_question_reads():
-    """Every field is read by a question or told as unread, and no event is left without one."""
-    told = {row["name"] for row in unread(READ) if row["kind"] == "field"}
-
-    assert set(catalog.FIELDS) - told == {*READ, "event_type", "timestamp"}
-    assert not [row for row in unread(READ) if row["kind"] == "event"]

@@ -14,7 +14,7 @@ import pytest
 import telemetry_kit
 from telemetry_kit import catalog, configure, control, privacy, track_role_event
 from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.provenance import Weak, salts_of
+from telemetry_kit.proof.provenance import WeakHashes, salts_of
 
 DAY = 86_400
 PEOPLE = [f"{first}.{last}" for first in ("ada", "bob", "eve", "kim") for last in "abcdefghijklm"]
@@ -34,7 +34,7 @@ def codes(place) -> set[str]:
 def guessed_without_key(found: set[str], people: list[str], app: str) -> set[str]:
     """Whom a dictionary attack with every unkeyed and weakly salted hash recovers."""
     secrets = [Secret("user", name) for name in people]
-    weak = Weak(secrets, salts_of(app, secrets[:1]))
+    weak = WeakHashes(secrets, salts_of(app, secrets[:1]))
     made = (weak.made(code.removeprefix("h:")) for code in found)
     return {secret.text for secret in made if secret is not None}
 

@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_kit import catalog
 from telemetry_kit.line import encode
-from telemetry_kit.proof.examine import Examination, Ground
+from telemetry_kit.proof.examine import Baseline, Examination
 from telemetry_kit.proof.grammar import Grammar
 from telemetry_kit.proof.known import Secret
 from telemetry_kit.proof.vocabulary import Vocabulary
@@ -100,6 +100,6 @@ def make_examination(undecided) -> Callable[[list[str]], Examination]:
 
     def make(texts: list[str], resolution: str = "day") -> Examination:
         secrets = [Secret("environment", text) for text in texts]
-        return Examination(Ground(undecided.home, VOCABULARY, None, resolution, secrets))
+        return Examination(Baseline(undecided.home, VOCABULARY, None, resolution, secrets))
 
     return make

@@ -17,8 +17,8 @@ MUTATIONS = 10_000
 
 
 def test_clean_lines_are_accepted(grammar, make_lines) -> None:
-    """2,000 lines of every shape have no flaw."""
-    found = [flaw for line in make_lines(2_000) for flaw in grammar.flaws(line)]
+    """2,000 lines of every shape have no violation."""
+    found = [violation for line in make_lines(2_000) for violation in grammar.violations(line)]
 
     assert [] == found
 
@@ -43,7 +43,7 @@ def test_mutated_lines_are_accepted_only_when_canonical(grammar, make_lines) -> 
         else:
             end = min(len(line), at + dice.randrange(1, 20))
             line[at:end] = line[at:end][::-1]
-        if grammar.flaws(bytes(line)):
+        if grammar.violations(bytes(line)):
             continue
         accepted += 1
         record = json.loads(bytes(line))
@@ -116,16 +116,16 @@ LINE = (
 
 def test_the_example_is_accepted(grammar) -> None:
     """The line that is broken below is canonical itself."""
-    assert [] == grammar.flaws(bytes(LINE, "utf-8"))
+    assert [] == grammar.violations(bytes(LINE, "utf-8"))
 
 
 @pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN)
 def test_a_broken_line_is_rejected(grammar, how) -> None:
-    """Each way of writing something else, or the same thing otherwise, is a flaw."""
+    """Each way of writing something else, or the same thing otherwise, is a violation."""
     line = how(LINE)
 
     assert line != LINE
-    assert grammar.flaws(bytes(line, "utf-8"))
+    assert grammar.violations(bytes(line, "utf-8"))
 
 
 def test_tiny_schema_is_enumerated() -> None:
@@ -142,7 +142,7 @@ def test_tiny_schema_is_enumerated() -> None:
     for length in range(6):
         for inside in itertools.product(tokens, repeat=length):
             line = "{" + "".join(inside) + "}"
-            if not grammar.flaws(bytes(line, "utf-8")):
+            if not grammar.violations(bytes(line, "utf-8")):
                 accepted.add(line)
 
     assert expected == accepted
@@ -154,7 +154,7 @@ def test_every_beginning_of_a_line_is_torn(grammar, make_lines) -> None:
         line[:end]
         for line in make_lines(60)
         for end in range(1, len(line))
-        if not is_torn(line[:end], grammar) or not grammar.flaws(line[:end])
+        if not is_torn(line[:end], grammar) or not grammar.violations(line[:end])
     ]
 
     assert [] == missed

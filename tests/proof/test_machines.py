@@ -5,7 +5,7 @@ import json
 import pytest
 
 from telemetry_kit import configure, track_role_event
-from telemetry_kit.proof.examine import Examination, Ground
+from telemetry_kit.proof.examine import Baseline, Examination
 from telemetry_kit.proof.known import Secret
 from telemetry_kit.proof.vocabulary import of
 
@@ -70,9 +70,9 @@ def recorded(undecided, tmp_path):
 
 def examine(place, secrets, tmp_path):
     """The certificate of a machine with these secrets."""
-    ground = Ground(place.home, of(place.home), place.key, "day", secrets)
+    baseline = Baseline(place.home, of(place.home), place.key, "day", secrets)
     given = [str(tmp_path / f"out.{form}") for form in ("csv", "json", "jsonl")]
-    return Examination(ground).run(given)
+    return Examination(baseline).run(given)
 
 
 def test_ordinary_machines_pass(recorded, tmp_path) -> None:

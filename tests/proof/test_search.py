@@ -1,61 +1,68 @@
-"""`verify` against itself: secrets that were put there in 20 disguises are found, nothing else."""
+"""`verify` against itself: planted secrets are found in each form it reports, and nothing else."""
 
 import base64
-import codecs
-import gzip
-import html
 import json
-import quopri
 import random
 import time
 import unicodedata
 import urllib.parse
-import zlib
+from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit.disguise import fold
+from telemetry_kit.disguise import FORMS, encodings, fold
 from telemetry_kit.proof.certificate import KNOWN
 from telemetry_kit.proof.known import Secret
 from telemetry_kit.proof.search import Search
 
-ALIKE = str.maketrans("aceopxyi", "\u0430\u0441\u0435\u043e\u0440\u0445\u0443\u0456")
 
-
-def _base64(shift: int):
+def _base64(shift: int) -> Callable[[str], str]:
     return lambda s: base64.b64encode(b"~" * shift + s.encode() + b"?").decode()
 
 
-DISGUISES = {
-    "raw": lambda s: s,
-    "lower": str.lower,
-    "upper": str.upper,
-    "swapped case": str.swapcase,
-    "reversed": lambda s: s[::-1],
-    "NFD": lambda s: unicodedata.normalize("NFD", s),
-    "full width": lambda s: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in s),
-    "confusable": lambda s: s.translate(ALIKE),
-    "zero-width": lambda s: "\u200b".join(s),
-    "JSON escapes": lambda s: "".join(f"\\u{ord(c):04x}" for c in s),
-    "percent": lambda s: "".join(f"%{b:02X}" for b in s.encode()),
-    "percent twice": lambda s: urllib.parse.quote(urllib.parse.quote(s + "/")),
-    "HTML entities": lambda s: "".join(f"&#{ord(c)};" for c in s),
-    "HTML hex": lambda s: "".join(f"&#x{ord(c):x};" for c in html.escape(s)),
-    "hex": lambda s: s.encode().hex(),
-    "hex with colons": lambda s: s.encode().hex(":").upper(),
-    "base32": lambda s: base64.b32encode(b"~" + s.encode()).decode(),
-    "base64": _base64(0),
-    "base64, shifted by 1": _base64(1),
-    "base64, shifted by 2": _base64(2),
-    "base64, URL": lambda s: base64.urlsafe_b64encode(s.encode()).decode().rstrip("="),
-    "base64 twice": lambda s: _base64(1)(_base64(2)(s)),
-    "base85": lambda s: base64.b85encode(s.encode()).decode(),
-    "rot13": lambda s: codecs.encode(s, "rot13"),
-    "zlib in base64": lambda s: base64.b64encode(zlib.compress(s.encode())).decode(),
-    "gzip in base64": lambda s: base64.b64encode(gzip.compress(s.encode())).decode(),
-    "quoted-printable": lambda s: quopri.encodestring(s.encode(), quotetabs=True).decode(),
-    "octal": lambda s: "".join(f"\\{b:03o}" for b in s.encode()),
-    "spaced": " ".join,
+ENCODERS: dict[str, dict[str, Callable[[str], str]]] = {
+    "plain": {"": lambda s: s},
+    "folded": {
+        "lower": str.lower,
+        "upper": str.upper,
+        "swapped case": str.swapcase,
+        "NFD": lambda s: unicodedata.normalize("NFD", s),
+        "full width": lambda s: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in s),
+        "accents": lambda s: "\u0301".join(s),
+        "zero-width": "\u200b".join,
+    },
+    "JSON": {
+        "\\u": lambda s: "".join(f"\\u{ord(c):04x}" for c in s),
+        "\\/": lambda s: s.replace("/", "\\/"),
+    },
+    "URL": {
+        "every byte": lambda s: "".join(f"%{b:02X}" for b in s.encode()),
+        "quoted": lambda s: urllib.parse.quote(s, safe=""),
+    },
+    "hex": {
+        "lower": lambda s: s.encode().hex(),
+        "upper": lambda s: s.encode().hex().upper(),
+        "with colons": lambda s: s.encode().hex(":"),
+    },
+    "base32": {
+        "": lambda s: base64.b32encode(b"~" + s.encode()).decode(),
+        "lower": lambda s: base64.b32encode(s.encode()).decode().lower(),
+    },
+    "base64": {
+        "": _base64(0),
+        "shifted by 1": _base64(1),
+        "shifted by 2": _base64(2),
+        "URL": lambda s: base64.urlsafe_b64encode(s.encode()).decode().rstrip("="),
+    },
+    "UTF-16": {
+        "le": lambda s: s.encode("utf-16-le").decode("latin-1"),
+        "be": lambda s: s.encode("utf-16-be").decode("latin-1"),
+    },
+}
+ENCODED = {
+    f"{form} {name}".strip(): encode
+    for form, encoders in ENCODERS.items()
+    for name, encode in encoders.items()
 }
 
 
@@ -120,33 +127,63 @@ PLACES = {f.__name__[3:]: f for f in (as_line, as_csv, as_json, as_html, as_reco
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_planted_secrets_are_found(place, make_examination, make_lines) -> None:
-    """Of 12 secrets in every disguise, at least 99 % are found by the search alone."""
+    """12 secrets are all found by the search alone, in each of its forms."""
     dice = random.Random(7)
     lines = make_lines(40)
     search = make_examination(SECRETS).search
     missed = []
     for text in SECRETS:
-        for name, disguise in DISGUISES.items():
-            data = PLACES[place](disguise(text), lines, dice)
+        for name, encode in ENCODED.items():
+            if name.startswith("JSON") and place in ("line", "json"):
+                continue  # the place escapes its text itself
+            data = PLACES[place](encode(text), lines, dice)
             if text not in {secret.text for secret in search.find(data)}:
                 missed.append((name, text))
-    total = len(SECRETS) * len(DISGUISES)
 
-    assert len(missed) <= total * 0.01, missed
+    assert [] == missed
 
 
 def test_planted_secrets_fail_the_examination(make_examination, make_lines, tmp_path) -> None:
-    """In a file of events, every planted line is a finding, whatever the disguise."""
+    """In a file of events, every planted line is a finding, in each of the forms."""
     dice = random.Random(8)
     lines = make_lines(40)
-    for name, disguise in DISGUISES.items():
+    for name, encode in ENCODED.items():
         path = tmp_path / "export.jsonl"
-        planted = as_line(disguise(SECRETS[0]), lines, dice)
+        planted = as_line(encode(SECRETS[0]), lines, dice)
         path.write_bytes(b"\n".join([*lines, planted]) + b"\n")
         certificate = make_examination(SECRETS).run([str(path)])
 
         assert not certificate.passed, name
         assert SECRETS[0] not in json.dumps(certificate.as_json())
+
+
+def test_each_form_of_the_report_is_searched() -> None:
+    """The forms that the certificate names are those that the tests above plant."""
+    assert set(FORMS) == set(ENCODERS)
+
+
+LOOSE = ("JSON \\u", "hex with colons")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ENCODED if name not in LOOSE and not name.startswith("folded")]
+)
+def test_the_fixture_looks_for_the_same_forms(name) -> None:
+    """`assert_private` finds the same encodings, without decoding a line."""
+    for text in SECRETS:
+        data = ENCODED[name](text).encode("latin-1")
+
+        assert any(code in data for code in encodings(text)), text
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16(encoding, make_examination, tmp_path) -> None:
+    """Other alphabets are found in UTF-16 too."""
+    path = tmp_path / "report.txt"
+    name = "\u0437\u043e\u0440\u0430\u0458\u0430"
+    path.write_bytes(f"of {name} and Zora Quillfeather".encode(encoding))
+    for text in (name, "zora quillfeather"):
+        assert not make_examination([text]).run([str(path)]).passed
 
 
 @pytest.mark.parametrize("text", SECRETS)
@@ -177,7 +214,7 @@ def test_secret_spelled_in_hex_fields(make_examination, make_lines, tmp_path) ->
     examination = make_examination([SECRETS[0]])
     certificate = examination.run([str(path)])
 
-    assert [] == examination.grammar.flaws(bytes(line, "utf-8"))
+    assert [] == examination.grammar.violations(bytes(line, "utf-8"))
     assert [KNOWN] == [finding.layer for finding in certificate.findings]
 
 
@@ -220,7 +257,6 @@ def test_fast_path(make_examination, make_lines, tmp_path) -> None:
     [
         ("Jos\u00e9", "JOSE\u0301"),
         ("\uff33mith", "smith"),
-        ("\u0440\u0430ul", "paul"),
         ("stra\u00dfe", "STRASSE"),
         ("a\u200bda", "ada"),
     ],
