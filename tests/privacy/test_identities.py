@@ -235,9 +235,9 @@ def test_the_harness_sees_a_leak(place, temp) -> None:
     )
 
 
-@pytest.mark.parametrize("form", ["Zora Quill", "zora quill", "lliuQ aroZ", "Wm9yYSBRdWlsbA"])
+@pytest.mark.parametrize("form", ["Zora Quill", "zora quill", "Wm9yYSBRdWlsbA"])
 def test_the_harness_reads_hex_digits(form: str, place) -> None:
-    """A text in the digits of two ids is found, also in other cases, reversed and in base64."""
+    """A text in the digits of two ids is found, also in other cases and in base64."""
     code = form.encode().hex()
     line = f'{{"event_id":"{code[:16]}","project_id":"h:{code[16:].ljust(12, "0")}"}}\n'
     (place.root / "ids.jsonl").write_text(line)
