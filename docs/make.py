@@ -13,7 +13,7 @@ from pathlib import Path
 
 import telemetry_kit
 from telemetry_kit import RoleEvent
-from telemetry_kit.cli import COMMANDS
+from telemetry_kit.cli.registry import COMMANDS
 
 DOCS = Path(__file__).parent
 

@@ -12,7 +12,7 @@ import pytest
 
 import telemetry_kit
 from telemetry_kit import catalog, notice
-from telemetry_kit.cli import COMMANDS
+from telemetry_kit.cli.registry import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])

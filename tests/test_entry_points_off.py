@@ -8,7 +8,7 @@ import pytest
 
 import telemetry_kit
 from telemetry_kit import consent, disable_telemetry, enable_telemetry, gate
-from telemetry_kit.cli import COMMANDS
+from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.latch import World
 
 CHAIN = ("pipeline", "standing", "privacy", "journal", "journal.lease", "ledger")

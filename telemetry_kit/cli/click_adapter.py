@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from telemetry_kit.cli import GLOBAL_OPTIONS, HELP
 from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, Command, mounted
 from telemetry_kit.cli.options import FLAG, TEXTS, Argument, Option
+from telemetry_kit.cli.registry import GLOBAL_OPTIONS, HELP
 
 
 class _Group(click.Group):

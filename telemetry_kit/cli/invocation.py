@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit.cli import COLD, COMMANDS, GLOBAL_OPTIONS
 from telemetry_kit.cli.options import PARAMETERS, Parameters, converted, parse
 from telemetry_kit.cli.output import USAGE, CommandError, guarded
+from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
 from telemetry_kit.latch import SUPPORTED, UNSUPPORTED
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ class Command:
             told = f"there is no folder {project[:80]!r}: see --project"
             raise CommandError(f"{told}. Nothing was changed", USAGE)
         name_app(self.names[0], app, project)
-        module = import_module(f"telemetry_kit.cli.{self._module}")
+        module = import_module(f"telemetry_kit.cli.commands.{self._module}")
         code = guarded(lambda: module.run(project, **given))
         run_maintenance(project)
         return code

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from telemetry_kit.cli import GLOBAL_OPTIONS
 from telemetry_kit.cli.output import USAGE, CommandError, safe, width
+from telemetry_kit.cli.registry import GLOBAL_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

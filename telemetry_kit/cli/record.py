@@ -49,7 +49,7 @@ def main(args: "list[str]") -> int:
         0; with `--strict`, 2 when the arguments were wrong.
     """
     if "--help" in args or "-h" in args:
-        from telemetry_kit.cli import show  # deferred: the caller's own, already loaded
+        from telemetry_kit.cli.registry import show  # deferred: the caller's own, already loaded
 
         return show(HELP)
     strict = "--strict" in args

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit.cli import GLOBAL_OPTIONS, HELP
 from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, Command, mounted
 from telemetry_kit.cli.options import FLAG, TEXTS, Argument, Option
+from telemetry_kit.cli.registry import GLOBAL_OPTIONS, HELP
 
 
 def build(app: str | None) -> typer.Typer:

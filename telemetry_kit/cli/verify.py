@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 
 from telemetry_kit import catalog, consent, control
-from telemetry_kit.cli import COMMANDS, doctor
+from telemetry_kit.cli import doctor
 from telemetry_kit.cli.output import CommandError, print_line, safe
+from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.disguise import FORMS
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.home import Home

@@ -188,7 +188,7 @@ def test_a_host_gets_the_table(kind):
 @pytest.mark.parametrize(("names", "module", "text"), MOUNTED, ids=lambda value: str(value)[:12])
 def test_the_function_takes_the_options(names, module, text):
     """Each command is a function of the project and of the values of its options."""
-    function = import_module(f"telemetry_kit.cli.{module}").run
+    function = import_module(f"telemetry_kit.cli.commands.{module}").run
 
     assert ["project", *(p.key for p in PARAMETERS[names[0]])] == list(
         inspect.signature(function).parameters
