@@ -20,9 +20,9 @@ from statistics import median
 
 from benchmarks.pairs import ratios, rounds
 from benchmarks.place import HERE, Place
-from telemetry_kit import catalog
-from telemetry_kit.insights.formats import FORMATS
-from telemetry_kit.line import encode
+from telemetry_kit.export.formats import FORMATS
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
 
 ROLES = ("pm", "arch", "dev", "sec", "qa", "ops")
 AGENTS = ("backend-engineer", "frontend-engineer", "quality-guardian", "h:2bd806c97f0e")

@@ -24,9 +24,9 @@ from pathlib import Path
 from statistics import median
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, keeping
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import limits, maintenance
+from telemetry_kit.storage.writer import Journal
 
 PAD = "x" * 215
 # Both rotate after about as many lines.
@@ -36,7 +36,7 @@ BACKUPS = 1_000
 WRITERS = (1, 4, 16)
 READY_SECONDS = 0.3
 # They write more than a journal may take: what goes for the space is not lost to a kill.
-keeping.MAX_BYTES = 1 << 50
+limits.MAX_BYTES = 1 << 50
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "journal.md"
 
@@ -232,7 +232,7 @@ def costs(folder: Path, begin: Begin, count: int, packer: bool) -> list[float]:
     pid = os.fork() if packer else 0
     if packer and not pid:
         while True:
-            archive.maintain(home, 90, "2026-01-01")
+            maintenance.maintain(home, 90, "2026-01-01")
             time.sleep(0.002)
     try:
         write, now = begin(folder), time.perf_counter

@@ -16,8 +16,10 @@ HERE = Path(__file__).resolve().parent
 # What an interpreter may need to start at all; everything else stays outside.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 _NAMED = "import telemetry_kit; telemetry_kit.configure(app='flowspec'); "
-_GRANT = _NAMED + "from telemetry_kit.control import enable_telemetry as f; assert f() is True"
-_DENY = _NAMED + "from telemetry_kit.control import disable_telemetry as f; f()"
+_GRANT = (
+    _NAMED + "from telemetry_kit.consent.changes import enable_telemetry as f; assert f() is True"
+)
+_DENY = _NAMED + "from telemetry_kit.consent.changes import disable_telemetry as f; f()"
 _MARK = "  # without:"
 
 
@@ -83,18 +85,18 @@ class Place:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Make this the current process's home, project and environment."""
-        from telemetry_kit import gate
+        from telemetry_kit.consent import cache
 
         before, here = dict(os.environ), Path.cwd()
         _replace_environment(self.env)
         os.chdir(self.project)
-        gate.forget()
+        cache.forget()
         try:
             yield
         finally:
             os.chdir(here)
             _replace_environment(before)
-            gate.forget()
+            cache.forget()
 
 
 def lines_in(folder: Path, pattern: str) -> int:

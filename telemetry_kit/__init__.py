@@ -8,23 +8,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from telemetry_kit._version import __version__
-    from telemetry_kit.asking import ask_consent
-    from telemetry_kit.calls import (
+    from telemetry_kit._api import (
         child_environment,
         hash_pii,
         is_telemetry_enabled,
         track_role_event,
     )
-    from telemetry_kit.capture import capture_events
-    from telemetry_kit.control import disable_telemetry, enable_telemetry
+    from telemetry_kit._version import __version__
+    from telemetry_kit.consent.changes import disable_telemetry, enable_telemetry
+    from telemetry_kit.consent.prompt import ask_consent
+    from telemetry_kit.context import current, propagate
     from telemetry_kit.events import RoleEvent
-    from telemetry_kit.logger import get_logger
-    from telemetry_kit.proxies import instrument
-    from telemetry_kit.scope import current, propagate
-    from telemetry_kit.session import role_session
+    from telemetry_kit.instrumentation.proxies import instrument
+    from telemetry_kit.instrumentation.sessions import role_session
+    from telemetry_kit.instrumentation.tracks import tracks
+    from telemetry_kit.recording.logger import get_logger
     from telemetry_kit.settings import configure
-    from telemetry_kit.tracking import tracks
+    from telemetry_kit.testing import capture_events
 
 __all__ = [
     "RoleEvent",
@@ -49,21 +49,21 @@ __all__ = [
 _ROOMS = {
     "RoleEvent": "events",
     "__version__": "_version",
-    "ask_consent": "asking",
-    "capture_events": "capture",
-    "child_environment": "calls",
+    "ask_consent": "consent.prompt",
+    "capture_events": "testing",
+    "child_environment": "_api",
     "configure": "settings",
-    "current": "scope",
-    "disable_telemetry": "control",
-    "enable_telemetry": "control",
-    "get_logger": "logger",
-    "hash_pii": "calls",
-    "instrument": "proxies",
-    "is_telemetry_enabled": "calls",
-    "propagate": "scope",
-    "role_session": "session",
-    "track_role_event": "calls",
-    "tracks": "tracking",
+    "current": "context",
+    "disable_telemetry": "consent.changes",
+    "enable_telemetry": "consent.changes",
+    "get_logger": "recording.logger",
+    "hash_pii": "_api",
+    "instrument": "instrumentation.proxies",
+    "is_telemetry_enabled": "_api",
+    "propagate": "context",
+    "role_session": "instrumentation.sessions",
+    "track_role_event": "_api",
+    "tracks": "instrumentation.tracks",
 }
 
 

@@ -5,9 +5,9 @@ Nothing a user typed ever gets in here: a value that arrives at run time is no d
 
 import os
 
-from telemetry_kit import terms
-from telemetry_kit.home import is_app_name
-from telemetry_kit.latch import latch, load
+from telemetry_kit import _terms
+from telemetry_kit._runtime import latch, load
+from telemetry_kit.paths import is_app_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Settings:
     ) -> None:
         self.app = app
         self.prefix = app.upper().replace("-", "_")
-        self.names = names or dict.fromkeys(terms.VOCABULARIES, frozenset())
+        self.names = names or dict.fromkeys(_terms.VOCABULARIES, frozenset())
         self.context = context or {}
         self.errors = errors
         self.resolution = resolution
@@ -69,7 +69,7 @@ _generation = 0
 # Names given at decoration time: they come from source code, so they outlive any `configure()`.
 # The sets only grow, so that whoever looks a name up needs no copy of them; each name that comes
 # is another generation of the settings.
-decorated: dict[str, set[str]] = {v: set() for v in terms.VOCABULARIES}
+decorated: dict[str, set[str]] = {v: set() for v in _terms.VOCABULARIES}
 # More in one vocabulary come from no source code; those are stored as pseudonyms.
 MAX_DECORATED = 4_096
 
@@ -151,7 +151,7 @@ def declare(field: str, name: str) -> None:
 
 
 def _decorate(field: str, name: str) -> None:
-    names = decorated[terms.VOCABULARY_OF[field]]
+    names = decorated[_terms.VOCABULARY_OF[field]]
     if name not in names and len(names) < MAX_DECORATED:
         names.add(name)
         _bump()
@@ -165,7 +165,7 @@ def vocabulary(name: str, more: "Iterable[str]" = ()) -> frozenset[str]:
         more: names that the project or the user declared.
     """
     _take_over()
-    builtin = terms.ROLES if name == "roles" else ()
+    builtin = _terms.ROLES if name == "roles" else ()
     return _current.names[name].union(decorated[name], builtin, more)
 
 
@@ -175,10 +175,10 @@ def storable(name: object) -> str | None:
         return f"must be a string, not {type(name).__name__}"
     if not name or name != name.strip() or not name.isprintable():
         return "must be printable text without surrounding space"
-    if name.startswith(terms.PSEUDONYM_PREFIX):
-        return f"must not start with {terms.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
-    if len(name.encode("ascii", "backslashreplace")) > terms.MAX_DECLARED_BYTES:
-        return f"must fit {terms.MAX_DECLARED_BYTES} bytes"
+    if name.startswith(_terms.PSEUDONYM_PREFIX):
+        return f"must not start with {_terms.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
+    if len(name.encode("ascii", "backslashreplace")) > _terms.MAX_DECLARED_BYTES:
+        return f"must fit {_terms.MAX_DECLARED_BYTES} bytes"
     return None
 
 
@@ -191,7 +191,7 @@ def listed(paths: "Iterable[str]") -> "dict[str, list[str]]":
     Raises:
         Refused: nothing can be parsed now; a moment later it can.
     """
-    found: dict[str, list[str]] = {name: [] for name in terms.VOCABULARIES}
+    found: dict[str, list[str]] = {name: [] for name in _terms.VOCABULARIES}
     for table in map(read_toml, paths):
         for name, more in found.items():
             names = table.get(name) if table else None
@@ -264,7 +264,7 @@ def _parsed_file(path: str, marker: bytes) -> "_Tables | None":
         Refused: nothing can be parsed now.
     """
     most = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
-    private = load("telemetry_kit.private")  # deferred: a program that is off reads no file
+    private = load("telemetry_kit.files.private")  # deferred: a program that is off reads no file
     if private is None:
         raise _not_now("what reads the file is being loaded")
     try:
@@ -384,7 +384,7 @@ def _context(
             raise _mistake(f"context key {str(key)[:60]!r} {trouble}")
         if not isinstance(kind, str):
             found[key] = _names(f"context[{key!r}]", kind)
-        elif kind in terms.CONTEXT_CLASSES:
+        elif kind in _terms.CONTEXT_CLASSES:
             found[key] = kind
         else:
             raise _mistake(
@@ -395,8 +395,10 @@ def _context(
 
 
 def _resolution(value: str) -> str:
-    if not isinstance(value, str) or value not in terms.RESOLUTIONS:
-        raise _mistake(f"timestamp_resolution={value!r}: use one of {', '.join(terms.RESOLUTIONS)}")
+    if not isinstance(value, str) or value not in _terms.RESOLUTIONS:
+        raise _mistake(
+            f"timestamp_resolution={value!r}: use one of {', '.join(_terms.RESOLUTIONS)}"
+        )
     return value
 
 

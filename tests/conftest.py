@@ -17,18 +17,12 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
-from telemetry_kit import (
-    consent,
-    control,
-    gate,
-    privacy,
-    projects,
-    scope,
-    settings,
-    standing,
-)
-from telemetry_kit.home import Home, find
-from telemetry_kit.latch import World, latch
+from telemetry_kit import context, settings
+from telemetry_kit._runtime import World, latch
+from telemetry_kit.consent import cache, changes, policy
+from telemetry_kit.paths import Home, find
+from telemetry_kit.privacy import keys, projects
+from telemetry_kit.recording import recorder
 
 # The same examples in every run, nothing kept between runs, no clock in the verdict.
 hypothesis_settings.register_profile(
@@ -126,7 +120,7 @@ class Place:
     @property
     def record(self) -> Path:
         """The user's consent record for this project."""
-        found = consent.record_path(self.home, all_projects=False)
+        found = policy.record_path(self.home, all_projects=False)
         assert found is not None
         return Path(found)
 
@@ -135,18 +129,18 @@ class Place:
         """The file of the key in force."""
         place = projects.place_of(self.home)
         assert place is not None
-        return Path(privacy.key_path(self.home, place))
+        return Path(keys.key_path(self.home, place))
 
     @property
-    def key(self) -> privacy.Key:
+    def key(self) -> keys.Key:
         """The key in force."""
-        return privacy.load(str(self.key_file))
+        return keys.load(str(self.key_file))
 
     def grant(self) -> None:
         """Have the user say yes in this project, to all that is declared by now."""
         # By the real clock, so that no child process finds the key old.
-        with gate.Elsewhere(World(self.environ)):
-            control.enable_telemetry(self.root)
+        with cache.Elsewhere(World(self.environ)):
+            changes.enable_telemetry(self.root)
 
     def configure(self, **declared: Any) -> settings.Restore:
         """Declare something, and have the user say yes to it."""
@@ -214,17 +208,17 @@ def believed(path: Path, data: bytes) -> bytes:
     if not data.startswith(b"v1 yes ") or not data.endswith(b"\n") or b"entry=" in data:
         return data
     name = path.parent.name
-    place = name if consent.is_place(name) else consent.ALL
+    place = name if policy.is_place(name) else policy.ALL
     history = f'{{"decision": "yes", "sha256": "{ENTRY:0<64}"}}\n'
-    path.with_name(consent.HISTORY).write_text(history)
-    path.with_name(consent.HISTORY).chmod(0o600)
+    path.with_name(policy.HISTORY).write_text(history)
+    path.with_name(policy.HISTORY).chmod(0o600)
     return data[:-1] + f" place={place} entry={ENTRY}\n".encode()
 
 
 def _close_journals() -> None:
-    for place in standing._standings.values():
+    for place in recorder._standings.values():
         place.journal.close()
-    standing._standings.clear()
+    recorder._standings.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -236,7 +230,7 @@ def _nothing_stays() -> Iterator[None]:
     world = latch.world
     _close_journals()
     latch.declared.clear()
-    gate.forget()
+    cache.forget()
     yield
     _close_journals()
     latch.declared.clear()
@@ -245,9 +239,9 @@ def _nothing_stays() -> Iterator[None]:
         names.intersection_update(decorated[name])
     settings._swap(former)
     settings._toml.clear()
-    gate._held = False
-    scope.variable.set(None)
-    gate.forget()
+    cache._held = False
+    context.variable.set(None)
+    cache.forget()
 
 
 @pytest.fixture
@@ -276,7 +270,7 @@ def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place
     """A project whose user was never asked; the working directory is in it."""
     place = Place(Path(os.path.realpath(tmp_path)))
     monkeypatch.chdir(place.root)
-    with gate.Elsewhere(place.world):
+    with cache.Elsewhere(place.world):
         yield place
 
 
@@ -306,9 +300,13 @@ import os, sys, errno, fcntl, unicodedata, difflib, hashlib, tomllib, json, thre
 import resource
 import telemetry_kit
 from telemetry_kit import *
-from telemetry_kit import bound, pipeline, steps, control
+from telemetry_kit.instrumentation import session_span as bound
+from telemetry_kit.recording import pipeline
+from telemetry_kit.instrumentation import coroutines as steps
+from telemetry_kit.consent import changes as control
 from telemetry_kit.cli import record
-from telemetry_kit.journal import reader, upkeep
+from telemetry_kit.storage import reader
+from telemetry_kit.storage import rotation as upkeep
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid({nobody})

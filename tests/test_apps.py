@@ -2,22 +2,23 @@
 
 import pytest
 
-from telemetry_kit import apps, control, gate, settings
+from telemetry_kit import settings
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import app_choice, cache, changes
 from telemetry_kit.errors import ConfigurationError
-from telemetry_kit.latch import World
 
 RUN = ("-m", "telemetry_kit")
 
 
 def grant(place, app: str, *, all_projects: bool = False) -> None:
     """Consent for an app, by the real clock."""
-    with settings.configure(app=app), gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(place.root, all_projects=all_projects)
+    with settings.configure(app=app), cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(place.root, all_projects=all_projects)
 
 
 def chosen(place) -> str:
     """The app that fits in the project."""
-    return apps.choose(str(place.root), place.environ)
+    return app_choice.choose(str(place.root), place.environ)
 
 
 def test_without_any_decision_it_is_the_default(undecided) -> None:
@@ -57,8 +58,8 @@ def test_the_one_app_with_a_decision_for_this_project(undecided) -> None:
     grant(undecided, "acme")
     elsewhere = undecided.root.parent / "elsewhere"
     elsewhere.mkdir()
-    with settings.configure(app="other"), gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(elsewhere)
+    with settings.configure(app="other"), cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(elsewhere)
 
     assert "acme" == chosen(undecided)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, packing, reader, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import compression, maintenance, reader, rotation
+from telemetry_kit.storage.writer import Journal
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -32,13 +32,13 @@ def line(number: int, day: str = DAY) -> bytes:
 @pytest.fixture
 def with_zstd(monkeypatch) -> None:
     """What is in place of the standard module may write, too."""
-    monkeypatch.setattr(packing, "WRITING", packing.READING)
+    monkeypatch.setattr(compression, "WRITING", compression.READING)
 
 
 @pytest.fixture
 def without_zstd(monkeypatch) -> None:
     """No module to read it with."""
-    monkeypatch.setattr(packing, "READING", ())
+    monkeypatch.setattr(compression, "READING", ())
 
 
 def names(home: Home) -> list[str]:
@@ -53,7 +53,7 @@ def segment(home: Home, numbers: range, day: str = DAY, named: str = DAY) -> Pat
             pass
     journal.close()
     before = set(os.listdir(home.folder))
-    upkeep.seal(home, named)
+    rotation.seal(home, named)
     (name,) = {n for n in set(os.listdir(home.folder)) - before if n.startswith("telemetry-")}
     return Path(home.folder, name)
 
@@ -68,7 +68,7 @@ def test_packing_keeps_every_byte(home) -> None:
     sealed.chmod(0o600)
     sealed.write_bytes(sealed.read_bytes() + b"torn")
     content = sealed.read_bytes()
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, []) == (done.archived, done.survivors)
     assert content == gzip.decompress(Path(f"{sealed}.gz").read_bytes())
@@ -79,10 +79,10 @@ def test_a_leased_segment_waits(home) -> None:
     """What a program holds open is packed once it has given it back."""
     journal = Journal(home, lambda: True)
     journal.append(line(1))
-    upkeep.seal(home, DAY)
-    first = archive.maintain(home, 90, DAY)
+    rotation.seal(home, DAY)
+    first = maintenance.maintain(home, 90, DAY)
     journal.close()
-    second = archive.maintain(home, 90, DAY)
+    second = maintenance.maintain(home, 90, DAY)
 
     assert (1, 0, 0, 1) == (first.leased, first.archived, second.leased, second.archived)
 
@@ -93,12 +93,12 @@ def test_a_broken_off_archive_does_not_come_back(home, how: str) -> None:
     sealed = segment(home, range(5))
     Path(f"{sealed}.gz").write_bytes(gzip.compress(sealed.read_bytes()))
     if how == "rewrite":
-        archive.rewrite(home, lambda _line: False, DAY)
+        maintenance.rewrite(home, lambda _line: False, DAY)
     else:
         journal = Journal(home, lambda: True)
         held = os.open(sealed, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_SH)
-        archive.maintain(home, 90, "2024-12-28")
+        maintenance.maintain(home, 90, "2024-12-28")
         os.close(held)
         journal.close()
 
@@ -109,7 +109,7 @@ def test_removal_says_what_it_could_not_open(home, tmp_path) -> None:
     """A segment that cannot be used is told, not passed over."""
     segment(home, range(5))
     os.symlink(tmp_path / "nothing", Path(home.folder, "telemetry-2024-01-01.jsonl"))
-    done = archive.rewrite(home, lambda _line: False, DAY)
+    done = maintenance.rewrite(home, lambda _line: False, DAY)
 
     assert 5 == done.lines
     assert any("telemetry-2024-01-01.jsonl" in told for told in done.survivors)
@@ -119,7 +119,7 @@ def test_one_bad_leftover_stops_nothing(home) -> None:
     """A folder under the name of a temporary file is told; the rest is packed."""
     sealed = segment(home, range(5))
     Path(home.folder, ".telemetry-x.tmp").mkdir()
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, 1) == (done.archived, len(done.survivors))
     assert done.survivors[0].startswith(f"{home.folder}/.telemetry-x.tmp (E")
@@ -133,7 +133,7 @@ def test_a_hard_link_is_not_healed(home, tmp_path) -> None:
     theirs.write_bytes(b"")
     theirs.chmod(0o600)
     os.link(theirs, Path(home.folder, "telemetry-2024-01-01.jsonl"))
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
 
     assert 0o600 == theirs.stat().st_mode & 0o7777
 
@@ -142,8 +142,8 @@ def test_new_lines_under_an_old_name_stay(home) -> None:
     """Sealed while the clock stood in the past: retention goes by the lines, not the name."""
     segment(home, range(5), named="1970-01-01")
     segment(home, range(5, 6))
-    archive.maintain(home, 90, "2024-03-01")
-    archive.maintain(home, 90, "2024-03-10")
+    maintenance.maintain(home, 90, "2024-03-01")
+    maintenance.maintain(home, 90, "2024-03-10")
 
     assert list(range(6)) == ids(home)
 
@@ -153,7 +153,7 @@ def test_retention_removes_old_lines(home) -> None:
     segment(home, range(5), "2023-06-01", "2023-06-01")
     segment(home, range(5, 10), "2023-12-15", "2024-02-28")
     segment(home, range(10, 15))
-    archive.maintain(home, 30, DAY)
+    maintenance.maintain(home, 30, DAY)
 
     assert list(range(10, 15)) == ids(home)
 
@@ -169,17 +169,17 @@ def test_leftovers_of_dead_commands_go(home, where: str) -> None:
         path.chmod(0o600)
     with open(written, "ab") as busy:
         fcntl.flock(busy, fcntl.LOCK_EX)
-        archive.maintain(home, 90, DAY)
+        maintenance.maintain(home, 90, DAY)
 
     assert [written.name] == sorted(os.listdir(folder))
 
 
 def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
     """An archive is never one that the reader would take for a bomb."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
-    monkeypatch.setattr(packing, "MAX_RATIO", 3)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(compression, "MAX_RATIO", 3)
     segment(home, range(200))
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, []) == (done.archived, done.survivors)
     assert list(range(200)) == ids(home)
@@ -187,10 +187,10 @@ def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
 
 def test_what_is_too_large_stays_sealed(home, monkeypatch) -> None:
     """A segment over the largest size of an archive is kept as it is, and said to be."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
-    monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", 2_000)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 2_000)
     sealed = segment(home, range(200))
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (0, 1) == (done.archived, len(done.survivors))
     assert sealed.exists()
@@ -204,15 +204,15 @@ def test_who_writes_zstd() -> None:
     """The interpreter's own module alone; a backport, which one environment has, only reads."""
     own = sys.version_info >= (3, 14)
 
-    assert own == (packing.find(packing.WRITING) is not None)
-    assert packing.find(packing.READING) is not None
+    assert own == (compression.find(compression.WRITING) is not None)
+    assert compression.find(compression.READING) is not None
 
 
 def test_an_archive_of_zstd(home, with_zstd) -> None:
     """It holds every byte, says when it is damaged, and nothing is left beside it."""
     sealed = segment(home, range(500))
     content = sealed.read_bytes()
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
     packed = Path(f"{sealed}.zst").read_bytes()
 
     assert (1, []) == (done.archived, done.survivors)
@@ -227,13 +227,13 @@ def test_an_archive_of_zstd(home, with_zstd) -> None:
 
 def test_an_archive_keeps_its_packing(home, monkeypatch) -> None:
     """Thinned out by an interpreter that would write another one: no second name at any time."""
-    monkeypatch.setattr(packing, "WRITING", ())
+    monkeypatch.setattr(compression, "WRITING", ())
     segment(home, range(5), "2024-02-01")
-    archive.maintain(home, 90, DAY)
-    monkeypatch.setattr(packing, "WRITING", packing.READING)
+    maintenance.maintain(home, 90, DAY)
+    monkeypatch.setattr(compression, "WRITING", compression.READING)
     segment(home, range(5, 10), "2024-02-01")
-    archive.maintain(home, 90, DAY)
-    monkeypatch.setattr(packing, "WRITING", ())
+    maintenance.maintain(home, 90, DAY)
+    monkeypatch.setattr(compression, "WRITING", ())
     segment(home, range(10, 15))
     packed = [f"telemetry-{DAY}-2.jsonl.zst", f"telemetry-{DAY}.jsonl.gz"]
 
@@ -241,8 +241,8 @@ def test_an_archive_keeps_its_packing(home, monkeypatch) -> None:
         return lambda text: int(json.loads(text)["event_id"], 16) >= first
 
     assert [packed[0], f"telemetry-{DAY}-3.jsonl", packed[1]] == names(home)
-    assert 1 == archive.rewrite(home, numbers_from(1), DAY).lines
-    assert 7 == archive.rewrite(home, numbers_from(8), DAY).lines
+    assert 1 == maintenance.rewrite(home, numbers_from(1), DAY).lines
+    assert 7 == maintenance.rewrite(home, numbers_from(8), DAY).lines
     assert list(range(8, 15)) == ids(home)
     assert [packed[0], f"telemetry-{DAY}-3.jsonl.gz"] == names(home)
 
@@ -255,7 +255,7 @@ def test_an_archive_that_another_interpreter_left(home, request, ending: str) ->
     Path(f"{sealed}.{ending}").write_bytes(pack(sealed.read_bytes()))
     if ending == "gz":
         request.getfixturevalue("with_zstd")
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
 
     assert [f"{sealed.name}.{'zst' if ending == 'gz' else 'gz'}"] == names(home)
     assert list(range(5)) == ids(home)
@@ -263,10 +263,10 @@ def test_an_archive_that_another_interpreter_left(home, request, ending: str) ->
 
 def test_what_zstd_packs_too_well_is_stored(home, monkeypatch, with_zstd) -> None:
     """An archive is never one that the reader would take for a bomb."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
-    monkeypatch.setattr(packing, "MAX_RATIO", 3)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(compression, "MAX_RATIO", 3)
     segment(home, range(200))
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, []) == (done.archived, done.survivors)
     assert [f"telemetry-{DAY}.jsonl.gz"] == names(home)
@@ -287,7 +287,7 @@ def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
     segment(home, range(5))
     path = unreadable(home, "2024-02-01", "2024-02-01")
     content = path.read_bytes()
-    done = archive.rewrite(home, archive.before("2024-02-20"), DAY)
+    done = maintenance.rewrite(home, maintenance.before("2024-02-20"), DAY)
 
     assert 1 == len(done.survivors)
     assert f"{path.name} (it is packed with zstd" in done.survivors[0]
@@ -308,7 +308,7 @@ def test_retention_of_what_cannot_be_unpacked(
     """It goes when both its name and its file are too old, and never before."""
     segment(home, range(5))
     path = unreadable(home, named, changed)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert stays == path.exists()
     assert [] == done.survivors
@@ -319,22 +319,22 @@ def test_clearing_needs_no_zstd(home, without_zstd) -> None:
     os.mkdir(home.folder, 0o700)
     unreadable(home, DAY, DAY)
 
-    assert [] == upkeep.clear(home)
+    assert [] == rotation.clear(home)
     assert [] == names(home)
 
 
 def test_a_long_segment_is_weighed_as_a_whole(home, monkeypatch) -> None:
     """Many pieces of what packs modestly are no bomb, and are packed; too many stay sealed."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
-    monkeypatch.setattr(packing, "MAX_RATIO", 4)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(compression, "MAX_RATIO", 4)
     sealed = segment(home, range(1))
     noise = b"".join(os.urandom(50).hex().encode() + b"\n" for _ in range(4_000))
     for limit, archived in ((300_000, 0), (1_000_000, 1)):
-        monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", limit)
+        monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", limit)
         sealed.chmod(0o600)
         sealed.write_bytes(noise)
 
-        assert archived == archive.maintain(home, 90, DAY).archived
+        assert archived == maintenance.maintain(home, 90, DAY).archived
     assert noise == gzip.decompress(Path(f"{sealed}.gz").read_bytes())
     assert os.stat(f"{sealed}.gz").st_size < 0.7 * len(noise)
 
@@ -346,7 +346,7 @@ def test_an_archive_keeps_its_name(home, with_zstd, ending: str) -> None:
     os.mkdir(home.folder, 0o700)
     path = Path(home.folder, f"telemetry-{DAY}.jsonl.{ending}")
     path.write_bytes(pack(line(1) + line(2)))
-    done = archive.rewrite(home, lambda text: b"00002" in text, DAY)
+    done = maintenance.rewrite(home, lambda text: b"00002" in text, DAY)
 
     assert (1, []) == (done.lines, done.survivors)
     assert ([path.name], [2]) == (names(home), ids(home))
@@ -354,7 +354,7 @@ def test_an_archive_keeps_its_name(home, with_zstd, ending: str) -> None:
 
 def test_the_first_module_that_is_there() -> None:
     """One that is missing is passed over; where none is there, there is no zstd."""
-    found = packing.find(("telemetry_kit.nothing", *packing.READING))
+    found = compression.find(("telemetry_kit.nothing", *compression.READING))
 
-    assert found is packing.find(packing.READING)
-    assert None is packing.find(("telemetry_kit.nothing",))
+    assert found is compression.find(compression.READING)
+    assert None is compression.find(("telemetry_kit.nothing",))

@@ -11,8 +11,11 @@ from typing import NamedTuple
 import pexpect
 import pytest
 
-from telemetry_kit import asking, decisions, disable_telemetry, gate, is_telemetry_enabled, notice
-from telemetry_kit.latch import World
+from telemetry_kit import disable_telemetry, is_telemetry_enabled
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, notice
+from telemetry_kit.consent import history as consent_history
+from telemetry_kit.consent import prompt as consent_prompt
 from tests.conftest import NAMED
 
 HOST = """
@@ -75,7 +78,7 @@ def asked(seen):
 
 
 def history(place):
-    return decisions.read(os.path.dirname(place.record))
+    return consent_history.read(os.path.dirname(place.record))
 
 
 # -- the answers -------------------------------------------------------------------------------
@@ -409,7 +412,10 @@ def test_an_answer_without_its_enter(undecided) -> None:
 
 
 MEANWHILE = """
-from telemetry_kit import asking, consent, control, disable_telemetry
+from telemetry_kit import disable_telemetry
+from telemetry_kit.consent import prompt as asking
+from telemetry_kit.consent import policy as consent
+from telemetry_kit.consent import changes as control
 ask = asking.ask
 def slow(*given):
     answer = ask(*given)
@@ -481,13 +487,13 @@ def test_nobody_is_asked_with_closed_streams(undecided, monkeypatch) -> None:
     """A host without any streams, `pythonw` for instance, gets its answer all the same."""
     for stream in (None, object()):
         monkeypatch.setattr(sys, "stdin", stream)
-        assert False is asking.ask_consent()
+        assert False is consent_prompt.ask_consent()
 
 
 def test_never_raises(undecided, monkeypatch) -> None:
     """Outside of tests an internal error is an answer, too: no."""
     done = undecided.run(
-        "from telemetry_kit import asking, control\n"
+        "from telemetry_kit.consent import prompt as asking; from telemetry_kit.consent import changes as control\n"
         "def broken(*_): raise RuntimeError\n"
         "control.home_of = broken\n"
         "print(asking.ask_consent())"
@@ -498,7 +504,7 @@ def test_never_raises(undecided, monkeypatch) -> None:
 
 # -- asked again -------------------------------------------------------------------------------
 
-LATER_NOTICE = "from telemetry_kit import catalog\ncatalog.NOTICE_VERSION = 2\n"
+LATER_NOTICE = "from telemetry_kit.schema import catalog\ncatalog.NOTICE_VERSION = 2\n"
 
 
 def edit(place, *changes):
@@ -534,7 +540,7 @@ def test_a_no_to_an_earlier_notice(undecided) -> None:
 @pytest.mark.tty
 def test_a_no_for_all_projects_is_not_undone_in_one(undecided) -> None:
     """A no for all projects answers later notices, too: a yes here would not lift it."""
-    with gate.Elsewhere(World(undecided.environ)):
+    with cache.Elsewhere(World(undecided.environ)):
         disable_telemetry(all_projects=True)
 
     assert at_terminal(undecided, LATER_NOTICE + HOST).screen == ""
@@ -571,7 +577,7 @@ def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
     question, _, _ = seen.screen.partition(PROMPT)
     lines = question.splitlines()
 
-    assert lines == [*notice.lines(undecided.home), asking.QUESTION[: -len(PROMPT)]]
+    assert lines == [*notice.lines(undecided.home), consent_prompt.QUESTION[: -len(PROMPT)]]
     assert len(lines) <= 15
     assert all(line.isascii() and line.isprintable() and len(line) <= 78 for line in lines)
     assert seen.stdout == "False False\n"
@@ -583,7 +589,7 @@ def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
 def test_a_narrow_terminal(undecided, look, columns) -> None:
     """Lines are broken between words; the words, and so the text that was shown, are the same."""
     seen = at_terminal(undecided, HOST, "n\r", columns=columns, **LOOKS[look])
-    text = " ".join([*notice.lines(undecided.home), asking.QUESTION])
+    text = " ".join([*notice.lines(undecided.home), consent_prompt.QUESTION])
     question, prompt, answer = seen.screen.partition(PROMPT)
     shown = question + prompt
     lines = [*shown.splitlines(), *answer.splitlines()]

@@ -10,12 +10,12 @@ from telemetry_kit import (
     capture_events,
     configure,
     get_logger,
-    pipeline,
     role_session,
     track_role_event,
     tracks,
 )
-from telemetry_kit.latch import latch
+from telemetry_kit._runtime import latch
+from telemetry_kit.recording import pipeline
 
 
 def types(captured: Any) -> list[str]:

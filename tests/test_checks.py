@@ -9,17 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import checks, control, is_telemetry_enabled, private
-from telemetry_kit.cli.status import RECORDING, UNWRITABLE
+from telemetry_kit import is_telemetry_enabled
+from telemetry_kit.cli.commands.status import RECORDING, UNWRITABLE
+from telemetry_kit.consent import changes, obstacles
 from telemetry_kit.errors import JournalError
+from telemetry_kit.files import private
 from tests.conftest import _STEP_DOWN, NOBODY
 
 APP = ("-m", "telemetry_kit", "--app", "flowspec")
 # Loaded while the interpreter can be read: a user who is not root may not look into root's home.
 LOADED = """
 import contextlib, io, json, os, sys
-from telemetry_kit import deciding, decisions, notice
-from telemetry_kit.cli import enable, main, status
+from telemetry_kit.consent import transaction as deciding
+from telemetry_kit.consent import history as decisions
+from telemetry_kit.consent import notice
+from telemetry_kit.cli import main
+from telemetry_kit.cli.commands import enable
+from telemetry_kit.cli.commands import status
 def command(*args):
     sys.argv[1:] = ["--app", "flowspec", *args]
     try:
@@ -32,7 +38,8 @@ with contextlib.redirect_stdout(io.StringIO()):
 """
 # What another program of the same user says and does.
 ASKS = """
-from telemetry_kit import checks, errors
+from telemetry_kit import errors
+from telemetry_kit.consent import obstacles as checks
 configure(app="flowspec")
 def granted():
     try:
@@ -164,7 +171,7 @@ def test_nothing_stands_in_the_way(place, made: str) -> None:
         place.log.unlink()
     before = place.tree()
 
-    assert [] == checks.obstacles(place.home)
+    assert [] == obstacles.obstacles(place.home)
     assert is_telemetry_enabled()
     assert place.tree() == before
     assert place.python(*APP, "status", "--check").returncode == RECORDING
@@ -172,13 +179,13 @@ def test_nothing_stands_in_the_way(place, made: str) -> None:
 
 def test_a_grant_for_all_projects_meets_a_new_one(undecided) -> None:
     """Where the first event will make the key nothing stands in the way yet."""
-    control.enable_telemetry(all_projects=True)
+    changes.enable_telemetry(all_projects=True)
     shutil.rmtree(undecided.key_file.parent)
 
-    assert [] == checks.obstacles(undecided.home)
+    assert [] == obstacles.obstacles(undecided.home)
     undecided.key_file.parent.parent.rmdir()
     undecided.key_file.parent.parent.write_text("")
-    (why,) = checks.obstacles(undecided.home)
+    (why,) = obstacles.obstacles(undecided.home)
     assert "nothing is recorded without a key" in why
 
 
@@ -194,7 +201,7 @@ def test_off_is_off(place) -> None:
     """A denial keeps its exit code, whatever the log is like."""
     folder(place).write_text("")
     with pytest.raises(JournalError, match="ENOTDIR"):
-        control.disable_telemetry()
+        changes.disable_telemetry()
 
     assert place.python(*APP, "status", "--check").returncode == 10
 
@@ -213,7 +220,7 @@ def test_notice_0_covers_nothing(place) -> None:
 # -- what helps -----------------------------------------------------------------------------------
 
 STATUS = """
-from telemetry_kit import consent
+from telemetry_kit.consent import policy as consent
 print(consent.decide(control.home_of(), os.environ).rule.says)
 """
 

@@ -36,24 +36,43 @@ assert main() == 0
 RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", "dev"])
 
 # With what `configure()` needs.
-OFF = {"", "events", "home", "latch", "tracking", "wrapping", "settings", "terms"}
+OFF = {
+    "",
+    "events",
+    "paths",
+    "_runtime",
+    "instrumentation.tracks",
+    "instrumentation.decorate",
+    "settings",
+    "_terms",
+}
 WRITING = {
-    *("catalog", "consent", "errors", "gate", "home", "latch", "mac", "pipeline", "privacy"),
     *(
-        "private",
-        "projects",
-        "scope",
+        "schema.catalog",
+        "consent.policy",
+        "errors",
+        "consent.cache",
+        "paths",
+        "_runtime",
+        "privacy.hmac_sha256",
+        "recording.pipeline",
+        "privacy.keys",
+    ),
+    *(
+        "files.private",
+        "privacy.projects",
+        "context",
         "settings",
         "journal",
-        "journal.lease",
-        "journal.ignored",
-        "journal.open_logs",
-        "ledger",
+        "storage.writer",
+        "storage.ignore_file",
+        "storage.log_file",
+        "privacy.declared_names",
     ),
-    *("grants", "line", "standing", "terms", "values"),
+    *("consent.decision", "schema.encoding", "recording.recorder", "_terms", "schema.validation"),
 }
 # Without `--app` it looks for the app that fits.
-COMMAND = {"", "apps", "cli", "cli.record", "errors", "home", "latch"}
+COMMAND = {"", "consent.app_choice", "cli", "cli.record", "errors", "paths", "_runtime"}
 
 EXPENSIVE = {
     *("asyncio", "argparse", "concurrent", "contextlib", "contextvars", "dataclasses", "datetime"),
@@ -89,9 +108,9 @@ def loaded(place, code: str, **env: str) -> tuple[set[str], set[str]]:
 @pytest.fixture
 def denied(place):
     """A project whose user said yes once and no since."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
-    control.disable_telemetry()
+    changes.disable_telemetry()
     return place
 
 
@@ -102,7 +121,7 @@ def test_undecided(undecided) -> None:
 
 def test_undecided_session(undecided) -> None:
     """A session adds its own file and nothing else."""
-    assert (OFF | {"session"}, set()) == loaded(undecided, SESSION)
+    assert (OFF | {"instrumentation.sessions"}, set()) == loaded(undecided, SESSION)
 
 
 def test_undecided_strings(undecided) -> None:
@@ -112,7 +131,7 @@ def test_undecided_strings(undecided) -> None:
     )
     rooms, others = loaded(undecided, code)
 
-    assert ((OFF - {"events"}) | {"catalog", "errors"}, {"__future__"}) == (rooms, others)
+    assert ((OFF - {"events"}) | {"schema.catalog", "errors"}, {"__future__"}) == (rooms, others)
 
 
 def test_vetoed_without_a_grant(undecided) -> None:
@@ -129,23 +148,30 @@ def test_denied_session(denied) -> None:
     """Nor does a session load chain, key or journal where the answer is no."""
     rooms, _ = loaded(denied, SESSION)
 
-    assert set() == rooms & {"pipeline", "journal", "journal.lease", "privacy"}
+    assert set() == rooms & {"recording.pipeline", "journal", "storage.writer", "privacy.keys"}
 
 
 @pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "FLOWSPEC_TELEMETRY_DISABLED"])
-@pytest.mark.parametrize("code", [DECORATED, SESSION], ids=["decorated", "session"])
+@pytest.mark.parametrize(
+    "code", [DECORATED, SESSION], ids=["decorated", "instrumentation.sessions"]
+)
 def test_vetoed_with_a_grant(place, code: str, variable: str) -> None:
     """A veto over a grant loads neither chain, key nor journal."""
     rooms, _ = loaded(place, code, **{variable: "1"})
 
-    assert set() == rooms & {"pipeline", "journal", "journal.lease", "privacy"}
+    assert set() == rooms & {"recording.pipeline", "journal", "storage.writer", "privacy.keys"}
 
 
 def test_on(place) -> None:
     """A session and a decorated call with three events on disk load the street, and no more."""
     rooms, others = loaded(place, SESSION)
 
-    assert OFF | WRITING | {"bound", "session", "span"} == rooms
+    assert (
+        OFF
+        | WRITING
+        | {"instrumentation.session_span", "instrumentation.sessions", "instrumentation.spans"}
+        == rooms
+    )
     assert {"__future__"} == others
     assert place.types() == ["role.selected", "agent.invoked", "agent.completed"]
 
@@ -168,7 +194,7 @@ def test_record_denied(denied) -> None:
     rooms, others = loaded(denied, RECORD)
 
     assert set() == others & EXPENSIVE
-    assert set() == rooms & {"journal", "journal.lease", "privacy"}
+    assert set() == rooms & {"journal", "storage.writer", "privacy.keys"}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["record", "--help"]], ids=" ".join)
@@ -179,7 +205,9 @@ def test_help(undecided, args: list[str]) -> None:
     assert (set(), set()) == (rooms - {"", "cli", "cli.record", "_version"}, others)
 
 
-@pytest.mark.parametrize("code", [DECORATED, SESSION, RECORD], ids=["call", "session", "record"])
+@pytest.mark.parametrize(
+    "code", [DECORATED, SESSION, RECORD], ids=["call", "instrumentation.sessions", "record"]
+)
 def test_nothing_expensive(place, code: str) -> None:
     """Nothing that costs milliseconds is on any cold path, async and threads included."""
     _, others = loaded(place, code)

@@ -13,30 +13,28 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import (
+    _terms,
     configure,
-    consent,
-    control,
     disable_telemetry,
     enable_telemetry,
-    gate,
-    grants,
     is_telemetry_enabled,
-    projects,
     settings,
-    terms,
     track_role_event,
 )
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes, policy
+from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.home import Home, find
-from telemetry_kit.latch import World
+from telemetry_kit.paths import Home, find
+from telemetry_kit.privacy import projects
 from tests.conftest import believed
 
 SCOPE = "0123456789abcdef"
 
 
-DAY = grants.today()
+DAY = consent_decision.today()
 DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
-LAST = grants.a_year_after(DAY)
+LAST = consent_decision.a_year_after(DAY)
 
 
 def line(decision: str, day: str = DAY, expires: str = LAST) -> bytes:
@@ -44,15 +42,15 @@ def line(decision: str, day: str = DAY, expires: str = LAST) -> bytes:
     return f"v1 {decision} {day} notice=1 scope={SCOPE} expires={expires}\n".encode()
 
 
-def decide(place, **environ: str) -> consent.Decision:
+def decide(place, **environ: str) -> policy.Decision:
     """The decision for a place, with more variables."""
-    return consent.decide(place.home, {**place.environ, **environ})
+    return policy.decide(place.home, {**place.environ, **environ})
 
 
 @pytest.fixture(autouse=True)
 def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables below are made once; decisions here are of that day, whenever they are made."""
-    monkeypatch.setattr(grants, "today", lambda: DAY)
+    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 # -- the environment ---------------------------------------------------------------------------
@@ -135,7 +133,7 @@ def test_the_switch_of_another_app(place) -> None:
 def test_the_switch_follows_the_app(place) -> None:
     """The kill switch of `acme-x` is `ACME_X_TELEMETRY_DISABLED`."""
     configure(app="acme-x")
-    control.enable_telemetry()
+    changes.enable_telemetry()
     place.environ["FLOWSPEC_TELEMETRY_DISABLED"] = "1"
 
     assert is_telemetry_enabled()
@@ -166,8 +164,8 @@ def test_each_ci_variable_may_say_no(place, variable: str) -> None:
 
 def test_ci_variables_are_all_known() -> None:
     """The list of vendors here is the list that is asked, and all are watched for."""
-    assert tuple(VENDORS) == consent.CI_VARIABLES
-    assert {*VENDORS, "CI", *SWITCHES} <= consent.watched("FLOWSPEC")
+    assert tuple(VENDORS) == policy.CI_VARIABLES
+    assert {*VENDORS, "CI", *SWITCHES} <= policy.watched("FLOWSPEC")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +209,7 @@ def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> Non
 def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
     """Without a terminal the same values deny as of any other variable."""
     code = (
-        "import json, os, sys\nfrom telemetry_kit import consent, control\nhome, found = "
+        "import json, os, sys\nfrom telemetry_kit.consent import policy as consent; from telemetry_kit.consent import changes as control\nhome, found = "
         "control.home_of(), []\nfor value in json.load(sys.stdin):\n"
         "    found.append(consent.decide(home, {**os.environ, sys.argv[1]: value}).allowed)\n"
         "print(json.dumps(found))"
@@ -249,7 +247,7 @@ def test_pytest_denies(place, variable: str, value: str) -> None:
 def test_this_very_process_is_denied(place, monkeypatch) -> None:
     """With the real environment nothing is recorded from a test."""
     monkeypatch.setenv("HOME", str(place.user))
-    with gate.Elsewhere(World()):
+    with cache.Elsewhere(World()):
         assert not is_telemetry_enabled()
         assert None is track_role_event("role.selected", role="dev")
 
@@ -271,7 +269,7 @@ def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
 def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -> None:
     """The same with the real `os.environ`, which is watched through its own table."""
     done = place.run(
-        "import os, sys\nfrom telemetry_kit import grants, track_role_event as t\n"
+        "import os, sys\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.consent import decision as grants\n"
         "assert t('role.selected', role='dev')\n"
         "os.environ[sys.argv[1]] = '1'\n"
         "assert t('role.selected', role='dev') is None\n"
@@ -332,7 +330,7 @@ def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
     home, path, environ = administered
     if text is not None:
         path.write_bytes(text)
-    decision = consent.decide(home, environ)
+    decision = policy.decide(home, environ)
 
     assert allowed == decision.allowed
     assert allowed or ("system", str(path)) == (decision.rule.owner, decision.rule.name)
@@ -349,7 +347,7 @@ def test_strange_system_file_denies(administered, kind: str) -> None:
     else:
         path.symlink_to(path)
 
-    assert not consent.decide(home, environ).allowed
+    assert not policy.decide(home, environ).allowed
 
 
 def test_system_file_cannot_grant(undecided, tmp_path) -> None:
@@ -358,7 +356,7 @@ def test_system_file_cannot_grant(undecided, tmp_path) -> None:
     Administered.system_file = str(tmp_path / "telemetry.conf")
     Path(Administered.system_file).write_text("enabled = true\n")
     try:
-        assert not consent.decide(home, {}).allowed
+        assert not policy.decide(home, {}).allowed
     finally:
         Administered.system_file = ""
 
@@ -397,7 +395,7 @@ def write(place, file: str, body: str) -> Path:
 def test_repository_file(place, file: str, body: str, verdict: str) -> None:
     """A committed file can only deny; true is ignored and damage denies."""
     path = write(place, file, body)
-    rule = next(r for r in consent.rules(place.home, place.environ) if r.name == str(path))
+    rule = next(r for r in policy.rules(place.home, place.environ) if r.name == str(path))
 
     assert ("repository", verdict) == (rule.owner, rule.verdict)
     assert (verdict != "deny") == decide(place).allowed
@@ -477,7 +475,7 @@ def test_user_file(place, body: str, verdict: str) -> None:
     """The user's own configuration denies; a grant is made by the command alone."""
     Path(place.home.user_file).write_text(body)
     rule = next(
-        r for r in consent.rules(place.home, place.environ) if r.name == place.home.user_file
+        r for r in policy.rules(place.home, place.environ) if r.name == place.home.user_file
     )
 
     assert ("user", verdict) == (rule.owner, rule.verdict)
@@ -560,7 +558,7 @@ HOSTILE = [
 )
 def test_states_of_a_record(place, data: bytes, state: str) -> None:
     """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
-    assert state == grants.parse_record(data, DAY)[0]
+    assert state == consent_decision.parse_record(data, DAY)[0]
     data = believed(place.record, data)
     place.record.write_bytes(data)
 
@@ -607,7 +605,7 @@ def test_a_record_of_the_user_alone(place, mode: int) -> None:
 def test_a_record_of_somebody_else(undecided, all_projects: bool) -> None:
     """A yes that another user owns is no yes of ours."""
     enable_telemetry(all_projects=all_projects)
-    path = consent.record_path(undecided.home, all_projects)
+    path = policy.record_path(undecided.home, all_projects)
     assert is_telemetry_enabled()
     os.chown(path, 65_534, 65_534)
     undecided.clock.advance(0.021)
@@ -624,7 +622,7 @@ def test_days_of_the_calendar() -> None:
         for day in range(34)
     ]
 
-    assert [t for t in texts if terms.is_day(t)] == [t for t in texts if in_calendar(t)]
+    assert [t for t in texts if _terms.is_day(t)] == [t for t in texts if in_calendar(t)]
 
 
 def in_calendar(text: str) -> bool:
@@ -640,14 +638,14 @@ def test_a_resolution_that_nobody_knows(time: str) -> None:
     """A record with another resolution than ours accepts the coarsest."""
     text = line("yes")[:-1].decode() + f" time={time}\n"
 
-    assert grants.accepted(text).resolution("second") == "day"
+    assert consent_decision.accepted(text).resolution("second") == "day"
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
 @pytest.mark.parametrize("scope", ["project", "all"])
 def test_strange_record(place, kind: str, scope: str) -> None:
     """A link, a directory or a FIFO in the record's place denies, without waiting, and stays."""
-    path = place.record if scope == "project" else Path(place.home.config) / consent.RECORD
+    path = place.record if scope == "project" else Path(place.home.config) / policy.RECORD
     genuine = place.user / "record"
     if scope == "project":
         path.rename(genuine)
@@ -676,7 +674,7 @@ def test_the_written_record(place) -> None:
 
     assert found is not None
     assert int(found[3]) == int(found[1]) + 1
-    assert found[2].decode() == grants.scope_fingerprint(settings.current())
+    assert found[2].decode() == consent_decision.scope_fingerprint(settings.current())
     assert stat.S_IMODE(place.record.stat().st_mode) == 0o600
 
 
@@ -686,10 +684,10 @@ def test_the_written_record(place) -> None:
 )
 def test_twelve_months(day: str, expires: str) -> None:
     """A decision holds for twelve months, also from a leap day."""
-    data = grants.render_record("yes", day, settings.current())
+    data = consent_decision.render_record("yes", day, settings.current())
 
     assert f" expires={expires} " in data.decode()
-    assert grants.parse_record(data, expires) == ("yes", day)
+    assert consent_decision.parse_record(data, expires) == ("yes", day)
 
 
 # -- the lattice -------------------------------------------------------------------------------
@@ -717,7 +715,7 @@ def put(path: Path, content: bytes | None) -> None:
     if content is None:
         path.unlink(missing_ok=True)
         return
-    if path.name == consent.RECORD:
+    if path.name == policy.RECORD:
         content = believed(path, content)
     if not path.exists() or path.read_bytes() != content:
         # A new inode: what was read before is not believed again.
@@ -735,7 +733,7 @@ def test_any_denial_wins(administered, place, for_all: str, for_project: str) ->
     table = b"[tool.telemetry_kit]\n"
     (place.root / ".flowspec").mkdir(exist_ok=True)
     project = place.record
-    put(Path(home.config) / consent.RECORD, RECORDS.get(for_all))
+    put(Path(home.config) / policy.RECORD, RECORDS.get(for_all))
     put(project, RECORDS.get(for_project))
     for states in itertools.product(*(STATES[o] for o in OWNERS[:5])):
         given = dict(zip(OWNERS, (*states, for_all, for_project), strict=True))
@@ -747,8 +745,8 @@ def test_any_denial_wins(administered, place, for_all: str, for_project: str) ->
         variables = {"DO_NOT_TRACK": "1"} if given["environment"] == "deny" else {}
         denied = {"deny", "no", "corrupt"} & set(given.values())
         granted = "yes" in (for_all, for_project)
-        decision = consent.decide(home, {**environ, **variables}, every_file=True)
-        recorder = consent.decide(home, {**environ, **variables})
+        decision = policy.decide(home, {**environ, **variables}, every_file=True)
+        recorder = policy.decide(home, {**environ, **variables})
 
         assert recorder.allowed == decision.allowed, given
         assert (granted and not denied) == decision.allowed, given
@@ -933,7 +931,10 @@ def test_umask_takes_nothing(undecided) -> None:
 
 LOOP = """
 import sys
-from telemetry_kit import track_role_event, privacy, terms, projects
+from telemetry_kit import track_role_event
+from telemetry_kit.privacy import keys as privacy
+from telemetry_kit import _terms as terms
+from telemetry_kit.privacy import projects
 for word in sys.stdin:
     print(track_role_event("role.selected", role="dev") is not None, flush=True)
 """
@@ -952,9 +953,9 @@ def test_revocation_is_noticed_at_the_next_event(place) -> None:
     try:
         assert ask(child)
         for _ in range(20):
-            control.disable_telemetry()
+            changes.disable_telemetry()
             assert not ask(child)
-            control.enable_telemetry()
+            changes.enable_telemetry()
             assert any(ask(child) for _ in range(10_000))
     finally:
         _, err = child.communicate(timeout=30)
@@ -967,7 +968,7 @@ def test_nothing_is_written_after_a_revocation(place) -> None:
     child = place.start(LOOP)
     try:
         assert ask(child)
-        control.disable_telemetry()
+        changes.disable_telemetry()
         before = {p: p.read_bytes() for p in place.root.rglob("*") if p.is_file()}
         assert [ask(child) for _ in range(50)] == [False] * 50
     finally:
@@ -982,7 +983,7 @@ def test_clear_is_noticed_at_the_next_event(place) -> None:
     try:
         assert ask(child)
         old = place.key
-        assert control.clear(place.home) == []
+        assert changes.clear(place.home) == []
         assert not place.log.exists()
         assert ask(child)
     finally:
@@ -1027,8 +1028,8 @@ def test_a_decision_of_this_process_holds_at_once(place) -> None:
 def test_a_first_yes_reaches_a_running_process(undecided) -> None:
     """A process that began before anything was decided sees the yes within 20 ms."""
     assert None is track_role_event("role.selected", role="dev")
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry()
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry()
     undecided.clock.advance(0.0201)
 
     assert track_role_event("role.selected", role="dev")
@@ -1039,7 +1040,7 @@ def test_a_first_yes_reaches_a_running_process(undecided) -> None:
 
 def test_every_rule_is_told(place) -> None:
     """`status --explain` can show all rules in order, each with a sentence."""
-    found = list(consent.rules(place.home, place.environ, every=True))
+    found = list(policy.rules(place.home, place.environ, every=True))
     names = [rule.name for rule in found]
 
     assert found[0].owner == "system"
@@ -1066,14 +1067,14 @@ def told(rules) -> list[tuple[object, ...]]:
 
 def of_the_file(place, path: Path) -> tuple[object, ...]:
     """What the one rule about a file says."""
-    every = told(consent.rules(place.home, place.environ))
+    every = told(policy.rules(place.home, place.environ))
     (found,) = [rule for rule in every if rule[1] == str(path)]
     return found
 
 
 def of_the_environment(every: bool = False, **environ: str) -> list[tuple[object, ...]]:
     """What the rules of the environment say, without their owner."""
-    found = told(consent.environment_rules("FLOWSPEC", environ, every))
+    found = told(policy.environment_rules("FLOWSPEC", environ, every))
     assert {"environment"} >= {owner for owner, *_ in found}
     return [rest for _, *rest in found]
 
@@ -1082,8 +1083,8 @@ def test_an_environment_that_says_nothing() -> None:
     """No rule; asked for every one, each in order, not set."""
     names = [
         *("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED", "CI"),
-        *consent.CI_VARIABLES,
-        *consent.WEAK_CI_VARIABLES,
+        *policy.CI_VARIABLES,
+        *policy.WEAK_CI_VARIABLES,
         *("PYTEST_VERSION", "PYTEST_CURRENT_TEST"),
     ]
 
@@ -1151,7 +1152,7 @@ def test_what_the_administrator_says(administered, text, raw, verdict: str, says
         path.mkdir()
     elif text is not None:
         path.write_bytes(text)
-    found = told(consent.rules(home, environ))[0]
+    found = told(policy.rules(home, environ))[0]
 
     assert found == (
         "system",
@@ -1169,7 +1170,7 @@ def test_where_the_folder_of_the_administrator_is_a_file(administered, tmp_path)
     (tmp_path / "file").touch()
     Administered.system_file = str(tmp_path / "file" / "telemetry.conf")
 
-    assert "no such file" == told(consent.rules(home, environ))[0][4]
+    assert "no such file" == told(policy.rules(home, environ))[0][4]
 
 
 @pytest.mark.parametrize("file", ["telemetry.toml", "pyproject.toml", "user"])
@@ -1237,12 +1238,12 @@ def test_what_the_users_records_say(undecided) -> None:
     home = undecided.home
 
     def records() -> list[tuple[object, ...]]:
-        return told(consent.rules(home, undecided.environ))[-2:]
+        return told(policy.rules(home, undecided.environ))[-2:]
 
     nothing = ("user", home.config, None, "silent", "nothing was decided yet", True)
     assert nothing == records()[-1]
     Path(home.config).mkdir(parents=True)
-    all_projects = Path(home.config, consent.RECORD)
+    all_projects = Path(home.config, policy.RECORD)
     assert [
         ("user", str(all_projects), None, "silent", "nothing was decided for all projects", False),
         ("user", f"{home.config}/projects", None, "silent", "nothing was decided yet", True),
@@ -1278,7 +1279,7 @@ def test_what_the_users_records_say(undecided) -> None:
 )
 def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, says: str) -> None:
     """The file, its line, the verdict in words; one for all projects holds whatever the project."""
-    path = Path(place.home.config, consent.RECORD) if everywhere else place.record
+    path = Path(place.home.config, policy.RECORD) if everywhere else place.record
     path.write_bytes(line("yes") if data == "open" else data)
     path.chmod(0o622 if data == "open" else 0o600)
     found = of_the_file(place, path)
@@ -1312,7 +1313,7 @@ def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
     """Without it nobody can say where this project's record is: off, in every project."""
     path = Path(place.home.place_key)
     path.write_bytes(key)
-    found = told(consent.rules(place.home, place.environ))[-1]
+    found = told(policy.rules(place.home, place.environ))[-1]
 
     assert found == ("user", str(path), None, "deny", f"{path} {says}: {WAY_OUT}", True)
     with pytest.raises(ConsentError, match=f"^{path} {says}: {WAY_OUT}$"):
@@ -1329,7 +1330,7 @@ def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
 
     assert 3 == len({mine, theirs, anew})
     assert mac[:16] == anew
-    assert f"{place.home.config}/telemetry.enabled" == consent.record_path(place.home, True)
+    assert f"{place.home.config}/telemetry.enabled" == policy.record_path(place.home, True)
 
 
 @pytest.mark.parametrize(
@@ -1387,17 +1388,17 @@ def test_lines_are_kept_as_long_as_both_say(
 def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> None:
     """For this project or for all, whatever became of it; and not before."""
     home = undecided.home
-    assert not consent.is_decided(home)
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(undecided.root, all_projects=everywhere)
-    path = consent.record_path(home, all_projects=everywhere)
+    assert not policy.is_decided(home)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(undecided.root, all_projects=everywhere)
+    path = policy.record_path(home, all_projects=everywhere)
     assert path is not None
     Path(path).write_bytes(b"" if decision == "damaged" else line(decision))
 
-    assert consent.is_decided(home)
+    assert policy.is_decided(home)
     # Another project of the same user knows of one for all.
     other = Home(home.app, f"{home.root}-2", home.config, home.state)
-    assert everywhere == consent.is_decided(other)
+    assert everywhere == policy.is_decided(other)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
@@ -1405,24 +1406,24 @@ def test_a_place_key_that_cannot_be_used_decides_nothing(place, everywhere: bool
     """Only what is for all projects can be found without it."""
     Path(place.home.place_key).write_bytes(b"short")
     if everywhere:
-        Path(place.home.config, consent.RECORD).write_bytes(line("no"))
+        Path(place.home.config, policy.RECORD).write_bytes(line("no"))
 
-    assert everywhere == consent.is_decided(place.home)
+    assert everywhere == policy.is_decided(place.home)
 
 
 def test_the_watched_variables() -> None:
     """All that can deny for one app, with a name of its own among them."""
-    found = consent.watched("ACME")
+    found = policy.watched("ACME")
 
     assert {"ACME_TELEMETRY_DISABLED", "DO_NOT_TRACK", "CI", "BUILD_ID", "TRAVIS"} <= found
     assert {"TELEMETRY_KIT_DISABLED", "PYTEST_VERSION", "PYTEST_CURRENT_TEST"} <= found
     assert 1 == len([name for name in found if name.endswith("_TELEMETRY_DISABLED")])
 
 
-def decide_in(start, place, app: str = "flowspec", **variables: str) -> consent.Decision:
+def decide_in(start, place, app: str = "flowspec", **variables: str) -> policy.Decision:
     """The decision for a folder."""
     environ = {**place.environ, **variables}
-    return consent.decide(find(app, str(start), environ), environ)
+    return policy.decide(find(app, str(start), environ), environ)
 
 
 def test_deciding_for_a_directory(place, make_place) -> None:
@@ -1444,10 +1445,10 @@ def test_no_key_no_yes(undecided) -> None:
     state.mkdir(parents=True, mode=0o700)
     (state / "projects").write_text("")
     with pytest.raises(ConsentError):
-        control.enable_telemetry()
+        changes.enable_telemetry()
 
     assert list(undecided.user.rglob("telemetry.enabled")) == []
-    assert not consent.decide(undecided.home, undecided.environ).allowed
+    assert not policy.decide(undecided.home, undecided.environ).allowed
 
 
 def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
@@ -1456,7 +1457,7 @@ def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
     config.mkdir(parents=True, mode=0o700)
     (config / "projects").write_text("")
     with pytest.raises(ConsentError):
-        control.enable_telemetry()
+        changes.enable_telemetry()
 
     assert list((undecided.user / ".local").rglob("key")) == []
 
@@ -1475,8 +1476,8 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
     """Its files deny in it, whatever is granted, and nowhere else."""
     (place.root / ".flowspec").mkdir()
     (place.root / "repo" / ".git").mkdir(parents=True)
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
     assert allowed(place, "repo")
     (place.root / "repo" / "pyproject.toml").write_text(VETO)
 
@@ -1486,16 +1487,16 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
 
 def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     """`mkdir sub/.flowspec` makes a project of its own; the repository around still denies."""
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
     assert allowed(place, "sub")
     (place.root / "pyproject.toml").write_text(VETO)
     assert not allowed(place, "sub")
     (place.root / "pyproject.toml").unlink()
-    with gate.Elsewhere(World(place.environ)):
-        control.disable_telemetry(place.root)
+    with cache.Elsewhere(World(place.environ)):
+        changes.disable_telemetry(place.root)
 
     assert not allowed(place, "sub")
 
@@ -1506,9 +1507,9 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
 
     assert not allowed(place, "sub")
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(place.root / "sub")
-    rules = consent.nearby(find("flowspec", str(place.root / "sub"), place.environ), place.environ)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(place.root / "sub")
+    rules = policy.nearby(find("flowspec", str(place.root / "sub"), place.environ), place.environ)
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
 
 
@@ -1520,15 +1521,15 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
     home = find("flowspec", str(around / "sub"), undecided.environ)
 
     def told() -> tuple[object, ...]:
-        rule = list(consent.nearby(home, undecided.environ))[-1]
+        rule = list(policy.nearby(home, undecided.environ))[-1]
         return rule.owner, rule.name, rule.raw, rule.verdict, rule.says, rule.everywhere
 
     says = f"nothing was decided for {around}"
     assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(around)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(around)
     place = projects.place_of(home, str(around))
-    record = Path(home.config, "projects", str(place), consent.RECORD)
+    record = Path(home.config, "projects", str(place), policy.RECORD)
     says = f"ignored: it is about {around} alone"
     assert told() == ("user", str(record), record.read_text().strip(), "ignored", says, False)
     Path(home.place_key).write_bytes(b"short")
@@ -1539,8 +1540,8 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
 @pytest.mark.parametrize("file", [OURS, THEIRS])
 def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
     """That of the app as well as that of the project."""
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
     assert allowed(place, "sub")
@@ -1557,7 +1558,7 @@ def test_the_rule_of_a_lost_key(place) -> None:
     assert decide(place).allowed is False
     assert (rule.owner, rule.name, rule.raw) == ("user", place.home.place_key, None)
     assert (rule.verdict, rule.everywhere) == ("deny", True)
-    assert rule.says == consent.key_is_gone(place.home)
+    assert rule.says == policy.key_is_gone(place.home)
 
 
 @pytest.mark.parametrize(
@@ -1574,7 +1575,7 @@ def test_the_rule_of_a_lost_key(place) -> None:
 )
 def test_names_of_places(name: str, expected: bool) -> None:
     """Sixteen digits of a code, and nothing else that may lie in that folder."""
-    assert expected == consent.is_place(name)
+    assert expected == policy.is_place(name)
 
 
 @pytest.mark.parametrize(
@@ -1585,7 +1586,7 @@ def test_either_end_of_a_terminal(monkeypatch, stdin: int, stderr: int, expected
     found = {0: bool(stdin), 2: bool(stderr)}
     monkeypatch.setattr(os, "isatty", found.__getitem__)
 
-    assert expected == consent._terminal()
+    assert expected == policy._terminal()
 
 
 def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
@@ -1596,7 +1597,7 @@ def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
 
     monkeypatch.setattr(os, "isatty", closed)
 
-    assert not consent._terminal()
+    assert not policy._terminal()
 
 
 def test_a_no_reaches_the_worktrees(undecided) -> None:
@@ -1605,11 +1606,11 @@ def test_a_no_reaches_the_worktrees(undecided) -> None:
     (main / ".git" / "worktrees" / "tree").mkdir(parents=True)
     tree.mkdir()
     (tree / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(all_projects=True)
     assert allowed(undecided, "tree")
-    with gate.Elsewhere(World(undecided.environ)):
-        control.disable_telemetry(main)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.disable_telemetry(main)
 
     assert not allowed(undecided, "tree")
 
@@ -1645,9 +1646,9 @@ def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: P
 
 def test_decisions_without_the_place_key(place) -> None:
     """Nobody can tell what they are about: off everywhere, with the way out, and it works."""
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
-        control.disable_telemetry()
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
+        changes.disable_telemetry()
     Path(place.home.place_key).unlink()
     rule = decide(place).rule
 
@@ -1661,7 +1662,7 @@ def test_decisions_without_the_place_key(place) -> None:
     with pytest.raises(ConsentError, match="is gone"):
         disable_telemetry()
     assert not Path(place.home.place_key).exists()
-    control.reset(place.home, all_projects=True)
+    changes.reset(place.home, all_projects=True)
     assert decide(place).rule.says == "nothing was decided yet"
 
 
@@ -1675,9 +1676,9 @@ def test_a_no_for_all_projects_without_the_place_key(place) -> None:
 
 def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
     """It says more than that nothing was decided for this one."""
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(all_projects=True)
-    path = Path(undecided.home.config, consent.RECORD)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(all_projects=True)
+    path = Path(undecided.home.config, policy.RECORD)
     path.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))
 
     assert decide(undecided).rule.says == "your yes for all projects of 2020-01-01 has expired"

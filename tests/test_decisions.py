@@ -13,24 +13,20 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import (
-    catalog,
     configure,
-    consent,
-    control,
-    deciding,
-    decisions,
     disable_telemetry,
     enable_telemetry,
-    gate,
-    grants,
     is_telemetry_enabled,
-    notice,
-    private,
     settings,
     track_role_event,
 )
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes, notice, policy, transaction
+from telemetry_kit.consent import decision as consent_decision
+from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.latch import World
+from telemetry_kit.files import private
+from telemetry_kit.schema import catalog
 
 FIELDS = [
     *("schema", "id", "decision", "at", "method", "notice", "notice_sha256", "dictionary_sha256"),
@@ -41,7 +37,7 @@ FIELDS = [
 @pytest.fixture
 def decided(place):
     """A project with a yes, a no and a yes, all by the real clock."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
     return place
@@ -52,7 +48,7 @@ def folder(place) -> str:
 
 
 def file(place) -> Path:
-    return place.record.with_name(decisions.HISTORY)
+    return place.record.with_name(consent_history.HISTORY)
 
 
 def audit(place, *args: str):
@@ -65,7 +61,7 @@ def audit(place, *args: str):
 def test_fields(undecided) -> None:
     """An entry has what DESIGN lists, in this order, and nothing else."""
     enable_telemetry(method="prompt")
-    (entry,) = decisions.read(folder(undecided))
+    (entry,) = consent_history.read(folder(undecided))
 
     assert list(entry) == FIELDS
     assert (entry["schema"], entry["decision"], entry["method"]) == (1, "yes", "prompt")
@@ -84,7 +80,7 @@ def test_a_leap_day(undecided) -> None:
     undecided.now.advance(86_400)
     enable_telemetry()
 
-    assert decisions.read(folder(undecided))[0]["expires"] == "2025-02-28"
+    assert consent_history.read(folder(undecided))[0]["expires"] == "2025-02-28"
 
 
 def test_a_withdrawal(undecided) -> None:
@@ -93,7 +89,7 @@ def test_a_withdrawal(undecided) -> None:
     undecided.now.advance(3_600)
     disable_telemetry()
     disable_telemetry()
-    first, second, third = decisions.read(folder(undecided))
+    first, second, third = consent_history.read(folder(undecided))
 
     assert (first["decision"], first["withdrawn_at"]) == ("yes", None)
     assert second["withdrawn_at"] == second["at"] == "2024-02-28T11:20:30Z"
@@ -105,14 +101,17 @@ def test_methods(undecided, method: str) -> None:
     """How the user said it is kept."""
     enable_telemetry(method=method)
 
-    assert decisions.read(folder(undecided))[0]["method"] == method
+    assert consent_history.read(folder(undecided))[0]["method"] == method
 
 
 def test_all_projects_have_a_history_of_their_own(undecided) -> None:
     """A decision for all projects is not in the history of one, and shows its own notice."""
     enable_telemetry(all_projects=True)
     disable_telemetry()
-    everywhere, here = decisions.read(undecided.home.config), decisions.read(folder(undecided))
+    everywhere, here = (
+        consent_history.read(undecided.home.config),
+        consent_history.read(folder(undecided)),
+    )
 
     assert [e["decision"] for e in everywhere] == ["yes"]
     assert [e["decision"] for e in here] == ["no"]
@@ -132,7 +131,7 @@ def test_private(decided) -> None:
     """Record and history can be read by their user alone, and nothing else is left."""
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in decided.record.parent.iterdir()}
 
-    assert modes == {consent.RECORD: 0o600, decisions.HISTORY: 0o600}
+    assert modes == {policy.RECORD: 0o600, consent_history.HISTORY: 0o600}
 
 
 # -- changed bytes -----------------------------------------------------------------------------
@@ -142,8 +141,8 @@ def test_an_untouched_history_is_whole(decided) -> None:
     """Nothing is found where nothing was changed; every entry names the one before."""
     lines = file(decided).read_bytes().splitlines()
 
-    assert decisions.broken_at(folder(decided)) is None
-    assert decisions.disagrees(folder(decided)) is None
+    assert consent_history.broken_at(folder(decided)) is None
+    assert consent_history.disagrees(folder(decided)) is None
     links = [json.loads(line) for line in lines]
     assert all(list(link) == ["entry", "previous", "sha256"] for link in links)
     assert [link["previous"] for link in links] == [None, *(link["sha256"] for link in links[:-1])]
@@ -160,7 +159,7 @@ def test_any_changed_byte_is_found(decided) -> None:
         others = [bytes([byte ^ 1]), b""] + [b"\r", b" ", b"\n\n"] * (byte == ord("\n"))
         for other in others:
             file(decided).write_bytes(data[:at] + other + data[at + 1 :])
-            found = decisions.broken_at(folder(decided))
+            found = consent_history.broken_at(folder(decided))
             # A second line end after an entry is an entry of its own, which says nothing.
             if found != number + (other == b"\n\n"):
                 missed.append((at, other))
@@ -176,7 +175,7 @@ def test_entries_moved_or_removed(decided, order: tuple[int, ...]) -> None:
     lines = file(decided).read_bytes().splitlines(keepends=True)
     file(decided).write_bytes(b"".join(lines[at] for at in order))
 
-    assert decisions.broken_at(folder(decided)) is not None
+    assert consent_history.broken_at(folder(decided)) is not None
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
@@ -185,18 +184,18 @@ def test_a_shortened_history(decided, kept: int) -> None:
 
     Also where it ends in the same decision of the same day.
     """
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         disable_telemetry()
     lines = file(decided).read_bytes().splitlines(keepends=True)
     file(decided).write_bytes(b"".join(lines[:kept]))
 
-    assert decisions.broken_at(folder(decided)) is None
-    assert decisions.disagrees(folder(decided)) is not None
+    assert consent_history.broken_at(folder(decided)) is None
+    assert consent_history.disagrees(folder(decided)) is not None
 
 
 def test_a_record_names_its_entry(decided) -> None:
     """`entry=` is the beginning of the last entry's own SHA-256, to be compared by eye."""
-    last = decisions.read(folder(decided))[-1]
+    last = consent_history.read(folder(decided))[-1]
 
     assert f" entry={last['sha256'][:16]}\n" in decided.record.read_text()
 
@@ -204,11 +203,11 @@ def test_a_record_names_its_entry(decided) -> None:
 def test_a_record_put_back(decided) -> None:
     """An earlier record of the same decision and day, put back in place, is noticed."""
     earlier = decided.record.read_bytes()
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         enable_telemetry()
     decided.record.write_bytes(earlier)
 
-    assert "is not the last decision" in (decisions.disagrees(folder(decided)) or "")
+    assert "is not the last decision" in (consent_history.disagrees(folder(decided)) or "")
 
 
 def test_a_record_of_an_earlier_version(decided) -> None:
@@ -217,34 +216,34 @@ def test_a_record_of_an_earlier_version(decided) -> None:
     decided.record.write_text(text.partition(" entry=")[0] + "\n")
 
     assert not is_telemetry_enabled()
-    assert "names no entry" in str(decisions.disagrees(folder(decided)))
-    with gate.Elsewhere(World(decided.environ)):
+    assert "names no entry" in str(consent_history.disagrees(folder(decided)))
+    with cache.Elsewhere(World(decided.environ)):
         enable_telemetry()
     assert is_telemetry_enabled()
-    assert decisions.trouble(decided.home) == []
+    assert consent_history.trouble(decided.home) == []
 
 
 def test_a_flag_said_again_mends_what_differs(decided) -> None:
     """The same yes by flag adds no entry, unless record and history had come apart."""
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         enable_telemetry(method="flag")
-        entries = len(decisions.read(folder(decided)))
+        entries = len(consent_history.read(folder(decided)))
         enable_telemetry(method="flag")
-        assert len(decisions.read(folder(decided))) == entries
+        assert len(consent_history.read(folder(decided))) == entries
         file(decided).write_bytes(file(decided).read_bytes().splitlines(keepends=True)[0])
         enable_telemetry(method="flag")
 
-    assert decisions.trouble(decided.home) == []
+    assert consent_history.trouble(decided.home) == []
 
 
 def test_a_record_that_nobody_decided(decided) -> None:
     """A record edited by hand is in force, and audit says that the history does not know it."""
     decided.record.write_text(decided.record.read_text().replace(" yes ", " no "))
 
-    found = decisions.disagrees(folder(decided)) or ""
+    found = consent_history.disagrees(folder(decided)) or ""
     assert "the record in force (no of " in found
     decided.record.unlink()
-    assert decisions.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(folder(decided)) == (
         "the last decision is not in force: its record is gone"
     )
 
@@ -326,7 +325,7 @@ def test_a_record_that_cannot_be_read_is_kept(decided) -> None:
     """A damaged record may be the only trace of a no: it is kept under another name."""
     decided.record.write_bytes(b"v7 no 2031-01-01\n")
     enable_telemetry()
-    (kept,) = decided.record.parent.glob(f"{consent.RECORD}.damaged-*")
+    (kept,) = decided.record.parent.glob(f"{policy.RECORD}.damaged-*")
 
     assert kept.read_bytes() == b"v7 no 2031-01-01\n"
     assert "Set aside" in audit(decided).stderr
@@ -339,16 +338,16 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     if damage == "open":
         path.chmod(0o666)
     elif damage == "long":
-        path.write_bytes(b" " * (decisions.MAX_HISTORY_BYTES + 1))
+        path.write_bytes(b" " * (consent_history.MAX_HISTORY_BYTES + 1))
     else:
         path.unlink()
         _ = path.mkdir() if damage == "directory" else path.symlink_to("/etc/hosts")
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         disable_telemetry()
 
     assert not is_telemetry_enabled()
-    assert [e["decision"] for e in decisions.read(folder(decided))] == ["no"]
-    assert len(decisions.set_aside(folder(decided))) == 1
+    assert [e["decision"] for e in consent_history.read(folder(decided))] == ["no"]
+    assert len(consent_history.set_aside(folder(decided))) == 1
     assert audit(decided).returncode == 0
 
 
@@ -375,7 +374,7 @@ def test_it_is_read_and_counts(earlier) -> None:
     before = file(earlier).read_bytes()
 
     assert is_telemetry_enabled()
-    assert decisions.trouble(earlier.home) == []
+    assert consent_history.trouble(earlier.home) == []
     done = audit(earlier, "--json")
     entries = json.loads(done.stdout)["this project"]
     assert [FIELDS] * 3 == [list(entry) for entry in entries]
@@ -387,19 +386,19 @@ def test_it_is_read_and_counts(earlier) -> None:
 def test_the_next_decision_writes_it_anew(earlier) -> None:
     """With all that was in it; a grant that still names its former entry counts on."""
     before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
-    shown = decisions.read(folder(earlier))
-    with gate.Elsewhere(World(earlier.environ)):
+    shown = consent_history.read(folder(earlier))
+    with cache.Elsewhere(World(earlier.environ)):
         enable_telemetry()
     links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
 
     assert before == b"".join(json.dumps(link["entry"]).encode() + b"\n" for link in links[:-1])
-    assert shown == decisions.read(folder(earlier))[:-1]
+    assert shown == consent_history.read(folder(earlier))[:-1]
     assert is_telemetry_enabled()
-    assert decisions.trouble(earlier.home) == []
+    assert consent_history.trouble(earlier.home) == []
     # As if the program had been killed between the history and the record.
     earlier.record.write_bytes(record)
     assert is_telemetry_enabled()
-    with gate.Elsewhere(World(earlier.environ)):
+    with cache.Elsewhere(World(earlier.environ)):
         disable_telemetry()
     earlier.record.write_bytes(record)
     assert not is_telemetry_enabled()
@@ -412,10 +411,10 @@ def test_its_damage_stays(earlier, number: int) -> None:
     lines[number - 1] = lines[number - 1].replace(b'"method": "', b'"method": "x')
     file(earlier).write_bytes(b"".join(lines))
 
-    assert decisions.broken_at(folder(earlier)) == number
-    with gate.Elsewhere(World(earlier.environ)):
+    assert consent_history.broken_at(folder(earlier)) == number
+    with cache.Elsewhere(World(earlier.environ)):
         disable_telemetry()
-    assert decisions.broken_at(folder(earlier)) == number
+    assert consent_history.broken_at(folder(earlier)) == number
     assert lines[number - 1] in file(earlier).read_bytes()
 
 
@@ -429,18 +428,18 @@ def days_from(day: str, days: int) -> str:
 
 def test_what_is_wrong_is_told_in_words(decided) -> None:
     """For the project and for all projects, each with where to look closer."""
-    today = grants.today()
+    today = consent_decision.today()
     history, record = file(decided), decided.record
     home = decided.home
     record.write_bytes(b"v1 no 2024-02-28\n")
     told = "the record in force (no of 2024-02-28) is not the last decision of the history"
-    assert decisions.trouble(home) == [f"for this project, {told}: see audit"]
+    assert consent_history.trouble(home) == [f"for this project, {told}: see audit"]
     record.unlink()
     lines = history.read_bytes().splitlines(keepends=True)
     history.write_bytes(lines[0] + lines[2])
-    Path(home.config, consent.RECORD).write_text(f"v1 no {today}\n")
-    Path(home.config, consent.RECORD).chmod(0o600)
-    assert decisions.trouble(home) == [
+    Path(home.config, policy.RECORD).write_text(f"v1 no {today}\n")
+    Path(home.config, policy.RECORD).chmod(0o600)
+    assert consent_history.trouble(home) == [
         f"for all projects, a no of {today} is in force that the history does not know: see audit",
         "decision 2 for this project is not as it was written: see audit",
         "for this project, the last decision is not in force: its record is gone: see audit",
@@ -450,10 +449,12 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
 def test_a_history_that_cannot_be_read_is_told(decided) -> None:
     """The file and the reason; so is a place key by which no history can be found."""
     file(decided).chmod(0o644)
-    assert decisions.trouble(decided.home) == [f"{file(decided)} is open to others (mode 0644)"]
+    assert consent_history.trouble(decided.home) == [
+        f"{file(decided)} is open to others (mode 0644)"
+    ]
     key = Path(decided.home.place_key)
     key.write_bytes(b"short")
-    assert decisions.trouble(decided.home) == [
+    assert consent_history.trouble(decided.home) == [
         f"{key} is not a key: reset --all-projects takes it away, with every decision"
     ]
 
@@ -461,9 +462,9 @@ def test_a_history_that_cannot_be_read_is_told(decided) -> None:
 def test_the_folders_of_decisions(undecided) -> None:
     """That of all projects, and that of the project once something was decided in it."""
     home = undecided.home
-    assert decisions.folders(home) == [("all projects", home.config)]
+    assert consent_history.folders(home) == [("all projects", home.config)]
     undecided.grant()
-    assert decisions.folders(home) == [
+    assert consent_history.folders(home) == [
         ("all projects", home.config),
         ("this project", folder(undecided)),
     ]
@@ -474,11 +475,11 @@ def test_the_folders_of_decisions(undecided) -> None:
 )
 def test_a_decision_at_midnight(decided, days: int, agrees: bool) -> None:
     """The record may carry the day before or after, and no other."""
-    today = grants.today()
+    today = consent_decision.today()
     text = decided.record.read_text().replace(f" {today} ", f" {days_from(today, days)} ", 1)
     decided.record.write_text(text)
 
-    assert agrees == (decisions.disagrees(folder(decided)) is None)
+    assert agrees == (consent_history.disagrees(folder(decided)) is None)
 
 
 def test_an_expired_yes_is_the_yes_it_was(decided) -> None:
@@ -488,7 +489,7 @@ def test_an_expired_yes_is_the_yes_it_was(decided) -> None:
     decided.record.write_text(text.replace(expires, "2020-01-01"))
 
     assert not is_telemetry_enabled()
-    assert decisions.disagrees(folder(decided)) is None
+    assert consent_history.disagrees(folder(decided)) is None
 
 
 def test_a_history_without_the_decision_in_force(decided) -> None:
@@ -496,8 +497,8 @@ def test_a_history_without_the_decision_in_force(decided) -> None:
     lines = file(decided).read_bytes().splitlines(keepends=True)
     file(decided).write_bytes(b"".join(lines[:-1]))
 
-    assert decisions.disagrees(folder(decided)) == (
-        f"the history does not hold the decision in force (yes of {grants.today()})"
+    assert consent_history.disagrees(folder(decided)) == (
+        f"the history does not hold the decision in force (yes of {consent_decision.today()})"
     )
 
 
@@ -506,24 +507,29 @@ def test_what_was_set_aside(decided) -> None:
     for name in ("b.damaged-2", "a.damaged-1", "damaged"):
         Path(folder(decided), name).write_bytes(b"")
 
-    assert decisions.set_aside(folder(decided)) == [
+    assert consent_history.set_aside(folder(decided)) == [
         f"{folder(decided)}/a.damaged-1",
         f"{folder(decided)}/b.damaged-2",
     ]
-    assert decisions.set_aside(f"{folder(decided)}/nothing") == []
+    assert consent_history.set_aside(f"{folder(decided)}/nothing") == []
 
 
 def test_a_history_whose_last_line_has_no_end(decided) -> None:
     """It gets one before the next entry; what is there stays to the byte."""
     torn = file(decided).read_bytes()[:-1]
     file(decided).write_bytes(torn)
-    assert 3 == len(decisions.read(folder(decided)))
-    with gate.Elsewhere(World(decided.environ)):
+    assert 3 == len(consent_history.read(folder(decided)))
+    with cache.Elsewhere(World(decided.environ)):
         disable_telemetry()
 
     assert file(decided).read_bytes().startswith(torn + b"\n{")
-    assert [e["decision"] for e in decisions.read(folder(decided))] == ["yes", "no", "yes", "no"]
-    assert decisions.trouble(decided.home) == []
+    assert [e["decision"] for e in consent_history.read(folder(decided))] == [
+        "yes",
+        "no",
+        "yes",
+        "no",
+    ]
+    assert consent_history.trouble(decided.home) == []
 
 
 def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
@@ -531,11 +537,11 @@ def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
     whole = file(decided).read_bytes()
     file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
 
-    assert len(decisions.read(folder(decided))) == 3
-    assert decisions.broken_at(folder(decided)) == 4
-    with gate.Elsewhere(World(decided.environ)):
+    assert len(consent_history.read(folder(decided))) == 3
+    assert consent_history.broken_at(folder(decided)) == 4
+    with cache.Elsewhere(World(decided.environ)):
         disable_telemetry()
-    last = decisions.read(folder(decided))[-1]
+    last = consent_history.read(folder(decided))[-1]
     assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
 
 
@@ -548,11 +554,11 @@ def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, ke
         decided.record.write_bytes(damage)
     else:
         decided.record.chmod(damage)
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         enable_telemetry()
 
-    assert kept == len(decisions.set_aside(folder(decided)))
-    assert decisions.trouble(decided.home) == []
+    assert kept == len(consent_history.set_aside(folder(decided)))
+    assert consent_history.trouble(decided.home) == []
 
 
 def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
@@ -569,14 +575,14 @@ def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
 
 def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
     """It is a decision then: the history begins anew, and the damaged one is kept."""
-    with gate.Elsewhere(World(decided.environ)):
+    with cache.Elsewhere(World(decided.environ)):
         enable_telemetry(method="flag")
         file(decided).chmod(0o666)
         enable_telemetry(method="flag")
 
-    assert 1 == len(decisions.set_aside(folder(decided)))
-    assert ["yes"] == [e["decision"] for e in decisions.read(folder(decided))]
-    assert decisions.trouble(decided.home) == []
+    assert 1 == len(consent_history.set_aside(folder(decided)))
+    assert ["yes"] == [e["decision"] for e in consent_history.read(folder(decided))]
+    assert consent_history.trouble(decided.home) == []
 
 
 @pytest.mark.parametrize("between", ["no", "expired"])
@@ -616,20 +622,22 @@ def test_many_at_once(undecided) -> None:
         child.stdin.write("go\n")
         child.stdin.flush()
     errors = [child.communicate(timeout=120)[1] for child in children]
-    entries = decisions.read(folder(undecided))
+    entries = consent_history.read(folder(undecided))
 
     assert errors == [""] * len(words)
     assert sorted(e["decision"] for e in entries) == sorted(words * 4)
-    assert decisions.broken_at(folder(undecided)) is None
-    assert decisions.disagrees(folder(undecided)) is None
+    assert consent_history.broken_at(folder(undecided)) is None
+    assert consent_history.disagrees(folder(undecided)) is None
     assert undecided.record.read_text().split()[1] == entries[-1]["decision"]
-    assert deciding.LOCK not in os.listdir(undecided.home.config)
+    assert transaction.LOCK not in os.listdir(undecided.home.config)
 
 
 def test_reset_among_them(undecided) -> None:
     """A reset at the same moment leaves all of a decision or nothing of it."""
     children = [undecided.start(DECIDE, word, "6") for word in ("yes", "no", "yes")]
-    erase = "import sys; sys.stdin.readline()\nfrom telemetry_kit import control\n"
+    erase = (
+        "import sys; sys.stdin.readline()\nfrom telemetry_kit.consent import changes as control\n"
+    )
     children += [undecided.start(erase + "assert control.reset(control.home_of()) == []")]
     for child in children:
         child.stdin.write("go\n")
@@ -637,22 +645,22 @@ def test_reset_among_them(undecided) -> None:
     errors = [child.communicate(timeout=120)[1] for child in children]
 
     assert errors == [""] * 4
-    assert decisions.trouble(undecided.home) == []
+    assert consent_history.trouble(undecided.home) == []
 
 
 def test_the_lock(undecided) -> None:
     """It can be read by its user alone, and is gone with the decision."""
     config = Path(undecided.home.config)
-    with deciding.alone(str(config)):
+    with transaction.alone(str(config)):
         found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
 
-    assert found == [(deciding.LOCK, 0o600)]
+    assert found == [(transaction.LOCK, 0o600)]
     assert list(config.iterdir()) == []
 
 
 BUSY = """
 import sys
-from telemetry_kit import deciding
+from telemetry_kit.consent import transaction as deciding
 from telemetry_kit.cli import main
 deciding.PATIENCE_SECONDS = 0.05
 raise SystemExit(main(sys.argv[1:]))
@@ -665,7 +673,7 @@ raise SystemExit(main(sys.argv[1:]))
 def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
     """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
     before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
-    with deciding.alone(decided.home.config):
+    with transaction.alone(decided.home.config):
         done = decided.run(BUSY, *words)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -681,12 +689,12 @@ def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
 def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bool) -> None:
     """As long as the caller has patience, else as long as everybody."""
     slept: list[float] = []
-    monkeypatch.setattr(deciding, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(transaction, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(time, "sleep", slept.append)
     with (
-        deciding.alone(decided.home.config),
+        transaction.alone(decided.home.config),
         pytest.raises(ConsentError, match="does not finish"),
-        deciding.alone(decided.home.config, patience),
+        transaction.alone(decided.home.config, patience),
     ):
         pass
 
@@ -696,7 +704,7 @@ def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bo
 def test_a_lock_of_a_killed_process(decided) -> None:
     """What a killed process left behind holds nobody up, and goes."""
     code = (
-        "import os, signal\nfrom telemetry_kit import control, deciding\n"
+        "import os, signal\nfrom telemetry_kit.consent import changes as control; from telemetry_kit.consent import transaction as deciding\n"
         "with deciding.alone(control.home_of().config):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -704,15 +712,15 @@ def test_a_lock_of_a_killed_process(decided) -> None:
     left = os.listdir(decided.home.config)
     disable_telemetry()
 
-    assert (done.returncode, deciding.LOCK in left) == (-signal.SIGKILL, True)
-    assert deciding.LOCK not in os.listdir(decided.home.config)
+    assert (done.returncode, transaction.LOCK in left) == (-signal.SIGKILL, True)
+    assert transaction.LOCK not in os.listdir(decided.home.config)
     assert not is_telemetry_enabled()
 
 
 def test_a_lock_that_a_child_inherited(decided) -> None:
     """A child that was forked meanwhile and lives on holds nobody up."""
     code = (
-        "import os, sys\nfrom telemetry_kit import control, deciding\n"
+        "import os, sys\nfrom telemetry_kit.consent import changes as control; from telemetry_kit.consent import transaction as deciding\n"
         "with deciding.alone(control.home_of().config):\n"
         "    if os.fork() == 0:\n"
         "        sys.stdin.read()\n"
@@ -731,7 +739,7 @@ def test_a_lock_that_a_child_inherited(decided) -> None:
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
 def test_a_lock_that_is_none(decided, kind: str) -> None:
     """Whatever stands in its place never keeps anybody from saying no, and is left alone."""
-    path, outside = Path(decided.home.config) / deciding.LOCK, decided.user / "outside"
+    path, outside = Path(decided.home.config) / transaction.LOCK, decided.user / "outside"
     outside.write_bytes(b"theirs")
     if kind == "directory":
         path.mkdir()
@@ -759,7 +767,7 @@ def test_a_file_system_without_locks(undecided, error: str) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert is_telemetry_enabled()
-    assert deciding.LOCK not in os.listdir(undecided.home.config)
+    assert transaction.LOCK not in os.listdir(undecided.home.config)
 
 
 # -- a declined widening -----------------------------------------------------------------------
@@ -768,28 +776,28 @@ def test_a_file_system_without_locks(undecided, error: str) -> None:
 @pytest.fixture
 def wider(place):
     """A yes, and a program that would keep events for longer."""
-    with gate.Elsewhere(World(place.environ)), configure(retention_days=365):
+    with cache.Elsewhere(World(place.environ)), configure(retention_days=365):
         yield place
 
 
-def in_force(place) -> consent.Decision:
-    return consent.decide(place.home, place.environ)
+def in_force(place) -> policy.Decision:
+    return policy.decide(place.home, place.environ)
 
 
 def test_a_declined_widening_has_its_entry(wider) -> None:
     """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
     asked = in_force(wider)
-    control.decline_widening(wider.home, asked)
-    yes, no = decisions.read(folder(wider))
+    changes.decline_widening(wider.home, asked)
+    yes, no = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
 
     assert list(no) == [*FIELDS[:10], "declined", *FIELDS[10:]]
     assert (no["decision"], no["method"], no["notice"]) == ("no", "prompt", 1)
-    assert no["declined"] == grants.scope_fingerprint(settings.current())
+    assert no["declined"] == consent_decision.scope_fingerprint(settings.current())
     assert no["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
     assert (no["withdrawn_at"], no["expires"]) == (None, None)
     assert (in_force(wider).allowed, in_force(wider).accepted.keep_days) == (True, 90)
-    assert decisions.trouble(wider.home) == []
+    assert consent_history.trouble(wider.home) == []
     assert yes["expires"] in wider.record.read_text()
 
 
@@ -797,17 +805,17 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
 def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
     """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
-    with gate.Elsewhere(wider.world):
-        control.decline_widening(wider.home, in_force(wider))
-    entry = decisions.read(folder(wider))[-1]
+    with cache.Elsewhere(wider.world):
+        changes.decline_widening(wider.home, in_force(wider))
+    entry = consent_history.read(folder(wider))[-1]
 
-    assert grants.entry_of(wider.record.read_text()) == entry["sha256"][:16]
+    assert consent_decision.entry_of(wider.record.read_text()) == entry["sha256"][:16]
     assert entry["at"] == "2024-02-28T10:20:30Z"
 
 
 def test_audit_of_a_declined_widening(wider) -> None:
     """Audit shows it for what it is, and ends with 0."""
-    control.decline_widening(wider.home, in_force(wider))
+    changes.decline_widening(wider.home, in_force(wider))
     done = audit(wider)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -816,29 +824,29 @@ def test_audit_of_a_declined_widening(wider) -> None:
 
 def test_what_follows_a_declined_widening(wider) -> None:
     """A later no withdraws the yes that stood, and a later yes is one to all of it."""
-    control.decline_widening(wider.home, in_force(wider))
+    changes.decline_widening(wider.home, in_force(wider))
     disable_telemetry()
     enable_telemetry()
-    *_, no, _ = entries = decisions.read(folder(wider))
+    *_, no, _ = entries = consent_history.read(folder(wider))
 
     assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
     assert no["withdrawn_at"] == no["at"]
     assert in_force(wider).accepted.widened(settings.current()) == []
-    assert decisions.trouble(wider.home) == []
+    assert consent_history.trouble(wider.home) == []
 
 
 def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     """A yes to a difference has the hash of the difference, which is what the user read."""
-    control.accept_widening(wider.home, in_force(wider))
-    *_, last = decisions.read(folder(wider))
+    changes.accept_widening(wider.home, in_force(wider))
+    *_, last = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
 
     assert (last["decision"], last["method"]) == ("yes", "prompt")
     assert last["notice_sha256"] == notice.sha256_of(shown)
-    assert decisions.trouble(wider.home) == []
+    assert consent_history.trouble(wider.home) == []
 
 
-@pytest.mark.parametrize("answer", [control.decline_widening, control.accept_widening])
+@pytest.mark.parametrize("answer", [changes.decline_widening, changes.accept_widening])
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
 def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
     """An answer to a question that is no longer true decides nothing and brings nothing back."""
@@ -846,7 +854,7 @@ def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
     if meanwhile == "gone":
         wider.record.unlink()
     elif meanwhile == "reset":
-        control.reset(wider.home)
+        changes.reset(wider.home)
     elif meanwhile == "no":
         disable_telemetry()
     elif meanwhile == "another yes":
@@ -854,7 +862,7 @@ def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
     else:
         wider.record.write_bytes(b"nonsense")
     before = wider.tree(), in_force(wider).allowed
-    with pytest.raises(control.ConsentError, match=r"^another decision was made meanwhile$"):
+    with pytest.raises(changes.ConsentError, match=r"^another decision was made meanwhile$"):
         answer(wider.home, asked)
 
     assert (wider.tree(), in_force(wider).allowed) == before
@@ -869,8 +877,8 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
         wider.record.unlink(missing_ok=True)
 
     monkeypatch.setattr(os, "rename", removing)
-    with pytest.raises(control.ConsentError, match="meanwhile"):
-        control.decline_widening(wider.home, asked)
+    with pytest.raises(changes.ConsentError, match="meanwhile"):
+        changes.decline_widening(wider.home, asked)
 
     assert not wider.record.exists()
 
@@ -882,12 +890,12 @@ def test_twelve_months(place) -> None:
     """A yes holds on the last day of its twelve months and no longer on the day after."""
     data = place.record.read_bytes()
     day = data.decode().split()[2]
-    last = date.fromisoformat(grants.a_year_after(day))
+    last = date.fromisoformat(consent_decision.a_year_after(day))
     after = (last + timedelta(1)).isoformat()
 
     assert f" expires={last} " in data.decode()
-    assert grants.parse_record(data, last.isoformat()) == ("yes", day)
-    assert grants.parse_record(data, after) == ("expired", day)
+    assert consent_decision.parse_record(data, last.isoformat()) == ("yes", day)
+    assert consent_decision.parse_record(data, after) == ("expired", day)
 
 
 def test_an_expired_yes_records_nothing(place) -> None:
@@ -895,7 +903,7 @@ def test_an_expired_yes_records_nothing(place) -> None:
     text = place.record.read_text()
     year = text.partition("expires=")[2][:4]
     place.record.write_text(text.replace(f"expires={year}", "expires=2020"))
-    decision = consent.decide(place.home, place.environ)
+    decision = policy.decide(place.home, place.environ)
 
     assert (decision.allowed, decision.vetoed) == (False, False)
     assert "has expired" in decision.rule.says
@@ -907,7 +915,8 @@ def test_an_expired_yes_records_nothing(place) -> None:
 
 KILLED = """
 import os, signal, sys
-from telemetry_kit import control, grants
+from telemetry_kit.consent import changes as control
+from telemetry_kit.consent import decision as grants
 number = int(sys.argv[2])
 rename = os.rename
 def killing(*args):
@@ -926,14 +935,14 @@ getattr(control, sys.argv[1])()
 def test_killed_while_deciding(decided, decide: str, at: int) -> None:
     """A kill before either rename leaves the old decision in force and every file whole."""
     before = decided.record.read_bytes()
-    entries = len(decisions.read(folder(decided)))
+    entries = len(consent_history.read(folder(decided)))
     done = decided.run(KILLED, decide, str(at))
 
     assert done.returncode == -signal.SIGKILL
     assert decided.record.read_bytes() == before
-    assert decisions.broken_at(folder(decided)) is None
-    assert len(decisions.read(folder(decided))) == entries + (at == 2)
-    with gate.Elsewhere(World(decided.environ)):
+    assert consent_history.broken_at(folder(decided)) is None
+    assert len(consent_history.read(folder(decided))) == entries + (at == 2)
+    with cache.Elsewhere(World(decided.environ)):
         disable_telemetry()
     assert audit(decided).returncode == 0
 
@@ -956,7 +965,7 @@ def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
         raise OSError(28, "")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(control.ConsentError, match="ENOSPC"):
+    with pytest.raises(changes.ConsentError, match="ENOSPC"):
         enable_telemetry()
 
     assert {p.name: p.read_bytes() for p in decided.record.parent.iterdir()} == before
@@ -967,15 +976,17 @@ def test_a_number_that_is_none(decided) -> None:
     with file(decided).open("a") as history:
         history.write('{"decision": NaN}\n')
 
-    assert decisions.broken_at(folder(decided)) == len(file(decided).read_bytes().splitlines())
-    assert all("id" in entry for entry in decisions.read(folder(decided)))
+    assert consent_history.broken_at(folder(decided)) == len(
+        file(decided).read_bytes().splitlines()
+    )
+    assert all("id" in entry for entry in consent_history.read(folder(decided)))
 
 
 def test_a_damaged_record_is_told(decided) -> None:
     """It has no day to name."""
     decided.record.write_bytes(b"nonsense")
 
-    assert decisions.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(folder(decided)) == (
         "the record in force is not valid, and nothing is recorded under it"
     )
 
@@ -991,12 +1002,12 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
             gone.append(os.rmdir(path))
 
     monkeypatch.setattr(private, "make_folder", once)
-    with deciding.alone(str(config)):
-        assert (config / deciding.LOCK).exists()
-    with gate.Elsewhere(World(undecided.environ)):
+    with transaction.alone(str(config)):
+        assert (config / transaction.LOCK).exists()
+    with cache.Elsewhere(World(undecided.environ)):
         disable_telemetry()
 
-    assert decisions.trouble(undecided.home) == []
+    assert consent_history.trouble(undecided.home) == []
 
 
 def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import control, gate, is_telemetry_enabled
+from telemetry_kit import is_telemetry_enabled
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.latch import World
 
 OFF = ("-m", "telemetry_kit", "--app", "flowspec", "off")
 
@@ -72,8 +73,8 @@ def test_a_full_disk(place, mounted) -> None:
 
 def test_a_full_disk_and_a_grant_for_all_projects(undecided, mounted) -> None:
     """Where there is no record to overwrite, an empty one is made, and it denies."""
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(all_projects=True)
     fill(mounted("size=128k"))
     assert records_events(undecided)
     done = off(undecided)
@@ -135,8 +136,8 @@ def test_a_record_that_can_only_be_deleted(place) -> None:
 
 def test_a_grant_of_the_other_kind_is_not_overlooked(place) -> None:
     """Deleting one grant is no denial while another one allows recording."""
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
     os.link(place.record, place.record.with_name("twin"))
     code = (
         "import resource\nfrom telemetry_kit import *\nconfigure(app='flowspec')\n"
@@ -153,7 +154,7 @@ def test_a_grant_needs_space(place, monkeypatch: pytest.MonkeyPatch) -> None:
     before = place.record.read_bytes()
     monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(ConsentError, match="cannot be written"):
-        control.enable_telemetry()
+        changes.enable_telemetry()
 
     assert place.record.read_bytes() == before
     assert is_telemetry_enabled()

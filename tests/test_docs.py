@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit import catalog, notice
 from telemetry_kit.cli.registry import COMMANDS
+from telemetry_kit.consent import notice
+from telemetry_kit.schema import catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
@@ -94,7 +95,7 @@ def test_how_to_test_is_a_test(undecided) -> None:
     """The test of the page about testing passes, in a pytest of its own."""
     test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
     (undecided.root / "test_page.py").write_text(test)
-    plugin = [] if _is_installed() else ["-p", "telemetry_kit.bridges.pytest"]
+    plugin = [] if _is_installed() else ["-p", "telemetry_kit.integrations.pytest"]
     done = undecided.python(
         "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin, "test_page.py"
     )

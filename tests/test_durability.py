@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import control, gate
-from telemetry_kit.latch import World
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes
 
 APP = ("-m", "telemetry_kit", "--app", "flowspec")
 RECORD = (*APP, "record", "agent.invoked", "--agent", "bob", "--role", "dev")
@@ -124,8 +124,8 @@ def test_the_recorder_does_not_wait_for_the_disk(place, trace) -> None:
     """An event syncs nothing; the one that makes or renews a key syncs that file, and no folder."""
     place.python(*RECORD)
     assert trace(*RECORD).synced == {}
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(all_projects=True)
     place.key_file.unlink()
     found = trace(*RECORD)
 

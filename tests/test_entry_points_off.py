@@ -7,11 +7,19 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit import consent, disable_telemetry, enable_telemetry, gate
+from telemetry_kit import disable_telemetry, enable_telemetry
+from telemetry_kit._runtime import World
 from telemetry_kit.cli.registry import COMMANDS
-from telemetry_kit.latch import World
+from telemetry_kit.consent import cache, policy
 
-CHAIN = ("pipeline", "standing", "privacy", "journal", "journal.lease", "ledger")
+CHAIN = (
+    "recording.pipeline",
+    "recording.recorder",
+    "privacy.keys",
+    "journal",
+    "storage.writer",
+    "privacy.declared_names",
+)
 
 # -- the face: what a program can call ----------------------------------------------------------
 
@@ -134,7 +142,7 @@ VETOES = (
 def vetoed(undecided, request):
     """A project in which nothing may be recorded, and what its programs need to be told."""
     veto, env, before = request.param, {}, ""
-    with gate.Elsewhere(World(undecided.environ)):
+    with cache.Elsewhere(World(undecided.environ)):
         if veto not in ("undecided", "no for all projects"):
             enable_telemetry()
         elif veto == "no for all projects":
@@ -148,7 +156,7 @@ def vetoed(undecided, request):
     elif veto == "system":
         path = undecided.user.parent / "telemetry.conf"
         path.write_text("enabled = false\n")
-        before = f"from telemetry_kit.home import Home\nHome.system_file = {str(path)!r}\n"
+        before = f"from telemetry_kit.paths import Home\nHome.system_file = {str(path)!r}\n"
     elif veto in RECORDS:
         undecided.record.write_bytes(RECORDS[veto])
     elif veto in FILES:
@@ -212,7 +220,7 @@ def test_all_entry_points_are_here() -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("door", ["calls", "logger", "others"])
+@pytest.mark.parametrize("door", ["_api", "recording.logger", "others"])
 def test_entry_points(vetoed, door: str) -> None:
     """What a program calls loads no chain, makes no file, no folder and no key."""
     place, _, _ = vetoed
@@ -227,8 +235,8 @@ def test_entry_points(vetoed, door: str) -> None:
 def door_of(name: str) -> str:
     """Those that are asked by themselves stand alone: what one has loaded would hide the rest."""
     if name == "get_logger":
-        return "logger"
-    return "calls" if telemetry_kit._ROOMS[name] == "calls" else "others"
+        return "recording.logger"
+    return "_api" if telemetry_kit._ROOMS[name] == "_api" else "others"
 
 
 @everywhere
@@ -271,7 +279,7 @@ def test_reading_commands_load_no_chain(vetoed) -> None:
     for name in (*READING, *DECIDING):
         _, loaded = probe(vetoed, {name: command(name)})[name]
 
-        assert not {"pipeline", "standing"}.intersection(loaded), name
+        assert not {"recording.pipeline", "recording.recorder"}.intersection(loaded), name
 
 
 @everywhere
@@ -294,5 +302,5 @@ def test_the_number_of_cases() -> None:
     points = len(LIGHT) + len(IN_MEMORY) + len(COMMAND_NAMES)
 
     assert f"{points} entry points, {len(VETOES)} vetoes" in page.read_text()
-    assert set(VARIABLES) <= consent.watched("FLOWSPEC")
+    assert set(VARIABLES) <= policy.watched("FLOWSPEC")
     assert os.sep == "/"

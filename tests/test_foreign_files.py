@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import deciding, ledger, privacy, projects
-from telemetry_kit.insights import exports
+from telemetry_kit.consent import transaction
+from telemetry_kit.export import log
+from telemetry_kit.privacy import declared_names, keys, projects
 
 EVENT = "from telemetry_kit import *\nconfigure(app='flowspec')\n"
 EVENT += "print(bool(track_role_event('role.selected')), is_telemetry_enabled())"
@@ -152,7 +153,7 @@ def test_doctor_does_not_mend_a_foreign_ignore_file(place, tmp_path) -> None:
 
 def test_an_export_is_not_noted_in_a_foreign_file(place, tmp_path) -> None:
     """Where the ledger of exports has a second name, it is not written to, and named."""
-    outside = second_name(Path(exports.path_of(place.home)), tmp_path)
+    outside = second_name(Path(log.path_of(place.home)), tmp_path)
     done = command(place, "export", "--format", "json", "-o", str(tmp_path / "out.json"))
 
     assert is_as_it_was(outside)
@@ -165,15 +166,15 @@ def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str)
     """Names, the last error and the lock of decisions go into files of ours alone."""
     code = projects.place_of(place.home)
     path = {
-        "names": ledger.path_of(place.home, code),
-        "error": privacy.error_path(place.home, code),
-        "deciding": f"{place.home.config}/{deciding.LOCK}",
+        "names": declared_names.path_of(place.home, code),
+        "error": keys.error_path(place.home, code),
+        "deciding": f"{place.home.config}/{transaction.LOCK}",
     }[which]
     outside = second_name(Path(path), tmp_path)
     outside.chmod(0o600)
     done = place.run(
         "from telemetry_kit import *\n"
-        "from telemetry_kit import standing, gate\n"
+        "from telemetry_kit.recording import recorder as standing; from telemetry_kit.consent import cache as gate\n"
         "configure(app='flowspec', agents=['ada'])\n"
         "print(bool(track_role_event('agent.invoked', agent='ada')))\n"
         "standing.remember(gate.verdict().home, 'ENOSPC')\n"

@@ -6,23 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit import (
-    asking,
-    configure,
-    consent,
-    control,
-    gate,
-    is_telemetry_enabled,
-    settings,
-)
+from telemetry_kit import configure, is_telemetry_enabled, settings
+from telemetry_kit._runtime import World, latch
+from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.latch import World, latch
 
 
 def test_what_it_found(place) -> None:
     """The place, consent's answer, and how long it may be believed."""
     place.clock.advance(5.0)
-    found = gate.verdict(str(place.root))
+    found = cache.verdict(str(place.root))
 
     assert (found.home.root, found.home.app) == (str(place.root), "flowspec")
     assert (found.allowed, found.decision.allowed, found.decision.rule.owner) == (
@@ -37,7 +30,7 @@ def test_what_it_found(place) -> None:
 
 def test_what_it_found_where_it_is_off(undecided) -> None:
     """The same where nobody has said yes."""
-    found = gate.verdict()
+    found = cache.verdict()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
     rule = found.decision.rule
@@ -47,25 +40,25 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
 
 def test_a_no_that_holds_in_this_process(place) -> None:
     """It is the user's, it denies everywhere, and it says why no record shows it."""
-    gate.hold()
-    found = gate.verdict().decision
+    cache.hold()
+    found = cache.verdict().decision
     rule = found.rule
 
     assert (found.allowed, found.accepted, found.vetoed) == (False, None, False)
     assert (rule.owner, rule.name, rule.raw) == ("user", "this process", None)
-    assert (rule.verdict, rule.everywhere) == (consent.DENY, True)
+    assert (rule.verdict, rule.everywhere) == (policy.DENY, True)
     assert rule.says == "you said no in this run, and that could not be written down"
 
 
 def test_the_answer_is_kept_for_20_ms(place) -> None:
     """The very same verdict until then, for a directory as for the working directory."""
     for start in (None, str(place.root)):
-        first = gate.verdict(start)
+        first = cache.verdict(start)
         place.clock.advance(0.019)
 
-        assert first is gate.verdict(start)
+        assert first is cache.verdict(start)
         place.clock.advance(0.001)
-        assert first is not gate.verdict(start)
+        assert first is not cache.verdict(start)
 
 
 @pytest.mark.parametrize(
@@ -74,45 +67,45 @@ def test_the_answer_is_kept_for_20_ms(place) -> None:
 def test_a_switch_that_changes_its_value(place, name: str) -> None:
     """Each of the four is looked at for every event, also when the number of variables stays."""
     place.environ[name] = "0"
-    assert gate.verdict().allowed
+    assert cache.verdict().allowed
     place.environ[name] = "1"
 
-    assert not gate.verdict().allowed
+    assert not cache.verdict().allowed
 
 
 def test_a_variable_that_comes_or_goes(place) -> None:
     """Any variable: it is then asked again at once."""
-    first = gate.verdict()
+    first = cache.verdict()
     place.environ["SOMETHING"] = "1"
-    second = gate.verdict()
+    second = cache.verdict()
     del place.environ["SOMETHING"]
 
     assert first is not second
-    assert second is not gate.verdict()
+    assert second is not cache.verdict()
 
 
 def test_settings_that_change(place) -> None:
     """A verdict holds for the settings it was made under."""
-    first = gate.verdict()
+    first = cache.verdict()
     with configure(retention_days=30):
-        inside = gate.verdict()
+        inside = cache.verdict()
 
         assert inside is not first
-        assert inside is gate.verdict()
-    assert inside is not gate.verdict()
+        assert inside is cache.verdict()
+    assert inside is not cache.verdict()
 
 
 def test_each_app_and_place_has_its_own(place) -> None:
     """What holds for one app in one directory says nothing of the others."""
     (place.root / ".git").mkdir()
     (place.root / "sub").mkdir()
-    mine, below = gate.verdict(), gate.verdict(str(place.root / "sub"))
+    mine, below = cache.verdict(), cache.verdict(str(place.root / "sub"))
     with configure(app="acme"):
-        other = gate.verdict()
+        other = cache.verdict()
 
         assert (other.home.app, other.allowed) == ("acme", False)
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
-        assert "ACME_TELEMETRY_DISABLED is set" == gate.verdict().decision.rule.says
+        assert "ACME_TELEMETRY_DISABLED is set" == cache.verdict().decision.rule.says
     assert mine is not below
     assert mine.home.root == below.home.root
 
@@ -120,10 +113,10 @@ def test_each_app_and_place_has_its_own(place) -> None:
 def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
     """It is looked up for every event."""
     elsewhere = make_place("elsewhere")
-    assert str(place.root) == gate.verdict().home.root
+    assert str(place.root) == cache.verdict().home.root
     monkeypatch.chdir(elsewhere.root)
 
-    assert str(elsewhere.root) == gate.verdict().home.root
+    assert str(elsewhere.root) == cache.verdict().home.root
 
 
 def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
@@ -133,10 +126,10 @@ def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(Refused, match="no longer exists"):
-        gate.verdict()
+        cache.verdict()
 
-    assert not gate.is_open()
-    assert gate.is_open(str(place.root))
+    assert not cache.is_open()
+    assert cache.is_open(str(place.root))
 
 
 def test_not_everything_is_kept(place) -> None:
@@ -145,8 +138,8 @@ def test_not_everything_is_kept(place) -> None:
     for number in range(150):
         folder = place.root / str(number)
         folder.mkdir()
-        gate.verdict(str(folder))
-        count.append(len(gate._verdicts))
+        cache.verdict(str(folder))
+        count.append(len(cache._verdicts))
 
     assert [1, 64, 1] == [count[0], max(count), count[64]]
 
@@ -171,53 +164,53 @@ def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool 
     """Only a denial that holds for every project, and for 20 ms: a change of place is seen."""
     place.clock.advance(1.0)
     denying(place)
-    gate.forget()
+    cache.forget()
 
-    assert (shut is None) == gate.is_open()
+    assert (shut is None) == cache.is_open()
     assert latch.until == (1.02 if shut else 0.0)
 
 
 def test_forgetting(place) -> None:
     """After a decision in this process everything is asked anew."""
-    first = gate.verdict()
+    first = cache.verdict()
     latch.until = 99.0
-    gate.forget()
+    cache.forget()
 
     assert latch.until == 0.0
-    assert first is not gate.verdict()
+    assert first is not cache.verdict()
 
 
 def test_another_world_and_back(place) -> None:
     """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
-    before, first = latch.world, gate.verdict()
+    before, first = latch.world, cache.verdict()
     other = World({**place.environ, "DO_NOT_TRACK": "1"})
-    with gate.Elsewhere(other) as entered:
+    with cache.Elsewhere(other) as entered:
         assert entered is other is latch.world
         assert not is_telemetry_enabled()
     assert latch.world is before
-    assert first is not gate.verdict()
+    assert first is not cache.verdict()
     assert is_telemetry_enabled()
 
 
 def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
     """They go into memory, whatever consent says."""
-    assert not gate.is_open()
+    assert not cache.is_open()
     monkeypatch.setattr(latch, "captured", 1)
 
-    assert gate.is_open()
+    assert cache.is_open()
 
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
 def test_a_place_that_is_none(place, start: object) -> None:
     """It never raises: there is no recording there."""
-    assert False is gate.is_open(start)  # type: ignore[arg-type]
+    assert False is cache.is_open(start)  # type: ignore[arg-type]
 
 
 def test_the_table_behind_the_environment(place, monkeypatch) -> None:
     """A switch set in the real `os.environ` is seen like one in any other mapping."""
     monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
-    with gate.Elsewhere(World(os.environ)):
-        switches = gate.Switches(os.environ, "FLOWSPEC")
+    with cache.Elsewhere(World(os.environ)):
+        switches = cache.Switches(os.environ, "FLOWSPEC")
         before = switches.are_unchanged()
         monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "1")
         after = switches.are_unchanged()
@@ -229,17 +222,17 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
 def test_a_no_that_is_held(place) -> None:
     """A no that could not be written down holds for the rest of this process."""
     folder = place.user / ".config"
-    assert gate.is_open()
+    assert cache.is_open()
     kept = folder.rename(place.user / "moved")
     folder.write_text("")
     with pytest.raises(ConsentError):
-        control.disable_telemetry()
+        changes.disable_telemetry()
     folder.unlink()
     kept.rename(folder)
 
-    assert not gate.is_open()
-    assert gate.verdict().decision.rule.says.startswith("you said no in this run")
-    assert not asking.ask_consent()
+    assert not cache.is_open()
+    assert cache.verdict().decision.rule.says.startswith("you said no in this run")
+    assert not prompt.ask_consent()
 
 
 @pytest.mark.parametrize("call", ["open", "read", "close", "listdir"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import git
+from telemetry_kit.files import git
 
 # Every key of git's configuration that names a program, with `{}` for that program.
 PROGRAMS = """

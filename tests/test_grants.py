@@ -4,8 +4,10 @@ import time
 
 import pytest
 
-from telemetry_kit import catalog, configure, grants, settings, terms
-from telemetry_kit.grants import Accepted
+from telemetry_kit import _terms, configure, settings
+from telemetry_kit.consent import decision as consent_decision
+from telemetry_kit.consent.decision import Accepted
+from telemetry_kit.schema import catalog
 
 NOW = catalog.NOTICE_VERSION
 SCOPE = "0123456789abcdef"
@@ -86,7 +88,7 @@ def test_any_context_covers_every_key() -> None:
 
 def test_context_in_words() -> None:
     """One word for each key, or for each token of one; without what separates words."""
-    assert grants.described(CONTEXT) == WORDS
+    assert consent_decision.described(CONTEXT) == WORDS
 
 
 def test_context_that_is_covered() -> None:
@@ -119,7 +121,7 @@ def test_the_coarser_resolution_counts(accepted: str, wanted: str, found: str) -
 
 def test_what_was_declined_is_not_asked_again() -> None:
     """Exactly the scopes that were declined; a wider one is a new question."""
-    now = grants.scope_fingerprint(settings.current())
+    now = consent_decision.scope_fingerprint(settings.current())
 
     assert Accepted(NOW, declined=("0" * 16, now)).has_declined(settings.current())
     assert not Accepted(NOW, declined=("0" * 16,)).has_declined(settings.current())
@@ -141,7 +143,7 @@ def test_only_the_last_few_are_remembered() -> None:
 
 def test_words_that_are_missing() -> None:
     """They accept the least there is."""
-    found = grants.accepted(line())
+    found = consent_decision.accepted(line())
 
     assert (1, "day", 90, frozenset(), ()) == (
         found.notice,
@@ -154,7 +156,7 @@ def test_words_that_are_missing() -> None:
 
 def test_words_that_are_there() -> None:
     """Each counts, whatever is in its value; other words are none of ours."""
-    found = grants.accepted(
+    found = consent_decision.accepted(
         line("time=hour", "keep=7", "context=a:flag,,m:=x", "declined=aa,,bb", "more", "x=1=2")
     )
 
@@ -165,7 +167,7 @@ def test_words_that_are_there() -> None:
         found.context,
         found.declined,
     )
-    assert None is grants.accepted(line("context=*")).context
+    assert None is consent_decision.accepted(line("context=*")).context
 
 
 @pytest.mark.parametrize(
@@ -187,15 +189,15 @@ def test_words_that_cannot_be(words: str, state: str) -> None:
     key = words.partition("=")[0]
     said = " ".join(word for word in line().split() if not word.startswith(f"{key}="))
 
-    assert state == grants.parse_record(f"{said} {words}\n".encode(), "2024-03-01")[0]
+    assert state == consent_decision.parse_record(f"{said} {words}\n".encode(), "2024-03-01")[0]
 
 
 def test_a_yes_holds_through_its_last_day() -> None:
     """It has expired on the day after."""
     data = line().replace("2025-02-28", "2024-03-01").encode()
 
-    assert ("yes", "2024-02-28") == grants.parse_record(data, "2024-03-01")
-    assert ("expired", "2024-02-28") == grants.parse_record(data, "2024-03-02")
+    assert ("yes", "2024-02-28") == consent_decision.parse_record(data, "2024-03-01")
+    assert ("expired", "2024-02-28") == consent_decision.parse_record(data, "2024-03-02")
 
 
 @pytest.mark.parametrize("decision", ["yes", "no"])
@@ -204,11 +206,13 @@ def test_a_second_yes_adds_to_the_first(decision: str) -> None:
     before = Accepted(1, "minute", 120, frozenset({"a:flag"}))
     with configure(context={"b": "flag"}, timestamp_resolution="hour", retention_days=30):
         now = settings.current()
-        data = grants.render_record(decision, "2024-02-28", now, more="x=1", before=before)
+        data = consent_decision.render_record(
+            decision, "2024-02-28", now, more="x=1", before=before
+        )
     yes = decision == "yes"
 
     assert data == (
-        f"v1 {decision} 2024-02-28 notice={NOW} scope={grants.scope_fingerprint(now)} "
+        f"v1 {decision} 2024-02-28 notice={NOW} scope={consent_decision.scope_fingerprint(now)} "
         f"expires=2025-02-28 time={'minute' if yes else 'hour'} keep={120 if yes else 30} "
         f"context={'a:flag,b:flag' if yes else 'b:flag'} x=1\n"
     ).encode("ascii")
@@ -227,7 +231,7 @@ def test_a_second_yes_adds_to_the_first(decision: str) -> None:
 def test_any_context_stays_any(any_context: bool, before: Accepted | None, expected: str) -> None:
     """Once accepted, it is not narrowed by a later yes."""
     with configure(context={"b": "flag"}):
-        data = grants.render_record(
+        data = consent_decision.render_record(
             "yes", "2024-02-28", settings.current(), any_context=any_context, before=before
         )
 
@@ -237,17 +241,21 @@ def test_any_context_stays_any(any_context: bool, before: Accepted | None, expec
 def test_nothing_is_declared_and_nothing_kept() -> None:
     """The shortest record, with the finer resolution and the longer time of the two."""
     with configure(timestamp_resolution="minute", retention_days=200):
-        data = grants.render_record("yes", "2024-02-28", settings.current(), before=Accepted(1))
+        data = consent_decision.render_record(
+            "yes", "2024-02-28", settings.current(), before=Accepted(1)
+        )
 
     assert data.decode().split()[-3:] == ["time=minute", "keep=200", "context="]
 
 
 def test_words_of_a_later_version() -> None:
     """They are found whatever they are, and no word of ours is among them."""
-    own = [f"{key}=1" for key in grants._KEYS]
+    own = [f"{key}=1" for key in consent_decision._KEYS]
 
-    assert "entries=2 x=1 bare" == grants.unknown_words(line(*own, "entries=2", "x=1", "bare"))
-    assert "" == grants.unknown_words(line(*own))
+    assert "entries=2 x=1 bare" == consent_decision.unknown_words(
+        line(*own, "entries=2", "x=1", "bare")
+    )
+    assert "" == consent_decision.unknown_words(line(*own))
 
 
 @pytest.mark.parametrize(
@@ -263,10 +271,10 @@ def test_words_of_a_later_version() -> None:
 def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
     """In the place of those of the same keys, before what belongs to a later version."""
     before = line("keep=7", "declined=cc", "entry=aa", "later=1", "x=y=z")
-    found = grants.stamped(before, **words).decode("ascii")
+    found = consent_decision.stamped(before, **words).decode("ascii")
 
     assert line(*expected.split()) == found
-    assert words.get("entry", "aa") == grants.entry_of(found)
+    assert words.get("entry", "aa") == consent_decision.entry_of(found)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +282,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
 )
 def test_a_day_is_written_in_one_way(text: str) -> None:
     """Ten characters, with its hyphens where they belong."""
-    assert not terms.is_day(text)
+    assert not _terms.is_day(text)
 
 
 def test_a_year_after() -> None:
@@ -282,7 +290,7 @@ def test_a_year_after() -> None:
     days = ["2024-02-28", "2024-02-29", "0009-12-31", "2024-12-29"]
 
     assert ["2025-02-28", "2025-02-28", "0010-12-31", "2025-12-29"] == [
-        grants.a_year_after(day) for day in days
+        consent_decision.a_year_after(day) for day in days
     ]
 
 
@@ -290,19 +298,19 @@ def test_today_is_that_of_utc(monkeypatch) -> None:
     """Wherever the user is."""
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
-    days = {time.strftime("%Y-%m-%d", time.gmtime()), grants.today()}
+    days = {time.strftime("%Y-%m-%d", time.gmtime()), consent_decision.today()}
     days.add(time.strftime("%Y-%m-%d", time.gmtime()))
     monkeypatch.undo()
     time.tzset()
 
-    assert grants.today() in days
+    assert consent_decision.today() in days
     assert len(days) <= 2
-    assert all(terms.is_day(day) for day in days)
+    assert all(_terms.is_day(day) for day in days)
 
 
 def test_the_fingerprint_of_a_scope() -> None:
     """Sixteen digits: other when anything wider or narrower may be recorded, else the same."""
-    found = [grants.scope_fingerprint(settings.current())]
+    found = [consent_decision.scope_fingerprint(settings.current())]
     for given in (
         {"retention_days": 91},
         {"timestamp_resolution": "hour"},
@@ -312,9 +320,9 @@ def test_the_fingerprint_of_a_scope() -> None:
         {"context": {"a": frozenset({"x", "y"})}},
     ):
         with configure(**given):
-            found.append(grants.scope_fingerprint(settings.current()))
+            found.append(consent_decision.scope_fingerprint(settings.current()))
     with configure(agents=["somebody"]):
-        found.append(grants.scope_fingerprint(settings.current()))
+        found.append(consent_decision.scope_fingerprint(settings.current()))
 
     assert 7 == len(set(found))
     assert found[0] == found[-1]
@@ -325,14 +333,14 @@ def test_the_fingerprint_of_a_scope() -> None:
 @pytest.mark.parametrize("table", ["EVENTS", "FIELDS"])
 def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
     """A version that records more events or fields, or other ones, has another fingerprint."""
-    before = grants.scope_fingerprint(settings.current())
+    before = consent_decision.scope_fingerprint(settings.current())
     rows = dict(getattr(catalog, table))
     last = rows.popitem()[0]
     monkeypatch.setattr(catalog, table, rows)
-    fewer = grants.scope_fingerprint(settings.current())
+    fewer = consent_decision.scope_fingerprint(settings.current())
     monkeypatch.setattr(catalog, table, {**rows, f"{last}s": next(iter(rows.values()))})
 
-    assert 3 == len({before, fewer, grants.scope_fingerprint(settings.current())})
+    assert 3 == len({before, fewer, consent_decision.scope_fingerprint(settings.current())})
 
 
 @pytest.mark.parametrize(
@@ -349,12 +357,15 @@ def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
 )
 def test_the_day_after(day: str, expected: str) -> None:
     """The next day, in the next month or year where there is none left in this one."""
-    assert expected == grants.day_after(day)
+    assert expected == consent_decision.day_after(day)
 
 
 def test_the_place_of_a_record() -> None:
     """It is named by a word of its own, and by nothing where there is none."""
-    assert ("all", "") == (grants.place_of(line("place=all")), grants.place_of(line("entry=all")))
+    assert ("all", "") == (
+        consent_decision.place_of(line("place=all")),
+        consent_decision.place_of(line("entry=all")),
+    )
 
 
 # -- the last entry of a history ---------------------------------------------------------------
@@ -404,10 +415,10 @@ def wrapped(inner: bytes, code: str = "9" * 64) -> bytes:
 )
 def test_the_last_grant_of_a_history(history: bytes, expected: bool) -> None:
     """A grant counts when its entry is there and nothing but grants and declined ones follow."""
-    assert expected is grants.is_last_grant(line(f"entry={OURS}"), history)
+    assert expected is consent_decision.is_last_grant(line(f"entry={OURS}"), history)
 
 
 @pytest.mark.parametrize("name", ["", OURS[:15], OURS + "8", CODE])
 def test_a_name_of_another_length(name: str) -> None:
     """Sixteen digits are the name of an entry: fewer would be that of many."""
-    assert not grants.is_last_grant(line(f"entry={name}"), MINE)
+    assert not consent_decision.is_last_grant(line(f"entry={name}"), MINE)

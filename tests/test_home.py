@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home, enclosing_repositories, enclosing_roots, find, user_folders
-from telemetry_kit.home import project_root as roots
+from telemetry_kit.paths import Home, enclosing_repositories, enclosing_roots, find, user_folders
+from telemetry_kit.paths import project_root as roots
 
 
 def project_root(app: str, here: str, user: str = "") -> str:

@@ -17,22 +17,22 @@ STREET = [
     if p.relative_to(PACKAGE).parts[0] not in (*WINGS, "__init__.py", "__main__.py")
 ]
 WRITE_HALF = {
-    "bound",
-    "calls",
-    "control",
-    "gate",
-    "journal.lease",
-    "journal.upkeep",
-    "latch",
-    "logger",
-    "pipeline",
-    "proxies",
-    "scope",
-    "session",
-    "span",
-    "steps",
-    "tracking",
-    "wrapping",
+    "instrumentation.session_span",
+    "_api",
+    "consent.changes",
+    "consent.cache",
+    "storage.writer",
+    "storage.rotation",
+    "_runtime",
+    "recording.logger",
+    "recording.pipeline",
+    "instrumentation.proxies",
+    "context",
+    "instrumentation.sessions",
+    "instrumentation.spans",
+    "instrumentation.coroutines",
+    "instrumentation.tracks",
+    "instrumentation.decorate",
 }
 NETWORK = {
     "_socket",
@@ -64,7 +64,7 @@ FORBIDDEN_ROOMS = {"utils", "util", "helpers", "common", "manager", "misc", "bas
 
 
 def name_of(path: Path) -> str:
-    """`telemetry_kit/journal/lease.py` is `journal.lease`, a folder's `__init__` the folder."""
+    """`telemetry_kit/storage/writer.py` is `journal.lease`, a folder's `__init__` the folder."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(p for p in parts if p != "__init__") or "__init__"
 
@@ -202,7 +202,9 @@ def test_nobody_inside_imports_the_face(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("neighbour", "room"), [("structlog", "logger"), ("wrapt", "proxies")], ids=str
+    ("neighbour", "room"),
+    [("structlog", "recording.logger"), ("wrapt", "instrumentation.proxies")],
+    ids=str,
 )
 def test_a_neighbour_is_named_in_one_room(neighbour: str, room: str) -> None:
     """Only `logger` imports structlog and only `proxies` imports wrapt."""

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import control, gate, privacy, projects, standing
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.home import find
-from telemetry_kit.journal import ignored
-from telemetry_kit.latch import World
+from telemetry_kit.paths import find
+from telemetry_kit.privacy import keys, projects
+from telemetry_kit.recording import recorder
+from telemetry_kit.storage import ignore_file
 from tests.test_worktrees import LAYOUTS, git, made
 
 EVENT = "telemetry_kit.track_role_event('agent.invoked')"
@@ -17,8 +19,8 @@ EVENT = "telemetry_kit.track_role_event('agent.invoked')"
 
 def grant(place, folder: Path, **more: bool) -> None:
     """Consent for a project, by the real clock."""
-    with gate.Elsewhere(World(place.environ)):
-        control.enable_telemetry(folder, **more)
+    with cache.Elsewhere(World(place.environ)):
+        changes.enable_telemetry(folder, **more)
 
 
 def record(place, folder: Path) -> None:
@@ -249,7 +251,7 @@ def test_under_a_grant_for_all_projects_a_folder_that_comes_with_the_clone_waits
     """Our own ignore file can be committed, and proves nothing."""
     grant(undecided, undecided.user, all_projects=True)
     (repository / ".flowspec").mkdir()
-    (repository / ".flowspec/.gitignore").write_bytes(ignored.IGNORE)
+    (repository / ".flowspec/.gitignore").write_bytes(ignore_file.IGNORE)
     record(undecided, repository)
 
     assert 0 == events(undecided, repository)
@@ -322,7 +324,7 @@ def test_a_reset_keeps_what_the_host_has_there(undecided, repository) -> None:
     a_file(repository)
     grant(undecided, repository)
     record(undecided, repository)
-    control.reset(undecided.home, all_projects=True)
+    changes.reset(undecided.home, all_projects=True)
 
     assert ["memory.md"] == os.listdir(repository / ".flowspec")
 
@@ -358,7 +360,7 @@ def test_a_folder_that_was_there_before_is_said(undecided) -> None:
     grant(undecided, undecided.user, all_projects=True)
     (undecided.root / ".flowspec").mkdir()
     with pytest.raises(Refused, match="after the next telemetry command"):
-        standing.key_of(undecided.home)
-    control.look_after(undecided.home)
+        recorder.key_of(undecided.home)
+    changes.look_after(undecided.home)
 
-    assert privacy.load(str(undecided.key_file)).epoch == 1
+    assert keys.load(str(undecided.key_file)).epoch == 1

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import private, track_role_event
+from telemetry_kit import track_role_event
 from telemetry_kit.errors import Off, Refused
-from telemetry_kit.home import Home
-from telemetry_kit.journal import ignored, lease, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.files import private
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import ignore_file, rotation, writer
+from telemetry_kit.storage.writer import Journal
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
 
@@ -140,7 +141,7 @@ def test_git_status_stays_clean(home, journal) -> None:
     git = ["git", "-c", "safe.directory=*", "-C", home.root]
     subprocess.run([*git, "init", "-q"], check=True)
     journal.append(LINE)
-    upkeep.seal(home, "2024-02-28")
+    rotation.seal(home, "2024-02-28")
     journal.append(LINE)
     status = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=all"],
@@ -296,9 +297,9 @@ def test_a_whole_tail_gets_no_empty_line(home, clock) -> None:
 def replace(home: Home, how: str) -> None:
     """What another process may do to the log."""
     if how == "seal":
-        upkeep.seal(home, "2024-02-28")
+        rotation.seal(home, "2024-02-28")
     elif how == "clear":
-        upkeep.clear(home)
+        rotation.clear(home)
     elif how == "unlink":
         os.unlink(home.log)
     elif how == "replace":
@@ -325,7 +326,7 @@ def test_a_log_that_is_gone_is_noticed(home, journal, how: str) -> None:
 def test_a_sealed_log_is_not_changed(home, journal) -> None:
     """What was sealed stays byte for byte, under the day's name, 0400."""
     journal.append(b"old\n")
-    upkeep.seal(home, "2024-02-28")
+    rotation.seal(home, "2024-02-28")
     journal.append(b"new\n")
     journal.append(b"new\n")
     sealed = Path(home.folder, "telemetry-2024-02-28.jsonl")
@@ -337,7 +338,7 @@ def test_later_segments_of_a_day_are_numbered(home, journal) -> None:
     """The second and third log of a day are called -2 and -3."""
     for _ in range(3):
         journal.append(b"x\n")
-        upkeep.seal(home, "2024-02-28")
+        rotation.seal(home, "2024-02-28")
         journal.append(b"-\n")
     names = {p.name for p in Path(home.folder).glob("telemetry-*.jsonl")}
 
@@ -350,7 +351,7 @@ def test_the_descriptor_number_stays(home, journal) -> None:
     number = journal._lease.fd
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
-        upkeep.seal(home, "2024-02-28")
+        rotation.seal(home, "2024-02-28")
         journal.append(LINE)
 
     assert number == journal._lease.fd
@@ -408,7 +409,7 @@ def test_consent_is_asked_when_the_log_was_replaced(home, clock) -> None:
     allowed = [True]
     journal = Journal(home, lambda: allowed[0], clock)
     journal.append(LINE)
-    upkeep.seal(home, "2024-02-28")
+    rotation.seal(home, "2024-02-28")
     allowed[0] = False
     with pytest.raises(Off):
         journal.append(LINE)
@@ -649,7 +650,7 @@ def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> No
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     journal = Journal(home, lambda: True, clock, remember=told.append)
-    monkeypatch.setattr(lease, "_write", full)
+    monkeypatch.setattr(writer, "_write", full)
     with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)$"):
         journal.append(LINE)
     journal.close()
@@ -684,7 +685,7 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
     """
     done = place.run(
         "import os, resource, signal\n"
-        "from telemetry_kit import track_role_event as t, standing\n"
+        "from telemetry_kit import track_role_event as t; from telemetry_kit.recording import recorder as standing\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "first = t('role.selected', role='dev')\n"
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
@@ -764,10 +765,10 @@ def test_a_full_log_that_is_not_its_own(home, clock) -> None:
 def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
     """While the lock is held nothing waits and nothing is lost; it is sealed a little later."""
     journal = Journal(home, lambda: True, clock, seal_events=20)
-    with upkeep.maintenance(home) as folder:
+    with rotation.maintenance(home) as folder:
         assert folder is None
     journal.open()
-    with upkeep.maintenance(home):
+    with rotation.maintenance(home):
         assert all(journal.append(sized(number, 200)) for number in range(50))
     assert [] == segments_of(home)
     answers = [journal.append(sized(50, 200)), journal.append(sized(51, 200))]
@@ -784,7 +785,7 @@ def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> No
 
     def slowly(fd: int, count: int, at: int) -> bytes:
         if count > 1 and not segments_of(home):
-            upkeep.seal(home, "2024-02-28")
+            rotation.seal(home, "2024-02-28")
             assert other.append(b"new\n")
         return real(fd, count, at)
 
@@ -858,7 +859,7 @@ def test_an_event_while_the_log_is_changed(home, reentered) -> None:
     journal, inner, answers = reentered
     journal.append(LINE)
     count = len(os.listdir("/dev/fd"))
-    upkeep.seal(home, "2024-02-28")
+    rotation.seal(home, "2024-02-28")
     inner.append(b"inner\n")
 
     assert False is journal.append(b"outer\n")
@@ -884,8 +885,8 @@ def short_once(monkeypatch, failing: bool) -> None:
             raise OSError(errno.ENOSPC, "")
         return real(fd, data)
 
-    monkeypatch.setattr(lease, "_write", write)
-    monkeypatch.setattr(ignored, "_write", write)
+    monkeypatch.setattr(writer, "_write", write)
+    monkeypatch.setattr(ignore_file, "_write", write)
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -927,7 +928,7 @@ def test_half_an_ignore_file(home, journal, clock, monkeypatch) -> None:
     clock.seconds += 1
 
     assert journal.append(LINE)
-    assert ignored.IGNORE == Path(home.ignore).read_bytes()
+    assert ignore_file.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("number", sorted(private.NO_LOCKS))
@@ -937,7 +938,7 @@ def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) ->
     def none(fd: int, how: int) -> None:
         raise OSError(number, "")
 
-    monkeypatch.setattr(lease, "flock", none)
+    monkeypatch.setattr(writer, "flock", none)
 
     assert journal.append(LINE)
     assert LINE == content(home)
@@ -950,7 +951,7 @@ def test_a_lock_that_fails(home, journal, monkeypatch) -> None:
         raise OSError(errno.EIO, "")
 
     count = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(lease, "flock", fails)
+    monkeypatch.setattr(writer, "flock", fails)
     with pytest.raises(Refused, match=r"input/output error \(EIO\)"):
         journal.append(LINE)
 
@@ -981,7 +982,7 @@ def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatc
     streams = [os.fstat(number).st_ino for number in range(3)]
 
     def slowly(path, flags, *args, **more):
-        if path == lease.LOG and flags & os.O_CREAT and not made:
+        if path == writer.LOG and flags & os.O_CREAT and not made:
             monkeypatch.setattr(os, "open", real)
             made.append(other.append(b"first\n"))
         return real(path, flags, *args, **more)
@@ -1126,7 +1127,7 @@ def test_threads_while_the_log_is_sealed(home, clock) -> None:
 
     def seal() -> None:
         while not over.is_set():
-            upkeep.seal(home, "2024-02-28")
+            rotation.seal(home, "2024-02-28")
 
     def write(thread: int) -> None:
         for n in range(150):
@@ -1192,8 +1193,8 @@ def test_a_child_that_ends_does_not_end_the_parents_lease(place) -> None:
 def test_two_children_notice_a_seal_of_their_parent(place) -> None:
     """Children that inherited the descriptor switch to the new log each for itself."""
     done = place.run(
-        "import os\nfrom telemetry_kit import control, track_role_event as t\n"
-        "from telemetry_kit.journal import upkeep\n"
+        "import os\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.consent import changes as control\n"
+        "from telemetry_kit.storage import rotation as upkeep\n"
         "assert t('role.selected', role='pm')\n"
         "r, w = os.pipe()\n"
         "children = []\n"
@@ -1233,7 +1234,7 @@ def test_a_signal_handler_may_record(place) -> None:
     once the first event has loaded all that it takes.
     """
     done = place.run(
-        "import signal\nfrom telemetry_kit import standing, track_role_event as t\n"
+        "import signal\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.recording import recorder as standing\n"
         "made, inside = [t('role.selected', role='dev')], []\n"
         "def handle(*_):\n"
         "    if not inside:\n"
@@ -1276,7 +1277,7 @@ def test_a_read_only_folder(unprivileged) -> None:
     unprivileged.root.chmod(0o555)
     done = unprivileged.run(
         "assert track_role_event('role.selected', role='dev') is None\n"
-        "from telemetry_kit.journal import upkeep\n"
+        "from telemetry_kit.storage import rotation as upkeep\n"
         "print(upkeep.trouble(control.home_of()))"
     )
 
@@ -1322,11 +1323,11 @@ def test_root_leaves_no_folder_in_a_users_project(place) -> None:
 
 def test_trouble_is_told_without_writing(home) -> None:
     """`upkeep.trouble()` says what would keep an event from being written, and changes nothing."""
-    assert upkeep.trouble(home) == []
+    assert rotation.trouble(home) == []
     plant("link", home.log, Path(home.root).parent / "outside")
     before = tree(home)
 
-    assert [f"{home.log} is a symbolic link"] == upkeep.trouble(home)
+    assert [f"{home.log} is a symbolic link"] == rotation.trouble(home)
     assert before == tree(home)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, keeping, reader, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import limits, maintenance, reader, rotation
+from telemetry_kit.storage.writer import Journal
 
 NOW = 1_709_115_630.0  # 2024-02-28
 TODAY = "2024-02-28"
@@ -39,14 +39,14 @@ def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0)
     return path
 
 
-def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> keeping.Done:
-    with upkeep.maintenance(home) as folder:
+def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.Done:
+    with rotation.maintenance(home) as folder:
         assert folder is not None
-        return keeping.tidy(home, folder, keep_days, now)
+        return limits.tidy(home, folder, keep_days, now)
 
 
 def left(home: Home) -> list[str]:
-    return sorted(name for name in os.listdir(home.folder) if upkeep.SEGMENT.fullmatch(name))
+    return sorted(name for name in os.listdir(home.folder) if rotation.SEGMENT.fullmatch(name))
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -107,12 +107,12 @@ def test_the_oldest_go_for_the_newer(home, monkeypatch) -> None:
     """Until the rest fits; the newest stays, however large it is."""
     for number, day in enumerate(["2024-02-01", "2024-02-09", "2024-02-10", "2024-02-11"]):
         put(home, day, number=number, size=1_000)
-    monkeypatch.setattr(keeping, "MAX_BYTES", 4_500)
+    monkeypatch.setattr(limits, "MAX_BYTES", 4_500)
     done = tidied(home)
 
     assert (2, 2) == (done.crowded, done.deleted)
     assert ["telemetry-2024-02-10-2.jsonl.gz", "telemetry-2024-02-11-3.jsonl"] == left(home)
-    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10)
     done = tidied(home)
     assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.crowded, left(home))
     assert 0 == tidied(home).crowded
@@ -162,11 +162,11 @@ def test_retention_that_cannot_be_told_hurts_nobody(home) -> None:
 
 def test_off_does_not_delete_what_it_just_sealed(home, monkeypatch) -> None:
     """However large the log was: the newest segment stays."""
-    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10)
     os.rename(put(home, TODAY, number=1), home.log)
     os.chmod(home.log, 0o600)
-    upkeep.seal(home, TODAY)
-    done = archive.maintain(home, 90, TODAY)
+    rotation.seal(home, TODAY)
+    done = maintenance.maintain(home, 90, TODAY)
 
     assert (0, 0) == (done.deleted, done.crowded)
     assert 1 == len(list(reader.read(home)))
@@ -195,7 +195,7 @@ def test_what_is_over_makes_room(home, monkeypatch) -> None:
     over = put(home, "2023-11-01", number=1, size=1_000)
     for number, day in enumerate(["2024-02-09", "2024-02-10", "2024-02-11"]):
         put(home, day, number=number * 2 + 1, size=1_000)
-    monkeypatch.setattr(keeping, "MAX_BYTES", 5_000)
+    monkeypatch.setattr(limits, "MAX_BYTES", 5_000)
     done = tidied(home)
 
     assert (2, 1, False) == (done.deleted, done.crowded, over.exists())
@@ -206,7 +206,7 @@ def test_the_first_of_a_day_goes_first(home, monkeypatch) -> None:
     """By its number: the one without is the first, and the tenth comes after the second."""
     for number in (10, 1, 2):
         put(home, TODAY, number=number, size=1_000)
-    monkeypatch.setattr(keeping, "MAX_BYTES", 10)
+    monkeypatch.setattr(limits, "MAX_BYTES", 10)
     tidied(home)
 
     assert [f"telemetry-{TODAY}-10.jsonl.gz"] == left(home)
@@ -238,7 +238,7 @@ def test_sealing_a_full_log(home, ours: bool) -> None:
     os.chmod(home.log, 0o600)
     over = put(home, "2023-11-01", number=1)
     st = os.stat(home.log)
-    keeping.seal_full(home, (st.st_ino + (not ours), st.st_dev), 90, NOW)
+    limits.seal_full(home, (st.st_ino + (not ours), st.st_dev), 90, NOW)
 
     expected = ["telemetry-2024-02-28.jsonl"] if ours else ["telemetry-2023-11-01.jsonl"]
     assert expected == left(home)

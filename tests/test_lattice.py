@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, gate, grants, is_telemetry_enabled
-from telemetry_kit.consent import DENY, GRANT, IGNORED, SILENT, Rule
-from telemetry_kit.home import Home
-from telemetry_kit.latch import World
+from telemetry_kit import is_telemetry_enabled
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, policy
+from telemetry_kit.consent import decision as consent_decision
+from telemetry_kit.consent.policy import DENY, GRANT, IGNORED, SILENT, Rule
+from telemetry_kit.paths import Home
 from tests.conftest import believed
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
-DAY = grants.today()
-LAST = grants.a_year_after(DAY)
+DAY = consent_decision.today()
+LAST = consent_decision.a_year_after(DAY)
 YES = f"v1 yes {DAY} notice=1 scope=0123456789abcdef expires={LAST}\n".encode()
 SWITCH = {"none": None, "true": b"enabled = true\n", "false": b"enabled = false\n"}
 RECORDS = {
@@ -66,7 +68,7 @@ class Lattice:
             ".flowspec/telemetry.toml": place.root / ".flowspec/telemetry.toml",
             "pyproject.toml": place.root / "pyproject.toml",
             "user's file": Path(home.user_file),
-            "all projects": Path(home.config) / consent.RECORD,
+            "all projects": Path(home.config) / policy.RECORD,
             "this project": place.record,
         }
         self.state = dict.fromkeys(VALUES, "none")
@@ -89,7 +91,7 @@ class Lattice:
         if content is None:
             path.unlink(missing_ok=True)
             return
-        if path.name == consent.RECORD:
+        if path.name == policy.RECORD:
             content = believed(path, content)
         if owner == "pyproject.toml":
             content = b"[tool.telemetry_kit]\n" + content
@@ -98,17 +100,17 @@ class Lattice:
         path.with_name("new").chmod(0o600)
         path.with_name("new").rename(path)
 
-    def decide(self) -> consent.Decision:
+    def decide(self) -> policy.Decision:
         """What commands say, and what a program does: the two always agree."""
-        told = consent.decide(self.home, self.environ, every_file=True)
-        assert told.allowed == consent.decide(self.home, self.environ).allowed
+        told = policy.decide(self.home, self.environ, every_file=True)
+        assert told.allowed == policy.decide(self.home, self.environ).allowed
         return told
 
 
 @pytest.fixture
 def lattice(place, tmp_path, monkeypatch):
     """The lattice's bottom: nobody says anything, on the day of which the values are."""
-    monkeypatch.setattr(grants, "today", lambda: DAY)
+    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
     yield Lattice(place, tmp_path / "telemetry.conf")
     Administered.system_file = ""
 
@@ -164,7 +166,7 @@ VERDICTS = {
 def test_every_order_of_asking(place, monkeypatch) -> None:
     """Whatever the rules say and in whatever order they are asked, the answer is the same."""
     asked: list[Rule] = []
-    monkeypatch.setattr(consent, "rules", lambda *_, **__: iter(asked))
+    monkeypatch.setattr(policy, "rules", lambda *_, **__: iter(asked))
     number = on = 0
     for verdicts in itertools.product(*VERDICTS.values()):
         made = [
@@ -175,7 +177,7 @@ def test_every_order_of_asking(place, monkeypatch) -> None:
         answers = set()
         for order in itertools.permutations(made):
             asked[:] = order
-            answers.add(consent.decide(place.home, {}).allowed)
+            answers.add(policy.decide(place.home, {}).allowed)
             number += 1
         assert answers == {expected}, verdicts
         on += expected * 720
@@ -201,7 +203,7 @@ def test_every_environment(place) -> None:
         switched = any(given[name] in ("1", "yes", "banana") for name in SWITCHES)
         ci = given["CI"] != "false" and "true" in (given["CI"], given["GITHUB_ACTIONS"])
         expected = not switched and not ci and given["PYTEST_VERSION"] is None
-        verdicts = {r.verdict for r in consent.environment_rules("FLOWSPEC", environ)}
+        verdicts = {r.verdict for r in policy.environment_rules("FLOWSPEC", environ)}
         number, on = number + 1, on + (DENY not in verdicts)
 
         assert verdicts <= {DENY, SILENT}, given
@@ -222,7 +224,7 @@ def test_only_the_user_grants(lattice) -> None:
 
 def test_a_change_is_noticed(lattice, place) -> None:
     """The gate, which remembers for 20 ms, follows every single change of every owner."""
-    with gate.Elsewhere(World(lattice.environ, place.clock, place.now)):
+    with cache.Elsewhere(World(lattice.environ, place.clock, place.now)):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():
             if owner == "system":  # its path is fixed; `test_every_state` covers it

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import ledger, projects, track_role_event
-from telemetry_kit.ledger import Ledger
-from telemetry_kit.line import quote
-from telemetry_kit.mac import Mac
-from telemetry_kit.private import NotPrivateError
+from telemetry_kit import track_role_event
+from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.privacy import declared_names, projects
+from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.schema.encoding import quote
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_every_line_carries_a_code(place, path, book) -> None:
 
     assert ("agents", 'say "hi" caf\u00e9') == (kind, name)
     assert Mac(key).hex(message, 16) == code
-    assert {"agents": {name}} == ledger.read(place.home)
+    assert {"agents": {name}} == declared_names.read(place.home)
 
 
 def test_a_name_is_noted_once_by_any_process(path, book) -> None:
@@ -67,7 +68,7 @@ def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter
     assert alter(line) != line
     path.write_bytes(alter(line) + b"\n")
 
-    assert {} == ledger.read(place.home)
+    assert {} == declared_names.read(place.home)
 
 
 def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None:
@@ -78,7 +79,7 @@ def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None
     path.write_bytes((other / "names").read_bytes())
     path.chmod(0o600)
 
-    assert {} == ledger.read(place.home)
+    assert {} == declared_names.read(place.home)
 
 
 def test_names_put_there_by_hand_are_no_declaration(place, path) -> None:
@@ -106,7 +107,7 @@ def test_a_short_write_leaves_a_fragment_that_takes_nothing_along(place, path, b
     book().note("agents", "worker")
     book().note("roles", "lead")
 
-    assert {"agents": {"worker"}, "roles": {"lead"}} == ledger.read(place.home)
+    assert {"agents": {"worker"}, "roles": {"lead"}} == declared_names.read(place.home)
     assert whole[:-1][:cut] == path.read_bytes().splitlines()[0]
 
 
@@ -116,7 +117,7 @@ def test_an_entry_behind_a_fragment_counts(place, path, book) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:11] + whole)
 
-    assert {"agents": {"worker ["}} == ledger.read(place.home)
+    assert {"agents": {"worker ["}} == declared_names.read(place.home)
 
 
 def test_verify_counts_a_short_write_as_a_fragment(place, path) -> None:
@@ -143,12 +144,12 @@ def test_verify_finds_a_secret_in_a_fragment(place, path) -> None:
 
 def test_a_full_list_stays_readable(place, path, book, monkeypatch) -> None:
     """Names beyond the size of the list become pseudonyms, and every command still reads it."""
-    monkeypatch.setattr(ledger, "MAX_BYTES", 4_096)
+    monkeypatch.setattr(declared_names, "MAX_BYTES", 4_096)
     names = [f"agent-{n}" for n in range(200)]
     with place.configure(agents=names):
         for name in names:
             assert track_role_event("agent.invoked", agent=name)
-    kept = ledger.read(place.home)["agents"]
+    kept = declared_names.read(place.home)["agents"]
     seen = [event["agent"] for event in place.events()]
 
     assert 0 < len(kept) < 200
@@ -174,7 +175,7 @@ def test_a_list_at_its_limit_is_read_whole(place, path, book) -> None:
     with pytest.raises(OSError, match="full"):
         fill(book())
 
-    assert 7_000 < len(noted) == len(ledger.read(place.home)["agents"])
+    assert 7_000 < len(noted) == len(declared_names.read(place.home)["agents"])
 
 
 def test_without_a_key_no_name_is_kept(place, path) -> None:

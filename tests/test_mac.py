@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from telemetry_kit.mac import Mac
+from telemetry_kit.privacy.hmac_sha256 import Mac
 
 
 @given(st.binary(max_size=200), st.binary(max_size=300))

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import capture_events, catalog, configure, notice, pipeline
-from telemetry_kit.home import Home
+from telemetry_kit import capture_events, configure
+from telemetry_kit.consent import notice
+from telemetry_kit.paths import Home
+from telemetry_kit.recording import pipeline
+from telemetry_kit.schema import catalog
 
 HOME = Home("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.home import Home
-from telemetry_kit.journal import lease, open_logs
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import log_file, writer
+from telemetry_kit.storage.writer import Journal
 
 
 class Clock:
@@ -69,10 +69,10 @@ def test_few_logs_stay_open(journals) -> None:
     for number in range(3):
         for journal in found:
             write(journal, b"%d\n" % number)
-            assert descriptors() - before <= open_logs.MAX_OPEN
+            assert descriptors() - before <= log_file.MAX_OPEN
 
     assert [b"0\n1\n2\n"] * 60 == [content(journal) for journal in found]
-    assert found[-open_logs.MAX_OPEN :] == [journal for journal in found if is_open(journal)]
+    assert found[-log_file.MAX_OPEN :] == [journal for journal in found if is_open(journal)]
 
 
 def test_a_thousand_projects(place) -> None:
@@ -132,7 +132,7 @@ def test_a_log_between_fstat_and_write_stays_open(journals, clock, monkeypatch) 
             go.wait()
         return real(fd, data)
 
-    monkeypatch.setattr(lease, "_write", held)
+    monkeypatch.setattr(writer, "_write", held)
     thread = threading.Thread(target=write, args=(slow, b"slow\n"))
     thread.start()
     ready.wait()
@@ -191,4 +191,4 @@ def test_threads_lose_nothing_and_touch_no_other_file(journals, tmp_path) -> Non
 
     assert ([], 3_200, 3_200) == (trouble, len(lines), len(set(lines)))
     assert {0} == {path.stat().st_size for path in (tmp_path / "theirs").iterdir()}
-    assert len([journal for journal in found if is_open(journal)]) <= open_logs.MAX_OPEN + 8
+    assert len([journal for journal in found if is_open(journal)]) <= log_file.MAX_OPEN + 8

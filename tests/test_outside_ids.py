@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from telemetry_kit import (
     child_environment,
-    gate,
     get_logger,
     hash_pii,
     is_telemetry_enabled,
     role_session,
     track_role_event,
 )
-from telemetry_kit.proof import vocabulary
-from telemetry_kit.proof.grammar import Grammar
+from telemetry_kit.consent import cache
+from telemetry_kit.verification import vocabulary
+from telemetry_kit.verification.grammar import Grammar
 
 SESSION, PARENT = "FLOWSPEC_TELEMETRY_SESSION_ID", "FLOWSPEC_TELEMETRY_PARENT_ID"
 HEX = re.compile("[0-9a-f]{12}")
@@ -27,7 +27,7 @@ TEXT = st.text(st.characters(codec=None, categories=None), min_size=1, max_size=
 def record_with(place, **variables: str) -> dict:
     """The event that is recorded under these variables."""
     place.environ.update(variables)
-    gate.forget()
+    cache.forget()
     record = track_role_event("agent.invoked", agent="T-1")
     assert record is not None
     return record
@@ -93,7 +93,7 @@ def test_every_line_follows_the_grammar(place, variables: dict[str, str], name: 
     place.environ.pop(SESSION, None)
     place.environ.pop(PARENT, None)
     place.environ.update(variables)
-    gate.forget()
+    cache.forget()
     assert is_telemetry_enabled()
     grammar = Grammar(vocabulary.of(place.home))
     before = len(place.lines())

@@ -11,20 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import (
-    RoleEvent,
-    catalog,
-    configure,
-    gate,
-    pipeline,
-    settings,
-    track_role_event,
-    tracks,
-    values,
-)
+from telemetry_kit import RoleEvent, configure, settings, track_role_event, tracks
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused
-from telemetry_kit.latch import World
-from telemetry_kit.line import encode
+from telemetry_kit.recording import pipeline
+from telemetry_kit.schema import catalog, validation
+from telemetry_kit.schema.encoding import encode
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
 HASHED = re.compile("h:[0-9a-f]{12}")
@@ -137,7 +130,7 @@ def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
             raise IndexError
 
     monkeypatch.setattr(pipeline, "_ids", Contended(["0" * 16]))
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         record = emitted("agent.invoked")
 
     assert re.fullmatch("[0-9a-f]{16}", record["event_id"])
@@ -189,8 +182,8 @@ def test_midnight(place) -> None:
 def test_time_zone_does_not_matter(place) -> None:
     """Timestamps are UTC in every time zone."""
     code = (
-        "from telemetry_kit import configure, enable_telemetry, track_role_event as t, gate\n"
-        "from telemetry_kit.latch import World\n"
+        "from telemetry_kit import configure, enable_telemetry, track_role_event as t; from telemetry_kit.consent import cache as gate\n"
+        "from telemetry_kit._runtime import World\n"
         "configure(timestamp_resolution='hour')\n"
         "enable_telemetry()\n"
         "gate.Elsewhere(World(now=lambda: 1709115630.0)).__enter__()\n"
@@ -460,14 +453,14 @@ def test_exit_code_is_bounded(place, value: object, kept: bool) -> None:
 )
 def test_durations_are_powers_of_two(place, given: object, stored: int | None) -> None:
     """A duration is rounded up to a power of two, at least 1; what is none is dropped."""
-    assert stored == values.power_of_two(given)
+    assert stored == validation.power_of_two(given)
     assert stored == emitted("agent.completed", duration_ms=given).get("duration_ms")
 
 
 @given(st.floats(min_value=0, max_value=1e11))
 def test_a_duration_never_shrinks(milliseconds: float) -> None:
     """What is stored is at least what was measured and less than twice it."""
-    stored = values.power_of_two(milliseconds)
+    stored = validation.power_of_two(milliseconds)
 
     assert stored is not None
     assert stored & (stored - 1) == 0
@@ -581,7 +574,7 @@ def test_a_huge_context_is_cut_and_counted(place) -> None:
 )
 def test_measures_have_three_digits(given: object, stored: object) -> None:
     """A measure keeps three significant digits: ten would tell a telephone number."""
-    found = values.measure(given)
+    found = validation.measure(given)
 
     assert (stored, type(stored)) == (found, type(found))
 
@@ -609,17 +602,17 @@ class Loud(type):
 
 def test_error_names() -> None:
     """Builtin classes by name, declared ones by name, all others are `other`."""
-    found = [values.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
+    found = [validation.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
 
     assert found == ["ValueError", "OSError", "other"]
-    assert values.error_name(Ours, frozenset({"Ours"})) == "Ours"
+    assert validation.error_name(Ours, frozenset({"Ours"})) == "Ours"
 
 
 def test_a_class_that_pretends_to_be_builtin() -> None:
     """A class of the host called like a builtin one is recognised by identity, so `other`."""
     pretender = type("ValueError", (Exception,), {})
 
-    assert values.error_name(pretender, frozenset()) == "other"
+    assert validation.error_name(pretender, frozenset()) == "other"
 
 
 def test_a_hostile_exception_class(place) -> None:
@@ -851,12 +844,12 @@ def test_the_longest_names_fit(place) -> None:
 @pytest.fixture
 def other(place) -> Path:
     """A second project of the same user, granted as well."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     found = place.root.parent / "other"
     (found / "deep/er").mkdir(parents=True)
     (found / ".git").mkdir()
-    control.enable_telemetry(found)
+    changes.enable_telemetry(found)
     return found
 
 
@@ -911,11 +904,11 @@ def test_a_deleted_working_directory(place, monkeypatch) -> None:
 
 def test_another_app_has_its_own_everything(place) -> None:
     """`configure(app=...)` changes folder, consent and key."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     with configure(app="acme"):
         assert None is track_role_event("role.selected", role="dev")
-        control.enable_telemetry()
+        changes.enable_telemetry()
         record = track_role_event("agent.invoked", agent="x")
         assert [record] == place.events()
         assert str(place.root / ".acme/telemetry.jsonl") == place.home.log
@@ -928,10 +921,10 @@ def test_another_app_has_its_own_everything(place) -> None:
 
 def test_key_epoch_says_which_key(place) -> None:
     """The epoch in a line is that of the key that made its pseudonyms."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     first = emitted("agent.invoked", agent="x")
-    control.clear(place.home)
+    changes.clear(place.home)
     second = emitted("agent.invoked", agent="x")
 
     assert (first["key_epoch"], second["key_epoch"]) == (1, 2)
@@ -961,7 +954,7 @@ def test_steps_are_the_route(place) -> None:
 def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:
     """A bug of ours never reaches a host."""
     code = (
-        "import sys\nfrom telemetry_kit import pipeline, track_role_event\n"
+        "import sys\nfrom telemetry_kit import track_role_event; from telemetry_kit.recording import pipeline\n"
         "def broken(*_): raise ZeroDivisionError('secret')\n"
         "pipeline.STEPS = (broken, *pipeline.STEPS[1:])\n"
         "print(track_role_event('role.selected'))\n"

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import hash_pii, privacy, standing, track_role_event
+from telemetry_kit import hash_pii, track_role_event
 from telemetry_kit.errors import KeyUnavailableError
+from telemetry_kit.privacy import keys
+from telemetry_kit.recording import recorder
 
 DAY = 86_400
 SECRET = bytes(range(32))
@@ -31,7 +33,7 @@ def reference(secret: bytes, field: str, value: str) -> str:
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(["role", "agent", "context.k"]), TEXT)
 def test_pseudonym_is_the_formula(secret: bytes, field: str, value: str) -> None:
     """A pseudonym is HMAC-SHA-256 of field, zero byte and NFKC value, 12 digits behind `h:`."""
-    key = privacy.Key(secret, 1)
+    key = keys.Key(secret, 1)
 
     assert "h:" + reference(secret, field, value) == key.pseudonym(field, value)
     assert reference(secret, field, value) == key.digits(field, value)
@@ -43,14 +45,14 @@ def test_pseudonym_is_the_formula(secret: bytes, field: str, value: str) -> None
 )
 def test_forms_of_one_text_agree(one: str, other: str) -> None:
     """Texts that NFKC makes equal have one pseudonym."""
-    key = privacy.Key(SECRET, 1)
+    key = keys.Key(SECRET, 1)
 
     assert key.digits("agent", one) == key.digits("agent", other)
 
 
 def test_fields_are_apart() -> None:
     """The same text in two fields has two pseudonyms, so that they cannot be joined."""
-    key = privacy.Key(SECRET, 1)
+    key = keys.Key(SECRET, 1)
     found = {key.digits(f, "ada") for f in ("role", "agent", "source_agent", "project_id", "")}
 
     assert len(found) == 5
@@ -58,21 +60,21 @@ def test_fields_are_apart() -> None:
 
 def test_field_and_value_do_not_run_together() -> None:
     """Moving a letter from field to value changes the pseudonym."""
-    key = privacy.Key(SECRET, 1)
+    key = keys.Key(SECRET, 1)
 
     assert key.digits("ab", "c") != key.digits("a", "bc")
 
 
 def test_keys_are_apart() -> None:
     """Another key makes another pseudonym of the same text."""
-    other = privacy.Key(SECRET[::-1], 1)
+    other = keys.Key(SECRET[::-1], 1)
 
-    assert privacy.Key(SECRET, 1).digits("role", "x") != other.digits("role", "x")
+    assert keys.Key(SECRET, 1).digits("role", "x") != other.digits("role", "x")
 
 
 def test_memory_is_bounded() -> None:
     """A key remembers only so many pseudonyms, and makes the others anew."""
-    key = privacy.Key(SECRET, 1)
+    key = keys.Key(SECRET, 1)
     first = [key.digits("agent", f"a{n}") for n in range(3_000)]
 
     assert first == [key.digits("agent", f"a{n}") for n in range(3_000)]
@@ -102,12 +104,12 @@ DAMAGED = {
 
 def test_good_key() -> None:
     """A key file says version, epoch, day and 32 bytes in hex."""
-    key = privacy.parse(GOOD)
+    key = keys.parse(GOOD)
 
     assert (
         key.epoch,
         key.born,
-        key.equals(privacy.Key(SECRET, 3)),
+        key.equals(keys.Key(SECRET, 3)),
     ) == (3, "2024-02-28", True)
 
 
@@ -127,7 +129,7 @@ def test_key_open_to_others_is_refused_and_left(place, mode: int) -> None:
     place.key_file.chmod(mode)
 
     with pytest.raises(KeyUnavailableError, match="open to others"):
-        privacy.load(str(place.key_file))
+        keys.load(str(place.key_file))
     assert None is track_role_event("role.selected", role="dev")
     assert (data, mode) == (place.key_file.read_bytes(), place.key_file.stat().st_mode & 0o777)
 
@@ -217,11 +219,11 @@ def test_no_path_in_the_users_folders(place) -> None:
 
 def test_keys_of_two_projects_differ(place) -> None:
     """The same name in two projects of one user has two pseudonyms."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
     other.mkdir()
-    control.enable_telemetry(other)
+    changes.enable_telemetry(other)
     one = track_role_event("agent.invoked", agent="somebody")
     two = track_role_event("agent.invoked", agent="somebody", project_root=other)
 
@@ -285,7 +287,7 @@ def test_a_fresh_key_is_kept(place) -> None:
     """`renew_if_old` gives the very key back while it is young."""
     key = place.key
 
-    assert key is privacy.renew_if_old(str(place.key_file), key, place.now())
+    assert key is keys.renew_if_old(str(place.key_file), key, place.now())
 
 
 def test_who_does_not_get_the_lock_keeps_the_old_key(place) -> None:
@@ -332,7 +334,7 @@ def test_two_processes_make_one_key(place) -> None:
 def test_an_abandoned_key_is_not_used_after_replacement(place) -> None:
     """A key that another process replaced is noticed at the next look."""
     first = track_role_event("agent.invoked", agent="somebody")
-    privacy.replace(str(place.key_file), place.now())
+    keys.replace(str(place.key_file), place.now())
     place.clock.advance(1)
     second = track_role_event("agent.invoked", agent="somebody")
 
@@ -455,11 +457,11 @@ def test_fork_keeps_the_key(place) -> None:
 
 def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None:
     """A yes for all projects makes a project's key when its first event comes."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     other = undecided.root.parent / "later"
     other.mkdir()
-    control.enable_telemetry(all_projects=True)
+    changes.enable_telemetry(all_projects=True)
     record = track_role_event("agent.invoked", agent="x", project_root=other)
 
     assert record is not None
@@ -469,16 +471,16 @@ def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None
 def test_standing_uses_the_pipeline_key(place) -> None:
     """The key in use is loaded once and keeps its memory of pseudonyms."""
     track_role_event("agent.invoked", agent="x")
-    first = standing.stand().key
+    first = recorder.stand().key
     place.clock.advance(1)
     track_role_event("agent.invoked", agent="x")
 
-    assert first is standing.stand().key
+    assert first is recorder.stand().key
 
 
 def test_fresh_keys_differ() -> None:
     """No two fresh key files are the same, and each can be read."""
-    made = {privacy.render(1, "2024-02-28") for _ in range(50)}
+    made = {keys.render(1, "2024-02-28") for _ in range(50)}
 
     assert len(made) == 50
-    assert all(privacy.parse(data).epoch == 1 for data in made)
+    assert all(keys.parse(data).epoch == 1 for data in made)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import leftovers, private
+from telemetry_kit.files import leftovers, private
 
 CODE = "0123456789ab"
 LEFT = f".key-{CODE}.telemetry-kit.tmp"
@@ -221,7 +221,8 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
 
 _KILLED = """
 import os, signal, sys
-from telemetry_kit import leftovers, private
+from telemetry_kit.files import leftovers
+from telemetry_kit.files import private
 step, how, path = sys.argv[1:]
 real = getattr(os, step)
 def killing(*args, **options):

@@ -30,8 +30,8 @@ from telemetry_kit import (
     role_session,
     tracks,
 )
-from telemetry_kit.capture import Captured
 from telemetry_kit.errors import DecorationError
+from telemetry_kit.testing import Captured
 
 AGENT = RoleEvent.AGENT_INVOKED
 PAIR = ["agent.invoked", "agent.completed"]

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import telemetry_kit
-from telemetry_kit import catalog, pipeline
-from telemetry_kit.home import Home
-from telemetry_kit.insights.select import Filter, newest
-from telemetry_kit.journal import packing, reader, upkeep
-from telemetry_kit.journal.segments import Problems, snapshot
-from telemetry_kit.line import encode
+from telemetry_kit.insights.selection import Filter, newest
+from telemetry_kit.paths import Home
+from telemetry_kit.recording import pipeline
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import compression, reader, rotation
+from telemetry_kit.storage.segments import Problems, snapshot
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -265,7 +266,7 @@ def test_each_event_once_while_sealing_goes_on(home):
             os.write(fd, line(number))
             os.close(fd)
             if number % 50 == 49:
-                upkeep.seal(home, DAY)
+                rotation.seal(home, DAY)
         stop.set()
 
     writer = threading.Thread(target=write_and_seal)
@@ -285,7 +286,7 @@ def test_each_event_once_while_sealing_goes_on(home):
 def test_a_held_lock_is_not_waited_for(home):
     """While another process is at work the reader reads all the same."""
     put(home, line(1), f"telemetry-{DAY}.jsonl")
-    with upkeep.maintenance(home):
+    with rotation.maintenance(home):
         assert ids(read(home)[0]) == [1]
 
 
@@ -761,7 +762,7 @@ def test_no_module_of_the_host_unpacks(home, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "version_info", (3, 13))
     put(home, zstd_packed(line(1)), f"telemetry-{DAY}.jsonl.zst")
-    monkeypatch.setattr(packing, "READING", ("compression.zstd",))
+    monkeypatch.setattr(compression, "READING", ("compression.zstd",))
     events, problems = read(home)
 
     assert events == []
@@ -785,7 +786,7 @@ def test_a_bomb_is_left_unread(home, ending):
 @by_packing
 def test_an_archive_has_a_largest_size(home, monkeypatch, ending):
     """Also at a modest ratio."""
-    monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", 6 << 20)
+    monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 6 << 20)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
     put(home, PACKED[ending](line(1) + noise), f"telemetry-{DAY}.jsonl.{ending}")
     events, problems = read(home)
@@ -837,8 +838,8 @@ def test_an_event_behind_much_that_packs_to_nothing(home, ending):
 @by_packing
 def test_all_of_an_archive_is_weighed(home, monkeypatch, ending):
     """How much came out is compared with all that went in, not with the last piece of it."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1_000)
-    monkeypatch.setattr(packing, "MAX_RATIO", 4)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
+    monkeypatch.setattr(compression, "MAX_RATIO", 4)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(6_000))
     put(home, PACKED[ending](line(1) + noise + line(2)), f"telemetry-{DAY}.jsonl.{ending}")
     events, problems = read(home)
@@ -851,13 +852,13 @@ def test_the_limits_of_an_archive():
     """5 MiB are free; above that 200 times what was read, and 256 MiB, may just be reached."""
     free, most = 5 << 20, 256 << 20
 
-    assert not packing.is_bomb(1, free)
-    assert packing.is_bomb(1, free + 1)
-    assert not packing.is_bomb(free, 200 * free // 200)
-    assert not packing.is_bomb(100_000, 20_000_000)
-    assert packing.is_bomb(100_000, 20_000_001)
-    assert not packing.is_bomb(most, most)
-    assert packing.is_bomb(most, most + 1)
+    assert not compression.is_bomb(1, free)
+    assert compression.is_bomb(1, free + 1)
+    assert not compression.is_bomb(free, 200 * free // 200)
+    assert not compression.is_bomb(100_000, 20_000_000)
+    assert compression.is_bomb(100_000, 20_000_001)
+    assert not compression.is_bomb(most, most)
+    assert compression.is_bomb(most, most + 1)
 
 
 def test_an_archive_that_becomes_a_link(home, tmp_path):
@@ -876,9 +877,9 @@ def test_an_archive_that_becomes_a_link(home, tmp_path):
 
 _MEASURED = """
 import resource, sys
-from telemetry_kit.home import Home
-from telemetry_kit.journal import reader
-from telemetry_kit.journal.segments import Problems
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import reader
+from telemetry_kit.storage.segments import Problems
 home = Home("flowspec", sys.argv[1], "/none", "/none")
 def peak():
     unit = 1 if sys.platform == "linux" else 1024

@@ -5,14 +5,17 @@ import subprocess
 
 import pytest
 
-from telemetry_kit import control, gate
-from telemetry_kit.latch import World
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes
 
 # Stops before the step that is named, until it is told to go on.
 RECORDS = """
 import sys
-from telemetry_kit import configure, consent, pipeline, privacy, track_role_event
-from telemetry_kit.journal import lease
+from telemetry_kit import configure, track_role_event
+from telemetry_kit.consent import policy as consent
+from telemetry_kit.recording import pipeline
+from telemetry_kit.privacy import keys as privacy
+from telemetry_kit.storage import writer as lease
 configure(app="flowspec")
 step, when, place = sys.argv[1:]
 modules = {"create": privacy, "make_last_folder": lease, "ignore": lease, "flock": lease}
@@ -52,8 +55,8 @@ RESET = ("-m", "telemetry_kit", "--app", "flowspec", "reset", "--yes", "--all-pr
 @pytest.fixture
 def stopped(undecided):
     """A granted project in which nothing was recorded yet, and its recorder, stopped at a step."""
-    with gate.Elsewhere(World(undecided.environ)):
-        control.enable_telemetry(all_projects=True)
+    with cache.Elsewhere(World(undecided.environ)):
+        changes.enable_telemetry(all_projects=True)
     key = undecided.key_file
     children = []
 

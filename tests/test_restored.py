@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import (
-    configure,
-    consent,
-    control,
-    decisions,
-    disable_telemetry,
-    enable_telemetry,
-    gate,
-    is_telemetry_enabled,
-)
-from telemetry_kit.latch import World
+from telemetry_kit import configure, disable_telemetry, enable_telemetry, is_telemetry_enabled
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, changes, history, policy
 
 STATUS = ("-m", "telemetry_kit", "--app", "flowspec", "status")
 ON = ("-m", "telemetry_kit", "--app", "flowspec", "on", "--yes")
@@ -24,21 +16,21 @@ ON = ("-m", "telemetry_kit", "--app", "flowspec", "on", "--yes")
 
 @pytest.fixture(autouse=True)
 def _real_clock(place):
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         yield
 
 
 def where(place, everywhere: bool) -> Path:
-    path = consent.record_path(place.home, all_projects=everywhere)
+    path = policy.record_path(place.home, all_projects=everywhere)
     assert path is not None
     return Path(path)
 
 
 def denied_because(place) -> str:
-    gate.forget()
+    cache.forget()
     assert not is_telemetry_enabled()
-    rule = consent.decide(place.home, place.environ).rule
-    assert rule.verdict == consent.DENY
+    rule = policy.decide(place.home, place.environ).rule
+    assert rule.verdict == policy.DENY
     return rule.says
 
 
@@ -57,7 +49,7 @@ def test_a_backup_of_the_record_alone(place, everywhere: bool) -> None:
     words = ("--all-projects",) if everywhere else ()
     assert place.python(*ON, *words).returncode == 0
     assert place.python(*STATUS, "--check").returncode == 0
-    assert decisions.trouble(place.home) == []
+    assert history.trouble(place.home) == []
 
 
 def test_a_restored_grant_widens_nothing(place) -> None:
@@ -69,7 +61,7 @@ def test_a_restored_grant_widens_nothing(place) -> None:
     place.record.write_bytes(backup)
     configure(retention_days=90)
     enable_telemetry()
-    accepted = consent.decide(place.home, place.environ).accepted
+    accepted = policy.decide(place.home, place.environ).accepted
 
     assert accepted is not None
     assert accepted.keep_days == 90
@@ -81,18 +73,18 @@ def test_the_records_of_two_projects_swapped(place, tmp_path, what: str) -> None
     other = tmp_path / "other"
     other.mkdir()
     enable_telemetry(other)
-    theirs = Path(consent.record_path(control.home_of(other), all_projects=False) or "")
-    names = (consent.RECORD, consent.HISTORY)[: 1 if what == "record" else 2]
+    theirs = Path(policy.record_path(changes.home_of(other), all_projects=False) or "")
+    names = (policy.RECORD, policy.HISTORY)[: 1 if what == "record" else 2]
     for name in names:
         shutil.copy2(theirs.with_name(name), place.record.with_name(name))
 
     assert "is not the consent record of this place: decide anew" in denied_because(place)
-    assert decisions.trouble(place.home) != []
+    assert history.trouble(place.home) != []
 
 
 def test_a_grant_for_one_project_is_none_for_all(place, tmp_path) -> None:
     """Copied to the place of the record for all projects it denies."""
-    for name in (consent.RECORD, consent.HISTORY):
+    for name in (policy.RECORD, policy.HISTORY):
         shutil.copy2(place.record.with_name(name), Path(place.home.config) / name)
 
     assert "is not the consent record of this place" in denied_because(place)
@@ -115,10 +107,10 @@ def test_a_grant_for_one_project_is_none_for_all(place, tmp_path) -> None:
 )
 def test_without_its_history(place, damage) -> None:
     """A history that is gone, damaged or not private denies, and a new decision repairs it."""
-    damage(place.record.with_name(consent.HISTORY))
+    damage(place.record.with_name(policy.HISTORY))
 
     assert "decide anew, on or off" in denied_because(place)
-    path = place.record.with_name(consent.HISTORY)
+    path = place.record.with_name(policy.HISTORY)
     if path.is_dir():
         path.rmdir()
     enable_telemetry()
@@ -157,7 +149,7 @@ def test_a_history_of_many_decisions(place) -> None:
     for _ in range(12):
         disable_telemetry()
         enable_telemetry()
-    size = place.record.with_name(consent.HISTORY).stat().st_size
+    size = place.record.with_name(policy.HISTORY).stat().st_size
 
     assert size > 4_096
     assert is_telemetry_enabled()
@@ -166,7 +158,7 @@ def test_a_history_of_many_decisions(place) -> None:
 def test_a_denial_needs_no_history(place) -> None:
     """A denial counts whatever stands beside it."""
     disable_telemetry()
-    os.unlink(place.record.with_name(consent.HISTORY))
+    os.unlink(place.record.with_name(policy.HISTORY))
 
     assert denied_because(place).startswith("you said no for this project")
 
@@ -176,6 +168,6 @@ def test_killed_between_history_and_record(place) -> None:
     record = place.record.read_bytes()
     enable_telemetry()
     place.record.write_bytes(record)
-    gate.forget()
+    cache.forget()
 
     assert is_telemetry_enabled()

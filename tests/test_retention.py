@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, reader, upkeep
-from telemetry_kit.journal.lease import Journal
-from telemetry_kit.journal.retention import Term
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.retention import Term
+from telemetry_kit.storage.writer import Journal
 
 DAY = "2026-06-01"
 WRONG = "2099-06-01"
@@ -43,10 +43,10 @@ class User:
         journal.close()
 
     def seal(self, day: str) -> None:
-        upkeep.seal(self.home, day)
+        rotation.seal(self.home, day)
 
     def maintain(self, day: str) -> None:
-        assert [] == archive.maintain(self.home, 90, day).survivors
+        assert [] == maintenance.maintain(self.home, 90, day).survivors
 
     def stored(self) -> list[str]:
         """The days of what is stored, oldest first."""
@@ -114,7 +114,7 @@ def test_back_after_two_years_and_asked(user) -> None:
     """What the user asks for is done at once."""
     back = later(DAY, 730)
     user.record(back)
-    done = archive.rewrite(user.home, archive.before(back), back)
+    done = maintenance.rewrite(user.home, maintenance.before(back), back)
 
     assert (42, []) == (done.lines, done.survivors)
     assert [back] * 3 == user.stored()
@@ -175,7 +175,7 @@ def test_the_newest_archive_of_an_earlier_day(home, names: list[str], skipped: b
         day, packed, _ = name.partition(".gz")
         Path(home.folder, f"telemetry-{day}.jsonl{packed}").touch(0o400)
 
-    assert skipped == archive.term(home, 90, DAY).is_skipped
+    assert skipped == maintenance.term(home, 90, DAY).is_skipped
 
 
 @pytest.mark.parametrize(("back", "kept"), [(401, 2), (400, 0), (10, 1)])

@@ -21,14 +21,14 @@ from telemetry_kit import (
     capture_events,
     child_environment,
     configure,
+    context,
     current,
     propagate,
     role_session,
-    scope,
     track_role_event,
     tracks,
 )
-from telemetry_kit.capture import Captured
+from telemetry_kit.testing import Captured
 
 AGENT = RoleEvent.AGENT_INVOKED
 
@@ -587,7 +587,7 @@ def test_threads_of_a_forked_child(captured: Captured) -> None:
         assert inside.enclosing_span is None
 
     assert [json.loads(line)["event_type"] for line in captured.lines] == ["agent.invoked"]
-    assert scope.innermost() is None
+    assert context.innermost() is None
 
 
 def test_no_event_outside_of_a_capture(undecided: Any) -> None:

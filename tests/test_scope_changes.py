@@ -7,21 +7,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from telemetry_kit import (
-    asking,
-    catalog,
-    configure,
-    consent,
-    control,
-    enable_telemetry,
-    gate,
-    grants,
-    notice,
-    settings,
-    track_role_event,
-)
-from telemetry_kit.cli.status import OUTDATED, RECORDING, code_of
-from telemetry_kit.latch import World
+from telemetry_kit import configure, enable_telemetry, settings, track_role_event
+from telemetry_kit._runtime import World
+from telemetry_kit.cli.commands.status import OUTDATED, RECORDING, code_of
+from telemetry_kit.consent import cache, changes, notice, policy, prompt
+from telemetry_kit.consent import decision as consent_decision
+from telemetry_kit.schema import catalog
 from tests.conftest import NAMED
 
 NOTICES = Path(__file__).parent / "notices"
@@ -158,13 +149,13 @@ KEYS = {"context": {"task_id": "identifier", "mode": ["fast", "slow"]}}
 
 def not_yet(place) -> list[str]:
     """What the decision in force does not cover."""
-    decision = consent.decide(place.home, place.environ)
+    decision = policy.decide(place.home, place.environ)
     assert decision.accepted is not None
     return decision.accepted.widened(settings.current())
 
 
 def code(place) -> int:
-    return code_of(consent.decide(place.home, place.environ))
+    return code_of(policy.decide(place.home, place.environ))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +241,8 @@ def test_another_class_of_a_key(undecided) -> None:
 # room is loaded, so that everything made from the catalog is made from this one.
 NOTICE_2 = """
 import json, sys
-from telemetry_kit import catalog, grants
+from telemetry_kit.schema import catalog
+from telemetry_kit.consent import decision as grants
 catalog.NOTICE_VERSION = 2
 event = catalog.Event("model.used", "Which models are used?", since=2)
 field = catalog.Field("model", catalog.NAME, "the model", "agents", given=True, since=2)
@@ -264,7 +256,9 @@ catalog.EVENTS = {e.name: e for e in catalog._EVENTS}
 catalog.FIELDS = {f.name: f for f in catalog._FIELDS}
 catalog.ORDER = tuple(catalog.FIELDS)
 catalog.NAMES = {f.name: str(f.domain) for f in catalog._FIELDS if f.kind == catalog.NAME}
-from telemetry_kit import ask_consent, consent, enable_telemetry, pipeline, settings
+from telemetry_kit import ask_consent, enable_telemetry, settings
+from telemetry_kit.consent import policy as consent
+from telemetry_kit.recording import pipeline
 from telemetry_kit.cli import main
 """
 USE_IT = """
@@ -349,10 +343,10 @@ def test_a_wider_catalog_is_asked_about(place) -> None:
 
 def test_fingerprints_differ(place) -> None:
     """The fingerprint of the scope changes with anything that may be recorded."""
-    found = {grants.scope_fingerprint(settings.current())}
+    found = {consent_decision.scope_fingerprint(settings.current())}
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            found.add(grants.scope_fingerprint(settings.current()))
+            found.add(consent_decision.scope_fingerprint(settings.current()))
     done = later_version(place, "print(grants.scope_fingerprint(settings.current()))")
     found.add(done.stdout.strip())
 
@@ -362,37 +356,41 @@ def test_fingerprints_differ(place) -> None:
 def test_what_declining_says(place) -> None:
     """Declined, it is no longer asked about; what was accepted goes on being recorded."""
     with configure(**FINE):
-        decision = consent.decide(place.home, place.environ)
-        assert asking.widening(decision) != []
-        control.decline_widening(place.home, decision)
-        decision = consent.decide(place.home, place.environ)
-        assert (decision.allowed, asking.widening(decision)) == (True, [])
+        decision = policy.decide(place.home, place.environ)
+        assert prompt.widening(decision) != []
+        changes.decline_widening(place.home, decision)
+        decision = policy.decide(place.home, place.environ)
+        assert (decision.allowed, prompt.widening(decision)) == (True, [])
         # Nothing is left to ask: to a script it is recording, as decided.
         assert code(place) == RECORDING
         assert not_yet(place) == ["times by the minute instead of the day"]
         assert track_role_event("role.selected", role="dev")
     with configure(**FINE, **LONG):
         # Something else again is a new question.
-        assert asking.widening(consent.decide(place.home, place.environ)) != []
+        assert prompt.widening(policy.decide(place.home, place.environ)) != []
 
 
 def test_programs_that_differ_are_each_told_no_once(place) -> None:
     """Two programs of one app with different settings do not ask in turns for ever."""
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            control.decline_widening(place.home, consent.decide(place.home, place.environ))
+            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            assert asking.widening(consent.decide(place.home, place.environ)) == []
+            assert prompt.widening(policy.decide(place.home, place.environ)) == []
 
 
 def test_what_was_declined_does_not_pile_up(place) -> None:
     """A record remembers the last eight wider scopes that were declined."""
     for days in range(100, 110):
         with configure(retention_days=days):
-            control.decline_widening(place.home, consent.decide(place.home, place.environ))
+            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
 
-    assert len(grants.accepted(place.record.read_text()).declined) == grants.MAX_DECLINED == 8
+    assert (
+        len(consent_decision.accepted(place.record.read_text()).declined)
+        == consent_decision.MAX_DECLINED
+        == 8
+    )
 
 
 # -- context keys ------------------------------------------------------------------------------
@@ -427,7 +425,7 @@ def test_keys_declared_after_the_yes(undecided) -> None:
     enable_telemetry()
     with configure(**KEYS):
         first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
-        control.accept_widening(undecided.home, consent.decide(undecided.home, undecided.environ))
+        changes.accept_widening(undecided.home, policy.decide(undecided.home, undecided.environ))
         second = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
 
     assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]
@@ -529,7 +527,7 @@ def test_later_is_asked_again(place, key: str) -> None:
 @pytest.mark.tty
 def test_a_yes_to_any_context_stays_one(undecided) -> None:
     """Who accepted whatever keys the tool declares is not asked about keys after a later yes."""
-    with gate.Elsewhere(World(undecided.environ)):
+    with cache.Elsewhere(World(undecided.environ)):
         enable_telemetry(any_context=True)
     screen = at_terminal(undecided, "y\r")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.home import Home
-from telemetry_kit.journal import upkeep
-from telemetry_kit.journal.segments import Problems, Report, snapshot
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import rotation
+from telemetry_kit.storage.segments import Problems, Report, snapshot
 
 NAME = "telemetry-2024-02-28.jsonl"
 
@@ -96,7 +96,7 @@ def test_what_was_opened_is_read(home) -> None:
     log = Path(home.log)
     log.write_bytes(b"x" * 300_000)
     with snapshot(home, Problems()) as (source,):
-        upkeep.seal(home, "2024-02-28")
+        rotation.seal(home, "2024-02-28")
         log.write_bytes(b"later\n")
         assert b"x" * 300_000 == b"".join(source.chunks(Report()))
 
@@ -217,7 +217,7 @@ def sealing_after(monkeypatch, home: Home, listings: int) -> list[str]:
             found = list(entries)
         if len(made) < listings:
             try:
-                made.append("sealed" if upkeep.seal(home, "2024-02-28", 0.0) else "nothing")
+                made.append("sealed" if rotation.seal(home, "2024-02-28", 0.0) else "nothing")
             except JournalError:
                 made.append("busy")
         return contextlib.nullcontext(found)
@@ -247,7 +247,7 @@ def test_nobody_seals_while_it_is_listed(home, monkeypatch) -> None:
     with snapshot(home, Problems()) as sources:
         assert ["telemetry.jsonl"] == [source.segment.name for source in sources]
         assert ["busy"] == made
-        assert upkeep.seal(home, "2024-02-28", 0.0)
+        assert rotation.seal(home, "2024-02-28", 0.0)
         assert [b"x\n"] == list(sources[0].chunks(Report()))
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from telemetry_kit import current, propagate, role_session, scope, track_role_event, tracks
+from telemetry_kit import context, current, propagate, role_session, track_role_event, tracks
 
 
 def test_entry_is_recorded(place) -> None:
@@ -56,7 +56,7 @@ def test_the_end_is_silent_and_leaves_nothing(place, error: BaseException | None
 
     assert caught is error
     assert place.types() == ["role.selected"]
-    assert None is scope.innermost()
+    assert None is context.innermost()
 
 
 def test_another_role_inside_is_a_change(place) -> None:
@@ -140,7 +140,7 @@ def test_workflow(place, error: BaseException | None, last: str, outcome: str) -
     assert {place.key.pseudonym("workflow", "w")} == {e["workflow"] for e in found}
     assert {"dev"} == {e["role"] for e in found}
     assert (outcome, 1) == (found[3]["outcome"], len({e["session_id"] for e in found}))
-    assert None is scope.innermost()
+    assert None is context.innermost()
 
 
 def test_as_a_decorator(place, at_top_level) -> None:
@@ -272,7 +272,7 @@ def test_left_in_another_order(place) -> None:
     after = track_role_event("agent.invoked")
 
     assert (place.events()[2]["role"], "role" in (after or {})) == ("dev", False)
-    assert None is scope.innermost()
+    assert None is context.innermost()
 
 
 def test_left_in_another_thread(place) -> None:
@@ -314,11 +314,11 @@ def test_off(undecided) -> None:
 
 def test_project_root_holds_inside(place) -> None:
     """A session in another project keeps the events inside there."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
     other.mkdir()
-    control.enable_telemetry(other)
+    changes.enable_telemetry(other)
     with role_session("dev", workflow="w", project_root=other), tracks("agent.invoked"):
         pass
 
@@ -328,11 +328,11 @@ def test_project_root_holds_inside(place) -> None:
 
 def test_track_role_event_inside_a_session_elsewhere(place) -> None:
     """`track_role_event()` inside a session with `project_root` belongs to that project, too."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
     other.mkdir()
-    control.enable_telemetry(other)
+    changes.enable_telemetry(other)
     with role_session("dev", project_root=other):
         track_role_event("agent.invoked")
 
@@ -342,10 +342,10 @@ def test_track_role_event_inside_a_session_elsewhere(place) -> None:
 
 def test_revoked_inside(place) -> None:
     """A revocation inside a session stops its events; leaving it raises nothing."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     with role_session("dev", workflow="w"):
-        control.disable_telemetry()
+        changes.disable_telemetry()
         assert None is track_role_event("agent.invoked")
 
     assert not place.log.exists()
@@ -353,10 +353,10 @@ def test_revoked_inside(place) -> None:
 
 def test_granted_inside(undecided) -> None:
     """A grant inside a session records what comes after it, without the session."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     with role_session("dev"):
-        control.enable_telemetry()
+        changes.enable_telemetry()
         event = track_role_event("agent.invoked")
 
     assert event is not None

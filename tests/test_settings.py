@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from telemetry_kit import catalog, configure, settings
+from telemetry_kit import configure, settings
 from telemetry_kit.errors import ConfigurationError
+from telemetry_kit.schema import catalog
 
 
 class Custom(Exception):  # noqa: N818
@@ -60,7 +61,7 @@ def test_as_a_context_manager_it_restores() -> None:
 
 def test_restored_settings_reach_the_latch() -> None:
     """What a decorated call looks at first follows the app, and back."""
-    from telemetry_kit.latch import latch
+    from telemetry_kit._runtime import latch
 
     with configure(app="acme"):
         assert latch.app == "acme"

@@ -25,7 +25,7 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit.capture import Captured
+from telemetry_kit.testing import Captured
 
 AGENT = RoleEvent.AGENT_INVOKED
 RUNNERS = {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import catalog
-from telemetry_kit.insights.tally import TABLES, Tally
+from telemetry_kit.insights.counters import TABLES, Tally
+from telemetry_kit.schema import catalog
 
 NAMES = st.sampled_from(["dev", "pm", "h:0123456789ab"])
 EVENTS = st.fixed_dictionaries(

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, keeping, packing, reader, thinning, upkeep
-from telemetry_kit.journal.lease import Journal
-from telemetry_kit.journal.segments import Problems, snapshot
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import compression, limits, maintenance, reader, rewrite, rotation
+from telemetry_kit.storage.segments import Problems, snapshot
+from telemetry_kit.storage.writer import Journal
 
 DAY = "2024-02-28"
 
@@ -94,7 +94,7 @@ def test_lines_of_a_held_segment_are_blanked(home, sleeper, pad: int) -> None:
     lines = [line(number, pad=pad) for number in range(20)]
     path = put(home, b"".join(lines))
     sleeper.append(Sleeper(path))
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert (10, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
     blanked = [b"\n" * len(one) if number % 2 == 0 else one for number, one in enumerate(lines)]
@@ -102,7 +102,7 @@ def test_lines_of_a_held_segment_are_blanked(home, sleeper, pad: int) -> None:
     assert 0o400 == path.stat().st_mode & 0o7777
     assert [path.name] == names(home)
     sleeper[0].end()
-    assert (1, 0) == ((again := archive.rewrite(home, odd, DAY)).archived, again.lines)
+    assert (1, 0) == ((again := maintenance.rewrite(home, odd, DAY)).archived, again.lines)
     assert list(range(1, 20, 2)) == ids(home)
 
 
@@ -111,7 +111,7 @@ def test_blanking_twice_counts_once(home, sleeper) -> None:
     path = put(home, line(0) + b"\n\n" + line(2))
     sleeper.append(Sleeper(path))
 
-    assert [2, 0] == [archive.rewrite(home, lambda _line: False, DAY).lines for _ in range(2)]
+    assert [2, 0] == [maintenance.rewrite(home, lambda _line: False, DAY).lines for _ in range(2)]
     assert {b"\n"} == {path.read_bytes()[at : at + 1] for at in range(path.stat().st_size)}
 
 
@@ -128,7 +128,7 @@ def test_blanking_begins_at_the_end_of_a_line(home, sleeper, monkeypatch) -> Non
         return real(fd, data, at)
 
     monkeypatch.setattr(os, "pwrite", dies)
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert [f"{path} (EIO)"] == done.survivors
     assert path.read_bytes().startswith(line(0, pad=30_000)[:20_000])
@@ -141,7 +141,7 @@ def test_a_held_line_that_is_not_ended(home, sleeper) -> None:
     """Somebody may be inside it: it stays, and that is told; the others go."""
     path = put(home, line(0) + line(2)[:-1])
     sleeper.append(Sleeper(path))
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
     told = "its last line is not ended, and a program holds it open"
 
     assert (1, [f"{path} ({told})"]) == (done.lines, done.survivors)
@@ -154,7 +154,7 @@ def test_a_held_segment_is_not_packed(home, sleeper) -> None:
         sleeper.append(Sleeper(put(home, line(number), f"2024-02-2{number}")))
     put(home, line(5), "2024-02-25")
     put(home, line(6), "2024-02-26")
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (2, 2, []) == (done.leased, done.archived, done.survivors)
     assert [".jsonl"] * 2 + [".gz"] * 2 == [Path(name).suffix for name in names(home)]
@@ -167,7 +167,7 @@ def test_a_leftover_beside_a_held_segment_goes(home, sleeper, suffixes: list[str
     for suffix in suffixes:
         Path(f"{path}{suffix}").write_bytes(b"half an archive")
     sleeper.append(Sleeper(path))
-    archive.rewrite(home, odd, DAY)
+    maintenance.rewrite(home, odd, DAY)
 
     assert [path.name] == names(home)
 
@@ -180,14 +180,14 @@ def test_a_file_that_was_put_in_its_place(home, sleeper, monkeypatch, tmp_path) 
 
     def swaps(fd: int, mode: int) -> None:
         real(fd, mode)
-        if mode == upkeep.LENT_MODE:
+        if mode == rotation.LENT_MODE:
             os.rename(path, tmp_path / "moved")
             put(home, line(2))
             path.chmod(0o600)
 
     monkeypatch.setattr(os, "fchmod", swaps)
     count = len(os.listdir("/dev/fd"))
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert (0, 1) == (done.lines, len(done.survivors))
     assert (line(0), line(2)) == ((tmp_path / "moved").read_bytes(), path.read_bytes())
@@ -211,7 +211,7 @@ def test_a_user_who_may_not_write_to_what_is_sealed(home, sleeper, monkeypatch) 
 
     count = len(os.listdir("/dev/fd"))
     monkeypatch.setattr(os, "open", opens)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, 1, []) == (done.archived, done.leased, done.survivors)
     assert [f"{free.name}.gz", held.name] == names(home)
@@ -223,10 +223,10 @@ def test_who_holds_a_segment(home, sleeper) -> None:
     put(home, line(1), "2024-02-27", packed=True)
     put(home, line(2), "2024-02-26")
     sleeper.append(Sleeper(put(home, line(0))))
-    with upkeep.maintenance(home) as folder:
+    with rotation.maintenance(home) as folder:
         assert folder is not None
         with snapshot(home, Problems()) as sources:
-            found = {s.segment.name: thinning.is_held(folder, s.segment) for s in sources}
+            found = {s.segment.name: rewrite.is_held(folder, s.segment) for s in sources}
 
     assert found == {
         "telemetry-2024-02-26.jsonl": False,
@@ -241,7 +241,7 @@ def test_who_holds_a_segment(home, sleeper) -> None:
 def test_an_archive_loses_lines(home) -> None:
     """It is packed anew, privately; what is no event stays, and so does a last half line."""
     path = put(home, line(0) + b"noise\n" + line(1) + b"\n" + line(2) + b"torn", packed=True)
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert (2, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
     assert b"noise\n" + line(1) + b"\ntorn" == gzip.decompress(path.read_bytes())
@@ -252,7 +252,7 @@ def test_long_lines_are_filtered_whole(home) -> None:
     """Also those that lie across many pieces of what is read at once."""
     lines = [line(number, pad=number * 40_000) for number in range(6)]
     path = put(home, b"".join(lines))
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert (3, 1) == (done.lines, done.archived)
     assert b"".join(lines[1::2]) == gzip.decompress(Path(f"{path}.gz").read_bytes())
@@ -262,7 +262,7 @@ def test_an_archive_that_loses_nothing_is_not_touched(home) -> None:
     """The very file is still there."""
     path = put(home, line(1) + line(3), packed=True)
     before = path.stat()
-    archive.rewrite(home, odd, DAY)
+    maintenance.rewrite(home, odd, DAY)
 
     assert before == path.stat()
 
@@ -272,7 +272,7 @@ def test_a_segment_that_loses_everything_goes(home, packed: bool) -> None:
     """There are no empty archives; each one is counted."""
     for number in range(3):
         put(home, line(number) + line(number), f"2024-02-0{number + 1}", packed)
-    done = archive.rewrite(home, lambda _line: False, DAY)
+    done = maintenance.rewrite(home, lambda _line: False, DAY)
 
     assert (6, 3, 0) == (done.lines, done.deleted, done.archived)
     assert [] == names(home)
@@ -288,7 +288,7 @@ def test_a_disk_that_fails_while_packing(home, monkeypatch, call: str) -> None:
     path = put(home, line(0))
     count = len(os.listdir("/dev/fd"))
     monkeypatch.setattr(os, call, fails)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert ([f"{path} (ENOSPC)"], 0) == (done.survivors, done.archived)
     assert (line(0), [path.name]) == (path.read_bytes(), names(home))
@@ -306,12 +306,12 @@ def test_a_segment_that_grows_while_it_is_packed(home, monkeypatch) -> None:
         path.write_bytes(line(0) + line(1))
 
     monkeypatch.setattr(os, "fsync", late)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
     assert [f"{path} (it is still written to)"] == done.survivors
     assert [path.name] == names(home)
-    assert 1 == archive.maintain(home, 90, DAY).archived
+    assert 1 == maintenance.maintain(home, 90, DAY).archived
     assert [0, 1] == ids(home)
 
 
@@ -323,13 +323,13 @@ def test_an_archive_in_the_making(home, monkeypatch, mask: int) -> None:
 
     def looks(fd: int) -> None:
         real(fd)
-        temporary = [n for n in os.listdir(home.folder) if upkeep.TEMPORARY.fullmatch(n)]
+        temporary = [n for n in os.listdir(home.folder) if rotation.TEMPORARY.fullmatch(n)]
         seen.append((temporary, os.fstat(fd).st_mode & 0o7777, path.exists()))
 
     monkeypatch.setattr(os, "fsync", looks)
     former = os.umask(mask)
     try:
-        archive.maintain(home, 90, DAY)
+        maintenance.maintain(home, 90, DAY)
     finally:
         os.umask(former)
     temporary, bits, sealed = seen[0]
@@ -342,7 +342,7 @@ def test_a_disk_that_takes_little_at_once(home, monkeypatch) -> None:
     path = put(home, b"".join(line(number) for number in range(500)))
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:7])))
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
     assert list(range(500)) == ids(home)
@@ -356,7 +356,7 @@ def test_a_damaged_archive_is_not_rewritten(home, damage: str) -> None:
     data = path.read_bytes()
     data = data[:-20] if damage == "cut off" else data[:200] + b"\xff" * 40 + data[240:]
     path.write_bytes(data)
-    done = archive.rewrite(home, odd, DAY)
+    done = maintenance.rewrite(home, odd, DAY)
 
     assert (0, 1) == (done.lines, len(done.survivors))
     assert done.survivors[0].startswith(f"{path} (the archive is {damage}")
@@ -375,8 +375,8 @@ def test_the_journal_has_a_largest_size(home, sleeper, monkeypatch) -> None:
     sleeper.append(Sleeper(held))
     sizes = {name: os.stat(Path(home.folder, name)).st_size for name in names(home)}
     rest = [held.name, "telemetry-2024-02-04.jsonl.gz", "telemetry-2024-02-05.jsonl.gz"]
-    monkeypatch.setattr(keeping, "MAX_BYTES", sum(sizes[name] for name in rest))
-    done = archive.maintain(home, 90, DAY)
+    monkeypatch.setattr(limits, "MAX_BYTES", sum(sizes[name] for name in rest))
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (3, rest) == (done.deleted, names(home))
 
@@ -385,14 +385,14 @@ def test_the_journal_has_a_largest_size(home, sleeper, monkeypatch) -> None:
 def test_the_counts_of_lines_that_are_gone_go(home, keep, stays: bool) -> None:
     """The roll-up is deleted with the first line, and kept where none went."""
     put(home, line(0), packed=True)
-    rollup = Path(home.folder, upkeep.ROLLUP)
+    rollup = Path(home.folder, rotation.ROLLUP)
     rollup.write_bytes(b"counts")
-    archive.rewrite(home, keep, DAY)
+    maintenance.rewrite(home, keep, DAY)
 
     assert stays == rollup.exists()
 
 
-@pytest.mark.parametrize("mode", [0o600, upkeep.LENT_MODE])
+@pytest.mark.parametrize("mode", [0o600, rotation.LENT_MODE])
 @pytest.mark.parametrize("how", ["maintain", "rewrite"])
 def test_what_was_broken_off_is_finished(home, sleeper, mode: int, how: str) -> None:
     """A segment that a sealer or a blanker left open is sealed, leftovers go, others stay."""
@@ -403,9 +403,9 @@ def test_what_was_broken_off_is_finished(home, sleeper, mode: int, how: str) -> 
         Path(home.folder, name).write_bytes(b"")
         Path(home.folder, name).chmod(0o600)
     if how == "maintain":
-        archive.maintain(home, 90, DAY)
+        maintenance.maintain(home, 90, DAY)
     else:
-        archive.rewrite(home, odd, DAY)
+        maintenance.rewrite(home, odd, DAY)
 
     assert 0o400 == path.stat().st_mode & 0o7777
     assert [path.name, "telemetry-x.jsonl", "telemetry.toml"] == names(home)
@@ -415,7 +415,7 @@ def test_what_was_broken_off_is_finished(home, sleeper, mode: int, how: str) -> 
 def test_an_archive_is_not_sealed(home) -> None:
     """It keeps its mode."""
     path = put(home, line(1), packed=True)
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
 
     assert 0o600 == path.stat().st_mode & 0o7777
 
@@ -429,7 +429,7 @@ def test_removal_waits_for_its_turn(home, monkeypatch) -> None:
     with open(home.lock, "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(JournalError, match="busy"):
-            archive.rewrite(home, odd, DAY)
+            maintenance.rewrite(home, odd, DAY)
 
     assert 106 == next(seconds)
     assert [0] == ids(home)
@@ -438,8 +438,8 @@ def test_removal_waits_for_its_turn(home, monkeypatch) -> None:
 def test_maintenance_does_not_wait(home) -> None:
     """Where somebody is busy it says so and returns."""
     put(home, line(0))
-    with upkeep.maintenance(home):
-        done = archive.maintain(home, 90, DAY)
+    with rotation.maintenance(home):
+        done = maintenance.maintain(home, 90, DAY)
 
     assert [f"another process is busy with {home.folder}"] == done.survivors
 
@@ -452,7 +452,7 @@ def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
 
     put(home, line(0))
     monkeypatch.setattr(os, "listdir", fails)
-    removed, maintained = archive.rewrite(home, odd, DAY), archive.maintain(home, 90, DAY)
+    removed, maintained = maintenance.rewrite(home, odd, DAY), maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
     assert ([f"{home.folder} (EIO)"], ["EIO"]) == (removed.survivors, maintained.survivors)
@@ -461,10 +461,10 @@ def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
 
 def test_nothing_to_maintain_makes_nothing(home) -> None:
     """Where nothing is stored, not even a lock is made."""
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
     assert [] == os.listdir(home.folder)
     os.rmdir(home.folder)
-    removed = archive.rewrite(home, odd, DAY)
+    removed = maintenance.rewrite(home, odd, DAY)
 
     assert (0, []) == (removed.lines, removed.survivors)
     assert not os.path.exists(home.folder)
@@ -478,23 +478,23 @@ def test_the_oldest_day(home) -> None:
 
     What cannot be used, or is damaged, is passed over.
     """
-    assert None is archive.oldest_day(home)
+    assert None is maintenance.oldest_day(home)
     journal = Journal(home, lambda: True)
     journal.append(line(1, "2024-02-27"))
     journal.close()
-    assert "2024-02-27" == archive.oldest_day(home)
+    assert "2024-02-27" == maintenance.oldest_day(home)
     put(home, b"", "2024-01-01")
     os.mkfifo(f"{home.folder}/telemetry-2024-01-01-2.jsonl")
     Path(home.folder, "telemetry-2024-01-01-3.jsonl.gz").write_bytes(b"noise")
     put(home, b"noise\n", "2024-01-02", packed=True)
     put(home, line(2, "2024-01-05") + line(3), "2024-01-03", packed=True)
 
-    assert "2024-01-05" == archive.oldest_day(home)
+    assert "2024-01-05" == maintenance.oldest_day(home)
 
 
 def test_what_is_before_a_day() -> None:
     """Lines of earlier days; the day itself, and what tells no day, is kept."""
-    keep = archive.before("2024-02-28")
+    keep = maintenance.before("2024-02-28")
     days = ["2023-12-31", "2024-02-27", "2024-02-28", "2024-02-29"]
 
     assert [False, False, True, True] == [keep(line(1, day)) for day in days]
@@ -508,7 +508,7 @@ def test_a_day_that_lies_across_two_pieces(home, inside: int, packed: bool) -> N
     over = line(1, "2023-06-01")
     front = b"x" * ((1 << 16) - over.index(b'"timestamp"') - inside - 1) + b"\n"
     put(home, front + over + line(2), packed=packed)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, [], [2]) == (done.lines, done.survivors, ids(home))
 
@@ -526,7 +526,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
         real(name, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "unlink", fails)
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert (1, 0) == (done.lines, done.deleted)
     assert done.survivors == [
@@ -538,11 +538,11 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
 def test_the_counts_go_with_what_is_over(home) -> None:
     """Maintenance deletes the roll-up with the first line that retention takes."""
     put(home, line(1, "2023-06-01") + line(2), packed=True)
-    rollup = Path(home.folder, upkeep.ROLLUP)
+    rollup = Path(home.folder, rotation.ROLLUP)
     rollup.write_bytes(b"counts")
-    archive.maintain(home, 90, "2023-06-02")
+    maintenance.maintain(home, 90, "2023-06-02")
     assert rollup.exists()
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
 
     assert not rollup.exists()
 
@@ -553,7 +553,7 @@ def test_lines_that_tell_no_day(home, sleeper) -> None:
     mixed = put(home, line(1, "2023-06-01") + noise + line(3), "2023-06-01", packed=True)
     over = put(home, line(1, "2023-06-01") + noise + line(3, "2023-06-02"), "2023-06-02")
     sleeper.append(Sleeper(over))
-    done = archive.maintain(home, 90, DAY)
+    done = maintenance.maintain(home, 90, DAY)
 
     assert noise + line(3) == gzip.decompress(mixed.read_bytes())
     assert b"\n" == bytes(set(over.read_bytes()))
@@ -569,7 +569,7 @@ def test_a_segment_without_days(home, changed: str, stays: bool, damaged: bool) 
         path.write_bytes(path.read_bytes()[:-4])
     when = noon(changed)
     os.utime(path, (when, when))
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
 
     assert stays == path.exists()
 
@@ -615,7 +615,7 @@ def put_as(request, home, sleeper):
 def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, removed) -> None:
     """A fragment of a killed writer decides nothing about the event that is glued to it."""
     put_as(data)
-    done = archive.rewrite(home, archive.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
     assert stay == ids(home)
     assert (removed, []) == (done.lines, done.survivors)
@@ -624,7 +624,7 @@ def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, remove
 def test_retention_of_glued_events(home, put_as) -> None:
     """The retention takes what is over out of a line, and only that."""
     put_as(TORN + line(3) + line(1, OLD) + line(4))
-    done = archive.maintain(home, 5, DAY)
+    done = maintenance.maintain(home, 5, DAY)
 
     assert [3, 4] == ids(home)
     assert (2, []) == (done.lines, done.survivors)
@@ -645,7 +645,7 @@ def test_removal_needs_little_memory(home, size: int) -> None:
     if not pid:
         limit = 600 << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        done = archive.rewrite(home, archive.before(DAY), DAY)
+        done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
         os.write(write, f"{done.lines} {done.survivors}".encode())
         os._exit(0)
     os.close(write)
@@ -658,10 +658,10 @@ def test_removal_needs_little_memory(home, size: int) -> None:
 
 def test_what_is_too_large_for_an_archive_loses_its_lines_in_place(home, monkeypatch) -> None:
     """A log that outgrew what an archive may be is no place where lines stay for ever."""
-    monkeypatch.setattr(packing, "MAX_ARCHIVE_BYTES", 6 << 20)
+    monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 6 << 20)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
     path = put(home, line(1, OLD) + noise + line(3))
-    done = archive.rewrite(home, archive.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
     assert (1, []) == (done.lines, done.survivors)
     assert [3] == ids(home)
@@ -676,7 +676,7 @@ def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
     path = Path(home.folder, f"telemetry-{DAY}.jsonl")
     os.link(precious, path)
     sleeper.append(Sleeper(path))
-    done = archive.rewrite(home, archive.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
     assert [f"{path} (EMLINK)"] == done.survivors
     assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)
@@ -686,7 +686,7 @@ def test_what_stays_of_a_line_is_as_it_was(home) -> None:
     """A fragment before what goes gets one end, and nothing else is added or taken."""
     fragment = line(3)[:-5]
     put(home, fragment + line(1, OLD)[:-1] + line(2, OLD) + line(4) + fragment, packed=True)
-    archive.rewrite(home, archive.before(DAY), DAY)
+    maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
     packed = Path(home.folder, f"telemetry-{DAY}.jsonl.gz").read_bytes()
     assert fragment + b"\n" + line(4) + fragment == gzip.decompress(packed)

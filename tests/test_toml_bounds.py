@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from telemetry_kit import consent, settings
+from telemetry_kit import settings
+from telemetry_kit.consent import policy
 
 MAX_BYTES = settings.MAX_TOML_BYTES
 DENY = b"[tool.telemetry_kit]\nenabled = false\n"
@@ -248,11 +249,11 @@ def test_a_long_pyproject(place, size: int, ours: bool, denies: bool) -> None:
     filled = b"# filler\n" * (size // 9 + 1)
     data = start + filled[: size - len(start) - len(end) - 1] + b"\n" + end
     (place.root / "pyproject.toml").write_bytes(data)
-    rules = {rule.name: rule for rule in consent.rules(place.home, place.environ)}
+    rules = {rule.name: rule for rule in policy.rules(place.home, place.environ)}
     rule = rules[f"{place.root}/pyproject.toml"]
 
     assert len(data) == size
-    assert denies != consent.decide(place.home, place.environ).allowed
+    assert denies != policy.decide(place.home, place.environ).allowed
     assert ("deny" if denies else "silent") == rule.verdict
 
 
@@ -262,10 +263,10 @@ def test_a_long_file_of_our_own(place, name: str) -> None:
     path = Path(place.home.user_file) if name == "user" else place.root / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"#" * MAX_BYTES)
-    allowed = consent.decide(place.home, place.environ).allowed
+    allowed = policy.decide(place.home, place.environ).allowed
     path.write_bytes(b"#" * (MAX_BYTES + 1))
 
-    assert (True, False) == (allowed, consent.decide(place.home, place.environ).allowed)
+    assert (True, False) == (allowed, policy.decide(place.home, place.environ).allowed)
 
 
 # -- when they are looked at -------------------------------------------------------------------

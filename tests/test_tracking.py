@@ -10,7 +10,7 @@ import traceback
 
 import pytest
 
-from telemetry_kit import RoleEvent, role_session, scope, settings, track_role_event, tracks
+from telemetry_kit import RoleEvent, context, role_session, settings, track_role_event, tracks
 from telemetry_kit.errors import DecorationError, UnknownEventError
 
 # The design's table: at entry, at success, at failure.
@@ -118,7 +118,7 @@ def test_the_table(place, event: str, ending: str, form: str) -> None:
     if at_entry and at_end:
         assert found[0]["span_id"] == found[1]["span_id"]
     assert b"secret-jane" not in b"".join(place.lines())
-    assert None is scope.innermost()
+    assert None is context.innermost()
 
 
 @pytest.mark.parametrize("event", RoleEvent)
@@ -141,7 +141,7 @@ def test_off_is_a_plain_call(undecided) -> None:
 
     assert implement("x") == "X"
     assert undecided.tree() == []
-    assert None is scope.innermost()
+    assert None is context.innermost()
 
 
 def test_source_is_told(place) -> None:
@@ -393,7 +393,7 @@ def test_the_scope_is_not_current_during_a_pause(place) -> None:
     made = work()
 
     assert made.send(None) == "waiting"
-    assert None is scope.innermost()
+    assert None is context.innermost()
     with pytest.raises(StopIteration):
         made.send(None)
     assert place.types() == ["agent.invoked", "agent.completed"]
@@ -607,11 +607,11 @@ def test_set_where_nothing_is_recorded(undecided) -> None:
 
 def test_project_root(place) -> None:
     """`project_root` moves the events of a call, and of what is inside, to another project."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
     other.mkdir()
-    control.enable_telemetry(other)
+    changes.enable_telemetry(other)
     with tracks("agent.invoked", project_root=other), tracks("command.executed"):
         pass
 
@@ -621,10 +621,10 @@ def test_project_root(place) -> None:
 
 def test_revoked_in_the_middle(place) -> None:
     """What was begun before a revocation records no end after it; the host goes on."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     with tracks("agent.invoked"):
-        control.disable_telemetry()
+        changes.disable_telemetry()
     stored = next((place.root / ".flowspec").glob("telemetry-*.jsonl"))
 
     assert len(stored.read_bytes().splitlines()) == 1
@@ -633,10 +633,10 @@ def test_revoked_in_the_middle(place) -> None:
 
 def test_granted_in_the_middle(undecided) -> None:
     """What was begun before a grant records no end without a beginning."""
-    from telemetry_kit import control
+    from telemetry_kit.consent import changes
 
     with tracks("agent.invoked"):
-        control.enable_telemetry()
+        changes.enable_telemetry()
 
     assert undecided.lines() == []
 

@@ -10,11 +10,14 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import catalog, gate, get_logger, pipeline, role_session, standing, tracks
-from telemetry_kit.consent import decide
+from telemetry_kit import get_logger, role_session, tracks
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache
+from telemetry_kit.consent.policy import decide
 from telemetry_kit.errors import Refused
-from telemetry_kit.journal.lease import Journal
-from telemetry_kit.latch import World
+from telemetry_kit.recording import pipeline, recorder
+from telemetry_kit.schema import catalog
+from telemetry_kit.storage.writer import Journal
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
 TEXT = st.text(st.characters(codec=None, categories=None), max_size=40)
@@ -53,8 +56,8 @@ def lines(place, drive) -> list[bytes]:
     def random(size: int) -> bytes:
         return next(numbers).to_bytes(size, "big")
 
-    with gate.Elsewhere(World(place.environ, place.clock, place.now, random)):
-        standing.stand().sequence = itertools.count(7)
+    with cache.Elsewhere(World(place.environ, place.clock, place.now, random)):
+        recorder.stand().sequence = itertools.count(7)
         drive()
     return place.lines()[before:]
 
@@ -322,7 +325,7 @@ def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, lo
 
     record()
     monkeypatch.setattr(Journal, "append", replaced)
-    monkeypatch.setattr(gate, "decide", lambda *a: asked.append(a) or decide(*a))
+    monkeypatch.setattr(cache, "decide", lambda *a: asked.append(a) or decide(*a))
     found = record()
 
     assert (looks, looks - 1) == (events, len(asked))

@@ -20,14 +20,14 @@ from telemetry_kit import (
     get_logger,
     hash_pii,
     is_telemetry_enabled,
-    pipeline,
-    privacy,
     role_session,
     track_role_event,
     tracks,
 )
-from telemetry_kit.journal.lease import Journal
-from telemetry_kit.latch import World, latch
+from telemetry_kit._runtime import World, latch
+from telemetry_kit.privacy import keys as privacy_keys
+from telemetry_kit.recording import pipeline
+from telemetry_kit.storage.writer import Journal
 
 AGENT = tracks("agent.invoked", agent="worker")
 
@@ -132,12 +132,12 @@ def _raise(error: type[BaseException]) -> Callable[..., Any]:
 
 
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch, type[Exception]], None]] = {
-    "the hasher": lambda patch, e: patch.setattr(privacy.Key, "pseudonym", _raise(e)),
+    "the hasher": lambda patch, e: patch.setattr(privacy_keys.Key, "pseudonym", _raise(e)),
     "the sink": lambda patch, e: patch.setattr(Journal, "append", _raise(e)),
     "opening the sink": lambda patch, e: patch.setattr(Journal, "open", _raise(e)),
     "randomness": lambda patch, e: patch.setattr(latch.world, "random", _raise(e)),
     "the wall clock": lambda patch, e: patch.setattr(latch.world, "now", _raise(e)),
-    "the key": lambda patch, e: patch.setattr(privacy, "load", _raise(e)),
+    "the key": lambda patch, e: patch.setattr(privacy_keys, "load", _raise(e)),
     "encoding": lambda patch, e: patch.setattr(pipeline, "encode", _raise(e)),
     **{
         f"the step {step.__name__}": lambda patch, e, at=at: patch.setattr(

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.home import Home
-from telemetry_kit.journal import ignored, lease, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import ignore_file, rotation, writer
+from telemetry_kit.storage.writer import Journal
 
 DAY = "2024-02-28"
 LINE = b'{"schema_version":"1.0"}\n'
@@ -31,8 +31,8 @@ def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int
 
     def slowly(path, flags, *args, **more):
         fd = real(path, flags, *args, **more)
-        if path == lease.LOG and flags & os.O_CREAT and not sealed:
-            sealed.append(upkeep.seal(home, DAY, 0.0))
+        if path == writer.LOG and flags & os.O_CREAT and not sealed:
+            sealed.append(rotation.seal(home, DAY, 0.0))
         return fd
 
     monkeypatch.setattr(os, "open", slowly)
@@ -63,7 +63,7 @@ def test_sealing_changes_nothing_outside(home, tmp_path, kind: str) -> None:
     else:
         os.mkdir(home.log)
     with pytest.raises(JournalError, match="not sealed"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert 0o600 == outside.stat().st_mode & 0o7777
     assert os.path.lexists(home.log)
@@ -73,11 +73,11 @@ def test_a_listing_alone_is_not_believed(home, monkeypatch) -> None:
     """A segment that a listing did not show is not overwritten."""
     journal = Journal(home, lambda: True)
     journal.append(LINE)
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
     while not journal.append(LINE):
         pass
     monkeypatch.setattr(os, "listdir", lambda _folder: [])
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
     journal.close()
 
     assert {"telemetry-2024-02-28.jsonl", "telemetry-2024-02-28-2.jsonl"} == set(modes(home))
@@ -89,7 +89,7 @@ def test_the_lock_is_private_and_usable(home, mask: int) -> None:
     write(home)
     former = os.umask(mask)
     try:
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
     finally:
         os.umask(former)
 
@@ -102,7 +102,7 @@ def test_root_leaves_no_lock_in_somebody_elses_folder(home) -> None:
     write(home)
     os.chown(home.folder, 65_534, 65_534)
     with pytest.raises(JournalError, match="belongs to another user"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert {"telemetry.jsonl", ".gitignore"} == set(os.listdir(home.folder))
 
@@ -112,8 +112,8 @@ def test_nothing_stored_needs_no_lock(home) -> None:
     os.mkdir(home.folder, 0o700)
     Path(home.folder, "telemetry.toml").write_text("enabled = false")
 
-    assert not upkeep.seal(home, DAY)
-    assert [] == upkeep.clear(home)
+    assert not rotation.seal(home, DAY)
+    assert [] == rotation.clear(home)
     assert ["telemetry.toml"] == os.listdir(home.folder)
 
 
@@ -122,7 +122,7 @@ def test_a_closed_journal_keeps_no_lease(home) -> None:
     journal = Journal(home, lambda: True)
     journal.append(LINE)
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
     journal.close()
 
     assert not count or count - 1 == len(os.listdir("/proc/self/fd"))
@@ -137,7 +137,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
     journal.append(LINE)
     journal.close()
 
-    assert (ignored.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
+    assert (ignore_file.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
 
 
 # -- the lock ----------------------------------------------------------------------------------
@@ -165,19 +165,19 @@ def held(home):
 
 def test_whether_there_was_a_log_to_seal(home) -> None:
     """True is said for a log, False where there is none or no folder; nothing is made for it."""
-    assert False is upkeep.seal(home, DAY)
+    assert False is rotation.seal(home, DAY)
     assert not os.path.exists(home.folder)
     write(home)
 
-    assert True is upkeep.seal(home, DAY)
-    assert False is upkeep.seal(home, DAY)
+    assert True is rotation.seal(home, DAY)
+    assert False is rotation.seal(home, DAY)
 
 
 def test_who_is_busy_is_not_disturbed(home, held) -> None:
     """Without waiting it is refused at once, saying where; nothing stays open, nothing changes."""
     count = len(os.listdir("/dev/fd"))
     with pytest.raises(JournalError, match=f"^another process is busy with {home.folder}$"):
-        upkeep.seal(home, DAY, 0.0)
+        rotation.seal(home, DAY, 0.0)
 
     assert count == len(os.listdir("/dev/fd"))
     assert LINE == Path(home.log).read_bytes()
@@ -194,7 +194,7 @@ def test_the_lock_is_waited_for_a_little(home, held, monkeypatch) -> None:
 
     monkeypatch.setattr(time, "sleep", pause)
 
-    assert True is upkeep.seal(home, DAY, 60.0)
+    assert True is rotation.seal(home, DAY, 60.0)
     assert 3 == len(pauses)
     assert all(0 < seconds < 0.1 for seconds in pauses)
 
@@ -205,7 +205,7 @@ def test_the_lock_is_not_waited_for_longer(home, held, monkeypatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     with pytest.raises(JournalError, match="busy"):
-        upkeep.seal(home, DAY, 5.0)
+        rotation.seal(home, DAY, 5.0)
 
     assert 106 == next(seconds)
 
@@ -215,13 +215,13 @@ def test_the_lock_is_held_and_given_back(home) -> None:
     write(home)
     count = len(os.listdir("/dev/fd"))
     for error in (None, ValueError):
-        with contextlib.suppress(ValueError), upkeep.maintenance(home) as folder:
+        with contextlib.suppress(ValueError), rotation.maintenance(home) as folder:
             assert os.path.samestat(os.stat(home.folder), os.fstat(folder))
-            with pytest.raises(JournalError, match="busy"), upkeep.maintenance(home):
+            with pytest.raises(JournalError, match="busy"), rotation.maintenance(home):
                 pass
             if error is not None:
                 raise error
-        with upkeep.maintenance(home):
+        with rotation.maintenance(home):
             pass
 
     assert count == len(os.listdir("/dev/fd"))
@@ -232,7 +232,7 @@ def test_a_lock_that_is_none(home) -> None:
     write(home)
     os.mkdir(home.lock)
     with pytest.raises(JournalError, match=rf"^{home.lock} cannot be opened \(EISDIR\)$"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert os.path.exists(home.log)
 
@@ -242,7 +242,7 @@ def test_a_lock_behind_a_link(home, tmp_path) -> None:
     write(home)
     os.symlink(tmp_path / "made", home.lock)
     with pytest.raises(JournalError, match="ELOOP"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert not (tmp_path / "made").exists()
 
@@ -253,7 +253,7 @@ def test_a_folder_behind_a_link(home, tmp_path) -> None:
     os.rename(home.folder, tmp_path / "moved")
     os.symlink(tmp_path / "moved", home.folder)
     with pytest.raises(JournalError, match=rf"^{home.folder} cannot be opened \(E\w+\)$"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert not (tmp_path / "moved" / ".telemetry.lock").exists()
 
@@ -263,7 +263,7 @@ def test_a_folder_that_is_none(home, kind: str) -> None:
     """It is refused at once; nobody waits for a pipe."""
     _ = os.mkfifo(home.folder) if kind == "fifo" else Path(home.folder).touch()
     with pytest.raises(JournalError, match=r"cannot be opened \(ENOTDIR\)"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
 
 def test_sealing_without_locks(home, monkeypatch) -> None:
@@ -273,9 +273,9 @@ def test_sealing_without_locks(home, monkeypatch) -> None:
         raise OSError(errno.ENOLCK, "")
 
     write(home)
-    monkeypatch.setattr(upkeep, "flock", none)
+    monkeypatch.setattr(rotation, "flock", none)
 
-    assert True is upkeep.seal(home, DAY)
+    assert True is rotation.seal(home, DAY)
 
 
 # -- names of segments -------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_the_next_free_name(home, there: list[str], expected: str) -> None:
     write(home)
     for name in there:
         Path(home.folder, name).write_bytes(b"theirs")
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
 
     assert LINE == Path(home.folder, f"telemetry-{DAY}{expected}.jsonl").read_bytes()
     assert all(b"theirs" == Path(home.folder, name).read_bytes() for name in there)
@@ -311,7 +311,7 @@ def test_a_name_that_a_listing_did_not_show(home, monkeypatch, packing: str) -> 
     write(home)
     Path(home.folder, f"telemetry-{DAY}.jsonl{packing}").write_bytes(b"theirs")
     monkeypatch.setattr(os, "listdir", lambda _folder: [])
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
 
     assert LINE == Path(home.folder, f"telemetry-{DAY}-2.jsonl").read_bytes()
 
@@ -325,7 +325,7 @@ def test_a_log_that_cannot_be_sealed(home, monkeypatch) -> None:
     write(home)
     monkeypatch.setattr(os, "rename", fails)
     with pytest.raises(JournalError, match=rf"^{home.log} cannot be sealed \(EROFS\)$"):
-        upkeep.seal(home, DAY)
+        rotation.seal(home, DAY)
 
     assert LINE == Path(home.log).read_bytes()
 
@@ -336,9 +336,9 @@ def test_sealing_one_log_only(home, kind: str) -> None:
     write(home)
     st = os.stat(home.log)
     only = st.st_ino + (kind == "another inode"), st.st_dev + (kind == "another device")
-    with upkeep.maintenance(home) as folder:
+    with rotation.maintenance(home) as folder:
         assert folder is not None
-        assert (kind == "same") is upkeep.seal_under_lock(home, folder, DAY, only)
+        assert (kind == "same") is rotation.seal_under_lock(home, folder, DAY, only)
 
     assert (kind != "same") == os.path.exists(home.log)
 
@@ -348,7 +348,7 @@ def test_a_log_of_another_mode_is_sealed(home, bits: int) -> None:
     """Writers refuse a log whose mode was changed; to seal it is all the same right."""
     write(home)
     os.chmod(home.log, bits)
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
 
     assert {f"telemetry-{DAY}.jsonl": 0o400} == modes(home)
 
@@ -370,13 +370,13 @@ def test_clearing_takes_what_is_ours(home) -> None:
     for name in [*OURS, *THEIRS, "telemetry-rollup.json", ".telemetry-2024-02-28-ab.tmp"]:
         Path(home.folder, name).write_bytes(b"x")
 
-    assert [] == upkeep.clear(home)
+    assert [] == rotation.clear(home)
     assert sorted(THEIRS) == sorted(os.listdir(home.folder))
 
 
 def test_clearing_where_nothing_is(home) -> None:
     """No folder: nothing to say, nothing made."""
-    assert [] == upkeep.clear(home)
+    assert [] == rotation.clear(home)
     assert not os.path.exists(home.folder)
 
 
@@ -385,7 +385,7 @@ def test_what_could_not_be_cleared_is_told(home) -> None:
     write(home)
     for name in ("telemetry-2024-02-28.jsonl", "telemetry-2024-02-27.jsonl.gz"):
         os.mkdir(f"{home.folder}/{name}")
-    told = upkeep.clear(home)
+    told = rotation.clear(home)
 
     assert [one.partition(" (E")[0] for one in told] == [
         f"{home.folder}/telemetry-2024-02-27.jsonl.gz",
@@ -400,7 +400,7 @@ def test_clearing_while_somebody_is_busy(home, held, monkeypatch) -> None:
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
 
-    assert [f"another process is busy with {home.folder}"] == upkeep.clear(home)
+    assert [f"another process is busy with {home.folder}"] == rotation.clear(home)
     assert LINE == Path(home.log).read_bytes()
     assert 6 == next(seconds)
 
@@ -414,18 +414,18 @@ def test_clearing_what_cannot_be_listed(home, monkeypatch) -> None:
     write(home)
     monkeypatch.setattr(os, "listdir", fails)
 
-    assert [f"{home.folder} (EIO)"] == upkeep.clear(home)
+    assert [f"{home.folder} (EIO)"] == rotation.clear(home)
     assert LINE == Path(home.log).read_bytes()
 
 
 def test_the_size_is_that_of_all_segments(home) -> None:
     """In bytes as they lie on disk, packed or not; other files do not count."""
-    assert 0 == upkeep.size(home)
+    assert 0 == rotation.size(home)
     os.mkdir(home.folder, 0o700)
     for number, name in enumerate([*OURS, *THEIRS]):
         Path(home.folder, name).write_bytes(b"x" * 10**number)
 
-    assert 1_111 == upkeep.size(home)
+    assert 1_111 == rotation.size(home)
 
 
 def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
@@ -434,7 +434,7 @@ def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 100_000)
     os.symlink(tmp_path / "large", f"{home.folder}/telemetry-{DAY}.jsonl")
 
-    assert upkeep.size(home) < 10_000
+    assert rotation.size(home) < 10_000
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -447,7 +447,7 @@ def test_trouble_with_the_folder(home, kind: str) -> None:
 
     what = "not a folder" if kind == "file" else "a symbolic link"
 
-    assert [f"{home.folder} is {what}"] == upkeep.trouble(home)
+    assert [f"{home.folder} is {what}"] == rotation.trouble(home)
 
 
 def test_trouble_above_the_folder(home) -> None:
@@ -455,7 +455,7 @@ def test_trouble_above_the_folder(home) -> None:
     os.rmdir(home.root)
     Path(home.root).write_bytes(b"")
 
-    assert [f"{home.folder}: its folder is not a plain folder (ENOTDIR)"] == upkeep.trouble(home)
+    assert [f"{home.folder}: its folder is not a plain folder (ENOTDIR)"] == rotation.trouble(home)
 
 
 @pytest.mark.parametrize("bits", [0o702, 0o777])
@@ -469,7 +469,7 @@ def test_trouble_with_an_open_folder(home, bits: int, with_log: bool) -> None:
     os.chmod(home.folder, bits)
     log = [f"{home.log} has mode 4644 instead of 0600: chmod 600 it"]
 
-    assert [f"{home.folder} is not a private folder of yours", *log * with_log] == upkeep.trouble(
+    assert [f"{home.folder} is not a private folder of yours", *log * with_log] == rotation.trouble(
         home
     )
 
@@ -487,7 +487,7 @@ def test_trouble_with_somebody_elses(home, what: str) -> None:
         "log": f"{home.log} belongs to another user",
     }
 
-    assert [expected[what]] == upkeep.trouble(home)
+    assert [expected[what]] == rotation.trouble(home)
 
 
 def test_trouble_with_a_log_that_cannot_be_seen(home, monkeypatch) -> None:
@@ -502,7 +502,7 @@ def test_trouble_with_a_log_that_cannot_be_seen(home, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "lstat", fails)
 
-    assert [f"{home.log}: input/output error (EIO)"] == upkeep.trouble(home)
+    assert [f"{home.log}: input/output error (EIO)"] == rotation.trouble(home)
 
 
 class Disk:
@@ -528,7 +528,7 @@ def test_trouble_with_a_read_only_disk(home, monkeypatch, made: str) -> None:
     place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
     monkeypatch.setattr(os, "statvfs", lambda _path: Disk(os.ST_RDONLY | os.ST_NOSUID))
 
-    assert [f"{place}: the file system is read-only"] == upkeep.trouble(home)
+    assert [f"{place}: the file system is read-only"] == rotation.trouble(home)
 
 
 @pytest.mark.parametrize("made", ["nothing", "folder", "log"])
@@ -541,7 +541,7 @@ def test_trouble_with_what_may_not_be_written(home, monkeypatch, made: str) -> N
     place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
     monkeypatch.setattr(os, "access", lambda path, right: (path, right) != (place, os.W_OK))
 
-    assert [f"{place} cannot be written to"] == upkeep.trouble(home)
+    assert [f"{place} cannot be written to"] == rotation.trouble(home)
 
 
 @pytest.mark.parametrize(("disk", "full"), [(Disk(left=0), 1), (Disk(), 0), (Disk(0, 0, 0), 0)])
@@ -550,27 +550,27 @@ def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> N
     write(home)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
 
-    assert [f"{home.folder}: the disk is full"] * full == upkeep.trouble(home)
+    assert [f"{home.folder}: the disk is full"] * full == rotation.trouble(home)
 
 
 def test_the_extent_counts_files(home) -> None:
     """Those that hold events, and their bytes."""
     write(home)
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
     write(home)
 
-    assert (2, 2 * len(LINE)) == upkeep.extent(home)
+    assert (2, 2 * len(LINE)) == rotation.extent(home)
 
 
 def test_no_file_of_ours_before_it_is_ignored(home) -> None:
     """Where another program made the log, the lock is not made before the ignore file."""
     os.mkdir(home.folder, 0o700)
     Path(home.log).write_bytes(LINE)
-    with upkeep.maintenance(home):
+    with rotation.maintenance(home):
         made = set(os.listdir(home.folder))
 
     assert {"telemetry.jsonl", ".gitignore", ".telemetry.lock"} == made
-    assert ignored.IGNORE == Path(home.ignore).read_bytes()
+    assert ignore_file.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
@@ -580,8 +580,8 @@ def test_a_log_that_lacks_a_bit_of_its_owner(home, mode: int) -> None:
     Path(home.log).touch()
     Path(home.log).chmod(mode)
 
-    assert not upkeep.seal(home, DAY)
+    assert not rotation.seal(home, DAY)
     Path(home.log).chmod(0o600)
     Path(home.log).write_bytes(LINE)
     Path(home.log).chmod(mode)
-    assert upkeep.seal(home, DAY)
+    assert rotation.seal(home, DAY)

@@ -18,7 +18,7 @@ sys.platform = "win32"
 CALLS = """
 import telemetry_kit
 from telemetry_kit import *
-from telemetry_kit import asking
+from telemetry_kit.consent import prompt as asking
 assert configure(app="flowspec", commands=["build"])
 for name in telemetry_kit.__all__:
     getattr(telemetry_kit, name)
@@ -71,10 +71,10 @@ assert {"agent.invoked", "role.selected", "command.completed"} <= types
 BRIDGES = """
 import argparse
 import telemetry_kit
-from telemetry_kit.bridges import flag
-from telemetry_kit.bridges.argparse import add_telemetry_argument
-from telemetry_kit.bridges.click import telemetry_option
-from telemetry_kit.bridges.typer import TelemetryOption
+from telemetry_kit.integrations import flag
+from telemetry_kit.integrations.argparse import add_telemetry_argument
+from telemetry_kit.integrations.click import telemetry_option
+from telemetry_kit.integrations.typer import TelemetryOption
 from telemetry_kit.cli import typer_app
 telemetry_kit.configure(app="flowspec")
 typer_app("flowspec")
@@ -111,8 +111,10 @@ def test_the_fixture_on_windows(place) -> None:
     """`telemetry_events` captures in memory there, too."""
     (place.root / "test_it.py").write_text(TEST)
     # pytest itself runs on this system.
-    code = f"import sys, pytest\nhere = sys.platform\n{WINDOWS}import telemetry_kit.latch\n"
-    words = "'-q', '-p', 'no:cacheprovider', '-p', 'telemetry_kit.bridges.pytest', 'test_it.py'"
+    code = f"import sys, pytest\nhere = sys.platform\n{WINDOWS}import telemetry_kit._runtime\n"
+    words = (
+        "'-q', '-p', 'no:cacheprovider', '-p', 'telemetry_kit.integrations.pytest', 'test_it.py'"
+    )
     done = place.python(
         *("-c", f"{code}sys.platform = here\nsys.exit(pytest.main([{words}]))"),
         env={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},

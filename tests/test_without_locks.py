@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import private
+from telemetry_kit.files import private
 
 # The interpreter's own `flock`, answered as such file systems do, before anything of ours loads.
 ANSWER = """
@@ -39,8 +39,8 @@ def test_a_day_of_use(undecided, name: str) -> None:
     code = (
         "assert enable_telemetry()\n"
         "assert track_role_event('role.selected', role='dev')\n"
-        "from telemetry_kit import control\n"
-        "from telemetry_kit.journal import upkeep\n"
+        "from telemetry_kit.consent import changes as control\n"
+        "from telemetry_kit.storage import rotation as upkeep\n"
         "assert upkeep.seal(control.home_of(), '2024-02-28')\n"
         "assert track_role_event('role.changed', role='qa')\n"
         "sys.stdout.flush()\n"

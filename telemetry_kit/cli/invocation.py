@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED
 from telemetry_kit.cli.options import PARAMETERS, Parameters, converted, parse
 from telemetry_kit.cli.output import USAGE, CommandError, guarded
 from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
-from telemetry_kit.latch import SUPPORTED, UNSUPPORTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class Command:
     def _run(self, app: str | None, project: str | None, values: Mapping[str, Any]) -> int:
         from importlib import import_module  # deferred: the help of a command needs none of them
 
+        from telemetry_kit.cli.app_option import name_app  # deferred: as above
         from telemetry_kit.cli.maintenance import run_maintenance  # deferred: as above
-        from telemetry_kit.cli.naming import name_app  # deferred: as above
 
         _check_supported()
         given = converted(self.parameters, values)
@@ -104,7 +104,7 @@ def _run_line(options: Sequence[str], name: str, words: Sequence[str]) -> int:
     if not name:
         raise CommandError("which command? See telemetry-kit --help", USAGE)
     if name not in known:
-        from telemetry_kit.catalog import nearest  # deferred: only for a mistake
+        from telemetry_kit.schema.catalog import nearest  # deferred: only for a mistake
 
         kind, names = ("option", GLOBAL_OPTIONS) if name.startswith("-") else ("command", known)
         told = f"there is no {kind} {name[:40]!r}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from telemetry_kit import consent, control, grants, settings
+from telemetry_kit import settings
 from telemetry_kit.cli.output import info
+from telemetry_kit.consent import changes, decision, policy
 from telemetry_kit.errors import TelemetryError, swallow
 
 
@@ -15,16 +16,17 @@ def run_maintenance(project: str | None) -> None:
     Args:
         project: a folder inside the project; None for the working directory.
     """
-    from telemetry_kit.journal import archive, keeping  # deferred: only once the command has spoken
+    # deferred: only once the command has spoken
+    from telemetry_kit.storage import limits, maintenance
 
     if not settings.current().app:
         return
     try:
-        home = control.home_of(project)
-        if not consent.is_decided(home):
+        home = changes.home_of(project)
+        if not policy.is_decided(home):
             return
-        control.look_after(home)
-        done = archive.maintain(home, control.retention_days(home), grants.today())
+        changes.look_after(home)
+        done = maintenance.maintain(home, changes.retention_days(home), decision.today())
     except (TelemetryError, OSError):
         return  # `doctor` says what is wrong
     except Exception as error:
@@ -32,6 +34,6 @@ def run_maintenance(project: str | None) -> None:
         return
     if done.crowded:
         info(
-            f"telemetry-kit: the events took more than {keeping.MAX_BYTES >> 20} MiB: "
+            f"telemetry-kit: the events took more than {limits.MAX_BYTES >> 20} MiB: "
             f"the oldest {done.crowded} files of them were deleted"
         )

@@ -292,7 +292,7 @@ def _not_understood(command: str, parameters: Parameters, words: Sequence[str]) 
     elif name in GLOBAL_OPTIONS:
         told = f"{name} stands before the command"
     else:
-        from telemetry_kit.cli.names import hint  # deferred: only for a mistake
+        from telemetry_kit.cli.arguments import hint  # deferred: only for a mistake
 
         known = [n for p in parameters if isinstance(p, Option) for n in p.names]
         told = f"there is no option {name[:40]!r}: {hint(name, [*known, '--help'])}"

@@ -93,16 +93,18 @@ def _parse(args: "list[str]") -> "tuple[str, dict[str, str]]":
 
 def _check(event: str, given: "Mapping[str, str]") -> None:
     # deferred: only with --strict
-    from telemetry_kit import apps, catalog, settings
+    from telemetry_kit import settings
+    from telemetry_kit._runtime import latch  # deferred: as above
+    from telemetry_kit.consent import app_choice
     from telemetry_kit.errors import ConfigurationError, UnknownEventError
-    from telemetry_kit.latch import latch  # deferred: as above
+    from telemetry_kit.schema import catalog
 
     try:
         catalog.event(event)
         if "app" in given:
             settings.configure(app=given["app"])
         elif not settings.current().app:
-            apps.choose(given.get("project"), latch.world.environ)
+            app_choice.choose(given.get("project"), latch.world.environ)
     except (UnknownEventError, ConfigurationError) as error:
         raise _UsageError(str(error)) from None
     if not _is_folder(given.get("project", ".")):
@@ -115,28 +117,32 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
 
 
 def _record(event: str, given: "dict[str, str]") -> None:
-    from telemetry_kit.latch import latch  # deferred: nothing may fail before it is caught
+    from telemetry_kit._runtime import latch  # deferred: nothing may fail before it is caught
 
     project = given.get("project")
     if project is not None and not _is_folder(project):
         return
     app = given.pop("app", None) or latch.app
     if not app:
-        from telemetry_kit import apps  # deferred: only where nobody names the app
+        from telemetry_kit.consent import app_choice  # deferred: only where nobody names the app
 
-        app = apps.choose(project, latch.world.environ)
+        app = app_choice.choose(project, latch.world.environ)
     latch.app = app
     if latch.is_shut():
         return
-    from telemetry_kit import gate, scope, settings  # deferred: where consent may be given
+    from telemetry_kit import (
+        context,  # deferred: where consent may be given
+        settings,  # deferred: where consent may be given
+    )
+    from telemetry_kit.consent import cache  # deferred: where consent may be given
 
     settings.configure(app=app)
     fields: dict[str, object] = dict(given)
-    start = scope.place(project)
+    start = context.place(project)
     fields.pop("project", None)
-    if not gate.is_open(start):
+    if not cache.is_open(start):
         return
-    from telemetry_kit import pipeline  # deferred: only where recording is on
+    from telemetry_kit.recording import pipeline  # deferred: only where recording is on
 
     for key in ("exit_code", "duration_ms"):
         if key in given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from fcntl import LOCK_EX, LOCK_NB, flock
 
-from telemetry_kit import private
+from telemetry_kit.files import private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from telemetry_kit import catalog
-from telemetry_kit.insights.figures import Figures
+from telemetry_kit.insights.metrics import Figures
+from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

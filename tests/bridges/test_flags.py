@@ -10,7 +10,7 @@ pytest.importorskip("click")
 TYPER = '''
 import typer
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.typer import TelemetryOption
+from telemetry_kit.integrations.typer import TelemetryOption
 
 configure(app="acme", context={"task": "identifier"})
 app = typer.Typer()
@@ -29,7 +29,7 @@ app()
 CLICK = '''
 import click
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.click import telemetry_option
+from telemetry_kit.integrations.click import telemetry_option
 
 configure(app="acme", context={"task": "identifier"})
 
@@ -49,7 +49,7 @@ main()
 ARGPARSE = """
 import argparse
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.argparse import add_telemetry_argument
+from telemetry_kit.integrations.argparse import add_telemetry_argument
 
 configure(app="acme", context={"task": "identifier"})
 parser = argparse.ArgumentParser(prog="acme")
@@ -180,7 +180,7 @@ SOURCES = {
     "click": """
 import click
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.click import telemetry_option
+from telemetry_kit.integrations.click import telemetry_option
 configure(app="acme")
 
 @click.command()
@@ -195,7 +195,7 @@ main({map}auto_envvar_prefix="ACME")
     "typer": """
 import typer
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.typer import TelemetryOption
+from telemetry_kit.integrations.typer import TelemetryOption
 configure(app="acme")
 app = typer.Typer()
 
@@ -209,7 +209,7 @@ app({map}auto_envvar_prefix="ACME")
     "argparse": """
 import argparse
 from telemetry_kit import configure, role_session
-from telemetry_kit.bridges.argparse import add_telemetry_argument
+from telemetry_kit.integrations.argparse import add_telemetry_argument
 configure(app="acme")
 parser = argparse.ArgumentParser(prog="acme")
 add_telemetry_argument(parser)

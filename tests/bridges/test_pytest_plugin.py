@@ -14,7 +14,7 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit.bridges.pytest import TelemetryEvents, telemetry_events
+from telemetry_kit.integrations.pytest import TelemetryEvents, telemetry_events
 
 pytest_plugins = ["pytester"]
 
@@ -22,7 +22,7 @@ assert telemetry_events
 
 # An installed package brings the plugin by its entry point; a source tree names it.
 INSTALLED = bool(entry_points(group="pytest11", name="telemetry_kit"))
-PLUGIN = () if INSTALLED else ("-p", "telemetry_kit.bridges.pytest")
+PLUGIN = () if INSTALLED else ("-p", "telemetry_kit.integrations.pytest")
 
 
 def run(pytester: pytest.Pytester, code: str, *args: str) -> pytest.RunResult:
@@ -201,7 +201,8 @@ def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
         """
-        from telemetry_kit import pipeline, track_role_event
+        from telemetry_kit import track_role_event
+        from telemetry_kit.recording import pipeline
 
         def broken(*_):
             raise ZeroDivisionError
@@ -224,7 +225,7 @@ def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
 
         def test_it():
             rooms = sorted(m for m in sys.modules if m.startswith("telemetry_kit."))
-            assert rooms == ["telemetry_kit.bridges", "telemetry_kit.bridges.pytest"]
+            assert rooms == ["telemetry_kit.bridges", "telemetry_kit.integrations.pytest"]
             assert "wrapt" not in sys.modules
             assert "structlog" not in sys.modules
         """,

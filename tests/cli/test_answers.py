@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from telemetry_kit import catalog
-from telemetry_kit.insights.tally import READ
-from telemetry_kit.line import encode
+from telemetry_kit.insights.counters import READ
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
 
 QUESTIONS = list(dict.fromkeys(event.question for event in catalog.EVENTS.values()))
 WORK = {"role": "dev", "command": "/qa:check", "agent": "writer", "workflow": "release"}

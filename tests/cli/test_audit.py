@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pexpect
 import pytest
 
+from telemetry_kit.export import log
 from telemetry_kit.files import hash_chain
-from telemetry_kit.insights import exports
-from telemetry_kit.line import encode
+from telemetry_kit.schema.encoding import encode
 
 COUNT = 4
 NOW = 1_795_000_000.0
@@ -36,9 +36,9 @@ def exported(place):
     place.log.write_bytes(encode(event))
     place.log.chmod(0o600)
     assert run(place, "export", "-o", "out-0").returncode == 0
-    first = next(exports.read(place.home, []))
+    first = next(log.read(place.home, []))
     for number in range(1, COUNT):
-        exports.note(
+        log.note(
             place.home,
             NOW + number,
             first["command"],
@@ -73,7 +73,7 @@ def test_an_export_that_failed_is_not_in_it(exported):
     run(exported, "export", "-o", "out-0")
     run(exported, "export", "--format", "nothing")
 
-    assert len(list(exports.read(exported.home, []))) == COUNT
+    assert len(list(log.read(exported.home, []))) == COUNT
 
 
 def former(line, before):
@@ -147,7 +147,7 @@ def test_damage_in_a_log_of_an_earlier_version(earlier, change, told):
 
 
 def lines_of(place):
-    path = exports.path_of(place.home)
+    path = log.path_of(place.home)
     with open(path, "rb") as file:
         return path, file.read().splitlines(keepends=True)
 
@@ -213,13 +213,13 @@ def resealed(line):
 def broken(home):
     """What is wrong with the log of exports."""
     wrong = []
-    list(exports.read(home, wrong))
+    list(log.read(home, wrong))
     return wrong
 
 
 def test_a_count_that_is_gone(exported):
     """Without it nobody can tell how many there were: said, now and ever after."""
-    os.unlink(exports.path_of(exported.home) + ".head")
+    os.unlink(log.path_of(exported.home) + ".head")
     now = run(exported, "audit")
     run(exported, "export", "-o", "more")
     then = run(exported, "audit")
@@ -286,7 +286,7 @@ def test_it_goes_on_behind_damage(exported):
     run(exported, "export", "-o", "again")
 
     assert broken(exported.home) == [f"entry {COUNT} of the exports is not as it was written"]
-    assert [e["destination"] for e in list(exports.read(exported.home, []))][-2:] == [
+    assert [e["destination"] for e in list(log.read(exported.home, []))][-2:] == [
         "more",
         "again",
     ]
@@ -304,7 +304,7 @@ def test_it_goes_on_behind_damage(exported):
 )
 def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
     """One that others may write, a link, a folder, a pipe: one sentence beside the decisions."""
-    harm(exports.path_of(exported.home))
+    harm(log.path_of(exported.home))
     done = run(exported, "audit")
     data = run(exported, "audit", "--json")
 
@@ -318,7 +318,7 @@ def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
 
 def test_an_export_that_cannot_be_noted_says_so(exported):
     """The file is there, the exit code tells that the ledger does not know of it."""
-    path = exports.path_of(exported.home)
+    path = log.path_of(exported.home)
     os.unlink(path)
     os.mkdir(path)
     done = run(exported, "export", "-o", "more")
@@ -336,7 +336,7 @@ def test_exports_at_once(exported):
         )
 
     assert codes == [0] * 8
-    assert len(list(exports.read(exported.home, []))) == COUNT + 8
+    assert len(list(log.read(exported.home, []))) == COUNT + 8
     assert broken(exported.home) == []
 
 

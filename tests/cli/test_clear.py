@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.journal import archive, reader, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.writer import Journal
 
 DAY = "2024-02-28"
 
@@ -36,9 +36,9 @@ def stored(place):
                 pass
         journal.close()
         if step < 2:
-            upkeep.seal(place.home, DAY)
+            rotation.seal(place.home, DAY)
         if step < 1:
-            archive.maintain(place.home, 90, DAY)
+            maintenance.maintain(place.home, 90, DAY)
     return place
 
 

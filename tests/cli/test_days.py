@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import grants
-from telemetry_kit.cli import days
+from telemetry_kit.cli import periods
 from telemetry_kit.cli.output import USAGE, CommandError
+from telemetry_kit.consent import decision
 
 TODAY = "2026-03-31"
 
@@ -33,9 +33,9 @@ TODAY = "2026-03-31"
 )
 def test_what_is_understood(monkeypatch, text, day):
     """By the calendar, by a word, so long ago, or a time, whose day in UTC it is."""
-    monkeypatch.setattr(grants, "today", lambda: TODAY)
+    monkeypatch.setattr(decision, "today", lambda: TODAY)
 
-    assert day == days.day_of("--since", text)
+    assert day == periods.day_of("--since", text)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_is_not(text):
     with pytest.raises(
         CommandError, match=r"--until .*: write the day as .*, today, yesterday, or 7d"
     ) as told:
-        days.day_of("--until", text)
+        periods.day_of("--until", text)
 
     assert told.value.code == USAGE
 
@@ -55,7 +55,7 @@ def test_what_is_not(text):
 @given(st.dates(date(1000, 1, 1)), st.integers(0, 300))
 def test_months_go_back_to_a_day_there_is(today, months):
     """So many months before, and never more than three days earlier in the month."""
-    found = date.fromisoformat(days._months_before(today.year, today.month, today.day, months))
+    found = date.fromisoformat(periods._months_before(today.year, today.month, today.day, months))
 
     assert today.year * 12 + today.month - found.year * 12 - found.month == months
     assert 0 <= today.day - found.day <= 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit.cli.demo import STEPS
+from telemetry_kit.cli.commands.demo import STEPS
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 VETOES = {

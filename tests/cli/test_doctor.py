@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import track_role_event
-from telemetry_kit.journal import upkeep
+from telemetry_kit.storage import rotation
 
 DAY = "2024-02-28"
 
@@ -31,7 +31,7 @@ def recorded(place):
         done = place.run("from telemetry_kit import *; track_role_event('role.selected')")
         assert done.returncode == 0, done.stderr
         if place.log.exists() and not list(place.log.parent.glob("telemetry-*")):
-            upkeep.seal(place.home, DAY)
+            rotation.seal(place.home, DAY)
     return place
 
 
@@ -111,10 +111,10 @@ def test_leftovers(recorded) -> None:
 
 def test_a_lease_is_shown(place) -> None:
     """A program that has the log open is told of, and goes on afterwards."""
-    from telemetry_kit import gate
-    from telemetry_kit.latch import World
+    from telemetry_kit._runtime import World
+    from telemetry_kit.consent import cache
 
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         assert track_role_event("role.selected")
         done = doctor(place, "--json")
         assert track_role_event("role.selected")
@@ -146,7 +146,7 @@ def test_an_archive_that_cannot_be_read(recorded) -> None:
     sealed.with_name("telemetry-2024-01-01.jsonl.zst").chmod(0o600)
     code = (
         "import sys\nsys.argv[1:] = ['doctor', '--json']\n"
-        "from telemetry_kit.journal import packing\npacking.READING = ()\n"
+        "from telemetry_kit.storage import compression as packing\npacking.READING = ()\n"
         "from telemetry_kit.cli import main\nsys.exit(main())"
     )
     done = recorded.run(code)
@@ -177,7 +177,7 @@ def test_lines_that_stay_in_doubt(place) -> None:
 
 def test_a_clock_that_was_ahead(recorded) -> None:
     """A segment of a day to come is named."""
-    upkeep.seal(recorded.home, "2099-06-01")
+    rotation.seal(recorded.home, "2099-06-01")
     done = doctor(recorded, "--json")
 
     assert (0, "note") == (done.returncode, findings(done)["clock"]["state"])
@@ -205,7 +205,7 @@ def test_a_lock_that_cannot_be_had(recorded) -> None:
 
 def test_a_lock_that_is_held(recorded) -> None:
     """Who holds it is told, where the system tells it."""
-    with upkeep.maintenance(recorded.home):
+    with rotation.maintenance(recorded.home):
         done = doctor(recorded, "--json")
 
     assert (0, "note") == (done.returncode, findings(done)["lock"]["state"])
@@ -392,7 +392,7 @@ def test_the_last_error(place) -> None:
 
 def test_an_internal_error_is_remembered(place, monkeypatch) -> None:
     """By its class, where it is one of the language."""
-    from telemetry_kit import pipeline
+    from telemetry_kit.recording import pipeline
 
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     monkeypatch.setattr(pipeline, "text", lambda _value: 1 / 0)

@@ -7,15 +7,10 @@ import warnings
 import pexpect
 import pytest
 
-from telemetry_kit import (
-    decisions,
-    enable_telemetry,
-    gate,
-    is_telemetry_enabled,
-    notice,
-    track_role_event,
-)
-from telemetry_kit.latch import World
+from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, notice
+from telemetry_kit.consent import history as consent_history
 
 
 def command(place, *args: str, **env: str):
@@ -49,13 +44,13 @@ def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> 
 
 def is_on(place, root=None) -> bool:
     """Whether recording is on, asked anew: this process remembers for 20 ms of its own clock."""
-    gate.forget()
+    cache.forget()
     return is_telemetry_enabled(root or place.root)
 
 
 def history(place) -> list[tuple[str, str]]:
     folder = str(place.record.parent)
-    return [(entry["decision"], entry["method"]) for entry in decisions.read(folder)]
+    return [(entry["decision"], entry["method"]) for entry in consent_history.read(folder)]
 
 
 # -- scripts -----------------------------------------------------------------------------------
@@ -83,7 +78,7 @@ def test_no(undecided) -> None:
 @pytest.mark.parametrize("name", ["disable", "off"])
 def test_disable(place, name: str) -> None:
     """`off` takes one step and no answer, and says what is still there."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         track()
     done = command(place, name)
 
@@ -223,7 +218,7 @@ def test_the_notice_for_all_projects(undecided) -> None:
     screen, _ = at_terminal(undecided, ["on", "--all-projects"], "y\r")
 
     assert screen.splitlines()[:-1] == notice.lines(undecided.home, everywhere=True)
-    (entry,) = decisions.read(undecided.home.config)
+    (entry,) = consent_history.read(undecided.home.config)
     assert entry["notice_sha256"] == notice.text_sha256(undecided.home, everywhere=True)
 
 
@@ -239,7 +234,7 @@ def test_asked_again_on_request(place) -> None:
 
 def test_events_of_the_command_are_none(place) -> None:
     """Neither `on` nor `off` records an event about itself."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         enable_telemetry()
     command(place, "on", "--yes")
     command(place, "off")

@@ -22,12 +22,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import projects
+from telemetry_kit.export import log as export_log
+from telemetry_kit.export.formats import COLUMNS, FORMATS, guarded, guarded_json
 from telemetry_kit.files.atomic import NewFile
-from telemetry_kit.insights import exports
-from telemetry_kit.insights.formats import COLUMNS, FORMATS, guarded, guarded_json
-from telemetry_kit.journal import upkeep
-from telemetry_kit.line import encode
+from telemetry_kit.privacy import projects
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import rotation
 
 MANY = 120_000
 
@@ -105,7 +105,7 @@ def test_it_is_complete(undecided, many, form):
     rest = many[len(many) // 2 :]
     with undecided.log.open("ab") as log:
         log.write(rest[: rest.index(b"\n") + 1])
-    upkeep.seal(undecided.home, "2026-11-22")
+    rotation.seal(undecided.home, "2026-11-22")
     undecided.log.write_bytes(rest[rest.index(b"\n") + 1 :])
     path = undecided.root / "out"
     done = export(undecided, "--format", form, "-o", str(path), "--precise")
@@ -312,7 +312,7 @@ def test_role_and_event(place):
     dev = export(place, "--role", "dev", "--event", "agent.invoked")
     chief = export(place, "--role", "my chief")
     wrong = export(place, "--role", "dve")
-    commands = [entry["command"] for entry in list(exports.read(place.home, []))]
+    commands = [entry["command"] for entry in list(export_log.read(place.home, []))]
 
     assert [json.loads(line)["role"] for line in dev.stdout.splitlines()] == ["dev"]
     assert len(chief.stdout.splitlines()) == 2
@@ -570,7 +570,8 @@ def test_another_file_is_not_put_in_place(undecided, form):
 
 TOLD_TO_END = """
 import os, signal, sys, time
-from telemetry_kit.cli import export, main
+from telemetry_kit.cli import main
+from telemetry_kit.cli.commands import export
 real = export._Watched.__iter__
 
 def ended(self):
@@ -666,10 +667,10 @@ def test_the_ledger(place):
     export(place, "-o", "sub.jsonl")
     export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
     export(place)
-    first, second, third = list(exports.read(place.home, []))
+    first, second, third = list(export_log.read(place.home, []))
     told = place.python("-m", "telemetry_kit", "audit").stdout
     as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
-    path = exports.path_of(place.home)
+    path = export_log.path_of(place.home)
 
     assert (first["rows"], first["destination"], third["destination"]) == (2, "sub.jsonl", "-")
     assert first["sha256"] == hashlib.sha256((place.root / "sub.jsonl").read_bytes()).hexdigest()
@@ -698,7 +699,7 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
         }[harm]
         undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
     told = undecided.python("-m", "telemetry_kit", "audit")
-    (entry,) = list(exports.read(undecided.home, []))
+    (entry,) = list(export_log.read(undecided.home, []))
 
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
@@ -718,12 +719,13 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     assert done.returncode == 2
     assert f"out{there}: it is " in done.stderr
     assert others(place) == [taken.name]
-    assert list(exports.read(place.home, [])) == []
+    assert list(export_log.read(place.home, [])) == []
 
 
 LATE = """
 import sys
-from telemetry_kit.cli import export, main
+from telemetry_kit.cli import main
+from telemetry_kit.cli.commands import export
 real = export._put
 
 def put(blocks, path, force):
@@ -747,7 +749,7 @@ def test_what_stands_beside_fails(place):
         "nothing was left there"
     )
     assert others(place) == ["out", "out.consent.jsonl"]
-    assert [entry["destination"] for entry in list(exports.read(place.home, []))] == ["out"]
+    assert [entry["destination"] for entry in list(export_log.read(place.home, []))] == ["out"]
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
@@ -764,7 +766,7 @@ def test_a_pipe_is_written_into(undecided, force):
     assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
-    assert next(exports.read(undecided.home, []))["destination"] == "pipe"
+    assert next(export_log.read(undecided.home, []))["destination"] == "pipe"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
@@ -817,7 +819,8 @@ def test_keys_are_never_in_it(place):
 
 LONG = """
 import sys
-from telemetry_kit.cli import export, main
+from telemetry_kit.cli import main
+from telemetry_kit.cli.commands import export
 export._PROGRESS_BYTES = {least}
 export._PROGRESS_SECONDS = 0
 sys.exit(main(["export", *sys.argv[1:]]))

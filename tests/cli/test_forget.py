@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import grants
-from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.reader import read
-from telemetry_kit.journal.segments import Problems, snapshot
+from telemetry_kit.consent import decision
+from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage.reader import read
+from telemetry_kit.storage.segments import Problems, snapshot
 
 TEXT = "zora@quill.example"
 
@@ -25,8 +25,8 @@ def test_forget_removes_from_log_and_archive(place) -> None:
     """Lines of the log and of an archive go, in clear or coded; all others stay."""
     record(place, role=TEXT)
     record(place, role="dev")
-    upkeep.seal(place.home, grants.today())
-    archive.maintain(place.home, 90, grants.today())
+    rotation.seal(place.home, decision.today())
+    maintenance.maintain(place.home, 90, decision.today())
     record(place, agent=TEXT)
     record(place, agent="other")
     with snapshot(place.home, Problems()) as sources:

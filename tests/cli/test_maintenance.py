@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import control
-from telemetry_kit.journal import upkeep
+from telemetry_kit.consent import changes
+from telemetry_kit.storage import rotation
 
 OLD = (
     b'{"event_type":"role.selected","timestamp":"2023-06-15T10:00:00","role":"dev"}\n'
@@ -35,7 +35,7 @@ def test_who_has_decided_is_looked_after(undecided, decision: str) -> None:
     """Old lines go, whatever the decision is by now."""
     undecided.grant()
     if decision == "no":
-        control.disable_telemetry(undecided.root)
+        changes.disable_telemetry(undecided.root)
     over = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 100 * 86_400)).encode()
     undecided.log.parent.mkdir(mode=0o700, exist_ok=True)
     undecided.log.write_bytes(OLD.splitlines(keepends=True)[0].replace(b"2023-06-15", over))
@@ -53,10 +53,10 @@ def test_what_goes_for_the_space_is_told(place, command: str) -> None:
         place.log.parent.mkdir(mode=0o700, exist_ok=True)
         place.log.write_bytes(os.urandom(500).hex().encode() + b"\n")
         place.log.chmod(0o600)
-        upkeep.seal(place.home, f"2099-01-0{number + 1}")
+        rotation.seal(place.home, f"2099-01-0{number + 1}")
     code = (
         f"import sys\nsys.argv[1:] = [{command!r}]\n"
-        "from telemetry_kit.journal import keeping\nkeeping.MAX_BYTES = 600\n"
+        "from telemetry_kit.storage import limits as keeping\nkeeping.MAX_BYTES = 600\n"
         "from telemetry_kit.cli import main\nsys.exit(main())"
     )
     done = place.run(code)

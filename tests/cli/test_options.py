@@ -12,16 +12,8 @@ import typer.main
 from click.testing import CliRunner as ClickRunner
 from typer.testing import CliRunner as TyperRunner
 
-from telemetry_kit.cli import (
-    COLD,
-    COMMANDS,
-    GLOBAL_OPTIONS,
-    click_group,
-    export,
-    main,
-    schema,
-    typer_app,
-)
+from telemetry_kit.cli import COLD, COMMANDS, GLOBAL_OPTIONS, click_group, main, typer_app
+from telemetry_kit.cli.commands import export, schema
 from telemetry_kit.cli.options import (
     COUNT,
     FLAG,

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, enable_telemetry, gate, is_telemetry_enabled, track_role_event
-from telemetry_kit.latch import World
+from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache, policy
 
 
 def reset(place, *args: str, **options):
@@ -15,7 +16,7 @@ def reset(place, *args: str, **options):
 @pytest.fixture
 def used(place):
     """A project with a decision, a key, a history and an event."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         assert track_role_event("agent.invoked", agent="somebody")
     return place
 
@@ -37,9 +38,9 @@ def test_everything_goes(used) -> None:
 def test_afterwards_nobody_was_asked(used) -> None:
     """The user is undecided again: off, not vetoed, and may be asked."""
     reset(used, "--yes")
-    decision = consent.decide(used.home, used.environ)
+    decision = policy.decide(used.home, used.environ)
 
-    assert (decision.allowed, decision.rule.verdict) == (False, consent.SILENT)
+    assert (decision.allowed, decision.rule.verdict) == (False, policy.SILENT)
 
 
 def test_again(used) -> None:
@@ -51,7 +52,7 @@ def test_other_projects_stay(used) -> None:
     """Only this project's decision goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with gate.Elsewhere(World(used.environ)):
+    with cache.Elsewhere(World(used.environ)):
         enable_telemetry(other)
     reset(used, "--yes")
 
@@ -62,7 +63,7 @@ def test_all_projects(used) -> None:
     """With `--all-projects` every decision and every key goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with gate.Elsewhere(World(used.environ)):
+    with cache.Elsewhere(World(used.environ)):
         enable_telemetry(other)
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes", "--all-projects")
@@ -76,7 +77,7 @@ def test_all_projects(used) -> None:
 
 def test_a_yes_for_all_projects_is_named(used) -> None:
     """What still holds after resetting one project is said."""
-    with gate.Elsewhere(World(used.environ)):
+    with cache.Elsewhere(World(used.environ)):
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes")
 
@@ -146,7 +147,7 @@ def test_nothing_comes_after_it(used) -> None:
     """While a program records without a pause, reset leaves no event behind: consent goes first."""
     left = []
     for _ in range(3):
-        with gate.Elsewhere(World(used.environ)):
+        with cache.Elsewhere(World(used.environ)):
             enable_telemetry()
         child = used.start(BUSY)
         child.stdout.readline()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import catalog, notice
+from telemetry_kit.consent import notice
+from telemetry_kit.schema import catalog
 
 ROOT = Path(__file__).parents[2]
 

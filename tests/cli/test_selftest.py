@@ -2,8 +2,8 @@
 
 import json
 
-from telemetry_kit.cli import selftest
-from telemetry_kit.proof.witness import Witness
+from telemetry_kit.cli.commands import selftest
+from telemetry_kit.verification.selftest_child import Witness
 
 
 def test_selftest_passes(undecided) -> None:
@@ -27,7 +27,7 @@ def test_another_app(undecided) -> None:
 def test_the_witness_sees(undecided) -> None:
     """A program that opens a socket, starts a process and a thread is seen to do so."""
     code = (
-        "from telemetry_kit.proof.witness import Witness; import socket, subprocess, threading;"
+        "from telemetry_kit.verification.selftest_child import Witness; import socket, subprocess, threading;"
         "w = Witness(); w.watch(); socket.socket().close(); subprocess.run(['true']);"
         "t = threading.Thread(target=int); t.start(); t.join(); open('made', 'w').close();"
         "w.on = False; print(*(v > 0 for v in w.counts.values()), *sorted(w.paths))"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from telemetry_kit.line import encode
+from telemetry_kit.schema.encoding import encode
 
 EVENTS = [
     {"event_type": "role.selected", "role": "dev"},

@@ -8,18 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import (
-    configure,
-    consent,
-    control,
-    decisions,
-    disable_telemetry,
-    enable_telemetry,
-    gate,
-    track_role_event,
-)
-from telemetry_kit.cli.status import OFF, OUTDATED, RECORDING, VETOED
-from telemetry_kit.latch import World
+from telemetry_kit import configure, disable_telemetry, enable_telemetry, track_role_event
+from telemetry_kit._runtime import World
+from telemetry_kit.cli.commands.status import OFF, OUTDATED, RECORDING, VETOED
+from telemetry_kit.consent import cache, changes, policy
+from telemetry_kit.consent import history as consent_history
 
 
 def status(place, *args: str, **env: str):
@@ -34,7 +27,7 @@ def deciding(stdout: str) -> list[str]:
 @pytest.fixture
 def denied(place):
     """A project whose user said no after a yes."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         disable_telemetry()
     return place
 
@@ -106,7 +99,7 @@ def test_vetoed_by_the_repository(place) -> None:
 def test_every_rule_in_order(place) -> None:
     """Each rule once, in the order in which it is asked, each with what it said."""
     done = status(place, "--explain")
-    rules = consent.rules(place.home, place.environ, every=True)
+    rules = policy.rules(place.home, place.environ, every=True)
     shown = [line[2:].split()[:3] for line in done.stdout.splitlines()[6:-2] if line[2] != " "]
 
     assert [(a, b, c.rstrip(":")) for a, b, c in shown] == [
@@ -171,7 +164,7 @@ def test_simulate_nothing(place, given: str) -> None:
 @pytest.mark.parametrize("columns", ["20", "200"])
 def test_json(place, columns: str) -> None:
     """`--json` is one JSON object, in a narrow terminal as well."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         track_role_event("role.selected", role="dev")
     done = status(place, "--json", "--explain", COLUMNS=columns)
     found = json.loads(done.stdout)
@@ -196,7 +189,7 @@ def test_json_without_explain(undecided) -> None:
 def test_json_after_a_declined_widening(place) -> None:
     """A script that needs the difference finds it in the JSON, with the user's answer."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    control.decline_widening(place.home, consent.decide(place.home, place.environ))
+    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
     found = json.loads(status(place, "--json").stdout)
 
     assert (found["not_yet"], found["declined"]) == (["kept 90 days instead of 30"], True)
@@ -204,10 +197,10 @@ def test_json_after_a_declined_widening(place) -> None:
 
 def test_a_history_that_was_cut_back(place) -> None:
     """Record and history that differ are trouble, in `status`, `doctor` and `verify`."""
-    with gate.Elsewhere(World(place.environ)):
+    with cache.Elsewhere(World(place.environ)):
         disable_telemetry()
         enable_telemetry()
-    history = place.record.with_name(decisions.HISTORY)
+    history = place.record.with_name(consent_history.HISTORY)
     history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
     sentence = "for this project, the history does not hold the decision in force (yes of "
 
@@ -246,7 +239,7 @@ def test_check(place, situation: str, code: int) -> None:
     elif situation in ("outdated", "declined"):
         place.record.write_text(text.replace("keep=90", "keep=30"))
     if situation == "declined":
-        control.decline_widening(place.home, consent.decide(place.home, place.environ))
+        changes.decline_widening(place.home, policy.decide(place.home, place.environ))
 
     assert status(place, "--check", **env).returncode == code
     done = status(place, **env)
@@ -261,13 +254,13 @@ def test_not_yet(place) -> None:
     assert f"{sentence}only after a new yes\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
-    control.decline_widening(place.home, consent.decide(place.home, place.environ))
+    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
     assert f"{sentence}you said no to it\n" in status(place).stdout
 
 
 def test_another_app(undecided) -> None:
     """`--app` asks about another tool, which has its own decision."""
-    with gate.Elsewhere(World(undecided.environ)), configure(app="acme"):
+    with cache.Elsewhere(World(undecided.environ)), configure(app="acme"):
         enable_telemetry()
 
     other = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from telemetry_kit import catalog
+from telemetry_kit.cli.commands.view import TITLES, rows_as_table
 from telemetry_kit.cli.tables import display_width
-from telemetry_kit.cli.view import TITLES, rows_as_table
-from telemetry_kit.insights.select import Filter, Following
-from telemetry_kit.journal import upkeep
-from telemetry_kit.line import encode
+from telemetry_kit.insights.selection import Filter, Following
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import rotation
 
 ALL = {
     "role": "dev",
@@ -198,7 +198,8 @@ def test_problems_once_per_file(undecided):
 
 PAGED = """
 import sys
-from telemetry_kit.cli import main, view
+from telemetry_kit.cli import main
+from telemetry_kit.cli.commands import view
 view._PAGE = 7
 sys.exit(main(["view", *sys.argv[1:]]))
 """
@@ -487,7 +488,7 @@ def test_follow(undecided):
         first = json.loads(child.stdout.readline())["seq"]
         fill(undecided, stored(3))
         second = json.loads(child.stdout.readline())["seq"]
-        upkeep.seal(undecided.home, "2026-11-22")
+        rotation.seal(undecided.home, "2026-11-22")
         fill(undecided, stored(4), stored(5))
         rest = [json.loads(child.stdout.readline())["seq"] for _ in range(2)]
         child.send_signal(signal.SIGINT)

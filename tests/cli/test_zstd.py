@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.journal import upkeep
+from telemetry_kit.storage import rotation
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -33,7 +33,7 @@ COMMANDS = {
 def packed(place) -> Path:
     """A project with an archive, of gzip or of whatever the interpreter writes."""
     assert 0 == place.run(RECORD).returncode
-    upkeep.seal(place.home, "2026-01-01")
+    rotation.seal(place.home, "2026-01-01")
     (sealed,) = place.log.parent.glob("telemetry-*.jsonl")
     data = sealed.read_bytes()
     sealed.unlink()
@@ -99,7 +99,7 @@ def test_without_zstd(place, packed, command: str) -> None:
     """It is named as one that could not be read, with what to do; it stays as it is."""
     archive = repack(packed)
     content = archive.read_bytes()
-    hide = "from telemetry_kit.journal import packing\npacking.READING = ()"
+    hide = "from telemetry_kit.storage import compression as packing\npacking.READING = ()"
     code, out, said = run(place, *COMMANDS.get(command, ("verify",)), code=hide)
 
     assert code in (0, 1)
@@ -110,7 +110,7 @@ def test_without_zstd(place, packed, command: str) -> None:
 def test_what_is_forgotten_without_zstd(place, packed) -> None:
     """The exit code is 1, and it says which file may still hold it."""
     archive = repack(packed)
-    hide = "from telemetry_kit.journal import packing\npacking.READING = ()"
+    hide = "from telemetry_kit.storage import compression as packing\npacking.READING = ()"
     code, _, said = run(place, "forget", "someone-1", "--yes", code=hide)
 
     assert 1 == code

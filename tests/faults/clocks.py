@@ -9,9 +9,11 @@ import sys
 import time
 
 import telemetry_kit
-from telemetry_kit import configure, control, gate, track_role_event
-from telemetry_kit.journal import archive, lease, reader, upkeep
-from telemetry_kit.latch import World
+from telemetry_kit import configure, track_role_event
+from telemetry_kit._runtime import World
+from telemetry_kit.consent import cache
+from telemetry_kit.consent import changes as consent_changes
+from telemetry_kit.storage import maintenance, reader, rotation, writer
 
 configure(app="flowspec")
 
@@ -22,24 +24,24 @@ class Life:
     """Somebody who records at given seconds, and whose commands bring the journal in order."""
 
     def __init__(self) -> None:
-        lease.SLOW_SECONDS = 60.0
+        writer.SLOW_SECONDS = 60.0
         telemetry_kit.configure(timestamp_resolution="second")
-        control.enable_telemetry()
-        self.home = control.home_of()
+        consent_changes.enable_telemetry()
+        self.home = consent_changes.home_of()
         self.done: list[tuple[str, int, str]] = []
         self.sealings = 0
 
     def record(self, second: int) -> None:
-        with gate.Elsewhere(World(os.environ, now=lambda: float(second))):
+        with cache.Elsewhere(World(os.environ, now=lambda: float(second))):
             found = track_role_event("role.selected", role="dev")
         assert found is not None
         self.done.append((found["event_id"], second, found["timestamp"]))
 
     def seal(self, second: int) -> None:
-        self.sealings += upkeep.seal(self.home, day_of(second))
+        self.sealings += rotation.seal(self.home, day_of(second))
 
     def maintain(self, second: int) -> list[str]:
-        assert [] == archive.maintain(self.home, 90, day_of(second)).survivors
+        assert [] == maintenance.maintain(self.home, 90, day_of(second)).survivors
         return [event["event_id"] for event in reader.read(self.home)]
 
 

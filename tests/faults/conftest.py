@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_kit.home import Home
-from telemetry_kit.journal import reader, upkeep
-from telemetry_kit.journal.segments import Problems
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import reader, rotation
+from telemetry_kit.storage.segments import Problems
 from tests.conftest import NAMED
 
 HERE = Path(__file__).resolve().parent
@@ -216,10 +216,10 @@ def check_modes(home: Home) -> None:
     assert 0o700 == os.lstat(home.folder).st_mode & 0o7777
     for name in os.listdir(home.folder):
         mode = os.lstat(f"{home.folder}/{name}").st_mode & 0o7777
-        assert not upkeep.TEMPORARY.fullmatch(name), name
-        if name == "telemetry.jsonl" or name.endswith((".gz", ".zst")) or name == upkeep.LOCK:
+        assert not rotation.TEMPORARY.fullmatch(name), name
+        if name == "telemetry.jsonl" or name.endswith((".gz", ".zst")) or name == rotation.LOCK:
             assert 0o600 == mode, (name, oct(mode))
-        elif upkeep.SEGMENT.fullmatch(name):
+        elif rotation.SEGMENT.fullmatch(name):
             assert 0o400 == mode, (name, oct(mode))
 
 

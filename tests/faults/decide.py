@@ -11,8 +11,10 @@ import sys
 import time
 from typing import Self
 
-from telemetry_kit import configure, consent, control, pipeline, track_role_event
-from telemetry_kit.journal import archive, lease, reader, upkeep
+from telemetry_kit import configure, track_role_event
+from telemetry_kit.consent import changes, policy
+from telemetry_kit.recording import pipeline
+from telemetry_kit.storage import maintenance, reader, rotation, writer
 
 configure(app="flowspec")
 
@@ -21,7 +23,7 @@ now = time.monotonic_ns
 
 def write(slot: int) -> None:
     """Record until the file `over` is there."""
-    lease.SLOW_SECONDS = 60.0
+    writer.SLOW_SECONDS = 60.0
     notes = []
     on_file = 0
 
@@ -31,7 +33,7 @@ def write(slot: int) -> None:
         on_file = now()
         return count
 
-    lease._write = timed
+    writer._write = timed
     while not os.path.exists("over"):
         began = now()
         found = track_role_event("role.selected", role="dev")
@@ -60,8 +62,8 @@ class Granting:
     """Notes when the consent record is put in its place: before that there is no grant."""
 
     def __init__(self) -> None:
-        place = control.home_of()
-        self.path = consent.record_path(place, all_projects=False)
+        place = changes.home_of()
+        self.path = policy.record_path(place, all_projects=False)
         self.begins = 0
         self.rename = os.rename
 
@@ -83,11 +85,11 @@ def revoke(count: int) -> list[list[int]]:
     spans = []
     for _ in range(count):
         time.sleep(dice.uniform(0.02, 0.05))
-        control.disable_telemetry()
+        changes.disable_telemetry()
         off = now()
         time.sleep(dice.uniform(0.0, 0.01))
         with Granting() as grant:
-            control.enable_telemetry()
+            changes.enable_telemetry()
         assert grant.begins > off
         spans.append([off, grant.begins])
     return spans
@@ -95,18 +97,18 @@ def revoke(count: int) -> list[list[int]]:
 
 def clear(count: int) -> list[dict[str, object]]:
     """When each clear began and returned, and what was there right before and after it."""
-    home = control.home_of()
+    home = changes.home_of()
     spans: list[dict[str, object]] = []
     for _ in range(count):
         time.sleep(dice.uniform(0.005, 0.03))
         if dice.random() < 0.3:
-            upkeep.seal(home, "2024-02-28")
+            rotation.seal(home, "2024-02-28")
         if dice.random() < 0.3:
-            archive.maintain(home, 90, "2024-02-28")
+            maintenance.maintain(home, 90, "2024-02-28")
         looked = now()
         before = [e["event_id"] for e in reader.read(home)]
         began = now()
-        survivors = control.clear(home)
+        survivors = changes.clear(home)
         ended = now()
         assert survivors == [], survivors
         after = [e["event_id"] for e in reader.read(home)]

@@ -108,7 +108,7 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore", DeprecationWarning)
     sys.setswitchinterval(0.0002)
     name, count = sys.argv[1], int(sys.argv[2])
-    if "telemetry_kit.pipeline" in sys.modules:
+    if "telemetry_kit.recording.pipeline" in sys.modules:
         sys.exit("the chain is loaded before the first event")
     if name == "fork":
         many(fork_beside, [(number * 0.02 / count,) for number in range(count)])

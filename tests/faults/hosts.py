@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 
-from telemetry_kit import configure, control, track_role_event
-from telemetry_kit.journal import lease, upkeep
-from telemetry_kit.line import encode
+from telemetry_kit import configure, track_role_event
+from telemetry_kit.consent import changes
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import rotation, writer
 
 configure(app="flowspec")
 
@@ -29,7 +30,7 @@ def first_event() -> list[str | None]:
 
 def steady() -> None:
     """No pause for a slow disk: these machines are busy."""
-    lease.SLOW_SECONDS = 60.0
+    writer.SLOW_SECONDS = 60.0
 
 
 def daemonise() -> None:
@@ -50,7 +51,7 @@ def daemonise() -> None:
 def churn(sealings: int) -> None:
     """Threads open and close files while the log is sealed again and again."""
     steady()
-    home = control.home_of()
+    home = changes.home_of()
     done: list[str | None] = []
     over = threading.Event()
     dirty: list[int] = []
@@ -74,7 +75,7 @@ def churn(sealings: int) -> None:
         thread.start()
     sealed = 0
     while sealed < sealings:
-        sealed += upkeep.seal(home, "2024-02-28")
+        sealed += rotation.seal(home, "2024-02-28")
         time.sleep(0.0005)
     over.set()
     for thread in threads:
@@ -89,7 +90,7 @@ def fork(count: int) -> None:
     # Later interpreters warn of forks beside threads: the host's own doing.
     warnings.simplefilter("ignore", DeprecationWarning)
     steady()
-    home = control.home_of()
+    home = changes.home_of()
     done = first_event()
     over = threading.Event()
 
@@ -99,7 +100,7 @@ def fork(count: int) -> None:
 
     def seal() -> None:
         while not over.is_set():
-            upkeep.seal(home, "2024-02-28")
+            rotation.seal(home, "2024-02-28")
 
     threads = [threading.Thread(target=f) for f in (events, events, events, seal)]
     for thread in threads:
@@ -129,7 +130,7 @@ def fork(count: int) -> None:
 def signals(seconds: float) -> None:
     """A handler that records, 5,000 times a second, while the log is sealed and events happen."""
     steady()
-    home = control.home_of()
+    home = changes.home_of()
     done = first_event()
     late: list[str | None] = []
     depth = 0
@@ -153,7 +154,7 @@ def signals(seconds: float) -> None:
         done.append(record())
         Finalized()
         if len(done) % 20 == 0:
-            upkeep.seal(home, "2024-02-28")
+            rotation.seal(home, "2024-02-28")
     signal.setitimer(signal.ITIMER_REAL, 0)
     print(json.dumps({"acknowledged": done + late, "signals": len(late)}))
 

@@ -15,19 +15,11 @@ import re
 import sys
 import unicodedata  # noqa: F401
 
-from telemetry_kit import (
-    configure,
-    control,
-    deciding,
-    decisions,
-    grants,
-    notice,
-    settings,
-    track_role_event,
-)
+from telemetry_kit import configure, settings, track_role_event
+from telemetry_kit.consent import changes, decision, history, notice, transaction
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.journal import archive, lease, packing, reader, upkeep  # noqa: F401
-from telemetry_kit.line import encode
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import compression, maintenance, reader, rotation, writer  # noqa: F401
 
 configure(app="flowspec")
 
@@ -64,8 +56,8 @@ def record() -> object:
 
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
-    journal = lease.Journal(control.home_of(), lambda: True, seal_events=12)
-    day = grants.today()
+    journal = writer.Journal(changes.home_of(), lambda: True, seal_events=12)
+    day = decision.today()
     for number in range(12):
         name = f"5ea1{number:012x}"
         for _ in range(3):
@@ -81,36 +73,40 @@ def seal() -> object:
 
 def pack() -> object:
     """Maintenance, as each command does it."""
-    done = archive.maintain(control.home_of(), 90, grants.today())
+    done = maintenance.maintain(changes.home_of(), 90, decision.today())
     return {"survivors": done.survivors}
 
 
 def clear() -> object:
     """Everything goes."""
-    return {"survivors": control.clear(control.home_of())}
+    return {"survivors": changes.clear(changes.home_of())}
 
 
 def thin() -> object:
     """A part goes: what `clear --before` does."""
     limit = sys.argv[2]
-    return {"survivors": archive.rewrite(control.home_of(), archive.before(limit), limit).survivors}
+    return {
+        "survivors": maintenance.rewrite(
+            changes.home_of(), maintenance.before(limit), limit
+        ).survivors
+    }
 
 
 def blank() -> object:
     """The same for three lines of a sealed segment that a program holds open."""
-    done = archive.rewrite(control.home_of(), lambda line: not GOES(line), grants.today())
+    done = maintenance.rewrite(changes.home_of(), lambda line: not GOES(line), decision.today())
     return {"survivors": done.survivors, "lines": done.lines}
 
 
 def revoke() -> object:
     """The user says no."""
-    control.disable_telemetry()
+    changes.disable_telemetry()
     return {}
 
 
 def hold() -> int:
     """The lease of a program that has not noticed yet that the log was sealed."""
-    folder = control.home_of().folder
+    folder = changes.home_of().folder
     (name,) = (n for n in os.listdir(folder) if n.startswith("telemetry-") and n.endswith("jsonl"))
     fd = os.open(f"{folder}/{name}", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)
@@ -124,9 +120,9 @@ def main() -> None:
         hold()
     settings.current()
     encode({})
-    packing.find(packing.READING)
-    assert decisions
-    assert deciding
+    compression.find(compression.READING)
+    assert history
+    assert transaction
     assert notice
     tell = os.dup(1)
     os.write(tell, MARK)

@@ -8,9 +8,9 @@ import os
 import sys
 
 from telemetry_kit import configure
-from telemetry_kit.control import home_of
-from telemetry_kit.journal import lease, upkeep  # noqa: F401
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.consent.changes import home_of
+from telemetry_kit.storage import rotation, writer  # noqa: F401
+from telemetry_kit.storage.writer import Journal
 
 configure(app="flowspec")
 
@@ -31,12 +31,12 @@ def main() -> None:
     append(journal, 1, day)
 
     def asleep(fd: int, line: bytes) -> int:
-        lease._write = os.write
+        writer._write = os.write
         print("looked", flush=True)
         sys.stdin.readline()
         return os.write(fd, line)
 
-    lease._write = asleep
+    writer._write = asleep
     append(journal, 2, day)
     append(journal, 3, day)
     print(json.dumps([f"{number:016x}" for number in (1, 2, 3)]))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage.writer import Journal
 
 DAY = "2026-01-01"
 SHUTDOWN = 0x8004587D
@@ -68,16 +68,16 @@ def test_a_small_disk(mounted, found, ledger) -> None:
     assert 50 < len(names) < 1_000
     assert "full" in journal.trouble
     settle(home, found, ledger, names)
-    upkeep.seal(home, DAY)
+    rotation.seal(home, DAY)
     journal.close()
-    archive.maintain(home, 90, DAY)
+    maintenance.maintain(home, 90, DAY)
     settle(home, found, ledger, [])
     settle(home, found, ledger, names)
     subprocess.run(["mount", "-o", "remount,size=1m", str(at)], check=True)
     clock.seconds = 100
     names += fill(journal, 10_000, 100)
     journal.close()
-    assert [] == archive.maintain(home, 90, DAY).survivors
+    assert [] == maintenance.maintain(home, 90, DAY).survivors
 
     settle(home, found, ledger, names)
 
@@ -102,8 +102,8 @@ def test_a_read_only_remount(mounted, found, ledger) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
     assert [] == fill(journal, 100, 1)
     assert "read-only" in journal.trouble
-    assert [] != upkeep.clear(home)
-    assert [] != archive.maintain(home, 90, DAY).survivors
+    assert [] != rotation.clear(home)
+    assert [] != maintenance.maintain(home, 90, DAY).survivors
     settle(home, found, ledger, names)
     subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
     clock.seconds = 100
@@ -136,8 +136,8 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
     assert [] == fill(journal, 100, 1)
     assert "EIO" in journal.trouble
     journal.close()
-    assert [] != archive.maintain(home, 90, DAY).survivors
-    assert [] != upkeep.clear(home)
+    assert [] != maintenance.maintain(home, 90, DAY).survivors
+    assert [] != rotation.clear(home)
     subprocess.run(["umount", "-l", str(at)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
 
@@ -147,7 +147,9 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
 LIMITED = """
 import json, os, resource, signal, sys, threading
 from telemetry_kit import track_role_event as t
-from telemetry_kit.journal import archive, lease, upkeep
+from telemetry_kit.storage import maintenance as archive
+from telemetry_kit.storage import writer as lease
+from telemetry_kit.storage import rotation as upkeep
 which, limit, early = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "early"
 def record():
     found = t("role.selected", role="dev")
@@ -183,7 +185,7 @@ except RuntimeError:
     limited = True
 for _ in range(20):
     kept += record()
-from telemetry_kit.journal import reader
+from telemetry_kit.storage import reader
 stored = [event["event_id"] for event in reader.read(control.home_of())]
 print(json.dumps([limited, kept, stored]))
 """

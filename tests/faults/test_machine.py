@@ -14,9 +14,9 @@ from hypothesis.stateful import (
 )
 
 from telemetry_kit.errors import Off
-from telemetry_kit.home import Home
-from telemetry_kit.journal import archive, reader, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.writer import Journal
 
 STEPS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
 
@@ -82,18 +82,18 @@ class JournalMachine(RuleBasedStateMachine):
 
     @rule()
     def seal(self) -> None:
-        self.counts["sealings"] += upkeep.seal(self.home, self.day.isoformat())
+        self.counts["sealings"] += rotation.seal(self.home, self.day.isoformat())
 
     @rule()
     def pack(self) -> None:
-        archive.maintain(self.home, 100_000, self.day.isoformat())
+        maintenance.maintain(self.home, 100_000, self.day.isoformat())
 
     @rule(back=st.integers(0, 40), close=st.booleans())
     def clear_before(self, back: int, close: bool) -> None:
         limit = (self.day - timedelta(back)).isoformat()
         for journal in self.writers if close else ():
             journal.close()
-        done = archive.rewrite(self.home, archive.before(limit), self.day.isoformat())
+        done = maintenance.rewrite(self.home, maintenance.before(limit), self.day.isoformat())
         # Of a fragment at the end of what a writer holds open nothing is removed.
         assert all("its last line is not ended" in told for told in done.survivors)
         assert not (close and done.survivors)
@@ -102,7 +102,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(keep_days=st.integers(1, 400))
     def retain(self, keep_days: int) -> None:
         """What is over may go, and what is not must stay; a clock in doubt keeps all."""
-        archive.maintain(self.home, keep_days, self.day.isoformat())
+        maintenance.maintain(self.home, keep_days, self.day.isoformat())
         limit = (self.day - timedelta(keep_days)).isoformat()
         found = {event["event_id"] for event in reader.read(self.home)}
         assert [] == [pair for pair in self.model if pair[0] not in found and pair[1] >= limit]
@@ -111,7 +111,7 @@ class JournalMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model) > 15)
     @rule()
     def clear(self) -> None:
-        assert [] == upkeep.clear(self.home)
+        assert [] == rotation.clear(self.home)
         self.model.clear()
         self.counts["clears"] += 1
 
@@ -119,7 +119,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule()
     def revoke(self) -> None:
         self.allowed = False
-        upkeep.seal(self.home, self.day.isoformat())
+        rotation.seal(self.home, self.day.isoformat())
         self.counts["revocations"] += 1
 
     @precondition(lambda self: not self.allowed)
@@ -150,8 +150,8 @@ class JournalMachine(RuleBasedStateMachine):
             code = 0
             try:
                 if seal:
-                    upkeep.seal(self.home, self.day.isoformat())
-                archive.maintain(self.home, 100_000, self.day.isoformat())
+                    rotation.seal(self.home, self.day.isoformat())
+                maintenance.maintain(self.home, 100_000, self.day.isoformat())
             except BaseException:
                 code = 1
             os._exit(code)

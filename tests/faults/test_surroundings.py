@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, control
+from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import JournalError, Refused
-from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage.writer import Journal
 
 RECORD = """
 import json
@@ -95,10 +95,12 @@ def no_longer_than(seconds: int):
 OPENED = re.compile(r'open(?:at)?\([^"]*"([^"]*)", ([A-Z_|]+)')
 EVERYTHING = f"""
 import contextlib
-from telemetry_kit import control
-from telemetry_kit.cli import doctor
+from telemetry_kit.consent import changes as control
+from telemetry_kit.cli.commands import doctor
 from telemetry_kit.errors import JournalError
-from telemetry_kit.journal import archive, reader, upkeep
+from telemetry_kit.storage import maintenance as archive
+from telemetry_kit.storage import reader
+from telemetry_kit.storage import rotation as upkeep
 home = control.home_of()
 for step in (
     lambda: list(reader.read(home)),
@@ -162,11 +164,11 @@ def test_planted(place, host, ledger, kind: str, name: str) -> None:
     before = state(outside)
     host.unharmed(place.run(host.around(RECORD)))
     for step in (
-        lambda: upkeep.seal(place.home, DAY, 0.0),
-        lambda: archive.maintain(place.home, 90, DAY),
-        lambda: archive.rewrite(place.home, archive.before("2025-01-01"), DAY),
-        lambda: control.disable_telemetry(place.root),
-        lambda: upkeep.clear(place.home),
+        lambda: rotation.seal(place.home, DAY, 0.0),
+        lambda: maintenance.maintain(place.home, 90, DAY),
+        lambda: maintenance.rewrite(place.home, maintenance.before("2025-01-01"), DAY),
+        lambda: changes.disable_telemetry(place.root),
+        lambda: rotation.clear(place.home),
     ):
         with contextlib.suppress(JournalError), no_longer_than(60):
             step()
@@ -204,8 +206,8 @@ def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
                 recorded += journal.append(line(number, DAY))
             if number % 10 == 0:
                 with contextlib.suppress(JournalError):
-                    upkeep.seal(place.home, DAY, 0.0)
-                archive.maintain(place.home, 90, DAY)
+                    rotation.seal(place.home, DAY, 0.0)
+                maintenance.maintain(place.home, 90, DAY)
         os.umask(former)
         for _ in range(50 if full else 10):
             host.unharmed(place.run(host.around(RECORD)))
@@ -235,7 +237,7 @@ def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
     )
     first, second = host.unharmed(unprivileged.run(host.around(code)))
     pack = (
-        f"os.umask({mask})\nfrom telemetry_kit.journal import archive\n"
+        f"os.umask({mask})\nfrom telemetry_kit.storage import maintenance as archive\n"
         f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).survivors]))\n"
     )
     packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
@@ -280,7 +282,10 @@ def test_odd_places(place, host, ledger, case: str) -> None:
     if "setuid" in step and os.geteuid() != 0:
         pytest.skip("only root can become somebody without an entry")
     code = "import os, errno, json, telemetry_kit\nfrom telemetry_kit import *\n" + (
-        "from telemetry_kit import pipeline, control\n" + step + "\n" + RECORD
+        "from telemetry_kit.recording import pipeline; from telemetry_kit.consent import changes as control\n"
+        + step
+        + "\n"
+        + RECORD
     )
     before = place.tree()
 
@@ -329,7 +334,7 @@ def segment(home, day: str, numbers: range, lines_of: str = "") -> None:
         while not journal.append(line(number, lines_of or day)):
             pass
     journal.close()
-    upkeep.seal(home, day)
+    rotation.seal(home, day)
 
 
 @pytest.mark.parametrize("wrong", ["2099-06-01", "9999-12-31"])
@@ -337,7 +342,7 @@ def test_a_clock_in_the_future(place, found, ledger, wrong: str) -> None:
     """Maintenance under a clock far ahead deletes nothing; and none when it is right again."""
     segment(place.home, DAY, range(10))
     for today in (DAY, wrong, wrong, "2024-03-01"):
-        archive.maintain(place.home, 90, today)
+        maintenance.maintain(place.home, 90, today)
     stored = found(place.home)
     ledger.add("clocks", faults=1, acknowledged=10, lost=10 - len(stored.count))
 
@@ -413,7 +418,7 @@ def test_a_clock_in_the_past(place, found, ledger) -> None:
     segment(place.home, "1970-01-01", range(10), DAY)
     segment(place.home, DAY, range(10, 20))
     for today in ("1970-01-01", DAY, "2024-03-10", "2024-03-31"):
-        archive.maintain(place.home, 90, today)
+        maintenance.maintain(place.home, 90, today)
     stored = found(place.home)
     ledger.add("clocks", faults=1, acknowledged=20, lost=20 - len(stored.count))
 
@@ -426,7 +431,7 @@ def test_names_are_unique(place, found, ledger) -> None:
     for number in range(12):
         segment(place.home, DAY, range(number, number + 1))
         if number % 3 == 0:
-            archive.maintain(place.home, 90, DAY)
+            maintenance.maintain(place.home, 90, DAY)
     ledger.add("clocks", sealings=12, acknowledged=12)
 
     assert 12 == len(found(place.home).count)
@@ -503,5 +508,5 @@ def test_the_record(place, ledger, how: str) -> None:
         out, err = host.communicate("go\n", timeout=30)
 
     assert ("True\n", "False\n", "", 7) == (first, out, err, host.returncode)
-    assert not consent.decide(place.home, place.environ).allowed
+    assert not policy.decide(place.home, place.environ).allowed
     ledger.add("records", faults=1)

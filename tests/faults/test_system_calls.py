@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import consent, grants
-from telemetry_kit.journal import archive, lease, upkeep
+from telemetry_kit.consent import decision, policy
+from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage import writer as storage_writer
 
 pytestmark = pytest.mark.strace
 OPERATE = Path(__file__).resolve().parent / "operate.py"
@@ -47,9 +48,9 @@ class Scene:
         self.base = Path(self.home.root).parent
         self.names: list[str] = []
         # What is before it goes: the scene's own lines never do, however long the campaign.
-        day = self.day = grants.today()
+        day = self.day = decision.today()
         for group in range(3):
-            journal = lease.Journal(self.home, lambda: True)
+            journal = storage_writer.Journal(self.home, lambda: True)
             for number in range(5):
                 name = f"00{group:02x}{number:012x}"
                 while not journal.append(line(name, day)):
@@ -57,9 +58,9 @@ class Scene:
                 self.names.append(name)
             journal.close()
             if group < 2:
-                upkeep.seal(self.home, day)
+                rotation.seal(self.home, day)
             if group < 1:
-                archive.maintain(self.home, 90, day)
+                maintenance.maintain(self.home, 90, day)
         kept = os.listdir(self.home.folder)
         assert 3 == len([n for n in kept if n.startswith("telemetry")]), kept
         self.template = self.base.parent / f"{self.base.name}-template"
@@ -158,7 +159,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
         assert not decided(scene), point
     if answer.get("raised") == "ConsentError":
         assert decided(scene), point
-    after = archive.maintain(scene.home, 90, grants.today())
+    after = maintenance.maintain(scene.home, 90, decision.today())
     assert [] == after.survivors, (operation, point)
     again = found(scene.home)
     assert before.count == again.count, (operation, point)
@@ -166,15 +167,15 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     modes(scene.home)
     # And a fresh writer goes on.
     if operation != "revoke" and decided(scene):
-        writer = lease.Journal(scene.home, lambda: True)
-        while not writer.append(line("ffff" + "0" * 12, grants.today())):
+        writer = storage_writer.Journal(scene.home, lambda: True)
+        while not writer.append(line("ffff" + "0" * 12, decision.today())):
             pass
         writer.close()
         assert 1 == found(scene.home).count["ffff" + "0" * 12]
 
 
 def decided(scene: Scene) -> bool:
-    return consent.decide(scene.home, scene.place.environ).allowed
+    return policy.decide(scene.home, scene.place.environ).allowed
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit import grants
-from telemetry_kit.journal import archive, keeping, upkeep
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.consent import decision
+from telemetry_kit.storage import limits, maintenance, rotation
+from telemetry_kit.storage.writer import Journal
 
 
 @pytest.fixture(autouse=True)
 def _unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute of killing writes more than a journal may take; `writers.py` has no bound either."""
-    monkeypatch.setattr(keeping, "MAX_BYTES", 1 << 50)
+    monkeypatch.setattr(limits, "MAX_BYTES", 1 << 50)
 
 
 def names(acknowledged: dict[str, int]):
@@ -57,7 +57,7 @@ def test_sealing_with_two_archivers(place, program, found, modes, ledger, full) 
     count = 50_000 if full else 8_000
     told = json.loads(program(place, "writers.py", "crowd", 6, count, 200, 2, seconds=900).stdout)
     assert [0] * 6 == told["ends"]
-    archive.maintain(place.home, 90, grants.today())
+    maintenance.maintain(place.home, 90, decision.today())
     stored = found(place.home)
     lost = stored.lost(names(told["acknowledged"]))
     ledger.add(
@@ -83,7 +83,7 @@ def test_killed_all_the_time(place, program, found, modes, ledger, full, seed: i
         program(place, "writers.py", "massacre", seconds, 500, seed, seconds=900).stdout
     )
     sealed = sealings(place.home)
-    after = archive.maintain(place.home, 90, grants.today())
+    after = maintenance.maintain(place.home, 90, decision.today())
     assert [] == after.survivors
     stored = found(place.home)
     acknowledged = told["acknowledged"]
@@ -111,11 +111,11 @@ def test_lines_are_removed_while_all_are_killed(
 ) -> None:
     """Old lines go from under writers that die in the middle of theirs, and nothing else goes."""
     seconds = 60 if full else 8
-    today = grants.today()
+    today = decision.today()
     told = json.loads(
         program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
     )
-    assert [] == archive.rewrite(place.home, archive.before(today), today).survivors
+    assert [] == maintenance.rewrite(place.home, maintenance.before(today), today).survivors
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     new = [name for name in names(acknowledged) if int(name[6:], 16) % 3]
@@ -146,13 +146,13 @@ def test_a_glued_line_was_recovered(ledger) -> None:
 
 OLD, NEW = "2026-01-01", "2026-06-01"
 REMOVALS = {
-    "clear --before": lambda home: archive.rewrite(home, archive.before(NEW), NEW),
+    "clear --before": lambda home: maintenance.rewrite(home, maintenance.before(NEW), NEW),
     "clear --before, twice": lambda home: [
-        archive.rewrite(home, archive.before(NEW), NEW) for _ in range(2)
+        maintenance.rewrite(home, maintenance.before(NEW), NEW) for _ in range(2)
     ][-1],
-    "forget": lambda home: archive.rewrite(home, lambda text: OLD.encode() not in text, NEW),
-    "retention of a part": lambda home: archive.maintain(home, 90, NEW),
-    "packing": lambda home: archive.maintain(home, 365, NEW),
+    "forget": lambda home: maintenance.rewrite(home, lambda text: OLD.encode() not in text, NEW),
+    "retention of a part": lambda home: maintenance.maintain(home, 90, NEW),
+    "packing": lambda home: maintenance.maintain(home, 365, NEW),
 }
 
 
@@ -176,7 +176,7 @@ def test_a_writer_that_sleeps(
     journal.close()
     with sleeping(place, NEW if new else OLD) as host:
         assert "looked\n" == host.stdout.readline()
-        upkeep.seal(place.home, NEW)
+        rotation.seal(place.home, NEW)
         done = REMOVALS[removal](place.home)
         between = found(place.home)
         out, err = host.communicate("go\n", timeout=60)
@@ -196,7 +196,7 @@ def test_a_writer_that_sleeps(
 
     assert (0, 0) == (after.lost(late), after.doubled)
     # And with nobody asleep any more it is packed as all others are.
-    assert [] == archive.maintain(place.home, 365, NEW).survivors
+    assert [] == maintenance.maintain(place.home, 365, NEW).survivors
     assert after.count == found(place.home).count
     modes(place.home)
 
@@ -209,8 +209,8 @@ def test_a_writer_inside_its_write(place, found, sleeping) -> None:
         assert "looked\n" == host.stdout.readline()
         with open(place.log, "ab") as log:
             log.write(old_line(1_001)[:140])
-        upkeep.seal(place.home, NEW)
-        done = archive.rewrite(place.home, archive.before(NEW), NEW)
+        rotation.seal(place.home, NEW)
+        done = maintenance.rewrite(place.home, maintenance.before(NEW), NEW)
         with open(next(Path(place.home.folder).glob("telemetry-*")), "rb") as log:
             left = log.read().split()
         host.communicate("go\n", timeout=60)

@@ -12,18 +12,20 @@ import sys
 import time
 from datetime import date, timedelta
 
-from telemetry_kit import catalog, configure, grants
-from telemetry_kit.control import home_of
+from telemetry_kit import configure
+from telemetry_kit.consent import decision
+from telemetry_kit.consent.changes import home_of
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.journal import archive, keeping, lease, reader  # noqa: F401
-from telemetry_kit.journal.lease import Journal
+from telemetry_kit.schema import catalog
+from telemetry_kit.storage import limits, maintenance, reader  # noqa: F401
+from telemetry_kit.storage.writer import Journal
 
 configure(app="flowspec")
 
 SLOTS = 1 << 17
 # They write more than a journal may take, and nothing is to go for the space.
-keeping.MAX_BYTES = 1 << 50
-DAY = grants.today()
+limits.MAX_BYTES = 1 << 50
+DAY = decision.today()
 OLD = (date.fromisoformat(DAY) - timedelta(30)).isoformat()
 
 
@@ -75,7 +77,7 @@ def write(
 def pack(shared: memoryview, slot: int) -> None:
     """Maintain until killed."""
     while True:
-        done = archive.maintain(home_of(), 90, DAY)
+        done = maintenance.maintain(home_of(), 90, DAY)
         shared[slot] += done.archived
         time.sleep(0.002)
 
@@ -84,7 +86,7 @@ def remove(shared: memoryview, slot: int) -> None:
     """Take the old lines out, again and again, until killed."""
     while True:
         try:
-            shared[slot] += archive.rewrite(home_of(), archive.before(DAY), DAY).lines
+            shared[slot] += maintenance.rewrite(home_of(), maintenance.before(DAY), DAY).lines
         except TelemetryError:
             pass  # another one is at it
         time.sleep(0.002)
@@ -93,7 +95,7 @@ def remove(shared: memoryview, slot: int) -> None:
 def retain(shared: memoryview, slot: int) -> None:
     """The retention, until killed."""
     while True:
-        done = archive.maintain(home_of(), 20, DAY)
+        done = maintenance.maintain(home_of(), 20, DAY)
         shared[slot] += done.lines
         time.sleep(0.002)
 

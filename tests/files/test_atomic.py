@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from telemetry_kit import leftovers
+from telemetry_kit.files import leftovers
 from telemetry_kit.files.atomic import NewFile
 
 

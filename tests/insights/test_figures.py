@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit.insights.answers import answers, percent, span
-from telemetry_kit.insights.count import Wanted
-from telemetry_kit.insights.figures import figures, owner_of, quantile, rate, rounded, wilson
-from telemetry_kit.insights.tally import Tally
+from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counting import Wanted
+from telemetry_kit.insights.metrics import figures, owner_of, quantile, rate, rounded, wilson
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,12 @@
 import pytest
 import written
 
-from telemetry_kit import catalog
 from telemetry_kit.insights.answers import answers
-from telemetry_kit.insights.count import Wanted, count
-from telemetry_kit.insights.figures import figures, owner_of
-from telemetry_kit.insights.tally import TABLES
-from telemetry_kit.journal.segments import Problems
+from telemetry_kit.insights.counters import TABLES
+from telemetry_kit.insights.counting import Wanted, count
+from telemetry_kit.insights.metrics import figures, owner_of
+from telemetry_kit.schema import catalog
+from telemetry_kit.storage.segments import Problems
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -61,7 +61,7 @@ TALLY = {
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     """The home of a log, and a function that asks DuckDB about the same file."""
-    from telemetry_kit.home import find
+    from telemetry_kit.paths import find
 
     base = tmp_path_factory.mktemp("oracle")
     (base / "work").mkdir()

@@ -15,14 +15,13 @@ import written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_kit.cli.rollup import keep
-from telemetry_kit.home import find
-from telemetry_kit.insights import count as counting
-from telemetry_kit.insights import rollup
-from telemetry_kit.insights.count import Wanted, count
-from telemetry_kit.insights.tally import Tally
-from telemetry_kit.journal import archive, upkeep
-from telemetry_kit.journal.segments import Problems
+from telemetry_kit.cli.count_cache import keep
+from telemetry_kit.insights import cache, counting
+from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counting import Wanted, count
+from telemetry_kit.paths import find
+from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage.segments import Problems
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -45,7 +44,7 @@ def compare(home):
     """A look with the roll-up says what counting from scratch says; keeps it."""
     problems = Problems()
     expected = count(home, Wanted(), problems)
-    seen = rollup.look(home)
+    seen = cache.look(home)
 
     assert expected == seen.tally
     assert problems.sentences() == seen.problems.sentences()
@@ -67,13 +66,13 @@ def do(home, step, number):
         with log.open("ab") as file:
             file.write(step)
     elif step == "seal":
-        upkeep.seal(home, TODAY)
+        rotation.seal(home, TODAY)
     elif step == "pack":
-        archive.maintain(home, 3_650, TODAY)
+        maintenance.maintain(home, 3_650, TODAY)
     elif step == "before":
-        archive.rewrite(home, archive.before("2026-04-01"), TODAY)
+        maintenance.rewrite(home, maintenance.before("2026-04-01"), TODAY)
     elif step == "forget":
-        archive.rewrite(home, lambda line: b'"role":"qa"' not in line, TODAY)
+        maintenance.rewrite(home, lambda line: b'"role":"qa"' not in line, TODAY)
     elif step == "edit" and log.exists():
         log.write_bytes(log.read_bytes().replace(b'"role":"dev"', b'"role":"ops"'))
     elif step == "look":
@@ -89,14 +88,14 @@ def test_whatever_happens_it_is_as_from_scratch(steps):
         root.mkdir()
         user.mkdir()
         home = find("flowspec", str(root), {"HOME": str(user)})
-        former, rollup.MIN_NEWS = rollup.MIN_NEWS, 1
+        former, cache.MIN_NEWS = cache.MIN_NEWS, 1
         try:
             for number, step in enumerate(["write", *steps]):
                 do(home, step, number)
             compare(home)
             compare(home)
         finally:
-            rollup.MIN_NEWS = former
+            cache.MIN_NEWS = former
 
 
 @pytest.fixture
@@ -104,13 +103,13 @@ def home(place):
     """A journal with a roll-up."""
     written.fill(place.home, *written.sessions(3_000))
 
-    assert keep(place.home, rollup.look(place.home))
+    assert keep(place.home, cache.look(place.home))
     return place.home
 
 
 def test_it_is_private(home):
     """Nobody else can read it, and nothing else is left beside it."""
-    path = Path(home.folder, rollup.NAME)
+    path = Path(home.folder, cache.NAME)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not [name for name in os.listdir(home.folder) if name.endswith(".tmp")]
@@ -119,17 +118,17 @@ def test_it_is_private(home):
 def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
     """Known bytes are not counted again."""
     seen = []
-    real = rollup.count_file
+    real = cache.count_file
 
     def watched(source, wanted, begin):
         seen.append(begin)
         return real(source, wanted, begin)
 
-    monkeypatch.setattr(rollup, "count_file", watched)
+    monkeypatch.setattr(cache, "count_file", watched)
     size = Path(home.log).stat().st_size
-    first = rollup.look(home)
+    first = cache.look(home)
     written.fill(home, written.stored(9_999_999))
-    second = rollup.look(home)
+    second = cache.look(home)
 
     assert [size] == seen
     assert (first.keep, second.keep) == (None, None)
@@ -141,18 +140,18 @@ def test_many_files_take_little_memory(place, monkeypatch):
     home = place.home
     for number in range(12):
         written.fill(home, written.stored(number))
-        upkeep.seal(home, TODAY)
-    monkeypatch.setattr(rollup, "MIN_NEWS", 1)
-    real, seen = rollup._Looking._rendered, []
+        rotation.seal(home, TODAY)
+    monkeypatch.setattr(cache, "MIN_NEWS", 1)
+    real, seen = cache._Looking._rendered, []
 
     def rendered(self, made):
         gc.collect()
         seen.append(sum(isinstance(held, Tally) for held in gc.get_objects()))
         return real(self, made)
 
-    monkeypatch.setattr(rollup._Looking, "_rendered", rendered)
+    monkeypatch.setattr(cache._Looking, "_rendered", rendered)
 
-    assert rollup.look(home).tally.total("events") == 12
+    assert cache.look(home).tally.total("events") == 12
     assert seen[0] < 12
 
 
@@ -164,7 +163,7 @@ def test_many_files_take_little_memory(place, monkeypatch):
         lambda data: b"",
         lambda data: b"{}\n",
         lambda data: b"[" * 100_000,
-        lambda data: data.replace(b'"version":%d' % rollup.VERSION, b'"version":99'),
+        lambda data: data.replace(b'"version":%d' % cache.VERSION, b'"version":99'),
         lambda data: b"\xff" + data,
         lambda data: data.replace(b'"files":[[', b'"files":[[0,'),
         lambda data: data.partition(b"\n")[2],
@@ -174,7 +173,7 @@ def test_many_files_take_little_memory(place, monkeypatch):
 )
 def test_a_damaged_roll_up_is_not_believed(home, change):
     """Any damage costs time and nothing else."""
-    path = Path(home.folder, rollup.NAME)
+    path = Path(home.folder, cache.NAME)
     path.write_bytes(change(path.read_bytes()))
 
     compare(home)
@@ -182,7 +181,7 @@ def test_a_damaged_roll_up_is_not_believed(home, change):
 
 def test_a_forged_head_is_not_believed(home):
     """The sum is of all of it: counts of malformed lines, sizes and times too."""
-    path = Path(home.folder, rollup.NAME)
+    path = Path(home.folder, cache.NAME)
     data = path.read_bytes()
     forged = data.replace(b",[0,0,0,0]]", b",[7,0,0,0]]", 1)
     path.write_bytes(forged)
@@ -193,12 +192,12 @@ def test_a_forged_head_is_not_believed(home):
 
 def test_one_of_an_older_version_is_made_anew(home, monkeypatch):
     """What an earlier release kept is counted again, once."""
-    monkeypatch.setattr(rollup, "VERSION", rollup.VERSION + 1)
-    seen = rollup.look(home)
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    seen = cache.look(home)
 
     assert seen.keep is not None
     assert keep(home, seen)
-    assert rollup.look(home).keep is None
+    assert cache.look(home).keep is None
 
 
 def edited(path, at, text):
@@ -218,7 +217,7 @@ def test_a_change_in_the_middle_is_seen(home, kind, more):
     """Same length, same inode, time set back: the bytes are compared, all of them."""
     path = Path(home.log)
     if kind == "sealed":
-        upkeep.seal(home, TODAY)
+        rotation.seal(home, TODAY)
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
         compare(home)
     data = path.read_bytes()
@@ -232,15 +231,15 @@ def test_a_change_in_the_middle_is_seen(home, kind, more):
 @pytest.mark.parametrize("kind", ["active", "sealed"])
 def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
     """Of one that is longer than any journal makes it, the times tell as long as it is as long."""
-    monkeypatch.setattr(rollup, "_COMPARED_BYTES", 10_000)
-    monkeypatch.setattr(rollup, "_END_BYTES", 1_000)
+    monkeypatch.setattr(cache, "_COMPARED_BYTES", 10_000)
+    monkeypatch.setattr(cache, "_END_BYTES", 1_000)
     path = Path(home.log)
     if kind == "sealed":
-        upkeep.seal(home, TODAY)
+        rotation.seal(home, TODAY)
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
     compare(home)
-    keep(home, rollup.look(home))
-    known = rollup.Stored(Path(home.folder, rollup.NAME).read_bytes())
+    keep(home, cache.look(home))
+    known = cache.Stored(Path(home.folder, cache.NAME).read_bytes())
     data = path.read_bytes()
     edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
 
@@ -250,8 +249,8 @@ def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
 
 def test_a_change_in_an_archive_is_seen(home):
     """Same size, same time, same inode: the time of the change itself tells."""
-    upkeep.seal(home, TODAY)
-    archive.maintain(home, 36_500, TODAY)
+    rotation.seal(home, TODAY)
+    maintenance.maintain(home, 36_500, TODAY)
     path = next(Path(home.folder).glob("telemetry-2*.gz"))
     data = gzip.decompress(path.read_bytes()).replace(b'"role":"dev"', b'"role":"ops"')
     packed = gzip.compress(data, 1)
@@ -280,7 +279,7 @@ def test_any_split_is_the_same(parts):
 
 def test_one_that_others_can_write_is_not_believed(home):
     """A file that is open to others, or a link, is counted anew."""
-    path = Path(home.folder, rollup.NAME)
+    path = Path(home.folder, cache.NAME)
     path.chmod(0o644)
     compare(home)
 
@@ -289,16 +288,16 @@ def test_one_that_others_can_write_is_not_believed(home):
 
 def test_what_was_cleared_does_not_come_back(home):
     """A roll-up that was counted before a clear is not written after it."""
-    seen = rollup.look(home)
-    upkeep.clear(home)
+    seen = cache.look(home)
+    rotation.clear(home)
 
     assert not keep(home, seen)
-    assert not Path(home.folder, rollup.NAME).exists()
+    assert not Path(home.folder, cache.NAME).exists()
 
 
 def test_nothing_is_kept_of_nothing(undecided):
     """Where there are no events, there is no file."""
-    seen = rollup.look(undecided.home)
+    seen = cache.look(undecided.home)
 
     assert (None, False) == (seen.keep, keep(undecided.home, seen))
     assert undecided.tree() == []
@@ -309,8 +308,8 @@ def three_files(place):
     """A journal of 900 events in three files, one of them an archive."""
     for _ in range(2):
         written.fill(place.home, *written.sessions(300))
-        upkeep.seal(place.home, TODAY)
-        archive.maintain(place.home, 3_650, TODAY)
+        rotation.seal(place.home, TODAY)
+        maintenance.maintain(place.home, 3_650, TODAY)
     written.fill(place.home, *written.sessions(300))
     return place.home
 

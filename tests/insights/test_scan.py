@@ -7,15 +7,15 @@ import written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from telemetry_kit.home import find
-from telemetry_kit.insights import select
-from telemetry_kit.insights.count import Counting, Wanted, count
-from telemetry_kit.insights.scan import Region, is_of_whole_days, read_rest, regions
-from telemetry_kit.insights.select import Block, Filter, Meter, newest, sessions
-from telemetry_kit.journal import archive, reader, upkeep
-from telemetry_kit.journal.lines import parse
-from telemetry_kit.journal.segments import ACTIVE, Problems, Report
-from telemetry_kit.line import encode
+from telemetry_kit.insights import selection
+from telemetry_kit.insights.counting import Counting, Wanted, count
+from telemetry_kit.insights.scanner import Region, is_of_whole_days, read_rest, regions
+from telemetry_kit.insights.selection import Block, Filter, Meter, newest, sessions
+from telemetry_kit.paths import find
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.parser import parse
+from telemetry_kit.storage.segments import ACTIVE, Problems, Report
 
 
 def scanned(chunks, report):
@@ -29,7 +29,7 @@ def scanned(chunks, report):
 
 def selected(home, one, problems):
     """The wanted events, oldest first, as an export gets them."""
-    for portion in select.lines(home, one, problems, Meter()):
+    for portion in selection.lines(home, one, problems, Meter()):
         items = portion.data.splitlines() if isinstance(portion, Block) else portion
         yield from (parse(item) if isinstance(item, bytes) else item for item in items)
 
@@ -148,9 +148,9 @@ def sealed_and_packed(home, lines):
         with open(home.log, "ab") as log:
             log.write(b"".join(lines[at : at + third] if step else lines[at:]))
         if step:
-            upkeep.seal(home, "2026-11-23")
+            rotation.seal(home, "2026-11-23")
         if step == "pack":
-            archive.maintain(home, 36_500, "2026-11-23")
+            maintenance.maintain(home, 36_500, "2026-11-23")
 
 
 @pytest.mark.parametrize("chosen", [{}, {"fields": {"role": "dev"}}], ids=["all", "role"])
@@ -165,8 +165,8 @@ def test_from_the_end_it_is_the_same(chosen, lines):
         expected, problems = list(selected(home, one, Problems())), Problems()
         for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(select, "_BLOCK_BYTES", block)
-                patch.setattr(select, "_MAX_HELD", held)
+                patch.setattr(selection, "_BLOCK_BYTES", block)
+                patch.setattr(selection, "_MAX_HELD", held)
 
                 assert expected[::-1] == list(newest(home, 10**30, one, problems))
                 assert expected[::-1][:5] == list(newest(home, 5, one, Problems()))
@@ -203,16 +203,16 @@ def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
     """Sessions are whole in blocks of any size; those that lie far apart come in parts."""
     written.fill(place.home, *written.sessions(400))
     if packed:
-        upkeep.seal(place.home, "2026-11-23")
-        archive.maintain(place.home, 36_500, "2026-11-23")
-        monkeypatch.setattr(select, "_MAX_HELD", 7)
+        rotation.seal(place.home, "2026-11-23")
+        maintenance.maintain(place.home, 36_500, "2026-11-23")
+        monkeypatch.setattr(selection, "_MAX_HELD", 7)
     expected = list(sessions(place.home, 9, Filter(), Problems()))
-    monkeypatch.setattr(select, "_BLOCK_BYTES", 500)
+    monkeypatch.setattr(selection, "_BLOCK_BYTES", 500)
 
     assert expected == list(sessions(place.home, 9, Filter(), Problems()))
 
     for name in ("_NEAR_BYTES", "_FAR_BYTES"):
-        monkeypatch.setattr(select, name, 1_000)
+        monkeypatch.setattr(selection, name, 1_000)
     parts = list(sessions(place.home, 10_000, Filter(), Problems()))
     total = sum(len(events) for _, events in parts)
 

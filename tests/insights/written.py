@@ -9,10 +9,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from telemetry_kit import catalog
-from telemetry_kit.home import Home
-from telemetry_kit.insights.tally import Tally
-from telemetry_kit.line import encode
+from telemetry_kit.insights.counters import Tally
+from telemetry_kit.paths import Home
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
 
 ROLES = ("pm", "dev", "qa", "ops")
 AGENTS = ("backend-engineer", "quality-guardian", "h:2bd806c97f0e")

@@ -11,9 +11,9 @@ import pytest
 
 from telemetry_kit import hash_pii, role_session, track_role_event, tracks
 from telemetry_kit.cli import record
-from telemetry_kit.disguise import encodings
-from telemetry_kit.journal.reader import read
-from telemetry_kit.scope import propagate
+from telemetry_kit.context import propagate
+from telemetry_kit.storage.reader import read
+from telemetry_kit.verification.encodings import encodings
 
 IDENTITIES = 1_500
 LOCALES = ("en_US", "de_DE", "fr_FR", "ja_JP", "ru_RU", "ar_AA", "hi_IN", "zh_CN", "el_GR", "vi_VN")

@@ -12,9 +12,12 @@ import unicodedata
 import pytest
 
 import telemetry_kit
-from telemetry_kit import catalog, configure, control, privacy, track_role_event
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.provenance import WeakHashes, salts_of
+from telemetry_kit import configure, track_role_event
+from telemetry_kit.consent import changes
+from telemetry_kit.privacy import keys
+from telemetry_kit.schema import catalog
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.provenance import WeakHashes, salts_of
 
 DAY = 86_400
 PEOPLE = [f"{first}.{last}" for first in ("ada", "bob", "eve", "kim") for last in "abcdefghijklm"]
@@ -39,7 +42,7 @@ def guessed_without_key(found: set[str], people: list[str], app: str) -> set[str
     return {secret.text for secret in made if secret is not None}
 
 
-def guessed_with_key(found: set[str], people: list[str], key: privacy.Key) -> set[str]:
+def guessed_with_key(found: set[str], people: list[str], key: keys.Key) -> set[str]:
     """The same for somebody who has the key."""
     return {p for p in people for f in FIELDS if key.pseudonym(f, p) in found}
 
@@ -72,7 +75,7 @@ def test_another_projects_key_matches_nothing(place, make_place) -> None:
     """The key of another project recovers 0, and the same text in two fields is two codes."""
     remember(place)
     other = make_place("other")
-    key = privacy.Key(os.urandom(privacy.KEY_BYTES), 0)
+    key = keys.Key(os.urandom(keys.KEY_BYTES), 0)
     event = place.events()[0]
 
     assert set() == guessed_with_key(codes(place), PEOPLE, key)
@@ -85,14 +88,14 @@ def test_clear_shreds(place, tmp_path) -> None:
     remember(place)
     copy = codes(place)
     before = guessed_with_key(copy, PEOPLE, place.key)
-    control.clear(place.home)
+    changes.clear(place.home)
     attempts = set()
     for path in (p for top in (place.root, place.user) for p in top.rglob("*") if p.is_file()):
         data = path.read_bytes()
         candidates = {data, data.strip(), *data.split()}
         candidates |= {bytes.fromhex(h.decode()) for h in re.findall(rb"[0-9a-f]{64}", data)}
         for secret in (c for c in candidates if 0 < len(c) <= 64):
-            attempts |= guessed_with_key(copy, PEOPLE, privacy.Key(secret, 1))
+            attempts |= guessed_with_key(copy, PEOPLE, keys.Key(secret, 1))
 
     assert set(PEOPLE) == before
     assert set() == attempts
@@ -154,7 +157,7 @@ def test_times_joined_with_a_commit_log(place, resolution: str, low: int, high: 
 def test_keys_never_travel_with_the_project(place, tmp_path) -> None:
     """`git add -A`, an archive of the project and its events hold no byte of any key."""
     remember(place)
-    control.disable_telemetry()
+    changes.disable_telemetry()
     git = shutil.which("git")
     assert git is not None
     subprocess.run([git, "init", "-q"], cwd=place.root, check=True, env=place.env)

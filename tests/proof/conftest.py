@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit import catalog
-from telemetry_kit.line import encode
-from telemetry_kit.proof.examine import Baseline, Examination
-from telemetry_kit.proof.grammar import Grammar
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.vocabulary import Vocabulary
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.verification.grammar import Grammar
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(
     names={

@@ -1,6 +1,6 @@
 """The certificate: what it keeps of millions of findings."""
 
-from telemetry_kit.proof.certificate import (
+from telemetry_kit.verification.certificate import (
     GRAMMAR,
     KNOWN,
     MAX_LISTED,

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from telemetry_kit import catalog
-from telemetry_kit.line import encode
-from telemetry_kit.proof import capacity
-from telemetry_kit.proof.fragments import is_torn
-from telemetry_kit.proof.grammar import Grammar
-from telemetry_kit.proof.vocabulary import Vocabulary
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import encode
+from telemetry_kit.verification import capacity
+from telemetry_kit.verification.fragments import is_torn
+from telemetry_kit.verification.grammar import Grammar
+from telemetry_kit.verification.vocabulary import Vocabulary
 
 MUTATIONS = 10_000
 

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from telemetry_kit import configure, track_role_event
-from telemetry_kit.proof.examine import Baseline, Examination
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.vocabulary import of
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.vocabulary import of
 
 AGENTS = [
     *("backend-engineer", "frontend-engineer", "ruby-pro", "rust-engineer", "search-specialist"),

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
-from telemetry_kit.disguise import FORMS, encodings, fold
-from telemetry_kit.proof.certificate import KNOWN
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.search import Search
+from telemetry_kit.verification.certificate import KNOWN
+from telemetry_kit.verification.encodings import FORMS, encodings, fold
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.search import Search
 
 
 def _base64(shift: int) -> Callable[[str], str]:

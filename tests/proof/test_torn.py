@@ -5,7 +5,7 @@ import json
 import pytest
 
 from telemetry_kit import track_role_event
-from telemetry_kit.proof.recognisers import recognise
+from telemetry_kit.verification.recognisers import recognise
 
 SECRET = "zora.quillfeather@quill.example"
 VERIFY = ("-m", "telemetry_kit", "--app", "flowspec", "verify", "--json")

@@ -9,12 +9,12 @@ import time
 
 import pytest
 
-from telemetry_kit.journal import lines as journal_lines
-from telemetry_kit.journal import packing
-from telemetry_kit.proof import grammar, known, records, search, texts
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.recognisers import recognise
-from telemetry_kit.proof.search import Search
+from telemetry_kit.storage import compression
+from telemetry_kit.storage import parser as journal_lines
+from telemetry_kit.verification import grammar, machine_secrets, records, search, texts
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.recognisers import recognise
+from telemetry_kit.verification.search import Search
 
 # What patterns may trip over: a beginning that stands again and again, and no end.
 UNITS = {
@@ -100,7 +100,7 @@ def test_patterns_are_linear_behind_a_beginning(before: bytes) -> None:
 
 PATTERNS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": pattern
-    for module in (known, records, search, texts, grammar, journal_lines)
+    for module in (machine_secrets, records, search, texts, grammar, journal_lines)
     for name, pattern in vars(module).items()
     if isinstance(pattern, re.Pattern)
 }
@@ -128,8 +128,8 @@ def test_every_pattern_is_linear(pattern) -> None:
 
 LONG = """
 import base64, random, resource, zlib
-from telemetry_kit.proof.known import Secret
-from telemetry_kit.proof.search import Search
+from telemetry_kit.verification.machine_secrets import Secret
+from telemetry_kit.verification.search import Search
 
 packed = zlib.compressobj(9)
 bomb = b"".join(packed.compress(bytes(1 << 20)) for _ in range(40)) + packed.flush()
@@ -183,7 +183,7 @@ def test_a_secret_is_found_before_the_budget_is_used_up(
 
 def test_an_archive_that_is_a_bomb_is_stopped(make_examination, tmp_path, monkeypatch) -> None:
     """A named file of gzip that unpacks to more than an archive may hold is read so far only."""
-    monkeypatch.setattr(packing, "RATIO_FREE_BYTES", 1 << 16)
+    monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1 << 16)
     path = tmp_path / "out.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
     certificate = make_examination(["quillfeather"]).run([str(path)])

@@ -26,8 +26,8 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit.scope import Scope
-from telemetry_kit.tracking import Call
+from telemetry_kit.context import Scope
+from telemetry_kit.instrumentation.tracks import Call
 
 T = TypeVar("T")
 P = ParamSpec("P")

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from telemetry_kit import grants
+from telemetry_kit.consent import decision
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -227,7 +227,7 @@ def fixed(text: str, base: Path, began: float) -> str:
     text = replaced(text, str(base), HOME)
     for seconds in {began, time.time()}:
         day = time.strftime("%Y-%m-%d", time.gmtime(seconds))
-        text = replaced(text, grants.a_year_after(day), "2027-11-23")
+        text = replaced(text, decision.a_year_after(day), "2027-11-23")
         text = replaced(text, day, "2026-11-23", r"(?!T00:00:00Z)")
     text = re.sub(r"(?<=projects/)(?:[0-9a-f]\n?){16}", _any_code, text)
     text = re.sub(r"(?<=2026-11-23T)\d\d:\d\d:\d\dZ", "09:00:00Z", text)

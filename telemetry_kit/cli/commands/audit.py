@@ -1,0 +1,116 @@
+"""`telemetry-kit audit`: what was decided, whether that record is whole, and what was exported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
+from telemetry_kit.cli.tables import display_width, fold
+from telemetry_kit.consent import changes, history, policy
+from telemetry_kit.errors import TelemetryError
+from telemetry_kit.export import log
+from telemetry_kit.paths import Home
+
+_INDENT = 22
+
+
+def run(project: str | None, as_json: bool) -> None:
+    """Show the history of decisions for this project and for all projects, and the exports.
+
+    Raises:
+        CommandError: an entry is not as it was written, or is not what is in force.
+        TelemetryError: the history cannot be read.
+    """
+    home = changes.home_of(project)
+    wrong: list[str] = []
+    found: dict[str, list[dict[str, Any]]] = {}
+    for scope, folder in history.folders(home):
+        found[scope] = history.read(folder)
+        number = history.broken_at(folder)
+        if number is not None:
+            wrong.append(f"entry {number} for {scope} is not as it was written")
+        different = history.disagrees(folder)
+        if different is not None:
+            wrong.append(f"for {scope}, {different}")
+        for path in history.set_aside(folder):
+            info(f"Set aside, because it could not be trusted: {safe(path)}")
+    if policy.unplaced(home):
+        wrong.append(policy.key_is_gone(home))
+    exported = _Exported(home, wrong)
+    if as_json:
+        _as_json(found, exported)
+    else:
+        _print(found)
+        _print_exports(exported)
+    if wrong:
+        raise CommandError("; ".join(wrong))
+    if not as_json and not any(found.values()) and not exported.count:
+        info("Nothing was decided yet.")
+
+
+class _Exported:
+    """The entries of the ledger of exports, one at a time: it may be of any length.
+
+    Args:
+        home: the project's places.
+        wrong: filled with what is wrong with the ledger.
+    """
+
+    def __init__(self, home: Home, wrong: list[str]) -> None:
+        self.count = 0
+        self._home = home
+        self._wrong = wrong
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            for entry in log.read(self._home, self._wrong):
+                self.count += 1
+                yield entry
+        except TelemetryError as error:
+            # What was decided is told all the same.
+            self._wrong.append(str(error))
+
+
+def _as_json(found: dict[str, list[dict[str, Any]]], exported: _Exported) -> None:
+    write = sys.stdout.write
+    write(json.dumps({**found, "exports": []}).removesuffix("]}"))
+    for entry in exported:
+        write((", " if exported.count > 1 else "") + json.dumps(entry))
+    write("]}\n")
+
+
+def _print(found: dict[str, list[dict[str, Any]]]) -> None:
+    for scope, entries in found.items():
+        for entry in entries:
+            until = f", until {entry['expires']}" if entry.get("expires") else ""
+            until = ", to what is wider; the yes stands" if "declined" in entry else until
+            _line(
+                f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
+                f"{entry.get('method')}, notice {entry.get('notice')} "
+                f"({str(entry.get('notice_sha256'))[:12]}){until}"
+            )
+
+
+def _print_exports(exported: _Exported) -> None:
+    for entry in exported:
+        if exported.count == 1:
+            print_line("Exports and reports:")
+        cut = ", cut short" if entry.get("incomplete") else ""
+        fields = entry.get("fields")
+        many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
+        _line(
+            f"{entry.get('at')}  {entry.get('rows')} events{many} to "
+            f"{entry.get('destination')}, by {entry.get('command')} "
+            f"(SHA-256 {str(entry.get('sha256'))[:12]}){cut}"
+        )
+
+
+def _line(text: str) -> None:
+    """One entry; folded on a terminal, whole in a pipe."""
+    room = width() if sys.stdout.isatty() else max(display_width(text), 1)
+    below = " " * (_INDENT if room >= _INDENT * 2 else 2)
+    for part in fold(text, room, rest=below):
+        print_line(part)

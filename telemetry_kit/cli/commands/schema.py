@@ -1,0 +1,57 @@
+"""`telemetry-kit schema`: the data dictionary, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+
+from telemetry_kit.cli.output import USAGE, CommandError, print_line
+from telemetry_kit.consent import notice
+from telemetry_kit.schema import catalog
+
+FORMATS = ("md", "json", "jsonschema")
+
+
+def run(project: str | None, form: str) -> None:
+    """Print the data dictionary: what may be recorded, and why.
+
+    Raises:
+        CommandError: there is no such format.
+    """
+    if form == "md":
+        print_line(notice.dictionary().rstrip("\n"))
+    elif form == "jsonschema":
+        print_line(json.dumps(notice.json_schema(), indent=2))
+    elif form == "json":
+        print_line(json.dumps(as_json(), indent=2))
+    else:
+        raise CommandError(f"--format {form[:20]!r}: use one of {', '.join(FORMATS)}", USAGE)
+
+
+def as_json() -> dict[str, object]:
+    """The two tables of the catalog."""
+    return {
+        "schema_version": catalog.SCHEMA_VERSION,
+        "notice": catalog.NOTICE_VERSION,
+        "events": [
+            {
+                "name": e.name,
+                "question": e.question,
+                "owner": e.owner,
+                "completed_by": e.completed,
+                "failed_by": e.failed,
+                "since_notice": e.since,
+            }
+            for e in catalog.EVENTS.values()
+        ],
+        "fields": [
+            {
+                "name": f.name,
+                "class": f.kind,
+                "domain": notice.domain(f),
+                "purpose": f.meaning,
+                "leaves_the_machine": False,
+                "since_notice": f.since,
+            }
+            for f in catalog.FIELDS.values()
+        ],
+    }

@@ -1,0 +1,56 @@
+"""Keeping the roll-up: written under the maintenance lock, and only while it is still true.
+
+What stands in it is the insights' business. Not keeping it costs time and nothing else, so no
+failure here is ever told.
+"""
+
+from __future__ import annotations
+
+import os
+
+from telemetry_kit.errors import JournalError
+from telemetry_kit.files.atomic import NewFile
+from telemetry_kit.insights.cache import NAME, Entry, Look
+from telemetry_kit.paths import Home
+from telemetry_kit.storage import rotation
+
+
+def keep(home: Home, look: Look) -> bool:
+    """Put the roll-up beside the data.
+
+    Args:
+        home: whose journal.
+        look: what was counted.
+
+    Returns:
+        Whether it was.
+    """
+    if look.keep is None:
+        return False
+    try:
+        with rotation.maintenance(home) as folder:
+            # What was deleted since it was counted must not come back as a number.
+            if folder is None or not all(_is_there(folder, entry) for entry in look.entries):
+                return False
+            _put(folder, look.keep)
+            return True
+    except (JournalError, OSError):
+        return False
+
+
+def _is_there(folder: int, entry: Entry) -> bool:
+    try:
+        found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == entry.inode
+
+
+def _put(folder: int, lines: list[bytes | memoryview]) -> None:
+    with NewFile(NAME, folder) as new:
+        with open(new.fd, "wb", closefd=False) as out:
+            for line in lines:
+                out.write(line)
+                out.write(b"\n")
+        # A cache with a checksum: after a power failure it is counted anew.
+        new.place(NAME, sync=False)

@@ -1,0 +1,1 @@
+"""Events in other formats, and the log of what was exported."""

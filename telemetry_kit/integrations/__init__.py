@@ -1,0 +1,1 @@
+"""One file for each third-party library, imported only where it is used."""

@@ -1,0 +1,1 @@
+"""Keys, pseudonyms, and the names that may be stored in plain text."""

@@ -1,0 +1,324 @@
+"""What the events of one place have in common: journal, key, and what may stand in clear.
+
+Worked out at most every 20 ms, under the gate's verdict; the steps of the chain use it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+from telemetry_kit import settings
+from telemetry_kit._runtime import latch, load
+from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import policy
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
+from telemetry_kit.files.private import NotPrivateError, name_of, open_for_writing
+from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.encoding import quote
+from telemetry_kit.schema.validation import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from telemetry_kit.context import Scope
+    from telemetry_kit.paths import Home
+    from telemetry_kit.storage.writer import Journal
+
+    class Sink(Protocol):
+        """Where lines go: the journal, or memory."""
+
+        def append(self, line: bytes) -> bool:
+            """Write one line; False asks for a second look at consent and key first."""
+            raise NotImplementedError
+
+
+_NOT_OURS = "{} was there before: recording begins after the next telemetry command in this project"
+_sequence = itertools.count()
+
+
+class Standing:
+    """What the events of one place have in common, worked out at most every 20 ms.
+
+    Args:
+        verdict: the gate's answer it rests on.
+        journal: the open journal.
+        key: the key in force.
+    """
+
+    __slots__ = (
+        "clear",
+        "context",
+        "dropped",
+        "instant",
+        "journal",
+        "key",
+        "ledger",
+        "names",
+        "outside",
+        "plain",
+        "project_id",
+        "resolution",
+        "sequence",
+        "settings",
+        "stored",
+        "undeclared",
+        "unseen",
+        "unseen_tokens",
+        "verdict",
+    )
+
+    def __init__(
+        self, verdict: gates.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
+    ) -> None:
+        self.ledger = names_ledger
+        self.verdict = verdict
+        self.journal = journal
+        self.key = key
+        self.take_over_settings()
+        self.project_id = key.pseudonym("project_id", verdict.home.root)
+        self.instant = (0.0, 0.0, "")
+        self.sequence = _sequence
+        # What was left out, and which names became pseudonyms; None outside of captures.
+        self.dropped: list[tuple[str, str]] | None = None
+        self.undeclared: list[tuple[str, str]] | None = None
+        self.outside = _outside(self.settings.prefix, key)
+
+    def refresh(self) -> None:
+        """Take over names and settings that were declared since, for a standing that stays."""
+        if self.verdict.settings_generation != settings.generation():
+            self.verdict.settings_generation = settings.generation()
+            self.take_over_settings()
+
+    def take_over_settings(self) -> None:
+        """Names, context and resolution: what is declared, as far as the user said yes to it."""
+        self.settings = now = settings.current()
+        listed = settings.listed(self.verdict.home.naming_files)
+        self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
+        # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
+        self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+        self.clear["roles"].update(catalog.ROLES)
+        # By field: names that were met, each as it is stored.
+        self.stored: dict[str, dict[str, str]] = {field: {} for field in catalog.NAMES}
+        self.context = now.context
+        self.resolution = now.resolution
+        # Whether no name in `clear` needs an escape in JSON, so that a line can be made by format.
+        self.plain = True
+        self.unseen: frozenset[str] = frozenset()
+        self.unseen_tokens: dict[str, frozenset[str]] = {}
+        accepted = self.verdict.decision.accepted
+        if accepted is None:
+            return
+        self.resolution = accepted.resolution(now.resolution)
+        self.context = accepted.covered(now.context)
+        if accepted.notice < catalog.NOTICE_VERSION:
+            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
+                accepted.notice
+            )
+            self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
+            self.unseen -= known
+            self.unseen_tokens = catalog.later_tokens(accepted.notice)
+
+    def keeps(self, kind: str, name: str) -> bool:
+        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
+        if name not in self.clear.setdefault(kind, set()):
+            try:
+                self.ledger.note(kind, name)
+            except (OSError, NotPrivateError):
+                return False
+            # In this order: another thread that finds the name knows how to write it.
+            self.plain = self.plain and quote(name) == f'"{name}"'
+            self.clear[kind].add(name)
+        return True
+
+    def timestamp(self, now: float) -> str:
+        """`now` in UTC, cut to the configured resolution."""
+        begin, end, text = self.instant
+        if not begin <= now < end:
+            step = catalog.RESOLUTIONS[self.resolution]
+            begin = now // step * step
+            text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
+            self.instant = (begin, begin + step, text)
+        return text
+
+
+_standings: dict[tuple[str, str], Standing] = {}
+_journals: dict[tuple[str, str], Journal] = {}
+# Standings of `capture_events()`, the innermost last: every event goes there while there is one.
+captures: list[Standing] = []
+
+
+def stand(start: str | None = None) -> Standing:
+    """The standing of a directory: recording is on, the journal is open, the key is loaded.
+
+    Raises:
+        Refused: one of the three is not so.
+    """
+    if captures:
+        captures[-1].refresh()
+        return captures[-1]
+    verdict = gates.verdict(start)
+    if verdict.standing is not None:
+        standing: Standing = verdict.standing
+        return standing
+    if not verdict.allowed:
+        raise Off(verdict.decision.rule.says)
+    home = verdict.home
+    known = _standings.get((home.app, home.root))
+    place = _place(home)
+    # First of all: without a key there is to be no log either.
+    _key_at(home, place)
+    journal = _journals.get((home.app, home.root))
+    if journal is None:
+        # deferred: a capture needs no file, and on Windows this cannot be loaded
+        lease = load("telemetry_kit.storage.writer")
+        if lease is None:
+            raise Refused("the journal cannot be loaded now")
+        journal = _journals[home.app, home.root] = lease.Journal(
+            home,
+            lambda: _decision(home).allowed,
+            keep_days=lambda: _decision(home).keep_days,
+            remember=lambda name: remember(home, name),
+        )
+    journal.open()
+    # Once more, now that the log is open: a clear in between has deleted the key.
+    key = _key_at(home, place)
+    if known is not None and known.key is key:
+        names_ledger = known.ledger
+    else:
+        path = declared_names.path_of(home, place)
+        names_ledger = Ledger(path, quote, home.place_key)
+    found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
+    verdict.standing = found
+    return found
+
+
+def _decision(home: Home) -> policy.Decision:
+    return policy.decide(home, latch.world.environ)
+
+
+def remember(home: Home, name: str) -> None:
+    """Keep the name of the last error, and its day, for `doctor`; never the cause of another one.
+
+    Args:
+        home: whose event was not recorded.
+        name: the system's name of the error, or that of an exception of the language.
+    """
+    try:
+        path = keys.error_path(home, projects.place_of(home) or "")
+        fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            day = time.strftime("%Y-%m-%d", time.gmtime(latch.world.now()))
+            os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
+        finally:
+            os.close(fd)
+    except Exception:
+        return  # it is in trouble already
+
+
+def key_of(home: Home) -> keys.Key:
+    """The key in force in a project; made where a yes for all projects meets it first.
+
+    Raises:
+        Refused: there is none that can be used.
+    """
+    return _key_at(home, _place(home))
+
+
+def _place(home: Home) -> str:
+    """The name of the folders of a project for which recording is on."""
+    try:
+        place = projects.place_of(home)
+    except ConsentError as error:
+        raise Refused(str(error)) from None
+    if place is None:
+        raise Refused("there is no key")
+    return place
+
+
+def _key_at(home: Home, place: str) -> keys.Key:
+    known = _standings.get((home.app, home.root))
+    path = keys.key_path(home, place)
+    try:
+        # In this order: another process makes the key before the folder.
+        is_there = os.path.lexists(home.folder)
+        if not os.path.lexists(path):
+            _prepare(home, place, is_there)
+        key = keys.renew_if_old(path, keys.load(path), latch.world.now())
+    except KeyUnavailableError as error:
+        raise Refused(str(error)) from None
+    except OSError as error:
+        raise Refused(f"the key cannot be made ({name_of(error)})") from None
+    # The one in use knows its pseudonyms already.
+    return known.key if known is not None and known.key.equals(key) else key
+
+
+def _prepare(home: Home, place: str, is_there: bool) -> None:
+    """Make a project ready that a grant for all projects meets for the first time.
+
+    Args:
+        home: the project's places.
+        place: the name of its folders in the user's directories.
+        is_there: whether the folder of its log was there before its key was looked for.
+
+    Raises:
+        Refused: the folder is not one that we made, or recording was turned off meanwhile.
+        OSError: the key cannot be made.
+    """
+    projects = load("telemetry_kit.privacy.projects")  # deferred: once in the life of a project
+    if projects is None:
+        raise Refused("what makes a key is being loaded")
+    if is_there and not projects.is_known(home, place):
+        raise Refused(_NOT_OURS.format(home.folder))
+    projects.note(home, place, sync=False)
+    keys.create(keys.key_path(home, place), latch.world.now(), sync=False)
+    if _decision(home).allowed:
+        return
+    # A reset has returned meanwhile: what was made after it is taken away.
+    projects.take_away(home, place)
+    raise Off("recording was turned off")
+
+
+def environment_of(scope: Scope) -> dict[str, str]:
+    """What ties a child process to a scope; `child_environment()` is for callers.
+
+    Raises:
+        Refused: nothing is recorded there.
+    """
+    at = stand(scope.start)
+    ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
+    return {
+        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.signature(field, value)}"
+        for field, value in ids.items()
+        if value is not None
+    }
+
+
+_HEX = frozenset("0123456789abcdef")
+_OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
+
+
+def is_outside(field: str) -> bool:
+    """Whether the environment carries this id (`session_id` or `parent_id`)."""
+    variable = _OUTSIDE[field].format(settings.current().prefix)
+    return bool(latch.world.environ.get(variable))
+
+
+def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
+    """Session and parent that the environment carries, each as 12 hex digits.
+
+    An id that this library signed stays as it is; anything else is stored as a code.
+    """
+    found: dict[str, str] = {}
+    for field, variable in _OUTSIDE.items():
+        given = text(latch.world.environ.get(variable.format(prefix)))
+        if given is not None:
+            value, _, code = given.partition("-")
+            ours = len(value) == 12 and _HEX.issuperset(value)
+            signed = ours and code == key.signature(field, value)
+            found[field] = value if signed else key.outside_id(field, given)
+    return found

@@ -1,0 +1,1 @@
+"""What may be recorded: events, fields, values, and how a record is written."""

@@ -1,0 +1,241 @@
+"""What may be recorded: every event, every field, its class, and why it is there.
+
+Nothing is recorded here. Validation, the order of keys in a line, and the documents shown to the
+user (notice, data dictionary, schema) all come from these two tables.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+from telemetry_kit import _terms
+from telemetry_kit.errors import UnknownEventError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA_VERSION = "1.0"
+# How each line begins, so that a reader finds the next one inside a damaged line.
+LINE_PREFIX = f'{{"schema_version":"{SCHEMA_VERSION}","event_id":"'
+NOTICE_VERSION = 1
+
+# Classes of fields; what happens to a value depends on nothing else.
+CONSTANT = "constant"
+RANDOM = "random"
+TOKEN = "token"
+TIME = "time"
+MEASURE = _terms.MEASURE
+IDENTIFIER = _terms.IDENTIFIER
+CONTEXT_CLASSES = _terms.CONTEXT_CLASSES
+ROLES = _terms.ROLES
+RESOLUTIONS = _terms.RESOLUTIONS
+VOCABULARIES = _terms.VOCABULARIES
+MAX_DECLARED_BYTES = _terms.MAX_DECLARED_BYTES
+PSEUDONYM_PREFIX = _terms.PSEUDONYM_PREFIX
+NAME = "name"
+MAPPING = "mapping"
+
+OUTCOMES = ("ok", "error", "cancelled", "closed")
+SOURCES = ("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "import")
+
+MAX_LINE_BYTES = 4_096
+MAX_NAME_CHARS = 1_024
+MAX_MEASURE = 10**12
+
+
+class Event:
+    """One row of the event table.
+
+    Args:
+        name: the value stored in `event_type`.
+        completed: the event that follows when what it started succeeds, or None.
+        failed: the event that follows when what it started fails, or None.
+        question: the question this event answers for the user.
+        owner: who answers for its being collected.
+        since: version of the notice that first named it.
+    """
+
+    __slots__ = ("completed", "failed", "name", "owner", "question", "since")
+
+    def __init__(
+        self,
+        name: str,
+        question: str,
+        completed: str | None = None,
+        failed: str | None = None,
+        owner: str = "maintainers",
+        since: int = 1,
+    ) -> None:
+        self.name = name
+        self.question = question
+        self.completed = completed
+        self.failed = failed
+        self.owner = owner
+        self.since = since
+
+
+class Field:
+    """One row of the field table.
+
+    Args:
+        name: the key in the stored line.
+        kind: its class, which decides between keep, hash and drop.
+        meaning: one line for the data dictionary.
+        domain: allowed tokens, or (lowest, highest) of a measure, or the bits of a random value,
+            or the vocabulary a name belongs to.
+        given: whether a caller may set it; other fields are filled in by the chain.
+        since: version of the notice that first named it.
+        later: tokens of a later notice than the field, each with its version.
+    """
+
+    __slots__ = ("domain", "given", "kind", "later", "meaning", "name", "since")
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        meaning: str,
+        domain: object = None,
+        given: bool = False,
+        since: int = 1,
+        later: Mapping[str, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.meaning = meaning
+        self.domain = domain
+        self.given = given
+        self.since = since
+        self.later = later or {}
+
+
+_EVENTS = (
+    Event("role.selected", "Which roles are selected most?"),
+    Event("role.changed", "How often do people change roles within a session?"),
+    Event(
+        "agent.invoked",
+        "Which agents work for which role?",
+        completed="agent.completed",
+        failed="agent.failed",
+    ),
+    Event(
+        "agent.started",
+        "Which agents work for which role?",
+        completed="agent.completed",
+        failed="agent.failed",
+    ),
+    Event("agent.completed", "Which agents finish, and how long do they take?"),
+    Event("agent.failed", "Which agents fail, and with what kind of error?"),
+    Event(
+        "handoff.clicked",
+        "Are hand-offs followed or ignored?",
+        completed="handoff.completed",
+    ),
+    Event("handoff.completed", "Which followed hand-offs reach the next agent?"),
+    Event(
+        "command.executed",
+        "Which commands does each role use?",
+        completed="command.completed",
+        failed="command.failed",
+    ),
+    Event("command.completed", "Which commands finish, and how long do they take?"),
+    Event("command.failed", "Which commands fail, and with what kind of error?"),
+    Event(
+        "workflow.started",
+        "Which workflows are begun?",
+        completed="workflow.completed",
+        failed="workflow.failed",
+    ),
+    Event("workflow.completed", "Which workflows are carried to the end?"),
+    Event("workflow.failed", "Which workflows break off?"),
+)
+
+_FIELDS = (
+    Field("schema_version", CONSTANT, "version of this table", SCHEMA_VERSION),
+    Field("event_id", RANDOM, "tells two events apart; carries no time", 64),
+    Field("event_type", TOKEN, "what happened", tuple(e.name for e in _EVENTS)),
+    Field("timestamp", TIME, "UTC, cut to the configured resolution (default: the day)"),
+    Field("seq", MEASURE, "order within one process", (0, 2**53)),
+    Field("role", NAME, "who is acting", "roles", given=True),
+    Field("command", NAME, "the command that runs", "commands", given=True),
+    Field("agent", NAME, "the agent at work", "agents", given=True),
+    Field("workflow", NAME, "the workflow it belongs to", "workflows", given=True),
+    Field("source_agent", NAME, "who hands off", "agents", given=True),
+    Field("target_agent", NAME, "who takes over", "agents", given=True),
+    Field("previous_role", NAME, "the role before a change", "roles", given=True),
+    Field("project_id", IDENTIFIER, "pseudonym of the project root's real path"),
+    Field("session_id", RANDOM, "ties the events of one session together", 48),
+    Field("span_id", RANDOM, "ties the two events of a pair together", 48),
+    Field("parent_id", RANDOM, "the span around this one", 48),
+    Field("outcome", TOKEN, "how it ended", OUTCOMES, given=True),
+    Field("error_type", TOKEN, "class name of a builtin or declared exception, else other"),
+    Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
+    Field("duration_ms", MEASURE, "rounded up to a power of two", (1, 2**53), given=True),
+    Field("source", TOKEN, "how the event came in", SOURCES),
+    Field("key_epoch", MEASURE, "which key made the pseudonyms of this line", (1, 2**53)),
+    Field("dropped", MEASURE, "how many values were left out of this event", (1, 2**53)),
+    Field("context", MAPPING, "declared keys, each of a declared class", given=True),
+)
+
+EVENTS: dict[str, Event] = {e.name: e for e in _EVENTS}
+FIELDS: dict[str, Field] = {f.name: f for f in _FIELDS}
+ORDER: tuple[str, ...] = tuple(FIELDS)
+NAMES: dict[str, str] = {f.name: str(f.domain) for f in _FIELDS if f.kind == NAME}
+
+# By the identity of the class, so that an exception is recognised without asking it anything.
+# A host may have put classes of its own there, under any name.
+BUILTIN_ERRORS: dict[int, str] = {
+    id(value): value.__name__
+    for name, value in vars(builtins).items()
+    if isinstance(value, type)
+    and issubclass(value, BaseException)
+    and value.__module__ == "builtins"
+    and value.__name__ == name
+    and name.isascii()
+    and name.isidentifier()
+}
+
+
+def covered_events(notice: int) -> frozenset[str]:
+    """The event types that a version of the notice named."""
+    return frozenset(e.name for e in _EVENTS if e.since <= notice)
+
+
+def covered_fields(notice: int) -> frozenset[str]:
+    """The fields that a version of the notice named."""
+    return frozenset(f.name for f in _FIELDS if f.since <= notice)
+
+
+def later_tokens(notice: int) -> dict[str, frozenset[str]]:
+    """For fields with tokens of a later notice, those that this version did not name."""
+    return {
+        f.name: frozenset(t for t, since in f.later.items() if since > notice)
+        for f in _FIELDS
+        if any(since > notice for since in f.later.values())
+    }
+
+
+def event(name: str) -> Event:
+    """The row of an event type.
+
+    Args:
+        name: a `RoleEvent` or its string value.
+
+    Raises:
+        UnknownEventError: no such event; the message names the nearest valid ones.
+    """
+    row = EVENTS.get(name) if isinstance(name, str) else None
+    if row is None:
+        text = name if isinstance(name, str) else type(name).__name__
+        raise UnknownEventError(text, nearest(text, EVENTS))
+    return row
+
+
+def nearest(name: str, names: object) -> tuple[str, ...]:
+    """Up to three of `names` that look most like `name`, best first; never empty."""
+    import difflib  # deferred: 10 ms, and only a mistake needs it
+
+    pool = list(names)  # type: ignore[call-overload]
+    found = difflib.get_close_matches(name[:100].lower(), pool, n=3, cutoff=0.5)
+    return tuple(found or difflib.get_close_matches(name[:100], pool, n=3, cutoff=0.0))

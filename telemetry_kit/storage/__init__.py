@@ -1,0 +1,1 @@
+"""The log on disk: JSON Lines, written, rotated, read, rewritten and deleted."""
