@@ -47,7 +47,8 @@ def test_member_is_its_value(event: RoleEvent) -> None:
 def test_the_members_without_enum(undecided) -> None:
     """In a program that has not loaded enum the members behave the same, and it stays unloaded."""
     done = undecided.run(
-        "import sys\nfrom telemetry_kit import RoleEvent; from telemetry_kit.schema import catalog\n"
+        "import sys\nfrom telemetry_kit import RoleEvent\n"
+        "from telemetry_kit.schema import catalog\n"
         "assert 'enum' not in sys.modules\n"
         "assert list(RoleEvent) == list(catalog.EVENTS) and len(RoleEvent) == 14\n"
         "for event in RoleEvent:\n"

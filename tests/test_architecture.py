@@ -1,0 +1,310 @@
+"""The layout of the package: which module may import which, read from the source with `ast`."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import telemetry_kit
+
+PACKAGE = Path(telemetry_kit.__file__).parent
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if "examples" not in p.relative_to(PACKAGE).parts)
+# Bottom up: nothing imports a later line, and nothing in a line imports what stands behind it.
+ORDER = (
+    ("errors", "events", "_version", "_terms"),
+    ("paths", "files", "schema"),
+    ("_runtime", "storage"),
+    ("settings", "privacy", "context", "insights"),
+    ("consent", "export"),
+    ("recording",),
+    ("_api", "instrumentation"),
+    ("testing", "verification"),
+    ("cli",),
+    ("integrations", "__init__", "__main__"),
+)
+RANK = {name: number for number, line in enumerate(ORDER) for name in line}
+# What other packages may import of a package; the package itself (its `__init__`) always counts.
+ENTRIES = {
+    "cli": set(),
+    "consent": {
+        *("app_choice", "cache", "changes", "decision", "history", "notice", "obstacles"),
+        *("policy", "prompt"),
+    },
+    "export": {"formats", "log"},
+    "files": {"atomic", "git", "hash_chain", "leftovers", "private"},
+    "insights": {"answers", "cache", "counters", "counting", "metrics", "selection"},
+    "instrumentation": {"proxies", "sessions", "tracks"},
+    "integrations": set(),
+    "privacy": {"declared_names", "hmac_sha256", "keys", "projects"},
+    "recording": {"logger", "pipeline", "recorder"},
+    "schema": {"catalog", "encoding", "validation"},
+    "storage": {
+        *("compression", "limits", "maintenance", "parser", "reader", "rotation", "segments"),
+        *("version_control", "writer"),
+    },
+    "verification": {
+        *("certificate", "encodings", "grammar", "lookup", "machine_secrets", "recognisers"),
+        *("search", "selftest_child", "verify"),
+    },
+}
+NETWORK = {
+    *("_socket", "_ssl", "aiohttp", "asyncio", "asyncore", "ftplib", "http", "httpx", "imaplib"),
+    *("multiprocessing", "nntplib", "poplib", "requests", "selectors", "smtplib", "socket"),
+    *("socketserver", "ssl", "telnetlib", "urllib", "urllib3", "webbrowser", "wsgiref", "xmlrpc"),
+}
+EMPTY_NAMES = {"utils", "util", "helpers", "common", "manager", "misc", "base"}
+Import = ast.Import | ast.ImportFrom
+
+
+def name_of(path: Path) -> str:
+    """`telemetry_kit/storage/writer.py` is `storage.writer`, a folder's `__init__` the folder."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(p for p in parts if p != "__init__") or "__init__"
+
+
+MODULES = {name_of(path) for path in FILES}
+
+
+def package_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """Whether `node` is an `if TYPE_CHECKING:`."""
+    return (
+        isinstance(node, ast.If)
+        and isinstance(node.test, ast.Name)
+        and node.test.id == "TYPE_CHECKING"
+    )
+
+
+def imports(path: Path) -> Iterator[tuple[Import, bool]]:
+    """Every import that can run, and whether it is deferred: inside a function.
+
+    `load("...")` and a module's name in a string count, too.
+    """
+    stack: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
+    while stack:
+        node, inside = stack.pop()
+        if isinstance(node, Import):
+            yield node, inside
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.startswith("telemetry_kit.")
+            and node.value.removeprefix("telemetry_kit.") in MODULES
+        ):
+            where = {"lineno": node.lineno, "end_lineno": node.end_lineno}
+            yield ast.Import([ast.alias(node.value)], **where), inside
+        if is_type_checking(node):
+            continue
+        deeper = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        stack += [(child, deeper) for child in ast.iter_child_nodes(node)]
+
+
+def names(node: Import) -> list[str]:
+    """The full names that one import statement may load."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    found = []
+    for alias in node.names:
+        full = f"{node.module}.{alias.name}"
+        found.append(full if full.removeprefix("telemetry_kit.") in MODULES else str(node.module))
+    return found
+
+
+def ours(path: Path) -> set[str]:
+    """The modules of the package that a file imports, deferred imports included."""
+    found = {
+        name.removeprefix("telemetry_kit.")
+        for node, _ in imports(path)
+        for name in names(node)
+        if name.startswith("telemetry_kit.")
+    }
+    return found - {name_of(path)}
+
+
+def others(path: Path) -> set[str]:
+    """Top-level names of everything else that it imports."""
+    return {name.partition(".")[0] for node, _ in imports(path) for name in names(node)}
+
+
+def test_no_import_cycles() -> None:
+    """Following imports, deferred ones too, never leads back to where one began."""
+    below = {name_of(path): ours(path) for path in FILES}
+    finished: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, f"a cycle: {' > '.join((*trail, module))}"
+        if module not in finished:
+            for lower in below.get(module, ()):
+                visit(lower, (*trail, module))
+            finished.add(module)
+
+    for module in below:
+        visit(module, ())
+
+    assert set(below) <= finished
+
+
+def test_packages_are_in_order() -> None:
+    """Every package and every module of the root has its place in the order."""
+    assert {package_of(module) for module in MODULES} == set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_run_downward(path: Path) -> None:
+    """No file imports from a package that stands in a later line of the order."""
+    here = package_of(name_of(path))
+    found = {
+        module
+        for module in ours(path)
+        if package_of(module) != here and RANK[package_of(module)] > RANK[here]
+    }
+
+    assert found == set()
+
+
+def test_packages_have_no_cycles() -> None:
+    """Not even packages that stand in one line of the order import each other both ways."""
+    edges = {
+        (package_of(name_of(path)), package_of(module)) for path in FILES for module in ours(path)
+    }
+    both = {(a, b) for a, b in edges if a < b and (b, a) in edges}
+
+    assert both == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_package_is_entered_by_its_entries(path: Path) -> None:
+    """Other packages import no inner module of a package."""
+    here = package_of(name_of(path))
+    found = {
+        module
+        for module in ours(path)
+        if "." in module
+        and package_of(module) != here
+        and here not in ("__init__", "__main__")
+        and module.split(".")[1] not in ENTRIES[package_of(module)]
+    }
+
+    assert found == set()
+
+
+def test_each_entry_is_used() -> None:
+    """An entry that no other package imports is none."""
+    used = {
+        module
+        for path in FILES
+        for module in ours(path)
+        if package_of(module) != package_of(name_of(path))
+    }
+    public = {f"{package}.{entry}" for package, entries in ENTRIES.items() for entry in entries}
+
+    assert public - used - PUBLIC == set()
+
+
+# What the lazy names of `telemetry_kit` load, and nothing else in the package imports.
+PUBLIC = {"instrumentation.proxies", "recording.logger"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_inside_imports_the_public_names(path: Path) -> None:
+    """Inside the package a name is imported from its module, never from `telemetry_kit`."""
+    found = [
+        alias.name
+        for node, _ in imports(path)
+        if isinstance(node, ast.ImportFrom) and node.module == "telemetry_kit"
+        for alias in node.names
+        if alias.name not in MODULES
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [
+        ("structlog", "recording.logger"),
+        ("wrapt", "instrumentation.proxies"),
+        ("duckdb", "export.formats"),
+    ],
+)
+def test_a_library_is_named_in_one_module(library: str, module: str) -> None:
+    """A third-party library that recording or reading may need is imported in one place."""
+    found = {name_of(path) for path in FILES if library in others(path)}
+
+    assert found <= {module}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_no_network_module_is_imported(path: Path) -> None:
+    """It stays here: nothing that can open a connection is imported anywhere."""
+    assert others(path) & NETWORK == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_deferred_import_says_why(path: Path) -> None:
+    """`# deferred: ...` stands beside it, or above the block of imports that it belongs to."""
+    text = path.read_text().splitlines()
+
+    def reason(node: Import) -> bool:
+        first, last = node.lineno - 1, node.end_lineno or node.lineno
+        while first > 0 and text[first - 1].lstrip().startswith(("from ", "import ")):
+            first -= 1
+        return any("# deferred: " in one for one in text[max(first - 4, 0) : last + 1])
+
+    silent = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node, inside in imports(path)
+        if inside and not reason(node)
+    ]
+
+    assert sorted(silent) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_are_absolute(path: Path) -> None:
+    """No import is relative, so that a module is found by its whole name."""
+    found = [n.lineno for n, _ in imports(path) if isinstance(n, ast.ImportFrom) and n.level]
+
+    assert found == []
+
+
+def test_no_name_without_a_meaning() -> None:
+    """No module is called utils, helpers, common, manager, misc or base."""
+    words = {part.strip("_") for module in MODULES for part in module.split(".")}
+
+    assert words & EMPTY_NAMES == set()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_module_says_what_it_is_for(path: Path) -> None:
+    """Every file begins with a docstring whose first line is a whole sentence."""
+    written = ast.get_docstring(ast.parse(path.read_text()))
+
+    assert written is not None
+    assert written.split("\n\n")[0].rstrip().endswith((".", ":", "?"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_module_fits(path: Path) -> None:
+    """A module that passes about 500 lines becomes a package."""
+    assert len(path.read_text().splitlines()) <= 520
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=name_of)
+def test_a_package_has_no_code_of_its_own(path: Path) -> None:
+    """Importing a package runs nothing: its file holds a sentence."""
+    body = ast.parse(path.read_text()).body
+
+    assert len(body) == 1 or name_of(path) in ("__init__", "cli")
+
+
+def test_the_documentation_names_each_module() -> None:
+    """The page about the architecture lists every module, package by package."""
+    page = (Path(__file__).parents[1] / "docs/explanation/architecture.md").read_text()
+    missing = [module for module in sorted(MODULES) if f"`{module}`" not in page]
+
+    assert missing == []
