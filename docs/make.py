@@ -103,9 +103,10 @@ def architecture_page() -> str:
         lines += [f"## Layer {number}", "", "| module | what it is for |", "|---|---|"]
         for name in row:
             folder = package / name
-            files = sorted(folder.glob("*.py")) if folder.is_dir() else [package / f"{name}.py"]
+            files = sorted(folder.rglob("*.py")) if folder.is_dir() else [package / f"{name}.py"]
             for path in files:
-                module = name if path.stem in (name, "__init__") else f"{name}.{path.stem}"
+                parts = path.relative_to(package).with_suffix("").parts
+                module = ".".join(p for p in parts if p != "__init__") or "__init__"
                 told = ast.get_docstring(ast.parse(path.read_text())) or ""
                 lines.append(f"| `{module}` | {told.split(chr(10))[0]} |")
         lines.append("")

@@ -82,21 +82,23 @@ def is_type_checking(node: ast.AST) -> bool:
 def imports(path: Path) -> Iterator[tuple[Import, bool]]:
     """Every import that can run, and whether it is deferred: inside a function.
 
-    `load("...")` and a module's name in a string count, too.
+    `load("...")` and a module's name in any other string count, too.
     """
+    loaded: set[int] = set()
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
     while stack:
         node, inside = stack.pop()
         if isinstance(node, Import):
             yield node, inside
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and node.value.startswith("telemetry_kit.")
-            and node.value.removeprefix("telemetry_kit.") in MODULES
-        ):
-            where = {"lineno": node.lineno, "end_lineno": node.end_lineno}
-            yield ast.Import([ast.alias(node.value)], **where), inside
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if (
+                node.value.startswith("telemetry_kit.")
+                and node.value.removeprefix("telemetry_kit.") in MODULES
+            ):
+                lines = {"lineno": node.lineno, "end_lineno": node.end_lineno}
+                yield ast.Import([ast.alias(node.value)], **lines), id(node) in loaded
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("load", "_runtime.load"):
+            loaded.add(id(node.args[0]))
         if is_type_checking(node):
             continue
         deeper = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
