@@ -90,13 +90,14 @@ def imports(path: Path) -> Iterator[tuple[Import, bool]]:
         node, inside = stack.pop()
         if isinstance(node, Import):
             yield node, inside
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if (
-                node.value.startswith("telemetry_kit.")
-                and node.value.removeprefix("telemetry_kit.") in MODULES
-            ):
-                lines = {"lineno": node.lineno, "end_lineno": node.end_lineno}
-                yield ast.Import([ast.alias(node.value)], **lines), id(node) in loaded
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and node.value.startswith("telemetry_kit.")
+            and node.value.removeprefix("telemetry_kit.") in MODULES
+        ):
+            lines = {"lineno": node.lineno, "end_lineno": node.end_lineno}
+            yield ast.Import([ast.alias(node.value)], **lines), id(node) in loaded
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("load", "_runtime.load"):
             loaded.add(id(node.args[0]))
         if is_type_checking(node):

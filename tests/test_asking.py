@@ -493,7 +493,8 @@ def test_nobody_is_asked_with_closed_streams(undecided, monkeypatch) -> None:
 def test_never_raises(undecided, monkeypatch) -> None:
     """Outside of tests an internal error is an answer, too: no."""
     done = undecided.run(
-        "from telemetry_kit.consent import prompt as asking; from telemetry_kit.consent import changes as control\n"
+        "from telemetry_kit.consent import prompt as asking\n"
+        "from telemetry_kit.consent import changes as control\n"
         "def broken(*_): raise RuntimeError\n"
         "control.home_of = broken\n"
         "print(asking.ask_consent())"

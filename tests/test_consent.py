@@ -209,7 +209,8 @@ def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> Non
 def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
     """Without a terminal the same values deny as of any other variable."""
     code = (
-        "import json, os, sys\nfrom telemetry_kit.consent import policy as consent; from telemetry_kit.consent import changes as control\nhome, found = "
+        "import json, os, sys\nfrom telemetry_kit.consent import policy as consent\n"
+        "from telemetry_kit.consent import changes as control\nhome, found = "
         "control.home_of(), []\nfor value in json.load(sys.stdin):\n"
         "    found.append(consent.decide(home, {**os.environ, sys.argv[1]: value}).allowed)\n"
         "print(json.dumps(found))"
@@ -269,7 +270,8 @@ def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
 def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -> None:
     """The same with the real `os.environ`, which is watched through its own table."""
     done = place.run(
-        "import os, sys\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.consent import decision as grants\n"
+        "import os, sys\nfrom telemetry_kit import track_role_event as t\n"
+        "from telemetry_kit.consent import decision as grants\n"
         "assert t('role.selected', role='dev')\n"
         "os.environ[sys.argv[1]] = '1'\n"
         "assert t('role.selected', role='dev') is None\n"

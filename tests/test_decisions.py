@@ -704,7 +704,8 @@ def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bo
 def test_a_lock_of_a_killed_process(decided) -> None:
     """What a killed process left behind holds nobody up, and goes."""
     code = (
-        "import os, signal\nfrom telemetry_kit.consent import changes as control; from telemetry_kit.consent import transaction as deciding\n"
+        "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
+        "from telemetry_kit.consent import transaction as deciding\n"
         "with deciding.alone(control.home_of().config):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -720,7 +721,8 @@ def test_a_lock_of_a_killed_process(decided) -> None:
 def test_a_lock_that_a_child_inherited(decided) -> None:
     """A child that was forked meanwhile and lives on holds nobody up."""
     code = (
-        "import os, sys\nfrom telemetry_kit.consent import changes as control; from telemetry_kit.consent import transaction as deciding\n"
+        "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
+        "from telemetry_kit.consent import transaction as deciding\n"
         "with deciding.alone(control.home_of().config):\n"
         "    if os.fork() == 0:\n"
         "        sys.stdin.read()\n"

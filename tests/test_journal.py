@@ -685,7 +685,8 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
     """
     done = place.run(
         "import os, resource, signal\n"
-        "from telemetry_kit import track_role_event as t; from telemetry_kit.recording import recorder as standing\n"
+        "from telemetry_kit import track_role_event as t\n"
+        "from telemetry_kit.recording import recorder as standing\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "first = t('role.selected', role='dev')\n"
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
@@ -1193,7 +1194,8 @@ def test_a_child_that_ends_does_not_end_the_parents_lease(place) -> None:
 def test_two_children_notice_a_seal_of_their_parent(place) -> None:
     """Children that inherited the descriptor switch to the new log each for itself."""
     done = place.run(
-        "import os\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.consent import changes as control\n"
+        "import os\nfrom telemetry_kit import track_role_event as t\n"
+        "from telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.storage import rotation as upkeep\n"
         "assert t('role.selected', role='pm')\n"
         "r, w = os.pipe()\n"
@@ -1234,7 +1236,8 @@ def test_a_signal_handler_may_record(place) -> None:
     once the first event has loaded all that it takes.
     """
     done = place.run(
-        "import signal\nfrom telemetry_kit import track_role_event as t; from telemetry_kit.recording import recorder as standing\n"
+        "import signal\nfrom telemetry_kit import track_role_event as t\n"
+        "from telemetry_kit.recording import recorder as standing\n"
         "made, inside = [t('role.selected', role='dev')], []\n"
         "def handle(*_):\n"
         "    if not inside:\n"

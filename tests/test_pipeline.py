@@ -182,7 +182,8 @@ def test_midnight(place) -> None:
 def test_time_zone_does_not_matter(place) -> None:
     """Timestamps are UTC in every time zone."""
     code = (
-        "from telemetry_kit import configure, enable_telemetry, track_role_event as t; from telemetry_kit.consent import cache as gate\n"
+        "from telemetry_kit import configure, enable_telemetry, track_role_event as t\n"
+        "from telemetry_kit.consent import cache as gate\n"
         "from telemetry_kit._runtime import World\n"
         "configure(timestamp_resolution='hour')\n"
         "enable_telemetry()\n"
@@ -954,7 +955,8 @@ def test_steps_are_the_route(place) -> None:
 def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:
     """A bug of ours never reaches a host."""
     code = (
-        "import sys\nfrom telemetry_kit import track_role_event; from telemetry_kit.recording import pipeline\n"
+        "import sys\nfrom telemetry_kit import track_role_event\n"
+        "from telemetry_kit.recording import pipeline\n"
         "def broken(*_): raise ZeroDivisionError('secret')\n"
         "pipeline.STEPS = (broken, *pipeline.STEPS[1:])\n"
         "print(track_role_event('role.selected'))\n"

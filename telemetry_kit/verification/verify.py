@@ -139,7 +139,8 @@ class Examination:
         self.certificate.notes += self._texts.notes()
         if len(self._baseline.secrets) == machine_secrets.MAX_SECRETS:
             self.certificate.notes.append(
-                f"this machine has more than {machine_secrets.MAX_SECRETS} secrets: the first were looked for"
+                f"this machine has more than {machine_secrets.MAX_SECRETS} secrets: "
+                "the first were looked for"
             )
         key = self._baseline.key
         self.certificate.pseudonyms = len(self._codes)

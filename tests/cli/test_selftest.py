@@ -27,7 +27,8 @@ def test_another_app(undecided) -> None:
 def test_the_witness_sees(undecided) -> None:
     """A program that opens a socket, starts a process and a thread is seen to do so."""
     code = (
-        "from telemetry_kit.verification.selftest_child import Witness; import socket, subprocess, threading;"
+        "from telemetry_kit.verification.selftest_child import Witness;"
+        " import socket, subprocess, threading;"
         "w = Witness(); w.watch(); socket.socket().close(); subprocess.run(['true']);"
         "t = threading.Thread(target=int); t.start(); t.join(); open('made', 'w').close();"
         "w.on = False; print(*(v > 0 for v in w.counts.values()), *sorted(w.paths))"

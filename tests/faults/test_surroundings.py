@@ -282,10 +282,8 @@ def test_odd_places(place, host, ledger, case: str) -> None:
     if "setuid" in step and os.geteuid() != 0:
         pytest.skip("only root can become somebody without an entry")
     code = "import os, errno, json, telemetry_kit\nfrom telemetry_kit import *\n" + (
-        "from telemetry_kit.recording import pipeline; from telemetry_kit.consent import changes as control\n"
-        + step
-        + "\n"
-        + RECORD
+        "from telemetry_kit.recording import pipeline\n"
+        "from telemetry_kit.consent import changes as control\n" + step + "\n" + RECORD
     )
     before = place.tree()
 

@@ -189,9 +189,8 @@ def _environment(user: str) -> dict[str, str]:
 
 def _lines(report: Report) -> list[str]:
     verdict = "PASSED" if report.passed else "FAILED"
-    told = [
-        f"{verdict}: {report.events} of {selftest_child.EVENTS} events recorded in a child interpreter"
-    ]
+    total = selftest_child.EVENTS
+    told = [f"{verdict}: {report.events} of {total} events recorded in a child interpreter"]
     for name in ("sockets", "subprocesses", "threads", "output_bytes"):
         told.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
     told.append(f"  {'files':<13} {len(report.files)}, and exactly these:")
