@@ -1,4 +1,4 @@
-"""The face of telemetry_kit: show the users of a command-line tool how they use it.
+"""The public API of telemetry_kit: show the users of a command-line tool how they use it.
 
 Each name is imported from its room when it is first used, so that a short command pays only for
 what it needs (PEP 562).

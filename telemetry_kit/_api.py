@@ -5,7 +5,7 @@ Nothing of the chain is loaded here before there is something to record.
 
 import os
 
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ _enter: "Callable[[EventDict], dict[str, Any] | None]" = _first
 
 def _is_open(start: "str | None") -> bool:
     """Whether recording is on in a directory; None for the one of the scope around."""
-    if latch.is_shut():
+    if runtime.is_off():
         return False
     # deferred: only where somebody may have said yes
     gate, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
@@ -108,7 +108,7 @@ def _given(project_root: "Path") -> "Any":
     Raises:
         LookupError: recording is off there, or nothing can be loaded now.
     """
-    scope = None if latch.is_shut() else load("telemetry_kit.context")  # deferred: as above
+    scope = None if runtime.is_off() else load("telemetry_kit.context")  # deferred: as above
     if scope is None:
         raise LookupError("recording is off")
     start = scope.place(project_root)
@@ -127,7 +127,7 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
     """
     try:
         # deferred: as above
-        gate = None if latch.is_shut() else load("telemetry_kit.consent.cache")
+        gate = None if runtime.is_off() else load("telemetry_kit.consent.cache")
         if gate is None:
             return False
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
@@ -176,7 +176,7 @@ def _key(project_root: "Path | None") -> "Any":
     Raises:
         AttributeError: nothing can be loaded now.
     """
-    if latch.is_shut():
+    if runtime.is_off():
         return None
     # deferred: only where somebody may have said yes
     gate, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
@@ -211,7 +211,7 @@ def child_environment() -> dict[str, str]:
         The variables to add to the child's environment; empty where nothing is recorded or no
         session or span is open.
     """
-    if latch.is_shut():
+    if runtime.is_off():
         return {}
     # deferred: only where somebody may have said yes
     errors, scope = load("telemetry_kit.errors"), load("telemetry_kit.context")
@@ -219,11 +219,11 @@ def child_environment() -> dict[str, str]:
         return {}
     try:
         around = scope.innermost()
-        standing = None
+        recorder = None
         if around is not None and _is_open(around.start):
             # deferred: only where recording is on
-            standing = load("telemetry_kit.recording.recorder")
-        found: dict[str, str] = {} if standing is None else standing.environment_of(around)
+            recorder = load("telemetry_kit.recording.recorder")
+        found: dict[str, str] = {} if recorder is None else recorder.environment_of(around)
         return found
     except errors.Refused:
         return {}

@@ -1,6 +1,6 @@
 """What a decorated call looks at first: whether anybody can have said yes at all.
 
-This room, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
+This module, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
 was never asked; so nothing else is imported here, and annotations are quoted instead of
 postponed, which would load one more file. It also has the door to all others, `load()`.
 """
@@ -54,17 +54,17 @@ class World:
         self.random = random
 
 
-class Latch:
-    """Shut while `clock() < until`: a decorated call then goes straight to the function.
+class Runtime:
+    """Shut while `clock() < off_until`: a decorated call then goes straight to the function.
 
     Only what holds for every project shuts it, so a change of directory is never missed.
     """
 
-    __slots__ = ("_ajar", "app", "captured", "declared", "until", "world")
+    __slots__ = ("_on_until", "app", "captured", "declared", "off_until", "world")
 
     def __init__(self) -> None:
-        self.until = 0.0
-        self._ajar = 0.0
+        self.off_until = 0.0
+        self._on_until = 0.0
         self.world = World()
         # The name that the program gives itself; without one nothing is recorded.
         self.app = ""
@@ -73,7 +73,7 @@ class Latch:
         # (field, name) pairs given at decoration time, until `settings` takes them over.
         self.declared: set[tuple[str, str]] = set()
 
-    def is_shut(self) -> bool:
+    def is_off(self) -> bool:
         """Whether recording is off whatever the project; False when that takes a closer look.
 
         Only the user can grant, and a grant leaves a record: where there is none, or each one
@@ -82,17 +82,17 @@ class Latch:
         if self.captured:
             return False
         now = self.world.clock()
-        if now < self.until:
+        if now < self.off_until:
             return True
-        if now < self._ajar:
+        if now < self._on_until:
             # Not shut 20 ms ago: asking for a closer look is never wrong.
             return False
         can_record = SUPPORTED and self.app
         folders = paths.user_folders(self.app, self.world.environ) if can_record else None
         if folders is not None and not self._is_vetoed() and _somebody_said_yes(folders[0]):
-            self._ajar = now + FRESH_SECONDS
+            self._on_until = now + FRESH_SECONDS
             return False
-        self.until = now + FRESH_SECONDS
+        self.off_until = now + FRESH_SECONDS
         return True
 
     def _is_vetoed(self) -> bool:
@@ -148,10 +148,10 @@ def _may_grant(record: str) -> bool:
         return True
 
 
-latch = Latch()
+runtime = Runtime()
 
 
-# -- the way to the other rooms ----------------------------------------------------------------
+# -- the way to the other modules ----------------------------------------------------------------
 
 _turn = RLock()
 _loading: list[str] = []

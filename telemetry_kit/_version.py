@@ -1,3 +1,3 @@
-"""The one place the version is written; the build reads it here, and no other room sets it."""
+"""The one place the version is written; the build reads it here, and no other module sets it."""
 
 __version__ = "0.1.0"

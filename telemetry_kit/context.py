@@ -10,7 +10,7 @@ import os
 # contextvars itself only hands these names on, for a tenth of a millisecond.
 from _contextvars import ContextVar
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,4 +171,4 @@ def leave(scope: Scope) -> None:
 
 def new_id() -> str:
     """A fresh id of 48 random bits, as 12 hex digits."""
-    return latch.world.random(6).hex()
+    return runtime.world.random(6).hex()

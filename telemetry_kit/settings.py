@@ -6,7 +6,7 @@ Nothing a user typed ever gets in here: a value that arrives at run time is no d
 import os
 
 from telemetry_kit import _terms
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.paths import is_app_name
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def current() -> Settings:
 
 def generation() -> int:
     """Changes whenever the settings do; names given at decoration time are taken over."""
-    if latch.declared:
+    if runtime.declared:
         _take_over()
     return _generation
 
@@ -313,9 +313,9 @@ def _has_long_key(data: bytes) -> bool:
 
 
 def _take_over() -> None:
-    while latch.declared:
+    while runtime.declared:
         try:
-            _decorate(*latch.declared.pop())
+            _decorate(*runtime.declared.pop())
         except KeyError:
             return  # another thread took the last one
 
@@ -323,8 +323,8 @@ def _take_over() -> None:
 def _swap(new: Settings) -> None:
     global _current
     _current = new
-    latch.app = new.app
-    latch.until = 0.0
+    runtime.app = new.app
+    runtime.off_until = 0.0
     _bump()
 
 

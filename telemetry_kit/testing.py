@@ -9,7 +9,7 @@ import itertools
 import json
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent.policy import GRANT, Decision, Rule
 from telemetry_kit.paths import NO_APP, Home
@@ -33,7 +33,7 @@ class Captured:
         self.notes: list[str] = []
         self.undeclared: list[tuple[str, str]] = []
         # One for each time it was entered.
-        self._standings: list[recorder.Standing] = []
+        self._standings: list[recorder.Recorder] = []
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -52,13 +52,13 @@ class Captured:
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         verdict = gates.Verdict(home, decision, gates.Switches({}, ""), settings.generation(), 0.0)
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        place = recorder.Standing(verdict, self, key, Ledger(None, repr))
+        place = recorder.Recorder(verdict, self, key, Ledger(None, repr))
         place.dropped = self.dropped
         place.undeclared = self.undeclared
         place.sequence = itertools.count()
         self._standings.append(place)
-        latch.captured += 1
-        latch.until = 0.0
+        runtime.captured += 1
+        runtime.off_until = 0.0
         recorder.captures.append(place)
         return self
 
@@ -66,7 +66,7 @@ class Captured:
         if not self._standings:
             return
         recorder.captures.remove(self._standings.pop())
-        latch.captured -= 1
+        runtime.captured -= 1
 
 
 def capture_events() -> Captured:

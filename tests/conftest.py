@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
 from telemetry_kit import context, settings
-from telemetry_kit._runtime import World, latch
+from telemetry_kit._runtime import World, runtime
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.paths import Home, find
 from telemetry_kit.privacy import keys, projects
@@ -97,7 +97,7 @@ class Place:
         self.root.mkdir()
         self.user.mkdir()
         self.environ = {"HOME": str(self.user)}
-        # Near zero, so that the real clock, which a shut latch is measured with, is past it.
+        # Near zero, so that the real clock, which a shut runtime is measured with, is past it.
         self.clock = Clock(0.0)
         self.now = Clock(NOW)
         self.world = World(self.environ, self.clock, self.now)
@@ -227,14 +227,14 @@ def _nothing_stays() -> Iterator[None]:
     former = settings._current
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    world = latch.world
+    world = runtime.world
     _close_journals()
-    latch.declared.clear()
+    runtime.declared.clear()
     cache.forget()
     yield
     _close_journals()
-    latch.declared.clear()
-    latch.world = world
+    runtime.declared.clear()
+    runtime.world = world
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])
     settings._swap(former)

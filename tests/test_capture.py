@@ -14,7 +14,7 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.recording import pipeline
 
 
@@ -84,7 +84,7 @@ def test_undeclared_names_are_told() -> None:
 
 
 def test_the_logger_is_captured() -> None:
-    """The warm door leads there, too."""
+    """The structlog driver leads there, too."""
     with capture_events() as captured:
         record = get_logger().info("agent.invoked", agent="x")
 
@@ -116,7 +116,7 @@ def test_one_object_again() -> None:
     track_role_event("agent.failed")
 
     assert types(captured) == ["agent.invoked", "agent.started", "agent.completed", "agent.failed"]
-    assert latch.captured == 0
+    assert runtime.captured == 0
 
 
 def test_threads_are_included() -> None:
@@ -146,11 +146,11 @@ def test_left_by_an_exception() -> None:
     track_role_event("agent.invoked")
 
     assert types(captured) == ["agent.invoked"]
-    assert latch.captured == 0
+    assert runtime.captured == 0
 
 
 def test_off_function_is_recorded_at_once(undecided: Any) -> None:
-    """A function that just ran with the latch shut is seen by the next capture."""
+    """A function that just ran with the runtime shut is seen by the next capture."""
 
     @tracks(RoleEvent.AGENT_INVOKED)
     def work() -> None: ...
@@ -179,7 +179,7 @@ def test_span_across_the_border() -> None:
 
 def test_internal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are raised in a test, and swallowed elsewhere."""
-    monkeypatch.setattr(pipeline, "STEPS", (_broken, *pipeline.STEPS[1:]))
+    monkeypatch.setattr(pipeline, "PROCESSORS", (_broken, *pipeline.PROCESSORS[1:]))
     with capture_events() as captured:
         with pytest.raises(ZeroDivisionError):
             track_role_event("agent.invoked")

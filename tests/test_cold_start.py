@@ -179,7 +179,7 @@ def test_on(place) -> None:
 
 
 def test_record_undecided(undecided) -> None:
-    """`record` where nobody was asked loads the door, its own file, the latch's two, and apps."""
+    """`record` where nobody was asked loads the door, its own file, the runtime's two, and apps."""
     assert (COMMAND, {"__future__"}) == loaded(undecided, RECORD)
 
 

@@ -204,9 +204,9 @@ def test_declared_names_are_bounded(at_top_level, place) -> None:
 def test_waiting_names_are_bounded(undecided) -> None:
     """A program that is off keeps each name once, however often it decorates."""
     done = undecided.run(
-        "from telemetry_kit import *\nfrom telemetry_kit._runtime import latch\n"
+        "from telemetry_kit import *\nfrom telemetry_kit._runtime import runtime\n"
         "for n in range(50_000): tracks('agent.invoked', agent=f'agent-{n % 20_000}')(len)\n"
-        "print(len(latch.declared))"
+        "print(len(runtime.declared))"
     )
 
     assert "16384\n" == done.stdout

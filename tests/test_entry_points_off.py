@@ -21,7 +21,7 @@ CHAIN = (
     "privacy.declared_names",
 )
 
-# -- the face: what a program can call ----------------------------------------------------------
+# -- the public API: what a program can call ----
 
 LIGHT = {
     "RoleEvent": "from telemetry_kit import RoleEvent; RoleEvent.ROLE_SELECTED",
@@ -215,7 +215,7 @@ everywhere = pytest.mark.parametrize("vetoed", VETOES, indirect=True)
 
 
 def test_all_entry_points_are_here() -> None:
-    """A new name of the face has to be put into one of the three tables."""
+    """A new name of the public API has to be put into one of the three tables."""
     assert {*LIGHT, *IN_MEMORY, *DECIDING} == set(telemetry_kit.__all__)
 
 

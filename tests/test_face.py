@@ -1,4 +1,4 @@
-"""The face: which names there are, and that asking for one loads only its own room."""
+"""The public API: which names there are, and that asking for one loads only its own room."""
 
 import importlib
 
@@ -73,7 +73,7 @@ def test_types_are_declared_for_checkers() -> None:
 
 
 def test_importing_loads_no_room(undecided) -> None:
-    """`import telemetry_kit` alone loads no other file of the house."""
+    """`import telemetry_kit` alone loads no other file of the package."""
     done = undecided.run(
         "import sys, telemetry_kit; print([m for m in sys.modules if m.startswith('telemetry_')])",
         named=False,
@@ -83,7 +83,7 @@ def test_importing_loads_no_room(undecided) -> None:
 
 
 def test_a_name_loads_its_room_alone(undecided) -> None:
-    """`RoleEvent` brings `events` and nothing else of the house."""
+    """`RoleEvent` brings `events` and nothing else of the package."""
     done = undecided.run(
         "import sys\nfrom telemetry_kit import RoleEvent\n"
         "print(sorted(m for m in sys.modules if m.startswith('telemetry_')))",

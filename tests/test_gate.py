@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from telemetry_kit import configure, is_telemetry_enabled, settings
-from telemetry_kit._runtime import World, latch
+from telemetry_kit._runtime import World, runtime
 from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
 
@@ -23,7 +23,7 @@ def test_what_it_found(place) -> None:
         True,
         "user",
     )
-    assert found.standing is None
+    assert found.recorder is None
     assert found.fresh_until == 5.02
     assert found.settings_generation == settings.generation()
 
@@ -167,27 +167,27 @@ def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool 
     cache.forget()
 
     assert (shut is None) == cache.is_open()
-    assert latch.until == (1.02 if shut else 0.0)
+    assert runtime.off_until == (1.02 if shut else 0.0)
 
 
 def test_forgetting(place) -> None:
     """After a decision in this process everything is asked anew."""
     first = cache.verdict()
-    latch.until = 99.0
+    runtime.off_until = 99.0
     cache.forget()
 
-    assert latch.until == 0.0
+    assert runtime.off_until == 0.0
     assert first is not cache.verdict()
 
 
 def test_another_world_and_back(place) -> None:
     """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
-    before, first = latch.world, cache.verdict()
+    before, first = runtime.world, cache.verdict()
     other = World({**place.environ, "DO_NOT_TRACK": "1"})
     with cache.Elsewhere(other) as entered:
-        assert entered is other is latch.world
+        assert entered is other is runtime.world
         assert not is_telemetry_enabled()
-    assert latch.world is before
+    assert runtime.world is before
     assert first is not cache.verdict()
     assert is_telemetry_enabled()
 
@@ -195,7 +195,7 @@ def test_another_world_and_back(place) -> None:
 def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
     """They go into memory, whatever consent says."""
     assert not cache.is_open()
-    monkeypatch.setattr(latch, "captured", 1)
+    monkeypatch.setattr(runtime, "captured", 1)
 
     assert cache.is_open()
 
@@ -246,7 +246,7 @@ def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
         raise OSError(errno.EIO, "")
 
     monkeypatch.setattr(os, call, fails)
-    shut = latch.is_shut()
+    shut = runtime.is_off()
     monkeypatch.undo()
 
     assert not shut

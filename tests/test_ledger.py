@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import track_role_event
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy import declared_names, projects
 from telemetry_kit.privacy.declared_names import Ledger
 from telemetry_kit.privacy.hmac_sha256 import Mac
@@ -181,7 +181,7 @@ def test_a_list_at_its_limit_is_read_whole(place, path, book) -> None:
 def test_without_a_key_no_name_is_kept(place, path) -> None:
     """Where the key of the codes cannot be read, nothing is noted."""
     place_key = place.home.state + "/other.key"
-    with pytest.raises(NotPrivateError):
+    with pytest.raises(UnsafeFileError):
         Ledger(str(path), quote, place_key).note("roles", "lead")
 
     assert not path.exists()

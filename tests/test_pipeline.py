@@ -933,7 +933,7 @@ def test_key_epoch_says_which_key(place) -> None:
 
 
 def test_walk_says_why(undecided) -> None:
-    """The cold door raises `Refused` with a reason; nothing else."""
+    """The direct driver raises `Refused` with a reason; nothing else."""
     with pytest.raises(Refused) as caught:
         pipeline.walk({"event": "role.selected"})
 
@@ -942,7 +942,7 @@ def test_walk_says_why(undecided) -> None:
 
 def test_steps_are_the_route(place) -> None:
     """The chain is the six steps of the design, each a structlog processor."""
-    assert [step.__name__ for step in pipeline.STEPS] == [
+    assert [step.__name__ for step in pipeline.PROCESSORS] == [
         "gate",
         "admit",
         "stamp",
@@ -958,7 +958,7 @@ def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:
         "import sys\nfrom telemetry_kit import track_role_event\n"
         "from telemetry_kit.recording import pipeline\n"
         "def broken(*_): raise ZeroDivisionError('secret')\n"
-        "pipeline.STEPS = (broken, *pipeline.STEPS[1:])\n"
+        "pipeline.PROCESSORS = (broken, *pipeline.PROCESSORS[1:])\n"
         "print(track_role_event('role.selected'))\n"
     )
 
@@ -973,6 +973,6 @@ def test_an_internal_error_is_raised_under_pytest(place, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(pipeline, "STEPS", (broken, *pipeline.STEPS[1:]))
+    monkeypatch.setattr(pipeline, "PROCESSORS", (broken, *pipeline.PROCESSORS[1:]))
     with pytest.raises(ZeroDivisionError):
         track_role_event("role.selected")

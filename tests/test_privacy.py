@@ -471,11 +471,11 @@ def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None
 def test_standing_uses_the_pipeline_key(place) -> None:
     """The key in use is loaded once and keeps its memory of pseudonyms."""
     track_role_event("agent.invoked", agent="x")
-    first = recorder.stand().key
+    first = recorder.recorder_for().key
     place.clock.advance(1)
     track_role_event("agent.invoked", agent="x")
 
-    assert first is recorder.stand().key
+    assert first is recorder.recorder_for().key
 
 
 def test_fresh_keys_differ() -> None:

@@ -40,7 +40,7 @@ def stopping(*args, **more):
 setattr(modules[step], step, stopping)
 print(track_role_event("role.selected", role="dev"), flush=True)
 """
-STEPS = [
+PROCESSORS = [
     ("create", "before"),
     ("create", "after"),
     ("make_last_folder", "before"),
@@ -84,7 +84,7 @@ def left(place) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("step", "when"), STEPS, ids=lambda value: value)
+@pytest.mark.parametrize(("step", "when"), PROCESSORS, ids=lambda value: value)
 def test_nothing_is_made_after_a_reset(undecided, stopped, step: str, when: str) -> None:
     """Whatever the program was about to make, it is not there when the program goes on."""
     child = stopped(step, when)
@@ -99,7 +99,7 @@ def test_nothing_is_made_after_a_reset(undecided, stopped, step: str, when: str)
         assert list(undecided.root.iterdir()) == []
 
 
-@pytest.mark.parametrize(("step", "when"), STEPS, ids=lambda value: value)
+@pytest.mark.parametrize(("step", "when"), PROCESSORS, ids=lambda value: value)
 def test_without_a_reset_it_is_recorded(undecided, stopped, step: str, when: str) -> None:
     """Where consent stays, the step goes on, and nothing is taken away."""
     said, _ = stopped(step, when).communicate("go on\n", timeout=60)

@@ -61,12 +61,12 @@ def test_as_a_context_manager_it_restores() -> None:
 
 def test_restored_settings_reach_the_latch() -> None:
     """What a decorated call looks at first follows the app, and back."""
-    from telemetry_kit._runtime import latch
+    from telemetry_kit._runtime import runtime
 
     with configure(app="acme"):
-        assert latch.app == "acme"
+        assert runtime.app == "acme"
 
-    assert latch.app == "flowspec"
+    assert runtime.app == "flowspec"
 
 
 def test_nothing_is_read_or_created(undecided) -> None:

@@ -1,4 +1,4 @@
-"""One chain, two drivers: structlog and the cold door write the same bytes."""
+"""One chain, two drivers: structlog and the direct driver write the same bytes."""
 
 import asyncio
 import itertools
@@ -57,7 +57,7 @@ def lines(place, drive) -> list[bytes]:
         return next(numbers).to_bytes(size, "big")
 
     with cache.Elsewhere(World(place.environ, place.clock, place.now, random)):
-        recorder.stand().sequence = itertools.count(7)
+        recorder.recorder_for().sequence = itertools.count(7)
         drive()
     return place.lines()[before:]
 

@@ -24,7 +24,7 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit._runtime import World, latch
+from telemetry_kit._runtime import World, runtime
 from telemetry_kit.privacy import keys as privacy_keys
 from telemetry_kit.recording import pipeline
 from telemetry_kit.storage.writer import Journal
@@ -135,15 +135,17 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch, type[Exception]], None]] = {
     "the hasher": lambda patch, e: patch.setattr(privacy_keys.Key, "pseudonym", _raise(e)),
     "the sink": lambda patch, e: patch.setattr(Journal, "append", _raise(e)),
     "opening the sink": lambda patch, e: patch.setattr(Journal, "open", _raise(e)),
-    "randomness": lambda patch, e: patch.setattr(latch.world, "random", _raise(e)),
-    "the wall clock": lambda patch, e: patch.setattr(latch.world, "now", _raise(e)),
+    "randomness": lambda patch, e: patch.setattr(runtime.world, "random", _raise(e)),
+    "the wall clock": lambda patch, e: patch.setattr(runtime.world, "now", _raise(e)),
     "the key": lambda patch, e: patch.setattr(privacy_keys, "load", _raise(e)),
     "encoding": lambda patch, e: patch.setattr(pipeline, "encode", _raise(e)),
     **{
         f"the step {step.__name__}": lambda patch, e, at=at: patch.setattr(
-            pipeline, "STEPS", (*pipeline.STEPS[:at], _raise(e), *pipeline.STEPS[at + 1 :])
+            pipeline,
+            "PROCESSORS",
+            (*pipeline.PROCESSORS[:at], _raise(e), *pipeline.PROCESSORS[at + 1 :]),
         )
-        for at, step in enumerate(pipeline.STEPS)
+        for at, step in enumerate(pipeline.PROCESSORS)
     },
 }
 
@@ -441,7 +443,7 @@ with role_session("dev"):
 def test_odd_processes(place: Any, before: str, after: str) -> None:
     """Closed streams, missing modules, work at the very end: nothing is printed, nothing fails."""
     if "sys.modules['json']" in before:
-        # structlog itself needs them; the cold door does not.
+        # structlog itself needs them; the direct driver does not.
         code = STREAMS.replace('    assert get_logger().info("agent.invoked")\n', "")
     else:
         code = STREAMS
@@ -522,7 +524,7 @@ def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
 
     handled: list[int] = []
     before = signal.signal(signal.SIGUSR1, handler)
-    latch.world.random = random
+    runtime.world.random = random
     try:
         track_role_event("command.executed")
     finally:

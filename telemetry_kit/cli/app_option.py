@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import app_choice
 from telemetry_kit.errors import ConfigurationError
@@ -33,7 +33,7 @@ def name_app(command: str, app: str | None, project: str | None) -> None:
 
 def _found(command: str, project: str | None) -> str:
     try:
-        return app_choice.choose(project, latch.world.environ)
+        return app_choice.choose(project, runtime.world.environ)
     except ConfigurationError:
         if command in ABOUT_NO_APP:
             return app_choice.DEFAULT

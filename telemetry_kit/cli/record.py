@@ -94,7 +94,7 @@ def _parse(args: "list[str]") -> "tuple[str, dict[str, str]]":
 def _check(event: str, given: "Mapping[str, str]") -> None:
     # deferred: only with --strict
     from telemetry_kit import settings
-    from telemetry_kit._runtime import latch  # deferred: as above
+    from telemetry_kit._runtime import runtime  # deferred: as above
     from telemetry_kit.consent import app_choice
     from telemetry_kit.errors import ConfigurationError, UnknownEventError
     from telemetry_kit.schema import catalog
@@ -104,7 +104,7 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
         if "app" in given:
             settings.configure(app=given["app"])
         elif not settings.current().app:
-            app_choice.choose(given.get("project"), latch.world.environ)
+            app_choice.choose(given.get("project"), runtime.world.environ)
     except (UnknownEventError, ConfigurationError) as error:
         raise _UsageError(str(error)) from None
     if not _is_folder(given.get("project", ".")):
@@ -117,18 +117,18 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
 
 
 def _record(event: str, given: "dict[str, str]") -> None:
-    from telemetry_kit._runtime import latch  # deferred: nothing may fail before it is caught
+    from telemetry_kit._runtime import runtime  # deferred: nothing may fail before it is caught
 
     project = given.get("project")
     if project is not None and not _is_folder(project):
         return
-    app = given.pop("app", None) or latch.app
+    app = given.pop("app", None) or runtime.app
     if not app:
         from telemetry_kit.consent import app_choice  # deferred: only where nobody names the app
 
-        app = app_choice.choose(project, latch.world.environ)
-    latch.app = app
-    if latch.is_shut():
+        app = app_choice.choose(project, runtime.world.environ)
+    runtime.app = app
+    if runtime.is_off():
         return
     from telemetry_kit import (
         context,  # deferred: where consent may be given

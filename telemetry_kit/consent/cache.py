@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, latch
+from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, runtime
 from telemetry_kit.consent.policy import DENY, Decision, Rule, decide
 from telemetry_kit.errors import Off
 from telemetry_kit.paths import Home, find
@@ -75,7 +75,7 @@ class Verdict:
         "fresh_until",
         "home",
         "settings_generation",
-        "standing",
+        "recorder",
         "switches",
     )
 
@@ -91,7 +91,7 @@ class Verdict:
         self.decision = decision
         self.allowed = decision.allowed
         # What the chain worked out under this verdict; it goes when the verdict goes.
-        self.standing: Any = None
+        self.recorder: Any = None
         self.switches = switches
         self.settings_generation = settings_generation
         self.fresh_until = fresh_until
@@ -110,21 +110,21 @@ class Elsewhere:
 
     def __init__(self, other: World) -> None:
         self._other = other
-        self._former = latch.world
+        self._former = runtime.world
 
     def __enter__(self) -> World:
-        latch.world = self._other
+        runtime.world = self._other
         forget()
         return self._other
 
     def __exit__(self, *_: object) -> None:
-        latch.world = self._former
+        runtime.world = self._former
         forget()
 
 
 def forget() -> None:
     """Ask everything anew at the next event: a decision was just made in this process."""
-    latch.until = 0.0
+    runtime.off_until = 0.0
     _verdicts.clear()
 
 
@@ -157,7 +157,7 @@ def verdict(start: str | None = None) -> Verdict:
     if (
         known is not None
         and known.settings_generation == settings.generation()
-        and latch.world.clock() < known.fresh_until
+        and runtime.world.clock() < known.fresh_until
         and known.switches.are_unchanged()
     ):
         return known
@@ -166,7 +166,7 @@ def verdict(start: str | None = None) -> Verdict:
 
 def is_open(start: str | None = None) -> bool:
     """Whether an event from here would be recorded; never raises."""
-    if latch.captured:
+    if runtime.captured:
         return True
     try:
         return verdict(start).decision.allowed
@@ -177,14 +177,14 @@ def is_open(start: str | None = None) -> bool:
 def _ask(start: str | None, place: str) -> Verdict:
     if not SUPPORTED:
         raise Off(UNSUPPORTED)
-    now = latch.world.clock()
+    now = runtime.world.clock()
     generation = settings.generation()
     asked = settings.current()
-    switches = Switches(latch.world.environ, asked.prefix)
-    home = find(asked.app, start, latch.world.environ)
-    decision = _held_back() if _held else decide(home, latch.world.environ)
+    switches = Switches(runtime.world.environ, asked.prefix)
+    home = find(asked.app, start, runtime.world.environ)
+    decision = _held_back() if _held else decide(home, runtime.world.environ)
     if not decision.allowed and decision.rule.everywhere:
-        latch.until = now + FRESH_SECONDS
+        runtime.off_until = now + FRESH_SECONDS
     if len(_verdicts) >= _MAX_PLACES:
         _verdicts.clear()
     found = _verdicts[place] = Verdict(home, decision, switches, generation, now + FRESH_SECONDS)

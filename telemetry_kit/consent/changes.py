@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED, latch
+from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED, runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import obstacles, policy
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.files import private
-from telemetry_kit.files.private import ForeignFolderError, NotPrivateError, name_of
+from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
 from telemetry_kit.paths import Home, find
 from telemetry_kit.privacy import declared_names, keys, projects
 
@@ -39,7 +39,7 @@ def home_of(project_root: Path | None = None) -> Home:
     if not SUPPORTED:
         raise ConsentError(UNSUPPORTED)
     try:
-        return find(settings.current().app, _start(project_root), latch.world.environ)
+        return find(settings.current().app, _start(project_root), runtime.world.environ)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
 
@@ -148,7 +148,7 @@ def accept(
         made = _attempt(lambda: _prepare(home, place, all_projects), "the key")
         folder = home.config if all_projects else f"{home.config}/projects/{place}"
         try:
-            now = latch.world.now()
+            now = runtime.world.now()
             transaction.decide(home, folder, "yes", method, now, any_context=any_context)
         except BaseException:
             if made:
@@ -176,7 +176,7 @@ def _prepare(home: Home, place: str, all_projects: bool) -> bool:
         raise
     projects.note(home, place)
     path = keys.key_path(home, place)
-    return not os.path.lexists(path) and keys.create(path, latch.world.now())
+    return not os.path.lexists(path) and keys.create(path, runtime.world.now())
 
 
 def look_after(home: Home) -> None:
@@ -189,7 +189,7 @@ def look_after(home: Home) -> None:
     from telemetry_kit.storage import version_control  # deferred: only commands need it
 
     place = projects.place_of(home)
-    if place is None or not policy.decide(home, latch.world.environ).allowed:
+    if place is None or not policy.decide(home, runtime.world.environ).allowed:
         return
     if projects.is_known(home, place):
         version_control.repair(home)
@@ -230,7 +230,7 @@ def refuse(
 
     def step() -> None:
         folder = home.config if all_projects else f"{home.config}/projects/{_place(home)}"
-        transaction.decide(home, folder, "no", method, latch.world.now())
+        transaction.decide(home, folder, "no", method, runtime.world.now())
 
     try:
         _alone(home, step, patience)
@@ -245,7 +245,7 @@ def refuse(
 
 def _goes_on(home: Home) -> str:
     """What to add to a denial that could not be written, where other programs go on recording."""
-    if not policy.decide(home, latch.world.environ).allowed:
+    if not policy.decide(home, runtime.world.environ).allowed:
         return ""
     variable = f"{settings.current().prefix}_TELEMETRY_DISABLED=1"
     return f". Other programs continue to record: set {variable} to stop them"
@@ -265,7 +265,7 @@ def clear(home: Home) -> list[str]:
     try:
         place = projects.place_of(home)
         if place is not None and _needs_key(home, keys.key_path(home, place)):
-            keys.replace(keys.key_path(home, place), latch.world.now())
+            keys.replace(keys.key_path(home, place), runtime.world.now())
             names = declared_names.path_of(home, place)
             if private.remove(names):
                 private.sync_folder(os.path.dirname(names))
@@ -282,7 +282,7 @@ def _needs_key(home: Home, path: str) -> bool:
     """Whether a fresh key is due: there is one to be replaced, or recording lacks one."""
     if os.path.lexists(path):
         return True
-    recording = policy.decide(home, latch.world.environ).allowed
+    recording = policy.decide(home, runtime.world.environ).allowed
     return recording and os.path.isdir(os.path.dirname(path))
 
 
@@ -299,7 +299,7 @@ def accept_widening(home: Home, decision: Decision) -> None:
     from telemetry_kit.consent import transaction  # deferred: json, and only a decision needs it
 
     folder, asked = _asked(home, decision)
-    now = latch.world.now()
+    now = runtime.world.now()
     _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, asked=asked))
 
 
@@ -316,7 +316,7 @@ def decline_widening(home: Home, decision: Decision) -> None:
     from telemetry_kit.consent import transaction  # deferred: as above
 
     folder, asked = _asked(home, decision)
-    _alone(home, lambda: transaction.decline(folder, latch.world.now(), asked))
+    _alone(home, lambda: transaction.decline(folder, runtime.world.now(), asked))
 
 
 def _asked(home: Home, decision: Decision) -> tuple[str, Asked]:
@@ -399,7 +399,7 @@ def retention_days(home: Home) -> int:
     Args:
         home: the project's places.
     """
-    return policy.decide(home, latch.world.environ).keep_days
+    return policy.decide(home, runtime.world.environ).keep_days
 
 
 def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str]:
@@ -481,11 +481,11 @@ def _place(home: Home) -> str:
 def _attempt(step: Callable[[], T], what: str) -> T:
     try:
         return step()
-    except ForeignFolderError as error:
+    except NotOwnerError as error:
         why = "belongs to another user, and nothing is made there: is HOME yours?"
         raise ConsentError(f"{error.filename} {why}") from None
     except OSError as error:
         where = f" in {os.path.dirname(str(error.filename))}" if error.filename else ""
         raise ConsentError(f"{what} cannot be written{where} ({name_of(error)})") from None
-    except NotPrivateError as error:
+    except UnsafeFileError as error:
         raise ConsentError(str(error)) from None

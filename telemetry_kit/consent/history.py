@@ -14,7 +14,7 @@ from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain, private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
@@ -58,7 +58,7 @@ def append(
     path = f"{folder}/{HISTORY}"
     try:
         lines = _lines(folder)
-    except NotPrivateError:
+    except UnsafeFileError:
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
         lines = []
     links = [hash_chain.parse(line) for line in lines]
@@ -89,7 +89,7 @@ def read(folder: str) -> list[dict[str, Any]]:
         folder: where the record of the decision is.
 
     Raises:
-        NotPrivateError: the file cannot be read or trusted.
+        UnsafeFileError: the file cannot be read or trusted.
     """
     entries = [fields_of(hash_chain.parse(line)) for line in _lines(folder)]
     return [entry for entry in entries if entry is not None]
@@ -115,7 +115,7 @@ def broken_at(folder: str) -> int | None:
         folder: where the record of the decision is.
 
     Raises:
-        NotPrivateError: the file cannot be read or trusted.
+        UnsafeFileError: the file cannot be read or trusted.
     """
     for number, (link, follows) in enumerate(hash_chain.follow(_lines(folder)), 1):
         if not (link.is_intact and follows):
@@ -130,7 +130,7 @@ def disagrees(folder: str) -> str | None:
         folder: where the record of the decision is.
 
     Raises:
-        NotPrivateError: one of the two files cannot be read or trusted.
+        UnsafeFileError: one of the two files cannot be read or trusted.
     """
     entries = read(folder)
     record = private.read(f"{folder}/{policy.RECORD}", policy.MAX_RECORD_BYTES)
@@ -182,7 +182,7 @@ def trouble(home: Home) -> list[str]:
             different = disagrees(folder)
             if different is not None:
                 found.append(f"for {scope}, {different}: see audit")
-    except (ConsentError, NotPrivateError) as error:
+    except (ConsentError, UnsafeFileError) as error:
         found.append(str(error))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import private
@@ -21,7 +21,7 @@ def is_recording(start: str | None = None) -> bool:
     Args:
         start: a directory inside the project; None for the working directory.
     """
-    if latch.captured:
+    if runtime.captured:
         return True
     return gates.is_open(start) and not obstacles(gates.verdict(start).home)
 

@@ -11,7 +11,7 @@ import os
 from telemetry_kit.consent import decision
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import (
     Home,
     enclosing_repositories,
@@ -409,7 +409,7 @@ def mismatch(path: str, line: str, place: str) -> str:
         return f"{path} is not the consent record of this place"
     try:
         history = private.read(f"{os.path.dirname(path)}/{HISTORY}", _HISTORY_BYTES, last=True)
-    except NotPrivateError as error:
+    except UnsafeFileError as error:
         return str(error)
     if not decision.is_last_grant(line, history or b""):
         return f"{path} is not the last decision of its history"
@@ -452,7 +452,7 @@ def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
     anew = f"decide anew, on or off{' --all-projects' * everywhere}"
     try:
         data = private.read(path, MAX_RECORD_BYTES)
-    except NotPrivateError as error:
+    except UnsafeFileError as error:
         # One that was open to others may be theirs, whatever its mode will be.
         says = f"{error}: {private.remedy(path, mode=False) or anew}"
         return Rule("user", path, None, DENY, says, everywhere)

@@ -9,14 +9,14 @@ import os
 import sys
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import coding_agents, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.files import private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
 
@@ -55,7 +55,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         home = gates.verdict(start).home
-        if not quiet and _terminals() and is_person(latch.world.environ):
+        if not quiet and _terminals() and is_person(runtime.world.environ):
             _ask_if_open(home)
         if not gates.is_open(start):
             return False
@@ -73,14 +73,14 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 def _ask_if_open(home: Home) -> None:
     if gates.is_held():
         return
-    decision = policy.decide(home, latch.world.environ, every_file=True)
+    decision = policy.decide(home, runtime.world.environ, every_file=True)
     if decision.allowed:
         wider = widening(decision)
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
         nearby_denies = any(
-            rule.verdict == policy.DENY for rule in policy.nearby(home, latch.world.environ)
+            rule.verdict == policy.DENY for rule in policy.nearby(home, runtime.world.environ)
         )
         if not nearby_denies:  # else a yes would change nothing
             _ask_first(home)
@@ -110,7 +110,7 @@ def why_not(home: Home) -> str:
     Args:
         home: the project's places.
     """
-    decision = policy.decide(home, latch.world.environ)
+    decision = policy.decide(home, runtime.world.environ)
     if not decision.allowed:
         return f"recording stays off: {decision.rule.says}"
     from telemetry_kit.consent import obstacles  # deferred: as above
@@ -135,7 +135,7 @@ def is_undecided(home: Home, decision: Decision) -> bool:
         return False
     try:
         data = private.read(decision.rule.name, policy.MAX_RECORD_BYTES)
-    except NotPrivateError:
+    except UnsafeFileError:
         return False
     if data is None or consent_decision.parse_record(data, consent_decision.today())[0] != "no":
         return False

@@ -15,7 +15,7 @@ from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history, notice, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 
 TYPE_CHECKING = False
@@ -249,7 +249,7 @@ class Asked:
 def _is_settled(folder: str) -> bool:
     try:
         return history.disagrees(folder) is None
-    except NotPrivateError:
+    except UnsafeFileError:
         return False
 
 
@@ -257,7 +257,7 @@ def _in_force(path: str, place: str) -> tuple[str | None, Accepted | None]:
     """The record that is there and, for a yes, what it covers; a damaged one is set aside."""
     try:
         data = private.read(path, policy.MAX_RECORD_BYTES)
-    except NotPrivateError:
+    except UnsafeFileError:
         _set_aside(path)
         return None, None
     if data is None:

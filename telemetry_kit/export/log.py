@@ -70,7 +70,7 @@ def _before(home: Home, make: bool = False) -> str:
         if make:
             private.create(path, os.urandom(_KEY_BYTES))
         key = private.read(path, _KEY_BYTES)
-    except private.NotPrivateError as error:
+    except private.UnsafeFileError as error:
         raise ConsentError(str(error)) from None
     if key is None:
         return ""
@@ -307,7 +307,7 @@ def _stored(path: str) -> Iterator[bytes]:
         if fd is not None:
             with open(fd, "rb") as file:
                 yield from _current(file)
-    except private.NotPrivateError as error:
+    except private.UnsafeFileError as error:
         raise ConsentError(f"the ledger of exports cannot be read: {error}") from None
     except OSError as error:
         why = f"{path} cannot be read ({private.name_of(error)})"

@@ -22,7 +22,7 @@ CODE_BYTES = 6
 _SAFELY: int = sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
 
 
-class NotPrivateError(TelemetryError):
+class UnsafeFileError(TelemetryError):
     """A file that is there but cannot be trusted; the message names it and says why."""
 
 
@@ -129,7 +129,7 @@ def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> b
         Its bytes, or None when there is no such file.
 
     Raises:
-        NotPrivateError: it is there, but is no plain file of this user, is open to others, is
+        UnsafeFileError: it is there, but is no plain file of this user, is open to others, is
             too long or cannot be read.
     """
     fd = opened(path, forbidden)
@@ -140,11 +140,11 @@ def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> b
             return os.pread(fd, limit, max(os.fstat(fd).st_size - limit, 0))
         data = _first(fd, limit + 1)
     except OSError as error:
-        raise NotPrivateError(f"{path} cannot be read ({name_of(error)})") from None
+        raise UnsafeFileError(f"{path} cannot be read ({name_of(error)})") from None
     finally:
         os.close(fd)
     if len(data) > limit:
-        raise NotPrivateError(f"{path} is longer than {limit} bytes")
+        raise UnsafeFileError(f"{path} is longer than {limit} bytes")
     return data
 
 
@@ -156,7 +156,7 @@ def opened(path: str, forbidden: int = 0o077) -> int | None:
         forbidden: permission bits that it must not have.
 
     Raises:
-        NotPrivateError: it is there, but is no plain file of this user, is open to others or
+        UnsafeFileError: it is there, but is no plain file of this user, is open to others or
             cannot be opened.
     """
     try:
@@ -164,13 +164,13 @@ def opened(path: str, forbidden: int = 0o077) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise NotPrivateError(f"{path} cannot be opened ({name_of(error)})") from None
+        raise UnsafeFileError(f"{path} cannot be opened ({name_of(error)})") from None
     try:
         st = os.fstat(fd)
         if st.st_mode & _KIND != _REGULAR or st.st_uid != os.geteuid():
-            raise NotPrivateError(f"{path} is not a plain file of yours")
+            raise UnsafeFileError(f"{path} is not a plain file of yours")
         if st.st_mode & forbidden:
-            raise NotPrivateError(f"{path} is open to others (mode {st.st_mode & 0o777:04o})")
+            raise UnsafeFileError(f"{path} is open to others (mode {st.st_mode & 0o777:04o})")
     except BaseException:
         os.close(fd)
         raise
@@ -372,7 +372,7 @@ def temporary_name(name: str) -> str:
     return f".{name}-{os.urandom(CODE_BYTES).hex()}{SUFFIX}"
 
 
-class ForeignFolderError(PermissionError):
+class NotOwnerError(PermissionError):
     """A folder of another user, in which nothing is made: nobody could take it away again."""
 
 
@@ -384,7 +384,7 @@ def make_folder(path: str, sync: bool = True) -> None:
         sync: also write to disk that it is there.
 
     Raises:
-        ForeignFolderError: the last one that exists is another user's: a program that runs as
+        NotOwnerError: the last one that exists is another user's: a program that runs as
             root with somebody's HOME, for instance.
         OSError: it could not be made.
     """
@@ -427,13 +427,13 @@ def check_owner(folder: str) -> None:
     """Refuse a folder of another user.
 
     Raises:
-        ForeignFolderError: it is one.
+        NotOwnerError: it is one.
         OSError: it cannot be looked at.
     """
     if os.stat(folder).st_uid != os.geteuid():
         import errno  # deferred: only trouble needs it
 
-        raise ForeignFolderError(errno.EPERM, "it belongs to another user", folder)
+        raise NotOwnerError(errno.EPERM, "it belongs to another user", folder)
 
 
 def make_last_folder(path: str) -> None:

@@ -144,7 +144,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
         return Look(count(home, wanted, problems, roles), problems, roles=roles)
     try:
         stored = Stored(private.read(f"{home.folder}/{NAME}", MAX_BYTES))
-    except private.NotPrivateError:
+    except private.UnsafeFileError:
         stored = Stored(None)
     made = _Looking(stored, problems)
     with snapshot(home, problems) as sources:

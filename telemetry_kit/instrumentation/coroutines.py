@@ -11,7 +11,7 @@ import sys
 from time import monotonic
 
 from telemetry_kit import context as scopes
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Inside:
 
 def _begin(begin: Begin) -> _Inside | None:
     """Open, and leave current what was; None when this run is not recorded."""
-    if monotonic() < latch.until:
+    if monotonic() < runtime.off_until:
         return None
     variable = scopes.variable
     outer = variable.get()

@@ -6,7 +6,7 @@ What is opened, a span or a session, is not known here.
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
 
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Around:
             ConfigurationError: a name that cannot be.
         """
         for field, name in self._names.items():
-            if not latch.declare(field, name):
+            if not runtime.declare(field, name):
                 settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
                 if settings is not None:
                     settings.declare(field, name)
@@ -229,11 +229,11 @@ def driver(flags: int) -> "Callable[[Any, Begin], Any] | None":
 
 
 def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any]":
-    # Every lookup that the closed latch costs is a local or a cell: this line runs when off.
-    gate, clock = latch, monotonic
+    # Every lookup that the closed runtime costs is a local or a cell: this line runs when off.
+    state, clock = runtime, monotonic
 
     def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
-        if clock() < gate.until:
+        if clock() < state.off_until:
             return function(*args, **kwargs)
         call = begin()
         if call is None:

@@ -49,15 +49,15 @@ class Session:
 
     def __init__(self, names: dict[str, str], start: str | None) -> None:
         # deferred: only where recording is on
-        pipeline, standing = (
+        pipeline, recorder = (
             load("telemetry_kit.recording.pipeline"),
             load("telemetry_kit.recording.recorder"),
         )
-        if pipeline is None or standing is None:
+        if pipeline is None or recorder is None:
             raise Refused("the chain is being loaded")
         self.outer = parent = scopes.innermost()
         # A session that the environment names goes on in this process.
-        known = (parent is not None and parent.session_id is not None) or standing.is_outside(
+        known = (parent is not None and parent.session_id is not None) or recorder.is_outside(
             "session_id"
         )
         self.scope: scopes.Scope | None = scopes.Scope(

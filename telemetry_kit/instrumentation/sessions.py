@@ -3,7 +3,7 @@
 How a function is wrapped lives in `wrapping`, what a span is in `span`.
 """
 
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.instrumentation.decorate import Around
 
 TYPE_CHECKING = False
@@ -61,7 +61,7 @@ class role_session(Around):  # noqa: N801 - it is used like a function
         return f"@role_session({self._names.get('role')!r})"
 
     def _begin(self) -> "Session | None":
-        if latch.is_shut():
+        if runtime.is_off():
             return None
         # deferred: only where somebody may have said yes
         bound = load("telemetry_kit.instrumentation.session_span")

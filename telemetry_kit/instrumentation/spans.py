@@ -6,7 +6,7 @@ Which function is measured is not known here.
 from __future__ import annotations
 
 from telemetry_kit import context as scopes
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.context import Scope
 from telemetry_kit.errors import Refused, swallow
@@ -50,7 +50,7 @@ class Span:
         self.scope: Scope | None = Scope(
             self, outer, inherited, span_id=scopes.new_id(), start=start
         )
-        self._began = latch.world.clock()
+        self._began = runtime.world.clock()
 
     def set(self, **values: object) -> None:
         """Add to the last event of this span.
@@ -76,7 +76,7 @@ class Span:
         Args:
             error: what the body raised; it decides the outcome and is not kept.
         """
-        took = latch.world.clock() - self._began
+        took = runtime.world.clock() - self._began
         scope, self.scope = self.scope, None
         if scope is None:
             return

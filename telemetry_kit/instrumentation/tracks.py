@@ -3,7 +3,7 @@
 How a function is wrapped lives in `wrapping`; when events are made, in `span`.
 """
 
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.instrumentation.decorate import Around
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ class tracks(Around):  # noqa: N801 - it is used like a function
         return opened
 
     def _begin(self) -> "Span | None":
-        if latch.is_shut():
+        if runtime.is_off():
             return None
         global _room
         if _room is None:

@@ -56,7 +56,7 @@ class Ledger:
             name: the name.
 
         Raises:
-            OSError, NotPrivateError: it is not, and cannot be put there.
+            OSError, UnsafeFileError: it is not, and cannot be put there.
         """
         if self._path is None:
             return
@@ -76,7 +76,7 @@ class Ledger:
 def _mac(key_path: str) -> Mac:
     key = private.read(key_path, _KEY_BYTES)
     if key is None or len(key) != _KEY_BYTES or not any(key):
-        raise private.NotPrivateError(f"{key_path} is not a key")
+        raise private.UnsafeFileError(f"{key_path} is not a key")
     return Mac(key)
 
 
@@ -118,7 +118,7 @@ def read(home: Home) -> dict[str, frozenset[str]]:
         home: the project's places.
 
     Raises:
-        NotPrivateError: the file cannot be trusted.
+        UnsafeFileError: the file cannot be trusted.
         ConsentError: the place key cannot be used.
     """
     place = projects.place_of(home)
@@ -145,7 +145,7 @@ def entries(
         data: the bytes of the ledger.
 
     Raises:
-        NotPrivateError: the place key cannot be used.
+        UnsafeFileError: the place key cannot be used.
     """
     import json  # deferred: only commands read a ledger
     import re  # deferred: as above

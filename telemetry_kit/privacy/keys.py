@@ -13,7 +13,7 @@ from telemetry_kit import _runtime
 from telemetry_kit._terms import is_day
 from telemetry_kit.errors import KeyUnavailableError, Refused
 from telemetry_kit.files import private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy.hmac_sha256 import Mac
 
 TYPE_CHECKING = False
@@ -103,7 +103,7 @@ def load(path: str) -> Key:
     """
     try:
         data = private.read(path, 512)
-    except NotPrivateError as error:
+    except UnsafeFileError as error:
         remedy = private.remedy(path)
         raise KeyUnavailableError(f"{error}{': ' * bool(remedy)}{remedy}") from None
     if data is None:

@@ -10,7 +10,7 @@ import os
 from telemetry_kit._runtime import load
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.files import private
-from telemetry_kit.files.private import NotPrivateError
+from telemetry_kit.files.private import UnsafeFileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _missing_above(folder: str) -> list[str]:
 def _root(path: str) -> str:
     try:
         root = os.fsdecode(private.read(path, _MAX_BYTES) or b"")
-    except NotPrivateError:
+    except UnsafeFileError:
         return ""
     return root if os.path.isabs(root) else ""
 
@@ -167,7 +167,7 @@ def place_of(home: Home, root: str = "") -> str | None:
     """
     try:
         key = private.read(home.place_key, 32)
-    except NotPrivateError as error:
+    except UnsafeFileError as error:
         raise ConsentError(f"{error}: {private.remedy(home.place_key) or _WAY_OUT}") from None
     if key is None:
         return None

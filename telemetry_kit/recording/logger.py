@@ -1,4 +1,4 @@
-"""The warm door: `pipeline.STEPS` as a private structlog logger.
+"""The structlog driver: `pipeline.PROCESSORS` as a private structlog logger.
 
 The host's structlog configuration is neither read nor written here.
 """
@@ -114,7 +114,7 @@ class _Chain(list[Any]):
         pipeline = load("telemetry_kit.recording.pipeline")  # deferred: only where recording is on
         if pipeline is None:
             return False
-        first, *rest = pipeline.STEPS
+        first, *rest = pipeline.PROCESSORS
         self[:] = [first, *self._hosts, *rest]
         return True
 

@@ -1,4 +1,4 @@
-"""The chain: the steps an event goes through, in order, and the cold door that walks them.
+"""The chain: the steps an event goes through, in order, and the direct driver that walks them.
 
 The steps are structlog processors, `(logger, method_name, event_dict) -> event_dict`. They know
 nothing of who calls them; a step that will not have an event raises `Refused`, and `Stale` where
@@ -17,10 +17,10 @@ from __future__ import annotations
 import os
 
 from telemetry_kit import context as scopes
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.errors import Off, Refused, Stale, swallow
-from telemetry_kit.recording.recorder import Standing, remember, stand
+from telemetry_kit.recording.recorder import Recorder, recorder_for, remember
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode, layout
 from telemetry_kit.schema.validation import (
@@ -96,7 +96,7 @@ def gate(_logger: Any, _method: str, event: EventDict) -> EventDict:
     if start is None:
         scope = scopes.innermost() if given.scope is ... else given.scope
         start = None if scope is None else scope.start
-    event["_at"] = stand(start)
+    event["_at"] = recorder_for(start)
     return event
 
 
@@ -105,7 +105,7 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
     name = text(event.get("event"))
     if name not in catalog.EVENTS:
         raise Refused("unknown event type")
-    at: Standing = event["_at"]
+    at: Recorder = event["_at"]
     if name in at.unseen:
         raise Off("the notice that was accepted does not name this event")
     given: Given = event["_given"]
@@ -148,8 +148,8 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
-    at: Standing = event["_at"]
-    world = latch.world
+    at: Recorder = event["_at"]
+    world = runtime.world
     random = world.random
     event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
     now = world.now()
@@ -202,7 +202,7 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep the names that are declared; a keyed code takes the place of every other one."""
-    at: Standing = event["_at"]
+    at: Recorder = event["_at"]
     shaped = layout(tuple(event))
     for field in shaped.names:
         value = event[field]
@@ -227,7 +227,7 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _stored(at: Standing, field: str, value: str) -> str:
+def _stored(at: Recorder, field: str, value: str) -> str:
     """A name as it is stored: itself when it is declared, else a pseudonym."""
     vocabulary = catalog.NAMES[field]
     declared = value in at.names[vocabulary] or value in decorated[vocabulary]
@@ -243,11 +243,11 @@ def _stored(at: Standing, field: str, value: str) -> str:
     return found
 
 
-def _keeps_token(at: Standing, key: str, kind: object, value: str) -> bool:
+def _keeps_token(at: Recorder, key: str, kind: object, value: str) -> bool:
     return kind == catalog.IDENTIFIER or at.keeps(f"context.{key}", value)
 
 
-def _leave_out_unseen(event: EventDict, at: Standing) -> None:
+def _leave_out_unseen(event: EventDict, at: Recorder) -> None:
     """Take out what the accepted notice did not name."""
     for field in list(event):
         tokens = at.unseen_tokens.get(field)
@@ -261,7 +261,7 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
     Raises:
         Stale: nothing was written; look again.
     """
-    at: Standing = event.pop("_at")
+    at: Recorder = event.pop("_at")
     shaped: Layout | None = event.pop("_layout")
     del event["_given"]
     if shaped is not None:
@@ -283,10 +283,10 @@ def _ordered(event: EventDict) -> EventDict:
     return {field: event[field] for field in catalog.ORDER if field in event}
 
 
-STEPS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
+PROCESSORS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
 
 
-# -- the cold door ---------------------------------------------------------------------------
+# -- the direct driver ---------------------------------------------------------------------------
 
 
 def walk(event: EventDict) -> EventDict:
@@ -308,7 +308,7 @@ def walk(event: EventDict) -> EventDict:
 
 
 def _once(event: EventDict) -> EventDict:
-    for step in STEPS:
+    for step in PROCESSORS:
         event = step(None, "info", event)
     return event
 
@@ -353,7 +353,7 @@ def enter(event: EventDict) -> EventDict | None:
         return None
     except Exception as error:
         at = event.get("_at")
-        if type(at) is Standing:
+        if type(at) is Recorder:
             remember(at.verdict.home, error_name(type(error), frozenset()))
         swallow(error)
         return None

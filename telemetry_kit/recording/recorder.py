@@ -10,11 +10,11 @@ import os
 import time
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch, load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
-from telemetry_kit.files.private import NotPrivateError, name_of, open_for_writing
+from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.privacy.declared_names import Ledger
 from telemetry_kit.schema import catalog
@@ -41,7 +41,7 @@ _NOT_OURS = "{} was there before: recording begins after the next telemetry comm
 _sequence = itertools.count()
 
 
-class Standing:
+class Recorder:
     """What the events of one place have in common, worked out at most every 20 ms.
 
     Args:
@@ -89,7 +89,7 @@ class Standing:
         self.outside = _outside(self.settings.prefix, key)
 
     def refresh(self) -> None:
-        """Take over names and settings that were declared since, for a standing that stays."""
+        """Take over names and settings that were declared since, for a recorder that stays."""
         if self.verdict.settings_generation != settings.generation():
             self.verdict.settings_generation = settings.generation()
             self.take_over_settings()
@@ -128,7 +128,7 @@ class Standing:
         if name not in self.clear.setdefault(kind, set()):
             try:
                 self.ledger.note(kind, name)
-            except (OSError, NotPrivateError):
+            except (OSError, UnsafeFileError):
                 return False
             # In this order: another thread that finds the name knows how to write it.
             self.plain = self.plain and quote(name) == f'"{name}"'
@@ -146,14 +146,14 @@ class Standing:
         return text
 
 
-_standings: dict[tuple[str, str], Standing] = {}
+_standings: dict[tuple[str, str], Recorder] = {}
 _journals: dict[tuple[str, str], Journal] = {}
 # Standings of `capture_events()`, the innermost last: every event goes there while there is one.
-captures: list[Standing] = []
+captures: list[Recorder] = []
 
 
-def stand(start: str | None = None) -> Standing:
-    """The standing of a directory: recording is on, the journal is open, the key is loaded.
+def recorder_for(start: str | None = None) -> Recorder:
+    """The recorder of a directory: recording is on, the journal is open, the key is loaded.
 
     Raises:
         Refused: one of the three is not so.
@@ -162,9 +162,9 @@ def stand(start: str | None = None) -> Standing:
         captures[-1].refresh()
         return captures[-1]
     verdict = gates.verdict(start)
-    if verdict.standing is not None:
-        standing: Standing = verdict.standing
-        return standing
+    if verdict.recorder is not None:
+        recorder: Recorder = verdict.recorder
+        return recorder
     if not verdict.allowed:
         raise Off(verdict.decision.rule.says)
     home = verdict.home
@@ -192,13 +192,13 @@ def stand(start: str | None = None) -> Standing:
     else:
         path = declared_names.path_of(home, place)
         names_ledger = Ledger(path, quote, home.place_key)
-    found = _standings[home.app, home.root] = Standing(verdict, journal, key, names_ledger)
-    verdict.standing = found
+    found = _standings[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
+    verdict.recorder = found
     return found
 
 
 def _decision(home: Home) -> policy.Decision:
-    return policy.decide(home, latch.world.environ)
+    return policy.decide(home, runtime.world.environ)
 
 
 def remember(home: Home, name: str) -> None:
@@ -212,7 +212,7 @@ def remember(home: Home, name: str) -> None:
         path = keys.error_path(home, projects.place_of(home) or "")
         fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            day = time.strftime("%Y-%m-%d", time.gmtime(latch.world.now()))
+            day = time.strftime("%Y-%m-%d", time.gmtime(runtime.world.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
         finally:
             os.close(fd)
@@ -248,7 +248,7 @@ def _key_at(home: Home, place: str) -> keys.Key:
         is_there = os.path.lexists(home.folder)
         if not os.path.lexists(path):
             _prepare(home, place, is_there)
-        key = keys.renew_if_old(path, keys.load(path), latch.world.now())
+        key = keys.renew_if_old(path, keys.load(path), runtime.world.now())
     except KeyUnavailableError as error:
         raise Refused(str(error)) from None
     except OSError as error:
@@ -275,7 +275,7 @@ def _prepare(home: Home, place: str, is_there: bool) -> None:
     if is_there and not projects.is_known(home, place):
         raise Refused(_NOT_OURS.format(home.folder))
     projects.note(home, place, sync=False)
-    keys.create(keys.key_path(home, place), latch.world.now(), sync=False)
+    keys.create(keys.key_path(home, place), runtime.world.now(), sync=False)
     if _decision(home).allowed:
         return
     # A reset has returned meanwhile: what was made after it is taken away.
@@ -289,7 +289,7 @@ def environment_of(scope: Scope) -> dict[str, str]:
     Raises:
         Refused: nothing is recorded there.
     """
-    at = stand(scope.start)
+    at = recorder_for(scope.start)
     ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
     return {
         _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.signature(field, value)}"
@@ -305,7 +305,7 @@ _OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_
 def is_outside(field: str) -> bool:
     """Whether the environment carries this id (`session_id` or `parent_id`)."""
     variable = _OUTSIDE[field].format(settings.current().prefix)
-    return bool(latch.world.environ.get(variable))
+    return bool(runtime.world.environ.get(variable))
 
 
 def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
@@ -315,7 +315,7 @@ def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for field, variable in _OUTSIDE.items():
-        given = text(latch.world.environ.get(variable.format(prefix)))
+        given = text(runtime.world.environ.get(variable.format(prefix)))
         if given is not None:
             value, _, code = given.partition("-")
             ours = len(value) == 12 and _HEX.issuperset(value)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.files import git, private
-from telemetry_kit.files.private import NotPrivateError, explain
+from telemetry_kit.files.private import UnsafeFileError, explain
 from telemetry_kit.paths import OURS, Home
 from telemetry_kit.storage import ignore_file, rotation
 
@@ -37,7 +37,7 @@ def ensure(home: Home) -> None:
     outer, added = "", False
     try:
         added = _add(exclude, ignore_file.exclude_lines(home, repository))
-    except (OSError, NotPrivateError) as error:
+    except (OSError, UnsafeFileError) as error:
         outer = _why(exclude, error)
     wrong = _taken(home, repository, own, outer)
     if wrong:
@@ -72,7 +72,7 @@ def ensure_for_keys(state: str) -> None:
     if exclude:
         try:
             _add(exclude, _key_lines(os.path.realpath(folder), repository))
-        except (OSError, NotPrivateError):
+        except (OSError, UnsafeFileError):
             return  # the folder's own file ignores it
 
 
@@ -143,7 +143,7 @@ def _taken(home: Home, repository: str, own: str, outer: str) -> str:
         own: why there is no ignore file of ours, which has the last word; empty where one is.
         outer: why our lines are not in `info/exclude`; empty where they are.
     """
-    environ = latch.world.environ
+    environ = runtime.world.environ
     paths = [f"{home.folder}/{name}" for name in _FILES]
     tracked = git.ask(repository, "ls-files", "--", *_literal(paths), environ=environ)
     if tracked is not None and tracked.code == 0 and tracked.output:
@@ -184,7 +184,7 @@ def _add(exclude: str, lines: str) -> bool:
     """Put lines into an exclude file, unless they are there; whether they were put there now.
 
     Raises:
-        OSError, NotPrivateError: it cannot be written.
+        OSError, UnsafeFileError: it cannot be written.
     """
     old = _text(exclude)
     if lines in old:
@@ -200,11 +200,11 @@ def _remove(exclude: str, lines: str) -> None:
         old = _text(exclude)
         if lines in old:
             _write(exclude, old.replace(lines, ""))
-    except (OSError, NotPrivateError):
+    except (OSError, UnsafeFileError):
         return  # a line that ignores nothing does no harm
 
 
-def _why(path: str, error: OSError | NotPrivateError) -> str:
+def _why(path: str, error: OSError | UnsafeFileError) -> str:
     return f"{path}: {explain(error)}" if isinstance(error, OSError) else str(error)
 
 
@@ -212,7 +212,7 @@ def _text(exclude: str) -> str:
     """The text of an exclude file; empty when there is none.
 
     Raises:
-        NotPrivateError: it is not a plain file of this user.
+        UnsafeFileError: it is not a plain file of this user.
     """
     return os.fsdecode(private.read(exclude, _MAX_BYTES, forbidden=0o002) or b"")
 

@@ -63,7 +63,7 @@ class Lookup:
 
     Raises:
         ConsentError: the place key cannot be used.
-        NotPrivateError: the names ledger cannot be trusted.
+        UnsafeFileError: the names ledger cannot be trusted.
     """
 
     def __init__(self, home: Home, text: str) -> None:

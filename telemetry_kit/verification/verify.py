@@ -74,7 +74,7 @@ def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
         start: the working directory.
 
     Raises:
-        NotPrivateError: the names ledger cannot be trusted.
+        UnsafeFileError: the names ledger cannot be trusted.
         ConsentError: the place key cannot be used.
     """
     accepted = policy.decide(home, environ).accepted

@@ -41,7 +41,7 @@ def of(home: Home) -> Vocabulary:
         home: the project's places.
 
     Raises:
-        NotPrivateError: the ledger cannot be trusted.
+        UnsafeFileError: the ledger cannot be trusted.
         ConsentError: the place key cannot be used.
     """
     noted = declared_names.read(home)

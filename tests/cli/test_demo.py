@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit.cli.commands.demo import STEPS
+from telemetry_kit.cli.commands.demo import PROCESSORS
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 VETOES = {
@@ -70,7 +70,7 @@ def test_the_main_job(caller):
     counts = [int(n) for n in re.findall(r"exit code \d+, (\d+) events? recorded", out)]
 
     assert (code, err) == (0, "")
-    assert counts == [events for _, _, events in STEPS]
+    assert counts == [events for _, _, events in PROCESSORS]
     assert f"{sum(counts)} events read, {sum(counts)} expected, 0 malformed lines." in out
     assert "REQ-3 is not implemented" in out
     assert "exit code 1, 5 events recorded" in out

@@ -18,7 +18,7 @@ from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.writer import Journal
 
-STEPS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
+PROCESSORS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
 
 
 class JournalMachine(RuleBasedStateMachine):
@@ -132,7 +132,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.writers[which].close()
         self.writers[which] = self.writer()
 
-    @rule(step=st.sampled_from(STEPS), when=st.integers(1, 8), seal=st.booleans())
+    @rule(step=st.sampled_from(PROCESSORS), when=st.integers(1, 8), seal=st.booleans())
     def crash(self, step: str, when: int, seal: bool) -> None:
         """Die right before the given call of a maintenance; its locks go with it."""
         pid = os.fork()

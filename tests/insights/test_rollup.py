@@ -32,7 +32,7 @@ DAMAGE = (
     b"x" * (2 << 20) + b"\n",
     b"\xef\xbb\xbf",
 )
-STEPS = st.lists(
+PROCESSORS = st.lists(
     st.sampled_from(
         ["write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"]
     ),
@@ -80,7 +80,7 @@ def do(home, step, number):
 
 
 @settings(max_examples=40)
-@given(STEPS)
+@given(PROCESSORS)
 def test_whatever_happens_it_is_as_from_scratch(steps):
     """Writing, damage, torn lines, sealing, packing, forgetting, retention, edits by hand."""
     with tempfile.TemporaryDirectory() as base:

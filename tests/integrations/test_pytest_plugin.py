@@ -208,7 +208,7 @@ def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
             raise ZeroDivisionError
 
         def test_it(telemetry_events, monkeypatch):
-            monkeypatch.setattr(pipeline, "STEPS", (broken, *pipeline.STEPS[1:]))
+            monkeypatch.setattr(pipeline, "PROCESSORS", (broken, *pipeline.PROCESSORS[1:]))
             track_role_event("agent.invoked")
         """,
     )
@@ -217,7 +217,7 @@ def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
 
 
 def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
-    """A session without the fixture loads the plugin and no other room."""
+    """A session without the fixture loads the plugin and no other module."""
     result = run(
         pytester,
         """

@@ -6,7 +6,7 @@ from pathlib import Path
 import telemetry_kit
 
 PACKAGE = Path(telemetry_kit.__file__).parent
-DOORS = ("pipeline", "tracking", "session", "logger", "steps", "cli.record", "standing")
+DOORS = ("pipeline", "tracking", "session", "logger", "steps", "cli.record", "recorder")
 FORBIDDEN = {
     *("socket", "_socket", "ssl", "_ssl", "http", "urllib", "ftplib", "smtplib", "poplib"),
     *("imaplib", "telnetlib", "xmlrpc", "asyncio", "selectors", "select", "socketserver"),

@@ -326,7 +326,7 @@ def goes_on(value: int) -> int:
         return value
 
 
-# -- the rest of the face ------------------------------------------------------------------------
+# -- the rest of the public API ----
 
 
 def use_the_rest() -> None:

@@ -35,7 +35,7 @@ _ACCEPT = 'shorten("a long description", 9) == "a long..."'
 _HOOK = "agent.invoked --agent backend-engineer --role dev --command /dev:build"
 
 # Arguments of a process, its exit code, and how many events it records.
-STEPS: tuple[tuple[tuple[str, ...], int, int], ...] = (
+PROCESSORS: tuple[tuple[tuple[str, ...], int, int], ...] = (
     ((PROGRAM, "pm", "assess", SPEC), 0, 6),
     ((PROGRAM, "dev", "build", SPEC, "--handoff"), 0, 7),
     ((PROGRAM, "qa", "test", SPEC), 1, 5),
@@ -185,7 +185,7 @@ def _play(stage: Stage) -> list[str]:
     _title("The example program at work")
     differences = []
     before = 0
-    for number, (args, code, events) in enumerate(STEPS, start=1):
+    for number, (args, code, events) in enumerate(PROCESSORS, start=1):
         done = _show_run(stage, args)
         after = sum(1 for _ in read(stage.home))
         print_line(f"    exit code {done.returncode}, {_events(after - before)} recorded")
@@ -235,7 +235,7 @@ def _show_counts(stage: Stage) -> list[str]:
     _count_table("role", tally.rows("roles"), ("selected", "changed", "events"))
     _count_table("command", tally.rows("commands"), ("executed", "completed", "failed"))
     _count_table("hand-off", tally.rows("handoffs"), ("clicked", "completed"))
-    expected = sum(events for _, _, events in STEPS)
+    expected = sum(events for _, _, events in PROCESSORS)
     found = tally.total("events")
     print_line(f"{_events(found)} read, {expected} expected, {problems.malformed} malformed lines.")
     return [] if problems.malformed == 0 else problems.sentences()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from errno import EPERM
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
@@ -80,7 +80,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
         home: the places to look at.
         fix: mend what safely can be, as it is found; it is looked at again before it counts.
     """
-    decision = policy.decide(home, latch.world.environ, every_file=True)
+    decision = policy.decide(home, runtime.world.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
     yield from (Finding("history", BAD, wrong) for wrong in history.trouble(home))
     yield _key(home, decision.allowed, fix)
@@ -195,7 +195,7 @@ def _key_says(path: str) -> str:
 
 
 def _make_key(path: str) -> None:
-    keys.create(path, latch.world.now())
+    keys.create(path, runtime.world.now())
 
 
 def _stranger(home: Home) -> Finding | None:
@@ -335,7 +335,7 @@ def _ignored(home: Home, fix: bool) -> Finding:
 
 def _git(home: Home, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.ask(home.root, *words, environ=latch.world.environ)
+    answer = git.ask(home.root, *words, environ=runtime.world.environ)
     return -1 if answer is None else answer.code
 
 
@@ -419,7 +419,7 @@ def _last_error(home: Home) -> Finding:
         place = projects.place_of(home)
         path = "" if place is None else keys.error_path(home, place)
         kept = private.read(path, 100) if path else None
-    except (ConsentError, private.NotPrivateError) as error:
+    except (ConsentError, private.UnsafeFileError) as error:
         return Finding("last error", NOTE, str(error))
     if not kept:
         return Finding("last error", OK, "none")

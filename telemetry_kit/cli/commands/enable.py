@@ -6,7 +6,7 @@ The words come from `notice`, the question from `asking`; the decision is writte
 from __future__ import annotations
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError, info, is_terminal, safe
 from telemetry_kit.consent import changes, notice, obstacles, policy, prompt
 from telemetry_kit.paths import Home
@@ -43,7 +43,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         any_context=not settings.current().context,
         before=None if yes else before,
     )
-    decision = policy.decide(home, latch.world.environ)
+    decision = policy.decide(home, runtime.world.environ)
     if not decision.allowed:
         info(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
         return
@@ -57,7 +57,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
 def _asked(home: Home, all_projects: bool) -> str:
     if not is_terminal():
         raise CommandError("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
-    if not prompt.is_person(latch.world.environ):
+    if not prompt.is_person(runtime.world.environ):
         why = "a coding agent or a shell completion runs this, and only a person can answer"
         raise CommandError(f"{why}: add --yes or --no. Nothing was changed", USAGE)
     return prompt.ask(notice.lines(home, everywhere=all_projects), prompt.QUESTION)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import declared, forms, given, must_be_known, one_of
 from telemetry_kit.cli.output import USAGE, CommandError, info, safe
@@ -398,7 +398,7 @@ def _unless_personal(home: Home, destination: str) -> str:
     # deferred: they are of use only once the events are on their way
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
-    secrets = machine_secrets.gather(home, latch.world.environ, home.root)
+    secrets = machine_secrets.gather(home, runtime.world.environ, home.root)
     found = search.Search(secrets).find(os.fsencode(destination))
     if not found and next(recognisers.recognise(destination), None) is None:
         return destination
@@ -426,7 +426,7 @@ class _Entry:
 
     def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
         """Put it there; what to say where that failed."""
-        now = latch.world.now()
+        now = runtime.world.now()
         given = (self._command, COLUMNS, rows, sha256, self._destination, incomplete)
         try:
             log.note(self._home, now, *given)

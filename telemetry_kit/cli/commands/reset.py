@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import CommandError, confirm, info, safe
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import ConsentError
@@ -35,7 +35,7 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     if stays:
         info(f"Not erased: {safe(stays)}.")
         return
-    left = None if all_projects else policy.decide(home, latch.world.environ)
+    left = None if all_projects else policy.decide(home, runtime.world.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
         info(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     for root in roots:

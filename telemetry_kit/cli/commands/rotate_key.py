@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import CommandError, confirm, info
 from telemetry_kit.consent import changes
 from telemetry_kit.files.private import name_of
@@ -29,7 +29,7 @@ def run(project: str | None, yes: bool) -> None:
         info("Nothing was changed.")
         return
     try:
-        key = keys.replace(path, latch.world.now())
+        key = keys.replace(path, runtime.world.now())
     except OSError as error:
         raise CommandError(f"the key could not be replaced ({name_of(error)})") from None
     info(f"Replaced: the key of this project is now that of epoch {key.epoch}.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError, flush, print_line, safe, stop_output
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
@@ -58,7 +58,7 @@ def run(
 
 
 def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
-    environ = dict(latch.world.environ)
+    environ = dict(runtime.world.environ)
     for given in settings_given:
         name, equals, value = given.partition("=")
         if not name or not equals:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 
-from telemetry_kit._runtime import latch
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.commands import doctor
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.cli.registry import COMMANDS
@@ -36,7 +36,7 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     """
     home = changes.home_of(project)
     try:
-        known = baseline(home, latch.world.environ, os.getcwd())
+        known = baseline(home, runtime.world.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
             files
         )
@@ -72,7 +72,7 @@ def _surroundings(home: Home, certificate: Certificate) -> None:
         certificate.checks.append({"check": found.name, "state": found.state})
         if found.state == doctor.BAD:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
-    decision = policy.decide(home, latch.world.environ)
+    decision = policy.decide(home, runtime.world.environ)
     accepted = decision.accepted
     if accepted is not None and accepted.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
