@@ -258,7 +258,7 @@ def dictionary() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for field in catalog.FIELDS.values():
-        shown = _EXAMPLES[field.name]
+        shown = _EXAMPLES.get(field.name, "")
         rows.append(
             f"| `{field.name}` | {field.kind} | {domain(field)} | `{shown}` "
             f"| {field.meaning} | {now.retention_days} days | no |"
