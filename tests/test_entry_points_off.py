@@ -270,13 +270,13 @@ def test_recording_commands(vetoed) -> None:
 
 
 READING = ("status", "doctor", "view", "stats", "answers", "find", "forget", "clear")
-DECIDING = ("enable", "disable", "preview", "schema")
+CONSENT_COMMANDS = ("enable", "disable", "preview", "schema")
 
 
 @everywhere
 def test_reading_commands_load_no_chain(vetoed) -> None:
     """Commands that look at what is stored, delete it or decide do not load what could record."""
-    for name in (*READING, *DECIDING):
+    for name in (*READING, *CONSENT_COMMANDS):
         _, loaded = probe(vetoed, {name: command(name)})[name]
 
         assert not {"recording.pipeline", "recording.recorder"}.intersection(loaded), name
