@@ -16,7 +16,7 @@ CHAIN = (
     "recording.pipeline",
     "recording.recorder",
     "privacy.keys",
-    "journal",
+    "storage",
     "storage.writer",
     "privacy.declared_names",
 )

@@ -563,11 +563,9 @@ def test_breaker_pauses(home, clock) -> None:
 
     def allowed() -> bool:
         tried.append(clock.seconds)
-        return True
+        raise Refused("it cannot be asked")
 
     journal = Journal(home, allowed, clock)
-    os.mkdir(home.folder)
-    os.mkdir(home.log)
     for _ in range(4 * 250):
         with pytest.raises(Refused):
             journal.append(LINE)
@@ -823,17 +821,19 @@ def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
 
 
 @pytest.fixture
-def reentered(home, clock):
-    """A journal in which an event happens while consent is asked, as a signal's might."""
+def reentered(home, clock, monkeypatch):
+    """A journal in which an event happens while a log is opened, as a signal's might."""
     inner: list[bytes] = []
     answers: list[bool] = []
 
-    def allowed() -> bool:
+    def happens(*_: object) -> bool:
         while inner:
             answers.append(found.append(inner.pop()))
         return True
 
-    found = Journal(home, allowed, clock)
+    real = writer.ignore
+    monkeypatch.setattr(writer, "ignore", lambda *args: happens() and real(*args))
+    found = Journal(home, happens, clock)
     yield found, inner, answers
     found.close()
 

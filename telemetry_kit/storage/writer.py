@@ -58,7 +58,8 @@ class Journal(OpenLog):
 
     Args:
         home: where it is.
-        allowed: asked before and after the log is opened; False means that nothing may be.
+        allowed: asked before anything is made, and again after the log was made; False means
+            that nothing may be.
         clock: monotonic seconds.
         seal_events: a log with so many lines is sealed.
         keep_days: asked when it is: segments with nothing later in them go.
@@ -295,8 +296,6 @@ class Journal(OpenLog):
         return True
 
     def _open(self) -> Lease:
-        if not self._allowed():
-            raise Off("recording was turned off")
         made: list[str] = []
         folder = self._open_folder(made)
         try:
@@ -315,6 +314,7 @@ class Journal(OpenLog):
         try:
             fd = os.open(path, flags)
         except FileNotFoundError:
+            self._ask_again()
             self._make_folder(path)
             made.append(path)
             fd = os.open(path, flags)
@@ -323,6 +323,15 @@ class Journal(OpenLog):
             return fd
         _close(fd)
         raise Refused(f"{path} is not a private folder of yours")
+
+    def _ask_again(self) -> None:
+        """Ask before anything is made: a writer that finds nothing may have been told to stop.
+
+        Raises:
+            Off: recording was turned off.
+        """
+        if not self._allowed():
+            raise Off("recording was turned off")
 
     def _make_folder(self, path: str) -> None:
         # Root in somebody else's project would leave a folder that its owner cannot use.
@@ -358,9 +367,8 @@ class Journal(OpenLog):
                 raise Refused(wrong)
             if LOG not in made:
                 ignore(folder, self._home)
-            if not self._allowed():
-                # deferred: only when a reset returned just now
-                upkeep = load("telemetry_kit.storage.rotation") if LOG in made else None
+            elif not self._allowed():
+                upkeep = load("telemetry_kit.storage.rotation")  # deferred: a reset just returned
                 if upkeep is not None:
                     upkeep.take_back(self._home, folder, fd, made)
                 raise Off("recording was turned off")
@@ -370,6 +378,8 @@ class Journal(OpenLog):
         return Lease(fd, seen)
 
     def _create(self, folder: int, made: list[str]) -> int:
+        if not made:
+            self._ask_again()
         # First, so that there is never a log that version control would take.
         if ignore(folder, self._home):
             made.append(".gitignore")

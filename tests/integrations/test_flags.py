@@ -125,7 +125,7 @@ def test_history(host) -> None:
     host("--telemetry", "work")
     host("--no-telemetry", "work")
     (path,) = host.place.user.rglob("telemetry.history.jsonl")
-    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    entries = [json.loads(line)["entry"] for line in path.read_text().splitlines()]
 
     assert [(e["decision"], e["method"]) for e in entries] == [("yes", "flag"), ("no", "flag")]
 
@@ -273,7 +273,9 @@ def test_the_last_of_two_counts(single) -> None:
     assert single("--telemetry", "--no-telemetry").returncode == 0
     (path,) = single.place.user.rglob("telemetry.history.jsonl")
 
-    assert ["no"] == [json.loads(line)["decision"] for line in path.read_text().splitlines()]
+    entries = [json.loads(line)["entry"] for line in path.read_text().splitlines()]
+
+    assert [e["decision"] for e in entries] == ["no"]
 
 
 def test_again_does_not_widen(single) -> None:
