@@ -70,7 +70,6 @@ BUDGETS = (
     Budget("off.configured", "  undecided, and configure() is called as well"),
     Budget("on.added", "on, cold: added by three events, in bare interpreters", 1.0, 0.5),
     Budget("on.added_ms", "on, cold: the same in milliseconds", 50.0, None, "ms"),
-    Budget("on.argparse", "  in a host that imports argparse anyway"),
     Budget("record.script", "telemetry-kit record, the installed script / bare", 2.0, 1.5),
     Budget("record.module", "  python -m telemetry_kit record / bare"),
     Budget("calls.function", "off, per call: function / functools.wraps closure", 2.0, 1.2),

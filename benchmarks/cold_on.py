@@ -14,21 +14,17 @@ EVENTS = 3
 def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
     """The added time, in bare interpreters and in milliseconds."""
     text = source("session")
-    busy = "import argparse\n" + text
     place = Place(folder / "on", "yes")
     commands = {
         "bare": BARE,
         "plain": program(folder / "bin", "session", "session_plain", without(text)),
         "ours": program(folder / "bin", "session", "session"),
-        "argparse_plain": program(folder / "bin", "session", "busy_plain", without(busy)),
-        "argparse": program(folder / "bin", "session", "busy", busy),
     }
     found = rounds({n: functools.partial(place.seconds, c) for n, c in commands.items()}, pairs)
-    expect(place, 2 * EVENTS * (WARM_UP + pairs))
+    expect(place, EVENTS * (WARM_UP + pairs))
     return {
         "on.added": added(found, "ours", "plain", "bare"),
         "on.added_ms": added_ms(found, "ours", "plain"),
-        "on.argparse": added(found, "argparse", "argparse_plain", "bare"),
     }
 
 

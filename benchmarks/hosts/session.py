@@ -3,6 +3,8 @@
 A line marked `without` is left out, or replaced, in the program that this one is compared with.
 """
 
+import argparse  # noqa: F401 - a real one has it
+
 from telemetry_kit import RoleEvent, configure, role_session, tracks  # without:
 
 configure(app="flowspec")  # without:
