@@ -1,6 +1,6 @@
 """The public API of telemetry_kit: show the users of a command-line tool how they use it.
 
-Each name is imported from its room when it is first used, so that a short command pays only for
+Each name is imported from its module when it is first used, so that a short command pays only for
 what it needs (PEP 562).
 """
 
@@ -46,7 +46,7 @@ __all__ = [
     "tracks",
 ]
 
-_ROOMS = {
+_MODULES = {
     "RoleEvent": "events",
     "__version__": "_version",
     "ask_consent": "consent.prompt",
@@ -68,17 +68,17 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> object:
-    room = _ROOMS.get(name)
-    if room is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         # What importlib.import_module does, without its import.
-        module = __import__(f"{__name__}.{room}", fromlist=[name])
+        loaded = __import__(f"{__name__}.{module}", fromlist=[name])
     except (OSError, ImportError, MemoryError) as error:
         if not _is_off(name, error):
             raise
         return "0+unknown" if name == "__version__" else _Absent(name)
-    value: object = getattr(module, name)
+    value: object = getattr(loaded, name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""What a decorated call looks at first: whether anybody can have said yes at all.
+"""What a decorated call looks at first: whether any consent can have been given at all.
 
 This module, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
 was never asked; so nothing else is imported here, and annotations are quoted instead of

@@ -1,3 +1,3 @@
-"""The one place the version is written; the build reads it here, and no other module sets it."""
+"""The version; the build reads it here."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Every error the package raises, as one tree.
+"""Every error that the library raises, as one tree.
 
 Nothing here is ever raised into a host program at run time; mistakes in the host's own code
 (at decoration, in `configure()`) and in a command line are.

@@ -236,7 +236,7 @@ def door_of(name: str) -> str:
     """Those that are asked by themselves stand alone: what one has loaded would hide the rest."""
     if name == "get_logger":
         return "recording.logger"
-    return "_api" if telemetry_kit._ROOMS[name] == "_api" else "others"
+    return "_api" if telemetry_kit._MODULES[name] == "_api" else "others"
 
 
 @everywhere

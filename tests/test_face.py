@@ -34,13 +34,13 @@ def test_names_are_complete() -> None:
 
 def test_every_name_has_a_room() -> None:
     """The table of rooms and `__all__` agree."""
-    assert telemetry_kit.__all__ == sorted(telemetry_kit._ROOMS)
+    assert telemetry_kit.__all__ == sorted(telemetry_kit._MODULES)
 
 
 @pytest.mark.parametrize("name", telemetry_kit.__all__)
 def test_a_name_is_the_one_in_its_room(name: str) -> None:
     """Every name resolves, to the very object that its room holds."""
-    room = importlib.import_module(f"telemetry_kit.{telemetry_kit._ROOMS[name]}")
+    room = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
 
     assert getattr(room, name) is getattr(telemetry_kit, name)
 

@@ -131,7 +131,7 @@ def is_terminal() -> bool:
 
 
 def width() -> int:
-    """How many columns there are: those of the terminal, or room for whole lines in a pipe."""
+    """How many columns there are: those of the terminal, or space for whole lines in a pipe."""
     given = os.environ.get("COLUMNS", "")
     if given.isdigit() and int(given) > 0:
         return int(given)

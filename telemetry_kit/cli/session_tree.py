@@ -77,13 +77,13 @@ def _is_inside(node: Node, tree: Node) -> bool:
     return False
 
 
-def render_tree(session: str, events: list[Event], room: int) -> Iterator[str]:
-    """One session as lines of at most `room` columns; what is left of a very long one is counted.
+def render_tree(session: str, events: list[Event], max_width: int) -> Iterator[str]:
+    """One session as lines of at most `max_width` columns; the rest of a very long one is counted.
 
     Args:
         session: its id; empty for events outside of any.
         events: oldest first.
-        room: columns of the terminal.
+        max_width: columns of the terminal.
     """
     first, last = events[0], events[-1]
     days = sorted({first["timestamp"][:10], last["timestamp"][:10]})
@@ -91,7 +91,7 @@ def render_tree(session: str, events: list[Event], room: int) -> Iterator[str]:
     count = f"{len(events):,} event{'s' if len(events) > 1 else ''}"
     roles = dict.fromkeys(e["role"] for e in events if "role" in e)
     head = "  ".join([title, ", ".join(roles), " to ".join(days), count])
-    yield from fold(head, room, "", "  ")
+    yield from fold(head, max_width, "", "  ")
     # Not by recursion: damaged lines may nest as deep as they like.
     left = [(node, "", at == 0) for at, node in enumerate(reversed(build_tree(events)))]
     fork, end, rail = _DRAWN if can_draw() else _PLAIN
@@ -100,16 +100,16 @@ def render_tree(session: str, events: list[Event], room: int) -> Iterator[str]:
         if lines >= _MAX_LINES:
             more = len(events) - shown
             told = f"and {more:,} more event{'s' if more > 1 else ''}: see view --json"
-            yield from fold(told, room, "", "  ")
+            yield from fold(told, max_width, "", "  ")
             return
         node, lead, is_last = left.pop()
         below = lead + ("   " if is_last else rail)
         shown += node.events
-        for line in fold(_said(node), room, lead + (end if is_last else fork), below):
+        for line in fold(_said(node), max_width, lead + (end if is_last else fork), below):
             lines += 1
             yield line
-        if len(below) > 3 * _MAX_DEPTH or len(below) > room - _MIN_TEXT:
-            below = lead  # no deeper than there is room
+        if len(below) > 3 * _MAX_DEPTH or len(below) > max_width - _MIN_TEXT:
+            below = lead  # no deeper than there is space
         left += [(inner, below, at == 0) for at, inner in enumerate(reversed(node.inside))]
 
 

@@ -108,8 +108,8 @@ class Column:
         cells: its text, one for each row; made safe here.
         right: whether it holds numbers.
         can_fold: whether it may be made narrower, going on in the next line.
-        priority: columns of the highest one are left out first where there is no room.
-        remark: whether its cells go to lines of their own where there is little room beside
+        priority: columns of the highest one are left out first where there is no max_width.
+        remark: whether its cells go to lines of their own where there is little max_width beside
             the others.
     """
 
@@ -143,24 +143,26 @@ def numbers(title: str, counts: Sequence[int], priority: int = 0) -> Column:
 
 
 def table(
-    columns: Sequence[Column], room: int, shares: Sequence[float] = (), ruled: bool = False
+    columns: Sequence[Column], max_width: int, shares: Sequence[float] = (), ruled: bool = False
 ) -> Iterator[str]:
-    """A table of at most `room` columns; where its names cannot be made narrow enough, a list.
+    """A table of at most `max_width` columns; where its names cannot be made narrow enough, a list.
 
     Args:
         columns: at least one; those of a priority are not shown where they are empty.
-        room: columns of the terminal.
+        max_width: columns of the terminal.
         shares: bars behind each row, where there is room for them.
         ruled: whether a line stands below the headings.
     """
     shown = [c for c in columns if not c.priority or any(c.cells)]
-    while len(shown) > 1 and _least(shown, room) > room and max(c.priority for c in shown):
+    while (
+        len(shown) > 1 and _least(shown, max_width) > max_width and max(c.priority for c in shown)
+    ):
         worst = max(c.priority for c in shown)
         shown = [c for c in shown if c.priority < worst]
-    sizes = _fitted([c for c in shown if not c.remark], room)
-    left = room - sum(sizes) - len(_GAP) * (len(sizes) - 1)
+    sizes = _fitted([c for c in shown if not c.remark], max_width)
+    left = max_width - sum(sizes) - len(_GAP) * (len(sizes) - 1)
     if left < 0:
-        yield from _listed(shown, room)
+        yield from _listed(shown, max_width)
         return
     remarks = []
     for column in [c for c in shown if c.remark]:
@@ -180,18 +182,18 @@ def table(
         yield from _row(shown, sizes, [c.cells[at] for c in shown], drawn)
         for column in remarks:
             if column.cells[at]:
-                yield from fold(column.cells[at], room, _GAP, _GAP * 2)
+                yield from fold(column.cells[at], max_width, _GAP, _GAP * 2)
 
 
-def _least(columns: Sequence[Column], room: int) -> int:
-    name = max(_WHOLE_NAME, room // 4)
+def _least(columns: Sequence[Column], max_width: int) -> int:
+    name = max(_WHOLE_NAME, max_width // 4)
     sizes = (min(c.natural, name) if c.can_fold else c.natural for c in columns)
     return sum(sizes) + len(_GAP) * (len(columns) - 1)
 
 
-def _fitted(columns: Sequence[Column], room: int) -> list[int]:
+def _fitted(columns: Sequence[Column], max_width: int) -> list[int]:
     sizes = [c.natural for c in columns]
-    while sum(sizes) + len(_GAP) * (len(sizes) - 1) > room:
+    while sum(sizes) + len(_GAP) * (len(sizes) - 1) > max_width:
         folding = [at for at, c in enumerate(columns) if c.can_fold and sizes[at] > _MIN_NAME]
         if not folding:
             break
@@ -214,14 +216,14 @@ def _row(
         drawn = ""
 
 
-def _listed(columns: Sequence[Column], room: int) -> Iterator[str]:
+def _listed(columns: Sequence[Column], max_width: int) -> Iterator[str]:
     """Each row as a line with its name, of at most two cells, and one for each other cell."""
     heads = 1 + (len(columns) > 1 and not columns[1].right and not columns[1].remark)
     for at in range(len(columns[0].cells)):
-        yield from fold(" ".join(c.cells[at] for c in columns[:heads]).lstrip(), room)
+        yield from fold(" ".join(c.cells[at] for c in columns[:heads]).lstrip(), max_width)
         for column in columns[heads:]:
             if column.cells[at]:
-                yield from fold(f"{column.title}: {column.cells[at]}", room, _GAP, _GAP * 2)
+                yield from fold(f"{column.title}: {column.cells[at]}", max_width, _GAP, _GAP * 2)
 
 
 # -- lines that are drawn ----------------------------------------------------------------------
@@ -275,10 +277,10 @@ def progress(share: float, events: int, stream: TextIO) -> str:
     """
     text = f"{share:4.0%}  {events:,} events"
     try:
-        room = os.get_terminal_size(stream.fileno()).columns - len(text) - len(_GAP) - 1
+        max_width = os.get_terminal_size(stream.fileno()).columns - len(text) - len(_GAP) - 1
     except (OSError, ValueError):
-        room = 0
-    size = min(room, _BAR_WIDTH)
+        max_width = 0
+    size = min(max_width, _BAR_WIDTH)
     if size < _MIN_BAR:
         return text
     full, empty = "▇-" if can_draw(stream) else "#-"

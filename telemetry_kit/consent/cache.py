@@ -1,4 +1,4 @@
-"""The gate that every event passes: is recording on, here and now?
+"""Is recording on, here and now? The decision that events share for 20 ms.
 
 It asks consent and remembers the answer for 20 ms, or until the environment changes. Nothing is
 loaded, opened or made for a program in which the answer is no.

@@ -1,4 +1,4 @@
-"""Turning recording on and off, and deleting what was recorded: consent first, then the rest.
+"""Turning recording on and off, and deleting what was recorded: the decision first.
 
 The words shown to people are not here.
 """

@@ -1,4 +1,4 @@
-"""The record in force: one dated line that says what the user decided, and about what.
+"""The current record: one dated line that says what the user decided, and about what.
 
 Whether a yes is enough is not known here; that is for `consent`.
 """

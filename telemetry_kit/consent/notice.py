@@ -1,4 +1,4 @@
-"""What the user is told: the notice, the data dictionary and the JSON Schema, from the catalog.
+"""The notice, the data dictionary and the JSON Schema, made from the catalog.
 
 Nothing is asked and nothing is decided here; no program that records loads this.
 """
@@ -108,8 +108,8 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _end_of(path: str) -> str:
-    room = WIDTH - 2
-    return path if len(path) <= room else "..." + path[3 - room :]
+    max_width = WIDTH - 2
+    return path if len(path) <= max_width else "..." + path[3 - max_width :]
 
 
 def _kinds() -> str:

@@ -1,4 +1,4 @@
-"""Deciding: the record in force and its entry in the history, written as one thing, one at a time.
+"""A decision as a transaction: the record and its entry in the history, one at a time.
 
 Nobody is asked here, and no words are said.
 """

@@ -1,4 +1,4 @@
-"""One open session: what it binds, and the events of its beginning and end.
+"""One open session: the fields it binds, and the events of its start and end.
 
 When one begins is decided in `session`.
 """

@@ -1,4 +1,4 @@
-"""The names ledger: which names of a project have been kept in clear, in the user's own folder.
+"""Declared names: which names of a project were stored in plain text, and proof that we wrote them.
 
 Written before the first line that holds such a name, so that `verify` can tell a declared name
 from anything else without asking the program that declared it. Each line is `[kind,name,code]`;
@@ -88,7 +88,7 @@ def _end_of(mac: Mac, path: str, body: bytes) -> bytes:
 
 
 def _append(path: str, line: bytes) -> bool:
-    """Add a line; False where the ledger has no room for it."""
+    """Add a line; False where the list has no space for it."""
     fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         st = os.fstat(fd)

@@ -1,4 +1,4 @@
-"""The chain: the steps an event goes through, in order, and the direct driver that walks them.
+"""The pipeline: the processors of an event, in order, and the direct driver that runs them.
 
 The steps are structlog processors, `(logger, method_name, event_dict) -> event_dict`. They know
 nothing of who calls them; a step that will not have an event raises `Refused`, and `Stale` where

@@ -1,4 +1,4 @@
-"""What the events of one place have in common: journal, key, and what may stand in clear.
+"""What the events of one project share: its log, its key, its names in plain text.
 
 Worked out at most every 20 ms, under the gate's verdict; the steps of the chain use it.
 """

@@ -1,4 +1,4 @@
-"""How archives are packed: gzip everywhere, zstd where the interpreter has it.
+"""How archives are compressed: gzip everywhere, zstd where the interpreter has it.
 
 Which files are archives, and what the lines in them say, is not known here.
 """

@@ -1,4 +1,4 @@
-"""What sealing brings with it: segments go whose time is over, or for which there is no space.
+"""Limits of the log: expired segments, and the oldest of those that are too much, are deleted.
 
 This runs inside a recorded call, once in ten thousand events, so nothing is read or packed here:
 names, sizes and times are looked at, and what a program holds open is left to the commands.

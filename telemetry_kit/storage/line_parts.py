@@ -1,4 +1,4 @@
-"""What can be removed by itself: a line, or one of the events that are glued together in one.
+"""What can be removed by itself: a line, or one of the events that were joined in one.
 
 A writer that was killed leaves a fragment without an end, and the next line is glued to it; so one
 line of the file can hold an event that goes beside one that stays. Which goes is not decided here.

@@ -1,7 +1,7 @@
-"""What happens to sealed segments: packed, thinned out, deleted when their time is over.
+"""Maintenance of sealed segments: compressed, rewritten, deleted when they have expired.
 
 Everything here runs under the maintenance lock and never inside a recorded call. What becomes of
-one file, also while a program holds it open, is the matter of `thinning`.
+one file, also while a program holds it open, is the job of `rewrite`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One segment packed, thinned out or deleted, whether or not a program holds it open.
+"""One segment compressed, rewritten or deleted, whether or not a program holds it open.
 
 Which lines go is not decided here. Until an archive is whole, it is the sealed file that counts.
 """

@@ -113,7 +113,7 @@ class Search:
             self._coded.append((raw, secret))
 
     def find(self, data: bytes) -> set[Secret]:
-        """The secrets that are in `data` in one of the forms of `disguise.FORMS`.
+        """The secrets that are in `data` in one of the forms of `encodings.FORMS`.
 
         Args:
             data: a line, or a whole file.

@@ -112,7 +112,7 @@ class Texts:
             self._known(secret, file, where)
 
     def loose(self, file: str, batch: list[tuple[int, bytes]]) -> None:
-        """Lines that are searched in each of `disguise.FORMS`."""
+        """Lines that are searched in each of `encodings.FORMS`."""
         if not batch:
             return
         blob = b"\n".join(line for _, line in batch)

@@ -1,7 +1,7 @@
 """One run of `verify`: every file through the layers that are for it, into a certificate.
 
 Data is read once, line by line; canonical lines cost a parse and a look-up, anything else is
-searched in each of `disguise.FORMS`.
+searched in each of `encodings.FORMS`.
 """
 
 from __future__ import annotations

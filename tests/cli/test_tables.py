@@ -37,7 +37,7 @@ def test_display_width(text, columns):
 
 @given(st.text(LETTERS, max_size=60), st.integers(4, 30), st.sampled_from(["", "  "]))
 def test_folded_text_fits_and_is_whole(text, columns, rest):
-    """No line is wider than there is room, and only spaces are left out."""
+    """No line is wider than there is max_width, and only spaces are left out."""
     lines = list(fold(text, columns, "", rest))
 
     assert max(map(display_width, lines)) <= columns
@@ -63,17 +63,19 @@ def test_where_a_text_is_folded(text, columns, lines):
     assert lines == list(fold(text, columns))
 
 
-@pytest.mark.parametrize("room", [10, 20, 40, 80])
-def test_tables_keep_every_letter_of_a_name(room):
+@pytest.mark.parametrize("max_width", [10, 20, 40, 80])
+def test_tables_keep_every_letter_of_a_name(max_width):
     """A name that does not fit goes on below, and bars never push a line too far."""
     rows = ["a" * 50, "bb", "日本語" * 5]
     lines = list(
-        table((Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), room, [1, 0.5, 0])
+        table(
+            (Column("name", rows, can_fold=True), numbers("n", [1, 20, 3])), max_width, [1, 0.5, 0]
+        )
     )
 
     assert "".join(lines).count("a") >= 50
     assert "".join(lines).count("日") == 5
-    assert all(display_width(line) <= room for line in lines)
+    assert all(display_width(line) <= max_width for line in lines)
 
 
 def test_sparklines_and_wrapping():

@@ -44,13 +44,13 @@ def run(
     if as_json:
         print_line(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
     else:
-        room = width()
+        max_width = width()
         if not seen.tally.total("events") and not unread:
             info(nothing(wanted))
         for row in found:
-            for line in fold(row["question"], room):
+            for line in fold(row["question"], max_width):
                 print_line(heading(line))
-            for line in fold(row["answer"], room, "  "):
+            for line in fold(row["answer"], max_width, "  "):
                 print_line(line)
     keep(home, seen)
     read_report.must_be_whole(seen.problems)

@@ -110,7 +110,7 @@ def _print_exports(exported: _Exported) -> None:
 
 def _line(text: str) -> None:
     """One entry; folded on a terminal, whole in a pipe."""
-    room = width() if sys.stdout.isatty() else max(display_width(text), 1)
-    below = " " * (_INDENT if room >= _INDENT * 2 else 2)
-    for part in fold(text, room, rest=below):
+    max_width = width() if sys.stdout.isatty() else max(display_width(text), 1)
+    below = " " * (_INDENT if max_width >= _INDENT * 2 else 2)
+    for part in fold(text, max_width, rest=below):
         print_line(part)

@@ -213,9 +213,9 @@ def _show_raw_lines(stage: Stage) -> None:
     except FileNotFoundError:
         lines = []
     _title(f"The first of {len(lines)} lines in .{APP}/telemetry.jsonl, cut to fit here")
-    room = max(stage.width - 5, 10)
+    max_width = max(stage.width - 5, 10)
     for line in lines[:RAW_LINES]:
-        print_line(f"  {safe(line if len(line) <= room else line[:room] + '...')}")
+        print_line(f"  {safe(line if len(line) <= max_width else line[:max_width] + '...')}")
 
 
 def _show_table(stage: Stage) -> None:

@@ -117,48 +117,54 @@ def nothing(wanted: Wanted) -> str:
 # -- the page --------------------------------------------------------------------------------
 
 
-def text(found: Figures, room: int) -> Iterator[str]:
+def text(found: Figures, max_width: int) -> Iterator[str]:
     """The whole page.
 
     Args:
         found: what `figures()` returned.
-        room: columns of the terminal.
+        max_width: columns of the terminal.
     """
-    yield from _head(found, room)
-    yield from _roles(found, room)
-    yield from _role_use(found, room, "role_commands", "command", "Commands of each role")
-    yield from _cross_use(found, room)
-    yield from _work(found, room, "commands", "command", "Commands")
-    yield from _role_use(found, room, "role_agents", "agent", "Agents of each role")
-    yield from _work(found, room, "agents", "agent", "Agents")
-    yield from _work(found, room, "workflows", "workflow", "Workflows")
-    yield from _handoffs(found, room)
-    yield from _errors(found, room)
-    yield from _trend(found, room)
-    yield from _comparison(found, room)
+    yield from _head(found, max_width)
+    yield from _roles(found, max_width)
+    yield from _role_use(found, max_width, "role_commands", "command", "Commands of each role")
+    yield from _cross_use(found, max_width)
+    yield from _work(found, max_width, "commands", "command", "Commands")
+    yield from _role_use(found, max_width, "role_agents", "agent", "Agents of each role")
+    yield from _work(found, max_width, "agents", "agent", "Agents")
+    yield from _work(found, max_width, "workflows", "workflow", "Workflows")
+    yield from _handoffs(found, max_width)
+    yield from _errors(found, max_width)
+    yield from _trend(found, max_width)
+    yield from _comparison(found, max_width)
     yield ""
-    yield from fold(_BUCKETS, room)
+    yield from fold(_BUCKETS, max_width)
     malformed, dropped = found["malformed"], found["dropped"]
     yield from fold(
         f"{malformed:,} malformed line{'' if malformed == 1 else 's'}, "
         f"{dropped:,} value{'' if dropped == 1 else 's'} dropped.",
-        room,
+        max_width,
     )
 
 
-def _head(found: Figures, room: int) -> Iterator[str]:
+def _head(found: Figures, max_width: int) -> Iterator[str]:
     of = f" of role {found['role']}" if found["role"] else ""
-    yield from fold(f"{found['events']:,} events{of}, {found['since']} to {found['until']}", room)
+    yield from fold(
+        f"{found['events']:,} events{of}, {found['since']} to {found['until']}", max_width
+    )
 
 
 def _section(
-    title: str, room: int, columns: Sequence[Column], counts: Sequence[int] = (), more: int = 0
+    title: str,
+    max_width: int,
+    columns: Sequence[Column],
+    counts: Sequence[int] = (),
+    more: int = 0,
 ) -> Iterator[str]:
     """A heading, a table, and how many rows more there are; nothing where there is no row.
 
     Args:
         title: the heading.
-        room: columns of the terminal.
+        max_width: columns of the terminal.
         columns: of the table.
         counts: of each row, drawn as bars.
         more: rows that are not shown.
@@ -166,11 +172,11 @@ def _section(
     if not columns[0].cells:
         return
     yield ""
-    yield from map(heading, fold(title, room))
+    yield from map(heading, fold(title, max_width))
     most = max(counts, default=0) or 1
-    yield from table(columns, room, [count / most for count in counts])
+    yield from table(columns, max_width, [count / most for count in counts])
     if more > 0:
-        yield from fold(f"and {more:,} more: --json has all", room)
+        yield from fold(f"and {more:,} more: --json has all", max_width)
 
 
 def _names(title: str, rows: list[Figures], key: str = "") -> Column:
@@ -181,7 +187,7 @@ def _counts(title: str, rows: list[Figures], key: str = "", priority: int = 0) -
     return numbers(title, [row[key or title] for row in rows], priority)
 
 
-def _roles(found: Figures, room: int) -> Iterator[str]:
+def _roles(found: Figures, max_width: int) -> Iterator[str]:
     rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
     columns = (
         _names("role", rows),
@@ -189,12 +195,12 @@ def _roles(found: Figures, room: int) -> Iterator[str]:
         Column("share", [percent(row["share"]) for row in rows], right=True),
         _counts("events", rows, priority=1),
     )
-    yield from _section("Roles", room, columns, [row["chosen"] for row in rows])
+    yield from _section("Roles", max_width, columns, [row["chosen"] for row in rows])
     for row in found["role_changes"][:3]:
-        yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", room)
+        yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", max_width)
 
 
-def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
+def _role_use(found: Figures, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
     rows: list[Figures] = []
     seen: dict[str, int] = {}
     for row in found[key]:
@@ -203,10 +209,10 @@ def _role_use(found: Figures, room: int, key: str, kind: str, title: str) -> Ite
             rows.append(row if number == 1 else {**row, "role": ""})
     columns = (_names("role", rows), _names(kind, rows), _counts("begun", rows, "count"))
     counts = [row["count"] for row in rows]
-    return _section(f"{title}, the first {TOP}", room, columns, counts)
+    return _section(f"{title}, the first {TOP}", max_width, columns, counts)
 
 
-def _cross_use(found: Figures, room: int) -> Iterator[str]:
+def _cross_use(found: Figures, max_width: int) -> Iterator[str]:
     rows = found["cross_use"][:TOP]
     columns = (
         _names("used by", rows, "role"),
@@ -215,10 +221,10 @@ def _cross_use(found: Figures, room: int) -> Iterator[str]:
     )
     more = len(found["cross_use"]) - TOP
     counts = [row["count"] for row in rows]
-    return _section("Commands of another role", room, columns, counts, more)
+    return _section("Commands of another role", max_width, columns, counts, more)
 
 
-def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterator[str]:
+def _work(found: Figures, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
     rows = found[key][:_ROWS]
     columns = (
         _names(kind, rows),
@@ -231,14 +237,14 @@ def _work(found: Figures, room: int, key: str, kind: str, title: str) -> Iterato
         Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
         Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
     )
-    return _section(title, room, columns, more=len(found[key]) - _ROWS)
+    return _section(title, max_width, columns, more=len(found[key]) - _ROWS)
 
 
 def _interval(row: Figures) -> str:
     return "" if row["rate"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
-def _handoffs(found: Figures, room: int) -> Iterator[str]:
+def _handoffs(found: Figures, max_width: int) -> Iterator[str]:
     rows = found["handoffs"][:_ROWS]
     columns = (
         _names("from", rows, "source"),
@@ -248,10 +254,10 @@ def _handoffs(found: Figures, room: int) -> Iterator[str]:
         Column("rate", [percent(row["rate"]) for row in rows], right=True),
         Column("95 %", [_interval(row) for row in rows], priority=1),
     )
-    return _section("Hand-offs", room, columns, more=len(found["handoffs"]) - _ROWS)
+    return _section("Hand-offs", max_width, columns, more=len(found["handoffs"]) - _ROWS)
 
 
-def _errors(found: Figures, room: int) -> Iterator[str]:
+def _errors(found: Figures, max_width: int) -> Iterator[str]:
     rows = found["errors"][:TOP]
     columns = (
         _names("of", rows, "name"),
@@ -259,19 +265,19 @@ def _errors(found: Figures, room: int) -> Iterator[str]:
         _counts("count", rows),
     )
     counts = [row["count"] for row in rows]
-    return _section("Errors", room, columns, counts, len(found["errors"]) - TOP)
+    return _section("Errors", max_width, columns, counts, len(found["errors"]) - TOP)
 
 
-def _trend(found: Figures, room: int) -> Iterator[str]:
+def _trend(found: Figures, max_width: int) -> Iterator[str]:
     if not found["days"]:
         return
     yield ""
-    yield from map(heading, fold("Over time, events", room))
+    yield from map(heading, fold("Over time, events", max_width))
     for name, key in (("by day", "days"), ("by week", "weeks")):
         counts = [row["events"] for row in found[key]]
         last = f"last {counts[-1]:,}"
-        line = sparkline(counts, max(room - len(last) - 11, 10))
-        yield f"{name:<7}  {line}  {last}"[:room]
+        line = sparkline(counts, max(max_width - len(last) - 11, 10))
+        yield f"{name:<7}  {line}  {last}"[:max_width]
 
 
 _MEASURES = (
@@ -283,7 +289,7 @@ _MEASURES = (
 )
 
 
-def _comparison(found: Figures, room: int) -> Iterator[str]:
+def _comparison(found: Figures, max_width: int) -> Iterator[str]:
     both = found["comparison"]
     if both is None or not both["before"]["events"]:
         return
@@ -303,7 +309,7 @@ def _comparison(found: Figures, room: int) -> Iterator[str]:
         Column("now", cells[1], right=True),
         Column("change", change, right=True),
     )
-    yield from _section(f"The last {both['days']} days and those before", room, columns)
+    yield from _section(f"The last {both['days']} days and those before", max_width, columns)
 
 
 def _change(before: int, now: int) -> str:

@@ -187,19 +187,19 @@ def _print(event: Event, wide: bool, as_json: bool) -> None:
 # -- one event as a row --------------------------------------------------------------------------
 
 
-def rows_as_table(rows: Sequence[Sequence[str]], room: int) -> Iterator[str]:
-    """Events as lines of at most `room` columns; a column that is empty everywhere is not shown.
+def rows_as_table(rows: Sequence[Sequence[str]], max_width: int) -> Iterator[str]:
+    """Events as lines of at most `max_width` columns; a column without a value is not shown.
 
     Args:
         rows: what `cells` returned, at least one.
-        room: columns of the terminal.
+        max_width: columns of the terminal.
     """
     columns = [
         Column(title, texts, can_fold=True, remark=title == TITLES[-1])
         for title, *texts in zip(TITLES, *rows, strict=True)
         if any(texts)
     ]
-    return table(columns, room, ruled=True)
+    return table(columns, max_width, ruled=True)
 
 
 def cells(event: Event, wide: bool = False) -> tuple[str, ...]:
