@@ -1,0 +1,107 @@
+"""The five routes through the package are short: what each calls, counted with `sys.setprofile`."""
+
+import json
+
+import pytest
+
+COUNTED = """
+import collections, json, sys
+calls, where = collections.Counter(), "/telemetry_kit/"
+
+def count(frame, event, _arg):
+    file = frame.f_code.co_filename
+    if event == "call" and where in file and "/tests/" not in file:
+        name = file.rpartition(where)[2].removesuffix(".py").replace("/", ".")
+        calls[name + "." + frame.f_code.co_name] += 1
+        if name == "files.private" and frame.f_code.co_name == "read":
+            calls["read " + frame.f_locals["path"].rpartition("/")[2]] += 1
+
+{before}
+import telemetry_kit._runtime
+telemetry_kit._runtime.FRESH_SECONDS = 60.0
+sys.setprofile(count)
+{code}
+sys.setprofile(None)
+loaded = [n for n in sys.modules if n.startswith("telemetry_kit.")]
+print(json.dumps([calls, loaded]))
+"""
+DECORATED = """
+from telemetry_kit import RoleEvent, configure, role_session, tracks
+configure(app="flowspec")
+
+@tracks(RoleEvent.AGENT_INVOKED, agent="backend-engineer")
+def implement():
+    return 42
+
+implement()
+"""
+COMMAND = "from telemetry_kit.cli import main\nmain({words!r})"
+
+
+def route(place, before: str, code: str) -> tuple[dict[str, int], list[str]]:
+    """How often each function is called, and which modules are loaded in the end."""
+    done = place.python("-c", COUNTED.format(before=before, code=code))
+    assert done.returncode == 0, done.stderr
+    calls, loaded = json.loads(done.stdout.splitlines()[-1])
+    return calls, loaded
+
+
+def test_a_decorated_call_when_off(undecided) -> None:
+    """It calls the wrapper, which asks the clock, and nothing else of ours."""
+    calls, _ = route(undecided, DECORATED, "implement()")
+
+    assert calls == {"instrumentation.decorate.wrapper": 1}
+
+
+def test_a_decorated_call_to_a_line_on_disk(place) -> None:
+    """The second call decides nothing, reads no key and opens no file; each event is one write."""
+    calls, _ = route(place, DECORATED, "implement()")
+
+    assert calls["recording.pipeline.write"] == 2
+    assert calls["storage.writer.append"] == 2
+    assert not any(name.startswith(("consent.policy", "read ")) for name in calls)
+
+
+def test_a_first_decorated_call(place) -> None:
+    """Consent is decided once, for both events; the project's key is read before and after opening.
+
+    The key of the user's projects names the folder of this one, before and after, and checks the
+    declared names.
+    """
+    place.python("-c", DECORATED)
+    calls, _ = route(place, DECORATED.replace("\nimplement()\n", "\n"), "implement()")
+
+    assert calls["consent.policy.decide"] == 1
+    assert calls["recording.pipeline.write"] == 2
+    assert (calls["read place.key"], calls["read key"], calls["read names"]) == (3, 2, 1)
+
+
+def test_a_cold_record_into_a_log_that_is_there(place) -> None:
+    """Consent is decided once; the key is read before the log is opened, and after."""
+    words = ["--app", "flowspec", "record", "agent.invoked", "--agent", "x"]
+    place.python("-c", COMMAND.format(words=words))
+    calls, _ = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+
+    assert calls["consent.policy.decide"] == 1
+    assert calls["recording.pipeline.write"] == 1
+    assert (calls["read place.key"], calls["read key"]) == (2, 2)
+
+
+def test_stats_reads_the_log_in_one_place(place) -> None:
+    """One look at the counts, one reading of each file; nothing that records is loaded."""
+    place.python("-c", DECORATED)
+    words = ["--app", "flowspec", "stats"]
+    calls, loaded = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+
+    assert (calls["insights.cache.look"], calls["insights.counting.count_file"]) == (1, 1)
+    assert not {"telemetry_kit.recording.pipeline", "telemetry_kit.storage.writer"} & set(loaded)
+
+
+@pytest.mark.parametrize("words", [["disable"], ["enable", "--yes"]])
+def test_a_decision_records_nothing(place, words) -> None:
+    """No module that records is loaded to say yes or no."""
+    words = ["--app", "flowspec", *words]
+    calls, loaded = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+
+    assert calls["consent.transaction.decide"] == 1
+    assert {n for n in loaded if n.startswith("telemetry_kit.recording.")} == set()
