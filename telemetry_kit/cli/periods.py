@@ -1,4 +1,4 @@
-"""Parse days as people write them: a date, a word, or a number of days ago.
+"""Parse days as people write them: a date, a word, or an age.
 
 Days are UTC, as events are stored. This module reads no events.
 """

@@ -1,4 +1,4 @@
-"""The export log: which events were exported, when, in which format, and to which file.
+"""The export log: which events were exported, when, in which format, and to which destination.
 
 It is a hash chain in the user's own state folder, readable by this user only. A file beside it
 holds the number of entries and the SHA-256 of the last one. It holds no path of a home

@@ -1,4 +1,4 @@
-"""Callables other than plain functions: wrapt's transparent proxies, instrumented by name.
+"""Callables other than plain functions: wrapt's transparent proxies, and instrumentation by name.
 
 Loaded only if such an object is decorated, because wrapt costs eight bare interpreters.
 """

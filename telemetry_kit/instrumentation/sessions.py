@@ -1,4 +1,4 @@
-"""`role_session()`: set the acting role for every call inside.
+"""`role_session()`: set the acting role for everything inside.
 
 `instrumentation.decorate` wraps the functions, and `instrumentation.spans` defines the span.
 """

@@ -1,6 +1,6 @@
-"""Make git ignore a folder of ours before anything is written into it.
+"""Make sure that git ignores a folder before anything is written into it.
 
-`storage.version_control` does the same for a command.
+`storage.version_control` has the part of the commands.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reader: every stored event, in order and once, whatever the state of the files.
+"""The reader: every stored event, in order and once, from files in any state.
 
 It writes nothing and prints nothing, and no content makes it raise. It counts unreadable data
 in the caller's `Problems`.

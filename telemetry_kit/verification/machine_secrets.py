@@ -1,4 +1,4 @@
-"""This machine's own secrets during one check: the user, the host, git and the environment.
+"""This machine's own secrets during one check: the user, the machine, git and the environment.
 
 They are read from files and the environment, without running a program or opening a connection.
 They are in memory only: no secret is ever printed, hashed into a file, or kept.

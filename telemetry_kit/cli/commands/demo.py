@@ -1,4 +1,4 @@
-"""`telemetry-kit demo`: run the whole workflow in a temporary project, deleted afterwards.
+"""`telemetry-kit demo`: run the real workflow in a temporary project, deleted afterwards.
 
 The example program runs in its own processes, with its own home and environment. The caller's
 files are not read or changed, and the caller is not asked.

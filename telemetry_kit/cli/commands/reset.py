@@ -1,4 +1,4 @@
-"""`telemetry-kit reset`: erase all data and decisions; the user is undecided again."""
+"""`telemetry-kit reset`: erase everything, so that the user is undecided again."""
 
 from __future__ import annotations
 
