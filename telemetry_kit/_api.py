@@ -1,6 +1,6 @@
-"""What a program calls by itself: record an event, hash a text, ask whether recording is on.
+"""Functions that a program calls: record an event, hash a text, ask whether recording is on.
 
-Nothing of the chain is loaded here before there is something to record.
+The pipeline is loaded only when there is an event to record.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""What a decorated call looks at first: whether any consent can have been given at all.
+"""The first check of a decorated call: can the user have granted consent at all?
 
-This module, `wrapping`, `tracking` or `session`, and `home` are all that a program loads whose user
-was never asked; so nothing else is imported here, and annotations are quoted instead of
-postponed, which would load one more file. It also has the door to all others, `load()`.
+A program whose user was never asked loads only this module, `paths`, `settings` and the
+decorator. So nothing else is imported here, and annotations are quoted instead of postponed,
+which would load one more file. `load()` imports any other module.
 """
 
 import os

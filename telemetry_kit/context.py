@@ -1,6 +1,6 @@
-"""Who is acting now: the one ContextVar, and the immutable nodes it holds.
+"""The current scope: one `ContextVar`, and the immutable nodes in it.
 
-No event is made here; a scope only says what the next one inherits.
+A scope makes no event. It holds the fields that the next event inherits.
 """
 
 from __future__ import annotations

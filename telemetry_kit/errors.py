@@ -1,17 +1,17 @@
 """Every error that the library raises, as one tree.
 
-Nothing here is ever raised into a host program at run time; mistakes in the host's own code
-(at decoration, in `configure()`) and in a command line are.
+At run time none of them is raised into a host program. Only mistakes in the host's own code
+(at decoration, in `configure()`) and in a command line raise.
 
     TelemetryError
-    |-- Refused                    an event is not recorded: control flow inside the chain
-    |   `-- Off                    because nobody said yes, or somebody said no
+    |-- Refused                    an event is not recorded: control flow inside the pipeline
+    |   `-- Off                    because consent is not given, or is denied
     |-- UnknownEventError          ValueError: no such event type
-    |-- ConfigurationError         ValueError: `configure()` was given something it cannot keep
+    |-- ConfigurationError         ValueError: `configure()` was given an unusable value
     |-- DecorationError            TypeError: this object cannot be decorated like that
     |-- KeyUnavailableError        no usable key, so no pseudonym and no event
     |-- ConsentError               the consent record cannot be read or written
-    `-- JournalError               the journal cannot be read, sealed or deleted
+    `-- JournalError               the log cannot be read, sealed or deleted
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where telemetry lives: paths worked out from an app name, a directory and the environment.
+"""Project paths, computed from an app name, a directory and the environment.
 
-A value that creates nothing and opens nothing. Loaded by every program, so it imports nothing.
+A value that creates nothing and opens nothing. Every program loads it, so it imports nothing.
 """
 
 import os

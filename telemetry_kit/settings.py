@@ -1,6 +1,6 @@
-"""What the host declared: one immutable value, replaced as a whole by `configure()`.
+"""The host's settings: one immutable value, replaced as a whole by `configure()`.
 
-Nothing a user typed ever gets in here: a value that arrives at run time is no declaration.
+User input never gets in here: a value that arrives at run time is no declaration.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""`capture_events()`: the real chain, with memory instead of a disk at its end.
+"""`capture_events()`: the real pipeline, with memory instead of a disk at its end.
 
-What a test says about the events is not here.
+The assertions are the test's own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The command line: `main()`, and the same commands for hosts to mount.
 
-Nothing is imported here that `record` or `--help` does not need; the parser comes in with the
-first other command.
+Only what `record` and `--help` need is imported here. The first other command loads the parser.
 """
 
 import os

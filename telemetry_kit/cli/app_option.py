@@ -1,4 +1,4 @@
-"""Which app a command is about: `--app`, else what the host said, else the one that fits."""
+"""Select the app of a command: `--app`, else the host's name, else the one that matches."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The names that a user may ask for: as typed, as stored, and what to say of one that is unknown.
+"""Names as command arguments: as typed, as stored, and the message for an unknown one.
 
-Which events have them is the insights' business.
+`insights` finds the events that have them.
 """
 
 from __future__ import annotations

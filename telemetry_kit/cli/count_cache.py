@@ -1,7 +1,6 @@
-"""Keeping the roll-up: written under the maintenance lock, and only while it is still true.
+"""Save the count cache under the maintenance lock, and only while it is still valid.
 
-What stands in it is the insights' business. Not keeping it costs time and nothing else, so no
-failure here is ever told.
+`insights.cache` defines its content. A failure costs only time, so it is never reported.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run one command: find the tool and the project, call it, and turn failures into exit codes."""
+"""Run one command: find the app and the project, call it, and turn failures into exit codes."""
 
 from __future__ import annotations
 

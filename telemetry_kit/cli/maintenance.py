@@ -1,4 +1,4 @@
-"""What every command does for the log after its output; never a failure of the command."""
+"""Maintenance of the log after each command's output; it never makes the command fail."""
 
 from __future__ import annotations
 

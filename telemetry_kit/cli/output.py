@@ -1,4 +1,4 @@
-"""Data to stdout, messages to stderr, failures as one sentence and an exit code.
+"""Data to stdout, messages to stderr, and each failure as one sentence and an exit code.
 
 Control characters in data never reach a terminal.
 """

@@ -1,6 +1,6 @@
-"""Days as people write them: by the calendar, by a word, or so long ago.
+"""Parse days as people write them: a date, a word, or an age.
 
-Which events lie on them is not known here. Days are UTC, as events are stored.
+Days are UTC, as events are stored. This module reads no events.
 """
 
 from __future__ import annotations

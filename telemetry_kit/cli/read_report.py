@@ -1,6 +1,6 @@
-"""What could not be read, as every command that shows events says it.
+"""Report unreadable data in the same words in every command that shows events.
 
-How it is read is the journal's business.
+`storage` reads the data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`telemetry-kit record`: one event from a script, on the cold path.
+"""`telemetry-kit record`: record one event from a script, through the direct driver.
 
-It exits with 0 and prints nothing, whatever happens, unless `--strict` is given. Nothing that a
-recorded event does not need is imported here.
+Even on failure it exits with 0 and prints nothing, unless `--strict` is given. Only the imports of
+a recorded event are made here.
 """
 
 import sys

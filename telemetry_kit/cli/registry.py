@@ -1,6 +1,6 @@
-"""The table of commands: names, the module of each, one line of help; and how help is printed.
+"""The table of commands: names, the module of each, one line of help, and the help printer.
 
-Nothing is imported here that `record` or `--help` does not need.
+Only what `record` and `--help` need is imported here.
 """
 
 import os

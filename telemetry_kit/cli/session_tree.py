@@ -1,6 +1,6 @@
-"""Sessions as trees: what ran inside of what, how it ended, and how long it took.
+"""Sessions as trees: which call ran inside which, its result and its duration.
 
-Where the events come from is not known here.
+The caller supplies the events.
 """
 
 from __future__ import annotations

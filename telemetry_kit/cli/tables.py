@@ -1,4 +1,4 @@
-"""Tables, bars, sparklines and folded text that fit the terminal, whatever its width."""
+"""Tables, bars, sparklines and wrapped text that fit a terminal of any width."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""May we record? The user's decision, its record, and what may overrule it."""
+"""May we record? The user's decision, its record, and the rules that can overrule it."""

@@ -1,4 +1,4 @@
-"""Which app a command is about, where neither its options nor the program name one."""
+"""Select the app of a command if neither its options nor the program name one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Is recording on, here and now? The decision that events share for 20 ms.
 
-It asks consent and remembers the answer for 20 ms, or until the environment changes. Nothing is
-loaded, opened or made for a program in which the answer is no.
+It asks consent and keeps the answer for 20 ms, or until the environment changes. If recording
+is off, nothing is loaded, opened or made for the program.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Turning recording on and off, and deleting what was recorded: the decision first.
+"""Turn recording on or off, or delete the recorded events: the decision is written first.
 
-The words shown to people are not here.
+The texts shown to users are elsewhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which coding agent runs the program, by the variables that the agents set."""
+"""Detect the coding agent that runs the program, by the variables that the agents set."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""The current record: one dated line that says what the user decided, and about what.
+"""The current record: one dated line with the user's decision and its scope.
 
-Whether a yes is enough is not known here; that is for `consent`.
+`consent.policy` decides whether a grant is enough.
 """
 
 from __future__ import annotations

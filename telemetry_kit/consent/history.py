@@ -1,7 +1,7 @@
-"""The history of what the user decided: a hash chain with one entry for each decision.
+"""The history of the user's decisions: a hash chain with one entry for each decision.
 
-The current record names its entry, so that lines cut off at the end show as well. Which decision
-is current is not read from here; only commands read and write it. It holds no name of a user.
+The current record names its entry, so that lines cut off at the end show as well. The current
+decision is not read from here. Only commands read and write it. It holds no name of a user.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The notice, the data dictionary and the JSON Schema, made from the catalog.
 
-Nothing is asked and nothing is decided here; no program that records loads this.
+It asks nothing and decides nothing. A recording program does not load it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What keeps events from being written here, found without making or changing anything."""
+"""Find the obstacles to writing events here, without making or changing anything."""
 
 from __future__ import annotations
 

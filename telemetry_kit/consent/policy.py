@@ -1,6 +1,6 @@
-"""May we record? Owners, vetoes, the user's decision, and the trace of how it was reached.
+"""May we record? Owners, vetoes, the user's decision, and the trace of the rules.
 
-Any denial wins and only the user can grant. Whatever cannot be read or understood is a denial.
+Any denial wins and only the user can grant. A source that cannot be read or parsed denies.
 Nothing here writes an event, and asking creates no file.
 """
 

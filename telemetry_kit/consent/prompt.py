@@ -1,6 +1,6 @@
-"""`ask_consent()`: the question, when it may be put, and what each answer means.
+"""`ask_consent()`: when the question is asked, and the effect of each answer.
 
-The words come from `notice`; answers are written down by `control`.
+`consent.notice` has the text. `consent.changes` writes the answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A decision as a transaction: the record and its entry in the history, one at a time.
 
-Nobody is asked here, and no words are said.
+It asks nothing and prints nothing.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Events in other formats, and the log of what was exported."""
+"""Events in other formats, and the log of exports."""

@@ -1,7 +1,6 @@
-"""Export formats: each makes its bytes from portions of events, one portion at a time.
+"""Export formats: each turns portions of events into bytes, one portion at a time.
 
-Where events come from, and where the bytes go, is not known here. A new format is one row in
-`FORMATS`.
+The caller supplies the events and writes the bytes. A new format is one row in `FORMATS`.
 """
 
 from __future__ import annotations

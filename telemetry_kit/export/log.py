@@ -1,7 +1,7 @@
-"""The ledger of exports: what left the journal, when, in which form, and where it went.
+"""The export log: which events were exported, when, in which format, and to which destination.
 
-A hash chain in the user's own state folder, readable by this user only. How many entries there
-are, and the SHA-256 of the last one, stand in a file beside it. It holds no path of a home
+It is a hash chain in the user's own state folder, readable by this user only. A file beside it
+holds the number of entries and the SHA-256 of the last one. It holds no path of a home
 directory: a destination is relative to the project, or a name alone.
 """
 

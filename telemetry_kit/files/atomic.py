@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, also where their writer is killed."""
+"""Write files that are complete or absent, even if their writer is killed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Questions to git that run nothing from the repository that is asked about.
+"""Ask git, without running any program that the repository configures.
 
 A repository's own configuration can name programs: hooks, a file system monitor, filters, a pager.
-Only commands that start none of them are asked, and what could be switched off is switched off.
+Only commands that start none of them are used, and every optional one is switched off.
 """
 
 from __future__ import annotations

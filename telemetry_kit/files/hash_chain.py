@@ -1,4 +1,4 @@
-"""A file of JSON lines in which each line names the one before, so that a changed byte shows.
+"""A file of JSON lines, each with the hash of the line before, so that a changed byte shows.
 
 A line is `{"entry": {...}, "previous": ..., "sha256": ...}`. `sha256` is the SHA-256 of the line
 without it, and `previous` is the `sha256` of the line before, null in the first line. Lines cut

@@ -1,4 +1,4 @@
-"""Temporary files that a killed process left behind, and the proof that they are ours."""
+"""Temporary files that a killed process left, and the proof that they are ours."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Files of the user alone, read without being fooled and replaced as a whole; files of others.
+"""Files of the user, and of other users: read with checks and replaced as a whole.
 
-What is in them is not known here.
+The content is the caller's.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Each question of the catalog with its present answer in one sentence.
 
-The numbers are those of `figures`; none is worked out here.
+The numbers come from `insights.metrics`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The roll-up: what was counted of each file of the journal, so that only new lines are read again.
+"""The count cache: the counts of each file of the log, so that only new lines are read again.
 
-It is a cache and never believed without a look: a packed file counts as known while its inode,
-size and times are the same, a plain one while the bytes that were counted are. Nothing is written
-here; whoever holds the maintenance lock does that.
+Each use checks it: a compressed file counts as known while its inode, size and times are the
+same, a plain one while its counted bytes are. Nothing is written here. The holder of the
+maintenance lock does that.
 """
 
 from __future__ import annotations

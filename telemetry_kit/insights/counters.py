@@ -1,6 +1,6 @@
 """Counters over events: one pass, bounded by the number of different names, and mergeable.
 
-Where events come from, and how the counts are shown, is not known here.
+The caller supplies the events and shows the counts.
 """
 
 from __future__ import annotations

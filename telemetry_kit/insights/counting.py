@@ -1,6 +1,6 @@
-"""From the journal to a tally: the whole of it, or what a period and a role leave of it.
+"""Count the log: all of it, or the events of a period and a role.
 
-What was counted before is not known here.
+`insights.cache` keeps earlier counts.
 """
 
 from __future__ import annotations

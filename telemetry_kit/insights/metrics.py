@@ -1,6 +1,6 @@
-"""From a tally to the numbers that people see: one definition, for `stats`, `answers` and JSON.
+"""Compute metrics from counters: one definition for `stats`, `answers` and JSON.
 
-How they are laid out, and where the tally comes from, is not known here.
+The caller supplies the counters and lays out the numbers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reading fast: whole blocks of canonical lines at once, and every other line by the reader.
+"""Fast reading: blocks of canonical lines at once, and all other lines by the reader.
 
-A line that the pattern here accepts is one that the reader accepts too, with the same fields; all
-else (old files, escapes, damage) goes to the reader, so that the result never differs.
+The reader accepts every line that the pattern here accepts, with the same fields. All other lines
+(old files, escapes, damage) go to the reader, so that the result never differs.
 """
 
 from __future__ import annotations

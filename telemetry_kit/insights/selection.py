@@ -1,6 +1,6 @@
-"""Choosing events: by period and by field, the newest first, or as they come.
+"""Select events: by period and by field, the newest first, or as they arrive.
 
-How they are shown is not known here.
+The caller shows them.
 """
 
 from __future__ import annotations

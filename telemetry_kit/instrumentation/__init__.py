@@ -1,1 +1,1 @@
-"""How the code of a host is measured."""
+"""Instrumentation of the host's code."""

@@ -1,8 +1,7 @@
-"""Bodies that run in steps: the scope is current inside a step and never across a pause.
+"""Drive generators and coroutines: the scope is current while the body runs, never in a pause.
 
-Generators, coroutines and async generators are driven by hand, so that everything sent, thrown
-and returned reaches the other side; what opens around them, and with which events, is not known
-here.
+Generators, coroutines and async generators are driven by hand, so that every sent, thrown or
+returned value reaches the other side. The caller chooses the span and its events.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Something opened around each call or block: a function becomes another one of its own kind.
+"""Open a context around each call or block: the result is a function of the same kind.
 
-What is opened, a span or a session, is not known here.
+The caller chooses the context, a span or a session.
 """
 
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]

@@ -1,6 +1,6 @@
-"""What is no plain function: wrapt's transparent proxies, and instrumenting by name.
+"""Callables other than plain functions: wrapt's transparent proxies, and instrumentation by name.
 
-Loaded only where such a thing is decorated, because wrapt costs eight bare interpreters.
+Loaded only if such an object is decorated, because wrapt costs eight bare interpreters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One open session: the fields it binds, and the events of its start and end.
+"""One open session: its fields, and the events of its start and end.
 
-When one begins is decided in `session`.
+`instrumentation.sessions` decides when one starts.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`role_session()`: who is acting, for everything inside.
+"""`role_session()`: set the acting role for everything inside.
 
-How a function is wrapped lives in `wrapping`, what a span is in `span`.
+`instrumentation.decorate` wraps the functions, and `instrumentation.spans` defines the span.
 """
 
 from telemetry_kit._runtime import load, runtime

@@ -1,6 +1,6 @@
 """One measured call or block: its first event, the scope inside it, its last event.
 
-Which function is measured is not known here.
+The caller chooses the function.
 """
 
 from __future__ import annotations

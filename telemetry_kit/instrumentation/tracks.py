@@ -1,6 +1,6 @@
-"""`@tracks`: which events surround a function, and with which names.
+"""`@tracks`: the events around a function, and their names.
 
-How a function is wrapped lives in `wrapping`; when events are made, in `span`.
+`instrumentation.decorate` wraps the function. `instrumentation.spans` makes the events.
 """
 
 from telemetry_kit._runtime import load, runtime

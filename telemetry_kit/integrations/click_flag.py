@@ -1,4 +1,4 @@
-"""What Click and Typer have in common: a flag that decides once the line is known to be valid.
+"""The flag that Click and Typer share: it decides once the command line is valid.
 
 Neither of the two is imported here.
 """

@@ -1,6 +1,6 @@
-"""What `--telemetry` and `--no-telemetry` mean in every host.
+"""The effect of `--telemetry` and `--no-telemetry` in every host.
 
-How a host's parser hands them over is not known here.
+The parser of the host supplies the values.
 """
 
 from __future__ import annotations

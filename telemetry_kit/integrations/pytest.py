@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture `telemetry_events`, and nothing else until it is asked for.
+"""The pytest plugin: the fixture `telemetry_events`, which loads the rest on first use.
 
-Under pytest telemetry is off by itself; the fixture runs the real chain into memory.
+Under pytest telemetry is off by itself. The fixture runs the real pipeline into memory.
 """
 
 from __future__ import annotations

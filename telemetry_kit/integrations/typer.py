@@ -3,7 +3,7 @@
     @app.callback()
     def main(telemetry: TelemetryOption = None) -> None: ...
 
-What it means is not decided here.
+`integrations.flag` defines its effect.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Declared names: which names of a project were stored in plain text, and proof that we wrote them.
+"""Declared names: the names of a project stored in plain text, each with an HMAC of ours.
 
-Written before the first line that holds such a name, so that `verify` can tell a declared name
-from anything else without asking the program that declared it. Each line is `[kind,name,code]`;
-the code is an HMAC under a key of the user's state directory, and a line without a valid one
-counts for nothing. Values are never looked at here.
+A name is written before the first line that contains it. So `verify` can distinguish a declared
+name without asking the program that declared it. Each line is `[kind,name,code]`. The code is
+an HMAC under a key of the user's state directory, and a line without a valid one is ignored.
+Values are never read here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The keyed code of a name: HMAC-SHA-256 (RFC 2104) over the interpreter's own SHA-256.
+"""The pseudonym of a name: HMAC-SHA-256 (RFC 2104) over the interpreter's own SHA-256.
 
-No key lives here, and OpenSSL is not loaded: `hashlib` and `hmac` would add a third of a bare
-interpreter's start to every short command; a test compares every result with `hmac`.
+No key is stored here, and OpenSSL is not loaded: `hashlib` and `hmac` would add a third of a bare
+interpreter's start to every short command. A test compares every result with `hmac`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keys, and the keyed hash of a name.
 
-Without a key nothing is hashed and so nothing is written; there is no unkeyed way. Keys live in
+Without a key no name is hashed, so no event is written. There is no unkeyed hash. Keys are in
 the user's state directory, never in a project.
 """
 

@@ -1,4 +1,4 @@
-"""Projects: the name of each one's folders, and the index of where their events lie.
+"""Projects: the name of each one's folders, and the index of their log files.
 
 The index is in the user's state directory, one file for each project, and alone holds paths.
 """

@@ -1,6 +1,6 @@
 """The structlog driver: `pipeline.PROCESSORS` as a private structlog logger.
 
-The host's structlog configuration is neither read nor written here.
+It neither reads nor writes the host's structlog configuration.
 """
 
 from __future__ import annotations

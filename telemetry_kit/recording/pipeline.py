@@ -1,14 +1,14 @@
 """The pipeline: the processors of an event, in order, and the direct driver that runs them.
 
-The steps are structlog processors, `(logger, method_name, event_dict) -> event_dict`. They know
-nothing of who calls them; a step that will not have an event raises `Refused`, and `Stale` where
-it should be driven through them once more.
+They are structlog processors, `(logger, method_name, event_dict) -> event_dict`, and do not depend
+on their driver. A processor that rejects an event raises `Refused`, and `Stale` if the driver must
+run the pipeline once more.
 
-    gate          is recording on here? the journal is open and the key is loaded
-    admit         keep what the catalog knows and what has the right shape; count the rest
+    gate          is recording on here? the log is open and the key is loaded
+    admit         keep known fields of the right shape; count the rest
     stamp         id, time, order
-    bind          what the scope adds: session, spans, names
-    pseudonymize  names outside the vocabulary, and identifiers, become keyed codes
+    bind          the fields of the scope: session, spans, names
+    pseudonymize  names outside the vocabulary, and identifiers, become pseudonyms
     write         one canonical line
 """
 

@@ -1,6 +1,6 @@
-"""What the events of one project share: its log, its key, its names in plain text.
+"""The shared state of one project's events: its log, its key, its names in plain text.
 
-Worked out at most every 20 ms, under the gate's verdict; the steps of the chain use it.
+It is built at most every 20 ms, under the cached decision, for the processors of the pipeline.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What may be recorded: events, fields, values, and how a record is written."""
+"""The schema of a record: events, fields, values, and their encoding."""

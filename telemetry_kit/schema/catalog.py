@@ -1,4 +1,4 @@
-"""What may be recorded: every event, every field, its class, and why it is there.
+"""The catalog: every event, every field, its class, and its purpose.
 
 Nothing is recorded here. Validation, the order of keys in a line, and the documents shown to the
 user (notice, data dictionary, schema) all come from these two tables.

@@ -1,6 +1,6 @@
 """A record as one canonical line of JSON.
 
-What may stand in it is not known here.
+`schema.catalog` defines the content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Values on their way in: what has the shape that its class demands, and what is left out.
+"""Validate incoming values: accept the shape of their class, and leave out the rest.
 
-Where an event comes from and where it goes is not known here. Nothing here runs code of the host:
-no `str()`, no `repr()`, no comparison and no `isinstance`, which asks an object for its class.
+The caller supplies the event and writes it. Nothing here runs code of the host: no `str()`, no
+`repr()`, no comparison and no `isinstance`, which asks an object for its class.
 """
 
 from __future__ import annotations

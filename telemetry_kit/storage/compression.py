@@ -1,6 +1,6 @@
-"""How archives are compressed: gzip everywhere, zstd where the interpreter has it.
+"""Compression of archives: gzip everywhere, zstd where the interpreter has it.
 
-Which files are archives, and what the lines in them say, is not known here.
+The caller chooses the archives and reads their lines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What keeps the events out of version control: asked before anything is written into a folder.
+"""Make sure that git ignores a folder before anything is written into it.
 
-What a command does so that the answer is yes is in `ignoring`.
+`storage.version_control` has the part of the commands.
 """
 
 from __future__ import annotations

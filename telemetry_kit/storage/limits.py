@@ -1,7 +1,7 @@
-"""Limits of the log: expired segments, and the oldest of those that are too much, are deleted.
+"""Limits of the log: delete expired segments, and the oldest ones beyond the limit.
 
-This runs inside a recorded call, once in ten thousand events, so nothing is read or packed here:
-names, sizes and times are looked at, and what a program holds open is left to the commands.
+This runs inside a recorded call, once in ten thousand events. So no file is read or compressed:
+it checks names, sizes and times only, and leaves open segments to the commands.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What can be removed by itself: a line, or one of the events that were joined in one.
+"""The parts of a line that can be removed alone: the whole line, or one of its joined events.
 
-A writer that was killed leaves a fragment without an end, and the next line is glued to it; so one
-line of the file can hold an event that goes beside one that stays. Which goes is not decided here.
+A killed writer leaves a fragment without an end, and the next line is joined to it. So one line
+of the file can hold an event to delete beside one to keep. The caller decides which.
 """
 
 from __future__ import annotations

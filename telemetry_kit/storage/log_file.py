@@ -1,6 +1,6 @@
-"""The log file: its name, what it must be, and how many stay open in one process.
+"""The log file: its name, its checks, and the number of open ones in one process.
 
-What is written to it is not known here.
+The caller supplies the content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Maintenance of sealed segments: compressed, rewritten, deleted when they have expired.
+"""Maintenance of sealed segments: compress, rewrite, and delete them when they expire.
 
-Everything here runs under the maintenance lock and never inside a recorded call. What becomes of
-one file, also while a program holds it open, is the job of `rewrite`.
+Everything here runs under the maintenance lock and never inside a recorded call.
+`storage.rewrite` changes each file, even while a program holds it open.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""From one line to one event: what is accepted, and what a damaged line still holds.
+"""Parse one line into one event, and recover the events in a damaged line.
 
-Files and their order are not known here, and nothing raises.
+It reads no files and raises nothing.
 """
 
 from __future__ import annotations

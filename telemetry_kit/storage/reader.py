@@ -1,7 +1,7 @@
-"""The one reader: every stored event, in order and once, whatever the files hold.
+"""The reader: every stored event, in order and once, from files in any state.
 
-It writes nothing, prints nothing, and content never makes it raise; what could not be read is
-counted in a `Problems` that the caller brings.
+It writes nothing and prints nothing, and no content makes it raise. It counts unreadable data
+in the caller's `Problems`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The retention on one day: which lines are expired, and whether the clock is believed.
+"""The retention on one day: the expired lines, and whether the clock is plausible.
 
 Nothing is read or deleted here.
 """

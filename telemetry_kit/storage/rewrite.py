@@ -1,6 +1,6 @@
-"""One segment compressed, rewritten or deleted, whether or not a program holds it open.
+"""Compress, rewrite or delete one segment, even while a program holds it open.
 
-Which lines go is not decided here. Until an archive is whole, it is the sealed file that counts.
+The caller chooses the lines. Until an archive is complete, the sealed file counts.
 """
 
 from __future__ import annotations

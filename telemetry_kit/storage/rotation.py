@@ -1,4 +1,4 @@
-"""Maintenance of the journal: sealing and deleting, under a lock that is never waited for long.
+"""Rotation of the log: sealing and deletion, under a lock with a short timeout.
 
 No event is written here, and nothing in here runs inside a recorded call.
 """

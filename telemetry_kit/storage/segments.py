@@ -1,6 +1,6 @@
-"""The files of the journal: which there are, in one consistent view, and the bytes in them.
+"""The files of the log: one consistent listing, and the bytes in them.
 
-What a line or an event is, is not known here; nothing is written.
+It parses no lines and writes nothing.
 """
 
 from __future__ import annotations

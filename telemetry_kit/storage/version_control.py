@@ -1,6 +1,6 @@
-"""Events stay out of version control: what a grant makes sure of, and what a reset takes back.
+"""Keep the events out of version control: the rules that a grant adds and a reset removes.
 
-The recorder's part is in `journal.ignored`: it writes only where git ignores what it writes.
+`storage.ignore_file` is the recorder's part: it writes only where git ignores its files.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The write path: one leased descriptor, one `fstat`, one `write` per event.
 
-No buffer, no thread and no lock between an event and the disk; and no meaning, only lines.
+There is no buffer, no thread and no lock between an event and the disk. It writes lines and does
+not parse them.
 
 The writer holds the log open under a shared flock for as long as it is open. Mode and link count
-of the open file say whether it is still the one to write to: sealing takes the write bits away,
-clearing takes the link away, and a host that closed our descriptor leaves another inode behind
-the number. What was measured for each of these steps is in the design notes of the journal.
+of the open file show whether it is still the current log. Sealing removes the write bits,
+clearing removes the link, and a host that closed our descriptor leaves another inode behind
+the number. The design notes of the log have the measurements of each step.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The promises, checked: what a sceptical user runs against the files and the program."""
+"""Verification of the promises: checks that a user can run against the files and the program."""

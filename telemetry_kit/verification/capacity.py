@@ -1,8 +1,8 @@
-"""How much a line can carry at most: the bits that its domains leave open.
+"""The capacity of a line: the bits that its domains leave open.
 
-A field with a domain of `n` values carries `log2(n)` bits, `log2(n + 1)` where it may be missing;
-a line carries the sum. Names are counted as the names of the vocabulary and the 2^48 pseudonyms.
-What is measured here is an upper bound: most fields depend on each other.
+A field with a domain of `n` values carries `log2(n)` bits, `log2(n + 1)` where it may be missing.
+A line carries the sum. Names are counted as the names of the vocabulary and the 2^48 pseudonyms.
+The result is an upper bound, because most fields depend on each other.
 """
 
 from __future__ import annotations

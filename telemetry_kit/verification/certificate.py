@@ -1,4 +1,4 @@
-"""The certificate: what was looked at, what was found, and nothing of what was found itself."""
+"""The certificate: the checked files and the findings, without the found text itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encodings in which a text is looked for in a file: `verify` and the pytest fixture."""
+"""The encodings in which `verify` and the pytest fixture search a file for a text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Torn lines: what a process that was killed while it wrote leaves of one.
+"""Torn lines: the fragments that a process leaves if it is killed while it writes.
 
-A fragment is the beginning of a line that the grammar could accept, to the byte; anything else
-that is no event is a finding. Nothing is recovered here.
+A fragment is the beginning of a line that the grammar could accept, to the byte. Any other line
+that is not an event is a finding. Nothing is recovered here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The grammar of a line: a closed schema, and one way only to write each record.
+"""The grammar of a line: a closed schema, and exactly one encoding of each record.
 
 Every byte of an accepted line is settled by the catalog and the vocabulary, or is a bounded
 number, a time, or hex digits of fixed length: no free text fits in. Nothing is searched here.

@@ -1,6 +1,6 @@
-"""One text in the data of one project: in clear, or as a pseudonym that the key in force makes.
+"""Find one text in the data of one project: in plain text, or as a pseudonym of the current key.
 
-The text is never written anywhere; lines of other keys cannot be asked about it.
+The text is never written. Lines of other keys cannot be searched for it.
 """
 
 from __future__ import annotations

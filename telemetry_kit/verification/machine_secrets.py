@@ -1,7 +1,7 @@
-"""This machine's own secrets, for the length of one check: who the user is, where, and with what.
+"""This machine's own secrets during one check: the user, the machine, git and the environment.
 
-They are read from files and the environment, without running a program or opening a connection,
-and live in memory only: no secret is ever printed, hashed into a file, or kept.
+They are read from files and the environment, without running a program or opening a connection.
+They are in memory only: no secret is ever printed, hashed into a file, or kept.
 """
 
 from __future__ import annotations

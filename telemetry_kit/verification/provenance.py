@@ -1,7 +1,7 @@
-"""Where codes come from: what shows that a pseudonym was made with a key, and with which.
+"""The provenance of pseudonyms: the evidence that a key made each one, and which key.
 
-Without the text nothing can be recomputed; so every hash of this machine's own secrets that needs
-no key, or a guessable one, is made and looked for.
+Without the text no pseudonym can be computed again. So the module makes every hash of this
+machine's own secrets that needs no key, or a guessable one, and searches for it.
 """
 
 from __future__ import annotations

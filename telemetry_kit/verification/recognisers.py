@@ -1,6 +1,6 @@
-"""Shapes of personal data and of secrets, for files that no grammar covers: best effort, no proof.
+"""Patterns of personal data and of secrets, for files without a grammar: best effort, no proof.
 
-What is found is a kind; nothing is looked up, and a match is not a conviction.
+The result is a kind. Nothing is looked up, and a match can be a coincidence.
 """
 
 from __future__ import annotations

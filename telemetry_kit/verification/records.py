@@ -1,6 +1,6 @@
-"""The files beside the events: decision, history, names ledger and keys, each with its own grammar.
+"""The files beside the events: decision, history, declared names and keys, each with a grammar.
 
-The content of a key file is never looked at here, only who could.
+The content of a key file is never read here, only its permissions.
 """
 
 from __future__ import annotations

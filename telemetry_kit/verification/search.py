@@ -1,6 +1,6 @@
-"""Looking for known texts in bytes: the bytes are decoded once from each encoding, and folded.
+"""Search bytes for known texts: decode them once from each encoding, and fold the case.
 
-Nothing found is kept but whose it is.
+Only the owner of each match is kept.
 """
 
 from __future__ import annotations

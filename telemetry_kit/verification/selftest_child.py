@@ -1,6 +1,6 @@
-"""A program that records 1,000 events and watches itself: what the interpreter was asked to do.
+"""Record 1,000 events, and watch every operation that the interpreter reports.
 
-Run as a process of its own, in a home and a project of its own; nothing of the caller's is read.
+It runs as a process of its own, in its own home and project. The caller's files are not read.
 """
 
 from __future__ import annotations

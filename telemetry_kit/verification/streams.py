@@ -1,6 +1,6 @@
 """Bytes of files, in bounded pieces: lines of any length, archives of any size.
 
-What is in them is not known here.
+The caller parses the bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Layers 3 and 4: texts that no grammar covers, searched for this machine's secrets and for shapes.
+"""Layers 3 and 4: search texts without a grammar for this machine's secrets and for patterns.
 
-What is found goes into the certificate as a kind and a place; the text itself goes nowhere.
+A match goes into the certificate as a kind and a position. The text itself is not stored.
 """
 
 from __future__ import annotations

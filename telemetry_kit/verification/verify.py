@@ -1,6 +1,6 @@
-"""One run of `verify`: every file through the layers that are for it, into a certificate.
+"""One run of `verify`: each file passes through its layers, into a certificate.
 
-Data is read once, line by line; canonical lines cost a parse and a look-up, anything else is
+Data is read once, line by line. Canonical lines cost a parse and a look-up. All other lines are
 searched in each of `encodings.FORMS`.
 """
 

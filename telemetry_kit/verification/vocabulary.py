@@ -1,6 +1,6 @@
-"""The closed vocabulary: every name that may stand in clear in the events of one project.
+"""The closed vocabulary: every name that may occur in plain text in the events of one project.
 
-How a line is built is not known here.
+`verification.grammar` defines the lines.
 """
 
 from __future__ import annotations

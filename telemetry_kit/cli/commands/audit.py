@@ -1,4 +1,4 @@
-"""`telemetry-kit audit`: what was decided, whether that record is whole, and what was exported."""
+"""`telemetry-kit audit`: show the decisions and exports, and check that both records are intact."""
 
 from __future__ import annotations
 

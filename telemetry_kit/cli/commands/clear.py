@@ -1,4 +1,4 @@
-"""`telemetry-kit clear`: delete what was recorded, and the key that made its pseudonyms."""
+"""`telemetry-kit clear`: delete the recorded events and the key of their pseudonyms."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`telemetry-kit demo`: the whole way, for real, in a temporary project that is gone afterwards.
+"""`telemetry-kit demo`: run the real workflow in a temporary project, deleted afterwards.
 
-The example program runs as processes of its own, with a home and an environment of their own:
-nothing of the caller's is read, asked or changed.
+The example program runs in its own processes, with its own home and environment. The caller's
+files are not read or changed, and the caller is not asked.
 """
 
 from __future__ import annotations

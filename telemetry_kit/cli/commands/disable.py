@@ -1,4 +1,4 @@
-"""`telemetry-kit disable`: the user says no, in as many steps as yes takes."""
+"""`telemetry-kit disable`: the user denies consent, in as many steps as a grant takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`telemetry-kit doctor`: is everything in order, and what can be mended."""
+"""`telemetry-kit doctor`: check everything, and report or repair each problem."""
 
 from __future__ import annotations
 

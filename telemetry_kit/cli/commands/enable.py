@@ -1,6 +1,6 @@
-"""`telemetry-kit enable`: the user says yes, or no, after reading what is recorded.
+"""`telemetry-kit enable`: the user reads the notice, then grants or denies consent.
 
-The words come from `notice`, the question from `asking`; the decision is written by `control`.
+`consent.notice` has the text, `consent.prompt` asks, and `consent.changes` writes the decision.
 """
 
 from __future__ import annotations

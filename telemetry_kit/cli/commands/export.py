@@ -1,6 +1,6 @@
-"""`telemetry-kit export`: every event into a file that is whole or not there.
+"""`telemetry-kit export`: write all events to a file that is complete or absent.
 
-How the formats look is the insights' business.
+`telemetry_kit.export` defines the formats.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`telemetry-kit find TEXT`: is this text in my data, in clear or as a pseudonym?
+"""`telemetry-kit find TEXT`: is this text in my data, in plain text or as a pseudonym?
 
 The text itself is never printed.
 """

@@ -1,4 +1,4 @@
-"""`telemetry-kit forget TEXT`: remove the events that hold a text, from archives too."""
+"""`telemetry-kit forget TEXT`: delete the events that contain a text, also in archives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`telemetry-kit reset`: erase everything, as if nobody had ever been asked."""
+"""`telemetry-kit reset`: erase everything, so that the user is undecided again."""
 
 from __future__ import annotations
 

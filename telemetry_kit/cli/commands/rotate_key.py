@@ -1,4 +1,4 @@
-"""`telemetry-kit rotate-key`: a fresh key now, instead of after 28 days."""
+"""`telemetry-kit rotate-key`: make a new key now, instead of after 28 days."""
 
 from __future__ import annotations
 

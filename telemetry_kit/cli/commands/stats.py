@@ -1,6 +1,6 @@
 """`telemetry-kit stats`: the product questions as tables and bars.
 
-The numbers are the insights' business; here they are only laid out.
+`insights` computes the numbers. This module only lays them out.
 """
 
 from __future__ import annotations

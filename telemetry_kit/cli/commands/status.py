@@ -1,4 +1,4 @@
-"""`telemetry-kit status`: is recording on here, who decided that, and does it work."""
+"""`telemetry-kit status`: is recording on here, which rule decided, and does it work?"""
 
 from __future__ import annotations
 

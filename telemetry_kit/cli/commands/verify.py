@@ -1,6 +1,6 @@
-"""`telemetry-kit verify`: five layers of proof over everything stored, and a certificate.
+"""`telemetry-kit verify`: check all stored data in five layers and print a certificate.
 
-Nothing that is found is ever printed: a finding is a kind, a place, a first letter and a length.
+Findings are never printed in full: only a kind, a position, a first letter and a length.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`telemetry-kit view`: the recorded events, newest first, as trees, or as they come.
+"""`telemetry-kit view`: show the recorded events, newest first, as trees, or as they arrive.
 
-What an event is, and where it is read from, is the journal's business.
+`storage` reads and parses the events.
 """
 
 from __future__ import annotations
