@@ -16,9 +16,10 @@ def count(frame, event, _arg):
         if name == "files.private" and frame.f_code.co_name == "read":
             calls["read " + frame.f_locals["path"].rpartition("/")[2]] += 1
 
-{before}
+# Before any module has taken it over: a slow machine must not ask anew in between.
 import telemetry_kit._runtime
 telemetry_kit._runtime.FRESH_SECONDS = 60.0
+{before}
 sys.setprofile(count)
 {code}
 sys.setprofile(None)
