@@ -73,7 +73,7 @@ WRITING = {
 }
 # Without `--app` it looks for the app that fits.
 COMMAND = {
-    *("", "_runtime", "cli", "cli.record", "cli.registry", "consent.app_choice", "errors", "paths"),
+    *("", "_runtime", "cli", "cli.record", "consent.app_choice", "errors", "paths"),
 }
 
 EXPENSIVE = {

@@ -6,14 +6,15 @@ Only what `record` and `--help` need is imported here. The first other command l
 import os
 import sys
 
-from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS, HELP, command_at, show
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import click
     import typer
+
+# The options that may stand before a command; a test compares them with the table.
+_BEFORE = ("--app", "--project")
 
 
 def main(argv: "Sequence[str] | None" = None) -> int:
@@ -27,18 +28,20 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     """
     _open_streams()
     args = list(sys.argv[1:] if argv is None else argv)
-    at = command_at(args)
+    at = _command_at(args)
     name, words = "".join(args[at : at + 1]), args[at + 1 :]
+    if name == "record":
+        from telemetry_kit.cli import record  # deferred: the cold path
+
+        return record.main(args[:at] + words)
+    from telemetry_kit.cli.registry import overview, show  # deferred: `record` needs no table
+
     if not args or name in ("--help", "-h", "help"):
-        return show(_help())
+        return show(overview())
     if name in ("--version", "-V"):
         from telemetry_kit._version import __version__  # deferred: only for this
 
         return show(f"telemetry-kit {__version__}\n")
-    if name in COLD:
-        from telemetry_kit.cli import record  # deferred: the cold path
-
-        return record.main(args[:at] + words)
     from telemetry_kit.cli.invocation import run_line  # deferred: the parser, 10 ms
 
     return run_line(args[:at], name, words)
@@ -100,16 +103,13 @@ def _missing(error: ModuleNotFoundError, name: str) -> ModuleNotFoundError:
     return ModuleNotFoundError(sentence, name=name)
 
 
-def _help() -> str:
-    commands = [(", ".join(names), text) for names, _, text in COMMANDS]
-    options = [(f"{name} {value}", text) for name, (value, text) in GLOBAL_OPTIONS.items()]
-    options += [
-        ("--version", "Print the version."),
-        ("--help", "Print this, or the help of a command."),
-    ]
-    usage = " ".join(f"[{name} {value}]" for name, (value, _) in GLOBAL_OPTIONS.items())
-    lines = [f"Usage: telemetry-kit {usage} COMMAND [OPTIONS]", "", HELP]
-    for title, rows in (("Commands", commands), ("Options", options)):
-        width = max(len(left) for left, _ in rows)
-        lines += ["", f"{title}:", *(f"  {left:<{width}}  {right}" for left, right in rows)]
-    return "\n".join([*lines, ""])
+def _command_at(args: "Sequence[str]") -> int:
+    """Where the command is: behind the global options and their values.
+
+    Returns:
+        The index of the first word that is none of these; it may lie behind the last word.
+    """
+    at = 0
+    while at < len(args) and args[at].partition("=")[0] in _BEFORE:
+        at += 1 if "=" in args[at] else 2
+    return at

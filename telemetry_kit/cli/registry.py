@@ -8,7 +8,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 # Name and aliases, module, help.
 COMMANDS = (
@@ -47,16 +47,20 @@ GLOBAL_OPTIONS = {
 HELP = "See how you use a tool: local, opt-in, and nothing leaves this machine."
 
 
-def command_at(args: "Sequence[str]") -> int:
-    """Where the command is: behind the global options and their values.
-
-    Returns:
-        The index of the first word that is none of these; it may lie behind the last word.
-    """
-    at = 0
-    while at < len(args) and args[at].partition("=")[0] in GLOBAL_OPTIONS:
-        at += 1 if "=" in args[at] else 2
-    return at
+def overview() -> str:
+    """The help of the whole command line."""
+    commands = [(", ".join(names), text) for names, _, text in COMMANDS]
+    options = [(f"{name} {value}", text) for name, (value, text) in GLOBAL_OPTIONS.items()]
+    options += [
+        ("--version", "Print the version."),
+        ("--help", "Print this, or the help of a command."),
+    ]
+    usage = " ".join(f"[{name} {value}]" for name, (value, _) in GLOBAL_OPTIONS.items())
+    lines = [f"Usage: telemetry-kit {usage} COMMAND [OPTIONS]", "", HELP]
+    for title, rows in (("Commands", commands), ("Options", options)):
+        width = max(len(left) for left, _ in rows)
+        lines += ["", f"{title}:", *(f"  {left:<{width}}  {right}" for left, right in rows)]
+    return "\n".join([*lines, ""])
 
 
 def show(text: str) -> int:

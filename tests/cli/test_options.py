@@ -12,7 +12,8 @@ import typer.main
 from click.testing import CliRunner as ClickRunner
 from typer.testing import CliRunner as TyperRunner
 
-from telemetry_kit.cli import COLD, COMMANDS, GLOBAL_OPTIONS, click_group, main, typer_app
+from telemetry_kit import cli
+from telemetry_kit.cli import click_group, main, typer_app
 from telemetry_kit.cli.commands import export, schema
 from telemetry_kit.cli.options import (
     COUNT,
@@ -25,6 +26,7 @@ from telemetry_kit.cli.options import (
     parse,
 )
 from telemetry_kit.cli.output import USAGE, CommandError
+from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
 
 MOUNTED = [row for row in COMMANDS if row[0][0] not in COLD]
 NAMES = [name for names, _, _ in MOUNTED for name in names]
@@ -34,6 +36,12 @@ SOME = (
     Option("--name", "", "NAME"),
     Option("--set", "", "VALUE", kind=TEXTS),
 )
+
+
+def test_what_stands_before_a_command() -> None:
+    """The few words that `record` needs of the table are those of the table."""
+    assert tuple(GLOBAL_OPTIONS) == cli._BEFORE
+    assert COLD == ("record",)
 
 
 # -- what argparse makes of the table --------------------------------------------------------------
