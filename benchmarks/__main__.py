@@ -24,7 +24,7 @@ GROUPS: dict[str, Callable[[Path, int], dict[str, list[float]]]] = {
 }
 PAIRS = 41
 QUICK_PAIRS = 5
-ATTEMPTS = 6
+ATTEMPTS = 10
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ How a figure is measured is not known here.
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.pairs import Ratios
+from benchmarks.pairs import Added, Ratios
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Result:
 
     @property
     def measured(self) -> float:
-        """The ratio of the fastest rounds; of what is no ratio, the median."""
-        return self.values.fastest if isinstance(self.values, Ratios) else median(self.values)
+        """That of the fastest rounds; of what was not measured in pairs, the median."""
+        paired = isinstance(self.values, Ratios | Added)
+        return self.values.fastest if paired else median(self.values)
 
     @property
     def missed(self) -> bool:

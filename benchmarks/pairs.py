@@ -28,6 +28,20 @@ class Ratios(list[float]):
         self.fastest = min(one) / min(other)
 
 
+class Added(list[float]):
+    """What one thing took more than another, round by round; the fastest of each counts here too.
+
+    Args:
+        one: seconds, round by round.
+        other: those of the other, in the same rounds.
+        unit: what 1 means, in seconds.
+    """
+
+    def __init__(self, one: Sequence[float], other: Sequence[float], unit: float) -> None:
+        super().__init__((a - b) / unit for a, b in zip(one, other, strict=True))
+        self.fastest = (min(one) - min(other)) / unit
+
+
 def rounds(processes: Processes, count: int) -> Rounds:
     """Run every process once a round, in turn.
 
@@ -47,11 +61,11 @@ def ratios(found: Rounds, one: str, other: str) -> Ratios:
     return Ratios([r[one] for r in found], [r[other] for r in found])
 
 
-def added(found: Rounds, one: str, other: str, unit: str) -> list[float]:
-    """What `one` took more than `other`, as a multiple of `unit`, round by round."""
-    return [(r[one] - r[other]) / r[unit] for r in found]
+def added(found: Rounds, one: str, other: str, unit: str) -> Added:
+    """What `one` took more than `other`, as a multiple of the fastest `unit`."""
+    return Added([r[one] for r in found], [r[other] for r in found], min(r[unit] for r in found))
 
 
-def added_ms(found: Rounds, one: str, other: str) -> list[float]:
+def added_ms(found: Rounds, one: str, other: str) -> Added:
     """The same in milliseconds."""
-    return [(r[one] - r[other]) * 1e3 for r in found]
+    return Added([r[one] for r in found], [r[other] for r in found], 1e-3)
