@@ -33,7 +33,7 @@ class Captured:
         self.notes: list[str] = []
         self.undeclared: list[tuple[str, str]] = []
         # One for each time it was entered.
-        self._standings: list[recorder.Recorder] = []
+        self._recorders: list[recorder.Recorder] = []
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -56,16 +56,16 @@ class Captured:
         place.dropped = self.dropped
         place.undeclared = self.undeclared
         place.sequence = itertools.count()
-        self._standings.append(place)
+        self._recorders.append(place)
         runtime.captured += 1
         runtime.off_until = 0.0
         recorder.captures.append(place)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._standings:
+        if not self._recorders:
             return
-        recorder.captures.remove(self._standings.pop())
+        recorder.captures.remove(self._recorders.pop())
         runtime.captured -= 1
 
 

@@ -216,9 +216,9 @@ def believed(path: Path, data: bytes) -> bytes:
 
 
 def _close_journals() -> None:
-    for place in recorder._standings.values():
+    for place in recorder._recorders.values():
         place.journal.close()
-    recorder._standings.clear()
+    recorder._recorders.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """The layout of the package: which module may import which, read from the source with `ast`."""
 
 import ast
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,18 +12,7 @@ import telemetry_kit
 PACKAGE = Path(telemetry_kit.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "examples" not in p.relative_to(PACKAGE).parts)
 # Bottom up: nothing imports a later line, and nothing in a line imports what stands behind it.
-ORDER = (
-    ("errors", "events", "_version", "_terms"),
-    ("paths", "files", "schema"),
-    ("_runtime", "storage"),
-    ("settings", "privacy", "context", "insights"),
-    ("consent", "export"),
-    ("recording",),
-    ("_api", "instrumentation"),
-    ("testing", "verification"),
-    ("cli",),
-    ("integrations", "__init__", "__main__"),
-)
+ORDER = runpy.run_path(str(Path(__file__).parents[1] / "docs/make.py"))["ORDER"]
 RANK = {name: number for number, line in enumerate(ORDER) for name in line}
 # What other packages may import of a package; the package itself (its `__init__`) always counts.
 ENTRIES = {

@@ -6,10 +6,6 @@ Only what `record` and `--help` need is imported here.
 import os
 import sys
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 # Name and aliases, module, help.
 COMMANDS = (
     (

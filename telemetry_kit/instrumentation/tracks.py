@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from telemetry_kit.instrumentation.spans import Span
 
-_room: "Any" = None
+_spans: "Any" = None
 
 
 class tracks(Around):  # noqa: N801 - it is used like a function
@@ -93,13 +93,13 @@ class tracks(Around):  # noqa: N801 - it is used like a function
     def _begin(self) -> "Span | None":
         if runtime.is_off():
             return None
-        global _room
-        if _room is None:
+        global _spans
+        if _spans is None:
             # deferred: only where somebody may have said yes
-            _room = load("telemetry_kit.instrumentation.spans")
-            if _room is None:
+            _spans = load("telemetry_kit.instrumentation.spans")
+            if _spans is None:
                 return None
-        opened: Span | None = _room.begin(self._event, self._names, "decorator", self._start)
+        opened: Span | None = _spans.begin(self._event, self._names, "decorator", self._start)
         return opened
 
 

@@ -146,7 +146,7 @@ class Recorder:
         return text
 
 
-_standings: dict[tuple[str, str], Recorder] = {}
+_recorders: dict[tuple[str, str], Recorder] = {}
 _journals: dict[tuple[str, str], Journal] = {}
 # Standings of `capture_events()`, the innermost last: every event goes there while there is one.
 captures: list[Recorder] = []
@@ -168,17 +168,17 @@ def recorder_for(start: str | None = None) -> Recorder:
     if not verdict.allowed:
         raise Off(verdict.decision.rule.says)
     home = verdict.home
-    known = _standings.get((home.app, home.root))
+    known = _recorders.get((home.app, home.root))
     place = _place(home)
     # First of all: without a key there is to be no log either.
     _key_at(home, place)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         # deferred: a capture needs no file, and on Windows this cannot be loaded
-        lease = load("telemetry_kit.storage.writer")
-        if lease is None:
+        writer = load("telemetry_kit.storage.writer")
+        if writer is None:
             raise Refused("the journal cannot be loaded now")
-        journal = _journals[home.app, home.root] = lease.Journal(
+        journal = _journals[home.app, home.root] = writer.Journal(
             home,
             lambda: _decision(home).allowed,
             keep_days=lambda: _decision(home).keep_days,
@@ -192,7 +192,7 @@ def recorder_for(start: str | None = None) -> Recorder:
     else:
         path = declared_names.path_of(home, place)
         names_ledger = Ledger(path, quote, home.place_key)
-    found = _standings[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
+    found = _recorders[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
     verdict.recorder = found
     return found
 
@@ -241,7 +241,7 @@ def _place(home: Home) -> str:
 
 
 def _key_at(home: Home, place: str) -> keys.Key:
-    known = _standings.get((home.app, home.root))
+    known = _recorders.get((home.app, home.root))
     path = keys.key_path(home, place)
     try:
         # In this order: another process makes the key before the folder.

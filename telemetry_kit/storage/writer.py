@@ -244,8 +244,8 @@ class Journal(OpenLog):
             return
         try:
             # deferred: once in ten thousand events
-            keeping = load("telemetry_kit.storage.limits")
-            keeping.seal_full(self._home, lease.seen[1:3], self._keep_days(), time())
+            limits = load("telemetry_kit.storage.limits")
+            limits.seal_full(self._home, lease.seen[1:3], self._keep_days(), time())
         except Exception:
             # Somebody else is at it, or it cannot be done now: the log just grows a little more.
             return
@@ -369,9 +369,9 @@ class Journal(OpenLog):
             if LOG not in made:
                 ignore(folder, self._home)
             elif not self._allowed():
-                upkeep = load("telemetry_kit.storage.rotation")  # deferred: a reset just returned
-                if upkeep is not None:
-                    upkeep.take_back(self._home, folder, fd, made)
+                rotation = load("telemetry_kit.storage.rotation")  # deferred: a reset just returned
+                if rotation is not None:
+                    rotation.take_back(self._home, folder, fd, made)
                 raise Off("recording was turned off")
         except BaseException:
             _close(fd)
