@@ -114,8 +114,13 @@ def package(session: nox.Session) -> None:
     marker = (
         "import telemetry_kit as t, pathlib as p; p.Path(t.__file__).with_name('py.typed').stat()"
     )
+    relative_links = (
+        "import importlib.metadata as m, re, sys;"
+        r"sys.exit(re.search(r'\]\((?!https?:|#)', str(m.metadata('telemetry-kit'))) is not None)"
+    )
     with session.chdir(folder):
         session.run("python", "-c", marker)
+        session.run("python", "-c", relative_links)
         session.run("telemetry-kit", "--version")
 
 
