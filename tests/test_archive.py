@@ -12,7 +12,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,7 +47,7 @@ def names(home: Home) -> list[str]:
 
 
 def segment(home: Home, numbers: range, day: str = DAY, named: str = DAY) -> Path:
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for number in numbers:
         while not journal.append(line(number, day)):
             pass
@@ -77,7 +77,7 @@ def test_packing_keeps_every_byte(home) -> None:
 
 def test_a_leased_segment_waits(home) -> None:
     """What a program holds open is packed once it has given it back."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(line(1))
     rotation.seal(home, DAY)
     first = maintenance.maintain(home, 90, DAY)
@@ -95,7 +95,7 @@ def test_a_broken_off_archive_does_not_come_back(home, how: str) -> None:
     if how == "rewrite":
         maintenance.rewrite(home, lambda _line: False, DAY)
     else:
-        journal = Journal(home, lambda: True)
+        journal = LogWriter(home, lambda: True)
         held = os.open(sealed, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_SH)
         maintenance.maintain(home, 90, "2024-12-28")

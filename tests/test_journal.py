@@ -21,7 +21,7 @@ from telemetry_kit.errors import Off, Refused
 from telemetry_kit.files import private
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import ignore_file, rotation, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
 
@@ -45,7 +45,7 @@ def clock() -> Clock:
 @pytest.fixture
 def journal(home: Home, clock: Clock):
     """A journal that may be written to."""
-    found = Journal(home, lambda: True, clock)
+    found = LogWriter(home, lambda: True, clock)
     yield found
     found.close()
 
@@ -113,7 +113,7 @@ def test_making_a_journal_touches_nothing(home, journal) -> None:
 def test_denied_makes_nothing(home, clock) -> None:
     """Where recording is off, not even the folder is made."""
     with pytest.raises(Off, match=r"^recording was turned off$"):
-        Journal(home, lambda: False, clock).append(LINE)
+        LogWriter(home, lambda: False, clock).append(LINE)
 
     assert tree(home) == {"the-work": None}
 
@@ -122,7 +122,7 @@ def test_denied_between_the_two_questions_writes_nothing(home, clock) -> None:
     """Consent is asked again once the log is open: a no in between wins, and nothing is left."""
     answers = iter([True, False])
     with pytest.raises(Off, match=r"^recording was turned off$"):
-        Journal(home, lambda: next(answers), clock).append(LINE)
+        LogWriter(home, lambda: next(answers), clock).append(LINE)
 
     assert not os.path.exists(home.folder)
 
@@ -242,7 +242,7 @@ def test_the_lease_is_a_shared_lock(home, journal) -> None:
 
 def test_two_writers_share(home, clock) -> None:
     """Two journals of one project write into one log."""
-    one, two = Journal(home, lambda: True, clock), Journal(home, lambda: True, clock)
+    one, two = LogWriter(home, lambda: True, clock), LogWriter(home, lambda: True, clock)
     for _ in range(3):
         assert one.append(b"1\n")
         assert two.append(b"2\n")
@@ -268,12 +268,12 @@ def test_closing_twice(home, journal) -> None:
 @pytest.mark.parametrize("torn", [b'{"schema_ver', b"x", b'{"a":1}', b"y" * 4095])
 def test_a_torn_tail_is_healed(home, clock, torn: bytes) -> None:
     """After a fragment the first line of a new writer begins on a line of its own."""
-    first = Journal(home, lambda: True, clock)
+    first = LogWriter(home, lambda: True, clock)
     first.append(LINE)
     first.close()
     with open(home.log, "ab") as file:
         file.write(torn)
-    second = Journal(home, lambda: True, clock)
+    second = LogWriter(home, lambda: True, clock)
     second.append(LINE)
     second.append(LINE)
     second.close()
@@ -284,7 +284,7 @@ def test_a_torn_tail_is_healed(home, clock, torn: bytes) -> None:
 def test_a_whole_tail_gets_no_empty_line(home, clock) -> None:
     """Where the last line is whole, no newline is added."""
     for _ in range(3):
-        journal = Journal(home, lambda: True, clock)
+        journal = LogWriter(home, lambda: True, clock)
         journal.append(LINE)
         journal.close()
 
@@ -407,7 +407,7 @@ def test_closing_never_closes_a_number_of_the_host(home, journal, tmp_path) -> N
 def test_consent_is_asked_when_the_log_was_replaced(home, clock) -> None:
     """A log that was sealed by a revocation is not begun anew."""
     allowed = [True]
-    journal = Journal(home, lambda: allowed[0], clock)
+    journal = LogWriter(home, lambda: allowed[0], clock)
     journal.append(LINE)
     rotation.seal(home, "2024-02-28")
     allowed[0] = False
@@ -565,7 +565,7 @@ def test_breaker_pauses(home, clock) -> None:
         tried.append(clock.seconds)
         raise Refused("it cannot be asked")
 
-    journal = Journal(home, allowed, clock)
+    journal = LogWriter(home, allowed, clock)
     for _ in range(4 * 250):
         with pytest.raises(Refused):
             journal.append(LINE)
@@ -599,7 +599,7 @@ def test_breaker_closes_after_a_success(home, journal, clock) -> None:
 def test_being_off_is_no_trouble(home, clock) -> None:
     """A no does not open the breaker: a yes afterwards works at once."""
     answers = [False]
-    journal = Journal(home, lambda: answers[0], clock)
+    journal = LogWriter(home, lambda: answers[0], clock)
     for _ in range(5):
         with pytest.raises(Off):
             journal.append(LINE)
@@ -624,7 +624,7 @@ def slow(clock: Clock, seconds: float) -> Clock:
 
 def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
     """Three lines in a row that each took over 50 ms pause the writing; the lines are on file."""
-    journal = Journal(home, lambda: True, slow(clock, 0.06))
+    journal = LogWriter(home, lambda: True, slow(clock, 0.06))
     for _ in range(3):
         assert journal.append(LINE)
     with pytest.raises(Refused, match="the disk is slow"):
@@ -637,7 +637,7 @@ def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
 def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> None:
     """Whoever looks later finds what it was: the slow disk, or the name of the system's error."""
     told: list[str] = []
-    journal = Journal(home, lambda: True, slow(clock, 0.06), remember=told.append)
+    journal = LogWriter(home, lambda: True, slow(clock, 0.06), remember=told.append)
     for _ in range(3):
         journal.append(LINE)
     assert told == ["slow disk"]
@@ -647,7 +647,7 @@ def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> No
     def full(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    journal = Journal(home, lambda: True, clock, remember=told.append)
+    journal = LogWriter(home, lambda: True, clock, remember=told.append)
     monkeypatch.setattr(writer, "_write", full)
     with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)$"):
         journal.append(LINE)
@@ -659,7 +659,7 @@ def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> No
 def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
     """Two slow lines and a quick one do not open it."""
     watch = slow(clock, 0.06)
-    journal = Journal(home, lambda: True, lambda: watch() if slowly else watch.seconds)
+    journal = LogWriter(home, lambda: True, lambda: watch() if slowly else watch.seconds)
     for number in range(30):
         slowly = number % 3 != 2
         assert journal.append(LINE)
@@ -670,7 +670,7 @@ def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
 
 def test_a_quick_disk_never_pauses(home, clock) -> None:
     """Lines of 20 ms each are no reason to pause."""
-    journal = Journal(home, lambda: True, slow(clock, 0.02))
+    journal = LogWriter(home, lambda: True, slow(clock, 0.02))
     for _ in range(20):
         assert journal.append(LINE)
     journal.close()
@@ -721,7 +721,7 @@ def segments_of(home: Home) -> list[bytes]:
 @pytest.mark.parametrize("length", [160, 161, 250, 1_000])
 def test_a_full_log_is_sealed(home, clock, length: int) -> None:
     """The line after the last that fits is the segment's last; the one after it begins a log."""
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     lines = [sized(number, length) for number in range(70)]
     for one in lines:
         while not journal.append(one):
@@ -734,7 +734,7 @@ def test_a_full_log_is_sealed(home, clock, length: int) -> None:
 
 def test_a_segment_is_named_after_the_day_it_was_sealed(home, clock) -> None:
     """The day in UTC, which one it is when the log is full."""
-    journal = Journal(home, lambda: True, clock, seal_events=1)
+    journal = LogWriter(home, lambda: True, clock, seal_events=1)
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
     for number in range(2):
         assert journal.append(sized(number, 200))
@@ -753,7 +753,7 @@ def test_a_full_log_that_is_not_its_own(home, clock) -> None:
     fd = os.open(home.log, os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(fd, b"".join(sized(number, 2_000) for number in range(1_200)))
     os.close(fd)
-    journal = Journal(home, lambda: True, clock, seal_events=1_000)
+    journal = LogWriter(home, lambda: True, clock, seal_events=1_000)
     answers = [journal.append(LINE) for _ in range(3)]
     journal.close()
 
@@ -763,7 +763,7 @@ def test_a_full_log_that_is_not_its_own(home, clock) -> None:
 
 def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
     """While the lock is held nothing waits and nothing is lost; it is sealed a little later."""
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     with rotation.maintenance(home) as folder:
         assert folder is None
     journal.open()
@@ -779,7 +779,7 @@ def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
 
 def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> None:
     """Another process seals it first and begins a new one: that one stays open."""
-    other = Journal(home, lambda: True, clock)
+    other = LogWriter(home, lambda: True, clock)
     real = os.pread
 
     def slowly(fd: int, count: int, at: int) -> bytes:
@@ -788,7 +788,7 @@ def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> No
             assert other.append(b"new\n")
         return real(fd, count, at)
 
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     lines = [sized(number, 160) for number in range(20)]
     assert all(journal.append(one) for one in lines)
     monkeypatch.setattr(os, "pread", slowly)
@@ -806,7 +806,7 @@ def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
     def fails(fd: int, count: int, at: int) -> bytes:
         raise OSError(errno.EIO, "")
 
-    journal = Journal(home, lambda: True, clock, seal_events=2)
+    journal = LogWriter(home, lambda: True, clock, seal_events=2)
     lines = [sized(number, 200) for number in range(6)]
     journal.append(lines[0])
     monkeypatch.setattr(os, "pread", fails)
@@ -833,7 +833,7 @@ def reentered(home, clock, monkeypatch):
 
     real = writer.ignore
     monkeypatch.setattr(writer, "ignore", lambda *args: happens() and real(*args))
-    found = Journal(home, happens, clock)
+    found = LogWriter(home, happens, clock)
     yield found, inner, answers
     found.close()
 
@@ -977,7 +977,7 @@ def test_a_log_that_somebody_keeps_for_himself(home, journal, clock) -> None:
 
 def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatch) -> None:
     """Both write into the one that is there."""
-    other = Journal(home, lambda: True, clock)
+    other = LogWriter(home, lambda: True, clock)
     real = os.open
     made: list[bool] = []
     streams = [os.fstat(number).st_ino for number in range(3)]
@@ -1060,11 +1060,11 @@ def test_trouble_without_a_word_for_it() -> None:
 
 def test_a_fragment_of_one_byte(home, clock) -> None:
     """A log that holds nothing but the first byte of a line."""
-    first = Journal(home, lambda: True, clock)
+    first = LogWriter(home, lambda: True, clock)
     first.open()
     first.close()
     Path(home.log).write_bytes(b"{")
-    second = Journal(home, lambda: True, clock)
+    second = LogWriter(home, lambda: True, clock)
     second.append(LINE)
     second.close()
 
@@ -1074,7 +1074,7 @@ def test_a_fragment_of_one_byte(home, clock) -> None:
 def test_after_a_slow_disk_three_more_are_needed(home, clock) -> None:
     """A pause begins the counting anew: two slow lines after it do not pause again."""
     watch = slow(clock, 0.06)
-    journal = Journal(home, lambda: True, watch)
+    journal = LogWriter(home, lambda: True, watch)
     for _ in range(3):
         assert journal.append(LINE)
     watch.seconds += 1
@@ -1099,7 +1099,7 @@ def test_root_says_whose_project_it_is(home, journal) -> None:
 
 def test_threads_lose_and_tear_nothing(home, clock) -> None:
     """Eight threads over one journal: every acknowledged line is there once, and whole."""
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     start = threading.Barrier(8)
 
     def write(thread: int) -> None:
@@ -1123,7 +1123,7 @@ def test_threads_lose_and_tear_nothing(home, clock) -> None:
 
 def test_threads_while_the_log_is_sealed(home, clock) -> None:
     """The same while another thread seals all the time: nothing lost, nothing twice."""
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     over = threading.Event()
 
     def seal() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 NOW = 1_709_115_630.0  # 2024-02-28
 TODAY = "2024-02-28"
@@ -136,7 +136,7 @@ def test_a_full_log_takes_what_is_over_with_it(home) -> None:
     young = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 20 * 86_400))
     over, stays = put(home, old, number=1), put(home, young, number=1)
     asked: list[int] = []
-    journal = Journal(home, lambda: True, seal_events=20, keep_days=lambda: asked.append(1) or 90)
+    journal = LogWriter(home, lambda: True, seal_events=20, keep_days=lambda: asked.append(1) or 90)
     line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
     for _ in range(30):
         while not journal.append(line):
@@ -152,7 +152,7 @@ def test_retention_that_cannot_be_told_hurts_nobody(home) -> None:
     def fails() -> int:
         raise OSError("no such place")
 
-    journal = Journal(home, lambda: True, seal_events=20, keep_days=fails)
+    journal = LogWriter(home, lambda: True, seal_events=20, keep_days=fails)
     line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
 
     assert all(journal.append(line) for _ in range(30))

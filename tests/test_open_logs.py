@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import log_file, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 
 class Clock:
@@ -28,14 +28,14 @@ def clock() -> Clock:
 @pytest.fixture
 def journals(tmp_path, clock):
     """Journals of as many projects as are asked for."""
-    made: list[Journal] = []
+    made: list[LogWriter] = []
 
-    def make(count: int) -> list[Journal]:
+    def make(count: int) -> list[LogWriter]:
         for _ in range(count):
             root = os.path.realpath(tmp_path / f"project-{len(made)}")
             os.mkdir(root)
             home = Home("flowspec", root, f"{root}/config", f"{root}/state")
-            made.append(Journal(home, lambda: True, clock))
+            made.append(LogWriter(home, lambda: True, clock))
         return made[-count:]
 
     yield make
@@ -43,18 +43,18 @@ def journals(tmp_path, clock):
         journal.close()
 
 
-def write(journal: Journal, line: bytes) -> None:
+def write(journal: LogWriter, line: bytes) -> None:
     """As the chain does it: open, and try again after False."""
     journal.open()
     while not journal.append(line):
         journal.open()
 
 
-def content(journal: Journal) -> bytes:
+def content(journal: LogWriter) -> bytes:
     return Path(journal._home.log).read_bytes()
 
 
-def is_open(journal: Journal) -> bool:
+def is_open(journal: LogWriter) -> bool:
     return journal._lease is not None
 
 

@@ -9,7 +9,7 @@ import pytest
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.retention import Term
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2026-06-01"
 WRONG = "2099-06-01"
@@ -31,7 +31,7 @@ class User:
         self.days: list[str] = []
 
     def record(self, day: str, count: int = 3) -> None:
-        journal = Journal(self.home, lambda: True)
+        journal = LogWriter(self.home, lambda: True)
         for _ in range(count):
             line = (
                 f'{{"schema_version":"1.0","event_id":"{len(self.days):016x}",'

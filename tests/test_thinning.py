@@ -16,7 +16,7 @@ from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, limits, maintenance, reader, rewrite, rotation
 from telemetry_kit.storage.segments import Problems, snapshot
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
 
@@ -479,7 +479,7 @@ def test_the_oldest_day(home) -> None:
     What cannot be used, or is damaged, is passed over.
     """
     assert None is maintenance.oldest_day(home)
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(line(1, "2024-02-27"))
     journal.close()
     assert "2024-02-27" == maintenance.oldest_day(home)

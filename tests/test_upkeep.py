@@ -12,7 +12,7 @@ import pytest
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import ignore_file, rotation, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
 LINE = b'{"schema_version":"1.0"}\n'
@@ -37,7 +37,7 @@ def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int
 
     monkeypatch.setattr(os, "open", slowly)
     former = os.umask(mask)
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     try:
         assert journal.append(LINE)
     finally:
@@ -71,7 +71,7 @@ def test_sealing_changes_nothing_outside(home, tmp_path, kind: str) -> None:
 
 def test_a_listing_alone_is_not_believed(home, monkeypatch) -> None:
     """A segment that a listing did not show is not overwritten."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     rotation.seal(home, DAY)
     while not journal.append(LINE):
@@ -119,7 +119,7 @@ def test_nothing_stored_needs_no_lock(home) -> None:
 
 def test_a_closed_journal_keeps_no_lease(home) -> None:
     """Closing gives back the lease of a log that was sealed since, too."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     rotation.seal(home, DAY)
@@ -133,7 +133,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
     """An empty ignore file, left by a process that died, is written before the log is made."""
     os.mkdir(home.folder, 0o700)
     Path(home.ignore).write_bytes(b"" if failing else b"theirs\n")
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     journal.close()
 
@@ -145,7 +145,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
 
 def write(home: Home, count: int = 1) -> None:
     """So many lines in the active log, which nobody holds open after it."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for _ in range(count):
         while not journal.append(LINE):
             pass

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from telemetry_kit.context import Scope
     from telemetry_kit.paths import Home
-    from telemetry_kit.storage.writer import Journal
+    from telemetry_kit.storage.writer import LogWriter
 
     class Sink(Protocol):
         """Where lines go: the journal, or memory."""
@@ -147,7 +147,7 @@ class Recorder:
 
 
 _recorders: dict[tuple[str, str], Recorder] = {}
-_journals: dict[tuple[str, str], Journal] = {}
+_journals: dict[tuple[str, str], LogWriter] = {}
 # Standings of `capture_events()`, the innermost last: every event goes there while there is one.
 captures: list[Recorder] = []
 
@@ -178,7 +178,7 @@ def recorder_for(start: str | None = None) -> Recorder:
         writer = load("telemetry_kit.storage.writer")
         if writer is None:
             raise Refused("the journal cannot be loaded now")
-        journal = _journals[home.app, home.root] = writer.Journal(
+        journal = _journals[home.app, home.root] = writer.LogWriter(
             home,
             lambda: _decision(home).allowed,
             keep_days=lambda: _decision(home).keep_days,

@@ -54,7 +54,7 @@ def _renew_after_fork() -> None:
 os.register_at_fork(after_in_child=_renew_after_fork)
 
 
-class Journal(OpenLog):
+class LogWriter(OpenLog):
     """The log of one project, as a writer sees it.
 
     Args:

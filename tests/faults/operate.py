@@ -56,7 +56,7 @@ def record() -> object:
 
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
-    journal = writer.Journal(changes.home_of(), lambda: True, seal_events=12)
+    journal = writer.LogWriter(changes.home_of(), lambda: True, seal_events=12)
     day = decision.today()
     for number in range(12):
         name = f"5ea1{number:012x}"

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from telemetry_kit.errors import Off
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 PROCESSORS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
 
@@ -38,8 +38,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.number = 0
         self.writers = [self.writer(), self.writer()]
 
-    def writer(self) -> Journal:
-        return Journal(self.home, lambda: self.allowed, lambda: 0.0, seal_events=20)
+    def writer(self) -> LogWriter:
+        return LogWriter(self.home, lambda: self.allowed, lambda: 0.0, seal_events=20)
 
     def teardown(self) -> None:
         for journal in self.writers:

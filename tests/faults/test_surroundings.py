@@ -19,7 +19,7 @@ import pytest
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 RECORD = """
 import json
@@ -197,7 +197,7 @@ def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
 
     thread = threading.Thread(target=swap)
     thread.start()
-    journal, recorded = Journal(place.home, lambda: True, lambda: 0.0), 0
+    journal, recorded = LogWriter(place.home, lambda: True, lambda: 0.0), 0
     former = os.umask(0o777)
     try:
         for number in range(20_000 if full else 3_000):
@@ -327,7 +327,7 @@ def second_of_day(at: int) -> int:
 
 
 def segment(home, day: str, numbers: range, lines_of: str = "") -> None:
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for number in numbers:
         while not journal.append(line(number, lines_of or day)):
             pass

@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_kit.consent import decision
 from telemetry_kit.storage import limits, maintenance, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +169,7 @@ def test_a_writer_that_sleeps(
     place, program, found, modes, ledger, sleeping, removal: str, new: bool
 ) -> None:
     """Asleep between its look and its write while lines go: its line is found all the same."""
-    journal = Journal(place.home, lambda: True)
+    journal = LogWriter(place.home, lambda: True)
     olds = [f"{number:016x}" for number in range(1_000, 3_000)]
     for number in range(1_000, 3_000):
         journal.append(old_line(number))
@@ -203,7 +203,7 @@ def test_a_writer_that_sleeps(
 
 def test_a_writer_inside_its_write(place, found, sleeping) -> None:
     """Of a line whose end is yet to come nothing is removed, and that is said."""
-    journal = Journal(place.home, lambda: True)
+    journal = LogWriter(place.home, lambda: True)
     journal.append(old_line(1_000))
     with sleeping(place, NEW) as host:
         assert "looked\n" == host.stdout.readline()
