@@ -71,7 +71,7 @@ class LogWriter(OpenLog):
         "_allowed",
         "_checkpoint",
         "_counted",
-        "_healed",
+        "_tail_checked",
         "_home",
         "_keep_days",
         "_pause",
@@ -99,7 +99,7 @@ class LogWriter(OpenLog):
         self._pause = 0.0
         self._resume = 0.0
         self._slow = 0
-        self._healed = False
+        self._tail_checked = False
         self._seal_events = seal_events
         self._keep_days = keep_days
         self._remember = remember
@@ -116,7 +116,7 @@ class LogWriter(OpenLog):
         """
         self._given_back = False
         if self._lease is None:
-            self._guard(self._take_turn)
+            self._attempt(self._take_turn)
         elif _slow_path.acquire(False):
             try:
                 self._close_unused()
@@ -144,13 +144,13 @@ class LogWriter(OpenLog):
         writers.append(None)
         try:
             lease = self._lease
-            if lease is None or not self._healed or self._pause:
-                return self._guard(self._append, line)
+            if lease is None or not self._tail_checked or self._pause:
+                return self._attempt(self._append, line)
             self._used = started = self._clock()
             try:
                 found = _fstat(lease.fd)
                 if found[:4] != lease.seen:
-                    return self._guard(self._append, line)
+                    return self._attempt(self._append, line)
                 if _write(lease.fd, line) != len(line):
                     self._end_short_line(lease.fd)
                 if found.st_size >= self._checkpoint:
@@ -159,7 +159,7 @@ class LogWriter(OpenLog):
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno == EBADF:
                     # The host closed our descriptor; nothing was written.
-                    return self._guard(self._append, line)
+                    return self._attempt(self._append, line)
                 raise self._failed(started, error) from None
             if self._slow or self._clock() - started > SLOW_SECONDS:
                 self._judge_speed(started)
@@ -183,7 +183,7 @@ class LogWriter(OpenLog):
             if not _slow_path.acquire(False):
                 return self._append_alone(line)
             try:
-                self._switch(lease)
+                self._reopen(lease)
             finally:
                 _slow_path.release()
             return False
@@ -204,9 +204,9 @@ class LogWriter(OpenLog):
             raise
 
     def _put(self, fd: int, line: bytes) -> None:
-        if not self._healed:
+        if not self._tail_checked:
             # A writer that was killed inside its line left a fragment: do not glue ours to it.
-            self._healed = True
+            self._tail_checked = True
             if _unterminated(fd):
                 line = b"\n" + line
         written = _write(fd, line)
@@ -218,7 +218,7 @@ class LogWriter(OpenLog):
         try:
             _write(fd, b"\n")
         except OSError:
-            self._healed = False
+            self._tail_checked = False
         raise OSError(ENOSPC, "short write")
 
     # -- sealing ---------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class LogWriter(OpenLog):
         finally:
             _slow_path.release()
 
-    def _switch(self, old: Lease) -> None:
+    def _reopen(self, old: Lease) -> None:
         if self._lease is not old:
             return
         # If opening fails, the next event begins from nothing.
@@ -289,9 +289,9 @@ class LogWriter(OpenLog):
         # Another thread, or the frame a signal interrupted, is inside the slow path.
         lease = self._open()
         try:
-            healed, self._healed = self._healed, False
+            tail_checked, self._tail_checked = self._tail_checked, False
             self._put(lease.fd, line)
-            self._healed = self._healed or healed
+            self._tail_checked = self._tail_checked or tail_checked
         finally:
             _close(lease.fd)
         return True
@@ -303,7 +303,7 @@ class LogWriter(OpenLog):
             for _ in range(_ROUNDS):
                 lease = self._try_open(folder, made)
                 if lease is not None:
-                    self._healed = False
+                    self._tail_checked = False
                     return lease
         finally:
             _close(folder)
@@ -407,7 +407,7 @@ class LogWriter(OpenLog):
 
     # -- trouble ---------------------------------------------------------------------------
 
-    def _guard(self, step: Callable[..., bool | None], *line: bytes) -> bool:
+    def _attempt(self, step: Callable[..., bool | None], *line: bytes) -> bool:
         started = self._clock()
         if started < self._resume:
             raise Refused(self.trouble)
