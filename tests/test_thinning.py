@@ -15,7 +15,7 @@ import pytest
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, limits, maintenance, reader, rewrite, rotation
-from telemetry_kit.storage.segments import Problems, snapshot
+from telemetry_kit.storage.segments import ReadReport, snapshot
 from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
@@ -225,7 +225,7 @@ def test_who_holds_a_segment(home, sleeper) -> None:
     sleeper.append(Sleeper(put(home, line(0))))
     with rotation.maintenance(home) as folder:
         assert folder is not None
-        with snapshot(home, Problems()) as sources:
+        with snapshot(home, ReadReport()) as sources:
             found = {s.segment.name: rewrite.is_held(folder, s.segment) for s in sources}
 
     assert found == {

@@ -16,7 +16,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.counting import Wanted, count, count_file
 from telemetry_kit.insights.scanner import fingerprint
 from telemetry_kit.paths import Home
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Report, Source, snapshot
 
 # Bytes counted, their CRC-32, size, and the two times in nanoseconds.
 State = tuple[int, int, int, int, int]
@@ -71,7 +71,7 @@ class Look:
     def __init__(
         self,
         tally: Tally,
-        problems: Problems,
+        problems: ReadReport,
         keep: list[bytes | memoryview] | None = None,
         entries: list[Entry] | None = None,
         roles: set[str] | None = None,
@@ -138,7 +138,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
         home: whose journal.
         wanted: which events count; where that is not all, everything is read.
     """
-    problems = Problems()
+    problems = ReadReport()
     if wanted is not None and not wanted.everything:
         roles: set[str] = set()
         return Look(count(home, wanted, problems, roles), problems, roles=roles)
@@ -154,7 +154,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
 
 
 class _Looking:
-    def __init__(self, stored: Stored, problems: Problems) -> None:
+    def __init__(self, stored: Stored, problems: ReadReport) -> None:
         self._stored = stored
         self._problems = problems
         self._whole = stored.whole

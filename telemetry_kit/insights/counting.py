@@ -12,7 +12,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Report, Source, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
     return found
 
 
-def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:
+def count(home: Home, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None) -> Tally:
     """The tally of the journal, from scratch.
 
     Args:
@@ -208,7 +208,7 @@ def names(home: Home) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {name: set() for name in catalog.NAMES}
     runs: set[bytes] = set()
-    problems = Problems()
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)

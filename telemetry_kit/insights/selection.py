@@ -15,7 +15,7 @@ from telemetry_kit.insights.scanner import Region, Rest, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.storage.parser import Event, parse
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Report, Source, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Filter:
         return lines
 
 
-def newest(home: Home, count: int, chosen: Filter, problems: Problems) -> Iterator[Event]:
+def newest(home: Home, count: int, chosen: Filter, problems: ReadReport) -> Iterator[Event]:
     """The last wanted events, newest first; nothing is read beyond the last of them.
 
     Args:
@@ -148,7 +148,7 @@ class Meter:
 
 
 def lines(
-    home: Home, chosen: Filter, problems: Problems, meter: Meter
+    home: Home, chosen: Filter, problems: ReadReport, meter: Meter
 ) -> Iterator[list[bytes | Event] | Block]:
     """Every wanted event in portions, oldest first: as its canonical line, or as it was read.
 
@@ -196,7 +196,7 @@ def _portions(
 # -- from the end ----------------------------------------------------------------------------
 
 
-def _backwards(home: Home, chosen: Filter, problems: Problems) -> Iterator[tuple[Portion, int]]:
+def _backwards(home: Home, chosen: Filter, problems: ReadReport) -> Iterator[tuple[Portion, int]]:
     """Every wanted event in portions, the last one first, each with the bytes that were read."""
     with snapshot(home, problems) as sources:
         for source in reversed(sources):
@@ -287,7 +287,7 @@ class _Open:
 
 
 def sessions(
-    home: Home, count: int, chosen: Filter, problems: Problems
+    home: Home, count: int, chosen: Filter, problems: ReadReport
 ) -> Iterator[tuple[str, list[Event]]]:
     """The last sessions, newest first, each with its events, oldest first.
 
@@ -352,7 +352,7 @@ class Following:
             begin: only take note of what there is.
         """
         now: dict[tuple[int, int], tuple[int, int]] = {}
-        with snapshot(self._home, Problems()) as sources:
+        with snapshot(self._home, ReadReport()) as sources:
             for source in sources:
                 segment = source.segment
                 # A packed file holds only what was seen before it was packed.

@@ -24,7 +24,7 @@ from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
-    Problems,
+    ReadReport,
     Report,
     Segment,
     Source,
@@ -106,7 +106,7 @@ def _forget_counts(folder: int, done: Done) -> None:
 
 def oldest_day(home: Home) -> str | None:
     """The day of the oldest line, or None where there is none."""
-    with snapshot(home, Problems()) as sources:
+    with snapshot(home, ReadReport()) as sources:
         for source in sources:
             found = _DAY.search(next(source.chunks(Report()), b""))
             if found is not None:
@@ -161,7 +161,7 @@ def _sweep(home: Home) -> None:
 def _segments(
     home: Home, active: bool = False, survivors: list[str] | None = None
 ) -> list[Segment]:
-    problems = Problems()
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         found = [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
     if survivors is not None:
@@ -187,7 +187,7 @@ def term(home: Home, retention_days: int, today: str) -> Term:
 
 def _newest_day(home: Home) -> str | None:
     """The day of the last line, or None where there is none."""
-    with snapshot(home, Problems()) as sources:
+    with snapshot(home, ReadReport()) as sources:
         for source in reversed(sources):
             tail = b""
             for chunk in source.chunks(Report()):

@@ -1,7 +1,7 @@
 """The reader: every stored event, in order and once, from files in any state.
 
 It writes nothing and prints nothing, and no content makes it raise. It counts unreadable data
-in the caller's `Problems`.
+in the caller's `ReadReport`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event, is_of_another_version, parse, resynchronised
-from telemetry_kit.storage.segments import ACTIVE, Problems, Report, snapshot
+from telemetry_kit.storage.segments import ACTIVE, ReadReport, Report, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -21,7 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _ENDS = re.compile(rb"[\0\n]+")
 
 
-def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:
+def read(home: Home, problems: ReadReport | None = None) -> Iterator[Event]:
     """Every stored event once, oldest first, as of the first one asked for.
 
     Args:
@@ -32,7 +32,7 @@ def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:
         Events with the fields of the catalog. Those of the seed's original have no
         `schema_version` and no ids, and may have a `metadata` mapping.
     """
-    found = Problems() if problems is None else problems
+    found = ReadReport() if problems is None else problems
     with snapshot(home, found) as sources:
         for source in sources:
             report = found.of(source.segment.name)

@@ -108,7 +108,7 @@ def _counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}" if count else ""
 
 
-class Problems:
+class ReadReport:
     """What was wrong with the files that were read, by file name in the order of reading."""
 
     __slots__ = ("files",)
@@ -117,7 +117,7 @@ class Problems:
         self.files: dict[str, Report] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Problems) and self.files == other.files
+        return isinstance(other, ReadReport) and self.files == other.files
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -252,7 +252,7 @@ class Source:
 
 
 @contextmanager
-def snapshot(home: Home, problems: Problems) -> Iterator[list[Source]]:
+def snapshot(home: Home, problems: ReadReport) -> Iterator[list[Source]]:
     """All segments of one moment, oldest first, the active log last; closed on leaving.
 
     Args:
@@ -282,7 +282,7 @@ def snapshot(home: Home, problems: Problems) -> Iterator[list[Source]]:
         os.close(folder)
 
 
-def _sources(folder: int, problems: Problems) -> list[Source]:
+def _sources(folder: int, problems: ReadReport) -> list[Source]:
     """All segments, opened so that no sealing in between hides or doubles one."""
     lock = _share(folder)
     sources: list[Source] = []
@@ -329,7 +329,7 @@ def _order(name: str) -> tuple[str, int, str]:
     return (match[1], int(match[2] or 1), name) if match else ("~", 0, name)
 
 
-def _open(folder: int, names: list[str], problems: Problems) -> list[Source]:
+def _open(folder: int, names: list[str], problems: ReadReport) -> list[Source]:
     sealed: set[str] = set()
     sources: list[Source] = []
     seen: set[tuple[int, int]] = set()
@@ -349,7 +349,7 @@ def _open(folder: int, names: list[str], problems: Problems) -> list[Source]:
     return sources
 
 
-def _open_one(folder: int, name: str, problems: Problems) -> Source | None:
+def _open_one(folder: int, name: str, problems: ReadReport) -> Source | None:
     try:
         fd = os.open(name, _FLAGS, dir_fd=folder)
     except FileNotFoundError:

@@ -21,7 +21,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.counting import Wanted, count
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -42,7 +42,7 @@ PROCESSORS = st.lists(
 
 def compare(home):
     """A look with the roll-up says what counting from scratch says; keeps it."""
-    problems = Problems()
+    problems = ReadReport()
     expected = count(home, Wanted(), problems)
     seen = cache.look(home)
 
@@ -333,7 +333,7 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 
     before = os.listdir("/dev/fd")
     monkeypatch.setattr(counting, "snapshot", opened)
-    problems = Problems()
+    problems = ReadReport()
 
     assert count(three_files, Wanted(), problems).total("events") == 0
     assert all("EMFILE" in sentence for sentence in problems.sentences())
@@ -344,6 +344,6 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 def test_every_role_is_reported(three_files):
     """Also where all events count."""
     roles = set()
-    count(three_files, Wanted(), Problems(), roles)
+    count(three_files, Wanted(), ReadReport(), roles)
 
     assert set(written.ROLES) <= roles

@@ -22,7 +22,7 @@ from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
-    Problems,
+    ReadReport,
     Report,
     Segment,
     Source,
@@ -92,7 +92,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield from _folder(home, fix)
     yield _lock(home, fix)
     yield _ignored(home, fix)
-    problems = Problems()
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         segments = [source.segment for source in sources]
     yield _lease(home, segments)

@@ -35,7 +35,7 @@ from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import rotation
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 from telemetry_kit.verification.grammar import is_pseudonym
 
 _PROGRESS_BYTES = 8 << 20
@@ -74,7 +74,7 @@ def run(
     beside = {} if path is None else _beside(home, path, dictionary, history)
     for name in beside:
         _check_file(name, force)
-    problems = Problems()
+    problems = ReadReport()
     meter = Meter()
     portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.size(home))
     total = hashlib.sha256()
