@@ -12,7 +12,7 @@ import pytest
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import rotation
-from telemetry_kit.storage.segments import ReadReport, Report, snapshot
+from telemetry_kit.storage.segments import FileReport, ReadReport, snapshot
 
 NAME = "telemetry-2024-02-28.jsonl"
 
@@ -72,7 +72,7 @@ def test_reading_from_the_middle(home, begin: int) -> None:
     data = bytes(number * 7 % 251 for number in range(100_000))
     path = Path(home.folder, NAME)
     path.write_bytes(data)
-    report = Report()
+    report = FileReport()
     with snapshot(home, ReadReport()) as (source,):
         chunks = source.chunks(report, begin)
         first = next(chunks, b"")
@@ -88,7 +88,7 @@ def test_what_cannot_be_used_hides_no_archive(home) -> None:
     os.mkfifo(Path(home.folder, NAME))
     Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(b"x\n"))
     with snapshot(home, ReadReport()) as (source,):
-        assert b"x\n" == b"".join(source.chunks(Report()))
+        assert b"x\n" == b"".join(source.chunks(FileReport()))
 
 
 def test_what_was_opened_is_read(home) -> None:
@@ -98,20 +98,20 @@ def test_what_was_opened_is_read(home) -> None:
     with snapshot(home, ReadReport()) as (source,):
         rotation.seal(home, "2024-02-28")
         log.write_bytes(b"later\n")
-        assert b"x" * 300_000 == b"".join(source.chunks(Report()))
+        assert b"x" * 300_000 == b"".join(source.chunks(FileReport()))
 
 
 def test_reports_of_parts_add_up() -> None:
     """Counts are added; what stopped the first stays, and one that is in progress is enough."""
-    one, other = Report(1, 2, 3, 4), Report(10, 20, 30, 40)
+    one, other = FileReport(1, 2, 3, 4), FileReport(10, 20, 30, 40)
     other.stopped = "second"
     one.add(other)
     assert (11, 22, 33, 44) == (one.malformed, one.recovered, one.too_long, one.other_version)
     assert ("second", False) == (one.stopped, one.in_progress)
-    last = Report()
+    last = FileReport()
     last.stopped, last.in_progress = "third", True
     one.add(last)
-    one.add(Report())
+    one.add(FileReport())
 
     assert ("second", True) == (one.stopped, one.in_progress)
 
@@ -141,7 +141,7 @@ def test_reading_from_the_end(home, size: int, ended: bool) -> None:
     Path(home.folder, NAME).write_bytes(data)
     count = len(os.listdir("/dev/fd"))
     with snapshot(home, ReadReport()) as (source,):
-        report = Report()
+        report = FileReport()
         blocks = list(source.backwards(report, size, 1 << 20))
         assert len(os.listdir("/dev/fd")) == count + 1  # the folder
 
@@ -158,7 +158,7 @@ def test_a_long_line_from_the_end(home, behind: bytes) -> None:
     Path(home.folder, NAME).write_bytes(b"first\n" + b"x" * 5_000 + b"end" + behind)
     for size in range(60, 160):
         with snapshot(home, ReadReport()) as (source,):
-            found = b"".join(reversed(list(source.backwards(Report(), size, 50))))
+            found = b"".join(reversed(list(source.backwards(FileReport(), size, 50))))
         first, long, *last = found.splitlines()
 
         assert (b"first", behind.split()) == (first, last)
@@ -170,7 +170,7 @@ def test_an_archive_has_no_end_to_read_from(home) -> None:
     """It has to be unpacked from its beginning."""
     Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(b"x\n"))
     with snapshot(home, ReadReport()) as (source,):
-        assert [] == list(source.backwards(Report(), 100, 50))
+        assert [] == list(source.backwards(FileReport(), 100, 50))
 
 
 def test_a_file_that_cannot_be_read_from_the_end(home, monkeypatch) -> None:
@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_read_from_the_end(home, monkeypatch) -> None:
         raise OSError(errno.EIO, "")
 
     Path(home.folder, NAME).write_bytes(b"x\n")
-    report = Report()
+    report = FileReport()
     with snapshot(home, ReadReport()) as (source,):
         monkeypatch.setattr(os, "pread", fails)
         assert [] == list(source.backwards(report, 100, 50))
@@ -192,16 +192,16 @@ def test_reports_that_say_the_same_are_equal() -> None:
     """Those of one file by each of their counts, and those of all files by what they hold."""
     names = ("malformed", "recovered", "too_long", "other_version", "in_progress", "stopped")
     for name in names:
-        other = Report()
+        other = FileReport()
         setattr(other, name, 1)
-        assert other != Report()
+        assert other != FileReport()
     one, two = ReadReport(), ReadReport()
-    assert (Report(), one) == (Report(), two)
+    assert (FileReport(), one) == (FileReport(), two)
     one.of("x").malformed += 1
     assert one != two
     two.of("x").malformed += 1
     assert one == two
-    assert Report() != 0 != ReadReport()
+    assert FileReport() != 0 != ReadReport()
 
 
 # -- one moment --------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_nobody_seals_while_it_is_listed(home, monkeypatch) -> None:
         assert ["telemetry.jsonl"] == [source.segment.name for source in sources]
         assert ["busy"] == made
         assert rotation.seal(home, "2024-02-28", 0.0)
-        assert [b"x\n"] == list(sources[0].chunks(Report()))
+        assert [b"x\n"] == list(sources[0].chunks(FileReport()))
 
 
 # -- what cannot be used -------------------------------------------------------------------------

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from telemetry_kit.storage.segments import Report
+    from telemetry_kit.storage.segments import FileReport
 
 GZIP, ZSTD = ".gz", ".zst"
 MAX_ARCHIVE_BYTES = 256 << 20
@@ -122,7 +122,7 @@ def pack(write: Callable[[bytes], None], chunks: Iterator[bytes], way: Way) -> i
     return total
 
 
-def unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[bytes]:
+def unpacked(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterator[bytes]:
     """The content of an archive, of any number of members, in bounded pieces.
 
     Args:

@@ -24,8 +24,8 @@ from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
+    FileReport,
     ReadReport,
-    Report,
     Segment,
     Source,
     snapshot,
@@ -108,7 +108,7 @@ def oldest_day(home: Home) -> str | None:
     """The day of the oldest line, or None where there is none."""
     with snapshot(home, ReadReport()) as sources:
         for source in sources:
-            found = _DAY.search(next(source.chunks(Report()), b""))
+            found = _DAY.search(next(source.chunks(FileReport()), b""))
             if found is not None:
                 return found[1].decode()
     return None
@@ -190,7 +190,7 @@ def _newest_day(home: Home) -> str | None:
     with snapshot(home, ReadReport()) as sources:
         for source in reversed(sources):
             tail = b""
-            for chunk in source.chunks(Report()):
+            for chunk in source.chunks(FileReport()):
                 tail = (tail + chunk)[-_TAIL_BYTES:]
             if found := _DAY.findall(tail):
                 return str(found[-1], "ascii")
@@ -248,10 +248,10 @@ def _is_over(line: bytes, found: Term, otherwise: bool = False) -> bool:
 
 
 def _first_day(folder: int, segment: Segment) -> str | None:
-    return next(_days(Source(segment, folder, None), Report()), None)
+    return next(_days(Source(segment, folder, None), FileReport()), None)
 
 
-def _days(source: Source, report: Report) -> Iterator[str]:
+def _days(source: Source, report: FileReport) -> Iterator[str]:
     """The days of its lines, in their order; one that lies across two chunks may come twice."""
     rest = b""
     for chunk in source.chunks(report):
@@ -262,7 +262,7 @@ def _days(source: Source, report: Report) -> Iterator[str]:
 
 def _all_days(folder: int, segment: Segment) -> set[str]:
     """The days of all lines; what cannot be read is no newer than the file."""
-    report = Report()
+    report = FileReport()
     source = Source(segment, folder, None)
     changed = source.state()
     days = set(_days(source, report))

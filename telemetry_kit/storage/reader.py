@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event, is_of_another_version, parse, resynchronised
-from telemetry_kit.storage.segments import ACTIVE, ReadReport, Report, snapshot
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
@@ -39,7 +39,7 @@ def read(home: Home, problems: ReadReport | None = None) -> Iterator[Event]:
             yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
 
 
-def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> Iterator[Event]:
+def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False) -> Iterator[Event]:
     """The events in the bytes of one file, or in any run of its lines.
 
     Args:
@@ -61,7 +61,7 @@ def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> 
         yield from found
 
 
-def _count(report: Report, line: bytes, cut: bool, in_progress: bool) -> None:
+def _count(report: FileReport, line: bytes, cut: bool, in_progress: bool) -> None:
     if in_progress:
         report.in_progress = True
     elif cut:

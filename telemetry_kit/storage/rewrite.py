@@ -15,7 +15,7 @@ from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.files.private import name_of
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, line_parts, rotation
-from telemetry_kit.storage.segments import SEALED, Report, Segment, Source
+from telemetry_kit.storage.segments import SEALED, FileReport, Segment, Source
 
 Keep = Callable[[bytes], bool]
 
@@ -215,7 +215,7 @@ class _Made:
     def __init__(self, segment: Segment, folder: int, keep: Keep | None) -> None:
         self._source = Source(segment, folder, None)
         self._keep = keep
-        self.report = Report()
+        self.report = FileReport()
         self.removed = _Removed(keep)
         self.kept: int | None = None
         self.suffix = ""

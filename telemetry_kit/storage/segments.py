@@ -44,7 +44,7 @@ class Segment:
         self.identity = identity
 
 
-class Report:
+class FileReport:
     """What was wrong in one file.
 
     Args:
@@ -76,13 +76,13 @@ class Report:
         self.stopped = ""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Report) and all(
+        return isinstance(other, FileReport) and all(
             getattr(self, name) == getattr(other, name) for name in self.__slots__
         )
 
     __hash__ = None  # type: ignore[assignment]
 
-    def add(self, other: Report) -> None:
+    def add(self, other: FileReport) -> None:
         """Add what was wrong in another part of the file."""
         self.malformed += other.malformed
         self.recovered += other.recovered
@@ -114,16 +114,16 @@ class ReadReport:
     __slots__ = ("files",)
 
     def __init__(self) -> None:
-        self.files: dict[str, Report] = {}
+        self.files: dict[str, FileReport] = {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ReadReport) and self.files == other.files
 
     __hash__ = None  # type: ignore[assignment]
 
-    def of(self, name: str) -> Report:
+    def of(self, name: str) -> FileReport:
         """The report of one file."""
-        return self.files.setdefault(name, Report())
+        return self.files.setdefault(name, FileReport())
 
     @property
     def malformed(self) -> int:
@@ -153,7 +153,7 @@ class Source:
         self._folder = folder
         self._fd = fd
 
-    def chunks(self, report: Report, begin: int = 0) -> Iterator[bytes]:
+    def chunks(self, report: FileReport, begin: int = 0) -> Iterator[bytes]:
         """The bytes in it, unpacked, as far as it was written when it was opened.
 
         Args:
@@ -175,7 +175,7 @@ class Source:
         finally:
             self.close()
 
-    def backwards(self, report: Report, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
+    def backwards(self, report: FileReport, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
         """The lines of a plain file in blocks, the last block first; in one, oldest first.
 
         Args:

@@ -21,7 +21,7 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 from telemetry_kit.verification import capacity, machine_secrets, records, streams, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -216,7 +216,7 @@ class Examination:
         with open(fd, "rb") as file:
             digest = hashlib.sha256()
             looked = Looked(name, "given", os.fstat(fd).st_size)
-            report = Report()
+            report = FileReport()
             chunks = streams.unpacked(streams.digested(streams.chunks(file), digest), report)
             first = next(chunks, b"")
             again = streams.again(first, chunks)

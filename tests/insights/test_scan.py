@@ -15,7 +15,7 @@ from telemetry_kit.paths import find
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.parser import parse
-from telemetry_kit.storage.segments import ACTIVE, ReadReport, Report
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport
 
 
 def scanned(chunks, report):
@@ -39,7 +39,7 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
     """Canonical, old, damaged, torn lines; in pieces of any size."""
     data = b"".join(lines)
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    expected, report = Report(), Report()
+    expected, report = FileReport(), FileReport()
 
     assert list(reader.events_in(iter(chunks), expected, active=True)) == list(
         scanned(chunks, report)
@@ -56,10 +56,10 @@ def test_the_same_tally_as_the_reader(lines):
         if isinstance(region, Region):
             counting.rows(region.rows)
         else:
-            for event in read_rest(region, Report(), ACTIVE):
+            for event in read_rest(region, FileReport(), ACTIVE):
                 counting.event(event)
 
-    expected = written.counted(reader.events_in(iter(chunks), Report(), active=True))
+    expected = written.counted(reader.events_in(iter(chunks), FileReport(), active=True))
 
     assert expected == counting.settle()
 
@@ -76,7 +76,7 @@ def test_a_whole_day_is_one_that_the_reader_takes(record):
 def test_a_line_without_end_is_not_collected(place):
     """A gigabyte without a newline is passed over in bounded pieces."""
     piece = b"x" * 65_536
-    report = Report()
+    report = FileReport()
 
     assert list(scanned((piece for _ in range(200)), report)) == []
     assert report.malformed + report.too_long + report.in_progress == 1

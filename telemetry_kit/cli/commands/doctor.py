@@ -22,8 +22,8 @@ from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
+    FileReport,
     ReadReport,
-    Report,
     Segment,
     Source,
     snapshot,
@@ -365,7 +365,7 @@ def _damage(home: Home, segment: Segment) -> str:
     """Why an archive cannot be read to its end, or an empty string when it can."""
     if segment.kind != ARCHIVE:
         return ""
-    report = Report()
+    report = FileReport()
     folder = os.open(home.folder, _FOLDER)
     try:
         for _ in Source(segment, folder, None).chunks(report):
