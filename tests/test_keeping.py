@@ -39,7 +39,7 @@ def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0)
     return path
 
 
-def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.Done:
+def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.MaintenanceResult:
     with rotation.maintenance(home) as folder:
         assert folder is not None
         return limits.tidy(home, folder, keep_days, now)

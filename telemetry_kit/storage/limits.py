@@ -11,7 +11,7 @@ import stat
 import time
 
 from telemetry_kit.storage import rewrite, rotation
-from telemetry_kit.storage.rewrite import Done
+from telemetry_kit.storage.rewrite import MaintenanceResult
 from telemetry_kit.storage.segments import ARCHIVE, SEALED, Segment
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def seal_full(home: Home, only: tuple[int, int], keep_days: int, now: float) -> 
             tidy(home, folder, keep_days, now)
 
 
-def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
+def tidy(home: Home, folder: int, keep_days: int, now: float) -> MaintenanceResult:
     """Delete segments whose lines are all over, and the oldest of those that are too much.
 
     A segment is over when the day in its name and the day of its last change are: nothing was
@@ -56,7 +56,7 @@ def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
     Raises:
         OSError: the folder cannot be listed.
     """
-    done = Done()
+    done = MaintenanceResult()
     found = _listed(folder)
     today, oldest = _day(now), _day(now, keep_days)
     newest = max((named for _, named, _ in found if named != today), default=today)
@@ -70,7 +70,7 @@ def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
     return done
 
 
-def bound(home: Home, folder: int, segments: list[Segment], done: Done) -> None:
+def bound(home: Home, folder: int, segments: list[Segment], done: MaintenanceResult) -> None:
     """Delete the oldest segments of more than the journal may take; the newest stays.
 
     Args:
@@ -88,7 +88,7 @@ def bound(home: Home, folder: int, segments: list[Segment], done: Done) -> None:
             total -= segment.size_bytes
 
 
-def _let_go(home: Home, folder: int, segment: Segment, done: Done) -> bool:
+def _let_go(home: Home, folder: int, segment: Segment, done: MaintenanceResult) -> bool:
     """Delete a segment that no program holds open; whether it is gone."""
     before = done.deleted
     if not rewrite.is_held(folder, segment):

@@ -19,7 +19,7 @@ from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, rotation
 from telemetry_kit.storage import rewrite as storage_rewrite
 from telemetry_kit.storage.retention import Term
-from telemetry_kit.storage.rewrite import Done
+from telemetry_kit.storage.rewrite import MaintenanceResult
 from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
@@ -36,7 +36,7 @@ _TAIL_BYTES = 1 << 13  # two lines at least
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
-def maintain(home: Home, retention_days: int, today: str) -> Done:
+def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
     """Bring the journal in order: finish what was broken off, pack, and keep the retention.
 
     Returns at once where another process is at it.
@@ -46,7 +46,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
         retention_days: lines older than this go.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
-    done = Done()
+    done = MaintenanceResult()
     _sweep(home)
     if not rotation.holds_anything(home):
         return done  # nothing of ours: no lock either
@@ -63,7 +63,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     return done
 
 
-def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
+def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
     """Remove lines from everything that is stored.
 
     Args:
@@ -77,7 +77,7 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
     Raises:
         JournalError: nothing could be touched.
     """
-    done = Done()
+    done = MaintenanceResult()
     if not rotation.holds_anything(home):
         return done
     with rotation.maintenance(home, rotation.WAIT_SECONDS) as folder:
@@ -95,7 +95,7 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
     return done
 
 
-def _forget_counts(folder: int, done: Done) -> None:
+def _forget_counts(folder: int, done: MaintenanceResult) -> None:
     """The counts of lines that are gone must not name them any longer."""
     if done.lines or done.deleted:
         try:
@@ -132,7 +132,7 @@ def before(day: str) -> Callable[[bytes], bool]:
 # -- one step each -----------------------------------------------------------------------------
 
 
-def _heal(home: Home, folder: int, done: Done) -> None:
+def _heal(home: Home, folder: int, done: MaintenanceResult) -> None:
     for name in os.listdir(folder):
         try:
             if rotation.TEMPORARY.fullmatch(name):
@@ -197,13 +197,13 @@ def _newest_day(home: Home) -> str | None:
     return None
 
 
-def _pack_all(home: Home, folder: int, done: Done) -> None:
+def _pack_all(home: Home, folder: int, done: MaintenanceResult) -> None:
     for segment in _segments(home):
         if segment.kind == SEALED:
             storage_rewrite.pack(home, folder, segment, done)
 
 
-def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
+def _retain(home: Home, folder: int, found: Term, done: MaintenanceResult) -> None:
     if found.is_skipped:
         return
     _seal_if_over(home, folder, found)
@@ -227,7 +227,9 @@ def _seal_if_over(home: Home, folder: int, found: Term) -> None:
             rotation.seal_under_lock(home, folder, found.today, (inode, device))
 
 
-def _retain_one(home: Home, folder: int, segment: Segment, found: Term, done: Done) -> None:
+def _retain_one(
+    home: Home, folder: int, segment: Segment, found: Term, done: MaintenanceResult
+) -> None:
     def stays(line: bytes) -> bool:
         return not _is_over(line, found)
 

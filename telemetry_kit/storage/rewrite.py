@@ -25,7 +25,7 @@ _PAGE_BYTES = 1 << 12
 _TOO_LARGE = "it is larger than an archive may be, and stays as it is"
 
 
-class Done:
+class MaintenanceResult:
     """What maintenance did.
 
     Args:
@@ -48,7 +48,7 @@ class Done:
         self.survivors: list[str] = []
 
 
-def pack(home: Home, folder: int, segment: Segment, done: Done) -> None:
+def pack(home: Home, folder: int, segment: Segment, done: MaintenanceResult) -> None:
     """Make a sealed segment an archive, unless a program still holds it open.
 
     Args:
@@ -64,7 +64,7 @@ def pack(home: Home, folder: int, segment: Segment, done: Done) -> None:
             done.leased += 1
 
 
-def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
+def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: MaintenanceResult) -> None:
     """Take lines out of a segment; a sealed one that nobody holds open is packed as well.
 
     Args:
@@ -80,7 +80,7 @@ def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> N
             _blank(home, folder, segment, keep, done, alone)
 
 
-def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
+def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: MaintenanceResult) -> None:
     """Delete a segment; one that a program holds open loses its lines instead.
 
     Args:
@@ -108,7 +108,7 @@ def is_held(folder: int, segment: Segment) -> bool:
 
 
 @contextmanager
-def _survived(home: Home, segment: Segment, done: Done) -> Iterator[None]:
+def _survived(home: Home, segment: Segment, done: MaintenanceResult) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -153,7 +153,9 @@ def _unlink_leftovers(folder: int, segment: Segment, but: str = "") -> None:
                 continue
 
 
-def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done: Done) -> bool:
+def _replace(
+    home: Home, folder: int, segment: Segment, keep: Keep | None, done: MaintenanceResult
+) -> bool:
     """Write the archive anew beside the segment; a rename puts it in its place.
 
     Returns:
@@ -187,7 +189,9 @@ def _has_grown(folder: int, segment: Segment, size: int) -> str:
     return ""
 
 
-def _settle(folder: int, segment: Segment, new: NewFile, made: _Made, done: Done) -> None:
+def _settle(
+    folder: int, segment: Segment, new: NewFile, made: _Made, done: MaintenanceResult
+) -> None:
     if made.kept:
         name = f"{segment.name.partition('.jsonl')[0]}.jsonl{made.suffix}"
         new.place(name, sync=False)
@@ -274,7 +278,9 @@ def _write(fd: int, data: bytes) -> None:
 # -- in its place ------------------------------------------------------------------------------
 
 
-def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool) -> None:
+def _blank(
+    home: Home, folder: int, segment: Segment, keep: Keep, done: MaintenanceResult, alone: bool
+) -> None:
     """Overwrite lines of a sealed file with empty ones, as where a program holds it open.
 
     The program may sleep between its look at the file and its write, stopped by Ctrl-Z or with
