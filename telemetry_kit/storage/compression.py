@@ -35,7 +35,7 @@ _WINDOW_LOG = 23
 _CHUNK_BYTES = 1 << 16
 
 
-class Way:
+class Codec:
     """One way to pack.
 
     Args:
@@ -52,7 +52,7 @@ class Way:
         self.stored = stored
 
 
-def ways(name: str) -> list[Way]:
+def ways(name: str) -> list[Codec]:
     """The ways to pack a segment, the preferred one first.
 
     Args:
@@ -87,18 +87,18 @@ def find(names: tuple[str, ...]) -> Any:
     return None
 
 
-def _gzip(level: int) -> Way:
+def _gzip(level: int) -> Codec:
     # Without a name or a time in it.
-    return Way(GZIP, lambda: zlib.compressobj(level, zlib.DEFLATED, 31), stored=not level)
+    return Codec(GZIP, lambda: zlib.compressobj(level, zlib.DEFLATED, 31), stored=not level)
 
 
-def _zstd(zstd: Any) -> Way:
+def _zstd(zstd: Any) -> Codec:
     named = zstd.CompressionParameter
     options = {named.compression_level: _ZSTD_LEVEL, named.checksum_flag: 1}
-    return Way(ZSTD, lambda: zstd.ZstdCompressor(options=options))
+    return Codec(ZSTD, lambda: zstd.ZstdCompressor(options=options))
 
 
-def pack(write: Callable[[bytes], None], chunks: Iterator[bytes], way: Way) -> int | None:
+def pack(write: Callable[[bytes], None], chunks: Iterator[bytes], way: Codec) -> int | None:
     """Write chunks as an archive.
 
     Args:
