@@ -66,7 +66,7 @@ def test_what_is_over_goes(home, number: int, day: str, changed: str, goes: bool
     put(home, TODAY)
     done = tidied(home)
 
-    assert (goes, not goes, 0) == (bool(done.deleted), path.exists(), done.crowded)
+    assert (goes, not goes, 0) == (bool(done.deleted), path.exists(), done.deleted_for_space)
 
 
 @pytest.mark.parametrize(("keep_days", "goes"), [(3, True), (400, False)])
@@ -110,12 +110,12 @@ def test_the_oldest_go_for_the_newer(home, monkeypatch) -> None:
     monkeypatch.setattr(limits, "MAX_BYTES", 4_500)
     done = tidied(home)
 
-    assert (2, 2) == (done.crowded, done.deleted)
+    assert (2, 2) == (done.deleted_for_space, done.deleted)
     assert ["telemetry-2024-02-10-2.jsonl.gz", "telemetry-2024-02-11-3.jsonl"] == left(home)
     monkeypatch.setattr(limits, "MAX_BYTES", 10)
     done = tidied(home)
-    assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.crowded, left(home))
-    assert 0 == tidied(home).crowded
+    assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.deleted_for_space, left(home))
+    assert 0 == tidied(home).deleted_for_space
 
 
 def test_what_is_no_segment_stays(home) -> None:
@@ -168,7 +168,7 @@ def test_off_does_not_delete_what_it_just_sealed(home, monkeypatch) -> None:
     rotation.seal(home, TODAY)
     done = maintenance.maintain(home, 90, TODAY)
 
-    assert (0, 0) == (done.deleted, done.crowded)
+    assert (0, 0) == (done.deleted, done.deleted_for_space)
     assert 1 == len(list(reader.read(home)))
 
 
@@ -198,7 +198,7 @@ def test_what_is_over_makes_room(home, monkeypatch) -> None:
     monkeypatch.setattr(limits, "MAX_BYTES", 5_000)
     done = tidied(home)
 
-    assert (2, 1, False) == (done.deleted, done.crowded, over.exists())
+    assert (2, 1, False) == (done.deleted, done.deleted_for_space, over.exists())
     assert ["telemetry-2024-02-10-3.jsonl", "telemetry-2024-02-11-5.jsonl"] == left(home)
 
 

@@ -84,7 +84,7 @@ def bound(home: Home, folder: int, segments: list[Segment], done: MaintenanceRes
         if total <= MAX_BYTES:
             return
         if _let_go(home, folder, segment, done):
-            done.crowded += 1
+            done.deleted_for_space += 1
             total -= segment.size_bytes
 
 

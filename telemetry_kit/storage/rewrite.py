@@ -31,18 +31,18 @@ class MaintenanceResult:
     Args:
         archived: segments packed.
         deleted: segments deleted because their time, or the space for them, was over.
-        crowded: how many of them for the space.
+        deleted_for_space: how many of them for the space.
         lines: lines removed from segments that stay.
         leased: sealed segments left alone because a program still holds them open.
         survivors: what should have gone and could not, each with the reason.
     """
 
-    __slots__ = ("archived", "crowded", "deleted", "leased", "lines", "survivors")
+    __slots__ = ("archived", "deleted_for_space", "deleted", "leased", "lines", "survivors")
 
     def __init__(self) -> None:
         self.archived = 0
         self.deleted = 0
-        self.crowded = 0
+        self.deleted_for_space = 0
         self.lines = 0
         self.leased = 0
         self.survivors: list[str] = []
