@@ -226,7 +226,7 @@ def test_what_could_not_be_deleted_is_named(home, monkeypatch) -> None:
     monkeypatch.setattr(os, "unlink", fails)
     done = tidied(home)
 
-    assert [f"{kept} (EPERM)"] == done.survivors
+    assert [f"{kept} (EPERM)"] == done.failures
     assert (True, False, 1) == (kept.exists(), gone.exists(), done.deleted)
 
 

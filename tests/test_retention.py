@@ -46,7 +46,7 @@ class User:
         rotation.seal(self.home, day)
 
     def maintain(self, day: str) -> None:
-        assert [] == maintenance.maintain(self.home, 90, day).survivors
+        assert [] == maintenance.maintain(self.home, 90, day).failures
 
     def stored(self) -> list[str]:
         """The days of what is stored, oldest first."""
@@ -116,7 +116,7 @@ def test_back_after_two_years_and_asked(user) -> None:
     user.record(back)
     done = maintenance.rewrite(user.home, maintenance.before(back), back)
 
-    assert (42, []) == (done.lines, done.survivors)
+    assert (42, []) == (done.lines, done.failures)
     assert [back] * 3 == user.stored()
 
 

@@ -96,7 +96,7 @@ def test_lines_of_a_held_segment_are_blanked(home, sleeper, pad: int) -> None:
     sleeper.append(Sleeper(path))
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (10, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
+    assert (10, 0, 0, []) == (done.lines, done.archived, done.deleted, done.failures)
     blanked = [b"\n" * len(one) if number % 2 == 0 else one for number, one in enumerate(lines)]
     assert b"".join(blanked) == path.read_bytes()
     assert 0o400 == path.stat().st_mode & 0o7777
@@ -130,7 +130,7 @@ def test_blanking_begins_at_the_end_of_a_line(home, sleeper, monkeypatch) -> Non
     monkeypatch.setattr(os, "pwrite", dies)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert [f"{path} (EIO)"] == done.survivors
+    assert [f"{path} (EIO)"] == done.failures
     assert path.read_bytes().startswith(line(0, pad=30_000)[:20_000])
     assert path.read_bytes().endswith(b"\n\n" + line(1))
     # Each on a page of its own: a page is what a disk writes at once.
@@ -144,7 +144,7 @@ def test_a_held_line_that_is_not_ended(home, sleeper) -> None:
     done = maintenance.rewrite(home, odd, DAY)
     told = "its last line is not ended, and a program holds it open"
 
-    assert (1, [f"{path} ({told})"]) == (done.lines, done.survivors)
+    assert (1, [f"{path} ({told})"]) == (done.lines, done.failures)
     assert b"\n" * len(line(0)) + line(2)[:-1] == path.read_bytes()
 
 
@@ -156,7 +156,7 @@ def test_a_held_segment_is_not_packed(home, sleeper) -> None:
     put(home, line(6), "2024-02-26")
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (2, 2, []) == (done.leased, done.archived, done.survivors)
+    assert (2, 2, []) == (done.leased, done.archived, done.failures)
     assert [".jsonl"] * 2 + [".gz"] * 2 == [Path(name).suffix for name in names(home)]
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_was_put_in_its_place(home, sleeper, monkeypatch, tmp_path) 
     count = len(os.listdir("/dev/fd"))
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, 1) == (done.lines, len(done.survivors))
+    assert (0, 1) == (done.lines, len(done.failures))
     assert (line(0), line(2)) == ((tmp_path / "moved").read_bytes(), path.read_bytes())
     assert (0o400, count) == (
         (tmp_path / "moved").stat().st_mode & 0o7777,
@@ -213,7 +213,7 @@ def test_a_user_who_may_not_write_to_what_is_sealed(home, sleeper, monkeypatch) 
     monkeypatch.setattr(os, "open", opens)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 1, []) == (done.archived, done.leased, done.survivors)
+    assert (1, 1, []) == (done.archived, done.leased, done.failures)
     assert [f"{free.name}.gz", held.name] == names(home)
     assert count == len(os.listdir("/dev/fd"))
 
@@ -243,7 +243,7 @@ def test_an_archive_loses_lines(home) -> None:
     path = put(home, line(0) + b"noise\n" + line(1) + b"\n" + line(2) + b"torn", packed=True)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (2, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
+    assert (2, 0, 0, []) == (done.lines, done.archived, done.deleted, done.failures)
     assert b"noise\n" + line(1) + b"\ntorn" == gzip.decompress(path.read_bytes())
     assert (0o600, [path.name]) == (path.stat().st_mode & 0o7777, names(home))
 
@@ -290,7 +290,7 @@ def test_a_disk_that_fails_while_packing(home, monkeypatch, call: str) -> None:
     monkeypatch.setattr(os, call, fails)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert ([f"{path} (ENOSPC)"], 0) == (done.survivors, done.archived)
+    assert ([f"{path} (ENOSPC)"], 0) == (done.failures, done.archived)
     assert (line(0), [path.name]) == (path.read_bytes(), names(home))
     assert count == len(os.listdir("/dev/fd"))
 
@@ -309,7 +309,7 @@ def test_a_segment_that_grows_while_it_is_packed(home, monkeypatch) -> None:
     done = maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
-    assert [f"{path} (it is still written to)"] == done.survivors
+    assert [f"{path} (it is still written to)"] == done.failures
     assert [path.name] == names(home)
     assert 1 == maintenance.maintain(home, 90, DAY).archived
     assert [0, 1] == ids(home)
@@ -358,8 +358,8 @@ def test_a_damaged_archive_is_not_rewritten(home, damage: str) -> None:
     path.write_bytes(data)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, 1) == (done.lines, len(done.survivors))
-    assert done.survivors[0].startswith(f"{path} (the archive is {damage}")
+    assert (0, 1) == (done.lines, len(done.failures))
+    assert done.failures[0].startswith(f"{path} (the archive is {damage}")
     assert (data, [path.name]) == (path.read_bytes(), names(home))
 
 
@@ -441,7 +441,7 @@ def test_maintenance_does_not_wait(home) -> None:
     with rotation.maintenance(home):
         done = maintenance.maintain(home, 90, DAY)
 
-    assert [f"another process is busy with {home.folder}"] == done.survivors
+    assert [f"another process is busy with {home.folder}"] == done.failures
 
 
 def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
@@ -455,7 +455,7 @@ def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
     removed, maintained = maintenance.rewrite(home, odd, DAY), maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
-    assert ([f"{home.folder} (EIO)"], ["EIO"]) == (removed.survivors, maintained.survivors)
+    assert ([f"{home.folder} (EIO)"], ["EIO"]) == (removed.failures, maintained.failures)
     assert [0] == ids(home)
 
 
@@ -466,7 +466,7 @@ def test_nothing_to_maintain_makes_nothing(home) -> None:
     os.rmdir(home.folder)
     removed = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, []) == (removed.lines, removed.survivors)
+    assert (0, []) == (removed.lines, removed.failures)
     assert not os.path.exists(home.folder)
 
 
@@ -510,7 +510,7 @@ def test_a_day_that_lies_across_two_pieces(home, inside: int, packed: bool) -> N
     put(home, front + over + line(2), packed=packed)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, [], [2]) == (done.lines, done.survivors, ids(home))
+    assert (1, [], [2]) == (done.lines, done.failures, ids(home))
 
 
 def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
@@ -529,7 +529,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
     done = maintenance.maintain(home, 90, DAY)
 
     assert (1, 0) == (done.lines, done.deleted)
-    assert done.survivors == [
+    assert done.failures == [
         f"{path} (EPERM)",
         f"{held} (its last line is not ended, and a program holds it open)",
     ]
@@ -557,7 +557,7 @@ def test_lines_that_tell_no_day(home, sleeper) -> None:
 
     assert noise + line(3) == gzip.decompress(mixed.read_bytes())
     assert b"\n" == bytes(set(over.read_bytes()))
-    assert (1 + 3, []) == (done.lines, done.survivors)
+    assert (1 + 3, []) == (done.lines, done.failures)
 
 
 @pytest.mark.parametrize(("changed", "stays"), [("2023-06-02", False), ("2024-02-01", True)])
@@ -618,7 +618,7 @@ def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, remove
     done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
     assert stay == ids(home)
-    assert (removed, []) == (done.lines, done.survivors)
+    assert (removed, []) == (done.lines, done.failures)
 
 
 def test_retention_of_glued_events(home, put_as) -> None:
@@ -627,7 +627,7 @@ def test_retention_of_glued_events(home, put_as) -> None:
     done = maintenance.maintain(home, 5, DAY)
 
     assert [3, 4] == ids(home)
-    assert (2, []) == (done.lines, done.survivors)
+    assert (2, []) == (done.lines, done.failures)
 
 
 @pytest.mark.parametrize("size", [0, 400 << 20])
@@ -646,7 +646,7 @@ def test_removal_needs_little_memory(home, size: int) -> None:
         limit = 600 << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
-        os.write(write, f"{done.lines} {done.survivors}".encode())
+        os.write(write, f"{done.lines} {done.failures}".encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as told:
@@ -663,7 +663,7 @@ def test_what_is_too_large_for_an_archive_loses_its_lines_in_place(home, monkeyp
     path = put(home, line(1, OLD) + noise + line(3))
     done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
-    assert (1, []) == (done.lines, done.survivors)
+    assert (1, []) == (done.lines, done.failures)
     assert [3] == ids(home)
     assert 0o400 == path.stat().st_mode & 0o7777
 
@@ -678,7 +678,7 @@ def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
     sleeper.append(Sleeper(path))
     done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
 
-    assert [f"{path} (EMLINK)"] == done.survivors
+    assert [f"{path} (EMLINK)"] == done.failures
     assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)
 
 

@@ -59,7 +59,7 @@ def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
                 limits.bound(home, folder, _segments(home), done)
                 _forget_counts(folder, done)
     except (JournalError, OSError) as error:
-        done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
+        done.failures.append(str(error) if isinstance(error, JournalError) else name_of(error))
     return done
 
 
@@ -85,13 +85,13 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Maintenanc
             try:
                 _heal(home, folder, done)
                 rotation.seal_under_lock(home, folder, today)
-                for segment in _segments(home, survivors=done.survivors):
+                for segment in _segments(home, failures=done.failures):
                     storage_rewrite.thin(home, folder, segment, keep, done)
                 _forget_counts(folder, done)
                 # On disk before it is called removed: a power failure brings nothing back.
                 os.fsync(folder)
             except OSError as error:
-                done.survivors.append(f"{home.folder} ({name_of(error)})")
+                done.failures.append(f"{home.folder} ({name_of(error)})")
     return done
 
 
@@ -143,7 +143,7 @@ def _heal(home: Home, folder: int, done: MaintenanceResult) -> None:
                 if st.st_mode in (0o100600, stat.S_IFREG | rotation.LENT_MODE):
                     rotation.protect(folder, name)
         except OSError as error:
-            done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+            done.failures.append(f"{home.folder}/{name} ({name_of(error)})")
 
 
 def _sweep(home: Home) -> None:
@@ -158,14 +158,12 @@ def _sweep(home: Home) -> None:
             leftovers.sweep(f"{top}/projects/{place}")
 
 
-def _segments(
-    home: Home, active: bool = False, survivors: list[str] | None = None
-) -> list[Segment]:
+def _segments(home: Home, active: bool = False, failures: list[str] | None = None) -> list[Segment]:
     problems = ReadReport()
     with snapshot(home, problems) as sources:
         found = [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
-    if survivors is not None:
-        survivors += [f"{home.folder}/{told}" for told in problems.sentences()]
+    if failures is not None:
+        failures += [f"{home.folder}/{told}" for told in problems.sentences()]
     return found
 
 

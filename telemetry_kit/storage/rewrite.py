@@ -34,10 +34,10 @@ class MaintenanceResult:
         deleted_for_space: how many of them for the space.
         lines: lines removed from segments that stay.
         leased: sealed segments left alone because a program still holds them open.
-        survivors: what should have gone and could not, each with the reason.
+        failures: what should have gone and could not, each with the reason.
     """
 
-    __slots__ = ("archived", "deleted_for_space", "deleted", "leased", "lines", "survivors")
+    __slots__ = ("archived", "deleted_for_space", "deleted", "leased", "lines", "failures")
 
     def __init__(self) -> None:
         self.archived = 0
@@ -45,7 +45,7 @@ class MaintenanceResult:
         self.deleted_for_space = 0
         self.lines = 0
         self.leased = 0
-        self.survivors: list[str] = []
+        self.failures: list[str] = []
 
 
 def pack(home: Home, folder: int, segment: Segment, done: MaintenanceResult) -> None:
@@ -112,7 +112,7 @@ def _survived(home: Home, segment: Segment, done: MaintenanceResult) -> Iterator
     try:
         yield
     except OSError as error:
-        done.survivors.append(f"{home.folder}/{segment.name} ({name_of(error)})")
+        done.failures.append(f"{home.folder}/{segment.name} ({name_of(error)})")
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def _replace(
     """
     obstacle = compression.obstacle(segment.name)
     if obstacle:
-        done.survivors.append(f"{home.folder}/{segment.name} ({obstacle})")
+        done.failures.append(f"{home.folder}/{segment.name} ({obstacle})")
         return True
     with NewFile(segment.name, folder) as new:
         made = _Made(segment, folder, keep)
@@ -175,7 +175,7 @@ def _replace(
             return False
         if why:
             # Better a damaged archive than what is left of it.
-            done.survivors.append(f"{home.folder}/{segment.name} ({why})")
+            done.failures.append(f"{home.folder}/{segment.name} ({why})")
         elif keep is None or made.removed.lines or segment.kind == SEALED:
             _settle(folder, segment, new, made, done)
         return True
@@ -297,7 +297,7 @@ def _blank(
             elif goes:
                 # Somebody may be inside it: what comes would be glued to nothing.
                 told = "its last line is not ended, and a program holds it open"
-                done.survivors.append(f"{home.folder}/{segment.name} ({told})")
+                done.failures.append(f"{home.folder}/{segment.name} ({told})")
             at += len(piece.data) + len(piece.end)
         os.fsync(fd)
     finally:

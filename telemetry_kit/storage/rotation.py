@@ -233,9 +233,9 @@ def clear(home: Home) -> list[str]:
     Returns:
         What could not be deleted, each with the reason.
     """
-    survivors: list[str] = []
+    failures: list[str] = []
     if not holds_anything(home):
-        return survivors
+        return failures
     try:
         with maintenance(home, WAIT_SECONDS) as folder:
             if folder is None:
@@ -245,14 +245,14 @@ def clear(home: Home) -> list[str]:
                     try:
                         os.unlink(name, dir_fd=folder)
                     except OSError as error:
-                        survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+                        failures.append(f"{home.folder}/{name} ({name_of(error)})")
             # On disk before it is called deleted: a power failure brings nothing back.
             os.fsync(folder)
     except JournalError as error:
-        survivors.append(str(error))
+        failures.append(str(error))
     except OSError as error:
-        survivors.append(f"{home.folder} ({name_of(error)})")
-    return survivors
+        failures.append(f"{home.folder} ({name_of(error)})")
+    return failures
 
 
 def take_back(home: Home, folder: int, log: int, made: list[str]) -> None:

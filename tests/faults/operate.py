@@ -74,7 +74,7 @@ def seal() -> object:
 def pack() -> object:
     """Maintenance, as each command does it."""
     done = maintenance.maintain(changes.home_of(), 90, decision.today())
-    return {"survivors": done.survivors}
+    return {"survivors": done.failures}
 
 
 def clear() -> object:
@@ -88,14 +88,14 @@ def thin() -> object:
     return {
         "survivors": maintenance.rewrite(
             changes.home_of(), maintenance.before(limit), limit
-        ).survivors
+        ).failures
     }
 
 
 def blank() -> object:
     """The same for three lines of a sealed segment that a program holds open."""
     done = maintenance.rewrite(changes.home_of(), lambda line: not GOES(line), decision.today())
-    return {"survivors": done.survivors, "lines": done.lines}
+    return {"survivors": done.failures, "lines": done.lines}
 
 
 def revoke() -> object:

@@ -77,7 +77,7 @@ def test_a_small_disk(mounted, found, ledger) -> None:
     clock.seconds = 100
     names += fill(journal, 10_000, 100)
     journal.close()
-    assert [] == maintenance.maintain(home, 90, DAY).survivors
+    assert [] == maintenance.maintain(home, 90, DAY).failures
 
     settle(home, found, ledger, names)
 
@@ -103,7 +103,7 @@ def test_a_read_only_remount(mounted, found, ledger) -> None:
     assert [] == fill(journal, 100, 1)
     assert "read-only" in journal.trouble
     assert [] != rotation.clear(home)
-    assert [] != maintenance.maintain(home, 90, DAY).survivors
+    assert [] != maintenance.maintain(home, 90, DAY).failures
     settle(home, found, ledger, names)
     subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
     clock.seconds = 100
@@ -136,7 +136,7 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
     assert [] == fill(journal, 100, 1)
     assert "EIO" in journal.trouble
     journal.close()
-    assert [] != maintenance.maintain(home, 90, DAY).survivors
+    assert [] != maintenance.maintain(home, 90, DAY).failures
     assert [] != rotation.clear(home)
     subprocess.run(["umount", "-l", str(at)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)

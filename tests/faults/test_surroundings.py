@@ -238,7 +238,7 @@ def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
     first, second = host.unharmed(unprivileged.run(host.around(code)))
     pack = (
         f"os.umask({mask})\nfrom telemetry_kit.storage import maintenance as archive\n"
-        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).survivors]))\n"
+        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).failures]))\n"
     )
     packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
     assert (0, "") == (packed.returncode, packed.stderr)

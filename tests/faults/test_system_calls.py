@@ -160,7 +160,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     if answer.get("raised") == "ConsentError":
         assert decided(scene), point
     after = maintenance.maintain(scene.home, 90, decision.today())
-    assert [] == after.survivors, (operation, point)
+    assert [] == after.failures, (operation, point)
     again = found(scene.home)
     assert before.count == again.count, (operation, point)
     assert [] == leftovers(scene), (operation, point)

@@ -84,7 +84,7 @@ def test_killed_all_the_time(place, program, found, modes, ledger, full, seed: i
     )
     sealed = sealings(place.home)
     after = maintenance.maintain(place.home, 90, decision.today())
-    assert [] == after.survivors
+    assert [] == after.failures
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     lost = stored.lost(names(acknowledged))
@@ -115,7 +115,7 @@ def test_lines_are_removed_while_all_are_killed(
     told = json.loads(
         program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
     )
-    assert [] == maintenance.rewrite(place.home, maintenance.before(today), today).survivors
+    assert [] == maintenance.rewrite(place.home, maintenance.before(today), today).failures
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     new = [name for name in names(acknowledged) if int(name[6:], 16) % 3]
@@ -183,7 +183,7 @@ def test_a_writer_that_sleeps(
     names = json.loads(out)
     late = names[1:] if not new and removal != "packing" else names
     after = found(place.home)
-    assert (7, "", []) == (host.returncode, err, done.survivors)
+    assert (7, "", []) == (host.returncode, err, done.failures)
     assert [name for name in olds if name in after.count] == (olds if removal == "packing" else [])
     assert (names[0] in between.count) == (new or removal == "packing")
     ledger.add(
@@ -196,7 +196,7 @@ def test_a_writer_that_sleeps(
 
     assert (0, 0) == (after.lost(late), after.doubled)
     # And with nobody asleep any more it is packed as all others are.
-    assert [] == maintenance.maintain(place.home, 365, NEW).survivors
+    assert [] == maintenance.maintain(place.home, 365, NEW).failures
     assert after.count == found(place.home).count
     modes(place.home)
 
@@ -217,6 +217,6 @@ def test_a_writer_inside_its_write(place, found, sleeping) -> None:
     journal.close()
 
     assert 1 == done.lines
-    assert 1 == len(done.survivors)
-    assert "its last line is not ended, and a program holds it open" in done.survivors[0]
+    assert 1 == len(done.failures)
+    assert "its last line is not ended, and a program holds it open" in done.failures[0]
     assert old_line(1_001)[:140] == left[-1]

@@ -38,9 +38,9 @@ def _clear_before(home: Home, day: str, yes: bool) -> None:
         return
     done = maintenance.rewrite(home, maintenance.before(day), decision.today())
     info(f"Deleted {done.lines} events of the days before {day}.")
-    if done.survivors:
+    if done.failures:
         raise CommandError(
-            f"not everything could be deleted: {'; '.join(map(_told, done.survivors))}"
+            f"not everything could be deleted: {'; '.join(map(_told, done.failures))}"
         )
 
 
