@@ -84,7 +84,7 @@ def test_a_leased_segment_waits(home) -> None:
     journal.close()
     second = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 0, 0, 1) == (first.leased, first.archived, second.leased, second.archived)
+    assert (1, 0, 0, 1) == (first.in_use, first.archived, second.in_use, second.archived)
 
 
 @pytest.mark.parametrize("how", ["rewrite", "retain"])

@@ -42,7 +42,7 @@ def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0)
 def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.MaintenanceResult:
     with rotation.maintenance(home) as folder:
         assert folder is not None
-        return limits.tidy(home, folder, keep_days, now)
+        return limits.expire(home, folder, keep_days, now)
 
 
 def left(home: Home) -> list[str]:

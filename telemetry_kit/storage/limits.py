@@ -37,10 +37,10 @@ def seal_full(home: Home, only: tuple[int, int], keep_days: int, now: float) -> 
     """
     with rotation.maintenance(home) as folder:
         if folder is not None and rotation.seal_under_lock(home, folder, _day(now), only):
-            tidy(home, folder, keep_days, now)
+            expire(home, folder, keep_days, now)
 
 
-def tidy(home: Home, folder: int, keep_days: int, now: float) -> MaintenanceResult:
+def expire(home: Home, folder: int, keep_days: int, now: float) -> MaintenanceResult:
     """Delete segments whose lines are all over, and the oldest of those that are too much.
 
     A segment is over when the day in its name and the day of its last change are: nothing was

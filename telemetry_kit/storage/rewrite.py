@@ -33,18 +33,18 @@ class MaintenanceResult:
         deleted: segments deleted because their time, or the space for them, was over.
         deleted_for_space: how many of them for the space.
         lines: lines removed from segments that stay.
-        leased: sealed segments left alone because a program still holds them open.
+        in_use: sealed segments left alone because a program still holds them open.
         failures: what should have gone and could not, each with the reason.
     """
 
-    __slots__ = ("archived", "deleted_for_space", "deleted", "leased", "lines", "failures")
+    __slots__ = ("archived", "deleted_for_space", "deleted", "in_use", "lines", "failures")
 
     def __init__(self) -> None:
         self.archived = 0
         self.deleted = 0
         self.deleted_for_space = 0
         self.lines = 0
-        self.leased = 0
+        self.in_use = 0
         self.failures: list[str] = []
 
 
@@ -61,7 +61,7 @@ def pack(home: Home, folder: int, segment: Segment, done: MaintenanceResult) -> 
         if alone:
             _replace(home, folder, segment, None, done)
         else:
-            done.leased += 1
+            done.in_use += 1
 
 
 def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: MaintenanceResult) -> None:

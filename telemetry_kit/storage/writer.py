@@ -1,4 +1,4 @@
-"""The write path: one leased descriptor, one `fstat`, one `write` per event.
+"""The write path: one in_use descriptor, one `fstat`, one `write` per event.
 
 There is no buffer, no thread and no lock between an event and the disk. It writes lines and does
 not parse them.
