@@ -14,7 +14,7 @@ from fcntl import LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.files.private import name_of
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import compression as packing
+from telemetry_kit.storage import compression
 from telemetry_kit.storage.log_file import LOG
 from telemetry_kit.storage.rotation import LOCK, SEGMENT
 
@@ -165,7 +165,7 @@ class Source:
                 self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
             stored = _stored(self._fd, begin, os.fstat(self._fd).st_size)
             if self.segment.kind == ARCHIVE:
-                yield from packing.unpacked(stored, report, self.segment.name)
+                yield from compression.unpacked(stored, report, self.segment.name)
             else:
                 yield from stored
         except FileNotFoundError:
