@@ -12,7 +12,7 @@ def whole(number: int) -> bytes:
     return PREFIX + b'%016x"}' % number
 
 
-def cut(data: bytes, size: int = 1 << 16) -> list[line_parts.Piece]:
+def cut(data: bytes, size: int = 1 << 16) -> list[line_parts.LinePart]:
     return list(line_parts.of(data[at : at + size] for at in range(0, len(data), size)))
 
 
@@ -58,7 +58,7 @@ def test_a_long_piece_comes_in_parts(size: int) -> None:
     found = cut(data, size)
 
     assert data == b"".join(piece.data + piece.end for piece in found)
-    assert max(len(p.data) for p in found) <= line_parts.MAX_PIECE_BYTES + size
+    assert max(len(p.data) for p in found) <= line_parts.MAX_PART_BYTES + size
     assert [True] + [False] * (len(found) - 2) + [True] == [p.begins for p in found]
     assert all(len(p.ahead) == line_parts.OVERLAP_BYTES for p in found if not p.end)
 

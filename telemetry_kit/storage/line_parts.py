@@ -13,7 +13,7 @@ from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import PREFIX
 
 # What is longer is no event, and is looked at in parts of this size.
-MAX_PIECE_BYTES = 1 << 20
+MAX_PART_BYTES = 1 << 20
 # So much of one part is looked at again with the next: no text that is looked for is longer.
 OVERLAP_BYTES = catalog.MAX_LINE_BYTES
 # Where the reader finds events, too: no line goes on behind NULs, and in no string of ours does the
@@ -21,7 +21,7 @@ OVERLAP_BYTES = catalog.MAX_LINE_BYTES
 _CUT = re.compile(rb"\0+|(?=%b)" % re.escape(PREFIX))
 
 
-class Piece:
+class LinePart:
     """Some bytes of a file, and those that end them.
 
     Args:
@@ -44,7 +44,9 @@ class Piece:
         self.last = last
 
 
-def judged(chunks: Iterator[bytes], keep: Callable[[bytes], bool]) -> Iterator[tuple[Piece, bool]]:
+def judged(
+    chunks: Iterator[bytes], keep: Callable[[bytes], bool]
+) -> Iterator[tuple[LinePart, bool]]:
     """Each piece, and whether it goes.
 
     A long one goes from its beginning, or from the first part on that is not kept.
@@ -61,7 +63,7 @@ def judged(chunks: Iterator[bytes], keep: Callable[[bytes], bool]) -> Iterator[t
         yield piece, goes
 
 
-def of(chunks: Iterator[bytes]) -> Iterator[Piece]:
+def of(chunks: Iterator[bytes]) -> Iterator[LinePart]:
     """The pieces of a file; together they are the file.
 
     Args:
@@ -73,13 +75,13 @@ def of(chunks: Iterator[bytes]) -> Iterator[Piece]:
         for line in lines:
             yield from _parts(line, b"\n", begins)
             begins = True
-        if len(rest) > MAX_PIECE_BYTES:
+        if len(rest) > MAX_PART_BYTES:
             *whole, open_one = _parts(rest, b"", begins)
             yield from whole
             rest, begins = open_one.data, open_one.begins
-            if len(rest) > MAX_PIECE_BYTES:
+            if len(rest) > MAX_PART_BYTES:
                 data, rest = rest[:-OVERLAP_BYTES], rest[-OVERLAP_BYTES:]
-                yield Piece(data, b"", rest, begins)
+                yield LinePart(data, b"", rest, begins)
                 begins = False
     if rest:
         *whole, final = _parts(rest, b"", begins)
@@ -88,12 +90,12 @@ def of(chunks: Iterator[bytes]) -> Iterator[Piece]:
         yield final
 
 
-def _parts(line: bytes, end: bytes, begins: bool) -> Iterator[Piece]:
+def _parts(line: bytes, end: bytes, begins: bool) -> Iterator[LinePart]:
     """The pieces of one line."""
     at = 0
     if b"\0" in line or line.find(PREFIX, 1) > 0:
         for cut in _CUT.finditer(line):
             if cut.end():
-                yield Piece(line[at : cut.start()], cut[0], begins=begins)
+                yield LinePart(line[at : cut.start()], cut[0], begins=begins)
                 at, begins = cut.end(), True
-    yield Piece(line[at:], end, begins=begins)
+    yield LinePart(line[at:], end, begins=begins)
