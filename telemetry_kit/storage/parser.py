@@ -44,7 +44,7 @@ def is_of_another_version(line: bytes) -> bool:
     return match is not None and match[1] != catalog.SCHEMA_VERSION.encode()
 
 
-def resynchronised(line: bytes) -> Iterator[Event]:
+def recovered_events(line: bytes) -> Iterator[Event]:
     """Whole events inside a damaged line: a torn one may have been glued to the next.
 
     The quotes of the prefix are escaped inside every string we write, so it can only stand where

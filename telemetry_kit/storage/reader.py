@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.parser import Event, is_of_another_version, parse, resynchronised
+from telemetry_kit.storage.parser import Event, is_of_another_version, parse, recovered_events
 from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
@@ -55,7 +55,7 @@ def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False)
         if event is not None:
             yield event
             continue
-        found = list(resynchronised(line))
+        found = list(recovered_events(line))
         report.recovered += len(found)
         _count(report, line, cut, active and not ended)
         yield from found

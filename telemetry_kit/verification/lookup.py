@@ -15,7 +15,7 @@ from telemetry_kit.paths import Home
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
-from telemetry_kit.storage.parser import parse, resynchronised
+from telemetry_kit.storage.parser import parse, recovered_events
 from telemetry_kit.storage.reader import read
 from telemetry_kit.storage.segments import ReadReport
 from telemetry_kit.verification import vocabulary
@@ -125,7 +125,7 @@ class Lookup:
             line: without its end.
         """
         event = parse(line)
-        events: Iterable[dict[str, Any]] = [event] if event is not None else resynchronised(line)
+        events: Iterable[dict[str, Any]] = [event] if event is not None else recovered_events(line)
         if any(any(self._fields(event)) for event in events):
             return False
         # What is no event may hold it anywhere.
