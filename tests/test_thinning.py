@@ -385,7 +385,7 @@ def test_the_journal_has_a_largest_size(home, sleeper, monkeypatch) -> None:
 def test_the_counts_of_lines_that_are_gone_go(home, keep, stays: bool) -> None:
     """The roll-up is deleted with the first line, and kept where none went."""
     put(home, line(0), packed=True)
-    rollup = Path(home.folder, rotation.ROLLUP)
+    rollup = Path(home.folder, rotation.COUNT_CACHE)
     rollup.write_bytes(b"counts")
     maintenance.rewrite(home, keep, DAY)
 
@@ -538,7 +538,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
 def test_the_counts_go_with_what_is_over(home) -> None:
     """Maintenance deletes the roll-up with the first line that retention takes."""
     put(home, line(1, "2023-06-01") + line(2), packed=True)
-    rollup = Path(home.folder, rotation.ROLLUP)
+    rollup = Path(home.folder, rotation.COUNT_CACHE)
     rollup.write_bytes(b"counts")
     maintenance.maintain(home, 90, "2023-06-02")
     assert rollup.exists()

@@ -99,7 +99,7 @@ def _forget_counts(folder: int, done: MaintenanceResult) -> None:
     """The counts of lines that are gone must not name them any longer."""
     if done.lines or done.deleted:
         try:
-            os.unlink(rotation.ROLLUP, dir_fd=folder)
+            os.unlink(rotation.COUNT_CACHE, dir_fd=folder)
         except FileNotFoundError:
             return
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from telemetry_kit.paths import Home
 
 LOCK = ".telemetry.lock"
-ROLLUP = "telemetry-rollup.json"
+COUNT_CACHE = "telemetry-rollup.json"
 WAIT_SECONDS = 5.0
 SEALED_MODE = 0o400
 # Not 0600, by which a writer would take a sealed file for the active one again.
@@ -289,7 +289,7 @@ def holds_anything(home: Home) -> bool:
 
 
 def _is_ours(name: str) -> bool:
-    return bool(name in (LOG, ROLLUP) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
+    return bool(name in (LOG, COUNT_CACHE) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
 def size(home: Home) -> int:

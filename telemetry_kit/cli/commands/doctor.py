@@ -233,7 +233,7 @@ def _folder(home: Home, fix: bool) -> Iterator[Finding]:
             yield _checked("log", lambda: _trouble_with_the_log(home), right, fix, "")
         else:
             yield Finding("log", BAD, wrong)
-    rollup = f"{home.folder}/{rotation.ROLLUP}"
+    rollup = f"{home.folder}/{rotation.COUNT_CACHE}"
     if (_bits(rollup) or 0) & 0o077:
         yield _private("roll-up", rollup, fix)
 
