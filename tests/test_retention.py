@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
-from telemetry_kit.storage.retention import Term
+from telemetry_kit.storage.retention import Retention
 from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2026-06-01"
@@ -144,7 +144,7 @@ def test_a_journal_in_doubt_is_not_rewritten(user) -> None:
 )
 def test_what_is_over(newest: int, days: int, over: bool) -> None:
     """Lines of more than 90 days, unless the newest archive is more than 400 days old."""
-    term = Term(90, DAY, later(DAY, -newest))
+    term = Retention(90, DAY, later(DAY, -newest))
 
     assert over == term.over(later(DAY, -days))
     assert term.is_skipped == (newest > 400)
@@ -153,7 +153,7 @@ def test_what_is_over(newest: int, days: int, over: bool) -> None:
 @pytest.mark.parametrize("today", ["0001-02-01", "nonsense", ""])
 def test_a_day_that_has_no_before(today: str) -> None:
     """Nothing is over on a day that the calendar does not reach back from."""
-    term = Term(90, today, "0001-01-01")
+    term = Retention(90, today, "0001-01-01")
 
     assert not term.over("0001-01-01")
     assert not term.over("2026-01-01")

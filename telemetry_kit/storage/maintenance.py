@@ -18,7 +18,7 @@ from telemetry_kit.files.private import name_of
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, rotation
 from telemetry_kit.storage import rewrite as storage_rewrite
-from telemetry_kit.storage.retention import Term
+from telemetry_kit.storage.retention import Retention
 from telemetry_kit.storage.rewrite import MaintenanceResult
 from telemetry_kit.storage.segments import (
     ACTIVE,
@@ -167,7 +167,7 @@ def _segments(home: Home, active: bool = False, failures: list[str] | None = Non
     return found
 
 
-def term(home: Home, retention_days: int, today: str) -> Term:
+def term(home: Home, retention_days: int, today: str) -> Retention:
     """The retention of a journal on one day.
 
     An archive of the same day proves nothing: the clock that is in question has named it. Before
@@ -180,7 +180,7 @@ def term(home: Home, retention_days: int, today: str) -> Term:
     """
     found = (rotation.SEGMENT.fullmatch(segment.name) for segment in _segments(home))
     days = [match[1] for match in found if match and match[1] != today]
-    return Term(retention_days, today, max(days) if days else _newest_day(home) or today)
+    return Retention(retention_days, today, max(days) if days else _newest_day(home) or today)
 
 
 def _newest_day(home: Home) -> str | None:
@@ -201,7 +201,7 @@ def _pack_all(home: Home, folder: int, done: MaintenanceResult) -> None:
             storage_rewrite.pack(home, folder, segment, done)
 
 
-def _retain(home: Home, folder: int, found: Term, done: MaintenanceResult) -> None:
+def _retain(home: Home, folder: int, found: Retention, done: MaintenanceResult) -> None:
     if found.is_skipped:
         return
     _seal_if_over(home, folder, found)
@@ -217,7 +217,7 @@ def _oldest_sign(folder: int, segment: Segment) -> str:
     return min(named, _first_day(folder, segment) or _NEVER)
 
 
-def _seal_if_over(home: Home, folder: int, found: Term) -> None:
+def _seal_if_over(home: Home, folder: int, found: Retention) -> None:
     for segment in _segments(home, active=True):
         old = segment.kind == ACTIVE and _oldest_sign(folder, segment) < found.oldest
         if old and any(map(found.over, _all_days(folder, segment))):
@@ -226,7 +226,7 @@ def _seal_if_over(home: Home, folder: int, found: Term) -> None:
 
 
 def _retain_one(
-    home: Home, folder: int, segment: Segment, found: Term, done: MaintenanceResult
+    home: Home, folder: int, segment: Segment, found: Retention, done: MaintenanceResult
 ) -> None:
     def stays(line: bytes) -> bool:
         return not _is_over(line, found)
@@ -242,7 +242,7 @@ def _retain_one(
         storage_rewrite.thin(home, folder, segment, stays, done)
 
 
-def _is_over(line: bytes, found: Term, otherwise: bool = False) -> bool:
+def _is_over(line: bytes, found: Retention, otherwise: bool = False) -> bool:
     day = _DAY.search(line)
     return otherwise if day is None else found.over(day[1].decode())
 

@@ -10,7 +10,7 @@ from datetime import date, timedelta
 from telemetry_kit.storage.limits import MAX_CLOCK_DAYS
 
 
-class Term:
+class Retention:
     """The retention on one day.
 
     One wrong clock must not delete everything. So nothing expires on a day that is more than 400
