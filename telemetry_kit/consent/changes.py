@@ -384,12 +384,12 @@ def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
     for one in homes:
         survivors += clear(one)
         try:
-            version_control.take_back(one)
+            version_control.remove_rules(one)
         except JournalError as error:
             survivors.append(str(error))
     _erase(state, survivors)
     if all_projects:
-        version_control.take_back_for_keys(home)
+        version_control.remove_rules_for_keys(home)
     return survivors
 
 

@@ -76,7 +76,7 @@ def ensure_for_keys(state: str) -> None:
             return  # the folder's own file ignores it
 
 
-def take_back(home: Home) -> None:
+def remove_rules(home: Home) -> None:
     """Take our lines out of `info/exclude` and our files away, and a folder that only we used.
 
     Raises:
@@ -102,7 +102,7 @@ def _leave(home: Home, folder: int) -> None:
         return  # the host keeps something there
 
 
-def take_back_for_keys(home: Home) -> None:
+def remove_rules_for_keys(home: Home) -> None:
     """The same for our state folder, once nothing is left in it."""
     folder = os.path.realpath(os.path.dirname(home.state))
     repository, exclude = ignore_file.exclude_around(folder)
