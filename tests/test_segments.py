@@ -32,7 +32,7 @@ def test_the_sum_of_counted_bytes(home, size: int, ends: int) -> None:
     Path(home.folder, NAME).write_bytes(data + b"later")
     counted = data if size <= 2 * ends else data[:ends] + data[-ends:]
     with snapshot(home, ReadReport()) as (source,):
-        assert zlib.crc32(counted) == source.sum_of(size, ends)
+        assert zlib.crc32(counted) == source.checksum(size, ends)
 
 
 def test_the_sum_of_another_file(home) -> None:
@@ -42,9 +42,9 @@ def test_the_sum_of_another_file(home) -> None:
     with snapshot(home, ReadReport()) as (source,):
         count = len(os.listdir("/dev/fd"))
         path.rename(path.with_suffix(".old"))
-        gone = source.sum_of(1, 1)
+        gone = source.checksum(1, 1)
         path.write_bytes(b"x")
-        other = source.sum_of(1, 1)
+        other = source.checksum(1, 1)
 
         assert ((-1, -1), count) == ((gone, other), len(os.listdir("/dev/fd")))
 
@@ -314,4 +314,4 @@ def test_a_sum_that_cannot_be_made(home, monkeypatch) -> None:
     with snapshot(home, ReadReport()) as (source,):
         monkeypatch.setattr(os, "pread", fails)
 
-        assert -1 == source.sum_of(1, 1)
+        assert -1 == source.checksum(1, 1)

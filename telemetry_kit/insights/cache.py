@@ -280,10 +280,10 @@ def _sum_of(source: Source, count: int, known: Entry | None = None) -> int:
         known: a state of it that was found to be true, to go on from.
     """
     if count > _COMPARED_BYTES:
-        return source.sum_of(count, _END_BYTES)
+        return source.checksum(count, _END_BYTES)
     if known is not None:
-        return source.sum_of(count, count, *known.state[:2])
-    return source.sum_of(count, count)
+        return source.checksum(count, count, *known.state[:2])
+    return source.checksum(count, count)
 
 
 def _numbers(report: FileReport) -> tuple[int, int, int, int]:

@@ -383,10 +383,10 @@ class Following:
         return at if _head_of(source, at) in (head, blank, _GONE) else 0
 
 
-# What `sum_of()` says of a file that has another name by now.
+# What `checksum()` says of a file that has another name by now.
 _GONE = -1
 
 
 def _head_of(source: Source, at: int) -> int:
     count = min(at, _KNOWN_BYTES)
-    return source.sum_of(count, count)
+    return source.checksum(count, count)

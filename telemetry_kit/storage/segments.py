@@ -213,7 +213,7 @@ class Source:
         except OSError:
             return None
 
-    def sum_of(self, count: int, both_ends: int, begin: int = 0, total: int = 0) -> int:
+    def checksum(self, count: int, both_ends: int, begin: int = 0, total: int = 0) -> int:
         """The CRC-32 of the first bytes of a plain file, wherever its reader is; -1: it is gone.
 
         Args:
