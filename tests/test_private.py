@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit.files import leftovers, private
+from telemetry_kit.files import atomic, leftovers, private
 
 CODE = "0123456789ab"
 LEFT = f".key-{CODE}.telemetry-kit.tmp"
@@ -221,8 +221,7 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
 
 _KILLED = """
 import os, signal, sys
-from telemetry_kit.files import leftovers
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, leftovers
 step, how, path = sys.argv[1:]
 real = getattr(os, step)
 def killing(*args, **options):
@@ -230,7 +229,7 @@ def killing(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
     return done
 setattr(os, step, killing)
-getattr(private, how)(path, b"secret")
+getattr(atomic, how)(path, b"secret")
 """
 
 
@@ -254,4 +253,4 @@ def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: 
 @given(st.text(st.characters(codec="ascii", exclude_characters="/\0"), min_size=1, max_size=40))
 def test_a_name_is_known_again(name: str) -> None:
     """What a temporary file was made for is read from its name."""
-    assert name == leftovers._named_for(private.temporary_name(name))
+    assert name == leftovers.target_of(atomic.temporary_name(name))

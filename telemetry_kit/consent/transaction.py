@@ -14,7 +14,7 @@ from telemetry_kit import settings
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history, notice, policy
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 
@@ -165,7 +165,7 @@ def decide(
     entry = ""
     try:
         entry = history.append(folder, decision, method, now, text)
-        private.replace(path, consent_decision.stamped(line.decode("ascii"), entry=entry))
+        atomic.replace(path, consent_decision.stamped(line.decode("ascii"), entry=entry))
     except OSError:
         denial = consent_decision.stamped(line.decode("ascii"), entry=entry)
         if decision != "no" or not _denied_without_space(home, path, denial):
@@ -179,7 +179,7 @@ def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
         Whether recording is off now where the denial is meant to hold.
     """
     try:
-        private.overwrite(path, line)
+        atomic.overwrite(path, line)
         return True
     except OSError:
         pass  # the record can be deleted yet, perhaps
@@ -215,7 +215,7 @@ def decline(folder: str, now: float, asked: Asked) -> None:
     # Somebody's editor knows of no lock: what is gone must not come back.
     asked.check(path)
     declined = consent_decision.accepted(asked.record).with_declined(fingerprint)
-    private.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
+    atomic.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
 
 
 class Asked:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from telemetry_kit.errors import ConsentError, TelemetryError
-from telemetry_kit.files import hash_chain, private
+from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.hash_chain import Link
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
@@ -68,7 +68,7 @@ def _before(home: Home, make: bool = False) -> str:
     path = f"{home.state}/{NAME}.key"
     try:
         if make:
-            private.create(path, os.urandom(_KEY_BYTES))
+            atomic.create(path, os.urandom(_KEY_BYTES))
         key = private.read(path, _KEY_BYTES)
     except private.UnsafeFileError as error:
         raise ConsentError(str(error)) from None
@@ -153,7 +153,7 @@ def note(
         if os.write(fd, begin + line + b"\n") != len(begin + line) + 1:
             raise OSError("short write")
         head["sha256"] = hash_chain.parse(line).sha256
-        private.replace(f"{path}.head", json.dumps(head).encode())
+        atomic.replace(f"{path}.head", json.dumps(head).encode())
     finally:
         os.close(fd)
 
@@ -176,7 +176,7 @@ def _opened(path: str) -> int:
                 upgraded = _upgraded(fd)
                 if upgraded is None:
                     return fd
-                private.replace(path, upgraded)
+                atomic.replace(path, upgraded)
         except BaseException:
             os.close(fd)
             raise
@@ -303,7 +303,7 @@ def _miscounted(path: str, count: int, last: Link | None) -> list[str]:
 
 def _stored(path: str) -> Iterator[bytes]:
     try:
-        fd = private.opened(path)
+        fd = private.open_private(path)
         if fd is not None:
             with open(fd, "rb") as file:
                 yield from _current(file)

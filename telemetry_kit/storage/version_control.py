@@ -9,7 +9,7 @@ import os
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.files import git, private
+from telemetry_kit.files import atomic, git, private
 from telemetry_kit.files.private import UnsafeFileError, explain
 from telemetry_kit.paths import OURS, Home
 from telemetry_kit.storage import ignore_file, rotation
@@ -67,7 +67,7 @@ def ensure_for_keys(state: str) -> None:
     """
     folder = os.path.dirname(state)
     private.make_folder(folder)
-    private.create(f"{folder}/.gitignore", b"*\n")
+    atomic.create(f"{folder}/.gitignore", b"*\n")
     repository, exclude = ignore_file.exclude_around(os.path.realpath(folder))
     if exclude:
         try:
@@ -222,5 +222,5 @@ def _write(exclude: str, text: str) -> None:
         mode = os.stat(exclude).st_mode & 0o777
     except FileNotFoundError:
         mode = 0o644
-    private.replace(exclude, os.fsencode(text))
+    atomic.replace(exclude, os.fsencode(text))
     os.chmod(exclude, mode)
