@@ -145,17 +145,17 @@ def _taken(home: Home, repository: str, own: str, outer: str) -> str:
     """
     environ = runtime.world.environ
     paths = [f"{home.folder}/{name}" for name in _FILES]
-    tracked = git.ask(repository, "ls-files", "--", *_literal(paths), environ=environ)
-    if tracked is not None and tracked.code == 0 and tracked.output:
-        name = os.fsdecode(tracked.output.splitlines()[0])
+    tracked = git.run(repository, "ls-files", "--", *_literal(paths), environ=environ)
+    if tracked is not None and tracked.returncode == 0 and tracked.stdout:
+        name = os.fsdecode(tracked.stdout.splitlines()[0])
         return f"it tracks {name} already: take it out with `git rm --cached {name}`"
     if not own:
         return ""
     for path in paths:
-        answer = git.ask(repository, "check-ignore", "-q", "--no-index", path, environ=environ)
-        if answer is None or answer.code not in (0, 1):
+        answer = git.run(repository, "check-ignore", "-q", "--no-index", path, environ=environ)
+        if answer is None or answer.returncode not in (0, 1):
             return outer or _kept_in(home, repository)
-        if answer.code == 1:
+        if answer.returncode == 1:
             return outer or f"a .gitignore keeps {os.path.basename(path)}"
     return ""
 

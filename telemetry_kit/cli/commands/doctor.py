@@ -335,8 +335,8 @@ def _ignored(home: Home, fix: bool) -> Finding:
 
 def _git(home: Home, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.ask(home.root, *words, environ=runtime.world.environ)
-    return -1 if answer is None else answer.code
+    answer = git.run(home.root, *words, environ=runtime.world.environ)
+    return -1 if answer is None else answer.returncode
 
 
 def _lease(home: Home, segments: list[Segment]) -> Finding:
