@@ -7,6 +7,7 @@ directory: a destination is relative to the project, or a name alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -233,7 +234,7 @@ def _behind(head: dict[str, Any], last: Link | None) -> int | None:
     """
     if last is None or last.entry is None:
         return None
-    former = hash_chain.sha256_of(json.dumps(last.entry).encode("ascii"))
+    former = hashlib.sha256(json.dumps(last.entry).encode("ascii")).hexdigest()
     if head["sha256"] in (last.sha256, former):
         return 0
     return 1 if head["sha256"] in (last.previous, last.entry.get(_PREVIOUS)) else None

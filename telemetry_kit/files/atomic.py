@@ -140,12 +140,7 @@ def replace(path: str, data: bytes, sync: bool = True) -> None:
 
 
 def create(path: str, data: bytes, sync: bool = True) -> bool:
-    """Create a file in one step, unless it exists; if two processes try, one of them does it.
-
-    Args:
-        path: the file.
-        data: its bytes.
-        sync: as in `replace()`.
+    """Do the same unless the file exists; if two processes try, only one of them creates it.
 
     Returns:
         Whether this call created it.
@@ -174,8 +169,7 @@ def _new_file(path: str, sync: bool) -> NewFile:
             return NewFile(path)
         except FileNotFoundError:
             continue
-    private.make_folder(os.path.dirname(path), sync)
-    return NewFile(path)
+    raise FileNotFoundError(path)
 
 
 def overwrite(path: str, data: bytes) -> None:

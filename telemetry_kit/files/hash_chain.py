@@ -42,24 +42,15 @@ class Link:
 
 
 def render(entry: dict[str, Any], previous: str | None) -> bytes:
-    """Return the line of an entry, without the newline.
-
-    Args:
-        entry: the entry.
-        previous: the `sha256` of the line before; None for the first line.
-    """
+    """Return the line of an entry without a newline; `previous` is None for the first line."""
     return add_hash({"entry": entry, "previous": previous}, "sha256")
 
 
 def parse(line: bytes) -> Link:
-    """Parse a line of any content.
-
-    Args:
-        line: the line, without the newline.
-    """
+    """Parse a line of any content, given without its newline."""
     found = json_object(line)
     if found is None or found.keys() != _KEYS or not isinstance(found["entry"], dict):
-        return Link(found, None, sha256_of(line), is_intact=False)
+        return Link(found, None, hashlib.sha256(line).hexdigest(), is_intact=False)
     is_intact = render(found["entry"], found["previous"]) == line
     return Link(found["entry"], found["previous"], str(found["sha256"]), is_intact)
 
@@ -72,12 +63,12 @@ def follow(lines: Iterable[bytes]) -> Iterator[tuple[Link, bool]]:
     Args:
         lines: all lines, without their newlines.
     """
-    before: Link | None = None
+    expected: str | None = None
+    is_known = True
     for line in lines:
         link = parse(line)
-        expected = None if before is None else before.sha256
-        yield link, link.previous == expected or (before is not None and not before.is_intact)
-        before = link
+        yield link, link.previous == expected or not is_known
+        expected, is_known = link.sha256, link.is_intact
 
 
 def upgraded(lines: Iterable[bytes], previous: str, sha256: str) -> Iterator[bytes]:
@@ -91,7 +82,7 @@ def upgraded(lines: Iterable[bytes], previous: str, sha256: str) -> Iterator[byt
         previous: the former key for the hash of the line before.
         sha256: the former key for the hash of the line itself.
     """
-    before: bytes | None = None
+    hash_before = ""
     written_before: bytes | None = None
     for line in lines:
         entry = json_object(line)
@@ -99,36 +90,27 @@ def upgraded(lines: Iterable[bytes], previous: str, sha256: str) -> Iterator[byt
         if entry is not None and previous in entry:
             without_hash = {key: value for key, value in entry.items() if key != sha256}
             if add_hash(without_hash, sha256) == line:
-                follows = (entry[previous] or "") == ("" if before is None else sha256_of(before))
+                follows = (entry[previous] or "") == hash_before
                 name = None if written_before is None else parse(written_before).sha256
                 # A line that does not follow still names the missing line.
                 written = render(entry, name if follows else entry[previous])
-        before, written_before = line, written
+        hash_before, written_before = hashlib.sha256(line).hexdigest(), written
         yield written
 
 
 def add_hash(body: dict[str, Any], key: str) -> bytes:
     """Return a JSON line of `body`, and last, under `key`, its SHA-256."""
-    digest = sha256_of(json.dumps(body).encode("ascii"))
+    digest = hashlib.sha256(json.dumps(body).encode("ascii")).hexdigest()
     return json.dumps({**body, key: digest}).encode("ascii")
-
-
-def sha256_of(data: bytes) -> str:
-    """Return the SHA-256 as 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def json_object(line: bytes) -> dict[str, Any] | None:
     """Parse a JSON object, or return None."""
     try:
-        found = json.loads(line, parse_constant=refuse_constant)
+        # `int` refuses NaN and Infinity, which Python parses although they are not JSON.
+        found = json.loads(line, parse_constant=int)
         # A deeply nested object can be parsed but not written, so this package did not write it.
         json.dumps(found)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def refuse_constant(text: str) -> None:
-    """Refuse NaN and Infinity, which Python parses although they are not JSON."""
-    raise ValueError(text)

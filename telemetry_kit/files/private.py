@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from errno import EBADF, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP
+import stat
 
 from telemetry_kit.errors import TelemetryError
 
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The errors of `flock` on file systems that cannot lock files. NFS, FUSE and 9p differ in them.
-NO_LOCKS = frozenset({EBADF, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP})
-_KIND = 0o170000
-_REGULAR = 0o100000
-_DIRECTORY = 0o040000
+NO_LOCKS = frozenset(
+    {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+)
 _NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 # With these flags, opening a pipe does not block, a terminal does not become the controlling one,
-# and a symbolic link is refused.
-SAFE_FLAGS: int = _NO_FOLLOW + sum(
-    getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY")
-)
+# and a symbolic link is refused. Windows has none of them.
+_NAMES = ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY")
+SAFE_FLAGS: int = _NO_FOLLOW + sum(getattr(os, name, 0) for name in _NAMES)
 
 
 class UnsafeFileError(TelemetryError):
@@ -47,7 +46,7 @@ def _open(path: str, flags: int, check: Callable[[int], None], dir_fd: int | Non
 
 
 def _is_own(st: os.stat_result) -> bool:
-    return st.st_mode & _KIND == _REGULAR and st.st_uid == os.geteuid()
+    return stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid()
 
 
 def open_folder(path: str) -> int:
@@ -72,11 +71,9 @@ def open_regular(path: str, follow: bool = True) -> int:
     """
 
     def check(fd: int) -> None:
-        kind = os.fstat(fd).st_mode & _KIND
-        if kind != _REGULAR:
-            import errno  # deferred: only errors need it
-
-            number = errno.EISDIR if kind == _DIRECTORY else errno.ENXIO
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
             raise OSError(number, os.strerror(number), path)
 
     return _open(path, os.O_RDONLY | SAFE_FLAGS & ~(_NO_FOLLOW * follow), check)
@@ -127,8 +124,6 @@ def open_for_writing(path: str, flags: int, dir_fd: int | None = None) -> int:
     def check(fd: int) -> None:
         st = os.fstat(fd)
         if not _is_own(st) or st.st_nlink > 1:
-            import errno  # deferred: only errors need it
-
             raise ForeignFileError(errno.EPERM, "it is not a plain file of yours alone", path)
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
@@ -214,8 +209,8 @@ def remedy(path: str, mode: bool = True) -> str:
             path = os.path.dirname(path)
         except OSError:
             return ""
-    is_folder = st.st_mode & _KIND == _DIRECTORY
-    if not is_folder and st.st_mode & _KIND != _REGULAR:
+    is_folder = stat.S_ISDIR(st.st_mode)
+    if not is_folder and not stat.S_ISREG(st.st_mode):
         return ""
     quoted = "'" + path.replace("'", "'\\''") + "'"
     if st.st_uid != os.geteuid():
@@ -275,7 +270,8 @@ def make_folder(path: str, sync: bool = True) -> None:
         OSError: it could not be created.
     """
     if os.path.isdir(path):
-        check_owner(path)
+        if os.stat(path).st_uid != os.geteuid():
+            raise NotOwnerError(errno.EPERM, "it belongs to another user", path)
         return
     above = os.path.dirname(path)
     make_folder(above, sync)
@@ -294,10 +290,11 @@ def can_make(folder: str) -> bool:
     while is_missing(folder):
         folder = os.path.dirname(folder)
     try:
-        check_owner(folder)
+        st = os.stat(folder)
     except OSError:
         return False
-    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+    is_own = stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid()
+    return is_own and os.access(folder, os.W_OK | os.X_OK)
 
 
 def is_missing(path: str) -> bool:
@@ -307,19 +304,6 @@ def is_missing(path: str) -> bool:
     except OSError as error:
         return isinstance(error, (FileNotFoundError, NotADirectoryError))
     return False
-
-
-def check_owner(folder: str) -> None:
-    """Refuse a folder of another user.
-
-    Raises:
-        NotOwnerError: it belongs to another user.
-        OSError: its owner cannot be read.
-    """
-    if os.stat(folder).st_uid != os.geteuid():
-        import errno  # deferred: only errors need it
-
-        raise NotOwnerError(errno.EPERM, "it belongs to another user", folder)
 
 
 def make_last_folder(path: str) -> None:
@@ -347,8 +331,6 @@ def set_mode(path: str, mode: int) -> None:
         os.chmod(path, mode, follow_symlinks=False)
     except NotImplementedError:
         # The interpreter raises this for a symbolic link if the system cannot change its mode.
-        import errno  # deferred: only errors need it
-
         raise OSError(errno.ELOOP, "a link", path) from None
 
 
@@ -366,8 +348,6 @@ def name_of(error: Exception) -> str:
     number = getattr(error, "errno", None)
     if number is None:
         return type(error).__name__
-    import errno  # deferred: only errors need it
-
     return errno.errorcode.get(number, str(number))
 
 

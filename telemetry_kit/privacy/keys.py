@@ -226,9 +226,7 @@ def renew_if_old(path: str, key: Key, now: float) -> Key:
     import fcntl  # deferred: once in four weeks
 
     try:
-        fd = os.open(
-            os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-        )
+        fd = private.open_folder(os.path.dirname(path))
     except OSError:
         return key
     try:
