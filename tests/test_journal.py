@@ -20,7 +20,7 @@ from telemetry_kit import track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.files import private
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import ignore_file, rotation, writer
+from telemetry_kit.storage import ignore_file, log_file, rotation, writer
 from telemetry_kit.storage.writer import LogWriter
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
@@ -224,7 +224,7 @@ def test_descriptor_is_not_inherited(home, journal) -> None:
     """A program started by the host does not get our descriptor."""
     journal.append(LINE)
 
-    assert not os.get_inheritable(journal._lease.fd)
+    assert not os.get_inheritable(journal.lease.fd)
 
 
 def test_the_lease_is_a_shared_lock(home, journal) -> None:
@@ -348,13 +348,13 @@ def test_later_segments_of_a_day_are_numbered(home, journal) -> None:
 def test_the_descriptor_number_stays(home, journal) -> None:
     """A new log comes behind the old number, so that no thread writes to somebody else's."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
         rotation.seal(home, "2024-02-28")
         journal.append(LINE)
 
-    assert number == journal._lease.fd
+    assert number == journal.lease.fd
     assert count == (len(os.listdir("/proc/self/fd")) if count else 0)
     assert not os.get_inheritable(number)
 
@@ -362,7 +362,7 @@ def test_the_descriptor_number_stays(home, journal) -> None:
 def test_a_number_that_the_host_took_over_is_never_written_to(home, journal, tmp_path) -> None:
     """The host closed our descriptor and opened its own file under the number: hands off."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     os.close(number)
     theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
     if theirs != number:
@@ -382,7 +382,7 @@ def test_a_number_that_the_host_took_over_is_never_written_to(home, journal, tmp
 def test_a_number_that_was_only_closed(home, journal) -> None:
     """The host closed all descriptors: the next append says False, and then it works."""
     journal.append(LINE)
-    os.close(journal._lease.fd)
+    os.close(journal.lease.fd)
 
     assert (journal.append(b"2\n"), journal.append(b"3\n")) == (False, True)
     assert content(home) == LINE + b"3\n"
@@ -391,7 +391,7 @@ def test_a_number_that_was_only_closed(home, journal) -> None:
 def test_closing_never_closes_a_number_of_the_host(home, journal, tmp_path) -> None:
     """Giving back a lease whose number the host took over leaves the host's file open."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     os.close(number)
     theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
     if theirs != number:
@@ -500,7 +500,7 @@ def test_planted_log(home, journal, clock, kind: str) -> None:
     assert before == tree(home)
     assert (seen.st_mode, seen.st_ino, seen.st_size) == (after.st_mode, after.st_ino, after.st_size)
     assert caught.value.reason.startswith(home.log)
-    assert caught.value.reason == journal.trouble
+    assert caught.value.reason == journal.breaker.reason
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "link to a folder", "fifo", "file"])
@@ -588,12 +588,12 @@ def test_breaker_closes_after_a_success(home, journal, clock) -> None:
     clock.seconds += 1
 
     assert journal.append(LINE)
-    assert journal.trouble == ""
+    assert journal.breaker.reason == ""
     os.unlink(home.log)
     os.mkdir(home.log)
     with pytest.raises(Refused):
         journal.append(LINE)
-    assert clock.seconds + 1 == journal._resume
+    assert clock.seconds + 1 == journal.breaker.resume
 
 
 def test_being_off_is_no_trouble(home, clock) -> None:
@@ -690,7 +690,8 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, -1))\n"
         "assert t('role.selected', role='dev') is None\n"
-        "print(recorder.recorder_for().journal.lost, recorder.recorder_for().journal.trouble)\n"
+        "journal = recorder.recorder_for().journal\n"
+        "print(journal.lost, journal.breaker.reason)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
     )
     again = place.run(
@@ -814,7 +815,7 @@ def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
     journal.close()
 
     assert b"".join(lines) == content(home)
-    assert journal.trouble == ""
+    assert journal.breaker.reason == ""
 
 
 # -- inside the slow path ----------------------------------------------------------------------
@@ -831,8 +832,8 @@ def reentered(home, clock, monkeypatch):
             answers.append(found.append(inner.pop()))
         return True
 
-    real = writer.ignore
-    monkeypatch.setattr(writer, "ignore", lambda *args: happens() and real(*args))
+    real = log_file.ignore
+    monkeypatch.setattr(log_file, "ignore", lambda *args: happens() and real(*args))
     found = LogWriter(home, happens, clock)
     yield found, inner, answers
     found.close()
@@ -939,7 +940,7 @@ def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) ->
     def none(fd: int, how: int) -> None:
         raise OSError(number, "")
 
-    monkeypatch.setattr(writer, "flock", none)
+    monkeypatch.setattr(log_file, "flock", none)
 
     assert journal.append(LINE)
     assert LINE == content(home)
@@ -952,7 +953,7 @@ def test_a_lock_that_fails(home, journal, monkeypatch) -> None:
         raise OSError(errno.EIO, "")
 
     count = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(writer, "flock", fails)
+    monkeypatch.setattr(log_file, "flock", fails)
     with pytest.raises(Refused, match=r"input/output error \(EIO\)"):
         journal.append(LINE)
 
@@ -983,7 +984,7 @@ def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatc
     streams = [os.fstat(number).st_ino for number in range(3)]
 
     def slowly(path, flags, *args, **more):
-        if path == writer.LOG and flags & os.O_CREAT and not made:
+        if path == log_file.LOG and flags & os.O_CREAT and not made:
             monkeypatch.setattr(os, "open", real)
             made.append(other.append(b"first\n"))
         return real(path, flags, *args, **more)
@@ -1024,7 +1025,7 @@ def test_a_host_without_its_streams(home, journal, closed: tuple[int, int]) -> N
         for number in closed:
             os.close(number)
         assert journal.append(LINE)
-        log = journal._lease.fd
+        log = journal.lease.fd
         taken = [number for number in closed if os.path.exists(f"/dev/fd/{number}")]
     finally:
         for former, number in zip(kept, closed, strict=True):
@@ -1049,7 +1050,7 @@ def test_trouble_is_told_in_words(home, journal, kind: str, words: str) -> None:
     with pytest.raises(Refused):
         journal.append(LINE)
 
-    assert f"{home.log}: {words}" == journal.trouble
+    assert f"{home.log}: {words}" == journal.breaker.reason
 
 
 def test_trouble_without_a_word_for_it() -> None:
@@ -1249,7 +1250,7 @@ def test_a_signal_handler_may_record(place) -> None:
         "own = [t('role.selected', role='dev') for _ in range(2000)]\n"
         "signal.setitimer(signal.ITIMER_REAL, 0, 0)\n"
         "every = own + made\n"
-        "if None in every: assert 'slow' in recorder.recorder_for().journal.trouble\n"
+        "if None in every: assert 'slow' in recorder.recorder_for().journal.breaker.reason\n"
         "print(len([record for record in every if record is not None]))\n"
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import ignore_file, rotation, writer
+from telemetry_kit.storage import ignore_file, log_file, rotation
 from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
@@ -31,7 +31,7 @@ def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int
 
     def slowly(path, flags, *args, **more):
         fd = real(path, flags, *args, **more)
-        if path == writer.LOG and flags & os.O_CREAT and not sealed:
+        if path == log_file.LOG and flags & os.O_CREAT and not sealed:
             sealed.append(rotation.seal(home, DAY, 0.0))
         return fd
 

@@ -255,30 +255,6 @@ def clear(home: Home) -> list[str]:
     return failures
 
 
-def take_back(home: Home, folder: int, log: int, made: list[str]) -> None:
-    """Delete what a writer made that was refused then: after a reset nothing of it may be there.
-
-    Args:
-        home: whose journal.
-        folder: its open folder.
-        log: the open log, which the writer made.
-        made: the folder, if the writer made it, and the names that it made in it, in order.
-    """
-    try:
-        # Alone, and still empty: no other writer has it open.
-        flock(log, LOCK_EX | LOCK_NB)
-        named = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
-        if named.st_size or not os.path.samestat(named, os.fstat(log)):
-            return
-        for name in reversed(dict.fromkeys(made)):
-            if name == home.folder:
-                os.rmdir(name)
-            else:
-                os.unlink(name, dir_fd=folder)
-    except OSError:
-        return  # somebody else uses it, or something else is in it
-
-
 def holds_anything(home: Home) -> bool:
     """Whether anything of ours is stored, so that there is something to lock for."""
     try:

@@ -66,7 +66,7 @@ def test_a_small_disk(mounted, found, ledger) -> None:
     journal = LogWriter(home, lambda: True, clock)
     names = fill(journal, 0, 1_000)
     assert 50 < len(names) < 1_000
-    assert "full" in journal.trouble
+    assert "full" in journal.breaker.reason
     settle(home, found, ledger, names)
     rotation.seal(home, DAY)
     journal.close()
@@ -88,7 +88,7 @@ def test_a_disk_without_inodes(mounted, ledger) -> None:
     journal = LogWriter(home_in(at), lambda: True, Clock())
 
     assert [] == fill(journal, 0, 3)
-    assert "full" in journal.trouble
+    assert "full" in journal.breaker.reason
     ledger.add("limits", faults=1)
 
 
@@ -101,7 +101,7 @@ def test_a_read_only_remount(mounted, found, ledger) -> None:
     journal.close()
     subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
     assert [] == fill(journal, 100, 1)
-    assert "read-only" in journal.trouble
+    assert "read-only" in journal.breaker.reason
     assert [] != rotation.clear(home)
     assert [] != maintenance.maintain(home, 90, DAY).failures
     settle(home, found, ledger, names)
@@ -134,7 +134,7 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
     finally:
         os.close(fd)
     assert [] == fill(journal, 100, 1)
-    assert "EIO" in journal.trouble
+    assert "EIO" in journal.breaker.reason
     journal.close()
     assert [] != maintenance.maintain(home, 90, DAY).failures
     assert [] != rotation.clear(home)

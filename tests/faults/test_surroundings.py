@@ -201,7 +201,7 @@ def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
     former = os.umask(0o777)
     try:
         for number in range(20_000 if full else 3_000):
-            journal._resume = -1.0
+            journal.breaker.resume = -1.0
             with contextlib.suppress(Refused):
                 recorded += journal.append(line(number, DAY))
             if number % 10 == 0:
