@@ -287,7 +287,7 @@ def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
     segment(home, range(5))
     path = unreadable(home, "2024-02-01", "2024-02-01")
     content = path.read_bytes()
-    done = maintenance.rewrite(home, maintenance.before("2024-02-20"), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since("2024-02-20"), DAY)
 
     assert 1 == len(done.failures)
     assert f"{path.name} (it is packed with zstd" in done.failures[0]

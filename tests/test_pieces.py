@@ -13,7 +13,7 @@ def whole(number: int) -> bytes:
 
 
 def cut(data: bytes, size: int = 1 << 16) -> list[line_parts.LinePart]:
-    return list(line_parts.of(data[at : at + size] for at in range(0, len(data), size)))
+    return list(line_parts.split(data[at : at + size] for at in range(0, len(data), size)))
 
 
 BITS = st.sampled_from(
@@ -69,7 +69,7 @@ def test_a_long_piece_goes_from_where_it_must(at: int) -> None:
     text = b"somebody's name"
     data = b"a" * at + text + b"b" * ((4 << 20) - at) + b"\n" + whole(1) + b"\n"
     judged = list(
-        line_parts.judged(
+        line_parts.select(
             iter([data[n : n + 65_536] for n in range(0, len(data), 65_536)]),
             lambda piece: text not in piece,
         )

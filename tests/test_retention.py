@@ -114,7 +114,7 @@ def test_back_after_two_years_and_asked(user) -> None:
     """What the user asks for is done at once."""
     back = later(DAY, 730)
     user.record(back)
-    done = maintenance.rewrite(user.home, maintenance.before(back), back)
+    done = maintenance.rewrite(user.home, maintenance.keep_since(back), back)
 
     assert (42, []) == (done.lines, done.failures)
     assert [back] * 3 == user.stored()
@@ -146,7 +146,7 @@ def test_what_is_over(newest: int, days: int, over: bool) -> None:
     """Lines of more than 90 days, unless the newest archive is more than 400 days old."""
     term = Retention(90, DAY, later(DAY, -newest))
 
-    assert over == term.over(later(DAY, -days))
+    assert over == term.is_expired(later(DAY, -days))
     assert term.is_skipped == (newest > 400)
 
 
@@ -155,8 +155,8 @@ def test_a_day_that_has_no_before(today: str) -> None:
     """Nothing is over on a day that the calendar does not reach back from."""
     term = Retention(90, today, "0001-01-01")
 
-    assert not term.over("0001-01-01")
-    assert not term.over("2026-01-01")
+    assert not term.is_expired("0001-01-01")
+    assert not term.is_expired("2026-01-01")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_the_newest_archive_of_an_earlier_day(home, names: list[str], skipped: b
         day, packed, _ = name.partition(".gz")
         Path(home.folder, f"telemetry-{day}.jsonl{packed}").touch(0o400)
 
-    assert skipped == maintenance.term(home, 90, DAY).is_skipped
+    assert skipped == maintenance.retention(home, 90, DAY).is_skipped
 
 
 @pytest.mark.parametrize(("back", "kept"), [(401, 2), (400, 0), (10, 1)])

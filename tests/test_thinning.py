@@ -156,7 +156,7 @@ def test_a_held_segment_is_not_packed(home, sleeper) -> None:
     put(home, line(6), "2024-02-26")
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (2, 2, []) == (done.leased, done.archived, done.failures)
+    assert (2, 2, []) == (done.in_use, done.archived, done.failures)
     assert [".jsonl"] * 2 + [".gz"] * 2 == [Path(name).suffix for name in names(home)]
 
 
@@ -180,7 +180,7 @@ def test_a_file_that_was_put_in_its_place(home, sleeper, monkeypatch, tmp_path) 
 
     def swaps(fd: int, mode: int) -> None:
         real(fd, mode)
-        if mode == rotation.LENT_MODE:
+        if mode == rotation.WRITABLE_MODE:
             os.rename(path, tmp_path / "moved")
             put(home, line(2))
             path.chmod(0o600)
@@ -213,7 +213,7 @@ def test_a_user_who_may_not_write_to_what_is_sealed(home, sleeper, monkeypatch) 
     monkeypatch.setattr(os, "open", opens)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 1, []) == (done.archived, done.leased, done.failures)
+    assert (1, 1, []) == (done.archived, done.in_use, done.failures)
     assert [f"{free.name}.gz", held.name] == names(home)
     assert count == len(os.listdir("/dev/fd"))
 
@@ -226,7 +226,10 @@ def test_who_holds_a_segment(home, sleeper) -> None:
     with rotation.maintenance(home) as folder:
         assert folder is not None
         with snapshot(home, ReadReport()) as sources:
-            found = {s.segment.name: rewrite.is_held(folder, s.segment) for s in sources}
+            found = {}
+            for source in sources:
+                with rewrite.lock(folder, source.segment) as is_free:
+                    found[source.segment.name] = not is_free
 
     assert found == {
         "telemetry-2024-02-26.jsonl": False,
@@ -392,7 +395,7 @@ def test_the_counts_of_lines_that_are_gone_go(home, keep, stays: bool) -> None:
     assert stays == rollup.exists()
 
 
-@pytest.mark.parametrize("mode", [0o600, rotation.LENT_MODE])
+@pytest.mark.parametrize("mode", [0o600, rotation.WRITABLE_MODE])
 @pytest.mark.parametrize("how", ["maintain", "rewrite"])
 def test_what_was_broken_off_is_finished(home, sleeper, mode: int, how: str) -> None:
     """A segment that a sealer or a blanker left open is sealed, leftovers go, others stay."""
@@ -494,7 +497,7 @@ def test_the_oldest_day(home) -> None:
 
 def test_what_is_before_a_day() -> None:
     """Lines of earlier days; the day itself, and what tells no day, is kept."""
-    keep = maintenance.before("2024-02-28")
+    keep = maintenance.keep_since("2024-02-28")
     days = ["2023-12-31", "2024-02-27", "2024-02-28", "2024-02-29"]
 
     assert [False, False, True, True] == [keep(line(1, day)) for day in days]
@@ -615,7 +618,7 @@ def put_as(request, home, sleeper):
 def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, removed) -> None:
     """A fragment of a killed writer decides nothing about the event that is glued to it."""
     put_as(data)
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     assert stay == ids(home)
     assert (removed, []) == (done.lines, done.failures)
@@ -645,7 +648,7 @@ def test_removal_needs_little_memory(home, size: int) -> None:
     if not pid:
         limit = 600 << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+        done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
         os.write(write, f"{done.lines} {done.failures}".encode())
         os._exit(0)
     os.close(write)
@@ -661,7 +664,7 @@ def test_what_is_too_large_for_an_archive_loses_its_lines_in_place(home, monkeyp
     monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 6 << 20)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
     path = put(home, line(1, OLD) + noise + line(3))
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     assert (1, []) == (done.lines, done.failures)
     assert [3] == ids(home)
@@ -676,7 +679,7 @@ def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
     path = Path(home.folder, f"telemetry-{DAY}.jsonl")
     os.link(precious, path)
     sleeper.append(Sleeper(path))
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     assert [f"{path} (EMLINK)"] == done.failures
     assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)
@@ -686,7 +689,7 @@ def test_what_stays_of_a_line_is_as_it_was(home) -> None:
     """A fragment before what goes gets one end, and nothing else is added or taken."""
     fragment = line(3)[:-5]
     put(home, fragment + line(1, OLD)[:-1] + line(2, OLD) + line(4) + fragment, packed=True)
-    maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     packed = Path(home.folder, f"telemetry-{DAY}.jsonl.gz").read_bytes()
     assert fragment + b"\n" + line(4) + fragment == gzip.decompress(packed)

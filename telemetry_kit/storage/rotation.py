@@ -28,7 +28,7 @@ COUNT_CACHE = "telemetry-rollup.json"
 WAIT_SECONDS = 5.0
 SEALED_MODE = 0o400
 # Not 0600, by which a writer would take a sealed file for the active one again.
-LENT_MODE = 0o700
+WRITABLE_MODE = 0o700
 SEGMENT = re.compile(r"telemetry-(\d{4}-\d{2}-\d{2})(?:-(\d+))?\.jsonl(\.gz|\.zst)?")
 TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
 

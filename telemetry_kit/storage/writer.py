@@ -179,7 +179,10 @@ class LogWriter:
         self._writing: list[None] = []
         self._given_back = False
         self._size = 0
-        self._use(None)
+        self._counted = (0, 0)
+        self._checkpoint = 0
+        self._tail_checked = False
+        self.lease: Lease | None = None
         self.breaker = CircuitBreaker()
         self.lost = 0
         self.opened = self.used = 0.0
@@ -357,7 +360,7 @@ class LogWriter:
             lock.release()
         return True
 
-    def _use(self, lease: Lease | None) -> None:
+    def _use(self, lease: Lease) -> None:
         self._tail_checked = False
         self.lease = lease
         self._counted = (0, 0)

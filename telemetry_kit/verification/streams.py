@@ -62,7 +62,7 @@ def unpacked(chunks: Iterator[bytes], report: FileReport) -> Iterator[bytes]:
     first = next(chunks, b"")
     for mark, suffix in _MARKS.items():
         if first.startswith(mark):
-            yield from compression.unpacked(again(first, chunks), report, suffix)
+            yield from compression.decompress(again(first, chunks), report, suffix)
             return
     yield from again(first, chunks)
 

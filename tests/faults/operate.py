@@ -87,7 +87,7 @@ def thin() -> object:
     limit = sys.argv[2]
     return {
         "survivors": maintenance.rewrite(
-            changes.home_of(), maintenance.before(limit), limit
+            changes.home_of(), maintenance.keep_since(limit), limit
         ).failures
     }
 

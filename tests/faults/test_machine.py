@@ -93,7 +93,7 @@ class JournalMachine(RuleBasedStateMachine):
         limit = (self.day - timedelta(back)).isoformat()
         for journal in self.writers if close else ():
             journal.close()
-        done = maintenance.rewrite(self.home, maintenance.before(limit), self.day.isoformat())
+        done = maintenance.rewrite(self.home, maintenance.keep_since(limit), self.day.isoformat())
         # Of a fragment at the end of what a writer holds open nothing is removed.
         assert all("its last line is not ended" in told for told in done.failures)
         assert not (close and done.failures)

@@ -166,7 +166,7 @@ def test_planted(place, host, ledger, kind: str, name: str) -> None:
     for step in (
         lambda: rotation.seal(place.home, DAY, 0.0),
         lambda: maintenance.maintain(place.home, 90, DAY),
-        lambda: maintenance.rewrite(place.home, maintenance.before("2025-01-01"), DAY),
+        lambda: maintenance.rewrite(place.home, maintenance.keep_since("2025-01-01"), DAY),
         lambda: changes.disable_telemetry(place.root),
         lambda: rotation.clear(place.home),
     ):

@@ -115,7 +115,7 @@ def test_lines_are_removed_while_all_are_killed(
     told = json.loads(
         program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
     )
-    assert [] == maintenance.rewrite(place.home, maintenance.before(today), today).failures
+    assert [] == maintenance.rewrite(place.home, maintenance.keep_since(today), today).failures
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     new = [name for name in names(acknowledged) if int(name[6:], 16) % 3]
@@ -146,9 +146,9 @@ def test_a_glued_line_was_recovered(ledger) -> None:
 
 OLD, NEW = "2026-01-01", "2026-06-01"
 REMOVALS = {
-    "clear --before": lambda home: maintenance.rewrite(home, maintenance.before(NEW), NEW),
+    "clear --before": lambda home: maintenance.rewrite(home, maintenance.keep_since(NEW), NEW),
     "clear --before, twice": lambda home: [
-        maintenance.rewrite(home, maintenance.before(NEW), NEW) for _ in range(2)
+        maintenance.rewrite(home, maintenance.keep_since(NEW), NEW) for _ in range(2)
     ][-1],
     "forget": lambda home: maintenance.rewrite(home, lambda text: OLD.encode() not in text, NEW),
     "retention of a part": lambda home: maintenance.maintain(home, 90, NEW),
@@ -210,7 +210,7 @@ def test_a_writer_inside_its_write(place, found, sleeping) -> None:
         with open(place.log, "ab") as log:
             log.write(old_line(1_001)[:140])
         rotation.seal(place.home, NEW)
-        done = maintenance.rewrite(place.home, maintenance.before(NEW), NEW)
+        done = maintenance.rewrite(place.home, maintenance.keep_since(NEW), NEW)
         with open(next(Path(place.home.folder).glob("telemetry-*")), "rb") as log:
             left = log.read().split()
         host.communicate("go\n", timeout=60)

@@ -86,7 +86,7 @@ def remove(shared: memoryview, slot: int) -> None:
     """Take the old lines out, again and again, until killed."""
     while True:
         try:
-            shared[slot] += maintenance.rewrite(home_of(), maintenance.before(DAY), DAY).lines
+            shared[slot] += maintenance.rewrite(home_of(), maintenance.keep_since(DAY), DAY).lines
         except TelemetryError:
             pass  # another one is at it
         time.sleep(0.002)

@@ -70,7 +70,7 @@ def do(home, step, number):
     elif step == "pack":
         maintenance.maintain(home, 3_650, TODAY)
     elif step == "before":
-        maintenance.rewrite(home, maintenance.before("2026-04-01"), TODAY)
+        maintenance.rewrite(home, maintenance.keep_since("2026-04-01"), TODAY)
     elif step == "forget":
         maintenance.rewrite(home, lambda line: b'"role":"qa"' not in line, TODAY)
     elif step == "edit" and log.exists():

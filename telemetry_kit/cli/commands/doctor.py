@@ -441,13 +441,13 @@ def _retention(home: Home) -> Finding:
     oldest = maintenance.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
-    term = maintenance.term(home, days, consent_decision.today())
+    term = maintenance.retention(home, days, consent_decision.today())
     if term.is_skipped and oldest < term.oldest:
         says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
         return Finding(
             "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
         )
-    if term.over(oldest):
+    if term.is_expired(oldest):
         when = "go with the next command" if policy.is_decided(home) else "stay: nothing is decided"
         return Finding("retention", NOTE, f"{days} days; lines of {oldest} {when}")
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")
