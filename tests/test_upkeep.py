@@ -420,12 +420,12 @@ def test_clearing_what_cannot_be_listed(home, monkeypatch) -> None:
 
 def test_the_size_is_that_of_all_segments(home) -> None:
     """In bytes as they lie on disk, packed or not; other files do not count."""
-    assert 0 == rotation.size(home)
+    assert 0 == rotation.disk_usage(home)[1]
     os.mkdir(home.folder, 0o700)
     for number, name in enumerate([*OURS, *THEIRS]):
         Path(home.folder, name).write_bytes(b"x" * 10**number)
 
-    assert 1_111 == rotation.size(home)
+    assert 1_111 == rotation.disk_usage(home)[1]
 
 
 def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
@@ -434,7 +434,7 @@ def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 100_000)
     os.symlink(tmp_path / "large", f"{home.folder}/telemetry-{DAY}.jsonl")
 
-    assert rotation.size(home) < 10_000
+    assert rotation.disk_usage(home)[1] < 10_000
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -550,16 +550,16 @@ def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> N
     write(home)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
 
-    assert [f"{home.folder}: the disk is full"] * full == rotation.trouble(home)
+    assert [f"{home.log}: the disk is full"] * full == rotation.trouble(home)
 
 
-def test_the_extent_counts_files(home) -> None:
+def test_the_disk_usage_counts_files(home) -> None:
     """Those that hold events, and their bytes."""
     write(home)
     rotation.seal(home, DAY)
     write(home)
 
-    assert (2, 2 * len(LINE)) == rotation.extent(home)
+    assert (2, 2 * len(LINE)) == rotation.disk_usage(home)
 
 
 def test_no_file_of_ours_before_it_is_ignored(home) -> None:

@@ -428,7 +428,7 @@ def _last_error(home: Home) -> Finding:
 
 
 def _size(home: Home) -> Finding:
-    files, size = rotation.extent(home)
+    files, size = rotation.disk_usage(home)
     most = limits.MAX_BYTES
     says = f"{size} bytes in {files} files, of at most {most}"
     if size > most // 10 * 9:
