@@ -90,7 +90,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
     (tmp_path / "one").touch()
     os.link(tmp_path / "one", tmp_path / "two")
     with pytest.raises(private.ForeignFileError):
-        private.open_for_writing(str(tmp_path / "two"), os.O_WRONLY)
+        private.open_own(str(tmp_path / "two"), os.O_WRONLY)
 
     assert before == len(os.listdir("/proc/self/fd"))
 
@@ -121,7 +121,7 @@ def test_what_is_not_ours_is_not_written(tmp_path: Path, kind: str, flags: int) 
         pytest.skip("only root can make a file of another user")
     before = path.lstat()
     with pytest.raises(OSError, match=str(path)):
-        private.open_for_writing(str(path), os.O_RDWR | flags)
+        private.open_own(str(path), os.O_RDWR | flags)
 
     after = path.lstat()
     assert b"precious" == outside.read_bytes()
@@ -132,7 +132,7 @@ def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
     """A new file is made for this user only; one that is there is appended to, or written anew."""
     path = tmp_path / "x"
     for flags, text in ((os.O_APPEND, b"one"), (os.O_APPEND, b"two"), (os.O_TRUNC, b"three")):
-        fd = private.open_for_writing(str(path), os.O_WRONLY | os.O_CREAT | flags)
+        fd = private.open_own(str(path), os.O_WRONLY | os.O_CREAT | flags)
         os.write(fd, text)
         os.close(fd)
         found = path.read_bytes()
@@ -144,7 +144,7 @@ def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
 def test_a_file_in_an_open_folder_is_written(tmp_path: Path) -> None:
     """The path may be relative to an open folder."""
     folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    os.close(private.open_for_writing("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(private.open_own("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
     os.close(folder)
 
     assert ["x"] == os.listdir(tmp_path)

@@ -58,7 +58,7 @@ def _acquired(path: str, patience: float) -> int | None:
     until = time.monotonic() + patience
     while True:
         try:
-            fd = private.open_for_writing(path, os.O_RDWR | os.O_CREAT)
+            fd = private.open_own(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
             # A reset took the folder away: without it there is nothing to lock, nor to write to.
             private.make_folder(os.path.dirname(path))

@@ -165,7 +165,7 @@ def _opened(path: str) -> int:
     One of the former form is written anew.
     """
     while True:
-        fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        fd = private.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             os.fchmod(fd, 0o600)
             try:

@@ -185,7 +185,7 @@ def overwrite(path: str, data: bytes) -> None:
     Raises:
         OSError: the file is unchanged.
     """
-    fd = private.open_for_writing(path, os.O_WRONLY | os.O_CREAT)
+    fd = private.open_own(path, os.O_WRONLY | os.O_CREAT)
     try:
         padded = data[:-1].ljust(os.fstat(fd).st_size - 1) + b"\n"
         try:

@@ -107,7 +107,7 @@ def _read_up_to(fd: int, limit: int) -> bytes:
     return data
 
 
-def open_for_writing(path: str, flags: int, dir_fd: int | None = None) -> int:
+def open_own(path: str, flags: int, dir_fd: int | None = None) -> int:
     """Open one of the user's own files for writing, never a symbolic or second hard link.
 
     Args:

@@ -14,7 +14,7 @@ from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
-from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
+from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.privacy.declared_names import Ledger
 from telemetry_kit.schema import catalog
@@ -210,7 +210,7 @@ def remember(home: Home, name: str) -> None:
     """
     try:
         path = keys.error_path(home, projects.place_of(home) or "")
-        fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             day = time.strftime("%Y-%m-%d", time.gmtime(runtime.world.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))

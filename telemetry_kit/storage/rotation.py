@@ -17,7 +17,7 @@ from telemetry_kit.files.private import (
     explain,
     name_of,
     open_folder,
-    open_for_writing,
+    open_own,
 )
 from telemetry_kit.storage.ignore_file import ignore
 from telemetry_kit.storage.log_file import LOG, what_is_wrong
@@ -101,11 +101,11 @@ def open_lock(home: Home, folder: int) -> int:
     """
     try:
         try:
-            return open_for_writing(LOCK, os.O_RDWR, dir_fd=folder)
+            return open_own(LOCK, os.O_RDWR, dir_fd=folder)
         except FileNotFoundError:
             # First the ignore file, so that git never sees our files.
             ignore(folder, home)
-            lock = open_for_writing(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
+            lock = open_own(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
             # A umask may have removed the owner's own bits.
             os.chmod(lock, 0o600)
             return lock
