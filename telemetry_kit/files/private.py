@@ -108,11 +108,11 @@ def _read_up_to(fd: int, limit: int) -> bytes:
 
 
 def open_own(path: str, flags: int, dir_fd: int | None = None) -> int:
-    """Open one of the user's own files for writing, never a symbolic or second hard link.
+    """Open one of the user's own files, never a symbolic or second hard link.
 
     Args:
         path: the file.
-        flags: `O_WRONLY` or `O_RDWR`, and `O_APPEND`, `O_CREAT`, `O_EXCL` or `O_TRUNC`.
+        flags: `O_RDONLY`, `O_WRONLY` or `O_RDWR`, and `O_APPEND`, `O_CREAT`, `O_EXCL` or `O_TRUNC`.
         dir_fd: an open folder that the path is relative to.
 
     Raises:

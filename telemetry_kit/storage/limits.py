@@ -26,7 +26,6 @@ def seal_full(home: Home, identity: tuple[int, int], keep_days: int, now: float)
     """Seal the log, and delete what is beyond the limits.
 
     Args:
-        home: the paths of the project.
         identity: inode and device that the log must have.
         keep_days: how many days lines are kept.
         now: seconds since the epoch.
@@ -48,7 +47,6 @@ def expire(home: Home, folder: int, keep_days: int, now: float) -> MaintenanceRe
     clock may be wrong, and nothing expires.
 
     Args:
-        home: the paths of the project.
         folder: the open folder of the log, under the maintenance lock.
         keep_days: how many days lines are kept.
         now: seconds since the epoch.

@@ -61,7 +61,6 @@ class LogOpener:
     """Opens the log of one project.
 
     Args:
-        home: the project's paths.
         allowed: checks consent. It is called before anything is created, and again after the log
             was created.
     """
@@ -187,7 +186,6 @@ class LogOpener:
         """Delete what was created just now: after a reset, none of it may remain.
 
         Args:
-            folder: the open folder.
             log: the open log.
             created: the path of the folder if it was created, and names in it, in order.
         """

@@ -40,7 +40,6 @@ def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
     Returns at once if another process holds the lock.
 
     Args:
-        home: the paths of the project.
         retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
@@ -75,7 +74,6 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Maintenanc
     """Remove lines from the whole log.
 
     Args:
-        home: the paths of the project.
         keep: receives each line without its newline. False removes it.
         today: the day in UTC, as `YYYY-MM-DD`.
 
@@ -135,7 +133,6 @@ def retention(home: Home, retention_days: int, today: str) -> Retention:
     decides.
 
     Args:
-        home: the paths of the project.
         retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
@@ -178,7 +175,6 @@ def list_segments(
     """Return the sealed segments and archives, oldest first.
 
     Args:
-        home: the paths of the project.
         active: whether to include the active log.
         failures: receives the files that cannot be used.
     """

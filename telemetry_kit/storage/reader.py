@@ -24,7 +24,6 @@ def read(home: Home, problems: ReadReport | None = None) -> Iterator[Event]:
     """Yield every stored event once, oldest first, as of the time of the first one.
 
     Args:
-        home: the paths of the project.
         problems: receives what could not be read.
 
     Yields:
@@ -46,7 +45,7 @@ def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False)
         report: receives what could not be read.
         active: whether a last line without a newline is still being written.
     """
-    for raw, ended, cut in lines(chunks):
+    for raw, ended, cut in split_lines(chunks):
         line = raw.removeprefix(_BOM).strip(b" \t\r")
         if not line:
             continue
@@ -67,7 +66,7 @@ def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False)
         yield from found
 
 
-def lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
+def split_lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
     """Yield each line, whether it has a newline, and whether it is too long.
 
     Of a line that is too long, the last bytes are yielded: a whole event may be joined to its end.

@@ -50,8 +50,6 @@ class Rewriter:
     """Changes segments of one log. The caller holds the maintenance lock.
 
     Args:
-        home: the paths of the project.
-        folder: the open folder of the log.
         result: receives the counts and failures.
     """
 
@@ -236,7 +234,6 @@ class Archive:
 
     Args:
         segment: what it is made from.
-        folder: the open folder of the log.
         keep: receives each line without its newline; None keeps all lines.
 
     Attributes:

@@ -43,7 +43,6 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
     """Hold the maintenance lock, and yield the open folder, or None if there is no folder.
 
     Args:
-        home: the paths of the project.
         wait_seconds: how long to wait for the lock; 0 tries once.
 
     Raises:
@@ -119,7 +118,6 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     """Close the active log to all writers; the next event starts a new one.
 
     Args:
-        home: the paths of the project.
         day: today in UTC, as `YYYY-MM-DD`. It is part of the segment's name.
         wait_seconds: how long to wait for the lock.
 
@@ -146,8 +144,6 @@ def seal_under_lock(
     """Do the same while the maintenance lock is held.
 
     Args:
-        home: the paths of the project.
-        folder: the open folder of the log.
         day: today in UTC.
         identity: inode and device that the log must have; None for any log.
 

@@ -124,7 +124,6 @@ class Source:
 
     Args:
         segment: the segment.
-        folder: the open folder of the log.
         fd: the open file, or None to open it when it is read. Archives do not change, and years
             of them must not use up the file descriptors.
     """
@@ -236,7 +235,6 @@ def snapshot(home: Home, problems: ReadReport) -> Iterator[list[Source]]:
     """Yield all segments at one moment, oldest first and the active log last; close them then.
 
     Args:
-        home: the paths of the project.
         problems: receives what cannot be read.
     """
     sources: list[Source] = []

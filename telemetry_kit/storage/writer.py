@@ -119,7 +119,6 @@ class LogWriter:
     """Writes the events of one project to its log.
 
     Args:
-        home: the project's paths.
         allowed: checks consent. It is called before anything is created, and again after the log
             was created. If it returns False, nothing is created.
         clock: returns monotonic seconds.

@@ -140,7 +140,9 @@ def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
             return
         try:
             st = os.fstat(fd)
-            if not (rotation.is_plain(st) or (stat.S_ISDIR(st.st_mode) and rotation.is_mine(fd))):
+            if not (
+                rotation.is_plain(st) or (stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid())
+            ):
                 raise PermissionError(EPERM, "not ours", path)
             os.fchmod(fd, right(st.st_mode & 0o777))
         finally:

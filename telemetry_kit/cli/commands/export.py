@@ -76,7 +76,7 @@ def run(
         _check_file(name, force)
     problems = ReadReport()
     meter = Meter()
-    portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.size(home))
+    portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.disk_usage(home)[1])
     total = hashlib.sha256()
     words = _words(form, chosen, precise, _named(home, role), event)
     entry = _Entry(home, " ".join(words), path, streams)
