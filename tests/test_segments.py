@@ -188,22 +188,6 @@ def test_a_file_that_cannot_be_read_from_the_end(home, monkeypatch) -> None:
     assert "it cannot be read (EIO)" == report.stopped
 
 
-def test_reports_that_say_the_same_are_equal() -> None:
-    """Those of one file by each of their counts, and those of all files by what they hold."""
-    names = ("malformed", "recovered", "too_long", "other_version", "in_progress", "stopped")
-    for name in names:
-        other = FileReport()
-        setattr(other, name, 1)
-        assert other != FileReport()
-    one, two = ReadReport(), ReadReport()
-    assert (FileReport(), one) == (FileReport(), two)
-    one.of("x").malformed += 1
-    assert one != two
-    two.of("x").malformed += 1
-    assert one == two
-    assert FileReport() != 0 != ReadReport()
-
-
 # -- one moment --------------------------------------------------------------------------------
 
 

@@ -41,8 +41,6 @@ class Codec:
         stored: whether it leaves the bytes as they are.
     """
 
-    __slots__ = ("compressor", "stored", "suffix")
-
     def __init__(self, suffix: str, compressor: Callable[[], Any], stored: bool = False) -> None:
         self.suffix = suffix
         self.compressor = compressor
@@ -172,24 +170,17 @@ class GzipDecompressor:
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(31)
+        self.eof = False
         self.needs_input = True
+        self.unused_data = b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         """Return the next bytes, at most `max_length`; the rest of `data` is kept."""
         block = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+        self.eof, self.unused_data = self._zlib.eof, self._zlib.unused_data
         # zlib may have read all its input and still have output.
         self.needs_input = not self._zlib.unconsumed_tail and len(block) < max_length
         return block
-
-    @property
-    def eof(self) -> bool:
-        """Whether the member has ended."""
-        return self._zlib.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        """The bytes after its end."""
-        return self._zlib.unused_data
 
 
 def is_bomb(compressed: int, total: int) -> bool:

@@ -44,8 +44,13 @@ def ignore(folder: int, home: Home) -> bool:
     found = read_ignore_file(folder)
     if found == IGNORE:
         return False
-    if not found and is_ours_alone(folder):
-        return write_ignore_file(folder, found is None)
+    if not found:
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            names = ["?"]
+        if all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names):
+            return write_ignore_file(folder, found is None)
     repository, exclude = exclude_around(home.root)
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
@@ -67,15 +72,6 @@ def read_ignore_file(folder: int) -> bytes | None:
         return os.read(fd, len(IGNORE) + 1)
     finally:
         os.close(fd)
-
-
-def is_ours_alone(folder: int) -> bool:
-    """Whether a folder holds only files of this package."""
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    return all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names)
 
 
 def write_ignore_file(folder: int, is_new: bool) -> bool:

@@ -65,8 +65,6 @@ class LogOpener:
             was created.
     """
 
-    __slots__ = ("allowed", "home")
-
     def __init__(self, home: Home, allowed: Callable[[], bool]) -> None:
         self.home = home
         self.allowed = allowed
@@ -96,7 +94,8 @@ class LogOpener:
         try:
             fd = open_folder(path)
         except FileNotFoundError:
-            self.check_consent()
+            if not self.allowed():
+                raise Off("recording was turned off") from None
             # Root would leave a folder in the user's project that the user cannot write to.
             if os.geteuid() == 0 and os.stat(self.home.root).st_uid != 0:
                 raise Refused(f"{self.home.root} belongs to another user") from None
@@ -108,15 +107,6 @@ class LogOpener:
             return fd
         _close(fd)
         raise Refused(f"{path} is not a private folder of yours")
-
-    def check_consent(self) -> None:
-        """Check again before anything is created: a reset may just have deleted it.
-
-        Raises:
-            Off: recording was turned off.
-        """
-        if not self.allowed():
-            raise Off("recording was turned off")
 
     def try_open(self, folder: int, created: list[str]) -> Lease | None:
         """Open the log once; None if it was sealed, deleted or created by another process."""
@@ -158,8 +148,8 @@ class LogOpener:
 
     def create(self, folder: int, created: list[str]) -> int | None:
         """Create the log and open it; None if another process has just created it."""
-        if not created:
-            self.check_consent()
+        if not created and not self.allowed():
+            raise Off("recording was turned off")
         # First the ignore file, so that git never sees a log that it does not ignore.
         if ignore(folder, self.home):
             created.append(".gitignore")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
-from time import gmtime, strftime
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files import leftovers
@@ -30,7 +30,6 @@ from telemetry_kit.storage.segments import (
 )
 
 _NEVER = "9999-12-31"
-_TAIL_BYTES = 1 << 13  # at least two lines
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
@@ -190,11 +189,9 @@ def newest_day(home: Home) -> str | None:
     """Return the day of the last line, or None if there is none."""
     with snapshot(home, ReadReport()) as sources:
         for source in reversed(sources):
-            tail = b""
-            for chunk in source.chunks(FileReport()):
-                tail = (tail + chunk)[-_TAIL_BYTES:]
-            if found := _DAY.findall(tail):
-                return str(found[-1], "ascii")
+            last = deque(days_of(source, FileReport()), maxlen=1)
+            if last:
+                return last[0]
     return None
 
 
@@ -249,5 +246,5 @@ def all_days(folder: int, segment: Segment) -> set[str]:
     changed = source.state()
     days = set(days_of(source, report))
     if changed is not None and (report.stopped or not days):
-        days.add(strftime("%Y-%m-%d", gmtime(changed.st_mtime)))
+        days.add(limits.day_of(changed.st_mtime))
     return days

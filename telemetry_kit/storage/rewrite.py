@@ -35,14 +35,9 @@ class MaintenanceResult:
         failures: the files that could not be changed, each with the reason.
     """
 
-    __slots__ = ("archived", "deleted", "deleted_for_space", "failures", "in_use", "lines")
-
     def __init__(self) -> None:
-        self.archived = 0
-        self.deleted = 0
-        self.deleted_for_space = 0
-        self.lines = 0
-        self.in_use = 0
+        self.archived = self.deleted = self.deleted_for_space = 0
+        self.lines = self.in_use = 0
         self.failures: list[str] = []
 
 

@@ -34,8 +34,6 @@ class Segment:
         identity: device and inode.
     """
 
-    __slots__ = ("identity", "kind", "name", "size_bytes")
-
     def __init__(self, name: str, st: os.stat_result) -> None:
         self.name = name
         self.kind = ACTIVE if name == LOG else SEALED if name.endswith(".jsonl") else ARCHIVE
@@ -67,11 +65,6 @@ class FileReport:
         self.in_progress = False
         self.stopped = ""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FileReport) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
     def add(self, other: FileReport) -> None:
         """Add the report of another part of the file."""
         self.malformed += other.malformed
@@ -99,11 +92,6 @@ class ReadReport:
     def __init__(self) -> None:
         self.files: dict[str, FileReport] = {}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ReadReport) and self.files == other.files
-
-    __hash__ = None  # type: ignore[assignment]
-
     def of(self, name: str) -> FileReport:
         """Return the report of one file."""
         return self.files.setdefault(name, FileReport())
@@ -115,8 +103,8 @@ class ReadReport:
 
     def sentences(self) -> list[str]:
         """Return one sentence for each file that was not read completely."""
-        found = [(name, report.sentence()) for name, report in self.files.items()]
-        return [f"{name}: {sentence}" for name, sentence in found if sentence]
+        found = self.files.items()
+        return [f"{name}: {told}" for name, report in found if (told := report.sentence())]
 
 
 class Source:
@@ -127,8 +115,6 @@ class Source:
         fd: the open file, or None to open it when it is read. Archives do not change, and years
             of them must not use up the file descriptors.
     """
-
-    __slots__ = ("_fd", "_folder", "segment")
 
     def __init__(self, segment: Segment, folder: int, fd: int | None) -> None:
         self.segment = segment
@@ -240,11 +226,9 @@ def snapshot(home: Home, problems: ReadReport) -> Iterator[list[Source]]:
     sources: list[Source] = []
     try:
         folder = open_folder(home.folder)
-    except FileNotFoundError:
-        yield sources
-        return
     except (OSError, ValueError) as error:
-        problems.of(home.folder).stopped = f"it cannot be opened ({name_of(error)})"
+        if not isinstance(error, FileNotFoundError):
+            problems.of(home.folder).stopped = f"it cannot be opened ({name_of(error)})"
         yield sources
         return
     try:

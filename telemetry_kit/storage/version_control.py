@@ -36,10 +36,9 @@ def ensure(home: Home) -> None:
     why_no_lines, added = "", False
     try:
         added = set_lines(exclude, lines, present=True)
-    except OSError as error:
-        why_no_lines = f"{exclude}: {explain(error)}"
-    except UnsafeFileError as error:
-        why_no_lines = str(error)
+    except (OSError, UnsafeFileError) as error:
+        told = isinstance(error, UnsafeFileError)
+        why_no_lines = str(error) if told else f"{exclude}: {explain(error)}"
     wrong = why_taken(home, repository, why_no_file, why_no_lines)
     if wrong:
         if added:
@@ -58,10 +57,7 @@ def repair(home: Home) -> None:
 
 
 def ensure_for_keys(state: str) -> None:
-    """Make sure that git ignores the state folder, which holds the keys.
-
-    Args:
-        state: the folder of an app in it.
+    """Make sure that git ignores the state folder, given the folder of an app in it.
 
     Raises:
         OSError: the folder cannot be created.

@@ -47,8 +47,6 @@ class CircuitBreaker:
         reason: why it stopped; empty while writing works.
     """
 
-    __slots__ = ("pause", "reason", "resume", "slow_writes")
-
     def __init__(self) -> None:
         self.pause = 0.0
         self.resume = 0.0
@@ -76,8 +74,6 @@ class OpenLogs:
     No thread waits for the lock. A fork may copy it while it is held, so the child gets a new one.
     """
 
-    __slots__ = ("lock", "writers")
-
     def __init__(self) -> None:
         self.writers: list[LogWriter] = []
         self.renew_lock()
@@ -87,13 +83,7 @@ class OpenLogs:
         """Replace the lock by a free one."""
         self.lock = allocate_lock()
 
-    def add(self, writer: LogWriter) -> None:
-        """Add a writer that has just opened its log, and close others if they are too many."""
-        if writer not in self.writers:
-            self.writers.append(writer)
-        self.close_unused(writer)
-
-    def close_unused(self, current: LogWriter) -> None:
+    def close_unused(self, current: LogWriter, now: float) -> None:
         """Close idle logs, and the least recently used ones of more than `MAX_OPEN`.
 
         A log stays open while `append` writes to it, and if it was opened for the next event.
@@ -104,8 +94,10 @@ class OpenLogs:
         left = len(writers)
         kept: list[LogWriter] = []
         for writer in writers:
-            is_unused = writer is not current and writer.is_unused(left > MAX_OPEN)
-            if is_unused and writer.give_back():
+            is_idle = now - max(writer.used, writer.opened) > IDLE_SECONDS
+            # One that was opened for an event that is still to come has `used` -1.
+            is_unused = is_idle or (left > MAX_OPEN and writer.used >= 0.0)
+            if writer is not current and is_unused and writer.give_back():
                 left -= 1
             else:
                 kept.append(writer)
@@ -134,27 +126,6 @@ class LogWriter:
         opened: when the log was opened, in monotonic seconds.
         used: when it was last written to; -1 if it was opened for the next event.
     """
-
-    __slots__ = (
-        "_checkpoint",
-        "_clock",
-        "_counted",
-        "_given_back",
-        "_home",
-        "_keep_days",
-        "_open_logs",
-        "_opener",
-        "_remember",
-        "_seal_events",
-        "_size",
-        "_tail_checked",
-        "_writing",
-        "breaker",
-        "lease",
-        "lost",
-        "opened",
-        "used",
-    )
 
     def __init__(
         self,
@@ -196,7 +167,7 @@ class LogWriter:
         if self.lease is None:
             self._attempt(self._exclusively, self._open_first)
         else:
-            self._exclusively(self._open_logs.close_unused, self)
+            self._exclusively(self._open_logs.close_unused, self, self._clock())
 
     def append(self, line: bytes) -> bool:
         """Write one whole line.
@@ -261,11 +232,6 @@ class LogWriter:
         if lease is not None:
             lease.close()
         return True
-
-    def is_unused(self, too_many: bool) -> bool:
-        """Whether the log may be closed: it is idle, or `too_many` and not opened just now."""
-        idle = self._clock() - max(self.used, self.opened) > IDLE_SECONDS
-        return idle or (too_many and self.used >= 0.0)
 
     # -- the write path --------------------------------------------------------------------
 
@@ -370,7 +336,9 @@ class LogWriter:
             lease = self._opener.open()
             self._use(lease)
             self.opened, self.used = self._clock(), -1.0
-            self._open_logs.add(self)
+            if self not in self._open_logs.writers:
+                self._open_logs.writers.append(self)
+            self._open_logs.close_unused(self, self._clock())
 
     def _reopen(self, old: Lease) -> None:
         if self.lease is not old:
