@@ -11,7 +11,7 @@ import stat
 import time
 
 from telemetry_kit.storage import rotation
-from telemetry_kit.storage.rewrite import MaintenanceResult, Rewriter
+from telemetry_kit.storage.rewrite import MaintenanceResult, Rewriter, lock
 from telemetry_kit.storage.segments import Segment, order_of
 
 TYPE_CHECKING = False
@@ -92,7 +92,7 @@ def limit_size(rewriter: Rewriter, segments: list[Segment]) -> None:
 def delete_if_free(rewriter: Rewriter, segment: Segment) -> bool:
     """Delete a segment unless a program has it open, and return whether it is deleted."""
     before = rewriter.result.deleted
-    with rewriter.locked(segment) as is_free:
+    with rewriter.reported(segment), lock(rewriter.folder, segment) as is_free:
         if is_free:
             rewriter.unlink(segment)
             rewriter.result.deleted += 1

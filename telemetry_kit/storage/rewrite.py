@@ -55,7 +55,7 @@ class Rewriter:
 
     def compress(self, segment: Segment) -> None:
         """Replace a sealed segment by an archive, unless a program has it open."""
-        with self.locked(segment) as is_free:
+        with self.reported(segment), lock(self.folder, segment) as is_free:
             if is_free:
                 self.replace(segment, None)
             else:
@@ -69,7 +69,7 @@ class Rewriter:
             keep: receives each line without its newline, and each event of joined ones alone.
                 False removes it.
         """
-        with self.locked(segment) as is_free:
+        with self.reported(segment), lock(self.folder, segment) as is_free:
             if not is_free or not self.replace(segment, keep):
                 self.blank(segment, keep, is_free)
 
@@ -80,7 +80,7 @@ class Rewriter:
             segment: a sealed one, or an archive.
             keep: selects lines that stay, because a program may write them until then.
         """
-        with self.locked(segment) as is_free:
+        with self.reported(segment), lock(self.folder, segment) as is_free:
             if is_free:
                 self.unlink(segment)
                 self.result.deleted += 1
@@ -88,11 +88,10 @@ class Rewriter:
                 self.blank(segment, keep, is_free)
 
     @contextmanager
-    def locked(self, segment: Segment) -> Iterator[bool]:
-        """Lock a segment, yield whether no program has it open, and report an error."""
+    def reported(self, segment: Segment) -> Iterator[None]:
+        """Report an error of the system."""
         try:
-            with lock(self.folder, segment) as is_free:
-                yield is_free
+            yield
         except OSError as error:
             self.fail(segment, name_of(error))
 

@@ -108,7 +108,7 @@ for step in (
     lambda: archive.oldest_day(home),
     lambda: upkeep.seal(home, {DAY!r}, 0.0),
     lambda: archive.maintain(home, 90, {DAY!r}),
-    lambda: archive.rewrite(home, archive.before("2025-01-01"), {DAY!r}),
+    lambda: archive.rewrite(home, archive.keep_since("2025-01-01"), {DAY!r}),
     lambda: control.disable_telemetry(),
     lambda: control.clear(home),
 ):
