@@ -26,7 +26,7 @@ from statistics import median
 from telemetry_kit.errors import Refused
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, maintenance
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 PAD = "x" * 215
 # Both rotate after about as many lines.
@@ -56,7 +56,7 @@ def bare(folder: Path) -> Write:
 def journal(folder: Path) -> Write:
     home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
     # A clock that stands: what is measured is the writing, not the breaker of a slow disk.
-    found = Journal(home, lambda: True, lambda: 0.0, SEAL_EVENTS)
+    found = LogWriter(home, lambda: True, lambda: 0.0, SEAL_EVENTS)
 
     def write(text: str) -> None:
         while not found.append(text.encode() + b"\n"):
@@ -68,7 +68,7 @@ def journal(folder: Path) -> Write:
 def growing(folder: Path) -> Write:
     """The journal without any sealing."""
     home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
-    found = Journal(home, lambda: True, lambda: 0.0, 1 << 40)
+    found = LogWriter(home, lambda: True, lambda: 0.0, 1 << 40)
     return lambda text: found.append(text.encode() + b"\n")
 
 
@@ -299,7 +299,7 @@ def refusals(count: int) -> list[str]:
                 os.mkdir(home.folder, 0o700)
                 Path(home.folder, "theirs").touch()
                 plant(Path(home.log))
-                found = Journal(home, lambda: True)
+                found = LogWriter(home, lambda: True)
                 began = time.perf_counter()
                 try:
                     found.append(b"line\n")

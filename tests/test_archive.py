@@ -12,7 +12,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,7 +47,7 @@ def names(home: Home) -> list[str]:
 
 
 def segment(home: Home, numbers: range, day: str = DAY, named: str = DAY) -> Path:
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for number in numbers:
         while not journal.append(line(number, day)):
             pass
@@ -70,21 +70,21 @@ def test_packing_keeps_every_byte(home) -> None:
     content = sealed.read_bytes()
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, []) == (done.archived, done.survivors)
+    assert (1, []) == (done.archived, done.failures)
     assert content == gzip.decompress(Path(f"{sealed}.gz").read_bytes())
     assert not sealed.exists()
 
 
 def test_a_leased_segment_waits(home) -> None:
     """What a program holds open is packed once it has given it back."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(line(1))
     rotation.seal(home, DAY)
     first = maintenance.maintain(home, 90, DAY)
     journal.close()
     second = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 0, 0, 1) == (first.leased, first.archived, second.leased, second.archived)
+    assert (1, 0, 0, 1) == (first.in_use, first.archived, second.in_use, second.archived)
 
 
 @pytest.mark.parametrize("how", ["rewrite", "retain"])
@@ -95,7 +95,7 @@ def test_a_broken_off_archive_does_not_come_back(home, how: str) -> None:
     if how == "rewrite":
         maintenance.rewrite(home, lambda _line: False, DAY)
     else:
-        journal = Journal(home, lambda: True)
+        journal = LogWriter(home, lambda: True)
         held = os.open(sealed, os.O_RDONLY)
         fcntl.flock(held, fcntl.LOCK_SH)
         maintenance.maintain(home, 90, "2024-12-28")
@@ -112,7 +112,7 @@ def test_removal_says_what_it_could_not_open(home, tmp_path) -> None:
     done = maintenance.rewrite(home, lambda _line: False, DAY)
 
     assert 5 == done.lines
-    assert any("telemetry-2024-01-01.jsonl" in told for told in done.survivors)
+    assert any("telemetry-2024-01-01.jsonl" in told for told in done.failures)
 
 
 def test_one_bad_leftover_stops_nothing(home) -> None:
@@ -121,8 +121,8 @@ def test_one_bad_leftover_stops_nothing(home) -> None:
     Path(home.folder, ".telemetry-x.tmp").mkdir()
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 1) == (done.archived, len(done.survivors))
-    assert done.survivors[0].startswith(f"{home.folder}/.telemetry-x.tmp (E")
+    assert (1, 1) == (done.archived, len(done.failures))
+    assert done.failures[0].startswith(f"{home.folder}/.telemetry-x.tmp (E")
     assert not sealed.exists()
 
 
@@ -181,7 +181,7 @@ def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
     segment(home, range(200))
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, []) == (done.archived, done.survivors)
+    assert (1, []) == (done.archived, done.failures)
     assert list(range(200)) == ids(home)
 
 
@@ -192,7 +192,7 @@ def test_what_is_too_large_stays_sealed(home, monkeypatch) -> None:
     sealed = segment(home, range(200))
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (0, 1) == (done.archived, len(done.survivors))
+    assert (0, 1) == (done.archived, len(done.failures))
     assert sealed.exists()
     assert list(range(200)) == ids(home)
 
@@ -215,7 +215,7 @@ def test_an_archive_of_zstd(home, with_zstd) -> None:
     done = maintenance.maintain(home, 90, DAY)
     packed = Path(f"{sealed}.zst").read_bytes()
 
-    assert (1, []) == (done.archived, done.survivors)
+    assert (1, []) == (done.archived, done.failures)
     assert [f"{sealed.name}.zst"] == names(home)
     assert content == zstd.decompress(packed)
     # The flag of its header says that a checksum stands at its end.
@@ -268,7 +268,7 @@ def test_what_zstd_packs_too_well_is_stored(home, monkeypatch, with_zstd) -> Non
     segment(home, range(200))
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, []) == (done.archived, done.survivors)
+    assert (1, []) == (done.archived, done.failures)
     assert [f"telemetry-{DAY}.jsonl.gz"] == names(home)
     assert list(range(200)) == ids(home)
 
@@ -287,10 +287,10 @@ def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
     segment(home, range(5))
     path = unreadable(home, "2024-02-01", "2024-02-01")
     content = path.read_bytes()
-    done = maintenance.rewrite(home, maintenance.before("2024-02-20"), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since("2024-02-20"), DAY)
 
-    assert 1 == len(done.survivors)
-    assert f"{path.name} (it is packed with zstd" in done.survivors[0]
+    assert 1 == len(done.failures)
+    assert f"{path.name} (it is packed with zstd" in done.failures[0]
     assert content == path.read_bytes()
 
 
@@ -311,7 +311,7 @@ def test_retention_of_what_cannot_be_unpacked(
     done = maintenance.maintain(home, 90, DAY)
 
     assert stays == path.exists()
-    assert [] == done.survivors
+    assert [] == done.failures
 
 
 def test_clearing_needs_no_zstd(home, without_zstd) -> None:
@@ -348,7 +348,7 @@ def test_an_archive_keeps_its_name(home, with_zstd, ending: str) -> None:
     path.write_bytes(pack(line(1) + line(2)))
     done = maintenance.rewrite(home, lambda text: b"00002" in text, DAY)
 
-    assert (1, []) == (done.lines, done.survivors)
+    assert (1, []) == (done.lines, done.failures)
     assert ([path.name], [2]) == (names(home), ids(home))
 
 

@@ -25,7 +25,7 @@ from telemetry_kit.consent import cache, changes, notice, policy, transaction
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, private
 from telemetry_kit.schema import catalog
 
 FIELDS = [
@@ -1022,6 +1022,6 @@ def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> N
             gone.append(os.rmdir(path))
 
     monkeypatch.setattr(private, "make_folder", once)
-    private.replace(str(tmp_path / "a" / "b"), b"x")
+    atomic.replace(str(tmp_path / "a" / "b"), b"x")
 
     assert (tmp_path / "a" / "b").read_bytes() == b"x"

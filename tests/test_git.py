@@ -106,9 +106,9 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def ask(root: Path, *words: str, **environ: str) -> git.Answer | None:
+def ask(root: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes] | None:
     """The answer to a question."""
-    return git.ask(str(root), *words, environ={"PATH": os.environ["PATH"], **environ})
+    return git.run(str(root), *words, environ={"PATH": os.environ["PATH"], **environ})
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_git_answers(repository: Path, words: tuple[str, ...], code: int) -> Non
     answer = ask(repository, *words)
 
     assert answer is not None
-    assert code == answer.code
+    assert code == answer.returncode
 
 
 def test_the_output_is_git_s(repository: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_output_is_git_s(repository: Path) -> None:
     answer = ask(repository, "rev-parse", "--show-toplevel")
 
     assert answer is not None
-    assert f"{repository.resolve()}\n" == os.fsdecode(answer.output)
+    assert f"{repository.resolve()}\n" == os.fsdecode(answer.stdout)
 
 
 def test_no_repository(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_no_repository(tmp_path: Path) -> None:
     answer = ask(tmp_path, "rev-parse", "--is-inside-work-tree", GIT_DIR="/nowhere")
 
     assert answer is not None
-    assert 128 == answer.code
+    assert 128 == answer.returncode
 
 
 @pytest.mark.parametrize("where", ["config", "included", "included if", "worktree"])
@@ -198,7 +198,7 @@ def test_variables_of_git_are_not_passed_on(repository: Path, tmp_path: Path) ->
     answer = ask(repository, "ls-files", "--error-unmatch", "--", "kept.txt", **told)
 
     assert answer is not None
-    assert (0, False) == (answer.code, witness.exists())
+    assert (0, False) == (answer.returncode, witness.exists())
 
 
 def test_a_program_in_the_working_directory_is_not_git(
@@ -229,9 +229,9 @@ def test_a_pipe_does_not_hang(repository: Path, name: str) -> None:
     os.mkfifo(path)
     environ = {"PATH": os.environ["PATH"]}
     for words in QUESTIONS:
-        answer = git.ask(str(repository), *words, environ=environ, seconds=0.2)
+        answer = git.run(str(repository), *words, environ=environ, seconds=0.2)
         # Not every question looks into every file.
-        assert answer is None or answer.code in (0, 1, 128)
+        assert answer is None or answer.returncode in (0, 1, 128)
 
 
 def test_too_much_output(repository: Path) -> None:
@@ -248,5 +248,5 @@ def test_too_much_output(repository: Path) -> None:
 @pytest.mark.parametrize("words", [(), ("status",), ("-c", "core.pager=x", "rev-parse")])
 def test_other_commands_are_refused(repository: Path, words: tuple[str, ...]) -> None:
     """Only commands that are known to run nothing are asked."""
-    with pytest.raises(ValueError, match="ask one of check-ignore"):
+    with pytest.raises(ValueError, match="use one of check-ignore"):
         ask(repository, *words)

@@ -20,8 +20,8 @@ from telemetry_kit import track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.files import private
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import ignore_file, rotation, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage import ignore_file, log_file, rotation, writer
+from telemetry_kit.storage.writer import LogWriter
 
 LINE = b'{"schema_version":"1.0","n":1}\n'
 
@@ -45,7 +45,7 @@ def clock() -> Clock:
 @pytest.fixture
 def journal(home: Home, clock: Clock):
     """A journal that may be written to."""
-    found = Journal(home, lambda: True, clock)
+    found = LogWriter(home, lambda: True, clock)
     yield found
     found.close()
 
@@ -113,7 +113,7 @@ def test_making_a_journal_touches_nothing(home, journal) -> None:
 def test_denied_makes_nothing(home, clock) -> None:
     """Where recording is off, not even the folder is made."""
     with pytest.raises(Off, match=r"^recording was turned off$"):
-        Journal(home, lambda: False, clock).append(LINE)
+        LogWriter(home, lambda: False, clock).append(LINE)
 
     assert tree(home) == {"the-work": None}
 
@@ -122,7 +122,7 @@ def test_denied_between_the_two_questions_writes_nothing(home, clock) -> None:
     """Consent is asked again once the log is open: a no in between wins, and nothing is left."""
     answers = iter([True, False])
     with pytest.raises(Off, match=r"^recording was turned off$"):
-        Journal(home, lambda: next(answers), clock).append(LINE)
+        LogWriter(home, lambda: next(answers), clock).append(LINE)
 
     assert not os.path.exists(home.folder)
 
@@ -224,7 +224,7 @@ def test_descriptor_is_not_inherited(home, journal) -> None:
     """A program started by the host does not get our descriptor."""
     journal.append(LINE)
 
-    assert not os.get_inheritable(journal._lease.fd)
+    assert not os.get_inheritable(journal.lease.fd)
 
 
 def test_the_lease_is_a_shared_lock(home, journal) -> None:
@@ -242,7 +242,7 @@ def test_the_lease_is_a_shared_lock(home, journal) -> None:
 
 def test_two_writers_share(home, clock) -> None:
     """Two journals of one project write into one log."""
-    one, two = Journal(home, lambda: True, clock), Journal(home, lambda: True, clock)
+    one, two = LogWriter(home, lambda: True, clock), LogWriter(home, lambda: True, clock)
     for _ in range(3):
         assert one.append(b"1\n")
         assert two.append(b"2\n")
@@ -268,12 +268,12 @@ def test_closing_twice(home, journal) -> None:
 @pytest.mark.parametrize("torn", [b'{"schema_ver', b"x", b'{"a":1}', b"y" * 4095])
 def test_a_torn_tail_is_healed(home, clock, torn: bytes) -> None:
     """After a fragment the first line of a new writer begins on a line of its own."""
-    first = Journal(home, lambda: True, clock)
+    first = LogWriter(home, lambda: True, clock)
     first.append(LINE)
     first.close()
     with open(home.log, "ab") as file:
         file.write(torn)
-    second = Journal(home, lambda: True, clock)
+    second = LogWriter(home, lambda: True, clock)
     second.append(LINE)
     second.append(LINE)
     second.close()
@@ -284,7 +284,7 @@ def test_a_torn_tail_is_healed(home, clock, torn: bytes) -> None:
 def test_a_whole_tail_gets_no_empty_line(home, clock) -> None:
     """Where the last line is whole, no newline is added."""
     for _ in range(3):
-        journal = Journal(home, lambda: True, clock)
+        journal = LogWriter(home, lambda: True, clock)
         journal.append(LINE)
         journal.close()
 
@@ -348,13 +348,13 @@ def test_later_segments_of_a_day_are_numbered(home, journal) -> None:
 def test_the_descriptor_number_stays(home, journal) -> None:
     """A new log comes behind the old number, so that no thread writes to somebody else's."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
         rotation.seal(home, "2024-02-28")
         journal.append(LINE)
 
-    assert number == journal._lease.fd
+    assert number == journal.lease.fd
     assert count == (len(os.listdir("/proc/self/fd")) if count else 0)
     assert not os.get_inheritable(number)
 
@@ -362,7 +362,7 @@ def test_the_descriptor_number_stays(home, journal) -> None:
 def test_a_number_that_the_host_took_over_is_never_written_to(home, journal, tmp_path) -> None:
     """The host closed our descriptor and opened its own file under the number: hands off."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     os.close(number)
     theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
     if theirs != number:
@@ -382,7 +382,7 @@ def test_a_number_that_the_host_took_over_is_never_written_to(home, journal, tmp
 def test_a_number_that_was_only_closed(home, journal) -> None:
     """The host closed all descriptors: the next append says False, and then it works."""
     journal.append(LINE)
-    os.close(journal._lease.fd)
+    os.close(journal.lease.fd)
 
     assert (journal.append(b"2\n"), journal.append(b"3\n")) == (False, True)
     assert content(home) == LINE + b"3\n"
@@ -391,7 +391,7 @@ def test_a_number_that_was_only_closed(home, journal) -> None:
 def test_closing_never_closes_a_number_of_the_host(home, journal, tmp_path) -> None:
     """Giving back a lease whose number the host took over leaves the host's file open."""
     journal.append(LINE)
-    number = journal._lease.fd
+    number = journal.lease.fd
     os.close(number)
     theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
     if theirs != number:
@@ -407,7 +407,7 @@ def test_closing_never_closes_a_number_of_the_host(home, journal, tmp_path) -> N
 def test_consent_is_asked_when_the_log_was_replaced(home, clock) -> None:
     """A log that was sealed by a revocation is not begun anew."""
     allowed = [True]
-    journal = Journal(home, lambda: allowed[0], clock)
+    journal = LogWriter(home, lambda: allowed[0], clock)
     journal.append(LINE)
     rotation.seal(home, "2024-02-28")
     allowed[0] = False
@@ -500,7 +500,7 @@ def test_planted_log(home, journal, clock, kind: str) -> None:
     assert before == tree(home)
     assert (seen.st_mode, seen.st_ino, seen.st_size) == (after.st_mode, after.st_ino, after.st_size)
     assert caught.value.reason.startswith(home.log)
-    assert caught.value.reason == journal.trouble
+    assert caught.value.reason == journal.breaker.reason
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "link to a folder", "fifo", "file"])
@@ -565,7 +565,7 @@ def test_breaker_pauses(home, clock) -> None:
         tried.append(clock.seconds)
         raise Refused("it cannot be asked")
 
-    journal = Journal(home, allowed, clock)
+    journal = LogWriter(home, allowed, clock)
     for _ in range(4 * 250):
         with pytest.raises(Refused):
             journal.append(LINE)
@@ -588,18 +588,18 @@ def test_breaker_closes_after_a_success(home, journal, clock) -> None:
     clock.seconds += 1
 
     assert journal.append(LINE)
-    assert journal.trouble == ""
+    assert journal.breaker.reason == ""
     os.unlink(home.log)
     os.mkdir(home.log)
     with pytest.raises(Refused):
         journal.append(LINE)
-    assert clock.seconds + 1 == journal._resume
+    assert clock.seconds + 1 == journal.breaker.resume
 
 
 def test_being_off_is_no_trouble(home, clock) -> None:
     """A no does not open the breaker: a yes afterwards works at once."""
     answers = [False]
-    journal = Journal(home, lambda: answers[0], clock)
+    journal = LogWriter(home, lambda: answers[0], clock)
     for _ in range(5):
         with pytest.raises(Off):
             journal.append(LINE)
@@ -624,7 +624,7 @@ def slow(clock: Clock, seconds: float) -> Clock:
 
 def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
     """Three lines in a row that each took over 50 ms pause the writing; the lines are on file."""
-    journal = Journal(home, lambda: True, slow(clock, 0.06))
+    journal = LogWriter(home, lambda: True, slow(clock, 0.06))
     for _ in range(3):
         assert journal.append(LINE)
     with pytest.raises(Refused, match="the disk is slow"):
@@ -637,7 +637,7 @@ def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
 def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> None:
     """Whoever looks later finds what it was: the slow disk, or the name of the system's error."""
     told: list[str] = []
-    journal = Journal(home, lambda: True, slow(clock, 0.06), remember=told.append)
+    journal = LogWriter(home, lambda: True, slow(clock, 0.06), remember=told.append)
     for _ in range(3):
         journal.append(LINE)
     assert told == ["slow disk"]
@@ -647,7 +647,7 @@ def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> No
     def full(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    journal = Journal(home, lambda: True, clock, remember=told.append)
+    journal = LogWriter(home, lambda: True, clock, remember=told.append)
     monkeypatch.setattr(writer, "_write", full)
     with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)$"):
         journal.append(LINE)
@@ -659,7 +659,7 @@ def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> No
 def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
     """Two slow lines and a quick one do not open it."""
     watch = slow(clock, 0.06)
-    journal = Journal(home, lambda: True, lambda: watch() if slowly else watch.seconds)
+    journal = LogWriter(home, lambda: True, lambda: watch() if slowly else watch.seconds)
     for number in range(30):
         slowly = number % 3 != 2
         assert journal.append(LINE)
@@ -670,7 +670,7 @@ def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
 
 def test_a_quick_disk_never_pauses(home, clock) -> None:
     """Lines of 20 ms each are no reason to pause."""
-    journal = Journal(home, lambda: True, slow(clock, 0.02))
+    journal = LogWriter(home, lambda: True, slow(clock, 0.02))
     for _ in range(20):
         assert journal.append(LINE)
     journal.close()
@@ -690,7 +690,8 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, -1))\n"
         "assert t('role.selected', role='dev') is None\n"
-        "print(recorder.recorder_for().journal.lost, recorder.recorder_for().journal.trouble)\n"
+        "journal = recorder.recorder_for().journal\n"
+        "print(journal.lost, journal.breaker.reason)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
     )
     again = place.run(
@@ -721,7 +722,7 @@ def segments_of(home: Home) -> list[bytes]:
 @pytest.mark.parametrize("length", [160, 161, 250, 1_000])
 def test_a_full_log_is_sealed(home, clock, length: int) -> None:
     """The line after the last that fits is the segment's last; the one after it begins a log."""
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     lines = [sized(number, length) for number in range(70)]
     for one in lines:
         while not journal.append(one):
@@ -734,7 +735,7 @@ def test_a_full_log_is_sealed(home, clock, length: int) -> None:
 
 def test_a_segment_is_named_after_the_day_it_was_sealed(home, clock) -> None:
     """The day in UTC, which one it is when the log is full."""
-    journal = Journal(home, lambda: True, clock, seal_events=1)
+    journal = LogWriter(home, lambda: True, clock, seal_events=1)
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
     for number in range(2):
         assert journal.append(sized(number, 200))
@@ -753,7 +754,7 @@ def test_a_full_log_that_is_not_its_own(home, clock) -> None:
     fd = os.open(home.log, os.O_WRONLY | os.O_CREAT, 0o600)
     os.write(fd, b"".join(sized(number, 2_000) for number in range(1_200)))
     os.close(fd)
-    journal = Journal(home, lambda: True, clock, seal_events=1_000)
+    journal = LogWriter(home, lambda: True, clock, seal_events=1_000)
     answers = [journal.append(LINE) for _ in range(3)]
     journal.close()
 
@@ -763,7 +764,7 @@ def test_a_full_log_that_is_not_its_own(home, clock) -> None:
 
 def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
     """While the lock is held nothing waits and nothing is lost; it is sealed a little later."""
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     with rotation.maintenance(home) as folder:
         assert folder is None
     journal.open()
@@ -779,7 +780,7 @@ def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
 
 def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> None:
     """Another process seals it first and begins a new one: that one stays open."""
-    other = Journal(home, lambda: True, clock)
+    other = LogWriter(home, lambda: True, clock)
     real = os.pread
 
     def slowly(fd: int, count: int, at: int) -> bytes:
@@ -788,7 +789,7 @@ def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> No
             assert other.append(b"new\n")
         return real(fd, count, at)
 
-    journal = Journal(home, lambda: True, clock, seal_events=20)
+    journal = LogWriter(home, lambda: True, clock, seal_events=20)
     lines = [sized(number, 160) for number in range(20)]
     assert all(journal.append(one) for one in lines)
     monkeypatch.setattr(os, "pread", slowly)
@@ -806,7 +807,7 @@ def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
     def fails(fd: int, count: int, at: int) -> bytes:
         raise OSError(errno.EIO, "")
 
-    journal = Journal(home, lambda: True, clock, seal_events=2)
+    journal = LogWriter(home, lambda: True, clock, seal_events=2)
     lines = [sized(number, 200) for number in range(6)]
     journal.append(lines[0])
     monkeypatch.setattr(os, "pread", fails)
@@ -814,7 +815,7 @@ def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
     journal.close()
 
     assert b"".join(lines) == content(home)
-    assert journal.trouble == ""
+    assert journal.breaker.reason == ""
 
 
 # -- inside the slow path ----------------------------------------------------------------------
@@ -831,9 +832,9 @@ def reentered(home, clock, monkeypatch):
             answers.append(found.append(inner.pop()))
         return True
 
-    real = writer.ignore
-    monkeypatch.setattr(writer, "ignore", lambda *args: happens() and real(*args))
-    found = Journal(home, happens, clock)
+    real = log_file.ignore
+    monkeypatch.setattr(log_file, "ignore", lambda *args: happens() and real(*args))
+    found = LogWriter(home, happens, clock)
     yield found, inner, answers
     found.close()
 
@@ -939,7 +940,7 @@ def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) ->
     def none(fd: int, how: int) -> None:
         raise OSError(number, "")
 
-    monkeypatch.setattr(writer, "flock", none)
+    monkeypatch.setattr(log_file, "flock", none)
 
     assert journal.append(LINE)
     assert LINE == content(home)
@@ -952,7 +953,7 @@ def test_a_lock_that_fails(home, journal, monkeypatch) -> None:
         raise OSError(errno.EIO, "")
 
     count = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(writer, "flock", fails)
+    monkeypatch.setattr(log_file, "flock", fails)
     with pytest.raises(Refused, match=r"input/output error \(EIO\)"):
         journal.append(LINE)
 
@@ -977,13 +978,13 @@ def test_a_log_that_somebody_keeps_for_himself(home, journal, clock) -> None:
 
 def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatch) -> None:
     """Both write into the one that is there."""
-    other = Journal(home, lambda: True, clock)
+    other = LogWriter(home, lambda: True, clock)
     real = os.open
     made: list[bool] = []
     streams = [os.fstat(number).st_ino for number in range(3)]
 
     def slowly(path, flags, *args, **more):
-        if path == writer.LOG and flags & os.O_CREAT and not made:
+        if path == log_file.LOG and flags & os.O_CREAT and not made:
             monkeypatch.setattr(os, "open", real)
             made.append(other.append(b"first\n"))
         return real(path, flags, *args, **more)
@@ -1024,7 +1025,7 @@ def test_a_host_without_its_streams(home, journal, closed: tuple[int, int]) -> N
         for number in closed:
             os.close(number)
         assert journal.append(LINE)
-        log = journal._lease.fd
+        log = journal.lease.fd
         taken = [number for number in closed if os.path.exists(f"/dev/fd/{number}")]
     finally:
         for former, number in zip(kept, closed, strict=True):
@@ -1049,7 +1050,7 @@ def test_trouble_is_told_in_words(home, journal, kind: str, words: str) -> None:
     with pytest.raises(Refused):
         journal.append(LINE)
 
-    assert f"{home.log}: {words}" == journal.trouble
+    assert f"{home.log}: {words}" == journal.breaker.reason
 
 
 def test_trouble_without_a_word_for_it() -> None:
@@ -1060,11 +1061,11 @@ def test_trouble_without_a_word_for_it() -> None:
 
 def test_a_fragment_of_one_byte(home, clock) -> None:
     """A log that holds nothing but the first byte of a line."""
-    first = Journal(home, lambda: True, clock)
+    first = LogWriter(home, lambda: True, clock)
     first.open()
     first.close()
     Path(home.log).write_bytes(b"{")
-    second = Journal(home, lambda: True, clock)
+    second = LogWriter(home, lambda: True, clock)
     second.append(LINE)
     second.close()
 
@@ -1074,7 +1075,7 @@ def test_a_fragment_of_one_byte(home, clock) -> None:
 def test_after_a_slow_disk_three_more_are_needed(home, clock) -> None:
     """A pause begins the counting anew: two slow lines after it do not pause again."""
     watch = slow(clock, 0.06)
-    journal = Journal(home, lambda: True, watch)
+    journal = LogWriter(home, lambda: True, watch)
     for _ in range(3):
         assert journal.append(LINE)
     watch.seconds += 1
@@ -1099,7 +1100,7 @@ def test_root_says_whose_project_it_is(home, journal) -> None:
 
 def test_threads_lose_and_tear_nothing(home, clock) -> None:
     """Eight threads over one journal: every acknowledged line is there once, and whole."""
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     start = threading.Barrier(8)
 
     def write(thread: int) -> None:
@@ -1123,7 +1124,7 @@ def test_threads_lose_and_tear_nothing(home, clock) -> None:
 
 def test_threads_while_the_log_is_sealed(home, clock) -> None:
     """The same while another thread seals all the time: nothing lost, nothing twice."""
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     over = threading.Event()
 
     def seal() -> None:
@@ -1249,7 +1250,7 @@ def test_a_signal_handler_may_record(place) -> None:
         "own = [t('role.selected', role='dev') for _ in range(2000)]\n"
         "signal.setitimer(signal.ITIMER_REAL, 0, 0)\n"
         "every = own + made\n"
-        "if None in every: assert 'slow' in recorder.recorder_for().journal.trouble\n"
+        "if None in every: assert 'slow' in recorder.recorder_for().journal.breaker.reason\n"
         "print(len([record for record in every if record is not None]))\n"
     )
 

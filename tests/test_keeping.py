@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 NOW = 1_709_115_630.0  # 2024-02-28
 TODAY = "2024-02-28"
@@ -39,10 +39,10 @@ def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0)
     return path
 
 
-def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.Done:
+def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.MaintenanceResult:
     with rotation.maintenance(home) as folder:
         assert folder is not None
-        return limits.tidy(home, folder, keep_days, now)
+        return limits.expire(home, folder, keep_days, now)
 
 
 def left(home: Home) -> list[str]:
@@ -66,7 +66,7 @@ def test_what_is_over_goes(home, number: int, day: str, changed: str, goes: bool
     put(home, TODAY)
     done = tidied(home)
 
-    assert (goes, not goes, 0) == (bool(done.deleted), path.exists(), done.crowded)
+    assert (goes, not goes, 0) == (bool(done.deleted), path.exists(), done.deleted_for_space)
 
 
 @pytest.mark.parametrize(("keep_days", "goes"), [(3, True), (400, False)])
@@ -110,12 +110,12 @@ def test_the_oldest_go_for_the_newer(home, monkeypatch) -> None:
     monkeypatch.setattr(limits, "MAX_BYTES", 4_500)
     done = tidied(home)
 
-    assert (2, 2) == (done.crowded, done.deleted)
+    assert (2, 2) == (done.deleted_for_space, done.deleted)
     assert ["telemetry-2024-02-10-2.jsonl.gz", "telemetry-2024-02-11-3.jsonl"] == left(home)
     monkeypatch.setattr(limits, "MAX_BYTES", 10)
     done = tidied(home)
-    assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.crowded, left(home))
-    assert 0 == tidied(home).crowded
+    assert (1, ["telemetry-2024-02-11-3.jsonl"]) == (done.deleted_for_space, left(home))
+    assert 0 == tidied(home).deleted_for_space
 
 
 def test_what_is_no_segment_stays(home) -> None:
@@ -136,7 +136,7 @@ def test_a_full_log_takes_what_is_over_with_it(home) -> None:
     young = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 20 * 86_400))
     over, stays = put(home, old, number=1), put(home, young, number=1)
     asked: list[int] = []
-    journal = Journal(home, lambda: True, seal_events=20, keep_days=lambda: asked.append(1) or 90)
+    journal = LogWriter(home, lambda: True, seal_events=20, keep_days=lambda: asked.append(1) or 90)
     line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
     for _ in range(30):
         while not journal.append(line):
@@ -152,7 +152,7 @@ def test_retention_that_cannot_be_told_hurts_nobody(home) -> None:
     def fails() -> int:
         raise OSError("no such place")
 
-    journal = Journal(home, lambda: True, seal_events=20, keep_days=fails)
+    journal = LogWriter(home, lambda: True, seal_events=20, keep_days=fails)
     line = b'{"schema_version":"1.0"' + b"x" * 200 + b"}\n"
 
     assert all(journal.append(line) for _ in range(30))
@@ -168,7 +168,7 @@ def test_off_does_not_delete_what_it_just_sealed(home, monkeypatch) -> None:
     rotation.seal(home, TODAY)
     done = maintenance.maintain(home, 90, TODAY)
 
-    assert (0, 0) == (done.deleted, done.crowded)
+    assert (0, 0) == (done.deleted, done.deleted_for_space)
     assert 1 == len(list(reader.read(home)))
 
 
@@ -198,7 +198,7 @@ def test_what_is_over_makes_room(home, monkeypatch) -> None:
     monkeypatch.setattr(limits, "MAX_BYTES", 5_000)
     done = tidied(home)
 
-    assert (2, 1, False) == (done.deleted, done.crowded, over.exists())
+    assert (2, 1, False) == (done.deleted, done.deleted_for_space, over.exists())
     assert ["telemetry-2024-02-10-3.jsonl", "telemetry-2024-02-11-5.jsonl"] == left(home)
 
 
@@ -226,7 +226,7 @@ def test_what_could_not_be_deleted_is_named(home, monkeypatch) -> None:
     monkeypatch.setattr(os, "unlink", fails)
     done = tidied(home)
 
-    assert [f"{kept} (EPERM)"] == done.survivors
+    assert [f"{kept} (EPERM)"] == done.failures
     assert (True, False, 1) == (kept.exists(), gone.exists(), done.deleted)
 
 

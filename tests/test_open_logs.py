@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import log_file, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage import writer
+from telemetry_kit.storage.writer import LogWriter
 
 
 class Clock:
@@ -28,14 +28,14 @@ def clock() -> Clock:
 @pytest.fixture
 def journals(tmp_path, clock):
     """Journals of as many projects as are asked for."""
-    made: list[Journal] = []
+    made: list[LogWriter] = []
 
-    def make(count: int) -> list[Journal]:
+    def make(count: int) -> list[LogWriter]:
         for _ in range(count):
             root = os.path.realpath(tmp_path / f"project-{len(made)}")
             os.mkdir(root)
             home = Home("flowspec", root, f"{root}/config", f"{root}/state")
-            made.append(Journal(home, lambda: True, clock))
+            made.append(LogWriter(home, lambda: True, clock))
         return made[-count:]
 
     yield make
@@ -43,19 +43,19 @@ def journals(tmp_path, clock):
         journal.close()
 
 
-def write(journal: Journal, line: bytes) -> None:
+def write(journal: LogWriter, line: bytes) -> None:
     """As the chain does it: open, and try again after False."""
     journal.open()
     while not journal.append(line):
         journal.open()
 
 
-def content(journal: Journal) -> bytes:
+def content(journal: LogWriter) -> bytes:
     return Path(journal._home.log).read_bytes()
 
 
-def is_open(journal: Journal) -> bool:
-    return journal._lease is not None
+def is_open(journal: LogWriter) -> bool:
+    return journal.lease is not None
 
 
 def descriptors() -> int:
@@ -69,10 +69,10 @@ def test_few_logs_stay_open(journals) -> None:
     for number in range(3):
         for journal in found:
             write(journal, b"%d\n" % number)
-            assert descriptors() - before <= log_file.MAX_OPEN
+            assert descriptors() - before <= writer.MAX_OPEN
 
     assert [b"0\n1\n2\n"] * 60 == [content(journal) for journal in found]
-    assert found[-log_file.MAX_OPEN :] == [journal for journal in found if is_open(journal)]
+    assert found[-writer.MAX_OPEN :] == [journal for journal in found if is_open(journal)]
 
 
 def test_a_thousand_projects(place) -> None:
@@ -139,7 +139,7 @@ def test_a_log_between_fstat_and_write_stays_open(journals, clock, monkeypatch) 
     clock.seconds += 60
     for journal in others:
         write(journal, b"1\n")
-    number = slow._lease.fd if slow._lease else -1
+    number = slow.lease.fd if slow.lease else -1
     still = is_open(slow) and os.path.samestat(os.fstat(number), os.stat(slow._home.log))
     go.set()
     thread.join()
@@ -191,4 +191,4 @@ def test_threads_lose_nothing_and_touch_no_other_file(journals, tmp_path) -> Non
 
     assert ([], 3_200, 3_200) == (trouble, len(lines), len(set(lines)))
     assert {0} == {path.stat().st_size for path in (tmp_path / "theirs").iterdir()}
-    assert len([journal for journal in found if is_open(journal)]) <= log_file.MAX_OPEN + 8
+    assert len([journal for journal in found if is_open(journal)]) <= writer.MAX_OPEN + 8

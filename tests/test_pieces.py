@@ -12,8 +12,8 @@ def whole(number: int) -> bytes:
     return PREFIX + b'%016x"}' % number
 
 
-def cut(data: bytes, size: int = 1 << 16) -> list[line_parts.Piece]:
-    return list(line_parts.of(data[at : at + size] for at in range(0, len(data), size)))
+def cut(data: bytes, size: int = 1 << 16) -> list[line_parts.LinePart]:
+    return list(line_parts.split(data[at : at + size] for at in range(0, len(data), size)))
 
 
 BITS = st.sampled_from(
@@ -58,7 +58,7 @@ def test_a_long_piece_comes_in_parts(size: int) -> None:
     found = cut(data, size)
 
     assert data == b"".join(piece.data + piece.end for piece in found)
-    assert max(len(p.data) for p in found) <= line_parts.MAX_PIECE_BYTES + size
+    assert max(len(p.data) for p in found) <= line_parts.MAX_PART_BYTES + size
     assert [True] + [False] * (len(found) - 2) + [True] == [p.begins for p in found]
     assert all(len(p.ahead) == line_parts.OVERLAP_BYTES for p in found if not p.end)
 
@@ -69,7 +69,7 @@ def test_a_long_piece_goes_from_where_it_must(at: int) -> None:
     text = b"somebody's name"
     data = b"a" * at + text + b"b" * ((4 << 20) - at) + b"\n" + whole(1) + b"\n"
     judged = list(
-        line_parts.judged(
+        line_parts.select(
             iter([data[n : n + 65_536] for n in range(0, len(data), 65_536)]),
             lambda piece: text not in piece,
         )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit.files import leftovers, private
+from telemetry_kit.files import atomic, leftovers, private
 
 CODE = "0123456789ab"
 LEFT = f".key-{CODE}.telemetry-kit.tmp"
@@ -90,7 +90,7 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
     (tmp_path / "one").touch()
     os.link(tmp_path / "one", tmp_path / "two")
     with pytest.raises(private.ForeignFileError):
-        private.open_for_writing(str(tmp_path / "two"), os.O_WRONLY)
+        private.open_own(str(tmp_path / "two"), os.O_WRONLY)
 
     assert before == len(os.listdir("/proc/self/fd"))
 
@@ -121,7 +121,7 @@ def test_what_is_not_ours_is_not_written(tmp_path: Path, kind: str, flags: int) 
         pytest.skip("only root can make a file of another user")
     before = path.lstat()
     with pytest.raises(OSError, match=str(path)):
-        private.open_for_writing(str(path), os.O_RDWR | flags)
+        private.open_own(str(path), os.O_RDWR | flags)
 
     after = path.lstat()
     assert b"precious" == outside.read_bytes()
@@ -132,7 +132,7 @@ def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
     """A new file is made for this user only; one that is there is appended to, or written anew."""
     path = tmp_path / "x"
     for flags, text in ((os.O_APPEND, b"one"), (os.O_APPEND, b"two"), (os.O_TRUNC, b"three")):
-        fd = private.open_for_writing(str(path), os.O_WRONLY | os.O_CREAT | flags)
+        fd = private.open_own(str(path), os.O_WRONLY | os.O_CREAT | flags)
         os.write(fd, text)
         os.close(fd)
         found = path.read_bytes()
@@ -144,7 +144,7 @@ def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
 def test_a_file_in_an_open_folder_is_written(tmp_path: Path) -> None:
     """The path may be relative to an open folder."""
     folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    os.close(private.open_for_writing("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
+    os.close(private.open_own("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
     os.close(folder)
 
     assert ["x"] == os.listdir(tmp_path)
@@ -221,8 +221,7 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
 
 _KILLED = """
 import os, signal, sys
-from telemetry_kit.files import leftovers
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, leftovers
 step, how, path = sys.argv[1:]
 real = getattr(os, step)
 def killing(*args, **options):
@@ -230,7 +229,7 @@ def killing(*args, **options):
     os.kill(os.getpid(), signal.SIGKILL)
     return done
 setattr(os, step, killing)
-getattr(private, how)(path, b"secret")
+getattr(atomic, how)(path, b"secret")
 """
 
 
@@ -254,4 +253,4 @@ def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: 
 @given(st.text(st.characters(codec="ascii", exclude_characters="/\0"), min_size=1, max_size=40))
 def test_a_name_is_known_again(name: str) -> None:
     """What a temporary file was made for is read from its name."""
-    assert name == leftovers._named_for(private.temporary_name(name))
+    assert name == leftovers.target_of(atomic.temporary_name(name))

@@ -22,7 +22,7 @@ from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import compression, reader, rotation
-from telemetry_kit.storage.segments import Problems, snapshot
+from telemetry_kit.storage.segments import ReadReport, snapshot
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -78,7 +78,7 @@ def put(home, data, name="telemetry.jsonl"):
 
 def read(home):
     """Everything, with the problems."""
-    problems = Problems()
+    problems = ReadReport()
     return list(reader.read(home, problems)), problems
 
 
@@ -110,7 +110,7 @@ def test_no_folder_holds_nothing(tmp_path):
     events, problems = read(found)
 
     assert (events, problems.files) == ([], {})
-    with snapshot(found, Problems()) as sources:
+    with snapshot(found, ReadReport()) as sources:
         assert sources == []
     assert os.listdir(root) == []
 
@@ -133,7 +133,7 @@ def test_segments_stand_in_order(home):
         put(home, b"no event", other)
     events, problems = read(home)
 
-    with snapshot(home, Problems()) as sources:
+    with snapshot(home, ReadReport()) as sources:
         found = [source.segment.name for source in sources]
 
     assert found == [
@@ -206,7 +206,7 @@ def test_an_archive_deleted_meanwhile_is_no_problem(home):
     put(home, line(1), "telemetry-2026-11-21.jsonl")
     path = put(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
     put(home, line(3))
-    problems = Problems()
+    problems = ReadReport()
     events = reader.read(home, problems)
     first = next(events)
     os.unlink(path)
@@ -234,8 +234,8 @@ def test_nothing_is_written_and_no_file_stays_open(home):
     before = sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))
     read(home)
     next(reader.read(home))
-    next(newest(home, 1, Filter(), Problems()))
-    with snapshot(home, Problems()) as sources:
+    next(newest(home, 1, Filter(), ReadReport()))
+    with snapshot(home, ReadReport()) as sources:
         assert len(sources) == 2
 
     assert (sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))) == before
@@ -246,7 +246,7 @@ def test_newest_reads_no_more_files_than_it_needs(home):
     put(home, b"\xff\xff", "telemetry-2026-11-20.jsonl.gz")
     put(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
     put(home, line(3) + line(4))
-    problems = Problems()
+    problems = ReadReport()
 
     assert ids(newest(home, 1, Filter(), problems)) == [4]
     assert ids(newest(home, 3, Filter(), problems)) == [4, 3, 2]
@@ -625,7 +625,7 @@ def test_counts_are_told_in_words(home):
 def test_how_long_a_line_may_be(home, over, told, pieces):
     """A line of exactly 1 MiB is not too long, whether it comes in one piece or in many."""
     data = b"x" * ((1 << 20) + over) + b"\n" + line(1)
-    found = Problems()
+    found = ReadReport()
     size = len(data) if pieces == "one" else 1 << 16
     chunks = (data[at : at + size] for at in range(0, len(data), size))
 
@@ -635,7 +635,7 @@ def test_how_long_a_line_may_be(home, over, told, pieces):
 
 def test_a_run_of_lines_is_no_active_log(home):
     """Outside the active log nothing is still being written: half a line is a damaged one."""
-    found = Problems()
+    found = ReadReport()
 
     assert ids(reader.events_in(iter([line(1) + line(2)[:50]]), found.of("x"))) == [1]
     assert found.sentences() == ["x: 1 malformed line"]
@@ -645,7 +645,7 @@ def test_problems_without_reading_all(home):
     """`snapshot()` and `newest()` too say which file cannot be used."""
     os.mkfifo(f"{home.folder}/telemetry-{DAY}.jsonl")
     put(home, b"bad\n" + line(1))
-    listed, last = Problems(), Problems()
+    listed, last = ReadReport(), ReadReport()
     pipe = f"telemetry-{DAY}.jsonl: it is not a plain file of yours"
 
     with snapshot(home, listed) as sources:
@@ -865,7 +865,7 @@ def test_an_archive_that_becomes_a_link(home, tmp_path):
     """Between the listing and its turn: it is not followed, and said to be unreadable."""
     put(home, line(1), "telemetry-2026-11-21.jsonl")
     path = put(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
-    problems = Problems()
+    problems = ReadReport()
     events = reader.read(home, problems)
     first = next(events)
     os.rename(path, tmp_path / "moved")
@@ -879,13 +879,13 @@ _MEASURED = """
 import resource, sys
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import reader
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 home = Home("flowspec", sys.argv[1], "/none", "/none")
 def peak():
     unit = 1 if sys.platform == "linux" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 before = peak()
-problems = Problems()
+problems = ReadReport()
 events = sum(1 for _ in reader.read(home, problems))
 print(events, peak() - before, "|".join(problems.sentences()))
 """

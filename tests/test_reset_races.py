@@ -15,10 +15,10 @@ from telemetry_kit import configure, track_role_event
 from telemetry_kit.consent import policy as consent
 from telemetry_kit.recording import pipeline
 from telemetry_kit.privacy import keys as privacy
-from telemetry_kit.storage import writer as lease
+from telemetry_kit.storage import log_file
 configure(app="flowspec")
 step, when, place = sys.argv[1:]
-modules = {"create": privacy, "make_last_folder": lease, "ignore": lease, "flock": lease}
+modules = {"create": privacy, "make_last_folder": log_file, "ignore": log_file, "flock": log_file}
 real = getattr(modules[step], step)
 stops = 1
 

@@ -8,8 +8,8 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
-from telemetry_kit.storage.retention import Term
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.retention import Retention
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2026-06-01"
 WRONG = "2099-06-01"
@@ -31,7 +31,7 @@ class User:
         self.days: list[str] = []
 
     def record(self, day: str, count: int = 3) -> None:
-        journal = Journal(self.home, lambda: True)
+        journal = LogWriter(self.home, lambda: True)
         for _ in range(count):
             line = (
                 f'{{"schema_version":"1.0","event_id":"{len(self.days):016x}",'
@@ -46,7 +46,7 @@ class User:
         rotation.seal(self.home, day)
 
     def maintain(self, day: str) -> None:
-        assert [] == maintenance.maintain(self.home, 90, day).survivors
+        assert [] == maintenance.maintain(self.home, 90, day).failures
 
     def stored(self) -> list[str]:
         """The days of what is stored, oldest first."""
@@ -114,9 +114,9 @@ def test_back_after_two_years_and_asked(user) -> None:
     """What the user asks for is done at once."""
     back = later(DAY, 730)
     user.record(back)
-    done = maintenance.rewrite(user.home, maintenance.before(back), back)
+    done = maintenance.rewrite(user.home, maintenance.keep_since(back), back)
 
-    assert (42, []) == (done.lines, done.survivors)
+    assert (42, []) == (done.lines, done.failures)
     assert [back] * 3 == user.stored()
 
 
@@ -144,19 +144,19 @@ def test_a_journal_in_doubt_is_not_rewritten(user) -> None:
 )
 def test_what_is_over(newest: int, days: int, over: bool) -> None:
     """Lines of more than 90 days, unless the newest archive is more than 400 days old."""
-    term = Term(90, DAY, later(DAY, -newest))
+    term = Retention(90, DAY, later(DAY, -newest))
 
-    assert over == term.over(later(DAY, -days))
+    assert over == term.is_expired(later(DAY, -days))
     assert term.is_skipped == (newest > 400)
 
 
 @pytest.mark.parametrize("today", ["0001-02-01", "nonsense", ""])
 def test_a_day_that_has_no_before(today: str) -> None:
     """Nothing is over on a day that the calendar does not reach back from."""
-    term = Term(90, today, "0001-01-01")
+    term = Retention(90, today, "0001-01-01")
 
-    assert not term.over("0001-01-01")
-    assert not term.over("2026-01-01")
+    assert not term.is_expired("0001-01-01")
+    assert not term.is_expired("2026-01-01")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_the_newest_archive_of_an_earlier_day(home, names: list[str], skipped: b
         day, packed, _ = name.partition(".gz")
         Path(home.folder, f"telemetry-{day}.jsonl{packed}").touch(0o400)
 
-    assert skipped == maintenance.term(home, 90, DAY).is_skipped
+    assert skipped == maintenance.retention(home, 90, DAY).is_skipped
 
 
 @pytest.mark.parametrize(("back", "kept"), [(401, 2), (400, 0), (10, 1)])

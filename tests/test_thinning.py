@@ -15,8 +15,8 @@ import pytest
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, limits, maintenance, reader, rewrite, rotation
-from telemetry_kit.storage.segments import Problems, snapshot
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.segments import ReadReport, snapshot
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
 
@@ -96,7 +96,7 @@ def test_lines_of_a_held_segment_are_blanked(home, sleeper, pad: int) -> None:
     sleeper.append(Sleeper(path))
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (10, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
+    assert (10, 0, 0, []) == (done.lines, done.archived, done.deleted, done.failures)
     blanked = [b"\n" * len(one) if number % 2 == 0 else one for number, one in enumerate(lines)]
     assert b"".join(blanked) == path.read_bytes()
     assert 0o400 == path.stat().st_mode & 0o7777
@@ -130,7 +130,7 @@ def test_blanking_begins_at_the_end_of_a_line(home, sleeper, monkeypatch) -> Non
     monkeypatch.setattr(os, "pwrite", dies)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert [f"{path} (EIO)"] == done.survivors
+    assert [f"{path} (EIO)"] == done.failures
     assert path.read_bytes().startswith(line(0, pad=30_000)[:20_000])
     assert path.read_bytes().endswith(b"\n\n" + line(1))
     # Each on a page of its own: a page is what a disk writes at once.
@@ -144,7 +144,7 @@ def test_a_held_line_that_is_not_ended(home, sleeper) -> None:
     done = maintenance.rewrite(home, odd, DAY)
     told = "its last line is not ended, and a program holds it open"
 
-    assert (1, [f"{path} ({told})"]) == (done.lines, done.survivors)
+    assert (1, [f"{path} ({told})"]) == (done.lines, done.failures)
     assert b"\n" * len(line(0)) + line(2)[:-1] == path.read_bytes()
 
 
@@ -156,7 +156,7 @@ def test_a_held_segment_is_not_packed(home, sleeper) -> None:
     put(home, line(6), "2024-02-26")
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (2, 2, []) == (done.leased, done.archived, done.survivors)
+    assert (2, 2, []) == (done.in_use, done.archived, done.failures)
     assert [".jsonl"] * 2 + [".gz"] * 2 == [Path(name).suffix for name in names(home)]
 
 
@@ -180,7 +180,7 @@ def test_a_file_that_was_put_in_its_place(home, sleeper, monkeypatch, tmp_path) 
 
     def swaps(fd: int, mode: int) -> None:
         real(fd, mode)
-        if mode == rotation.LENT_MODE:
+        if mode == rotation.WRITABLE_MODE:
             os.rename(path, tmp_path / "moved")
             put(home, line(2))
             path.chmod(0o600)
@@ -189,7 +189,7 @@ def test_a_file_that_was_put_in_its_place(home, sleeper, monkeypatch, tmp_path) 
     count = len(os.listdir("/dev/fd"))
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, 1) == (done.lines, len(done.survivors))
+    assert (0, 1) == (done.lines, len(done.failures))
     assert (line(0), line(2)) == ((tmp_path / "moved").read_bytes(), path.read_bytes())
     assert (0o400, count) == (
         (tmp_path / "moved").stat().st_mode & 0o7777,
@@ -213,7 +213,7 @@ def test_a_user_who_may_not_write_to_what_is_sealed(home, sleeper, monkeypatch) 
     monkeypatch.setattr(os, "open", opens)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, 1, []) == (done.archived, done.leased, done.survivors)
+    assert (1, 1, []) == (done.archived, done.in_use, done.failures)
     assert [f"{free.name}.gz", held.name] == names(home)
     assert count == len(os.listdir("/dev/fd"))
 
@@ -225,8 +225,11 @@ def test_who_holds_a_segment(home, sleeper) -> None:
     sleeper.append(Sleeper(put(home, line(0))))
     with rotation.maintenance(home) as folder:
         assert folder is not None
-        with snapshot(home, Problems()) as sources:
-            found = {s.segment.name: rewrite.is_held(folder, s.segment) for s in sources}
+        with snapshot(home, ReadReport()) as sources:
+            found = {}
+            for source in sources:
+                with rewrite.lock(folder, source.segment) as is_free:
+                    found[source.segment.name] = not is_free
 
     assert found == {
         "telemetry-2024-02-26.jsonl": False,
@@ -243,7 +246,7 @@ def test_an_archive_loses_lines(home) -> None:
     path = put(home, line(0) + b"noise\n" + line(1) + b"\n" + line(2) + b"torn", packed=True)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (2, 0, 0, []) == (done.lines, done.archived, done.deleted, done.survivors)
+    assert (2, 0, 0, []) == (done.lines, done.archived, done.deleted, done.failures)
     assert b"noise\n" + line(1) + b"\ntorn" == gzip.decompress(path.read_bytes())
     assert (0o600, [path.name]) == (path.stat().st_mode & 0o7777, names(home))
 
@@ -290,7 +293,7 @@ def test_a_disk_that_fails_while_packing(home, monkeypatch, call: str) -> None:
     monkeypatch.setattr(os, call, fails)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert ([f"{path} (ENOSPC)"], 0) == (done.survivors, done.archived)
+    assert ([f"{path} (ENOSPC)"], 0) == (done.failures, done.archived)
     assert (line(0), [path.name]) == (path.read_bytes(), names(home))
     assert count == len(os.listdir("/dev/fd"))
 
@@ -309,7 +312,7 @@ def test_a_segment_that_grows_while_it_is_packed(home, monkeypatch) -> None:
     done = maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
-    assert [f"{path} (it is still written to)"] == done.survivors
+    assert [f"{path} (it is still written to)"] == done.failures
     assert [path.name] == names(home)
     assert 1 == maintenance.maintain(home, 90, DAY).archived
     assert [0, 1] == ids(home)
@@ -358,8 +361,8 @@ def test_a_damaged_archive_is_not_rewritten(home, damage: str) -> None:
     path.write_bytes(data)
     done = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, 1) == (done.lines, len(done.survivors))
-    assert done.survivors[0].startswith(f"{path} (the archive is {damage}")
+    assert (0, 1) == (done.lines, len(done.failures))
+    assert done.failures[0].startswith(f"{path} (the archive is {damage}")
     assert (data, [path.name]) == (path.read_bytes(), names(home))
 
 
@@ -385,14 +388,14 @@ def test_the_journal_has_a_largest_size(home, sleeper, monkeypatch) -> None:
 def test_the_counts_of_lines_that_are_gone_go(home, keep, stays: bool) -> None:
     """The roll-up is deleted with the first line, and kept where none went."""
     put(home, line(0), packed=True)
-    rollup = Path(home.folder, rotation.ROLLUP)
+    rollup = Path(home.folder, rotation.COUNT_CACHE)
     rollup.write_bytes(b"counts")
     maintenance.rewrite(home, keep, DAY)
 
     assert stays == rollup.exists()
 
 
-@pytest.mark.parametrize("mode", [0o600, rotation.LENT_MODE])
+@pytest.mark.parametrize("mode", [0o600, rotation.WRITABLE_MODE])
 @pytest.mark.parametrize("how", ["maintain", "rewrite"])
 def test_what_was_broken_off_is_finished(home, sleeper, mode: int, how: str) -> None:
     """A segment that a sealer or a blanker left open is sealed, leftovers go, others stay."""
@@ -441,7 +444,7 @@ def test_maintenance_does_not_wait(home) -> None:
     with rotation.maintenance(home):
         done = maintenance.maintain(home, 90, DAY)
 
-    assert [f"another process is busy with {home.folder}"] == done.survivors
+    assert [f"another process is busy with {home.folder}"] == done.failures
 
 
 def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
@@ -455,7 +458,7 @@ def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
     removed, maintained = maintenance.rewrite(home, odd, DAY), maintenance.maintain(home, 90, DAY)
     monkeypatch.undo()
 
-    assert ([f"{home.folder} (EIO)"], ["EIO"]) == (removed.survivors, maintained.survivors)
+    assert ([f"{home.folder} (EIO)"], ["EIO"]) == (removed.failures, maintained.failures)
     assert [0] == ids(home)
 
 
@@ -466,7 +469,7 @@ def test_nothing_to_maintain_makes_nothing(home) -> None:
     os.rmdir(home.folder)
     removed = maintenance.rewrite(home, odd, DAY)
 
-    assert (0, []) == (removed.lines, removed.survivors)
+    assert (0, []) == (removed.lines, removed.failures)
     assert not os.path.exists(home.folder)
 
 
@@ -479,7 +482,7 @@ def test_the_oldest_day(home) -> None:
     What cannot be used, or is damaged, is passed over.
     """
     assert None is maintenance.oldest_day(home)
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(line(1, "2024-02-27"))
     journal.close()
     assert "2024-02-27" == maintenance.oldest_day(home)
@@ -494,7 +497,7 @@ def test_the_oldest_day(home) -> None:
 
 def test_what_is_before_a_day() -> None:
     """Lines of earlier days; the day itself, and what tells no day, is kept."""
-    keep = maintenance.before("2024-02-28")
+    keep = maintenance.keep_since("2024-02-28")
     days = ["2023-12-31", "2024-02-27", "2024-02-28", "2024-02-29"]
 
     assert [False, False, True, True] == [keep(line(1, day)) for day in days]
@@ -510,7 +513,7 @@ def test_a_day_that_lies_across_two_pieces(home, inside: int, packed: bool) -> N
     put(home, front + over + line(2), packed=packed)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert (1, [], [2]) == (done.lines, done.survivors, ids(home))
+    assert (1, [], [2]) == (done.lines, done.failures, ids(home))
 
 
 def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
@@ -529,7 +532,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
     done = maintenance.maintain(home, 90, DAY)
 
     assert (1, 0) == (done.lines, done.deleted)
-    assert done.survivors == [
+    assert done.failures == [
         f"{path} (EPERM)",
         f"{held} (its last line is not ended, and a program holds it open)",
     ]
@@ -538,7 +541,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
 def test_the_counts_go_with_what_is_over(home) -> None:
     """Maintenance deletes the roll-up with the first line that retention takes."""
     put(home, line(1, "2023-06-01") + line(2), packed=True)
-    rollup = Path(home.folder, rotation.ROLLUP)
+    rollup = Path(home.folder, rotation.COUNT_CACHE)
     rollup.write_bytes(b"counts")
     maintenance.maintain(home, 90, "2023-06-02")
     assert rollup.exists()
@@ -557,7 +560,7 @@ def test_lines_that_tell_no_day(home, sleeper) -> None:
 
     assert noise + line(3) == gzip.decompress(mixed.read_bytes())
     assert b"\n" == bytes(set(over.read_bytes()))
-    assert (1 + 3, []) == (done.lines, done.survivors)
+    assert (1 + 3, []) == (done.lines, done.failures)
 
 
 @pytest.mark.parametrize(("changed", "stays"), [("2023-06-02", False), ("2024-02-01", True)])
@@ -615,10 +618,10 @@ def put_as(request, home, sleeper):
 def test_glued_events_go_and_stay_by_themselves(home, put_as, data, stay, removed) -> None:
     """A fragment of a killed writer decides nothing about the event that is glued to it."""
     put_as(data)
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     assert stay == ids(home)
-    assert (removed, []) == (done.lines, done.survivors)
+    assert (removed, []) == (done.lines, done.failures)
 
 
 def test_retention_of_glued_events(home, put_as) -> None:
@@ -627,7 +630,7 @@ def test_retention_of_glued_events(home, put_as) -> None:
     done = maintenance.maintain(home, 5, DAY)
 
     assert [3, 4] == ids(home)
-    assert (2, []) == (done.lines, done.survivors)
+    assert (2, []) == (done.lines, done.failures)
 
 
 @pytest.mark.parametrize("size", [0, 400 << 20])
@@ -645,8 +648,8 @@ def test_removal_needs_little_memory(home, size: int) -> None:
     if not pid:
         limit = 600 << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
-        os.write(write, f"{done.lines} {done.survivors}".encode())
+        done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
+        os.write(write, f"{done.lines} {done.failures}".encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as told:
@@ -661,9 +664,9 @@ def test_what_is_too_large_for_an_archive_loses_its_lines_in_place(home, monkeyp
     monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 6 << 20)
     noise = b"".join(os.urandom(32).hex().encode() + b"\n" for _ in range(150_000))
     path = put(home, line(1, OLD) + noise + line(3))
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
-    assert (1, []) == (done.lines, done.survivors)
+    assert (1, []) == (done.lines, done.failures)
     assert [3] == ids(home)
     assert 0o400 == path.stat().st_mode & 0o7777
 
@@ -676,9 +679,9 @@ def test_a_second_name_is_not_written_through(home, sleeper, tmp_path) -> None:
     path = Path(home.folder, f"telemetry-{DAY}.jsonl")
     os.link(precious, path)
     sleeper.append(Sleeper(path))
-    done = maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    done = maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
-    assert [f"{path} (EMLINK)"] == done.survivors
+    assert [f"{path} (EMLINK)"] == done.failures
     assert (line(1, OLD), 0o644) == (precious.read_bytes(), precious.stat().st_mode & 0o7777)
 
 
@@ -686,7 +689,7 @@ def test_what_stays_of_a_line_is_as_it_was(home) -> None:
     """A fragment before what goes gets one end, and nothing else is added or taken."""
     fragment = line(3)[:-5]
     put(home, fragment + line(1, OLD)[:-1] + line(2, OLD) + line(4) + fragment, packed=True)
-    maintenance.rewrite(home, maintenance.before(DAY), DAY)
+    maintenance.rewrite(home, maintenance.keep_since(DAY), DAY)
 
     packed = Path(home.folder, f"telemetry-{DAY}.jsonl.gz").read_bytes()
     assert fragment + b"\n" + line(4) + fragment == gzip.decompress(packed)

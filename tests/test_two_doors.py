@@ -17,7 +17,7 @@ from telemetry_kit.consent.policy import decide
 from telemetry_kit.errors import Refused
 from telemetry_kit.recording import pipeline, recorder
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
 TEXT = st.text(st.characters(codec=None, categories=None), max_size=40)
@@ -311,9 +311,9 @@ def test_bind_and_new_and_unbind(place) -> None:
 @pytest.mark.parametrize(("refusals", "looks"), [(1, 2), (50, 51), (1_000, 51)])
 def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, looks: int) -> None:
     """An event that finds it replaced is looked at again, from consent on, up to fifty times."""
-    append, events, asked = Journal.append, 0, []
+    append, events, asked = LogWriter.append, 0, []
 
-    def replaced(journal: Journal, line: bytes) -> bool:
+    def replaced(journal: LogWriter, line: bytes) -> bool:
         nonlocal events
         events += 1
         return events > refusals and append(journal, line)
@@ -324,7 +324,7 @@ def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, lo
         return get_logger().info("agent.invoked", agent="x")
 
     record()
-    monkeypatch.setattr(Journal, "append", replaced)
+    monkeypatch.setattr(LogWriter, "append", replaced)
     monkeypatch.setattr(cache, "decide", lambda *a: asked.append(a) or decide(*a))
     found = record()
 

@@ -27,7 +27,7 @@ from telemetry_kit import (
 from telemetry_kit._runtime import World, runtime
 from telemetry_kit.privacy import keys as privacy_keys
 from telemetry_kit.recording import pipeline
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 AGENT = tracks("agent.invoked", agent="worker")
 
@@ -133,8 +133,8 @@ def _raise(error: type[BaseException]) -> Callable[..., Any]:
 
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch, type[Exception]], None]] = {
     "the hasher": lambda patch, e: patch.setattr(privacy_keys.Key, "pseudonym", _raise(e)),
-    "the sink": lambda patch, e: patch.setattr(Journal, "append", _raise(e)),
-    "opening the sink": lambda patch, e: patch.setattr(Journal, "open", _raise(e)),
+    "the sink": lambda patch, e: patch.setattr(LogWriter, "append", _raise(e)),
+    "opening the sink": lambda patch, e: patch.setattr(LogWriter, "open", _raise(e)),
     "randomness": lambda patch, e: patch.setattr(runtime.world, "random", _raise(e)),
     "the wall clock": lambda patch, e: patch.setattr(runtime.world, "now", _raise(e)),
     "the key": lambda patch, e: patch.setattr(privacy_keys, "load", _raise(e)),

@@ -11,8 +11,8 @@ import pytest
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import ignore_file, rotation, writer
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage import ignore_file, log_file, rotation
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
 LINE = b'{"schema_version":"1.0"}\n'
@@ -31,13 +31,13 @@ def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int
 
     def slowly(path, flags, *args, **more):
         fd = real(path, flags, *args, **more)
-        if path == writer.LOG and flags & os.O_CREAT and not sealed:
+        if path == log_file.LOG and flags & os.O_CREAT and not sealed:
             sealed.append(rotation.seal(home, DAY, 0.0))
         return fd
 
     monkeypatch.setattr(os, "open", slowly)
     former = os.umask(mask)
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     try:
         assert journal.append(LINE)
     finally:
@@ -71,7 +71,7 @@ def test_sealing_changes_nothing_outside(home, tmp_path, kind: str) -> None:
 
 def test_a_listing_alone_is_not_believed(home, monkeypatch) -> None:
     """A segment that a listing did not show is not overwritten."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     rotation.seal(home, DAY)
     while not journal.append(LINE):
@@ -119,7 +119,7 @@ def test_nothing_stored_needs_no_lock(home) -> None:
 
 def test_a_closed_journal_keeps_no_lease(home) -> None:
     """Closing gives back the lease of a log that was sealed since, too."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     rotation.seal(home, DAY)
@@ -133,7 +133,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
     """An empty ignore file, left by a process that died, is written before the log is made."""
     os.mkdir(home.folder, 0o700)
     Path(home.ignore).write_bytes(b"" if failing else b"theirs\n")
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     journal.append(LINE)
     journal.close()
 
@@ -145,7 +145,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
 
 def write(home: Home, count: int = 1) -> None:
     """So many lines in the active log, which nobody holds open after it."""
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for _ in range(count):
         while not journal.append(LINE):
             pass
@@ -420,12 +420,12 @@ def test_clearing_what_cannot_be_listed(home, monkeypatch) -> None:
 
 def test_the_size_is_that_of_all_segments(home) -> None:
     """In bytes as they lie on disk, packed or not; other files do not count."""
-    assert 0 == rotation.size(home)
+    assert 0 == rotation.disk_usage(home)[1]
     os.mkdir(home.folder, 0o700)
     for number, name in enumerate([*OURS, *THEIRS]):
         Path(home.folder, name).write_bytes(b"x" * 10**number)
 
-    assert 1_111 == rotation.size(home)
+    assert 1_111 == rotation.disk_usage(home)[1]
 
 
 def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
@@ -434,7 +434,7 @@ def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 100_000)
     os.symlink(tmp_path / "large", f"{home.folder}/telemetry-{DAY}.jsonl")
 
-    assert rotation.size(home) < 10_000
+    assert rotation.disk_usage(home)[1] < 10_000
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -550,16 +550,16 @@ def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> N
     write(home)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
 
-    assert [f"{home.folder}: the disk is full"] * full == rotation.trouble(home)
+    assert [f"{home.log}: the disk is full"] * full == rotation.trouble(home)
 
 
-def test_the_extent_counts_files(home) -> None:
+def test_the_disk_usage_counts_files(home) -> None:
     """Those that hold events, and their bytes."""
     write(home)
     rotation.seal(home, DAY)
     write(home)
 
-    assert (2, 2 * len(LINE)) == rotation.extent(home)
+    assert (2, 2 * len(LINE)) == rotation.disk_usage(home)
 
 
 def test_no_file_of_ours_before_it_is_ignored(home) -> None:

@@ -32,8 +32,8 @@ def run_maintenance(project: str | None) -> None:
     except Exception as error:
         swallow(error)
         return
-    if done.crowded:
+    if done.deleted_for_space:
         info(
             f"telemetry-kit: the events took more than {limits.MAX_BYTES >> 20} MiB: "
-            f"the oldest {done.crowded} files of them were deleted"
+            f"the oldest {done.deleted_for_space} files of them were deleted"
         )

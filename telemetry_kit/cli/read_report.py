@@ -6,27 +6,27 @@
 from __future__ import annotations
 
 from telemetry_kit.cli.output import CommandError, info, safe
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 
-def tell(problems: Problems) -> None:
+def tell(problems: ReadReport) -> None:
     """One sentence on stderr for each file with something wrong."""
     for sentence in problems.sentences():
         info(f"telemetry-kit: {safe(sentence)}")
 
 
-def unread(problems: Problems) -> list[str]:
+def unread(problems: ReadReport) -> list[str]:
     """The files that could not be read to their end."""
     return [name for name, report in problems.files.items() if report.stopped]
 
 
-def incomplete(problems: Problems) -> str:
+def incomplete(problems: ReadReport) -> str:
     """What to say of those files; empty where there are none."""
     names = ", ".join(map(safe, unread(problems)))
     return f"incomplete: {names} could not be read to the end" if names else ""
 
 
-def must_be_whole(problems: Problems, shown: bool = True) -> None:
+def must_be_whole(problems: ReadReport, shown: bool = True) -> None:
     """Nothing where all was read.
 
     Args:

@@ -13,7 +13,7 @@ from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import obstacles, policy
 from telemetry_kit.errors import ConsentError, JournalError, Refused
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
 from telemetry_kit.paths import Home, find
 from telemetry_kit.privacy import declared_names, keys, projects
@@ -384,12 +384,12 @@ def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
     for one in homes:
         survivors += clear(one)
         try:
-            version_control.take_back(one)
+            version_control.remove_rules(one)
         except JournalError as error:
             survivors.append(str(error))
     _erase(state, survivors)
     if all_projects:
-        version_control.take_back_for_keys(home)
+        version_control.remove_rules_for_keys(home)
     return survivors
 
 
@@ -472,7 +472,7 @@ def _place(home: Home) -> str:
         from telemetry_kit.storage import version_control  # deferred: once for each user
 
         version_control.ensure_for_keys(home.state)
-        private.create(home.place_key, os.urandom(32))
+        atomic.create(home.place_key, os.urandom(32))
         place = projects.place_of(home)
     assert place is not None
     return place

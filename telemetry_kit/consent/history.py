@@ -13,7 +13,7 @@ from datetime import date
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.files import hash_chain, private
+from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
@@ -78,7 +78,7 @@ def append(
         **({"declined": declined} if declined else {}),
     }
     line = hash_chain.render(entry, links[-1].sha256 if links else None)
-    private.replace(path, b"".join(b"%b\n" % one for one in (*lines, line)))
+    atomic.replace(path, b"".join(b"%b\n" % one for one in (*lines, line)))
     return hash_chain.parse(line).sha256[:16]
 
 

@@ -14,7 +14,7 @@ from telemetry_kit import settings
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history, notice, policy
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.files import private
+from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import Home
 
@@ -58,7 +58,7 @@ def _acquired(path: str, patience: float) -> int | None:
     until = time.monotonic() + patience
     while True:
         try:
-            fd = private.open_for_writing(path, os.O_RDWR | os.O_CREAT)
+            fd = private.open_own(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
             # A reset took the folder away: without it there is nothing to lock, nor to write to.
             private.make_folder(os.path.dirname(path))
@@ -165,7 +165,7 @@ def decide(
     entry = ""
     try:
         entry = history.append(folder, decision, method, now, text)
-        private.replace(path, consent_decision.stamped(line.decode("ascii"), entry=entry))
+        atomic.replace(path, consent_decision.stamped(line.decode("ascii"), entry=entry))
     except OSError:
         denial = consent_decision.stamped(line.decode("ascii"), entry=entry)
         if decision != "no" or not _denied_without_space(home, path, denial):
@@ -179,7 +179,7 @@ def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
         Whether recording is off now where the denial is meant to hold.
     """
     try:
-        private.overwrite(path, line)
+        atomic.overwrite(path, line)
         return True
     except OSError:
         pass  # the record can be deleted yet, perhaps
@@ -215,7 +215,7 @@ def decline(folder: str, now: float, asked: Asked) -> None:
     # Somebody's editor knows of no lock: what is gone must not come back.
     asked.check(path)
     declined = consent_decision.accepted(asked.record).with_declined(fingerprint)
-    private.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
+    atomic.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
 
 
 class Asked:

@@ -7,6 +7,7 @@ directory: a destination is relative to the project, or a name alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from telemetry_kit.errors import ConsentError, TelemetryError
-from telemetry_kit.files import hash_chain, private
+from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.hash_chain import Link
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
@@ -68,7 +69,7 @@ def _before(home: Home, make: bool = False) -> str:
     path = f"{home.state}/{NAME}.key"
     try:
         if make:
-            private.create(path, os.urandom(_KEY_BYTES))
+            atomic.create(path, os.urandom(_KEY_BYTES))
         key = private.read(path, _KEY_BYTES)
     except private.UnsafeFileError as error:
         raise ConsentError(str(error)) from None
@@ -153,7 +154,7 @@ def note(
         if os.write(fd, begin + line + b"\n") != len(begin + line) + 1:
             raise OSError("short write")
         head["sha256"] = hash_chain.parse(line).sha256
-        private.replace(f"{path}.head", json.dumps(head).encode())
+        atomic.replace(f"{path}.head", json.dumps(head).encode())
     finally:
         os.close(fd)
 
@@ -164,7 +165,7 @@ def _opened(path: str) -> int:
     One of the former form is written anew.
     """
     while True:
-        fd = private.open_for_writing(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        fd = private.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         try:
             os.fchmod(fd, 0o600)
             try:
@@ -176,7 +177,7 @@ def _opened(path: str) -> int:
                 upgraded = _upgraded(fd)
                 if upgraded is None:
                     return fd
-                private.replace(path, upgraded)
+                atomic.replace(path, upgraded)
         except BaseException:
             os.close(fd)
             raise
@@ -233,7 +234,7 @@ def _behind(head: dict[str, Any], last: Link | None) -> int | None:
     """
     if last is None or last.entry is None:
         return None
-    former = hash_chain.sha256_of(json.dumps(last.entry).encode("ascii"))
+    former = hashlib.sha256(json.dumps(last.entry).encode("ascii")).hexdigest()
     if head["sha256"] in (last.sha256, former):
         return 0
     return 1 if head["sha256"] in (last.previous, last.entry.get(_PREVIOUS)) else None
@@ -303,7 +304,7 @@ def _miscounted(path: str, count: int, last: Link | None) -> list[str]:
 
 def _stored(path: str) -> Iterator[bytes]:
     try:
-        fd = private.opened(path)
+        fd = private.open_private(path)
         if fd is not None:
             with open(fd, "rb") as file:
                 yield from _current(file)

@@ -1,7 +1,7 @@
-"""Ask git, without running any program that the repository configures.
+"""Run git commands that start no program of the repository.
 
-A repository's own configuration can name programs: hooks, a file system monitor, filters, a pager.
-Only commands that start none of them are used, and every optional one is switched off.
+The configuration of a repository can name programs: hooks, a file system monitor, filters, a pager.
+Only commands that start none of them are used, and every optional program is disabled.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Of these, only questions that neither compare nor convert the contents of files may be asked:
-# `ls-files -m`, for instance, runs the filters of the repository.
+# Use only options that neither compare nor convert the contents of files. For example,
+# `ls-files -m` runs the filters of the repository.
 COMMANDS = frozenset({"check-ignore", "ls-files", "rev-parse"})
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 1 << 16
@@ -42,50 +42,35 @@ _VARIABLES = {
 }
 
 
-class Answer:
-    """What git said.
-
-    Args:
-        code: its exit code.
-        output: what it wrote to stdout.
-    """
-
-    __slots__ = ("code", "output")
-
-    def __init__(self, code: int, output: bytes) -> None:
-        self.code = code
-        self.output = output
-
-
-def ask(
+def run(
     folder: str, *words: str, environ: Mapping[str, str], seconds: float = TIMEOUT_SECONDS
-) -> Answer | None:
-    """Ask git about a folder, without running a program that the repository names.
+) -> subprocess.CompletedProcess[bytes] | None:
+    """Run a read-only git command without starting a program that the repository names.
 
     Args:
         folder: where git looks for a repository.
-        words: one of `COMMANDS` and its arguments. A path that may hold `*` or `[` needs
-            `:(literal)` before it, except for check-ignore.
-        environ: where PATH and HOME are looked up; nothing else is passed on.
+        words: one of `COMMANDS` and its arguments. A path that may hold `*` or `[` needs the
+            prefix `:(literal)`, except for check-ignore.
+        environ: has the PATH and HOME to use. No other variable is passed on.
         seconds: how long git may take.
 
     Returns:
-        The answer, or None where there is no git, it cannot be started, takes too long or writes
-        more than `MAX_BYTES`.
+        Its exit code and stdout. None if git is missing, cannot be started, takes too long or
+        writes more than `MAX_BYTES`.
 
     Raises:
         ValueError: the command is not one of `COMMANDS`.
     """
     if not words or words[0] not in COMMANDS:
-        raise ValueError(f"git {' '.join(words[:1])}: ask one of {', '.join(sorted(COMMANDS))}")
-    # The meaning of a relative folder depends on the working directory, that is on the repository.
+        raise ValueError(f"git {' '.join(words[:1])}: use one of {', '.join(sorted(COMMANDS))}")
+    # A relative folder in PATH depends on the working directory, so on the repository.
     folders = environ.get("PATH", os.defpath).split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if os.path.isabs(folder))
     program = shutil.which("git", path=path)
     if program is None:
         return None
     try:
-        asked = subprocess.Popen(
+        process = subprocess.Popen(
             [program, *_OPTIONS, *words],
             cwd=folder,
             env={**_VARIABLES, "PATH": path, "HOME": environ.get("HOME", "/")},
@@ -95,34 +80,30 @@ def ask(
         )
     except (OSError, ValueError):
         return None
-    with asked:
-        output = _output(asked, time.monotonic() + seconds)
+    with process:
+        output = read_output(process, time.monotonic() + seconds)
         if output is None:
-            asked.kill()
+            process.kill()
             return None
-        return Answer(asked.wait(), output)
+        return subprocess.CompletedProcess(words, process.wait(), output)
 
 
-def _output(asked: subprocess.Popen[bytes], until: float) -> bytes | None:
-    """Everything that a process writes until it ends; None where that is too late or too much."""
-    assert asked.stdout is not None
-    fd = asked.stdout.fileno()
-    waiting = select.poll()
-    waiting.register(fd, select.POLLIN)
+def read_output(process: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    """Read the stdout of a process until it exits; None if it takes too long or writes too much."""
+    assert process.stdout is not None
+    fd = process.stdout.fileno()
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
     output = b""
     while len(output) <= MAX_BYTES:
-        if not waiting.poll(max(until - time.monotonic(), 0) * 1_000):
+        if not poll.poll(max(deadline - time.monotonic(), 0) * 1_000):
             return None
         block = os.read(fd, MAX_BYTES)
-        if not block:
-            return _ended(asked, output, until)
         output += block
+        if not block:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                return None
+            return output
     return None
-
-
-def _ended(asked: subprocess.Popen[bytes], output: bytes, until: float) -> bytes | None:
-    try:
-        asked.wait(max(until - time.monotonic(), 0))
-    except subprocess.TimeoutExpired:
-        return None
-    return output

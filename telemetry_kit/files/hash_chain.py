@@ -1,8 +1,9 @@
-"""A file of JSON lines, each with the hash of the line before, so that a changed byte shows.
+"""A file of JSON lines in which each line has the hash of the line before.
 
 A line is `{"entry": {...}, "previous": ..., "sha256": ...}`. `sha256` is the SHA-256 of the line
-without it, and `previous` is the `sha256` of the line before, null in the first line. Lines cut
-off at the end show only where another file names the last one.
+without that key. `previous` is the `sha256` of the line before, and null in the first line. So a
+changed byte is detected. Lines that were cut off at the end are detected only if another file
+names the last line.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ _KEYS = {"entry", "previous", "sha256"}
 
 
 class Link:
-    """One line, parsed.
+    """One parsed line.
 
     Args:
-        entry: what it holds; None where the line is no JSON object.
-        previous: which line it names as the one before.
-        sha256: by which the next line names it: its own, or that of its bytes where it has none.
-        is_intact: whether the line is as it was written.
+        entry: its entry, or None if the line is not a JSON object.
+        previous: the hash that it names as that of the line before.
+        sha256: the hash by which the next line names it: its own, or that of its bytes if it
+            has none.
+        is_intact: whether the line is unchanged.
     """
 
     __slots__ = ("entry", "is_intact", "previous", "sha256")
@@ -40,93 +42,75 @@ class Link:
 
 
 def render(entry: dict[str, Any], previous: str | None) -> bytes:
-    """The line of an entry, without its end.
-
-    Args:
-        entry: what it holds.
-        previous: the `sha256` of the line before; None for the first line.
-    """
-    return _sealed({"entry": entry, "previous": previous}, "sha256")
+    """Return the line of an entry without a newline; `previous` is None for the first line."""
+    return add_hash({"entry": entry, "previous": previous}, "sha256")
 
 
 def parse(line: bytes) -> Link:
-    """What a line holds, whatever it is.
-
-    Args:
-        line: without its end.
-    """
-    found = _object(line)
+    """Parse a line of any content, given without its newline."""
+    found = json_object(line)
     if found is None or found.keys() != _KEYS or not isinstance(found["entry"], dict):
-        return Link(found, None, sha256_of(line), is_intact=False)
+        return Link(found, None, hashlib.sha256(line).hexdigest(), is_intact=False)
     is_intact = render(found["entry"], found["previous"]) == line
     return Link(found["entry"], found["previous"], str(found["sha256"]), is_intact)
 
 
 def follow(lines: Iterable[bytes]) -> Iterator[tuple[Link, bool]]:
-    """Each line, parsed, and whether it names the one before.
+    """Parse each line, and check whether it names the line before.
 
-    A line behind one that is not intact is taken to follow it.
+    A line after a changed one is accepted, because the hash of that one is unknown.
 
     Args:
-        lines: without their ends, from the first.
+        lines: all lines, without their newlines.
     """
-    before: Link | None = None
+    expected: str | None = None
+    is_known = True
     for line in lines:
         link = parse(line)
-        named = None if before is None else before.sha256
-        yield link, link.previous == named or (before is not None and not before.is_intact)
-        before = link
+        yield link, link.previous == expected or not is_known
+        expected, is_known = link.sha256, link.is_intact
 
 
 def upgraded(lines: Iterable[bytes], previous: str, sha256: str) -> Iterator[bytes]:
-    """Lines of the former form as entries of this one, to the byte; all others as they are.
+    """Convert lines of the former format, byte by byte the same each time; leave other lines.
 
-    A former line held the SHA-256 of the whole line before, and last its own.
+    A line of the former format has the SHA-256 of the whole line before. Its last key is its own
+    SHA-256.
 
     Args:
-        lines: without their ends, from the first.
-        previous: the former key of the line before.
-        sha256: the former key of its own SHA-256.
+        lines: all lines, without their newlines.
+        previous: the former key for the hash of the line before.
+        sha256: the former key for the hash of the line itself.
     """
-    before: bytes | None = None
-    made: bytes | None = None
+    hash_before = ""
+    written_before: bytes | None = None
     for line in lines:
-        entry = _object(line)
+        entry = json_object(line)
         written = line
-        if entry is not None and previous in entry and _is_former(entry, line, sha256):
-            follows = (entry[previous] or "") == ("" if before is None else sha256_of(before))
-            name = None if made is None else parse(made).sha256
-            # One that does not follow goes on naming what is gone.
-            written = render(entry, name if follows else entry[previous])
-        before, made = line, written
+        if entry is not None and previous in entry:
+            without_hash = {key: value for key, value in entry.items() if key != sha256}
+            if add_hash(without_hash, sha256) == line:
+                follows = (entry[previous] or "") == hash_before
+                name = None if written_before is None else parse(written_before).sha256
+                # A line that does not follow still names the missing line.
+                written = render(entry, name if follows else entry[previous])
+        hash_before, written_before = hashlib.sha256(line).hexdigest(), written
         yield written
 
 
-def _is_former(entry: dict[str, Any], line: bytes, sha256: str) -> bool:
-    return _sealed({k: v for k, v in entry.items() if k != sha256}, sha256) == line
+def add_hash(body: dict[str, Any], key: str) -> bytes:
+    """Return a JSON line of `body`, and last, under `key`, its SHA-256."""
+    digest = hashlib.sha256(json.dumps(body).encode("ascii")).hexdigest()
+    return json.dumps({**body, key: digest}).encode("ascii")
 
 
-def _sealed(body: dict[str, Any], sha256: str) -> bytes:
-    """A line that ends with the SHA-256 of what it would be without it."""
-    code = sha256_of(json.dumps(body).encode("ascii"))
-    return json.dumps({**body, sha256: code}).encode("ascii")
-
-
-def sha256_of(data: bytes) -> str:
-    """64 hex digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
+def json_object(line: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object, or return None."""
     try:
-        found = json.loads(line, parse_constant=_no_number)
-        # What can be read and not written again, a deep one, is none of ours.
+        # `int` refuses NaN and Infinity, which Python parses although they are not JSON.
+        found = json.loads(line, parse_constant=int)
+        # A deeply nested object can be parsed but not written, so this package did not write it.
         json.dumps(found)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _no_number(text: str) -> None:
-    # Python's own NaN and Infinity are no JSON.
-    raise ValueError(text)

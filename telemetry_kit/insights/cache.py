@@ -16,7 +16,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.counting import Wanted, count, count_file
 from telemetry_kit.insights.scanner import fingerprint
 from telemetry_kit.paths import Home
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
 # Bytes counted, their CRC-32, size, and the two times in nanoseconds.
 State = tuple[int, int, int, int, int]
@@ -71,7 +71,7 @@ class Look:
     def __init__(
         self,
         tally: Tally,
-        problems: Problems,
+        problems: ReadReport,
         keep: list[bytes | memoryview] | None = None,
         entries: list[Entry] | None = None,
         roles: set[str] | None = None,
@@ -138,7 +138,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
         home: whose journal.
         wanted: which events count; where that is not all, everything is read.
     """
-    problems = Problems()
+    problems = ReadReport()
     if wanted is not None and not wanted.everything:
         roles: set[str] = set()
         return Look(count(home, wanted, problems, roles), problems, roles=roles)
@@ -154,7 +154,7 @@ def look(home: Home, wanted: Wanted | None = None) -> Look:
 
 
 class _Looking:
-    def __init__(self, stored: Stored, problems: Problems) -> None:
+    def __init__(self, stored: Stored, problems: ReadReport) -> None:
         self._stored = stored
         self._problems = problems
         self._whole = stored.whole
@@ -176,7 +176,7 @@ class _Looking:
             return
         self._gone.pop(entry.inode, None)
         self._changed |= entry.name != segment.name
-        report.add(Report(*entry.report))
+        report.add(FileReport(*entry.report))
         if segment.kind != ARCHIVE and segment.size_bytes != entry.state[0]:
             self._count(source, entry, report, marks)
             return
@@ -184,7 +184,7 @@ class _Looking:
         self._kept.append(lambda: (same, self._stored.line(same.inode)))
         source.close()
 
-    def _count(self, source: Source, entry: Entry | None, report: Report, marks: Marks) -> None:
+    def _count(self, source: Source, entry: Entry | None, report: FileReport, marks: Marks) -> None:
         """Count one file, from where it is known to on."""
         counted = count_file(source, Wanted(), entry.state[0] if entry else 0)
         news = counted.tally
@@ -208,7 +208,7 @@ class _Looking:
             self._kept.append(lambda: (_entry(source, at, marks, whole), line))
             return
 
-        whole.add(Report(*entry.report))
+        whole.add(FileReport(*entry.report))
 
         def kept() -> tuple[Entry, bytes]:
             news.merge(self._stored.tally(entry.inode))
@@ -248,7 +248,7 @@ class _Looking:
 
 
 def _entry(
-    source: Source, at: int, marks: Marks, report: Report, known: Entry | None = None
+    source: Source, at: int, marks: Marks, report: FileReport, known: Entry | None = None
 ) -> Entry:
     """What is known of a file after so many bytes of it were counted."""
     segment = source.segment
@@ -280,11 +280,11 @@ def _sum_of(source: Source, count: int, known: Entry | None = None) -> int:
         known: a state of it that was found to be true, to go on from.
     """
     if count > _COMPARED_BYTES:
-        return source.sum_of(count, _END_BYTES)
+        return source.checksum(count, _END_BYTES)
     if known is not None:
-        return source.sum_of(count, count, *known.state[:2])
-    return source.sum_of(count, count)
+        return source.checksum(count, count, *known.state[:2])
+    return source.checksum(count, count)
 
 
-def _numbers(report: Report) -> tuple[int, int, int, int]:
+def _numbers(report: FileReport) -> tuple[int, int, int, int]:
     return report.malformed, report.recovered, report.too_long, report.other_version

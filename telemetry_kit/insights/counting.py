@@ -12,7 +12,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,10 +140,10 @@ class Counted:
     def __init__(self, at: int) -> None:
         self.at = at
         self.tally = Tally()
-        self.report = Report()
+        self.report = FileReport()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
         self.loose = Tally()
-        self.unended = Report()
+        self.unended = FileReport()
         # Where not everything counts: each role there is, also in events that do not count.
         self.roles: set[str] = set()
 
@@ -174,7 +174,7 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
     return found
 
 
-def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:
+def count(home: Home, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None) -> Tally:
     """The tally of the journal, from scratch.
 
     Args:
@@ -208,7 +208,7 @@ def names(home: Home) -> dict[str, set[str]]:
     """
     found: dict[str, set[str]] = {name: set() for name in catalog.NAMES}
     runs: set[bytes] = set()
-    problems = Problems()
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)

@@ -17,7 +17,7 @@ from telemetry_kit.insights.counters import READ, TABLES
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
-from telemetry_kit.storage.segments import ACTIVE, Report
+from telemetry_kit.storage.segments import ACTIVE, FileReport
 
 # Event type, day, and the fields of `READ` as they stand in the line, in runs.
 Row = tuple[bytes, ...]
@@ -150,7 +150,7 @@ def fingerprint() -> int:
     return zlib.crc32(_pattern_of_lines() + repr(TABLES).encode())
 
 
-def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
+def read_rest(rest: Rest, report: FileReport, kind: str) -> Iterator[Event]:
     """The events in lines that are not canonical.
 
     Args:

@@ -15,7 +15,7 @@ from telemetry_kit.insights.scanner import Region, Rest, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.storage.parser import Event, parse
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Filter:
         return lines
 
 
-def newest(home: Home, count: int, chosen: Filter, problems: Problems) -> Iterator[Event]:
+def newest(home: Home, count: int, chosen: Filter, problems: ReadReport) -> Iterator[Event]:
     """The last wanted events, newest first; nothing is read beyond the last of them.
 
     Args:
@@ -137,7 +137,7 @@ class Meter:
         """From 0 to 1."""
         return min(self.done_bytes / self.whole_bytes, 1.0) if self.whole_bytes else 0.0
 
-    def watched(self, source: Source, report: Report) -> Iterator[bytes]:
+    def watched(self, source: Source, report: FileReport) -> Iterator[bytes]:
         """The bytes in a file, counted."""
         before = self.done_bytes
         for chunk in source.chunks(report):
@@ -148,7 +148,7 @@ class Meter:
 
 
 def lines(
-    home: Home, chosen: Filter, problems: Problems, meter: Meter
+    home: Home, chosen: Filter, problems: ReadReport, meter: Meter
 ) -> Iterator[list[bytes | Event] | Block]:
     """Every wanted event in portions, oldest first: as its canonical line, or as it was read.
 
@@ -169,7 +169,7 @@ def lines(
                 yield from _portions(chunks, kind, chosen, report)
 
 
-def _blocks(chunks: Iterator[bytes], kind: str, report: Report) -> Iterator[Portion | Block]:
+def _blocks(chunks: Iterator[bytes], kind: str, report: FileReport) -> Iterator[Portion | Block]:
     for region in regions(chunks, whole=True):
         if isinstance(region, Rest):
             yield list(read_rest(region, report, kind))
@@ -182,7 +182,7 @@ def _blocks(chunks: Iterator[bytes], kind: str, report: Report) -> Iterator[Port
 
 
 def _portions(
-    chunks: Iterator[bytes], kind: str, chosen: Filter, report: Report
+    chunks: Iterator[bytes], kind: str, chosen: Filter, report: FileReport
 ) -> Iterator[Portion]:
     for region in regions(chunks):
         if isinstance(region, Region):
@@ -196,7 +196,7 @@ def _portions(
 # -- from the end ----------------------------------------------------------------------------
 
 
-def _backwards(home: Home, chosen: Filter, problems: Problems) -> Iterator[tuple[Portion, int]]:
+def _backwards(home: Home, chosen: Filter, problems: ReadReport) -> Iterator[tuple[Portion, int]]:
     """Every wanted event in portions, the last one first, each with the bytes that were read."""
     with snapshot(home, problems) as sources:
         for source in reversed(sources):
@@ -210,7 +210,7 @@ def _backwards(home: Home, chosen: Filter, problems: Problems) -> Iterator[tuple
 
 
 def _unpacked_backwards(
-    source: Source, chosen: Filter, report: Report
+    source: Source, chosen: Filter, report: FileReport
 ) -> Iterator[tuple[Portion, int]]:
     """An archive can only be read from its beginning: a large one is, several times."""
     upto: int | None = None
@@ -226,7 +226,7 @@ def _unpacked_backwards(
             if seen == upto:
                 break
         yield list(last), sum(read)
-        report, upto = Report(), seen - len(last)
+        report, upto = FileReport(), seen - len(last)
 
 
 def _metered(chunks: Iterator[bytes], read: list[int]) -> Iterator[bytes]:
@@ -287,7 +287,7 @@ class _Open:
 
 
 def sessions(
-    home: Home, count: int, chosen: Filter, problems: Problems
+    home: Home, count: int, chosen: Filter, problems: ReadReport
 ) -> Iterator[tuple[str, list[Event]]]:
     """The last sessions, newest first, each with its events, oldest first.
 
@@ -352,7 +352,7 @@ class Following:
             begin: only take note of what there is.
         """
         now: dict[tuple[int, int], tuple[int, int]] = {}
-        with snapshot(self._home, Problems()) as sources:
+        with snapshot(self._home, ReadReport()) as sources:
             for source in sources:
                 segment = source.segment
                 # A packed file holds only what was seen before it was packed.
@@ -360,7 +360,7 @@ class Following:
                     continue
                 at = self._read_of(source)
                 if begin or segment.size_bytes > at:
-                    for region in regions(source.chunks(Report(), at)):
+                    for region in regions(source.chunks(FileReport(), at)):
                         if isinstance(region, Region):
                             at += len(region.block)
                             if not begin:
@@ -368,7 +368,7 @@ class Following:
                         elif not region.last:
                             at += region.ended_bytes
                             if not begin:
-                                read = read_rest(region, Report(), segment.kind)
+                                read = read_rest(region, FileReport(), segment.kind)
                                 yield from filter(self._chosen.accepts, read)
                 now[segment.identity] = at, _head_of(source, at)
         self._seen = now
@@ -383,10 +383,10 @@ class Following:
         return at if _head_of(source, at) in (head, blank, _GONE) else 0
 
 
-# What `sum_of()` says of a file that has another name by now.
+# What `checksum()` says of a file that has another name by now.
 _GONE = -1
 
 
 def _head_of(source: Source, at: int) -> int:
     count = min(at, _KNOWN_BYTES)
-    return source.sum_of(count, count)
+    return source.checksum(count, count)

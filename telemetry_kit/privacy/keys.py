@@ -18,6 +18,8 @@ from telemetry_kit.privacy.hmac_sha256 import Mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from telemetry_kit.paths import Home
 
 KEY_BYTES = 32
@@ -178,7 +180,7 @@ def replace(path: str, now: float, sync: bool = True) -> Key:
     except KeyUnavailableError:
         epoch = 1
     data = render(epoch, time.strftime("%Y-%m-%d", time.gmtime(now)))
-    private.replace(path, data, sync)
+    load_atomic().replace(path, data, sync)
     return parse(data)
 
 
@@ -197,7 +199,20 @@ def create(path: str, now: float, sync: bool = True) -> bool:
         OSError: none was made.
     """
     day = time.strftime("%Y-%m-%d", time.gmtime(now))
-    return private.create(path, render(1, day), sync)
+    created: bool = load_atomic().create(path, render(1, day), sync)
+    return created
+
+
+def load_atomic() -> Any:
+    """Load the module that writes whole files; a process that only reads keys does without.
+
+    Raises:
+        OSError: it cannot be loaded now.
+    """
+    atomic = _runtime.load("telemetry_kit.files.atomic")  # deferred: only a new key needs it
+    if atomic is None:
+        raise OSError("files cannot be written now")
+    return atomic
 
 
 def renew_if_old(path: str, key: Key, now: float) -> Key:
@@ -211,9 +226,7 @@ def renew_if_old(path: str, key: Key, now: float) -> Key:
     import fcntl  # deferred: once in four weeks
 
     try:
-        fd = os.open(
-            os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-        )
+        fd = private.open_folder(os.path.dirname(path))
     except OSError:
         return key
     try:

@@ -11,6 +11,7 @@ from telemetry_kit._runtime import load
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
+from telemetry_kit.privacy.keys import load_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +36,10 @@ def note(home: Home, place: str, *, sync: bool = True) -> None:
     """
     path = f"{home.state}/projects/{place}/{NAME}"
     root = os.fsencode(home.root)
-    if _root(path) != home.root and not private.create(path, root, sync=sync):
-        private.replace(path, root, sync=sync)
+    if _root(path) != home.root:
+        atomic = load_atomic()
+        if not atomic.create(path, root, sync=sync):
+            atomic.replace(path, root, sync=sync)
 
 
 def take_away(home: Home, place: str) -> None:
@@ -101,7 +104,7 @@ def make_own_folders(home: Home) -> None:
         private.make_folder(folder)
     if new:
         note = f"{os.path.dirname(home.state)}/{_MADE}"
-        private.create(note, b"\0".join(map(os.fsencode, dict.fromkeys(new))))
+        load_atomic().create(note, b"\0".join(map(os.fsencode, dict.fromkeys(new))))
 
 
 def remove_own_folder(folder: str) -> None:

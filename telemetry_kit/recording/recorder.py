@@ -14,7 +14,7 @@ from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache as gates
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
-from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
+from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.privacy.declared_names import Ledger
 from telemetry_kit.schema import catalog
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from telemetry_kit.context import Scope
     from telemetry_kit.paths import Home
-    from telemetry_kit.storage.writer import Journal
+    from telemetry_kit.storage.writer import LogWriter
 
     class Sink(Protocol):
         """Where lines go: the journal, or memory."""
@@ -147,7 +147,7 @@ class Recorder:
 
 
 _recorders: dict[tuple[str, str], Recorder] = {}
-_journals: dict[tuple[str, str], Journal] = {}
+_journals: dict[tuple[str, str], LogWriter] = {}
 # Standings of `capture_events()`, the innermost last: every event goes there while there is one.
 captures: list[Recorder] = []
 
@@ -178,7 +178,7 @@ def recorder_for(start: str | None = None) -> Recorder:
         writer = load("telemetry_kit.storage.writer")
         if writer is None:
             raise Refused("the journal cannot be loaded now")
-        journal = _journals[home.app, home.root] = writer.Journal(
+        journal = _journals[home.app, home.root] = writer.LogWriter(
             home,
             lambda: _decision(home).allowed,
             keep_days=lambda: _decision(home).keep_days,
@@ -210,7 +210,7 @@ def remember(home: Home, name: str) -> None:
     """
     try:
         path = keys.error_path(home, projects.place_of(home) or "")
-        fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             day = time.strftime("%Y-%m-%d", time.gmtime(runtime.world.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))

@@ -1,7 +1,4 @@
-"""Compression of archives: gzip everywhere, zstd where the interpreter has it.
-
-The caller chooses the archives and reads their lines.
-"""
+"""Compression of archives: gzip everywhere, and zstd if the interpreter has it."""
 
 from __future__ import annotations
 
@@ -13,15 +10,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from telemetry_kit.storage.segments import Report
+    from telemetry_kit.storage.segments import FileReport
 
 GZIP, ZSTD = ".gz", ".zst"
 MAX_ARCHIVE_BYTES = 256 << 20
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 5 << 20
 _STANDARD = "compression.zstd"
-# Modules with the interface of Python 3.14, tried in order. What belongs to one environment only
-# reads: an archive that it wrote could not be read any more once it is gone.
+# Modules with the interface of Python 3.14, tried in order. The backport is only used to read: an
+# archive that it wrote could not be read after the environment is deleted.
 WRITING = (_STANDARD,)
 READING = (_STANDARD, "backports.zstd")
 _NO_ZSTD = (
@@ -30,113 +27,115 @@ _NO_ZSTD = (
 )
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
-# 8 MiB, what `zstd -19` makes; a frame may ask for 2 GiB.
+# 8 MiB, the window of `zstd -19`. A damaged archive could ask for 2 GiB.
 _WINDOW_LOG = 23
 _CHUNK_BYTES = 1 << 16
 
 
-class Way:
-    """One way to pack.
+class Codec:
+    """A way to compress.
 
     Args:
-        suffix: how the name of such an archive ends.
-        begin: makes a compressor.
+        suffix: the end of the name of such an archive.
+        compressor: creates a compressor.
         stored: whether it leaves the bytes as they are.
     """
 
-    __slots__ = ("begin", "stored", "suffix")
-
-    def __init__(self, suffix: str, begin: Callable[[], Any], stored: bool = False) -> None:
+    def __init__(self, suffix: str, compressor: Callable[[], Any], stored: bool = False) -> None:
         self.suffix = suffix
-        self.begin = begin
+        self.compressor = compressor
         self.stored = stored
 
 
-def ways(name: str) -> list[Way]:
-    """The ways to pack a segment, the preferred one first.
+def codecs(name: str) -> list[Codec]:
+    """Return the codecs for a segment, the preferred one first.
 
     Args:
-        name: its name. An archive keeps its packing, because it is replaced by a rename.
+        name: its name. An archive keeps its suffix, because it is replaced by a rename.
     """
-    archived = not name.endswith(".jsonl")
-    if archived and name.endswith(ZSTD):
-        zstd = find(READING)
-        return [] if zstd is None else [_zstd(zstd)]
-    zstd = None if archived else find(WRITING)
-    return [_gzip(_GZIP_LEVEL) if zstd is None else _zstd(zstd), _gzip(0)]
+    is_archive = not name.endswith(".jsonl")
+    is_zstd = name.endswith(ZSTD)
+    zstd = find(READING) if is_zstd else None if is_archive else find(WRITING)
+    if zstd is not None:
+        named = zstd.CompressionParameter
+        options = {named.compression_level: _ZSTD_LEVEL, named.checksum_flag: 1}
+        preferred = Codec(ZSTD, lambda: zstd.ZstdCompressor(options=options))
+    elif is_zstd:
+        return []
+    else:
+        preferred = gzip(_GZIP_LEVEL)
+    return [preferred] if is_zstd else [preferred, gzip(0)]
+
+
+def gzip(level: int) -> Codec:
+    """Return gzip without a name and a time in the archive; level 0 stores the bytes."""
+    return Codec(GZIP, lambda: zlib.compressobj(level, zlib.DEFLATED, 31), stored=not level)
 
 
 def obstacle(name: str) -> str:
-    """Why an archive cannot be unpacked here, or an empty string when it can."""
+    """Return why an archive cannot be read here, or an empty string if it can."""
     return _NO_ZSTD if name.endswith(ZSTD) and find(READING) is None else ""
 
 
 def find(names: tuple[str, ...]) -> Any:
-    """The first of these modules that is there, or None.
+    """Return the first of these modules that can be imported, or None.
 
     Args:
         names: modules with the interface of `compression.zstd`.
     """
     for name in names:
         if name == _STANDARD and sys.version_info < (3, 14):
-            continue  # a module of that name would be the host's
+            continue  # a module of that name would belong to the program
         try:
             return __import__(name, fromlist=["zstd"])
         except (ImportError, OSError):
-            continue  # too many open files is no reason to fail either
+            continue  # an OSError is raised if too many files are open
     return None
 
 
-def _gzip(level: int) -> Way:
-    # Without a name or a time in it.
-    return Way(GZIP, lambda: zlib.compressobj(level, zlib.DEFLATED, 31), stored=not level)
-
-
-def _zstd(zstd: Any) -> Way:
-    named = zstd.CompressionParameter
-    options = {named.compression_level: _ZSTD_LEVEL, named.checksum_flag: 1}
-    return Way(ZSTD, lambda: zstd.ZstdCompressor(options=options))
-
-
-def pack(write: Callable[[bytes], None], chunks: Iterator[bytes], way: Way) -> int | None:
+def compress(write: Callable[[bytes], None], chunks: Iterator[bytes], codec: Codec) -> int | None:
     """Write chunks as an archive.
 
     Args:
-        write: takes all bytes that it is given.
-        chunks: what goes into it.
-        way: how to pack.
+        write: writes all bytes that it receives.
+        chunks: the content.
+        codec: the codec.
 
     Returns:
-        How many bytes went in; None when a reader would take the result for a bomb.
+        The size of the content, or None if a reader would refuse the archive as a bomb.
     """
-    packer = way.begin()
-    total = packed = 0
+    compressor = codec.compressor()
+    total = compressed = 0
     for chunk in chunks:
         total += len(chunk)
-        piece = packer.compress(chunk)
-        packed += len(piece)
-        write(piece)
-        if is_bomb(total if way.stored else packed, total):
+        block = compressor.compress(chunk)
+        compressed += len(block)
+        write(block)
+        if is_bomb(total if codec.stored else compressed, total):
             return None
-    write(packer.flush())
+    write(compressor.flush())
     return total
 
 
-def unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[bytes]:
-    """The content of an archive, of any number of members, in bounded pieces.
+def decompress(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterator[bytes]:
+    """Yield the content of an archive, of any number of members, in blocks of limited size.
 
     Args:
         chunks: its bytes.
-        report: filled with the reason when that is not all.
-        name: its name, which says how it is packed.
+        report: receives the reason if not all of it could be read.
+        name: its name, which ends with the suffix of the codec.
     """
-    found = _unpacker(name)
-    if found is None:
-        report.stopped = _NO_ZSTD
-        return
-    begin, error = found
-    member = begin()
-    read = came = 0
+    decompressor: Callable[[], Any] = GzipDecompressor
+    error: type[Exception] = zlib.error
+    if name.endswith(ZSTD):
+        zstd = find(READING)
+        if zstd is None:
+            report.stopped = _NO_ZSTD
+            return
+        options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
+        decompressor, error = lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
+    member = decompressor()
+    read = total = 0
     try:
         for chunk in chunks:
             read += len(chunk)
@@ -146,13 +145,13 @@ def unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[byt
                     rest = rest.lstrip(b"\0")  # padding between members
                     if not rest:
                         break
-                    member = begin()
-                piece = member.decompress(rest, _CHUNK_BYTES)
-                came += len(piece)
-                if is_bomb(read, came):
+                    member = decompressor()
+                block = member.decompress(rest, _CHUNK_BYTES)
+                total += len(block)
+                if is_bomb(read, total):
                     report.stopped = "it unpacks to more than an archive can hold; the rest is left"
                     return
-                yield piece
+                yield block
                 rest = member.unused_data if member.eof else b""
                 if not member.eof and member.needs_input:
                     break
@@ -166,48 +165,31 @@ def unpacked(chunks: Iterator[bytes], report: Report, name: str) -> Iterator[byt
         report.stopped = "the archive is cut off: the rest is lost"
 
 
-def _unpacker(name: str) -> tuple[Callable[[], Any], type[Exception]] | None:
-    if not name.endswith(ZSTD):
-        return _Gunzip, zlib.error
-    zstd = find(READING)
-    if zstd is None:
-        return None
-    options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
-    return lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
-
-
-class _Gunzip:
-    """One gzip member, with the interface of the other decompressors."""
+class GzipDecompressor:
+    """Reads one gzip member, with the interface of `ZstdDecompressor`."""
 
     def __init__(self) -> None:
-        self._unzip = zlib.decompressobj(31)
+        self._zlib = zlib.decompressobj(31)
+        self.eof = False
         self.needs_input = True
+        self.unused_data = b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """The next bytes, no more than so many; what else is in `data` is kept."""
-        piece = self._unzip.decompress(self._unzip.unconsumed_tail + data, max_length)
-        # zlib may have taken all its input and still hold output back.
-        self.needs_input = not self._unzip.unconsumed_tail and len(piece) < max_length
-        return piece
-
-    @property
-    def eof(self) -> bool:
-        """Whether the member has ended."""
-        return self._unzip.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        """What came behind its end."""
-        return self._unzip.unused_data
+        """Return the next bytes, at most `max_length`; the rest of `data` is kept."""
+        block = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
+        self.eof, self.unused_data = self._zlib.eof, self._zlib.unused_data
+        # zlib may have read all its input and still have output.
+        self.needs_input = not self._zlib.unconsumed_tail and len(block) < max_length
+        return block
 
 
-def is_bomb(packed: int, unpacked: int) -> bool:
-    """Whether an archive holds more than one of ours can.
+def is_bomb(compressed: int, total: int) -> bool:
+    """Whether an archive is larger than this package writes them.
 
     Args:
-        packed: bytes read of it so far.
-        unpacked: bytes that came out of them.
+        compressed: how many of its bytes were read so far.
+        total: how many bytes they held.
     """
-    if unpacked <= RATIO_FREE_BYTES:
+    if total <= RATIO_FREE_BYTES:
         return False
-    return unpacked > MAX_ARCHIVE_BYTES or unpacked > MAX_RATIO * packed
+    return total > MAX_ARCHIVE_BYTES or total > MAX_RATIO * compressed

@@ -1,15 +1,15 @@
 """Make sure that git ignores a folder before anything is written into it.
 
-`storage.version_control` has the part of the commands.
+`storage.version_control` has the part that only commands need.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from errno import ENOSPC
 
 from telemetry_kit.errors import Refused
+from telemetry_kit.files.private import open_own
 from telemetry_kit.paths import common_folder, enclosing_repositories, git_folder, text_of
 
 TYPE_CHECKING = False
@@ -24,32 +24,33 @@ IGNORE = b"""\
 /.gitignore
 """
 
-# Bound here because nothing can be looked up while the interpreter shuts down.
+# Bound here, because nothing can be looked up while the interpreter shuts down.
 _write = os.write
 
 
 def ignore(folder: int, home: Home) -> bool:
-    """Make sure that git takes nothing of ours from an open folder, before anything is in it.
+    """Make sure that git ignores our files in an open folder, before one is created.
 
-    In a folder that only we use by a file of our own, else by the lines that a command has put
-    into `info/exclude` of the repository.
-
-    Args:
-        folder: the open folder.
-        home: whose folder it is.
+    A folder that only this package uses gets an ignore file. In any other folder, a command must
+    have added lines to `info/exclude` of the repository.
 
     Returns:
-        Whether our file was made now.
+        Whether the ignore file was created now.
 
     Raises:
         Refused: git would take the events.
-        OSError: our file cannot be made.
+        OSError: the ignore file cannot be created.
     """
-    found = _ignore_file(folder)
+    found = read_ignore_file(folder)
     if found == IGNORE:
         return False
-    if not found and _is_ours_alone(folder):
-        return _write_ignore_file(folder, found)
+    if not found:
+        try:
+            names = os.listdir(folder)
+        except OSError:
+            names = ["?"]
+        if all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names):
+            return write_ignore_file(folder, found is None)
     repository, exclude = exclude_around(home.root)
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
@@ -59,46 +60,27 @@ def ignore(folder: int, home: Home) -> bool:
     return False
 
 
-def has_own_ignore_file(folder: int) -> bool:
-    """Whether the ignore file of an open folder is the one that we write."""
-    return _ignore_file(folder) == IGNORE
-
-
-def _ignore_file(folder: int) -> bytes | None:
-    """What our ignore file says; None when there is none, something else where it is not ours."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+def read_ignore_file(folder: int) -> bytes | None:
+    """Return the ignore file; None if there is none, and other bytes if it is not ours."""
     try:
-        fd = os.open(".gitignore", flags, dir_fd=folder)
+        fd = open_own(".gitignore", os.O_RDONLY, dir_fd=folder)
     except FileNotFoundError:
         return None
     except OSError:
         return b"!"
     try:
-        st = os.fstat(fd)
-        own = stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid() and st.st_nlink == 1
-        return os.read(fd, len(IGNORE) + 1) if own else b"!"
+        return os.read(fd, len(IGNORE) + 1)
     finally:
         os.close(fd)
 
 
-def _is_ours_alone(folder: int) -> bool:
-    """Whether nothing is in a folder that is not ours."""
+def write_ignore_file(folder: int, is_new: bool) -> bool:
+    """Write the ignore file, and return whether it was created now."""
+    flags = os.O_WRONLY | (os.O_CREAT | os.O_EXCL) * is_new
     try:
-        names = os.listdir(folder)
-    except OSError:
-        return False
-    return all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names)
-
-
-def _write_ignore_file(folder: int, found: bytes | None) -> bool:
-    flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    if found is None:
-        # With one name, and in one step, however often we are killed.
-        flags |= os.O_CREAT | os.O_EXCL
-    try:
-        fd = os.open(".gitignore", flags, 0o644, dir_fd=folder)
+        fd = open_own(".gitignore", flags, dir_fd=folder)
     except FileExistsError:
-        return False  # another process has just made it
+        return False  # another process has just created it
     try:
         os.fchmod(fd, 0o644)
         if _write(fd, IGNORE) != len(IGNORE):
@@ -106,19 +88,19 @@ def _write_ignore_file(folder: int, found: bytes | None) -> bool:
             raise OSError(ENOSPC, "short write")
     finally:
         os.close(fd)
-    return found is None
+    return is_new
 
 
 def exclude_around(folder: str) -> tuple[str, str]:
-    """The repository around a folder, and the file in which git keeps what one user ignores.
+    """Return the repository around a folder, and the file with git's rules for one user.
 
-    All worktrees share the one of the common directory: git reads none of a linked worktree.
+    All worktrees share the file of the common directory: git reads none of a linked worktree.
 
     Args:
         folder: the real path of a folder.
 
     Returns:
-        Both, or empty texts where git finds no repository.
+        Both paths, or empty strings if git finds no repository.
     """
     repository = next(iter(enclosing_repositories(folder)), "")
     git = git_folder(repository) if repository else None
@@ -126,12 +108,7 @@ def exclude_around(folder: str) -> tuple[str, str]:
 
 
 def exclude_lines(home: Home, repository: str) -> str:
-    """The lines by which git ignores the events of a project.
-
-    Args:
-        home: the project's places.
-        repository: the folder with `.git` around it.
-    """
+    """Return the lines by which git ignores the events of a project in a repository."""
     below = pattern(os.path.relpath(home.folder, repository))
     return (
         f"# usage events of {home.app} (telemetry-kit)\n"
@@ -140,5 +117,5 @@ def exclude_lines(home: Home, repository: str) -> str:
 
 
 def pattern(path: str) -> str:
-    """A path as a pattern of gitignore(5) that means just this path."""
+    """Return a path as a pattern of gitignore(5) that matches only this path."""
     return "".join(f"\\{c}" if c in "\\*?[]!# " else c for c in path)

@@ -1,7 +1,7 @@
 """The parts of a line that can be removed alone: the whole line, or one of its joined events.
 
-A killed writer leaves a fragment without an end, and the next line is joined to it. So one line
-of the file can hold an event to delete beside one to keep. The caller decides which.
+A killed process leaves part of a line without a newline, and the next line is joined to it. So one
+line of the file can hold an event to delete beside one to keep.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from collections.abc import Callable, Iterator
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import PREFIX
 
-# What is longer is no event, and is looked at in parts of this size.
-MAX_PIECE_BYTES = 1 << 20
-# So much of one part is looked at again with the next: no text that is looked for is longer.
+# A longer line is no event, and is split into parts of this size.
+MAX_PART_BYTES = 1 << 20
+# The last bytes of such a part are examined again with the next one. No event is longer.
 OVERLAP_BYTES = catalog.MAX_LINE_BYTES
-# Where the reader finds events, too: no line goes on behind NULs, and in no string of ours does the
-# prefix stand.
+# The reader also finds events there: no line continues after NULs, and no string of ours contains
+# the prefix.
 _CUT = re.compile(rb"\0+|(?=%b)" % re.escape(PREFIX))
 
 
-class Piece:
-    """Some bytes of a file, and those that end them.
+class LinePart:
+    """Some bytes of a file, and the bytes that end them.
 
     Args:
         data: without its end.
-        end: a newline, NULs, or nothing where the next piece is glued to it.
-        ahead: what follows in the same piece, as far as it is looked at with this part.
-        begins: whether this is not the second or later part of a long one.
+        end: a newline, NULs, or nothing if the next part is joined to it.
+        ahead: the following bytes of the same part that are examined with it.
+        begins: False for the second and later pieces of a long part.
         last: whether the file ends here, without a newline.
     """
 
@@ -44,56 +44,53 @@ class Piece:
         self.last = last
 
 
-def judged(chunks: Iterator[bytes], keep: Callable[[bytes], bool]) -> Iterator[tuple[Piece, bool]]:
-    """Each piece, and whether it goes.
+def select(
+    chunks: Iterator[bytes], keep: Callable[[bytes], bool]
+) -> Iterator[tuple[LinePart, bool]]:
+    """Yield each part, and whether to remove it.
 
-    A long one goes from its beginning, or from the first part on that is not kept.
+    A long part is removed from the first of its pieces that is not kept.
 
     Args:
         chunks: the bytes of a file.
-        keep: told what the piece holds.
+        keep: receives the bytes of a part. False removes it.
     """
-    goes = False
-    for piece in of(chunks):
-        goes = (goes and not piece.begins) or (
-            bool(piece.data) and not keep(piece.data + piece.ahead)
-        )
-        yield piece, goes
+    is_removed = False
+    for part in split(chunks):
+        continues = is_removed and not part.begins
+        is_removed = continues or (bool(part.data) and not keep(part.data + part.ahead))
+        yield part, is_removed
 
 
-def of(chunks: Iterator[bytes]) -> Iterator[Piece]:
-    """The pieces of a file; together they are the file.
-
-    Args:
-        chunks: its bytes.
-    """
+def split(chunks: Iterator[bytes]) -> Iterator[LinePart]:
+    """Split the bytes of a file into parts, without losing one."""
     rest, begins = b"", True
     for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            yield from _parts(line, b"\n", begins)
+            yield from split_line(line, b"\n", begins)
             begins = True
-        if len(rest) > MAX_PIECE_BYTES:
-            *whole, open_one = _parts(rest, b"", begins)
+        if len(rest) > MAX_PART_BYTES:
+            *whole, open_part = split_line(rest, b"", begins)
             yield from whole
-            rest, begins = open_one.data, open_one.begins
-            if len(rest) > MAX_PIECE_BYTES:
+            rest, begins = open_part.data, open_part.begins
+            if len(rest) > MAX_PART_BYTES:
                 data, rest = rest[:-OVERLAP_BYTES], rest[-OVERLAP_BYTES:]
-                yield Piece(data, b"", rest, begins)
+                yield LinePart(data, b"", rest, begins)
                 begins = False
     if rest:
-        *whole, final = _parts(rest, b"", begins)
+        *whole, final = split_line(rest, b"", begins)
         yield from whole
         final.last = True
         yield final
 
 
-def _parts(line: bytes, end: bytes, begins: bool) -> Iterator[Piece]:
-    """The pieces of one line."""
+def split_line(line: bytes, end: bytes, begins: bool) -> Iterator[LinePart]:
+    """Split one line, which may hold several events and NULs."""
     at = 0
     if b"\0" in line or line.find(PREFIX, 1) > 0:
         for cut in _CUT.finditer(line):
             if cut.end():
-                yield Piece(line[at : cut.start()], cut[0], begins=begins)
+                yield LinePart(line[at : cut.start()], cut[0], begins=begins)
                 at, begins = cut.end(), True
-    yield Piece(line[at:], end, begins=begins)
+    yield LinePart(line[at:], end, begins=begins)

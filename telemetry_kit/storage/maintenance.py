@@ -1,7 +1,6 @@
 """Maintenance of sealed segments: compress, rewrite, and delete them when they expire.
 
-Everything here runs under the maintenance lock and never inside a recorded call.
-`storage.rewrite` changes each file, even while a program holds it open.
+It runs under the maintenance lock, and never inside a recorded call.
 """
 
 from __future__ import annotations
@@ -9,250 +8,230 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
-from time import gmtime, strftime
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files import leftovers
 from telemetry_kit.files.private import name_of
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import limits, rotation
-from telemetry_kit.storage import rewrite as storage_rewrite
-from telemetry_kit.storage.retention import Term
-from telemetry_kit.storage.rewrite import Done
+from telemetry_kit.storage.retention import Retention
+from telemetry_kit.storage.rewrite import Keep, MaintenanceResult, Rewriter
 from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
-    Problems,
-    Report,
+    FileReport,
+    ReadReport,
     Segment,
     Source,
     snapshot,
 )
 
 _NEVER = "9999-12-31"
-_TAIL_BYTES = 1 << 13  # two lines at least
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
-def maintain(home: Home, retention_days: int, today: str) -> Done:
-    """Bring the journal in order: finish what was broken off, pack, and keep the retention.
+def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
+    """Repair what killed processes left, compress sealed segments, and apply the limits.
 
-    Returns at once where another process is at it.
+    Returns at once if another process holds the lock.
 
     Args:
-        home: whose journal.
-        retention_days: lines older than this go.
+        retention_days: how many days lines are kept.
         today: the day in UTC, as `YYYY-MM-DD`.
     """
-    done = Done()
-    _sweep(home)
+    result = MaintenanceResult()
+    for top in {home.config, home.state}:
+        leftovers.sweep(top)
+        try:
+            projects = os.listdir(f"{top}/projects")
+        except OSError:
+            continue
+        for project in projects:
+            leftovers.sweep(f"{top}/projects/{project}")
     if not rotation.holds_anything(home):
-        return done  # nothing of ours: no lock either
+        return result  # create no lock file either
     try:
         with rotation.maintenance(home) as folder:
             if folder is not None:
-                _heal(home, folder, done)
-                _pack_all(home, folder, done)
-                _retain(home, folder, term(home, retention_days, today), done)
-                limits.bound(home, folder, _segments(home), done)
-                _forget_counts(folder, done)
+                rewriter = Rewriter(home, folder, result)
+                repair(rewriter)
+                for segment in list_segments(home):
+                    if segment.kind == SEALED:
+                        rewriter.compress(segment)
+                expire(rewriter, retention(home, retention_days, today))
+                limits.limit_size(rewriter, list_segments(home))
+                delete_count_cache(rewriter)
     except (JournalError, OSError) as error:
-        done.survivors.append(str(error) if isinstance(error, JournalError) else name_of(error))
-    return done
+        result.failures.append(str(error) if isinstance(error, JournalError) else name_of(error))
+    return result
 
 
-def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
-    """Remove lines from everything that is stored.
+def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
+    """Remove lines from the whole log.
 
     Args:
-        home: whose journal.
-        keep: told each line without its end; False removes it.
+        keep: receives each line without its newline. False removes it.
         today: the day in UTC, as `YYYY-MM-DD`.
 
     Returns:
-        How many lines went, and what could not be rewritten.
+        How many lines were removed, and which files could not be rewritten.
 
     Raises:
-        JournalError: nothing could be touched.
+        JournalError: nothing was changed.
     """
-    done = Done()
+    result = MaintenanceResult()
     if not rotation.holds_anything(home):
-        return done
+        return result
     with rotation.maintenance(home, rotation.WAIT_SECONDS) as folder:
         if folder is not None:
+            rewriter = Rewriter(home, folder, result)
             try:
-                _heal(home, folder, done)
+                repair(rewriter)
                 rotation.seal_under_lock(home, folder, today)
-                for segment in _segments(home, survivors=done.survivors):
-                    storage_rewrite.thin(home, folder, segment, keep, done)
-                _forget_counts(folder, done)
-                # On disk before it is called removed: a power failure brings nothing back.
+                for segment in list_segments(home, failures=result.failures):
+                    rewriter.rewrite(segment, keep)
+                delete_count_cache(rewriter)
+                # Write it to disk before it is reported: a power failure restores nothing.
                 os.fsync(folder)
             except OSError as error:
-                done.survivors.append(f"{home.folder} ({name_of(error)})")
-    return done
-
-
-def _forget_counts(folder: int, done: Done) -> None:
-    """The counts of lines that are gone must not name them any longer."""
-    if done.lines or done.deleted:
-        try:
-            os.unlink(rotation.ROLLUP, dir_fd=folder)
-        except FileNotFoundError:
-            return
+                result.failures.append(f"{home.folder} ({name_of(error)})")
+    return result
 
 
 def oldest_day(home: Home) -> str | None:
-    """The day of the oldest line, or None where there is none."""
-    with snapshot(home, Problems()) as sources:
-        for source in sources:
-            found = _DAY.search(next(source.chunks(Report()), b""))
-            if found is not None:
-                return found[1].decode()
-    return None
+    """Return the day of the oldest line, or None if there is none."""
+    with snapshot(home, ReadReport()) as sources:
+        found = (next(days_of(source, FileReport()), None) for source in sources)
+        return next(filter(None, found), None)
 
 
-def before(day: str) -> Callable[[bytes], bool]:
-    """Keeps the lines of `day` and later, and those whose day cannot be read.
+def keep_since(day: str, undated: bool = True) -> Keep:
+    """Return a filter that keeps the lines of a day and later.
 
     Args:
         day: as `YYYY-MM-DD`.
+        undated: whether it keeps lines without a readable day.
     """
     limit = day.encode("ascii")
 
     def keep(line: bytes) -> bool:
         found = _DAY.search(line)
-        return found is None or found[1] >= limit
+        return undated if found is None else found[1] >= limit
 
     return keep
+
+
+def retention(home: Home, retention_days: int, today: str) -> Retention:
+    """Return the retention of a log on one day.
+
+    The newest archive of an earlier day shows whether the clock is plausible. One of the same day
+    proves nothing, because the same clock named it. Without such an archive, the newest event
+    decides.
+
+    Args:
+        retention_days: how many days lines are kept.
+        today: the day in UTC, as `YYYY-MM-DD`.
+    """
+    days = [day for day in map(day_in_name, list_segments(home)) if day not in (today, _NEVER)]
+    return Retention(retention_days, today, max(days) if days else newest_day(home) or today)
 
 
 # -- one step each -----------------------------------------------------------------------------
 
 
-def _heal(home: Home, folder: int, done: Done) -> None:
+def repair(rewriter: Rewriter) -> None:
+    """Delete temporary files, and seal segments of a process that was killed while sealing."""
+    folder = rewriter.folder
     for name in os.listdir(folder):
         try:
             if rotation.TEMPORARY.fullmatch(name):
                 os.unlink(name, dir_fd=folder)
             elif rotation.SEGMENT.fullmatch(name) and name.endswith(".jsonl"):
-                # A sealer that died between rename and chmod left it open to its writers.
-                st = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if st.st_mode in (0o100600, stat.S_IFREG | rotation.LENT_MODE):
+                # A process that was killed between rename and chmod left it writable.
+                mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+                if mode in (0o100600, stat.S_IFREG | rotation.WRITABLE_MODE):
                     rotation.protect(folder, name)
         except OSError as error:
-            done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
+            path = f"{rewriter.home.folder}/{name}"
+            rewriter.result.failures.append(f"{path} ({name_of(error)})")
 
 
-def _sweep(home: Home) -> None:
-    """Delete what commands that were killed left in the user's own folders."""
-    for top in {home.config, home.state}:
-        leftovers.sweep(top)
+def delete_count_cache(rewriter: Rewriter) -> None:
+    """Delete the cached counts if lines were removed, because the cache names them."""
+    if rewriter.result.lines or rewriter.result.deleted:
         try:
-            places = os.listdir(f"{top}/projects")
-        except OSError:
-            continue
-        for place in places:
-            leftovers.sweep(f"{top}/projects/{place}")
+            os.unlink(rotation.COUNT_CACHE, dir_fd=rewriter.folder)
+        except FileNotFoundError:
+            return
 
 
-def _segments(
-    home: Home, active: bool = False, survivors: list[str] | None = None
+def list_segments(
+    home: Home, active: bool = False, failures: list[str] | None = None
 ) -> list[Segment]:
-    problems = Problems()
+    """Return the sealed segments and archives, oldest first.
+
+    Args:
+        active: whether to include the active log.
+        failures: receives the files that cannot be used.
+    """
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         found = [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
-    if survivors is not None:
-        survivors += [f"{home.folder}/{told}" for told in problems.sentences()]
+    if failures is not None:
+        failures += [f"{home.folder}/{sentence}" for sentence in problems.sentences()]
     return found
 
 
-def term(home: Home, retention_days: int, today: str) -> Term:
-    """The retention of a journal on one day.
-
-    An archive of the same day proves nothing: the clock that is in question has named it. Before
-    the first archive it is the newest event that counts.
-
-    Args:
-        home: whose journal.
-        retention_days: how many days lines are kept.
-        today: the day in UTC, as `YYYY-MM-DD`.
-    """
-    found = (rotation.SEGMENT.fullmatch(segment.name) for segment in _segments(home))
-    days = [match[1] for match in found if match and match[1] != today]
-    return Term(retention_days, today, max(days) if days else _newest_day(home) or today)
-
-
-def _newest_day(home: Home) -> str | None:
-    """The day of the last line, or None where there is none."""
-    with snapshot(home, Problems()) as sources:
+def newest_day(home: Home) -> str | None:
+    """Return the day of the last line, or None if there is none."""
+    with snapshot(home, ReadReport()) as sources:
         for source in reversed(sources):
-            tail = b""
-            for chunk in source.chunks(Report()):
-                tail = (tail + chunk)[-_TAIL_BYTES:]
-            if found := _DAY.findall(tail):
-                return str(found[-1], "ascii")
+            last = deque(days_of(source, FileReport()), maxlen=1)
+            if last:
+                return last[0]
     return None
 
 
-def _pack_all(home: Home, folder: int, done: Done) -> None:
-    for segment in _segments(home):
-        if segment.kind == SEALED:
-            storage_rewrite.pack(home, folder, segment, done)
-
-
-def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
+def expire(rewriter: Rewriter, found: Retention) -> None:
+    """Remove expired lines, and seal the active log first if it has some."""
     if found.is_skipped:
         return
-    _seal_if_over(home, folder, found)
-    for segment in _segments(home):
-        if _oldest_sign(folder, segment) < found.oldest:
-            _retain_one(home, folder, segment, found, done)
-
-
-def _oldest_sign(folder: int, segment: Segment) -> str:
-    """The day in its name or of its first line; the lines decide, for a clock may have jumped."""
-    match = rotation.SEGMENT.fullmatch(segment.name)
-    named = match[1] if match else _NEVER
-    return min(named, _first_day(folder, segment) or _NEVER)
-
-
-def _seal_if_over(home: Home, folder: int, found: Term) -> None:
-    for segment in _segments(home, active=True):
-        old = segment.kind == ACTIVE and _oldest_sign(folder, segment) < found.oldest
-        if old and any(map(found.over, _all_days(folder, segment))):
+    home, folder = rewriter.home, rewriter.folder
+    for segment in list_segments(home, active=True):
+        is_old = segment.kind == ACTIVE and oldest_sign(folder, segment) < found.oldest
+        if is_old and any(map(found.is_expired, all_days(folder, segment))):
             device, inode = segment.identity
             rotation.seal_under_lock(home, folder, found.today, (inode, device))
+    for segment in list_segments(home):
+        if oldest_sign(folder, segment) < found.oldest:
+            days = all_days(folder, segment)
+            expired = set(filter(found.is_expired, days))
+            if expired and expired == days:
+                rewriter.delete(segment, keep_since(found.oldest, undated=False))
+            elif expired:
+                rewriter.rewrite(segment, keep_since(found.oldest))
 
 
-def _retain_one(home: Home, folder: int, segment: Segment, found: Term, done: Done) -> None:
-    def stays(line: bytes) -> bool:
-        return not _is_over(line, found)
-
-    def stays_for_sure(line: bytes) -> bool:
-        return not _is_over(line, found, otherwise=True)
-
-    days = _all_days(folder, segment)
-    over = set(filter(found.over, days))
-    if over and over == days:
-        storage_rewrite.delete(home, folder, segment, stays_for_sure, done)
-    elif over:
-        storage_rewrite.thin(home, folder, segment, stays, done)
+def day_in_name(segment: Segment) -> str:
+    """Return the day in the name of a segment; for the active log, a day after all others."""
+    match = rotation.SEGMENT.fullmatch(segment.name)
+    return match[1] if match else _NEVER
 
 
-def _is_over(line: bytes, found: Term, otherwise: bool = False) -> bool:
-    day = _DAY.search(line)
-    return otherwise if day is None else found.over(day[1].decode())
+def oldest_sign(folder: int, segment: Segment) -> str:
+    """Return the day in the name or that of the first line, the earlier one.
+
+    Both are only signs, because the clock may have been changed. The days of all lines decide.
+    """
+    first = next(days_of(Source(segment, folder, None), FileReport()), _NEVER)
+    return min(day_in_name(segment), first)
 
 
-def _first_day(folder: int, segment: Segment) -> str | None:
-    return next(_days(Source(segment, folder, None), Report()), None)
-
-
-def _days(source: Source, report: Report) -> Iterator[str]:
-    """The days of its lines, in their order; one that lies across two chunks may come twice."""
+def days_of(source: Source, report: FileReport) -> Iterator[str]:
+    """Yield the day of each line in order; one that lies across two chunks may come twice."""
     rest = b""
     for chunk in source.chunks(report):
         for found in _DAY.finditer(rest + chunk):
@@ -260,12 +239,12 @@ def _days(source: Source, report: Report) -> Iterator[str]:
         rest = chunk[-64:]
 
 
-def _all_days(folder: int, segment: Segment) -> set[str]:
-    """The days of all lines; what cannot be read is no newer than the file."""
-    report = Report()
+def all_days(folder: int, segment: Segment) -> set[str]:
+    """Return the days of all lines; an unreadable line counts with the last change of the file."""
+    report = FileReport()
     source = Source(segment, folder, None)
     changed = source.state()
-    days = set(_days(source, report))
+    days = set(days_of(source, report))
     if changed is not None and (report.stopped or not days):
-        days.add(strftime("%Y-%m-%d", gmtime(changed.st_mtime)))
+        days.add(limits.day_of(changed.st_mtime))
     return days

@@ -1,7 +1,4 @@
-"""Parse one line into one event, and recover the events in a damaged line.
-
-It reads no files and raises nothing.
-"""
+"""Parse one line into one event, and recover the events of a damaged line."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _VERSIONED = re.compile(rb'\{"schema_version":"(\d+\.\d+)"')
 
 
 def parse(line: bytes) -> Event | None:
-    """The event in one line without its end; None when there is none that can be trusted."""
+    """Return the event in one line without its newline, or None if the line is no valid event."""
     try:
         found = _decoder.decode(line.decode())
     except (ValueError, RecursionError):
@@ -34,21 +31,21 @@ def parse(line: bytes) -> Event | None:
     if type(found) is not dict:
         return None
     if "schema_version" not in found:
-        return _from_the_original(found)
-    return found if line.isascii() and _fits(found) else None
+        return from_original(found)
+    return found if line.isascii() and is_event(found) else None
 
 
 def is_of_another_version(line: bytes) -> bool:
-    """Whether a line that `parse` did not accept begins as one of a later version would."""
+    """Whether a line that `parse` refused starts as one of a later version would."""
     match = _VERSIONED.match(line)
     return match is not None and match[1] != catalog.SCHEMA_VERSION.encode()
 
 
-def resynchronised(line: bytes) -> Iterator[Event]:
-    """Whole events inside a damaged line: a torn one may have been glued to the next.
+def recovered_events(line: bytes) -> Iterator[Event]:
+    """Yield the whole events in a damaged line, where a partial line was joined to the next one.
 
-    The quotes of the prefix are escaped inside every string we write, so it can only stand where
-    an event begins. An event that is followed by anything but the next one is not trusted.
+    Every string that this package writes escapes the quotes of the prefix, so the prefix only
+    occurs where an event begins. An event with anything but another event after it is refused.
     """
     at = line.find(PREFIX)
     while at >= 0:
@@ -60,37 +57,33 @@ def resynchronised(line: bytes) -> Iterator[Event]:
             found = None
         behind = line[at + end : at + end + 1 + len(PREFIX)]
         whole = not behind or PREFIX in behind
-        if whole and type(found) is dict and _fits(found) and "\ufffd" not in window[:end]:
+        if whole and type(found) is dict and is_event(found) and "\ufffd" not in window[:end]:
             yield found
         at = line.find(PREFIX, at + max(end, 1))
 
 
-def _object(pairs: list[tuple[str, Any]]) -> Event:
+def unique_keys(pairs: list[tuple[str, Any]]) -> Event:
+    """Return the pairs as a dict, and refuse a key that occurs twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Return a number, and refuse one that is too large."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError("too large a number")
     return number
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+# `int` refuses NaN and Infinity, which Python parses although they are not JSON.
+_decoder = json.JSONDecoder(object_pairs_hook=unique_keys, parse_float=finite, parse_constant=int)
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse)
-
-
-# -- what an event is ------------------------------------------------------------------------
-
-
-def _fits(found: Event) -> bool:
-    """Whether every field is one of the catalog, with a value that its class allows."""
+def is_event(found: Event) -> bool:
+    """Whether every field is in the catalog and has a value of its kind."""
     if not found.keys() >= _REQUIRED:
         return False
     for name, value in found.items():
@@ -105,9 +98,10 @@ def _check_of(row: catalog.Field) -> Callable[[Any], bool]:
     if kind == catalog.CONSTANT:
         return lambda value: bool(value == domain)
     if kind == catalog.TIME:
-        return lambda value: type(value) is str and _is_time(value)
+        return lambda value: type(value) is str and is_time(value)
     if kind == catalog.MAPPING:
-        return _is_context
+        scalars = (str, int, float, bool)
+        return lambda value: type(value) is dict and all(type(v) in scalars for v in value.values())
     if kind == catalog.MEASURE and isinstance(domain, tuple):
         lowest, highest = domain
         return lambda value: type(value) is int and lowest <= value <= highest
@@ -115,25 +109,16 @@ def _check_of(row: catalog.Field) -> Callable[[Any], bool]:
         return lambda value: type(value) is str and value in domain
     if kind in (catalog.RANDOM, catalog.IDENTIFIER):
         digits = domain // 4 if isinstance(domain, int) else 12
-        # A session id given from outside is stored as a pseudonym.
+        # A session id from the environment is stored as a pseudonym.
         code = re.compile(rf"[0-9a-f]{{{digits}}}|h:[0-9a-f]{{12}}").fullmatch
         return lambda value: type(value) is str and code(value) is not None
-    return _is_name
-
-
-def _is_name(value: Any) -> bool:
-    return type(value) is str and 0 < len(value) <= catalog.MAX_NAME_CHARS
-
-
-def _is_context(value: Any) -> bool:
-    return type(value) is dict and all(type(v) in (str, int, float, bool) for v in value.values())
+    return lambda value: type(value) is str and 0 < len(value) <= catalog.MAX_NAME_CHARS
 
 
 @lru_cache(maxsize=1024)
-def _is_time(text: str) -> bool:
-    if len(text) != len("2026-11-22T00:00:00Z") or text[10] != "T" or text[-1] != "Z":
-        return False
-    return _utc(text) == text
+def is_time(text: str) -> bool:
+    """Whether this is a time as the recorder writes it, for example `2026-11-22T00:00:00Z`."""
+    return len(text) == 20 and text[10] == "T" and text[-1] == "Z" and as_utc(text) == text
 
 
 _CHECKS = {name: _check_of(row) for name, row in catalog.FIELDS.items()}
@@ -141,12 +126,12 @@ _REQUIRED = frozenset({"schema_version", "event_id", "event_type", "timestamp"})
 _OURS = frozenset({"event_id", "seq", "project_id", "key_epoch"})
 
 
-def _from_the_original(found: Event) -> Event | None:
-    """A line of the seed's original in the shape of ours, as far as it goes."""
+def from_original(found: Event) -> Event | None:
+    """Convert a line of the original program, which wrote no schema version."""
     if not _OURS.isdisjoint(found):
-        return None  # one of ours whose version is damaged
+        return None  # an event of ours whose version is damaged
     name, when = found.get("event_type"), found.get("timestamp")
-    timestamp = _utc(when) if type(when) is str else None
+    timestamp = as_utc(when) if type(when) is str else None
     if type(name) is not str or name not in catalog.EVENTS or timestamp is None:
         return None
     event: Event = {"event_type": name, "timestamp": timestamp}
@@ -160,11 +145,11 @@ def _from_the_original(found: Event) -> Event | None:
         value = found.get(key)
         if type(value) is dict and value:
             event[key] = value
-    return event if _is_shallow(event, _MAX_DEPTH) else None
+    return event if is_shallow(event, _MAX_DEPTH) else None
 
 
-def _utc(text: str) -> str | None:
-    """A time in ISO 8601 as UTC, which it is taken for when it names no zone."""
+def as_utc(text: str) -> str | None:
+    """Return an ISO 8601 time in UTC, which is also assumed if the time has no zone."""
     try:
         when = datetime.fromisoformat(text)
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
@@ -173,9 +158,10 @@ def _utc(text: str) -> str | None:
     return when.isoformat().replace("+00:00", "Z")
 
 
-def _is_shallow(value: Any, depth: int) -> bool:
+def is_shallow(value: Any, depth: int) -> bool:
+    """Whether a value has at most so many levels of dicts and lists."""
     if type(value) is dict:
         value = list(value.values())
     if type(value) is not list:
         return True
-    return depth > 0 and all(_is_shallow(item, depth - 1) for item in value)
+    return depth > 0 and all(is_shallow(item, depth - 1) for item in value)

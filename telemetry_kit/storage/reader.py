@@ -1,7 +1,6 @@
-"""The reader: every stored event, in order and once, from files in any state.
+"""Read every stored event, in order and once, from files in any state.
 
-It writes nothing and prints nothing, and no content makes it raise. It counts unreadable data
-in the caller's `Problems`.
+No content raises an exception. Data that cannot be read is counted in a `ReadReport`.
 """
 
 from __future__ import annotations
@@ -11,43 +10,42 @@ from collections.abc import Iterator
 
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.parser import Event, is_of_another_version, parse, resynchronised
-from telemetry_kit.storage.segments import ACTIVE, Problems, Report, snapshot
+from telemetry_kit.storage.parser import Event, is_of_another_version, parse, recovered_events
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
 MAX_READ_LINE_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
-# A run of NULs is what a crash leaves where a page never reached the disk: no line goes on
-# behind it, and taking it out of the middle of one would alter what the line says.
+# After a crash, a page that was not written to disk is a run of NULs. No line continues after it.
+# Without the NULs, the parts around them could be read as one line that was never written.
 _ENDS = re.compile(rb"[\0\n]+")
 
 
-def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:
-    """Every stored event once, oldest first, as of the first one asked for.
+def read(home: Home, problems: ReadReport | None = None) -> Iterator[Event]:
+    """Yield every stored event once, oldest first, as of the time of the first one.
 
     Args:
-        home: whose journal.
-        problems: filled while reading.
+        problems: receives what could not be read.
 
     Yields:
-        Events with the fields of the catalog. Those of the seed's original have no
+        Events with the fields of the catalog. Those of the original program have no
         `schema_version` and no ids, and may have a `metadata` mapping.
     """
-    found = Problems() if problems is None else problems
+    found = ReadReport() if problems is None else problems
     with snapshot(home, found) as sources:
         for source in sources:
             report = found.of(source.segment.name)
             yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
 
 
-def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> Iterator[Event]:
-    """The events in the bytes of one file, or in any run of its lines.
+def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False) -> Iterator[Event]:
+    """Yield the events in the bytes of one file, or in some of its lines.
 
     Args:
-        chunks: the bytes, in pieces.
-        report: filled while reading.
-        active: a last line without an end is still being written.
+        chunks: the bytes.
+        report: receives what could not be read.
+        active: whether a last line without a newline is still being written.
     """
-    for raw, ended, cut in _lines(chunks):
+    for raw, ended, cut in split_lines(chunks):
         line = raw.removeprefix(_BOM).strip(b" \t\r")
         if not line:
             continue
@@ -55,32 +53,28 @@ def events_in(chunks: Iterator[bytes], report: Report, active: bool = False) -> 
         if event is not None:
             yield event
             continue
-        found = list(resynchronised(line))
+        found = list(recovered_events(line))
         report.recovered += len(found)
-        _count(report, line, cut, active and not ended)
+        if active and not ended:
+            report.in_progress = True
+        elif cut:
+            report.too_long += 1
+        elif is_of_another_version(line):
+            report.other_version += 1
+        else:
+            report.malformed += 1
         yield from found
 
 
-def _count(report: Report, line: bytes, cut: bool, in_progress: bool) -> None:
-    if in_progress:
-        report.in_progress = True
-    elif cut:
-        report.too_long += 1
-    elif is_of_another_version(line):
-        report.other_version += 1
-    else:
-        report.malformed += 1
+def split_lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
+    """Yield each line, whether it has a newline, and whether it is too long.
 
-
-def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[bytes, bool, bool]]:
-    """Each line with whether it was ended, and whether it was too long to be kept whole.
-
-    Of a line that is too long the last bytes are kept: a whole event may be glued to its end.
+    Of a line that is too long, the last bytes are yielded: a whole event may be joined to its end.
     """
     rest, cut = b"", False
     for chunk in chunks:
-        *lines, rest = _ENDS.split(rest + chunk)
-        for line in lines:
+        *ended, rest = _ENDS.split(rest + chunk)
+        for line in ended:
             yield line, True, cut or len(line) > MAX_READ_LINE_BYTES
             cut = False
         if cut or len(rest) > MAX_READ_LINE_BYTES:

@@ -1,6 +1,6 @@
-"""Compress, rewrite or delete one segment, even while a program holds it open.
+"""Compress, rewrite or delete one segment, even while a program has it open.
 
-The caller chooses the lines. Until an archive is complete, the sealed file counts.
+As long as a sealed file exists, it counts, and an archive beside it is ignored.
 """
 
 from __future__ import annotations
@@ -12,120 +12,206 @@ from errno import EMLINK
 from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.files.atomic import NewFile
-from telemetry_kit.files.private import name_of
+from telemetry_kit.files.private import SAFE_FLAGS, name_of
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import compression, line_parts, rotation
-from telemetry_kit.storage.segments import SEALED, Report, Segment, Source
+from telemetry_kit.storage.segments import SEALED, FileReport, Segment, Source, read_chunks
 
 Keep = Callable[[bytes], bool]
 
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_CHUNK_BYTES = 1 << 16
 _PAGE_BYTES = 1 << 12
 _TOO_LARGE = "it is larger than an archive may be, and stays as it is"
 
 
-class Done:
+class MaintenanceResult:
     """What maintenance did.
 
-    Args:
-        archived: segments packed.
-        deleted: segments deleted because their time, or the space for them, was over.
-        crowded: how many of them for the space.
-        lines: lines removed from segments that stay.
-        leased: sealed segments left alone because a program still holds them open.
-        survivors: what should have gone and could not, each with the reason.
+    Attributes:
+        archived: how many segments were compressed.
+        deleted: how many segments were deleted.
+        deleted_for_space: how many of them because the log took too much space.
+        lines: how many lines were removed from other segments.
+        in_use: how many sealed segments were left, because a program has them open.
+        failures: the files that could not be changed, each with the reason.
     """
-
-    __slots__ = ("archived", "crowded", "deleted", "leased", "lines", "survivors")
 
     def __init__(self) -> None:
-        self.archived = 0
-        self.deleted = 0
-        self.crowded = 0
-        self.lines = 0
-        self.leased = 0
-        self.survivors: list[str] = []
+        self.archived = self.deleted = self.deleted_for_space = 0
+        self.lines = self.in_use = 0
+        self.failures: list[str] = []
 
 
-def pack(home: Home, folder: int, segment: Segment, done: Done) -> None:
-    """Make a sealed segment an archive, unless a program still holds it open.
+class Rewriter:
+    """Changes segments of one log. The caller holds the maintenance lock.
 
     Args:
-        home: whose journal.
-        folder: its open folder, under the maintenance lock.
-        segment: a sealed one.
-        done: filled.
+        result: receives the counts and failures.
     """
-    with _survived(home, segment, done), _without_writers(folder, segment) as alone:
-        if alone:
-            _replace(home, folder, segment, None, done)
+
+    def __init__(self, home: Home, folder: int, result: MaintenanceResult) -> None:
+        self.home = home
+        self.folder = folder
+        self.result = result
+
+    def compress(self, segment: Segment) -> None:
+        """Replace a sealed segment by an archive, unless a program has it open."""
+        with self.reported(segment), lock(self.folder, segment) as is_free:
+            if is_free:
+                self.replace(segment, None)
+            else:
+                self.result.in_use += 1
+
+    def rewrite(self, segment: Segment, keep: Keep) -> None:
+        """Remove lines from a segment, and compress it unless a program has it open.
+
+        Args:
+            segment: a sealed one, or an archive.
+            keep: receives each line without its newline, and each event of joined ones alone.
+                False removes it.
+        """
+        with self.reported(segment), lock(self.folder, segment) as is_free:
+            if not is_free or not self.replace(segment, keep):
+                self.blank(segment, keep, is_free)
+
+    def delete(self, segment: Segment, keep: Keep) -> None:
+        """Delete a segment, or only its lines if a program has it open.
+
+        Args:
+            segment: a sealed one, or an archive.
+            keep: selects lines that stay, because a program may write them until then.
+        """
+        with self.reported(segment), lock(self.folder, segment) as is_free:
+            if is_free:
+                self.unlink(segment)
+                self.result.deleted += 1
+            else:
+                self.blank(segment, keep, is_free)
+
+    @contextmanager
+    def reported(self, segment: Segment) -> Iterator[None]:
+        """Report an error of the system."""
+        try:
+            yield
+        except OSError as error:
+            self.fail(segment, name_of(error))
+
+    def fail(self, segment: Segment, reason: str) -> None:
+        """Report a segment that could not be changed."""
+        self.result.failures.append(f"{self.home.folder}/{segment.name} ({reason})")
+
+    def unlink(self, segment: Segment) -> None:
+        """Delete a segment, and first the archives beside it, which would count from then on."""
+        if segment.kind == SEALED:
+            self.unlink_archives(segment)
+        os.unlink(segment.name, dir_fd=self.folder)
+
+    def unlink_archives(self, segment: Segment, but: str = "") -> None:
+        """Delete the archives that killed processes left beside a sealed file."""
+        for suffix in (compression.GZIP, compression.ZSTD):
+            if suffix != but:
+                try:
+                    os.unlink(f"{segment.name}{suffix}", dir_fd=self.folder)
+                except FileNotFoundError:
+                    continue
+
+    def replace(self, segment: Segment, keep: Keep | None) -> bool:
+        """Write a new archive beside the segment, and rename it to its place.
+
+        Returns:
+            False if a sealed file is too large for an archive, and lines must be removed from it.
+        """
+        obstacle = compression.obstacle(segment.name)
+        if obstacle:
+            self.fail(segment, obstacle)
+            return True
+        with NewFile(segment.name, self.folder) as new:
+            archive = Archive(segment, self.folder, keep)
+            archive.write(new)
+            # Before the check of the size: it takes time, in which the segment may grow.
+            os.fsync(new.fd)
+            why = archive.report.stopped
+            if not why and segment.kind == SEALED:
+                st = os.stat(segment.name, dir_fd=self.folder, follow_symlinks=False)
+                why = "it is still written to" if st.st_size != archive.read_bytes else ""
+            if why == _TOO_LARGE and segment.kind == SEALED and keep is not None:
+                return False
+            if why:
+                # A damaged archive is left whole, rather than replaced by its readable part.
+                self.fail(segment, why)
+            elif keep is None or archive.removed_lines or segment.kind == SEALED:
+                self.place(segment, new, archive)
+        return True
+
+    def place(self, segment: Segment, new: NewFile, archive: Archive) -> None:
+        """Put an archive in the place of its segment, or delete the segment if it is empty."""
+        if archive.kept_bytes:
+            new.place(f"{segment.name.partition('.jsonl')[0]}.jsonl{archive.suffix}", sync=False)
+            os.fsync(self.folder)
+            if segment.kind == SEALED:
+                # The sealed file goes last: while it exists, no archive beside it is read.
+                self.unlink_archives(segment, but=archive.suffix)
+                os.unlink(segment.name, dir_fd=self.folder)
+                self.result.archived += 1
         else:
-            done.leased += 1
+            self.unlink(segment)
+            self.result.deleted += 1
+        self.result.lines += archive.removed_lines
 
+    def blank(self, segment: Segment, keep: Keep, is_free: bool) -> None:
+        """Overwrite lines of a sealed file with newlines, while a program may have it open.
 
-def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
-    """Take lines out of a segment; a sealed one that nobody holds open is packed as well.
+        The program may be stopped for hours between its check of the file and its write. Then it
+        writes to this very file. A new file in its place, or none, would lose that line.
+        """
+        self.unlink_archives(segment)
+        fd, at = self.open_sealed(segment), 0
+        try:
+            for part, is_removed in line_parts.select(read_chunks(fd), keep):
+                if is_removed and (is_free or not part.last):
+                    blank_range(fd, at, at + len(part.data))
+                    self.result.lines += part.begins
+                elif is_removed:
+                    # A program may be writing this line, and would append to the newlines.
+                    self.fail(segment, "its last line is not ended, and a program holds it open")
+                at += len(part.data) + len(part.end)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
-    Args:
-        home: whose journal.
-        folder: its open folder, under the maintenance lock.
-        segment: a sealed one, or an archive.
-        keep: told each line without its end, and apart what is glued together in one; False
-            removes it.
-        done: filled.
-    """
-    with _survived(home, segment, done), _without_writers(folder, segment) as alone:
-        if not alone or not _replace(home, folder, segment, keep, done):
-            _blank(home, folder, segment, keep, done, alone)
-
-
-def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
-    """Delete a segment; one that a program holds open loses its lines instead.
-
-    Args:
-        home: whose journal.
-        folder: its open folder, under the maintenance lock.
-        segment: a sealed one, or an archive.
-        keep: lines that a program may write to it yet, and that stay.
-        done: filled.
-    """
-    with _survived(home, segment, done), _without_writers(folder, segment) as alone:
-        if alone:
-            _unlink(folder, segment)
-            done.deleted += 1
-        else:
-            _blank(home, folder, segment, keep, done, alone)
-
-
-def is_held(folder: int, segment: Segment) -> bool:
-    """Whether a program still holds a sealed segment open."""
-    with _without_writers(folder, segment) as alone:
-        return not alone
-
-
-# -- one step each -----------------------------------------------------------------------------
+    def open_sealed(self, segment: Segment) -> int:
+        """Open a sealed file for writing; its mode stays read-only."""
+        fd = os.open(segment.name, os.O_RDONLY | SAFE_FLAGS, dir_fd=self.folder)
+        try:
+            if not rotation.is_plain(os.fstat(fd)):
+                # A file with a second name also belongs to another folder.
+                raise OSError(EMLINK, segment.name)
+            os.fchmod(fd, rotation.WRITABLE_MODE)
+            try:
+                out = os.open(segment.name, os.O_RDWR | SAFE_FLAGS, dir_fd=self.folder)
+            finally:
+                os.fchmod(fd, rotation.SEALED_MODE)
+            if os.path.sameopenfile(fd, out):
+                return out
+            os.close(out)
+            raise FileNotFoundError(segment.name)
+        finally:
+            os.close(fd)
 
 
 @contextmanager
-def _survived(home: Home, segment: Segment, done: Done) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        done.survivors.append(f"{home.folder}/{segment.name} ({name_of(error)})")
+def lock(folder: int, segment: Segment) -> Iterator[bool]:
+    """Lock a segment against writers, and yield whether no program has it open.
 
-
-@contextmanager
-def _without_writers(folder: int, segment: Segment) -> Iterator[bool]:
-    """Whether all leases of it are given back, and stay so; nothing ever writes to an archive."""
+    Archives need no lock, because nothing writes to them.
+    """
     if segment.kind != SEALED:
         yield True
         return
     try:
-        fd = os.open(segment.name, os.O_RDWR | _FLAGS, dir_fd=folder)
+        fd = os.open(segment.name, os.O_RDWR | SAFE_FLAGS, dir_fd=folder)
     except PermissionError:
-        # Sealed means read-only, to us as well; an exclusive flock does not need more.
-        fd = os.open(segment.name, os.O_RDONLY | _FLAGS, dir_fd=folder)
+        # A sealed file is read-only. An exclusive lock does not need more.
+        fd = os.open(segment.name, os.O_RDONLY | SAFE_FLAGS, dir_fd=folder)
     try:
         try:
             flock(fd, LOCK_EX | LOCK_NB)
@@ -137,196 +223,63 @@ def _without_writers(folder: int, segment: Segment) -> Iterator[bool]:
         os.close(fd)
 
 
-def _unlink(folder: int, segment: Segment) -> None:
-    if segment.kind == SEALED:
-        _unlink_leftovers(folder, segment)
-    os.unlink(segment.name, dir_fd=folder)
-
-
-def _unlink_leftovers(folder: int, segment: Segment, but: str = "") -> None:
-    """What an archiver that was killed has left behind a sealed file must not come to light."""
-    for suffix in (compression.GZIP, compression.ZSTD):
-        if suffix != but:
-            try:
-                os.unlink(f"{segment.name}{suffix}", dir_fd=folder)
-            except FileNotFoundError:
-                continue
-
-
-def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done: Done) -> bool:
-    """Write the archive anew beside the segment; a rename puts it in its place.
-
-    Returns:
-        False where a sealed file is too large for that, and lines are to go from it.
-    """
-    obstacle = compression.obstacle(segment.name)
-    if obstacle:
-        done.survivors.append(f"{home.folder}/{segment.name} ({obstacle})")
-        return True
-    with NewFile(segment.name, folder) as new:
-        made = _Made(segment, folder, keep)
-        made.write(new.fd)
-        # Before the look at the segment: it takes time, in which that may grow.
-        os.fsync(new.fd)
-        why = made.report.stopped or _has_grown(folder, segment, made.removed.bytes)
-        if why == _TOO_LARGE and segment.kind == SEALED and keep is not None:
-            return False
-        if why:
-            # Better a damaged archive than what is left of it.
-            done.survivors.append(f"{home.folder}/{segment.name} ({why})")
-        elif keep is None or made.removed.lines or segment.kind == SEALED:
-            _settle(folder, segment, new, made, done)
-        return True
-
-
-def _has_grown(folder: int, segment: Segment, size: int) -> str:
-    if segment.kind == SEALED:
-        found = os.stat(segment.name, dir_fd=folder, follow_symlinks=False)
-        if found.st_size != size:
-            return "it is still written to"
-    return ""
-
-
-def _settle(folder: int, segment: Segment, new: NewFile, made: _Made, done: Done) -> None:
-    if made.kept:
-        name = f"{segment.name.partition('.jsonl')[0]}.jsonl{made.suffix}"
-        new.place(name, sync=False)
-        os.fsync(folder)
-        if segment.kind == SEALED:
-            # Last the sealed file: as long as it is there, no archive beside it is read.
-            _unlink_leftovers(folder, segment, but=made.suffix)
-            os.unlink(segment.name, dir_fd=folder)
-            done.archived += 1
-    else:
-        _unlink(folder, segment)
-        done.deleted += 1
-    done.lines += made.removed.lines
-
-
-class _Made:
-    """An archive in the making.
+class Archive:
+    """The new content of a segment.
 
     Args:
-        segment: what is packed.
-        folder: its open folder.
-        keep: told each line without its end; None keeps all.
+        segment: what it is made from.
+        keep: receives each line without its newline; None keeps all lines.
+
+    Attributes:
+        report: why the segment could not be read or compressed.
+        suffix: the end of the archive's name.
+        kept_bytes: how many bytes are in it, uncompressed.
+        read_bytes: how many bytes were read.
+        removed_lines: how many lines were left out.
     """
 
     def __init__(self, segment: Segment, folder: int, keep: Keep | None) -> None:
         self._source = Source(segment, folder, None)
         self._keep = keep
-        self.report = Report()
-        self.removed = _Removed(keep)
-        self.kept: int | None = None
+        self.report = FileReport()
         self.suffix = ""
+        self.kept_bytes: int | None = None
+        self.read_bytes = self.removed_lines = 0
 
-    def write(self, out: int) -> None:
-        """Pack into an open, empty file, in the first way that a reader would accept."""
-        for way in compression.ways(self._source.segment.name):
-            self.suffix = way.suffix
-            self.removed = _Removed(self._keep)
-            chunks = self.removed.counted(self._source.chunks(self.report))
-            chunks = self.removed.filter(chunks) if self._keep else chunks
-            self.kept = compression.pack(lambda data: _write(out, data), chunks, way)
-            if self.kept is not None:
+    def write(self, new: NewFile) -> None:
+        """Write it with the first codec whose result a reader accepts."""
+        for codec in compression.codecs(self._source.segment.name):
+            self.suffix = codec.suffix
+            self.read_bytes = self.removed_lines = 0
+            chunks = self.read() if self._keep is None else self.filter(self._keep)
+            self.kept_bytes = compression.compress(new.write, chunks, codec)
+            if self.kept_bytes is not None:
                 return
-            os.ftruncate(out, 0)
-            os.lseek(out, 0, os.SEEK_SET)
+            os.ftruncate(new.fd, 0)
+            os.lseek(new.fd, 0, os.SEEK_SET)
         self.report.stopped = _TOO_LARGE
 
-
-class _Removed:
-    """Filters lines and counts those that go, and the bytes that came.
-
-    Args:
-        keep: told each line without its end.
-    """
-
-    def __init__(self, keep: Keep | None) -> None:
-        self._keep = keep or (lambda _line: True)
-        self.lines = 0
-        self.bytes = 0
-
-    def counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        for chunk in chunks:
-            self.bytes += len(chunk)
+    def read(self) -> Iterator[bytes]:
+        """Read and count the bytes of the segment."""
+        for chunk in self._source.chunks(self.report):
+            self.read_bytes += len(chunk)
             yield chunk
 
-    def filter(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """What stays: as it is, but on a line of its own where something next to it went."""
-        open_line = False
-        for piece, goes in line_parts.judged(chunks, self._keep):
-            self.lines += goes and piece.begins
-            if not goes:
-                yield piece.data + piece.end
-                open_line = not piece.end
-            elif open_line:
+    def filter(self, keep: Keep) -> Iterator[bytes]:
+        """Leave out lines; an event that was joined to a removed one gets its own line."""
+        is_line_open = False
+        for part, is_removed in line_parts.select(self.read(), keep):
+            self.removed_lines += is_removed and part.begins
+            if not is_removed:
+                yield part.data + part.end
+                is_line_open = not part.end
+            elif is_line_open:
                 yield b"\n"
-                open_line = False
+                is_line_open = False
 
 
-def _write(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-# -- in its place ------------------------------------------------------------------------------
-
-
-def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool) -> None:
-    """Overwrite lines of a sealed file with empty ones, as where a program holds it open.
-
-    The program may sleep between its look at the file and its write, stopped by Ctrl-Z or with
-    the lid closed, for hours: then it writes to this very file, and what it was told is on file
-    must be found. A file in its place, or none, would lose that line.
-    """
-    _unlink_leftovers(folder, segment)
-    fd, at = _lent(folder, segment), 0
-    try:
-        for piece, goes in line_parts.judged(_chunks(fd), keep):
-            if goes and (alone or not piece.last):
-                _overwrite(fd, at, at + len(piece.data))
-                done.lines += piece.begins
-            elif goes:
-                # Somebody may be inside it: what comes would be glued to nothing.
-                told = "its last line is not ended, and a program holds it open"
-                done.survivors.append(f"{home.folder}/{segment.name} ({told})")
-            at += len(piece.data) + len(piece.end)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _chunks(fd: int) -> Iterator[bytes]:
-    at = 0
-    while chunk := os.pread(fd, _CHUNK_BYTES, at):
-        at += len(chunk)
-        yield chunk
-
-
-def _lent(folder: int, segment: Segment) -> int:
-    """The sealed file open for writing, sealed again."""
-    fd = os.open(segment.name, os.O_RDONLY | _FLAGS, dir_fd=folder)
-    try:
-        if not rotation.is_plain(os.fstat(fd)):
-            # With a second name it is somebody else's file, too.
-            raise OSError(EMLINK, segment.name)
-        os.fchmod(fd, rotation.LENT_MODE)
-        try:
-            out = os.open(segment.name, os.O_RDWR | _FLAGS, dir_fd=folder)
-        finally:
-            os.fchmod(fd, rotation.SEALED_MODE)
-        if os.path.sameopenfile(fd, out):
-            return out
-        os.close(out)
-        raise FileNotFoundError(segment.name)
-    finally:
-        os.close(fd)
-
-
-def _overwrite(fd: int, begin: int, end: int) -> None:
-    """From its end: killed in between, it leaves the front, which still tells the day."""
+def blank_range(fd: int, begin: int, end: int) -> None:
+    """Overwrite bytes from their end: after a kill, the rest still has the day of the line."""
     while begin < end:
         at = max(begin, (end - 1) // _PAGE_BYTES * _PAGE_BYTES)
         os.pwrite(fd, b"\n" * (end - at), at)

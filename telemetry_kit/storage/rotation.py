@@ -1,7 +1,4 @@
-"""Rotation of the log: sealing and deletion, under a lock with a short timeout.
-
-No event is written here, and nothing in here runs inside a recorded call.
-"""
+"""Rotation of the log: sealing and deletion, under a lock with a short timeout."""
 
 from __future__ import annotations
 
@@ -13,7 +10,15 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.errors import JournalError, Refused
-from telemetry_kit.files.private import NO_LOCKS, explain, name_of, open_for_writing
+from telemetry_kit.files.private import (
+    NO_LOCKS,
+    SAFE_FLAGS,
+    close,
+    explain,
+    name_of,
+    open_folder,
+    open_own,
+)
 from telemetry_kit.storage.ignore_file import ignore
 from telemetry_kit.storage.log_file import LOG, what_is_wrong
 
@@ -24,83 +29,83 @@ if TYPE_CHECKING:
     from telemetry_kit.paths import Home
 
 LOCK = ".telemetry.lock"
-ROLLUP = "telemetry-rollup.json"
+COUNT_CACHE = "telemetry-rollup.json"
 WAIT_SECONDS = 5.0
 SEALED_MODE = 0o400
-# Not 0600, by which a writer would take a sealed file for the active one again.
-LENT_MODE = 0o700
+# The mode while maintenance writes to a sealed file. With 0600, a writer would take it for the log.
+WRITABLE_MODE = 0o700
 SEGMENT = re.compile(r"telemetry-(\d{4}-\d{2}-\d{2})(?:-(\d+))?\.jsonl(\.gz|\.zst)?")
 TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
 
 
 @contextmanager
 def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
-    """Hold the maintenance lock; yields the open folder, or None where there is none.
+    """Hold the maintenance lock, and yield the open folder, or None if there is no folder.
 
     Args:
-        home: whose journal.
-        wait_seconds: how long to try; 0 tries once.
+        wait_seconds: how long to wait for the lock; 0 tries once.
 
     Raises:
-        JournalError: another process holds it, or the folder belongs to somebody else.
+        JournalError: another process holds it, or the folder belongs to another user.
     """
     try:
-        folder = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = open_folder(home.folder)
     except FileNotFoundError:
         yield None
         return
     except OSError as error:
         raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
     try:
-        if not is_mine(folder):
-            # A lock file of root would keep the owner from maintaining it ever again.
+        if os.fstat(folder).st_uid != os.geteuid():
+            # The owner could not open a lock file that root created.
             raise JournalError(f"{home.folder} belongs to another user")
-        lock = _lock(home, folder, wait_seconds)
+        lock = take_lock(home, folder, wait_seconds)
         try:
             yield folder
         finally:
-            _close(lock)
+            close(lock)
     finally:
-        _close(folder)
+        close(folder)
 
 
-def _close(fd: int) -> None:
-    try:
-        os.close(fd)
-    except OSError:
-        return  # nothing was written through it
+def take_lock(home: Home, folder: int, wait_seconds: float) -> int:
+    """Open and lock the lock file.
 
-
-def _lock(home: Home, folder: int, wait_seconds: float) -> int:
-    until = time.monotonic() + wait_seconds
+    Raises:
+        JournalError: another process holds the lock, or the file cannot be opened.
+    """
+    deadline = time.monotonic() + wait_seconds
     while True:
-        lock = _open_lock(home, folder)
+        lock = open_lock(home, folder)
         try:
             flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        except OSError:
-            # A file system without flock: there is nothing better than going on.
-            return lock
-        else:
-            if _is_at(lock, folder):
+            named = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
+            if os.path.samestat(os.fstat(lock), named):
                 return lock
-            # A reset deleted it meanwhile.
-            os.close(lock)
-        if time.monotonic() >= until:
+        except (BlockingIOError, FileNotFoundError):
+            pass  # another process holds it, or a reset has just deleted the file
+        except OSError:
+            return lock  # the file system has no locks, so work without one
+        os.close(lock)
+        if time.monotonic() >= deadline:
             raise JournalError(f"another process is busy with {home.folder}")
         time.sleep(0.01)
 
 
-def _open_lock(home: Home, folder: int) -> int:
+def open_lock(home: Home, folder: int) -> int:
+    """Open the lock file, or create it.
+
+    Raises:
+        JournalError: it cannot be opened.
+    """
     try:
         try:
-            return open_for_writing(LOCK, os.O_RDWR, dir_fd=folder)
+            return open_own(LOCK, os.O_RDWR, dir_fd=folder)
         except FileNotFoundError:
-            # First, so that version control takes nothing of ours.
+            # First the ignore file, so that git never sees our files.
             ignore(folder, home)
-            lock = open_for_writing(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
-            # A umask may have taken the owner's own bits away, for good.
+            lock = open_own(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
+            # A umask may have removed the owner's own bits.
             os.chmod(lock, 0o600)
             return lock
     except OSError as error:
@@ -109,22 +114,12 @@ def _open_lock(home: Home, folder: int) -> int:
         raise JournalError(refusal.reason) from None
 
 
-def _is_at(lock: int, folder: int) -> bool:
-    """Whether the lock is still the file of its name."""
-    try:
-        found = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
-        return os.path.samestat(os.fstat(lock), found)
-    except OSError:
-        return False
-
-
 def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
-    """Close the active log to all writers; the next event begins a new one.
+    """Close the active log to all writers; the next event starts a new one.
 
     Args:
-        home: whose journal.
-        day: today in UTC, as `YYYY-MM-DD`; it names the segment.
-        wait_seconds: how long to try to get the lock.
+        day: today in UTC, as `YYYY-MM-DD`. It is part of the segment's name.
+        wait_seconds: how long to wait for the lock.
 
     Returns:
         Whether there was a log to seal.
@@ -132,44 +127,43 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     Raises:
         JournalError: it could not be sealed.
     """
-    # Where there is none there is nothing to lock for, and no lock to be made: who makes a log now
-    # asks for consent once more after that.
+    # Without a log, create no lock. A process that creates a log now checks consent after that.
     try:
         os.lstat(home.log)
     except FileNotFoundError:
         return False
     except OSError:
-        pass  # what stands there is told below
+        pass  # the error is raised below
     with maintenance(home, wait_seconds) as folder:
         return folder is not None and seal_under_lock(home, folder, day)
 
 
-def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | None = None) -> bool:
-    """The same where the maintenance lock is held already.
+def seal_under_lock(
+    home: Home, folder: int, day: str, identity: tuple[int, int] | None = None
+) -> bool:
+    """Do the same while the maintenance lock is held.
 
     Args:
-        home: whose journal.
-        folder: its open folder.
         day: today in UTC.
-        only: inode and device that the log must have; None for whatever it is.
+        identity: inode and device that the log must have; None for any log.
 
     Raises:
         JournalError: it could not be sealed.
     """
     try:
         st = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
-        if only is not None and (st.st_ino, st.st_dev) != only:
+        if identity is not None and (st.st_ino, st.st_dev) != identity:
             return False
         if stat.S_ISREG(st.st_mode) and st.st_mode & 0o600 != 0o600 and not st.st_size:
-            # It is being made, under a umask that takes the owner's bits: who makes it asks for
-            # consent after that, and sealed now it would be opened again.
+            # A process creates it under a umask that removes the owner's bits, and checks consent
+            # after that. If it were sealed now, that process would make it writable again.
             return False
         wrong = what_is_wrong(home.log, st.st_mode, st.st_nlink, st.st_uid)
         if wrong and not is_plain(st):
             raise JournalError(f"{wrong}: it was not sealed")
-        name = _free_name(folder, day)
+        name = free_name(folder, day)
         os.rename(LOG, name, src_dir_fd=folder, dst_dir_fd=folder)
-        # Until this the writers may go on: their lines are in the segment all the same.
+        # Writers may continue until now. Their lines are in the segment.
         protect(folder, name)
     except FileNotFoundError:
         return False
@@ -178,27 +172,18 @@ def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | N
     return True
 
 
-def is_mine(fd: int) -> bool:
-    """Whether what is open belongs to this user."""
-    try:
-        return os.fstat(fd).st_uid == os.geteuid()
-    except OSError:
-        return False
-
-
 def is_plain(st: os.stat_result) -> bool:
-    """Whether this is a plain file of this user with one name: only such a one is changed."""
+    """Whether it is a regular file of this user with one name. No other file is changed."""
     return stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid() and st.st_nlink == 1
 
 
 def protect(folder: int, name: str) -> None:
-    """Take the write bits of a sealed segment away, never through a link.
+    """Remove the write bits of a sealed segment, never through a symbolic link.
 
     Raises:
-        OSError: it could not be done.
+        OSError: the system refused.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    fd = os.open(name, flags, dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | SAFE_FLAGS, dir_fd=folder)
     try:
         if is_plain(os.fstat(fd)):
             os.chmod(fd, SEALED_MODE)
@@ -206,20 +191,22 @@ def protect(folder: int, name: str) -> None:
         os.close(fd)
 
 
-def _free_name(folder: int, day: str) -> str:
-    # First by the cheap sign: this runs inside a recorded call.
+def free_name(folder: int, day: str) -> str:
+    """Return a name for a new segment that neither a segment nor an archive has."""
+    # `startswith` first, because this runs inside a recorded call.
     named = [name for name in os.listdir(folder) if name.startswith(f"telemetry-{day}")]
     taken = filter(None, map(SEGMENT.fullmatch, named))
     number = max((int(m[2] or 1) for m in taken), default=0)
     while True:
         number += 1
         name = f"telemetry-{day}.jsonl" if number == 1 else f"telemetry-{day}-{number}.jsonl"
-        # A rename would put an end to what stands there, so a listing alone is not believed.
-        if not any(_exists(folder, name + packing) for packing in ("", ".gz", ".zst")):
+        # A rename would replace an existing file, so check again.
+        if not any(exists(folder, name + suffix) for suffix in ("", ".gz", ".zst")):
             return name
 
 
-def _exists(folder: int, name: str) -> bool:
+def exists(folder: int, name: str) -> bool:
+    """Whether a name exists in an open folder."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -228,77 +215,48 @@ def _exists(folder: int, name: str) -> bool:
 
 
 def clear(home: Home) -> list[str]:
-    """Delete every stored event; the lock and what is not ours stay.
+    """Delete every stored event; the lock and the files of others remain.
 
     Returns:
-        What could not be deleted, each with the reason.
+        The files that could not be deleted, each with the reason.
     """
-    survivors: list[str] = []
+    failures: list[str] = []
     if not holds_anything(home):
-        return survivors
+        return failures
     try:
         with maintenance(home, WAIT_SECONDS) as folder:
             if folder is None:
                 return []
-            for name in sorted(os.listdir(folder)):
-                if _is_ours(name):
-                    try:
-                        os.unlink(name, dir_fd=folder)
-                    except OSError as error:
-                        survivors.append(f"{home.folder}/{name} ({name_of(error)})")
-            # On disk before it is called deleted: a power failure brings nothing back.
+            for name in filter(is_ours, sorted(os.listdir(folder))):
+                try:
+                    os.unlink(name, dir_fd=folder)
+                except OSError as error:
+                    failures.append(f"{home.folder}/{name} ({name_of(error)})")
+            # Write it to disk before it is reported: a power failure restores nothing.
             os.fsync(folder)
     except JournalError as error:
-        survivors.append(str(error))
+        failures.append(str(error))
     except OSError as error:
-        survivors.append(f"{home.folder} ({name_of(error)})")
-    return survivors
-
-
-def take_back(home: Home, folder: int, log: int, made: list[str]) -> None:
-    """Delete what a writer made that was refused then: after a reset nothing of it may be there.
-
-    Args:
-        home: whose journal.
-        folder: its open folder.
-        log: the open log, which the writer made.
-        made: the folder, if the writer made it, and the names that it made in it, in order.
-    """
-    try:
-        # Alone, and still empty: no other writer has it open.
-        flock(log, LOCK_EX | LOCK_NB)
-        named = os.stat(LOG, dir_fd=folder, follow_symlinks=False)
-        if named.st_size or not os.path.samestat(named, os.fstat(log)):
-            return
-        for name in reversed(dict.fromkeys(made)):
-            if name == home.folder:
-                os.rmdir(name)
-            else:
-                os.unlink(name, dir_fd=folder)
-    except OSError:
-        return  # somebody else uses it, or something else is in it
+        failures.append(f"{home.folder} ({name_of(error)})")
+    return failures
 
 
 def holds_anything(home: Home) -> bool:
-    """Whether anything of ours is stored, so that there is something to lock for."""
+    """Whether any of our files exists, so that a lock is needed."""
     try:
-        return any(map(_is_ours, os.listdir(home.folder)))
+        return any(map(is_ours, os.listdir(home.folder)))
     except OSError as error:
-        # What cannot be looked at is told by who tries.
+        # The next step reports any other error.
         return not isinstance(error, FileNotFoundError)
 
 
-def _is_ours(name: str) -> bool:
-    return bool(name in (LOG, ROLLUP) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
+def is_ours(name: str) -> bool:
+    """Whether a file with this name holds events or counts of ours."""
+    return bool(name in (LOG, COUNT_CACHE) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
-def size(home: Home) -> int:
-    """How many bytes all segments have together."""
-    return extent(home)[1]
-
-
-def extent(home: Home) -> tuple[int, int]:
-    """How many files hold events, and how many bytes they have together."""
+def disk_usage(home: Home) -> tuple[int, int]:
+    """Return how many files hold events, and how many bytes they have together."""
     files = total = 0
     try:
         with os.scandir(home.folder) as entries:
@@ -307,20 +265,18 @@ def extent(home: Home) -> tuple[int, int]:
                     total += entry.stat(follow_symlinks=False).st_size
                     files += 1
     except OSError:
-        return files, total
+        pass  # count the files that can be read
     return files, total
 
 
 def obstacles(home: Home) -> list[str]:
-    """What would keep an event from being written here, without writing anything.
-
-    Returns:
-        One sentence for each; empty when a writer would find everything in order.
-    """
+    """Return the reasons why an event could not be written here, without writing anything."""
     try:
         folder = os.lstat(home.folder)
     except FileNotFoundError:
-        return _cannot_make(home)
+        if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
+            return [f"{home.root} belongs to another user"]
+        return disk_obstacles(home.root)
     except OSError as error:
         return [f"{home.folder}: {explain(error)}"]
     if stat.S_ISLNK(folder.st_mode):
@@ -333,29 +289,37 @@ def obstacles(home: Home) -> list[str]:
     try:
         log = os.lstat(home.log)
     except FileNotFoundError:
-        return found + (_read_only(home.folder) or _full(home.folder))
+        return found + disk_obstacles(home.folder)
     except OSError as error:
         return [*found, f"{home.log}: {explain(error)}"]
     wrong = what_is_wrong(home.log, log.st_mode, log.st_nlink, log.st_uid)
-    if wrong:
-        return [*found, wrong]
-    return found + (_read_only(home.log) or _full(home.folder))
+    return [*found, wrong] if wrong else found + disk_obstacles(home.log)
 
 
 def trouble(home: Home) -> list[str]:
-    """The same, and what would keep the log from being sealed."""
+    """Return those reasons, or else the reasons why the log could not be sealed."""
     found = obstacles(home)
-    return found or (_read_only(home.folder) if os.path.lexists(home.log) else [])
+    return found or (disk_obstacles(home.folder) if os.path.lexists(home.log) else [])
+
+
+def disk_obstacles(path: str) -> list[str]:
+    """Return why nothing can be written to a path."""
+    disk = os.statvfs(path)
+    if disk.f_flag & os.ST_RDONLY:
+        return [f"{path}: the file system is read-only"]
+    if not os.access(path, os.W_OK):
+        return [f"{path} cannot be written to"]
+    return [f"{path}: the disk is full"] if disk.f_bavail == 0 and disk.f_blocks else []
 
 
 def without_locks(home: Home) -> str:
-    """One sentence where the log cannot be locked, else an empty string; writes nothing."""
+    """Return one sentence if the log cannot be locked, else an empty string."""
     try:
-        fd = os.open(home.log, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(home.log, os.O_RDONLY | SAFE_FLAGS)
     except OSError:
         return ""
     try:
-        # As a writer does: it keeps no other writer out.
+        # A shared lock, as a writer takes it, excludes no other writer.
         flock(fd, LOCK_SH | LOCK_NB)
     except OSError as error:
         if error.errno in NO_LOCKS:
@@ -364,22 +328,5 @@ def without_locks(home: Home) -> str:
                 "events are recorded there, but never packed"
             )
     finally:
-        _close(fd)
+        close(fd)
     return ""
-
-
-def _cannot_make(home: Home) -> list[str]:
-    if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
-        return [f"{home.root} belongs to another user"]
-    return _read_only(home.root) or _full(home.root)
-
-
-def _read_only(path: str) -> list[str]:
-    if os.statvfs(path).f_flag & os.ST_RDONLY:
-        return [f"{path}: the file system is read-only"]
-    return [] if os.access(path, os.W_OK) else [f"{path} cannot be written to"]
-
-
-def _full(path: str) -> list[str]:
-    left = os.statvfs(path)
-    return [f"{path}: the disk is full"] if left.f_bavail == 0 and left.f_blocks else []

@@ -1,7 +1,4 @@
-"""The files of the log: one consistent listing, and the bytes in them.
-
-It parses no lines and writes nothing.
-"""
+"""The files of the log: one consistent list of them, and the bytes in each."""
 
 from __future__ import annotations
 
@@ -12,58 +9,51 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_NB, LOCK_SH, flock
 
-from telemetry_kit.files.private import name_of
+from telemetry_kit.files.private import SAFE_FLAGS, close, name_of, open_folder
 from telemetry_kit.paths import Home
-from telemetry_kit.storage import compression as packing
+from telemetry_kit.storage import compression
 from telemetry_kit.storage.log_file import LOG
 from telemetry_kit.storage.rotation import LOCK, SEGMENT
 
 ARCHIVE, SEALED, ACTIVE = "archive", "sealed", "active"
 _CHUNK_BYTES = 1 << 16
-_SUM_BYTES = 1 << 20
-_ROUNDS = 50
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_ATTEMPTS = 50
+_FLAGS = os.O_RDONLY | SAFE_FLAGS
 
 
 class Segment:
-    """One file of the journal.
+    """One file of the log.
 
     Args:
-        name: its name in the app's folder.
+        name: its name in the folder of the log.
+        st: its state.
+
+    Attributes:
         kind: `archive`, `sealed` or `active`.
         size_bytes: its size on disk.
         identity: device and inode.
     """
 
-    __slots__ = ("identity", "kind", "name", "size_bytes")
-
-    def __init__(self, name: str, kind: str, size_bytes: int, identity: tuple[int, int]) -> None:
+    def __init__(self, name: str, st: os.stat_result) -> None:
         self.name = name
-        self.kind = kind
-        self.size_bytes = size_bytes
-        self.identity = identity
+        self.kind = ACTIVE if name == LOG else SEALED if name.endswith(".jsonl") else ARCHIVE
+        self.size_bytes = st.st_size
+        self.identity = (st.st_dev, st.st_ino)
 
 
-class Report:
-    """What was wrong in one file.
+class FileReport:
+    """What could not be read in one file.
 
     Args:
-        malformed: lines that are no event.
-        recovered: events found inside those lines, which were returned.
-        too_long: lines over `MAX_READ_LINE_BYTES`, skipped.
-        other_version: lines of a schema version that this reader does not know.
-        in_progress: the last line of the active log is still being written.
-        stopped: why the rest, or all of it, was not read; empty when it was.
-    """
+        malformed: how many lines are no event.
+        recovered: how many events were found inside those lines.
+        too_long: how many lines over `MAX_READ_LINE_BYTES` were skipped.
+        other_version: how many lines have a schema version that this reader does not know.
 
-    __slots__ = (
-        "in_progress",
-        "malformed",
-        "other_version",
-        "recovered",
-        "stopped",
-        "too_long",
-    )
+    Attributes:
+        in_progress: whether the last line of the active log is still being written.
+        stopped: why the rest of the file was not read; empty if it was.
+    """
 
     def __init__(
         self, malformed: int = 0, recovered: int = 0, too_long: int = 0, other_version: int = 0
@@ -75,15 +65,8 @@ class Report:
         self.in_progress = False
         self.stopped = ""
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Report) and all(
-            getattr(self, name) == getattr(other, name) for name in self.__slots__
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def add(self, other: Report) -> None:
-        """Add what was wrong in another part of the file."""
+    def add(self, other: FileReport) -> None:
+        """Add the report of another part of the file."""
         self.malformed += other.malformed
         self.recovered += other.recovered
         self.too_long += other.too_long
@@ -92,96 +75,83 @@ class Report:
         self.stopped = self.stopped or other.stopped
 
     def sentence(self) -> str:
-        """The counts in words; empty when nothing is wrong."""
-        lines = [
-            _counted(self.malformed, "malformed line"),
-            _counted(self.too_long, "line over 1 MiB", "lines over 1 MiB"),
-            _counted(self.other_version, "line of another version", "lines of another version"),
+        """Return the counts in words; empty if everything was read."""
+        counts = [
+            (self.malformed, "malformed line", "malformed lines"),
+            (self.too_long, "line over 1 MiB", "lines over 1 MiB"),
+            (self.other_version, "line of another version", "lines of another version"),
+            (self.recovered, "event recovered from them", "events recovered from them"),
         ]
-        parts = [part for part in lines if part]
-        if self.recovered:
-            parts.append(f"{_counted(self.recovered, 'event')} recovered from them")
+        parts = [f"{count:,} {one if count == 1 else many}" for count, one, many in counts if count]
         return "; ".join(filter(None, (", ".join(parts), self.stopped)))
 
 
-def _counted(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}" if count else ""
-
-
-class Problems:
-    """What was wrong with the files that were read, by file name in the order of reading."""
-
-    __slots__ = ("files",)
+class ReadReport:
+    """What could not be read, by file name in the order of reading."""
 
     def __init__(self) -> None:
-        self.files: dict[str, Report] = {}
+        self.files: dict[str, FileReport] = {}
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Problems) and self.files == other.files
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def of(self, name: str) -> Report:
-        """The report of one file."""
-        return self.files.setdefault(name, Report())
+    def of(self, name: str) -> FileReport:
+        """Return the report of one file."""
+        return self.files.setdefault(name, FileReport())
 
     @property
     def malformed(self) -> int:
-        """Lines that were no event, in all files."""
+        """How many lines in all files are no event."""
         return sum(r.malformed + r.too_long for r in self.files.values())
 
     def sentences(self) -> list[str]:
-        """One sentence for each file that had a problem."""
-        told = [(name, report.sentence()) for name, report in self.files.items()]
-        return [f"{name}: {sentence}" for name, sentence in told if sentence]
+        """Return one sentence for each file that was not read completely."""
+        found = self.files.items()
+        return [f"{name}: {told}" for name, report in found if (told := report.sentence())]
 
 
 class Source:
     """A segment to read from.
 
     Args:
-        segment: which.
-        folder: the open folder that it is in.
-        fd: the open file; None for an archive, which is opened when its turn comes: nothing
-            changes it any more, and years of archives must not use up the open files.
+        segment: the segment.
+        fd: the open file, or None to open it when it is read. Archives do not change, and years
+            of them must not use up the file descriptors.
     """
-
-    __slots__ = ("_fd", "_folder", "segment")
 
     def __init__(self, segment: Segment, folder: int, fd: int | None) -> None:
         self.segment = segment
         self._folder = folder
         self._fd = fd
 
-    def chunks(self, report: Report, begin: int = 0) -> Iterator[bytes]:
-        """The bytes in it, unpacked, as far as it was written when it was opened.
+    def chunks(self, report: FileReport, begin: int = 0) -> Iterator[bytes]:
+        """Yield its bytes, uncompressed, up to its size when it was opened.
 
         Args:
-            report: filled with the reason when that is not all.
-            begin: how many bytes of a file that is not packed to leave out.
+            report: receives the reason if not all of them could be read.
+            begin: how many bytes of an uncompressed file to skip.
         """
         try:
             if self._fd is None:
                 self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
-            stored = _stored(self._fd, begin, os.fstat(self._fd).st_size)
+            stored = read_chunks(self._fd, begin, os.fstat(self._fd).st_size)
             if self.segment.kind == ARCHIVE:
-                yield from packing.unpacked(stored, report, self.segment.name)
+                yield from compression.decompress(stored, report, self.segment.name)
             else:
                 yield from stored
         except FileNotFoundError:
-            return  # deleted since it was listed, and its events with it
+            return  # it was deleted since it was listed, together with its events
         except OSError as error:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
             self.close()
 
-    def backwards(self, report: Report, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
-        """The lines of a plain file in blocks, the last block first; in one, oldest first.
+    def backwards(self, report: FileReport, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
+        """Yield the lines of an open file in blocks, the last block first.
+
+        Within a block, the oldest line comes first.
 
         Args:
-            report: filled with the reason when that is not all.
-            size_bytes: of a block, about.
-            line_bytes: of a longer line only so many bytes are kept, those at its end.
+            report: receives the reason if not all of them could be read.
+            size_bytes: the approximate size of a block.
+            line_bytes: only the last bytes of a longer line are yielded, so many of them.
         """
         fd, rest = self._fd, b""
         if fd is None:
@@ -191,7 +161,7 @@ class Source:
             while at:
                 at, end = max(at - size_bytes, 0), at
                 block = os.pread(fd, end - at, at) + rest
-                # What the first line begins with lies further in front.
+                # The beginning of the first line is in an earlier block.
                 cut = block.find(b"\n") + 1 if at else 0
                 if at and cut in (0, len(block)):
                     rest = block[-line_bytes - bool(cut) :]
@@ -205,7 +175,7 @@ class Source:
             self.close()
 
     def state(self) -> os.stat_result | None:
-        """What the file is now, by which a change of it is noticed; None when it is gone."""
+        """Return the state of the file now, which shows a change; None if it was deleted."""
         try:
             if self._fd is not None:
                 return os.fstat(self._fd)
@@ -213,14 +183,14 @@ class Source:
         except OSError:
             return None
 
-    def sum_of(self, count: int, both_ends: int, begin: int = 0, total: int = 0) -> int:
-        """The CRC-32 of the first bytes of a plain file, wherever its reader is; -1: it is gone.
+    def checksum(self, count: int, both_ends: int, begin: int = 0, total: int = 0) -> int:
+        """Return the CRC-32 of the first bytes of an uncompressed file; -1 if it was deleted.
 
         Args:
             count: how many bytes.
-            both_ends: of more than twice that, so many at each end.
-            begin: how many of them are in `total` already.
-            total: their sum.
+            both_ends: if `count` is more than twice this, only so many bytes at each end.
+            begin: how many of them `total` has already.
+            total: the CRC-32 of those.
         """
         try:
             fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
@@ -231,10 +201,8 @@ class Source:
                 return -1
             spans = [(begin, min(count, both_ends)), (max(count - both_ends, both_ends), count)]
             for first, end in spans:
-                at = first
-                while at < end and (chunk := os.pread(fd, min(_SUM_BYTES, end - at), at)):
+                for chunk in read_chunks(fd, first, end):
                     total = zlib.crc32(chunk, total)
-                    at += len(chunk)
             return total
         except OSError:
             return -1
@@ -242,37 +210,30 @@ class Source:
             os.close(fd)
 
     def close(self) -> None:
-        """Close the file, unless it is."""
+        """Close the file if it is open."""
         fd, self._fd = self._fd, None
         if fd is not None:
-            try:
-                os.close(fd)
-            except OSError:
-                return  # what was read was read
+            close(fd)
 
 
 @contextmanager
-def snapshot(home: Home, problems: Problems) -> Iterator[list[Source]]:
-    """All segments of one moment, oldest first, the active log last; closed on leaving.
+def snapshot(home: Home, problems: ReadReport) -> Iterator[list[Source]]:
+    """Yield all segments at one moment, oldest first and the active log last; close them then.
 
     Args:
-        home: whose journal.
-        problems: filled with what cannot be used.
+        problems: receives what cannot be read.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        folder = os.open(home.folder, flags)
-    except FileNotFoundError:
-        yield []
-        return
-    except (OSError, ValueError) as error:
-        problems.of(home.folder).stopped = f"it cannot be opened ({name_of(error)})"
-        yield []
-        return
     sources: list[Source] = []
     try:
+        folder = open_folder(home.folder)
+    except (OSError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError):
+            problems.of(home.folder).stopped = f"it cannot be opened ({name_of(error)})"
+        yield sources
+        return
+    try:
         if os.fstat(folder).st_uid == os.geteuid():
-            sources = _sources(folder, problems)
+            sources = open_segments(folder, problems)
         else:
             problems.of(home.folder).stopped = "it is not a folder of yours"
         yield sources
@@ -282,29 +243,28 @@ def snapshot(home: Home, problems: Problems) -> Iterator[list[Source]]:
         os.close(folder)
 
 
-def _sources(folder: int, problems: Problems) -> list[Source]:
-    """All segments, opened so that no sealing in between hides or doubles one."""
-    lock = _share(folder)
+def open_segments(folder: int, problems: ReadReport) -> list[Source]:
+    """Open all segments so that none is missing or read twice if another process seals the log."""
+    lock = lock_shared(folder)
     sources: list[Source] = []
     try:
-        for _ in range(_ROUNDS):
+        for _ in range(_ATTEMPTS):
             for source in sources:
                 source.close()
-            listed = _listing(folder)
-            sources = _open(folder, [name for name, _ in listed], problems)
-            if lock is not None or _listing(folder) == listed:
+            listed = list_names(folder)
+            sources = open_listed(folder, [name for name, _ in listed], problems)
+            if lock is not None or list_names(folder) == listed:
                 break
-        return sources
     except OSError as error:
         problems.of(LOG).stopped = f"its folder cannot be read ({name_of(error)})"
-        return sources
     finally:
         if lock is not None:
             os.close(lock)
+    return sources
 
 
-def _share(folder: int) -> int | None:
-    """The maintenance lock, shared; None when it is not there or somebody is at work."""
+def lock_shared(folder: int) -> int | None:
+    """Take the maintenance lock for reading; None if it is missing or another process has it."""
     try:
         lock = os.open(LOCK, _FLAGS, dir_fd=folder)
     except OSError:
@@ -317,39 +277,45 @@ def _share(folder: int) -> int | None:
     return lock
 
 
-def _listing(folder: int) -> list[tuple[str, int]]:
+def list_names(folder: int) -> list[tuple[str, int]]:
+    """Return the names and inodes of all segments in order."""
     with os.scandir(folder) as entries:
         found = [(e.name, e.inode()) for e in entries if e.name == LOG or SEGMENT.fullmatch(e.name)]
-    return sorted(found, key=lambda pair: _order(pair[0]))
+    return sorted(found, key=lambda pair: order_of(pair[0]))
 
 
-def _order(name: str) -> tuple[str, int, str]:
+def order_of(name: str) -> tuple[str, int, str]:
+    """Return the day, number and name of a segment, by which segments are sorted."""
     match = SEGMENT.fullmatch(name)
-    # Behind every date. A sealed file sorts before the archive of the same stem.
+    # The log comes after every day. A sealed file comes before the archive of the same name.
     return (match[1], int(match[2] or 1), name) if match else ("~", 0, name)
 
 
-def _open(folder: int, names: list[str], problems: Problems) -> list[Source]:
+def open_listed(folder: int, names: list[str], problems: ReadReport) -> list[Source]:
+    """Open segments, each file once, and no archive of a sealed file that still exists."""
     sealed: set[str] = set()
     sources: list[Source] = []
     seen: set[tuple[int, int]] = set()
     for name in names:
-        stem, _, packing = name.partition(".jsonl")
-        if packing and f"{stem}.jsonl" in sealed:
-            continue  # the archiver died before it deleted the sealed file, which is whole
-        source = _open_one(folder, name, problems)
-        if source is not None and not packing:
-            # Only what can be read takes the place of its archive, which sorts behind it.
+        stem, _, suffix = name.partition(".jsonl")
+        if suffix and f"{stem}.jsonl" in sealed:
+            continue  # a process was killed before it deleted the sealed file
+        source = open_segment(folder, name, problems)
+        if source is None:
+            continue
+        if not suffix:
+            # Only a readable file hides its archive, which comes later.
             sealed.add(name)
-        if source is not None and source.segment.identity in seen:
+        if source.segment.identity in seen:
             source.close()
-        elif source is not None:
+        else:
             seen.add(source.segment.identity)
             sources.append(source)
     return sources
 
 
-def _open_one(folder: int, name: str, problems: Problems) -> Source | None:
+def open_segment(folder: int, name: str, problems: ReadReport) -> Source | None:
+    """Open one segment; an archive is opened for a check only."""
     try:
         fd = os.open(name, _FLAGS, dir_fd=folder)
     except FileNotFoundError:
@@ -358,19 +324,18 @@ def _open_one(folder: int, name: str, problems: Problems) -> Source | None:
         problems.of(name).stopped = f"it cannot be opened ({name_of(error)})"
         return None
     st = os.fstat(fd)
-    if not stat.S_ISREG(st.st_mode) or st.st_uid != os.geteuid():
-        os.close(fd)
+    source = Source(Segment(name, st), folder, fd)
+    is_own = stat.S_ISREG(st.st_mode) and st.st_uid == os.geteuid()
+    if not is_own or source.segment.kind == ARCHIVE:
+        source.close()
+    if not is_own:
         problems.of(name).stopped = "it is not a plain file of yours"
         return None
-    kind = ACTIVE if name == LOG else SEALED if name.endswith(".jsonl") else ARCHIVE
-    segment = Segment(name, kind, st.st_size, (st.st_dev, st.st_ino))
-    if kind != ARCHIVE:
-        return Source(segment, folder, fd)
-    os.close(fd)
-    return Source(segment, folder, None)
+    return source
 
 
-def _stored(fd: int, at: int, end: int) -> Iterator[bytes]:
+def read_chunks(fd: int, at: int = 0, end: int = 1 << 62) -> Iterator[bytes]:
+    """Yield the bytes of an open file between two positions."""
     while at < end and (chunk := os.pread(fd, min(_CHUNK_BYTES, end - at), at)):
         at += len(chunk)
         yield chunk

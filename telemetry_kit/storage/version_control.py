@@ -1,6 +1,6 @@
 """Keep the events out of version control: the rules that a grant adds and a reset removes.
 
-`storage.ignore_file` is the recorder's part: it writes only where git ignores its files.
+`storage.ignore_file` has the part that the recorder needs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ import os
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConsentError, Refused
-from telemetry_kit.files import git, private
+from telemetry_kit.files import atomic, git, private
 from telemetry_kit.files.private import UnsafeFileError, explain
 from telemetry_kit.paths import OURS, Home
 from telemetry_kit.storage import ignore_file, rotation
+from telemetry_kit.storage.ignore_file import exclude_around, exclude_lines
 
 _MAX_BYTES = 1 << 20
 _FILES = ("telemetry.jsonl", "telemetry-2026-01-01.jsonl.gz", ".telemetry.lock")
@@ -21,106 +22,104 @@ _FILES = ("telemetry.jsonl", "telemetry-2026-01-01.jsonl.gz", ".telemetry.lock")
 def ensure(home: Home) -> None:
     """Make sure that git ignores the events of a project.
 
-    By lines in `info/exclude` of the repository, and by a file of our own in a folder that only
-    we use: each also works where the other one is taken away.
-
-    Args:
-        home: the project's places.
+    There are two rules: lines in `info/exclude` of the repository, and an ignore file in a folder
+    that only this package uses. Each works without the other.
 
     Raises:
-        ConsentError: git would take the events all the same; nothing is left of what was tried.
+        ConsentError: git would take the events all the same; the lines were removed again.
     """
-    own = _own_file(home)
-    repository, exclude = ignore_file.exclude_around(home.root)
+    why_no_file = write_own_file(home)
+    repository, exclude = exclude_around(home.root)
     if not exclude:
         return
-    outer, added = "", False
+    lines = exclude_lines(home, repository)
+    why_no_lines, added = "", False
     try:
-        added = _add(exclude, ignore_file.exclude_lines(home, repository))
+        added = set_lines(exclude, lines, present=True)
     except (OSError, UnsafeFileError) as error:
-        outer = _why(exclude, error)
-    wrong = _taken(home, repository, own, outer)
+        told = isinstance(error, UnsafeFileError)
+        why_no_lines = str(error) if told else f"{exclude}: {explain(error)}"
+    wrong = why_taken(home, repository, why_no_file, why_no_lines)
     if wrong:
         if added:
-            _remove(exclude, ignore_file.exclude_lines(home, repository))
+            remove_lines(exclude, lines)
         raise ConsentError(f"git would take the events into version control: {wrong}")
 
 
 def repair(home: Home) -> None:
-    """Make sure again where our ignore file is gone, or the folder is not ours alone any more.
+    """Do the same if the ignore file is missing, or the folder has other files by now.
 
     Raises:
         ConsentError: git would take the events all the same.
     """
-    if os.path.isdir(home.folder) and _own_file(home):
+    if os.path.isdir(home.folder) and write_own_file(home):
         ensure(home)
 
 
 def ensure_for_keys(state: str) -> None:
-    """Make sure that git ignores our state folder, which holds the keys, wherever it is.
-
-    Args:
-        state: the folder of an app in it.
+    """Make sure that git ignores the state folder, given the folder of an app in it.
 
     Raises:
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be created.
     """
     folder = os.path.dirname(state)
     private.make_folder(folder)
-    private.create(f"{folder}/.gitignore", b"*\n")
-    repository, exclude = ignore_file.exclude_around(os.path.realpath(folder))
+    atomic.create(f"{folder}/.gitignore", b"*\n")
+    folder = os.path.realpath(folder)
+    repository, exclude = exclude_around(folder)
     if exclude:
         try:
-            _add(exclude, _key_lines(os.path.realpath(folder), repository))
+            set_lines(exclude, key_lines(folder, repository), present=True)
         except (OSError, UnsafeFileError):
-            return  # the folder's own file ignores it
+            return  # the ignore file is enough
 
 
-def take_back(home: Home) -> None:
-    """Take our lines out of `info/exclude` and our files away, and a folder that only we used.
+def remove_rules(home: Home) -> None:
+    """Remove our lines from `info/exclude`, our files, and the folder if it is empty then.
 
     Raises:
-        JournalError: another process holds the lock, or the folder belongs to somebody else.
+        JournalError: another process holds the lock, or the folder belongs to another user.
     """
     with rotation.maintenance(home, rotation.WAIT_SECONDS) as folder:
         if folder is not None:
-            _leave(home, folder)
-    repository, exclude = ignore_file.exclude_around(home.root)
+            try:
+                os.unlink(rotation.LOCK, dir_fd=folder)
+                if ignore_file.read_ignore_file(folder) == ignore_file.IGNORE:
+                    os.unlink(".gitignore", dir_fd=folder)
+                os.fsync(folder)
+                os.rmdir(home.folder)
+                private.sync_folder(home.root)
+            except OSError:
+                pass  # the folder has files of others
+    repository, exclude = exclude_around(home.root)
     if exclude:
-        _remove(exclude, ignore_file.exclude_lines(home, repository))
+        remove_lines(exclude, exclude_lines(home, repository))
 
 
-def _leave(home: Home, folder: int) -> None:
-    try:
-        os.unlink(rotation.LOCK, dir_fd=folder)
-        if ignore_file.has_own_ignore_file(folder):
-            os.unlink(".gitignore", dir_fd=folder)
-        os.fsync(folder)
-        os.rmdir(home.folder)
-        private.sync_folder(home.root)
-    except OSError:
-        return  # the host keeps something there
-
-
-def take_back_for_keys(home: Home) -> None:
-    """The same for our state folder, once nothing is left in it."""
+def remove_rules_for_keys(home: Home) -> None:
+    """Remove the lines for the state folder, once it is empty."""
     folder = os.path.realpath(os.path.dirname(home.state))
-    repository, exclude = ignore_file.exclude_around(folder)
+    repository, exclude = exclude_around(folder)
     if exclude:
-        _remove(exclude, _key_lines(folder, repository))
+        remove_lines(exclude, key_lines(folder, repository))
 
 
-def _key_lines(folder: str, repository: str) -> str:
+def key_lines(folder: str, repository: str) -> str:
+    """Return the lines by which git ignores the state folder."""
     below = ignore_file.pattern(os.path.relpath(folder, repository))
     return f"# keys of {OURS}\n/{below}/\n"
 
 
-def _own_file(home: Home) -> str:
-    """Put our ignore file into a folder of ours; why git would not obey one, or an empty text."""
+def write_own_file(home: Home) -> str:
+    """Write the ignore file if the folder is ours alone.
+
+    Returns:
+        Why git does not ignore the events by such a file; empty if it does.
+    """
     try:
-        folder = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = private.open_folder(home.folder)
     except FileNotFoundError:
-        return ""  # the recorder makes the folder, and the file first
+        return ""  # the recorder creates the folder, and the file before any other
     except OSError as error:
         return f"{home.folder}: {explain(error)}"
     try:
@@ -134,44 +133,39 @@ def _own_file(home: Home) -> str:
     return ""
 
 
-def _taken(home: Home, repository: str, own: str, outer: str) -> str:
-    """Why git would take the events; empty where it would not.
+def why_taken(home: Home, repository: str, why_no_file: str, why_no_lines: str) -> str:
+    """Return why git would take the events, or an empty string if it ignores them.
 
     Args:
-        home: the project's places.
-        repository: the folder with `.git` around it.
-        own: why there is no ignore file of ours, which has the last word; empty where one is.
-        outer: why our lines are not in `info/exclude`; empty where they are.
+        repository: the folder that contains `.git`.
+        why_no_file: why there is no ignore file of ours, which overrules all other rules.
+        why_no_lines: why our lines are not in `info/exclude`.
     """
     environ = runtime.world.environ
     paths = [f"{home.folder}/{name}" for name in _FILES]
-    tracked = git.ask(repository, "ls-files", "--", *_literal(paths), environ=environ)
-    if tracked is not None and tracked.code == 0 and tracked.output:
-        name = os.fsdecode(tracked.output.splitlines()[0])
+    literal = [f":(literal){path}" for path in paths]
+    tracked = git.run(repository, "ls-files", "--", *literal, environ=environ)
+    if tracked is not None and tracked.returncode == 0 and tracked.stdout:
+        name = os.fsdecode(tracked.stdout.splitlines()[0])
         return f"it tracks {name} already: take it out with `git rm --cached {name}`"
-    if not own:
+    if not why_no_file:
         return ""
     for path in paths:
-        answer = git.ask(repository, "check-ignore", "-q", "--no-index", path, environ=environ)
-        if answer is None or answer.code not in (0, 1):
-            return outer or _kept_in(home, repository)
-        if answer.code == 1:
-            return outer or f"a .gitignore keeps {os.path.basename(path)}"
+        answer = git.run(repository, "check-ignore", "-q", "--no-index", path, environ=environ)
+        if answer is None or answer.returncode not in (0, 1):
+            return why_no_lines or find_negation(home, repository)
+        if answer.returncode == 1:
+            return why_no_lines or f"a .gitignore keeps {os.path.basename(path)}"
     return ""
 
 
-def _literal(paths: list[str]) -> list[str]:
-    return [f":(literal){path}" for path in paths]
-
-
-def _kept_in(home: Home, repository: str) -> str:
-    """Without git: the first ignore file that may keep the events, by any line with a `!`."""
+def find_negation(home: Home, repository: str) -> str:
+    """Without git, find the first ignore file with a `!`, which may include the events."""
     folder = home.folder
     while len(folder) >= len(repository):
         path = f"{folder}/.gitignore"
         try:
-            with open(path, "rb") as file:
-                text = file.read(1 << 20)
+            text = private.read_regular(path, _MAX_BYTES)
         except OSError:
             text = b""
         if text != ignore_file.IGNORE and any(line.startswith(b"!") for line in text.splitlines()):
@@ -180,47 +174,33 @@ def _kept_in(home: Home, repository: str) -> str:
     return ""
 
 
-def _add(exclude: str, lines: str) -> bool:
-    """Put lines into an exclude file, unless they are there; whether they were put there now.
+def set_lines(exclude: str, lines: str, present: bool) -> bool:
+    """Add lines to an exclude file or remove them, and return whether the file was changed.
 
     Raises:
-        OSError, UnsafeFileError: it cannot be written.
+        OSError, UnsafeFileError: it cannot be read or written.
     """
-    old = _text(exclude)
-    if lines in old:
+    old = os.fsdecode(private.read(exclude, _MAX_BYTES, forbidden=0o002) or b"")
+    if (lines in old) == present:
         return False
-    private.make_folder(os.path.dirname(exclude))
-    between = "" if not old or old.endswith("\n") else "\n"
-    _write(exclude, f"{old}{between}{lines}")
-    return True
-
-
-def _remove(exclude: str, lines: str) -> None:
-    try:
-        old = _text(exclude)
-        if lines in old:
-            _write(exclude, old.replace(lines, ""))
-    except (OSError, UnsafeFileError):
-        return  # a line that ignores nothing does no harm
-
-
-def _why(path: str, error: OSError | UnsafeFileError) -> str:
-    return f"{path}: {explain(error)}" if isinstance(error, OSError) else str(error)
-
-
-def _text(exclude: str) -> str:
-    """The text of an exclude file; empty when there is none.
-
-    Raises:
-        UnsafeFileError: it is not a plain file of this user.
-    """
-    return os.fsdecode(private.read(exclude, _MAX_BYTES, forbidden=0o002) or b"")
-
-
-def _write(exclude: str, text: str) -> None:
+    if present:
+        private.make_folder(os.path.dirname(exclude))
+        newline = "" if not old or old.endswith("\n") else "\n"
+        new = f"{old}{newline}{lines}"
+    else:
+        new = old.replace(lines, "")
     try:
         mode = os.stat(exclude).st_mode & 0o777
     except FileNotFoundError:
         mode = 0o644
-    private.replace(exclude, os.fsencode(text))
+    atomic.replace(exclude, os.fsencode(new))
     os.chmod(exclude, mode)
+    return True
+
+
+def remove_lines(exclude: str, lines: str) -> None:
+    """Remove lines from an exclude file if it can be written."""
+    try:
+        set_lines(exclude, lines, present=False)
+    except (OSError, UnsafeFileError):
+        return  # lines that ignore nothing do no harm

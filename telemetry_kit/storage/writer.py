@@ -1,27 +1,22 @@
-"""The write path: one leased descriptor, one `fstat`, one `write` per event.
+"""The write path: one open log, one `fstat` and one `write` for each event.
 
-There is no buffer, no thread and no lock between an event and the disk. It writes lines and does
-not parse them.
-
-The writer holds the log open under a shared flock for as long as it is open. Mode and link count
-of the open file show whether it is still the current log. Sealing removes the write bits,
-clearing removes the link, and a host that closed our descriptor leaves another inode behind
-the number. The design notes of the log have the measurements of each step.
+No buffer, thread or lock lies between an event and the disk. The writer holds the log open under
+a shared lock. The mode and link count of the open file show whether it is still the current log:
+sealing removes the write bits, and clearing removes the link. If the program closed our
+descriptor and reused its number, the inode differs.
 """
 
 from __future__ import annotations
 
 import os
 from _thread import allocate_lock
-from errno import EAGAIN, EBADF, ENOSPC, EWOULDBLOCK
-from fcntl import F_DUPFD_CLOEXEC, LOCK_NB, LOCK_SH, fcntl, flock
+from errno import EBADF, ENOSPC
 from time import monotonic, time
 
 from telemetry_kit._runtime import load
 from telemetry_kit.errors import Off, Refused
-from telemetry_kit.files.private import NO_LOCKS, explain, make_last_folder, name_of
-from telemetry_kit.storage.ignore_file import ignore
-from telemetry_kit.storage.log_file import ACTIVE_MODE, LOG, Lease, OpenLog, what_is_wrong
+from telemetry_kit.files.private import explain, name_of
+from telemetry_kit.storage.log_file import Lease, LogOpener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,59 +25,107 @@ if TYPE_CHECKING:
     from telemetry_kit.paths import Home
 
 SLOW_SECONDS = 0.05
+SLOW_WRITES = 3
 SEAL_EVENTS = 10_000
 RETENTION_DAYS = 90
-# No line of ours is shorter, so a smaller file cannot hold that many.
+# Each line of this package is at least so long, so a smaller file has fewer lines.
 MIN_LINE_BYTES = 160
-_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_SEALED_MODE = 0o100400
-_ROUNDS = 50
+MAX_OPEN = 16
+IDLE_SECONDS = 10.0
 
-# Bound here because nothing can be looked up while the interpreter shuts down.
+# Bound here, because nothing can be looked up while the interpreter shuts down.
 _fstat, _write, _close = os.fstat, os.write, os.close
 
 
-# One slow path at a time; nobody ever waits for it. A fork may copy it while it is held.
-_slow_path = allocate_lock()
+class CircuitBreaker:
+    """Stops writing after an error or three slow writes: for 1 s, then 2 s, up to 60 s.
 
-
-def _renew_after_fork() -> None:
-    global _slow_path
-    _slow_path = allocate_lock()
-
-
-os.register_at_fork(after_in_child=_renew_after_fork)
-
-
-class Journal(OpenLog):
-    """The log of one project, as a writer sees it.
-
-    Args:
-        home: where it is.
-        allowed: asked before anything is made, and again after the log was made; False means
-            that nothing may be.
-        clock: monotonic seconds.
-        seal_events: a log with so many lines is sealed.
-        keep_days: asked when it is: segments with nothing later in them go.
-        remember: told the system's name of an error, for `doctor`.
+    Attributes:
+        pause: how many seconds the last pause was; 0 while writing works.
+        resume: when the pause ends, in monotonic seconds.
+        slow_writes: how many writes in a row were slow.
+        reason: why it stopped; empty while writing works.
     """
 
-    __slots__ = (
-        "_allowed",
-        "_checkpoint",
-        "_counted",
-        "_healed",
-        "_home",
-        "_keep_days",
-        "_pause",
-        "_remember",
-        "_resume",
-        "_seal_events",
-        "_size",
-        "_slow",
-        "lost",
-        "trouble",
-    )
+    def __init__(self) -> None:
+        self.pause = 0.0
+        self.resume = 0.0
+        self.slow_writes = 0
+        self.reason = ""
+
+    def trip(self, now: float, reason: str) -> None:
+        """Start a pause, twice as long as the last one."""
+        self.pause = min(self.pause * 2, 60.0) if self.pause else 1.0
+        self.resume = now + self.pause
+        self.reason = reason
+
+    def note_latency(self, seconds: float) -> bool:
+        """Count slow writes in a row, and return whether they are too many."""
+        self.slow_writes = self.slow_writes + 1 if seconds > SLOW_SECONDS else 0
+        if self.slow_writes < SLOW_WRITES:
+            return False
+        self.slow_writes = 0
+        return True
+
+
+class OpenLogs:
+    """The open logs of a process, at most `MAX_OPEN`, and the lock for opening and closing them.
+
+    No thread waits for the lock. A fork may copy it while it is held, so the child gets a new one.
+    """
+
+    def __init__(self) -> None:
+        self.writers: list[LogWriter] = []
+        self.renew_lock()
+        os.register_at_fork(after_in_child=self.renew_lock)
+
+    def renew_lock(self) -> None:
+        """Replace the lock by a free one."""
+        self.lock = allocate_lock()
+
+    def close_unused(self, current: LogWriter, now: float) -> None:
+        """Close idle logs, and the least recently used ones of more than `MAX_OPEN`.
+
+        A log stays open while `append` writes to it, and if it was opened for the next event.
+        The caller holds the lock.
+        """
+        writers = [writer for writer in self.writers if writer.lease is not None]
+        writers.sort(key=lambda writer: max(writer.used, writer.opened))
+        left = len(writers)
+        kept: list[LogWriter] = []
+        for writer in writers:
+            is_idle = now - max(writer.used, writer.opened) > IDLE_SECONDS
+            # One that was opened for an event that is still to come has `used` -1.
+            is_unused = is_idle or (left > MAX_OPEN and writer.used >= 0.0)
+            if writer is not current and is_unused and writer.give_back():
+                left -= 1
+            else:
+                kept.append(writer)
+        self.writers[:] = kept
+
+
+_process_logs = OpenLogs()
+
+
+class LogWriter:
+    """Writes the events of one project to its log.
+
+    Args:
+        allowed: checks consent. It is called before anything is created, and again after the log
+            was created. If it returns False, nothing is created.
+        clock: returns monotonic seconds.
+        seal_events: the number of lines after which a log is sealed.
+        keep_days: returns the retention, when a log is sealed. Expired segments are deleted then.
+        remember: receives the system's name of an error, for `doctor`.
+        open_logs: the open logs that share one limit and one lock.
+
+    Attributes:
+        breaker: the pauses after errors.
+        lease: the open log, or None.
+        lost: how many lines were written in part only.
+        opened: when the log was opened, in monotonic seconds.
+        used: when it was last written to; -1 if it was opened for the next event.
+    """
 
     def __init__(
         self,
@@ -92,65 +135,68 @@ class Journal(OpenLog):
         seal_events: int = SEAL_EVENTS,
         keep_days: Callable[[], int] = lambda: RETENTION_DAYS,
         remember: Callable[[str], None] = lambda _name: None,
+        open_logs: OpenLogs = _process_logs,
     ) -> None:
-        super().__init__(clock)
         self._home = home
-        self._allowed = allowed
-        self._pause = 0.0
-        self._resume = 0.0
-        self._slow = 0
-        self._healed = False
+        self._opener = LogOpener(home, allowed)
+        self._clock = clock
         self._seal_events = seal_events
         self._keep_days = keep_days
         self._remember = remember
+        self._open_logs = open_logs
+        # One entry for each `append` that is running. Appending and popping are atomic, so threads
+        # need no lock. An interrupt between them leaves an entry, and the log stays open.
+        self._writing: list[None] = []
+        self._given_back = False
         self._size = 0
-        self._start_counting()
+        self._counted = (0, 0)
+        self._checkpoint = 0
+        self._tail_checked = False
+        self.lease: Lease | None = None
+        self.breaker = CircuitBreaker()
         self.lost = 0
-        self.trouble = ""
+        self.opened = self.used = 0.0
 
     def open(self) -> None:
-        """Take the lease now, unless it is held.
+        """Open the log now, unless it is open.
 
         Raises:
-            Refused: it cannot be had; the reason says why.
+            Refused: it cannot be opened; the reason says why.
         """
         self._given_back = False
-        if self._lease is None:
-            self._guard(self._take_turn)
-        elif _slow_path.acquire(False):
-            try:
-                self._close_unused()
-            finally:
-                _slow_path.release()
+        if self.lease is None:
+            self._attempt(self._exclusively, self._open_first)
+        else:
+            self._exclusively(self._open_logs.close_unused, self, self._clock())
 
     def append(self, line: bytes) -> bool:
         """Write one whole line.
 
         Args:
-            line: the bytes, with a newline last and nowhere else.
+            line: the bytes, with a newline at the end and nowhere else.
 
         Returns:
-            True when it is on file. False when nothing was written because the log was sealed,
-            cleared or replaced since the last line, or closed to save descriptors; it is open
-            then, and what the line was made from (consent, key) must be asked again before the
-            next try.
+            True if it is in the log. False if nothing was written, because the log was sealed,
+            cleared or replaced since the last line, or closed to save descriptors. The log is
+            open again then. Check consent and load the key again before the next attempt.
 
         Raises:
             Refused: it was not written; the reason says why.
         """
-        # First the entry, then the look at the lease; `_give_back` does it the other way round. So
+        # First the entry, then the look at the lease. `give_back` does it the other way round, so
         # one of the two sees the other, and no number is closed between `fstat` and `write`.
-        writers = self._writers
-        writers.append(None)
+        writing = self._writing
+        writing.append(None)
         try:
-            lease = self._lease
-            if lease is None or not self._healed or self._pause:
-                return self._guard(self._append, line)
-            self._used = started = self._clock()
+            lease = self.lease
+            breaker = self.breaker
+            if lease is None or not self._tail_checked or breaker.pause:
+                return self._attempt(self._append, line)
+            self.used = started = self._clock()
             try:
                 found = _fstat(lease.fd)
                 if found[:4] != lease.seen:
-                    return self._guard(self._append, line)
+                    return self._attempt(self._append, line)
                 if _write(lease.fd, line) != len(line):
                     self._end_short_line(lease.fd)
                 if found.st_size >= self._checkpoint:
@@ -158,59 +204,82 @@ class Journal(OpenLog):
                     self._seal_if_full(lease)
             except (OSError, ValueError) as error:
                 if isinstance(error, OSError) and error.errno == EBADF:
-                    # The host closed our descriptor; nothing was written.
-                    return self._guard(self._append, line)
+                    # The program closed our descriptor; nothing was written.
+                    return self._attempt(self._append, line)
                 raise self._failed(started, error) from None
-            if self._slow or self._clock() - started > SLOW_SECONDS:
-                self._judge_speed(started)
+            if breaker.slow_writes or self._clock() - started > SLOW_SECONDS:
+                self._note_latency(started)
             return True
         finally:
-            writers.pop()
+            writing.pop()
 
-    # -- the hot path ----------------------------------------------------------------------
+    def close(self) -> None:
+        """Close the log; the next line opens it again."""
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.close()
+
+    def give_back(self) -> bool:
+        """Close the log unless an `append` is running, and return whether it is closed.
+
+        The caller holds the lock, so that no other thread opens it meanwhile.
+        """
+        lease, self.lease = self.lease, None
+        if self._writing:
+            self.lease = lease
+            return False
+        self._given_back = True
+        if lease is not None:
+            lease.close()
+        return True
+
+    # -- the write path --------------------------------------------------------------------
 
     def _append(self, line: bytes) -> bool:
-        lease = self._lease
+        lease = self.lease
         if lease is None:
             closed, self._given_back = self._given_back, False
-            self._take_turn()
-            lease = self._lease
+            self._exclusively(self._open_first)
+            lease = self.lease
             if lease is None:
-                return self._append_alone(line)
+                return self._append_separately(line)
             if closed:
                 return False
-        if not self._is_live(lease):
-            if not _slow_path.acquire(False):
-                return self._append_alone(line)
-            try:
-                self._switch(lease)
-            finally:
-                _slow_path.release()
-            return False
+        try:
+            found = _fstat(lease.fd)
+            is_current = found[:4] == lease.seen
+            self._size = found.st_size
+        except OSError as error:
+            if error.errno != EBADF:
+                raise
+            is_current = False
+        if not is_current:
+            reopened = self._exclusively(self._reopen, lease)
+            return False if reopened else self._append_separately(line)
         self._put(lease.fd, line)
-        self._used = self._clock()
+        self.used = self._clock()
         if self._size >= self._checkpoint:
             self._seal_if_full(lease)
         return True
 
-    def _is_live(self, lease: Lease) -> bool:
+    def _append_separately(self, line: bytes) -> bool:
+        # Another thread, or the code that a signal interrupted, is opening the log.
+        lease = self._opener.open()
         try:
-            st = _fstat(lease.fd)
-            self._size = st.st_size
-            return st[:4] == lease.seen
-        except OSError as error:
-            if error.errno == EBADF:
-                return False
-            raise
+            self._tail_checked = False
+            self._put(lease.fd, line)
+        finally:
+            _close(lease.fd)
+        return True
 
     def _put(self, fd: int, line: bytes) -> None:
-        if not self._healed:
-            # A writer that was killed inside its line left a fragment: do not glue ours to it.
-            self._healed = True
-            if _unterminated(fd):
+        if not self._tail_checked:
+            # A killed process may have left part of a line. Do not join our line to it.
+            self._tail_checked = True
+            size = _fstat(fd).st_size
+            if size > 0 and os.pread(fd, 1, size - 1) != b"\n":
                 line = b"\n" + line
-        written = _write(fd, line)
-        if written != len(line):
+        if _write(fd, line) != len(line):
             self._end_short_line(fd)
 
     def _end_short_line(self, fd: int) -> None:
@@ -218,24 +287,18 @@ class Journal(OpenLog):
         try:
             _write(fd, b"\n")
         except OSError:
-            self._healed = False
+            self._tail_checked = False
         raise OSError(ENOSPC, "short write")
 
-    # -- sealing ---------------------------------------------------------------------------
-
-    def _start_counting(self) -> None:
-        self._counted = (0, 0)
-        self._checkpoint = self._seal_events * MIN_LINE_BYTES
-
     def _seal_if_full(self, lease: Lease) -> None:
-        """Count the lines that came since the last look; seal the log when it is full."""
+        """Count the lines since the last time, and seal the log if it is full."""
         counted, at = self._counted
         try:
             while at < self._size and (chunk := os.pread(lease.fd, 1 << 20, at)):
                 counted += chunk.count(b"\n")
                 at += len(chunk)
         except OSError:
-            # The line is on file, and that is what its caller is told.
+            # The line is in the log, so `append` must succeed.
             at = self._size
         self._counted = (counted, at)
         missing = self._seal_events - counted
@@ -247,216 +310,85 @@ class Journal(OpenLog):
             limits = load("telemetry_kit.storage.limits")
             limits.seal_full(self._home, lease.seen[1:3], self._keep_days(), time())
         except Exception:
-            # Somebody else is at it, or it cannot be done now: the log just grows a little more.
-            return
+            return  # another process holds the lock, or the disk refuses: the log grows a little
 
-    # -- the slow path ---------------------------------------------------------------------
+    # -- opening ---------------------------------------------------------------------------
 
-    def _take_turn(self) -> None:
-        if not _slow_path.acquire(False):
-            return
+    def _exclusively(self, action: Callable[..., None], *args: object) -> bool:
+        """Run an action under the lock, and return whether the lock was free."""
+        lock = self._open_logs.lock
+        if not lock.acquire(False):
+            return False
         try:
-            if self._lease is None:
-                self._lease = self._open()
-                self._start_counting()
-                self._note_opened()
+            action(*args)
         finally:
-            _slow_path.release()
+            lock.release()
+        return True
 
-    def _switch(self, old: Lease) -> None:
-        if self._lease is not old:
+    def _use(self, lease: Lease) -> None:
+        self._tail_checked = False
+        self.lease = lease
+        self._counted = (0, 0)
+        self._checkpoint = self._seal_events * MIN_LINE_BYTES
+
+    def _open_first(self) -> None:
+        if self.lease is None:
+            lease = self._opener.open()
+            self._use(lease)
+            self.opened, self.used = self._clock(), -1.0
+            if self not in self._open_logs.writers:
+                self._open_logs.writers.append(self)
+            self._open_logs.close_unused(self, self._clock())
+
+    def _reopen(self, old: Lease) -> None:
+        if self.lease is not old:
             return
-        # If opening fails, the next event begins from nothing.
-        self._lease = None
+        # If opening fails, the next event starts without a log.
+        self.lease = None
         try:
-            new = self._open()
+            new = self._opener.open()
         except BaseException:
-            if self._same_file(old):
-                _close(old.fd)
+            old.close()
             raise
-        # The number may be in use between another thread's fstat and write: swapping the file
-        # behind it keeps that write in a file of ours. A number that the host took over is not
-        # ours to touch.
-        # The host closed it, and the new one got the very number: nothing to swap.
-        if new.fd != old.fd and self._same_file(old):
+        self._tail_checked = False
+        # Another thread may be between its `fstat` and its `write` to the old number. Put the new
+        # file behind that number, so that its line is written to one of our files. Do not touch a
+        # number that the program uses for another file.
+        if new.fd != old.fd and old.is_same_file():
             os.dup2(new.fd, old.fd, inheritable=False)
             _close(new.fd)
             new = Lease(old.fd, new.seen)
-        self._lease = new
-        self._start_counting()
+        self._use(new)
 
-    def _append_alone(self, line: bytes) -> bool:
-        # Another thread, or the frame a signal interrupted, is inside the slow path.
-        lease = self._open()
-        try:
-            healed, self._healed = self._healed, False
-            self._put(lease.fd, line)
-            self._healed = self._healed or healed
-        finally:
-            _close(lease.fd)
-        return True
+    # -- errors ----------------------------------------------------------------------------
 
-    def _open(self) -> Lease:
-        made: list[str] = []
-        folder = self._open_folder(made)
-        try:
-            for _ in range(_ROUNDS):
-                lease = self._try_open(folder, made)
-                if lease is not None:
-                    self._healed = False
-                    return lease
-        finally:
-            _close(folder)
-        raise Refused(f"{self._home.log} is being replaced all the time")
-
-    def _open_folder(self, made: list[str]) -> int:
-        path = self._home.folder
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            fd = os.open(path, flags)
-        except FileNotFoundError:
-            self._ask_again()
-            self._make_folder(path)
-            made.append(path)
-            fd = os.open(path, flags)
-        st = _fstat(fd)
-        if st.st_uid == os.geteuid() and not st.st_mode & 0o002:
-            return fd
-        _close(fd)
-        raise Refused(f"{path} is not a private folder of yours")
-
-    def _ask_again(self) -> None:
-        """Ask before anything is made: a writer that finds nothing may have been told to stop.
-
-        Raises:
-            Off: recording was turned off.
-        """
-        if not self._allowed():
-            raise Off("recording was turned off")
-
-    def _make_folder(self, path: str) -> None:
-        # Root in somebody else's project would leave a folder that its owner cannot use.
-        if os.geteuid() == 0 and os.stat(self._home.root).st_uid != 0:
-            raise Refused(f"{self._home.root} belongs to another user")
-        make_last_folder(path)
-
-    def _try_open(self, folder: int, made: list[str]) -> Lease | None:
-        try:
-            fd = os.open(LOG, _FLAGS, dir_fd=folder)
-        except FileNotFoundError:
-            fd = self._create(folder, made)
-            if fd < 0:
-                return None
-        fd = _above_the_streams(fd)
-        try:
-            try:
-                flock(fd, LOCK_SH | LOCK_NB)
-            except OSError as error:
-                if error.errno in (EAGAIN, EWOULDBLOCK):
-                    _close(fd)
-                    return None
-                # A file system without flock: write without a lease, never archived by itself.
-                if error.errno not in NO_LOCKS:
-                    raise
-            st = _fstat(fd)
-            mode, _, _, links = seen = st[:4]
-            if mode == _SEALED_MODE or links == 0:
-                _close(fd)
-                return None
-            wrong = what_is_wrong(self._home.log, mode, links, st.st_uid)
-            if wrong:
-                raise Refused(wrong)
-            if LOG not in made:
-                ignore(folder, self._home)
-            elif not self._allowed():
-                rotation = load("telemetry_kit.storage.rotation")  # deferred: a reset just returned
-                if rotation is not None:
-                    rotation.take_back(self._home, folder, fd, made)
-                raise Off("recording was turned off")
-        except BaseException:
-            _close(fd)
-            raise
-        return Lease(fd, seen)
-
-    def _create(self, folder: int, made: list[str]) -> int:
-        if not made:
-            self._ask_again()
-        # First, so that there is never a log that version control would take.
-        if ignore(folder, self._home):
-            made.append(".gitignore")
-        try:
-            fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-        except FileExistsError:
-            return -1
-        made.append(LOG)
-        try:
-            # Only where it is wrong: it may be sealed by now, and must stay so.
-            if _fstat(fd).st_mode != ACTIVE_MODE and self._is_named(folder, fd):
-                os.fchmod(fd, 0o600)
-        except BaseException:
-            _close(fd)
-            raise
-        return fd
-
-    def _is_named(self, folder: int, fd: int) -> bool:
-        """Whether the log that was just made still has its name; sealing begins with a rename."""
-        try:
-            return os.stat(LOG, dir_fd=folder, follow_symlinks=False)[1:3] == _fstat(fd)[1:3]
-        except FileNotFoundError:
-            return False
-
-    # -- trouble ---------------------------------------------------------------------------
-
-    def _guard(self, step: Callable[..., bool | None], *line: bytes) -> bool:
+    def _attempt(self, action: Callable[..., bool], *args: object) -> bool:
         started = self._clock()
-        if started < self._resume:
-            raise Refused(self.trouble)
+        breaker = self.breaker
+        if started < breaker.resume:
+            raise Refused(breaker.reason)
         try:
-            done = step(*line)
+            done = action(*args)
         except Off:
             raise
         except Refused as refusal:
-            self._rest(started, refusal.reason)
+            breaker.trip(started, refusal.reason)
             raise
         except (OSError, ValueError) as error:
             raise self._failed(started, error) from None
-        if self._pause:
-            self._pause, self.trouble = 0.0, ""
-        self._judge_speed(started)
-        return bool(done)
+        if breaker.pause:
+            breaker.pause, breaker.reason = 0.0, ""
+        self._note_latency(started)
+        return done
 
     def _failed(self, started: float, error: Exception) -> Refused:
         reason = f"{self._home.log}: {explain(error)}"
-        self._rest(started, reason)
+        self.breaker.trip(started, reason)
         self._remember(name_of(error))
         return Refused(reason)
 
-    def _judge_speed(self, started: float) -> None:
-        if self._clock() - started > SLOW_SECONDS:
-            self._slow += 1
-            if self._slow >= 3:
-                self._slow = 0
-                self._rest(self._clock(), f"{self._home.log}: the disk is slow")
-                self._remember("slow disk")
-        elif self._slow:
-            self._slow = 0
-
-    def _rest(self, now: float, reason: str) -> None:
-        self._pause = min(self._pause * 2, 60.0) if self._pause else 1.0
-        self._resume = now + self._pause
-        self.trouble = reason
-
-
-def _above_the_streams(fd: int) -> int:
-    """A number that no program prints to: a host may have closed its standard streams."""
-    if fd > 2:
-        return fd
-    try:
-        return fcntl(fd, F_DUPFD_CLOEXEC, 3)
-    finally:
-        _close(fd)
-
-
-def _unterminated(fd: int) -> bool:
-    size = _fstat(fd).st_size
-    return size > 0 and os.pread(fd, 1, size - 1) != b"\n"
+    def _note_latency(self, started: float) -> None:
+        now = self._clock()
+        if self.breaker.note_latency(now - started):
+            self.breaker.trip(now, f"{self._home.log}: the disk is slow")
+            self._remember("slow disk")

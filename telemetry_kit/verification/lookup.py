@@ -15,9 +15,9 @@ from telemetry_kit.paths import Home
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
-from telemetry_kit.storage.parser import parse, resynchronised
+from telemetry_kit.storage.parser import parse, recovered_events
 from telemetry_kit.storage.reader import read
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 from telemetry_kit.verification import vocabulary
 
 # Ids that another program may give, which are stored as hex digits.
@@ -94,7 +94,7 @@ class Lookup:
     def count(self) -> Found:
         """In how many stored events the text is."""
         found = Found(in_ledger=self._text in self._vocabulary.strings())
-        problems = Problems()
+        problems = ReadReport()
         for event in read(self._home, problems):
             clear, coded = self._fields(event)
             found.clear.update(clear)
@@ -125,7 +125,7 @@ class Lookup:
             line: without its end.
         """
         event = parse(line)
-        events: Iterable[dict[str, Any]] = [event] if event is not None else resynchronised(line)
+        events: Iterable[dict[str, Any]] = [event] if event is not None else recovered_events(line)
         if any(any(self._fields(event)) for event in events):
             return False
         # What is no event may hold it anywhere.

@@ -20,7 +20,7 @@ from telemetry_kit.files import hash_chain, private
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import declared_names, projects
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.rotation import ROLLUP
+from telemetry_kit.storage.rotation import COUNT_CACHE
 from telemetry_kit.verification.grammar import Violation
 
 RECORD, HISTORY, NAMES, KEY, TOML, OTHER = "record", "history", "names", "key", "toml", "other"
@@ -84,9 +84,9 @@ def files(home: Home) -> list[Record]:
                 if not os.path.isdir(path) or os.path.islink(path):
                     kind = KEY if _is_index(path, home) else _KINDS.get(name, OTHER)
                     found.setdefault(path, Record(path, f"{shown}/{name}", kind))
-    counts = f"{home.folder}/{ROLLUP}"
+    counts = f"{home.folder}/{COUNT_CACHE}"
     if os.path.lexists(counts):
-        found[counts] = Record(counts, ROLLUP, OTHER)
+        found[counts] = Record(counts, COUNT_CACHE, OTHER)
     return list(found.values())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from telemetry_kit.files import private
 from telemetry_kit.storage import compression
-from telemetry_kit.storage.segments import Report
+from telemetry_kit.storage.segments import FileReport
 
 BATCH_BYTES = 1 << 20
 OVERLAP_BYTES = 4_096
@@ -52,7 +52,7 @@ def again(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     yield from chunks
 
 
-def unpacked(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
+def unpacked(chunks: Iterator[bytes], report: FileReport) -> Iterator[bytes]:
     """The content of a gzip or zstd file as far as it can be unpacked; anything else as it is.
 
     Args:
@@ -62,7 +62,7 @@ def unpacked(chunks: Iterator[bytes], report: Report) -> Iterator[bytes]:
     first = next(chunks, b"")
     for mark, suffix in _MARKS.items():
         if first.startswith(mark):
-            yield from compression.unpacked(again(first, chunks), report, suffix)
+            yield from compression.decompress(again(first, chunks), report, suffix)
             return
     yield from again(first, chunks)
 

@@ -21,7 +21,7 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 from telemetry_kit.verification import capacity, machine_secrets, records, streams, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -119,7 +119,7 @@ class Examination:
         Args:
             given: paths of exports, reports or other files.
         """
-        problems = Problems()
+        problems = ReadReport()
         with snapshot(self._baseline.home, problems) as sources:
             for source in sources:
                 self._segment(source, problems)
@@ -156,7 +156,7 @@ class Examination:
 
     # -- files ---------------------------------------------------------------------------------
 
-    def _segment(self, source: Source, problems: Problems) -> None:
+    def _segment(self, source: Source, problems: ReadReport) -> None:
         segment = source.segment
         looked = Looked(segment.name, segment.kind, segment.size_bytes)
         digest = hashlib.sha256()
@@ -216,7 +216,7 @@ class Examination:
         with open(fd, "rb") as file:
             digest = hashlib.sha256()
             looked = Looked(name, "given", os.fstat(fd).st_size)
-            report = Report()
+            report = FileReport()
             chunks = streams.unpacked(streams.digested(streams.chunks(file), digest), report)
             first = next(chunks, b"")
             again = streams.again(first, chunks)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.storage import maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2024-02-28"
 
@@ -30,7 +30,7 @@ def days(home) -> list[str]:
 def stored(place):
     """An archive, a sealed and an active log, of three days each."""
     for step in range(3):
-        journal = Journal(place.home, lambda: True)
+        journal = LogWriter(place.home, lambda: True)
         for number, day in enumerate(("2099-01-01", "2099-01-02", "2099-01-03")):
             while not journal.append(line(step * 10 + number, day)):
                 pass

@@ -9,7 +9,7 @@ import pytest
 from telemetry_kit.consent import decision
 from telemetry_kit.storage import maintenance, rotation
 from telemetry_kit.storage.reader import read
-from telemetry_kit.storage.segments import Problems, snapshot
+from telemetry_kit.storage.segments import ReadReport, snapshot
 
 TEXT = "zora@quill.example"
 
@@ -29,7 +29,7 @@ def test_forget_removes_from_log_and_archive(place) -> None:
     maintenance.maintain(place.home, 90, decision.today())
     record(place, agent=TEXT)
     record(place, agent="other")
-    with snapshot(place.home, Problems()) as sources:
+    with snapshot(place.home, ReadReport()) as sources:
         assert ["archive", "active"] == [source.segment.kind for source in sources]
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 

@@ -41,7 +41,7 @@ class Life:
         self.sealings += rotation.seal(self.home, day_of(second))
 
     def maintain(self, second: int) -> list[str]:
-        assert [] == maintenance.maintain(self.home, 90, day_of(second)).survivors
+        assert [] == maintenance.maintain(self.home, 90, day_of(second)).failures
         return [event["event_id"] for event in reader.read(self.home)]
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import reader, rotation
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 from tests.conftest import NAMED
 
 HERE = Path(__file__).resolve().parent
@@ -177,7 +177,7 @@ class Found:
     """
 
     def __init__(self, home: Home) -> None:
-        self.problems = Problems()
+        self.problems = ReadReport()
         self.count: dict[str, int] = {}
         self.order: list[str] = []
         for event in reader.read(home, self.problems):

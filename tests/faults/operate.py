@@ -56,7 +56,7 @@ def record() -> object:
 
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
-    journal = writer.Journal(changes.home_of(), lambda: True, seal_events=12)
+    journal = writer.LogWriter(changes.home_of(), lambda: True, seal_events=12)
     day = decision.today()
     for number in range(12):
         name = f"5ea1{number:012x}"
@@ -74,7 +74,7 @@ def seal() -> object:
 def pack() -> object:
     """Maintenance, as each command does it."""
     done = maintenance.maintain(changes.home_of(), 90, decision.today())
-    return {"survivors": done.survivors}
+    return {"survivors": done.failures}
 
 
 def clear() -> object:
@@ -87,15 +87,15 @@ def thin() -> object:
     limit = sys.argv[2]
     return {
         "survivors": maintenance.rewrite(
-            changes.home_of(), maintenance.before(limit), limit
-        ).survivors
+            changes.home_of(), maintenance.keep_since(limit), limit
+        ).failures
     }
 
 
 def blank() -> object:
     """The same for three lines of a sealed segment that a program holds open."""
     done = maintenance.rewrite(changes.home_of(), lambda line: not GOES(line), decision.today())
-    return {"survivors": done.survivors, "lines": done.lines}
+    return {"survivors": done.failures, "lines": done.lines}
 
 
 def revoke() -> object:

@@ -10,7 +10,7 @@ import sys
 from telemetry_kit import configure
 from telemetry_kit.consent.changes import home_of
 from telemetry_kit.storage import rotation, writer  # noqa: F401
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 configure(app="flowspec")
 
@@ -20,14 +20,14 @@ LINE = (
 )
 
 
-def append(journal: Journal, number: int, day: str) -> None:
+def append(journal: LogWriter, number: int, day: str) -> None:
     while not journal.append(LINE.format(number, day).encode()):
         pass
 
 
 def main() -> None:
     day = sys.argv[1]
-    journal = Journal(home_of(), lambda: True, lambda: 0.0)
+    journal = LogWriter(home_of(), lambda: True, lambda: 0.0)
     append(journal, 1, day)
 
     def asleep(fd: int, line: bytes) -> int:

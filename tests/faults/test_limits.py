@@ -11,7 +11,7 @@ import pytest
 from telemetry_kit.errors import Refused
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 DAY = "2026-01-01"
 SHUTDOWN = 0x8004587D
@@ -38,7 +38,7 @@ class Clock:
         return self.seconds
 
 
-def fill(journal: Journal, first: int, count: int) -> list[str]:
+def fill(journal: LogWriter, first: int, count: int) -> list[str]:
     """Append until refused, or so many; what was acknowledged."""
     done = []
     for number in range(first, first + count):
@@ -63,10 +63,10 @@ def test_a_small_disk(mounted, found, ledger) -> None:
     """Filled to the last byte, sealed, packed as far as it goes; used again when it is freed."""
     at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "none")
     home, clock = home_in(at), Clock()
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     names = fill(journal, 0, 1_000)
     assert 50 < len(names) < 1_000
-    assert "full" in journal.trouble
+    assert "full" in journal.breaker.reason
     settle(home, found, ledger, names)
     rotation.seal(home, DAY)
     journal.close()
@@ -77,7 +77,7 @@ def test_a_small_disk(mounted, found, ledger) -> None:
     clock.seconds = 100
     names += fill(journal, 10_000, 100)
     journal.close()
-    assert [] == maintenance.maintain(home, 90, DAY).survivors
+    assert [] == maintenance.maintain(home, 90, DAY).failures
 
     settle(home, found, ledger, names)
 
@@ -85,10 +85,10 @@ def test_a_small_disk(mounted, found, ledger) -> None:
 def test_a_disk_without_inodes(mounted, ledger) -> None:
     """No file can be made: nothing is recorded, nothing is raised."""
     at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "none")
-    journal = Journal(home_in(at), lambda: True, Clock())
+    journal = LogWriter(home_in(at), lambda: True, Clock())
 
     assert [] == fill(journal, 0, 3)
-    assert "full" in journal.trouble
+    assert "full" in journal.breaker.reason
     ledger.add("limits", faults=1)
 
 
@@ -96,14 +96,14 @@ def test_a_read_only_remount(mounted, found, ledger) -> None:
     """The reason is said, by maintaining and clearing too; then all goes on."""
     at = mounted("-t", "tmpfs", "-o", "size=1m", "none")
     home, clock = home_in(at), Clock()
-    journal = Journal(home, lambda: True, clock)
+    journal = LogWriter(home, lambda: True, clock)
     names = fill(journal, 0, 20)
     journal.close()
     subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
     assert [] == fill(journal, 100, 1)
-    assert "read-only" in journal.trouble
+    assert "read-only" in journal.breaker.reason
     assert [] != rotation.clear(home)
-    assert [] != maintenance.maintain(home, 90, DAY).survivors
+    assert [] != maintenance.maintain(home, 90, DAY).failures
     settle(home, found, ledger, names)
     subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
     clock.seconds = 100
@@ -123,7 +123,7 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
         pytest.skip("there is no mkfs.ext4")
     at = mounted("-o", "loop", str(image))
     home = home_in(at)
-    journal = Journal(home, lambda: True, Clock())
+    journal = LogWriter(home, lambda: True, Clock())
     names = fill(journal, 0, 50)
     os.sync()
     fd = os.open(at, os.O_RDONLY)
@@ -134,9 +134,9 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
     finally:
         os.close(fd)
     assert [] == fill(journal, 100, 1)
-    assert "EIO" in journal.trouble
+    assert "EIO" in journal.breaker.reason
     journal.close()
-    assert [] != maintenance.maintain(home, 90, DAY).survivors
+    assert [] != maintenance.maintain(home, 90, DAY).failures
     assert [] != rotation.clear(home)
     subprocess.run(["umount", "-l", str(at)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from telemetry_kit.errors import Off
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import maintenance, reader, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 PROCESSORS = ("rename", "chmod", "unlink", "fsync", "open", "close", "fchmod")
 
@@ -38,8 +38,8 @@ class JournalMachine(RuleBasedStateMachine):
         self.number = 0
         self.writers = [self.writer(), self.writer()]
 
-    def writer(self) -> Journal:
-        return Journal(self.home, lambda: self.allowed, lambda: 0.0, seal_events=20)
+    def writer(self) -> LogWriter:
+        return LogWriter(self.home, lambda: self.allowed, lambda: 0.0, seal_events=20)
 
     def teardown(self) -> None:
         for journal in self.writers:
@@ -93,10 +93,10 @@ class JournalMachine(RuleBasedStateMachine):
         limit = (self.day - timedelta(back)).isoformat()
         for journal in self.writers if close else ():
             journal.close()
-        done = maintenance.rewrite(self.home, maintenance.before(limit), self.day.isoformat())
+        done = maintenance.rewrite(self.home, maintenance.keep_since(limit), self.day.isoformat())
         # Of a fragment at the end of what a writer holds open nothing is removed.
-        assert all("its last line is not ended" in told for told in done.survivors)
-        assert not (close and done.survivors)
+        assert all("its last line is not ended" in told for told in done.failures)
+        assert not (close and done.failures)
         self.model = [pair for pair in self.model if pair[1] >= limit]
 
     @rule(keep_days=st.integers(1, 400))

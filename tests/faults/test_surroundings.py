@@ -19,7 +19,7 @@ import pytest
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import JournalError, Refused
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 RECORD = """
 import json
@@ -108,7 +108,7 @@ for step in (
     lambda: archive.oldest_day(home),
     lambda: upkeep.seal(home, {DAY!r}, 0.0),
     lambda: archive.maintain(home, 90, {DAY!r}),
-    lambda: archive.rewrite(home, archive.before("2025-01-01"), {DAY!r}),
+    lambda: archive.rewrite(home, archive.keep_since("2025-01-01"), {DAY!r}),
     lambda: control.disable_telemetry(),
     lambda: control.clear(home),
 ):
@@ -166,7 +166,7 @@ def test_planted(place, host, ledger, kind: str, name: str) -> None:
     for step in (
         lambda: rotation.seal(place.home, DAY, 0.0),
         lambda: maintenance.maintain(place.home, 90, DAY),
-        lambda: maintenance.rewrite(place.home, maintenance.before("2025-01-01"), DAY),
+        lambda: maintenance.rewrite(place.home, maintenance.keep_since("2025-01-01"), DAY),
         lambda: changes.disable_telemetry(place.root),
         lambda: rotation.clear(place.home),
     ):
@@ -197,11 +197,11 @@ def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
 
     thread = threading.Thread(target=swap)
     thread.start()
-    journal, recorded = Journal(place.home, lambda: True, lambda: 0.0), 0
+    journal, recorded = LogWriter(place.home, lambda: True, lambda: 0.0), 0
     former = os.umask(0o777)
     try:
         for number in range(20_000 if full else 3_000):
-            journal._resume = -1.0
+            journal.breaker.resume = -1.0
             with contextlib.suppress(Refused):
                 recorded += journal.append(line(number, DAY))
             if number % 10 == 0:
@@ -238,7 +238,7 @@ def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
     first, second = host.unharmed(unprivileged.run(host.around(code)))
     pack = (
         f"os.umask({mask})\nfrom telemetry_kit.storage import maintenance as archive\n"
-        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).survivors]))\n"
+        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).failures]))\n"
     )
     packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
     assert (0, "") == (packed.returncode, packed.stderr)
@@ -327,7 +327,7 @@ def second_of_day(at: int) -> int:
 
 
 def segment(home, day: str, numbers: range, lines_of: str = "") -> None:
-    journal = Journal(home, lambda: True)
+    journal = LogWriter(home, lambda: True)
     for number in numbers:
         while not journal.append(line(number, lines_of or day)):
             pass

@@ -50,7 +50,7 @@ class Scene:
         # What is before it goes: the scene's own lines never do, however long the campaign.
         day = self.day = decision.today()
         for group in range(3):
-            journal = storage_writer.Journal(self.home, lambda: True)
+            journal = storage_writer.LogWriter(self.home, lambda: True)
             for number in range(5):
                 name = f"00{group:02x}{number:012x}"
                 while not journal.append(line(name, day)):
@@ -160,14 +160,14 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     if answer.get("raised") == "ConsentError":
         assert decided(scene), point
     after = maintenance.maintain(scene.home, 90, decision.today())
-    assert [] == after.survivors, (operation, point)
+    assert [] == after.failures, (operation, point)
     again = found(scene.home)
     assert before.count == again.count, (operation, point)
     assert [] == leftovers(scene), (operation, point)
     modes(scene.home)
     # And a fresh writer goes on.
     if operation != "revoke" and decided(scene):
-        writer = storage_writer.Journal(scene.home, lambda: True)
+        writer = storage_writer.LogWriter(scene.home, lambda: True)
         while not writer.append(line("ffff" + "0" * 12, decision.today())):
             pass
         writer.close()

@@ -7,7 +7,7 @@ import pytest
 
 from telemetry_kit.consent import decision
 from telemetry_kit.storage import limits, maintenance, rotation
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_killed_all_the_time(place, program, found, modes, ledger, full, seed: i
     )
     sealed = sealings(place.home)
     after = maintenance.maintain(place.home, 90, decision.today())
-    assert [] == after.survivors
+    assert [] == after.failures
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     lost = stored.lost(names(acknowledged))
@@ -115,7 +115,7 @@ def test_lines_are_removed_while_all_are_killed(
     told = json.loads(
         program(place, "writers.py", "massacre", seconds, 500, seed, 3, seconds=900).stdout
     )
-    assert [] == maintenance.rewrite(place.home, maintenance.before(today), today).survivors
+    assert [] == maintenance.rewrite(place.home, maintenance.keep_since(today), today).failures
     stored = found(place.home)
     acknowledged = told["acknowledged"]
     new = [name for name in names(acknowledged) if int(name[6:], 16) % 3]
@@ -146,9 +146,9 @@ def test_a_glued_line_was_recovered(ledger) -> None:
 
 OLD, NEW = "2026-01-01", "2026-06-01"
 REMOVALS = {
-    "clear --before": lambda home: maintenance.rewrite(home, maintenance.before(NEW), NEW),
+    "clear --before": lambda home: maintenance.rewrite(home, maintenance.keep_since(NEW), NEW),
     "clear --before, twice": lambda home: [
-        maintenance.rewrite(home, maintenance.before(NEW), NEW) for _ in range(2)
+        maintenance.rewrite(home, maintenance.keep_since(NEW), NEW) for _ in range(2)
     ][-1],
     "forget": lambda home: maintenance.rewrite(home, lambda text: OLD.encode() not in text, NEW),
     "retention of a part": lambda home: maintenance.maintain(home, 90, NEW),
@@ -169,7 +169,7 @@ def test_a_writer_that_sleeps(
     place, program, found, modes, ledger, sleeping, removal: str, new: bool
 ) -> None:
     """Asleep between its look and its write while lines go: its line is found all the same."""
-    journal = Journal(place.home, lambda: True)
+    journal = LogWriter(place.home, lambda: True)
     olds = [f"{number:016x}" for number in range(1_000, 3_000)]
     for number in range(1_000, 3_000):
         journal.append(old_line(number))
@@ -183,7 +183,7 @@ def test_a_writer_that_sleeps(
     names = json.loads(out)
     late = names[1:] if not new and removal != "packing" else names
     after = found(place.home)
-    assert (7, "", []) == (host.returncode, err, done.survivors)
+    assert (7, "", []) == (host.returncode, err, done.failures)
     assert [name for name in olds if name in after.count] == (olds if removal == "packing" else [])
     assert (names[0] in between.count) == (new or removal == "packing")
     ledger.add(
@@ -196,27 +196,27 @@ def test_a_writer_that_sleeps(
 
     assert (0, 0) == (after.lost(late), after.doubled)
     # And with nobody asleep any more it is packed as all others are.
-    assert [] == maintenance.maintain(place.home, 365, NEW).survivors
+    assert [] == maintenance.maintain(place.home, 365, NEW).failures
     assert after.count == found(place.home).count
     modes(place.home)
 
 
 def test_a_writer_inside_its_write(place, found, sleeping) -> None:
     """Of a line whose end is yet to come nothing is removed, and that is said."""
-    journal = Journal(place.home, lambda: True)
+    journal = LogWriter(place.home, lambda: True)
     journal.append(old_line(1_000))
     with sleeping(place, NEW) as host:
         assert "looked\n" == host.stdout.readline()
         with open(place.log, "ab") as log:
             log.write(old_line(1_001)[:140])
         rotation.seal(place.home, NEW)
-        done = maintenance.rewrite(place.home, maintenance.before(NEW), NEW)
+        done = maintenance.rewrite(place.home, maintenance.keep_since(NEW), NEW)
         with open(next(Path(place.home.folder).glob("telemetry-*")), "rb") as log:
             left = log.read().split()
         host.communicate("go\n", timeout=60)
     journal.close()
 
     assert 1 == done.lines
-    assert 1 == len(done.survivors)
-    assert "its last line is not ended, and a program holds it open" in done.survivors[0]
+    assert 1 == len(done.failures)
+    assert "its last line is not ended, and a program holds it open" in done.failures[0]
     assert old_line(1_001)[:140] == left[-1]

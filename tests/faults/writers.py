@@ -18,7 +18,7 @@ from telemetry_kit.consent.changes import home_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, reader  # noqa: F401
-from telemetry_kit.storage.writer import Journal
+from telemetry_kit.storage.writer import LogWriter
 
 configure(app="flowspec")
 
@@ -59,7 +59,7 @@ def write(
     """
     dice = random.Random(slot)
     # A clock that stands: on a busy machine the breaker of the slow disk is no news.
-    journal = Journal(home_of(), lambda: True, lambda: 0.0, seal_events)
+    journal = LogWriter(home_of(), lambda: True, lambda: 0.0, seal_events)
     number = 0
     low, high = sizes
     while number < count:
@@ -86,7 +86,7 @@ def remove(shared: memoryview, slot: int) -> None:
     """Take the old lines out, again and again, until killed."""
     while True:
         try:
-            shared[slot] += maintenance.rewrite(home_of(), maintenance.before(DAY), DAY).lines
+            shared[slot] += maintenance.rewrite(home_of(), maintenance.keep_since(DAY), DAY).lines
         except TelemetryError:
             pass  # another one is at it
         time.sleep(0.002)
@@ -195,7 +195,7 @@ def raw(writers: int, count: int) -> None:
 
     def lines(slot: int) -> None:
         dice = random.Random(slot)
-        journal = Journal(home_of(), lambda: True, lambda: 0.0, 1 << 60)
+        journal = LogWriter(home_of(), lambda: True, lambda: 0.0, 1 << 60)
         for number in range(count):
             size = int(32 * 2048 ** dice.random())
             head = b"%d %d " % (slot, number)

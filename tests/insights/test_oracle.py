@@ -8,7 +8,7 @@ from telemetry_kit.insights.counters import TABLES
 from telemetry_kit.insights.counting import Wanted, count
 from telemetry_kit.insights.metrics import figures, owner_of
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -86,7 +86,7 @@ def asked(tmp_path_factory):
 def test_each_table_is_its_sql(asked, table):
     """Group by group, count by count."""
     home, sql = asked
-    tally = count(home, Wanted(), Problems())
+    tally = count(home, Wanted(), ReadReport())
     expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
 
     assert expected == {key: n for key, n in tally.tables[table].items() if n}
@@ -96,7 +96,7 @@ def test_each_table_is_its_sql(asked, table):
 @pytest.fixture(scope="module")
 def found(asked):
     """The figures of the same log."""
-    return figures(count(asked[0], Wanted(), Problems()))
+    return figures(count(asked[0], Wanted(), ReadReport()))
 
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
@@ -169,7 +169,7 @@ def test_the_period_before(asked):
     """A period and the one of the same length before it, each by its own SQL."""
     home, sql = asked
     wanted = Wanted("2026-10-01", "2026-10-10")
-    both = figures(count(home, wanted, Problems()), wanted)["comparison"]
+    both = figures(count(home, wanted, ReadReport()), wanted)["comparison"]
     for part in (both["now"], both["before"]):
         rows = dict(
             sql(

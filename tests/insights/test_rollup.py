@@ -21,7 +21,7 @@ from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.counting import Wanted, count
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -42,7 +42,7 @@ PROCESSORS = st.lists(
 
 def compare(home):
     """A look with the roll-up says what counting from scratch says; keeps it."""
-    problems = Problems()
+    problems = ReadReport()
     expected = count(home, Wanted(), problems)
     seen = cache.look(home)
 
@@ -70,7 +70,7 @@ def do(home, step, number):
     elif step == "pack":
         maintenance.maintain(home, 3_650, TODAY)
     elif step == "before":
-        maintenance.rewrite(home, maintenance.before("2026-04-01"), TODAY)
+        maintenance.rewrite(home, maintenance.keep_since("2026-04-01"), TODAY)
     elif step == "forget":
         maintenance.rewrite(home, lambda line: b'"role":"qa"' not in line, TODAY)
     elif step == "edit" and log.exists():
@@ -333,7 +333,7 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 
     before = os.listdir("/dev/fd")
     monkeypatch.setattr(counting, "snapshot", opened)
-    problems = Problems()
+    problems = ReadReport()
 
     assert count(three_files, Wanted(), problems).total("events") == 0
     assert all("EMFILE" in sentence for sentence in problems.sentences())
@@ -344,6 +344,6 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 def test_every_role_is_reported(three_files):
     """Also where all events count."""
     roles = set()
-    count(three_files, Wanted(), Problems(), roles)
+    count(three_files, Wanted(), ReadReport(), roles)
 
     assert set(written.ROLES) <= roles

@@ -15,7 +15,7 @@ from telemetry_kit.paths import find
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.parser import parse
-from telemetry_kit.storage.segments import ACTIVE, Problems, Report
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport
 
 
 def scanned(chunks, report):
@@ -39,12 +39,12 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
     """Canonical, old, damaged, torn lines; in pieces of any size."""
     data = b"".join(lines)
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
-    expected, report = Report(), Report()
+    expected, report = FileReport(), FileReport()
 
     assert list(reader.events_in(iter(chunks), expected, active=True)) == list(
         scanned(chunks, report)
     )
-    assert expected == report
+    assert vars(expected) == vars(report)
 
 
 @given(written.LINES)
@@ -56,10 +56,10 @@ def test_the_same_tally_as_the_reader(lines):
         if isinstance(region, Region):
             counting.rows(region.rows)
         else:
-            for event in read_rest(region, Report(), ACTIVE):
+            for event in read_rest(region, FileReport(), ACTIVE):
                 counting.event(event)
 
-    expected = written.counted(reader.events_in(iter(chunks), Report(), active=True))
+    expected = written.counted(reader.events_in(iter(chunks), FileReport(), active=True))
 
     assert expected == counting.settle()
 
@@ -76,7 +76,7 @@ def test_a_whole_day_is_one_that_the_reader_takes(record):
 def test_a_line_without_end_is_not_collected(place):
     """A gigabyte without a newline is passed over in bounded pieces."""
     piece = b"x" * 65_536
-    report = Report()
+    report = FileReport()
 
     assert list(scanned((piece for _ in range(200)), report)) == []
     assert report.malformed + report.too_long + report.in_progress == 1
@@ -100,22 +100,22 @@ def test_filters(place, chosen):
     one = Filter(**chosen)
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
 
-    assert expected == list(selected(place.home, one, Problems()))
-    assert expected[::-1][:7] == list(newest(place.home, 7, one, Problems()))
+    assert expected == list(selected(place.home, one, ReadReport()))
+    assert expected[::-1][:7] == list(newest(place.home, 7, one, ReadReport()))
 
 
 def test_a_context_does_not_pass_for_a_field(place):
     """A filter compares fields, not letters."""
     written.fill(place.home, written.stored(1, context={"role": "dev"}))
 
-    assert list(selected(place.home, Filter(fields={"role": "dev"}), Problems())) == []
+    assert list(selected(place.home, Filter(fields={"role": "dev"}), ReadReport())) == []
 
 
 def test_wanted(place):
     """A tally of a period and a role is the tally of those events, besides the table of days."""
     written.fill(place.home, *written.sessions(2_000))
     wanted = Wanted("2026-09-10", "2026-09-30", "dev")
-    tally = count(place.home, wanted, Problems())
+    tally = count(place.home, wanted, ReadReport())
     expected = written.counted(
         event
         for event in reader.read(place.home)
@@ -137,7 +137,7 @@ def test_sessions_are_whole(place):
         by_session[key] = [*by_session.pop(key, []), event]
     expected = list(reversed(by_session.items()))[:4]
 
-    assert expected == list(sessions(place.home, 4, Filter(), Problems()))
+    assert expected == list(sessions(place.home, 4, Filter(), ReadReport()))
 
 
 def sealed_and_packed(home, lines):
@@ -162,14 +162,14 @@ def test_from_the_end_it_is_the_same(chosen, lines):
         home = find("flowspec", base, {"HOME": base})
         sealed_and_packed(home, lines)
         one = Filter(**chosen)
-        expected, problems = list(selected(home, one, Problems())), Problems()
+        expected, problems = list(selected(home, one, ReadReport())), ReadReport()
         for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(selection, "_BLOCK_BYTES", block)
                 patch.setattr(selection, "_MAX_HELD", held)
 
                 assert expected[::-1] == list(newest(home, 10**30, one, problems))
-                assert expected[::-1][:5] == list(newest(home, 5, one, Problems()))
+                assert expected[::-1][:5] == list(newest(home, 5, one, ReadReport()))
 
 
 def test_the_newest_are_read_alone(place):
@@ -177,7 +177,7 @@ def test_the_newest_are_read_alone(place):
     log = written.fill(place.home, *written.sessions(3_000))
     with log.open("r+b") as file:
         file.write(b"x" * 100_000)  # what lies there would be told as damage
-    problems = Problems()
+    problems = ReadReport()
 
     assert len(list(newest(place.home, 20, Filter(), problems))) == 20
     assert problems.sentences() == []
@@ -189,7 +189,7 @@ def test_a_line_without_end_from_the_end(place):
     with log.open("ab") as file:
         file.write(b"x" * (3 << 20))
     written.fill(place.home, written.stored(2), written.stored(3))
-    problems = Problems()
+    problems = ReadReport()
     found = [event["seq"] for event in newest(place.home, 9, Filter(), problems)]
 
     assert [3, 2, 1] == found
@@ -206,14 +206,14 @@ def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
         rotation.seal(place.home, "2026-11-23")
         maintenance.maintain(place.home, 36_500, "2026-11-23")
         monkeypatch.setattr(selection, "_MAX_HELD", 7)
-    expected = list(sessions(place.home, 9, Filter(), Problems()))
+    expected = list(sessions(place.home, 9, Filter(), ReadReport()))
     monkeypatch.setattr(selection, "_BLOCK_BYTES", 500)
 
-    assert expected == list(sessions(place.home, 9, Filter(), Problems()))
+    assert expected == list(sessions(place.home, 9, Filter(), ReadReport()))
 
     for name in ("_NEAR_BYTES", "_FAR_BYTES"):
         monkeypatch.setattr(selection, name, 1_000)
-    parts = list(sessions(place.home, 10_000, Filter(), Problems()))
+    parts = list(sessions(place.home, 10_000, Filter(), ReadReport()))
     total = sum(len(events) for _, events in parts)
 
     assert len(list(reader.read(place.home))) == total

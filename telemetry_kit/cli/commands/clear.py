@@ -36,11 +36,11 @@ def _clear_before(home: Home, day: str, yes: bool) -> None:
     if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
         info("Nothing was changed.")
         return
-    done = maintenance.rewrite(home, maintenance.before(day), decision.today())
+    done = maintenance.rewrite(home, maintenance.keep_since(day), decision.today())
     info(f"Deleted {done.lines} events of the days before {day}.")
-    if done.survivors:
+    if done.failures:
         raise CommandError(
-            f"not everything could be deleted: {'; '.join(map(_told, done.survivors))}"
+            f"not everything could be deleted: {'; '.join(map(_told, done.failures))}"
         )
 
 

@@ -26,7 +26,7 @@ from telemetry_kit.files.private import name_of
 from telemetry_kit.insights.counters import Key, Tally
 from telemetry_kit.paths import Home, find
 from telemetry_kit.storage.reader import read
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 APP = "flowspec"
 PROGRAM, SPEC = "specflow.py", "spec.md"
@@ -228,7 +228,7 @@ def _show_table(stage: Stage) -> None:
 
 
 def _show_counts(stage: Stage) -> list[str]:
-    tally, problems = Tally(), Problems()
+    tally, problems = Tally(), ReadReport()
     for event in read(stage.home, problems):
         tally.add(event)
     _title("Counts")

@@ -28,5 +28,5 @@ def run(project: str | None, all_projects: bool) -> None:
     if all_projects:
         stops = "Running programs stop within 20 ms"
     info(f"Recording is off for {where}. {stops}.")
-    if rotation.size(home):
+    if rotation.disk_usage(home)[1]:
         info(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")

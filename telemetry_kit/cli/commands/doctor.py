@@ -22,8 +22,8 @@ from telemetry_kit.storage.segments import (
     ACTIVE,
     ARCHIVE,
     SEALED,
-    Problems,
-    Report,
+    FileReport,
+    ReadReport,
     Segment,
     Source,
     snapshot,
@@ -92,7 +92,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield from _folder(home, fix)
     yield _lock(home, fix)
     yield _ignored(home, fix)
-    problems = Problems()
+    problems = ReadReport()
     with snapshot(home, problems) as sources:
         segments = [source.segment for source in sources]
     yield _lease(home, segments)
@@ -140,7 +140,9 @@ def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
             return
         try:
             st = os.fstat(fd)
-            if not (rotation.is_plain(st) or (stat.S_ISDIR(st.st_mode) and rotation.is_mine(fd))):
+            if not (
+                rotation.is_plain(st) or (stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid())
+            ):
                 raise PermissionError(EPERM, "not ours", path)
             os.fchmod(fd, right(st.st_mode & 0o777))
         finally:
@@ -233,7 +235,7 @@ def _folder(home: Home, fix: bool) -> Iterator[Finding]:
             yield _checked("log", lambda: _trouble_with_the_log(home), right, fix, "")
         else:
             yield Finding("log", BAD, wrong)
-    rollup = f"{home.folder}/{rotation.ROLLUP}"
+    rollup = f"{home.folder}/{rotation.COUNT_CACHE}"
     if (_bits(rollup) or 0) & 0o077:
         yield _private("roll-up", rollup, fix)
 
@@ -335,8 +337,8 @@ def _ignored(home: Home, fix: bool) -> Finding:
 
 def _git(home: Home, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.ask(home.root, *words, environ=runtime.world.environ)
-    return -1 if answer is None else answer.code
+    answer = git.run(home.root, *words, environ=runtime.world.environ)
+    return -1 if answer is None else answer.returncode
 
 
 def _lease(home: Home, segments: list[Segment]) -> Finding:
@@ -365,7 +367,7 @@ def _damage(home: Home, segment: Segment) -> str:
     """Why an archive cannot be read to its end, or an empty string when it can."""
     if segment.kind != ARCHIVE:
         return ""
-    report = Report()
+    report = FileReport()
     folder = os.open(home.folder, _FOLDER)
     try:
         for _ in Source(segment, folder, None).chunks(report):
@@ -428,7 +430,7 @@ def _last_error(home: Home) -> Finding:
 
 
 def _size(home: Home) -> Finding:
-    files, size = rotation.extent(home)
+    files, size = rotation.disk_usage(home)
     most = limits.MAX_BYTES
     says = f"{size} bytes in {files} files, of at most {most}"
     if size > most // 10 * 9:
@@ -441,13 +443,13 @@ def _retention(home: Home) -> Finding:
     oldest = maintenance.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
-    term = maintenance.term(home, days, consent_decision.today())
+    term = maintenance.retention(home, days, consent_decision.today())
     if term.is_skipped and oldest < term.oldest:
         says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
         return Finding(
             "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
         )
-    if term.over(oldest):
+    if term.is_expired(oldest):
         when = "go with the next command" if policy.is_decided(home) else "stay: nothing is decided"
         return Finding("retention", NOTE, f"{days} days; lines of {oldest} {when}")
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")

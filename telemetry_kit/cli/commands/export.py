@@ -35,7 +35,7 @@ from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import rotation
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 from telemetry_kit.verification.grammar import is_pseudonym
 
 _PROGRESS_BYTES = 8 << 20
@@ -74,9 +74,9 @@ def run(
     beside = {} if path is None else _beside(home, path, dictionary, history)
     for name in beside:
         _check_file(name, force)
-    problems = Problems()
+    problems = ReadReport()
     meter = Meter()
-    portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.size(home))
+    portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.disk_usage(home)[1])
     total = hashlib.sha256()
     words = _words(form, chosen, precise, _named(home, role), event)
     entry = _Entry(home, " ".join(words), path, streams)

@@ -31,8 +31,8 @@ def run(project: str | None, text: str, yes: bool) -> None:
         info(line)
     if after.in_ledger:
         info("To keep it out of new events, take it out of the tool's or your own declarations.")
-    if done.survivors:
-        raise CommandError("not everything could be removed: " + "; ".join(done.survivors))
+    if done.failures:
+        raise CommandError("not everything could be removed: " + "; ".join(done.failures))
     if after.events:
         raise CommandError(
             f"what was stored is removed, but a program has recorded {after.events:,} more since: "

@@ -97,7 +97,7 @@ def _print(
         print_line(f"  not yet  {safe(sentence)}: {when}")
     print_line(f"  app      {home.app}")
     print_line(f"  project  {safe(home.root)}")
-    files, size = rotation.extent(home)
+    files, size = rotation.disk_usage(home)
     oldest = maintenance.oldest_day(home) if size else None
     many = f" in {files} files" if files > 1 else ""
     where = home.log if files == 1 else home.folder
@@ -148,7 +148,7 @@ def _same(rule: Rule, decisive: Rule) -> bool:
 def _as_json(
     home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
 ) -> dict[str, Any]:
-    files, size = rotation.extent(home)
+    files, size = rotation.disk_usage(home)
     found: dict[str, Any] = {
         "recording": decision.allowed and not obstacles,
         "vetoed": decision.vetoed,

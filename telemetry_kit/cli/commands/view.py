@@ -24,7 +24,7 @@ from telemetry_kit.insights.selection import Filter, Following, newest, sessions
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event
-from telemetry_kit.storage.segments import Problems
+from telemetry_kit.storage.segments import ReadReport
 
 TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
 _POLL_SECONDS = 0.2
@@ -71,7 +71,7 @@ def run(
     wanted: dict[str, str | frozenset[str]] = {n: w for n, w in words.items() if w is not None}
     wanted |= {name: forms(home, name, text) for name, text in asked.items()}
     chosen = Filter(*period(since, until), wanted)
-    problems = Problems()
+    problems = ReadReport()
     if tree:
         shown = _show_trees(home, limit, chosen, problems)
     elif follow:
@@ -102,7 +102,7 @@ def _is_code(other: str | None) -> bool:
 
 
 def _show(
-    home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: Problems
+    home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: ReadReport
 ) -> int:
     """Show events; how many."""
     events = newest(home, limit, chosen, problems)
@@ -131,7 +131,7 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     Raises:
         CommandError: a name that was asked for is none.
     """
-    if chosen.everything or next(newest(home, 1, Filter(), Problems()), None) is None:
+    if chosen.everything or next(newest(home, 1, Filter(), ReadReport()), None) is None:
         info("no events yet")
         return
     if asked:
@@ -143,7 +143,7 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     info("no such events")
 
 
-def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> int:
+def _show_trees(home: Home, limit: int, chosen: Filter, problems: ReadReport) -> int:
     """Show sessions; how many."""
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
@@ -158,7 +158,7 @@ def _show_trees(home: Home, limit: int, chosen: Filter, problems: Problems) -> i
 def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
-    shown = list(newest(home, limit, chosen, Problems()))
+    shown = list(newest(home, limit, chosen, ReadReport()))
     for event in reversed(shown):
         _print(event, wide, as_json)
     sys.stdout.flush()
