@@ -16,7 +16,7 @@ _APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 NO_APP = "this program has no name: it has to call configure(app=...)"
 
 
-class Home:
+class ProjectPaths:
     """The places of one app in one project.
 
     Args:
@@ -87,7 +87,7 @@ def is_app_name(name: object) -> bool:
     )
 
 
-def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
+def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "ProjectPaths":
     """The home of `app` for a directory.
 
     Args:
@@ -113,7 +113,7 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
     folders = user_folders(app, environ)
     if folders is None:
         raise Refused("there is no home directory to keep a decision in")
-    return Home(app, root, *folders, checkout)
+    return ProjectPaths(app, root, *folders, checkout)
 
 
 def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
@@ -168,7 +168,7 @@ def _is_same_folder(one: str, other: str) -> bool:
 
 
 def enclosing_roots(
-    home: "Home", environ: "Mapping[str, str]", repositories: "Sequence[str]"
+    home: "ProjectPaths", environ: "Mapping[str, str]", repositories: "Sequence[str]"
 ) -> "list[str]":
     """The projects around this one and around its checkout: each may deny.
 

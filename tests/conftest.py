@@ -20,7 +20,7 @@ import telemetry_kit
 from telemetry_kit import context, settings
 from telemetry_kit._runtime import World, runtime
 from telemetry_kit.consent import cache, changes, policy
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.recording import recorder
 
@@ -108,7 +108,7 @@ class Place:
         }
 
     @property
-    def home(self) -> Home:
+    def home(self) -> ProjectPaths:
         """The places of the app in force."""
         return find(settings.current().app, str(self.root), self.environ)
 
@@ -258,11 +258,11 @@ def at_top_level() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path) -> ProjectPaths:
     """A home in an empty project."""
     base = Path(os.path.realpath(tmp_path))
     (base / "the-work").mkdir()
-    return Home(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))
+    return ProjectPaths(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))
 
 
 @pytest.fixture

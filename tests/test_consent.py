@@ -25,7 +25,7 @@ from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy import projects
 from tests.conftest import believed
 
@@ -286,7 +286,7 @@ def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -
 # -- the system --------------------------------------------------------------------------------
 
 
-class Administered(Home):
+class Administered(ProjectPaths):
     """A home whose administrator's file is somewhere else."""
 
     system_file = ""  # type: ignore[assignment]
@@ -1324,7 +1324,9 @@ def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
 
 def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
     """Sixteen digits that depend on the key and on the path."""
-    elsewhere = Home("flowspec", str(make_place("x").root), place.home.config, place.home.state)
+    elsewhere = ProjectPaths(
+        "flowspec", str(make_place("x").root), place.home.config, place.home.state
+    )
     mine, theirs = projects.place_of(place.home), projects.place_of(elsewhere)
     Path(place.home.place_key).write_bytes(bytes(range(32)))
     anew = projects.place_of(place.home)
@@ -1399,7 +1401,7 @@ def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> No
 
     assert policy.is_decided(home)
     # Another project of the same user knows of one for all.
-    other = Home(home.app, f"{home.root}-2", home.config, home.state)
+    other = ProjectPaths(home.app, f"{home.root}-2", home.config, home.state)
     assert everywhere == policy.is_decided(other)
 
 
@@ -1636,7 +1638,7 @@ def test_a_link_that_leads_nowhere_denies(place, which: str) -> None:
 def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: Path) -> None:
     """The same for the administrator's."""
     path = tmp_path / "telemetry.conf"
-    monkeypatch.setattr(Home, "system_file", str(path))
+    monkeypatch.setattr(ProjectPaths, "system_file", str(path))
     assert decide(place).allowed
     path.symlink_to("/nonexistent-file")
 

@@ -15,7 +15,7 @@ from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import DENY, GRANT, IGNORED, SILENT, Rule
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from tests.conftest import believed
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
@@ -48,7 +48,7 @@ def law(state: dict[str, str]) -> bool:
     return "yes" in state.values() and not DENYING & set(state.values())
 
 
-class Administered(Home):
+class Administered(ProjectPaths):
     """A home whose administrator's file is in a place that a test may write."""
 
     system_file = ""  # type: ignore[assignment]

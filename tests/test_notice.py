@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from telemetry_kit import capture_events, configure
 from telemetry_kit.consent import notice
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
 
-HOME = Home("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
+HOME = ProjectPaths("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
 
 
-def home(app: str = "flowspec", root: str = HOME.root) -> Home:
-    return Home(app, root, HOME.config, HOME.state)
+def home(app: str = "flowspec", root: str = HOME.root) -> ProjectPaths:
+    return ProjectPaths(app, root, HOME.config, HOME.state)
 
 
 # -- the notice --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import os
 
 from telemetry_kit import paths as homes
 from telemetry_kit.errors import ConfigurationError, Refused, TelemetryError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _with_a_project(
     return found
 
 
-def _is_ours(home: Home) -> bool:
+def _is_ours(home: ProjectPaths) -> bool:
     folders = (home.folder, os.path.dirname(home.repository_files[0][0]))
     return any(_is_kept_in(folder) for folder in folders)
 

@@ -12,7 +12,7 @@ from telemetry_kit import settings
 from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, runtime
 from telemetry_kit.consent.policy import DENY, Decision, Rule, decide
 from telemetry_kit.errors import Off
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Verdict:
 
     def __init__(
         self,
-        home: Home,
+        home: ProjectPaths,
         decision: Decision,
         switches: Switches,
         settings_generation: int,

@@ -15,7 +15,7 @@ from telemetry_kit.consent import obstacles, policy
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy import declared_names, keys, projects
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 
-def home_of(project_root: Path | None = None) -> Home:
+def home_of(project_root: Path | None = None) -> ProjectPaths:
     """The places of the configured app for a directory.
 
     Raises:
@@ -112,7 +112,7 @@ def disable_telemetry(
 
 
 def accept(
-    home: Home,
+    home: ProjectPaths,
     *,
     all_projects: bool = False,
     method: str = "api",
@@ -159,7 +159,7 @@ def accept(
     return obstacles.is_recording(home.checkout)
 
 
-def _prepare(home: Home, place: str, all_projects: bool) -> bool:
+def _prepare(home: ProjectPaths, place: str, all_projects: bool) -> bool:
     """Make a project ready to be recorded in; whether its key was made now.
 
     Raises:
@@ -179,7 +179,7 @@ def _prepare(home: Home, place: str, all_projects: bool) -> bool:
     return not os.path.lexists(path) and keys.create(path, runtime.world.now())
 
 
-def look_after(home: Home) -> None:
+def look_after(home: ProjectPaths) -> None:
     """Prepare a project that a grant for all projects meets in a folder that was there before.
 
     Raises:
@@ -197,14 +197,14 @@ def look_after(home: Home) -> None:
         _prepare(home, place, all_projects=False)
 
 
-def denials(home: Home) -> list[str]:
+def denials(home: ProjectPaths) -> list[str]:
     """The user's records that say no, each with what it says."""
     found = policy.records(home)
     return [f"{rule.name} {rule.raw}" for rule in found if rule.verdict == policy.DENY]
 
 
 def refuse(
-    home: Home,
+    home: ProjectPaths,
     *,
     all_projects: bool = False,
     method: str = "api",
@@ -243,7 +243,7 @@ def refuse(
     rotation.seal(home, consent_decision.today())
 
 
-def _goes_on(home: Home) -> str:
+def _goes_on(home: ProjectPaths) -> str:
     """What to add to a denial that could not be written, where other programs go on recording."""
     if not policy.decide(home, runtime.world.environ).allowed:
         return ""
@@ -251,7 +251,7 @@ def _goes_on(home: Home) -> str:
     return f". Other programs continue to record: set {variable} to stop them"
 
 
-def clear(home: Home) -> list[str]:
+def clear(home: ProjectPaths) -> list[str]:
     """Delete the stored events of a project, and the key that made their pseudonyms.
 
     The key goes first: what could not be deleted can no longer be linked to anybody.
@@ -278,7 +278,7 @@ def clear(home: Home) -> list[str]:
     return survivors
 
 
-def _needs_key(home: Home, path: str) -> bool:
+def _needs_key(home: ProjectPaths, path: str) -> bool:
     """Whether a fresh key is due: there is one to be replaced, or recording lacks one."""
     if os.path.lexists(path):
         return True
@@ -286,7 +286,7 @@ def _needs_key(home: Home, path: str) -> bool:
     return recording and os.path.isdir(os.path.dirname(path))
 
 
-def accept_widening(home: Home, decision: Decision) -> None:
+def accept_widening(home: ProjectPaths, decision: Decision) -> None:
     """Write down that the user said yes to what is wider than the yes in force.
 
     Args:
@@ -303,7 +303,7 @@ def accept_widening(home: Home, decision: Decision) -> None:
     _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, asked=asked))
 
 
-def decline_widening(home: Home, decision: Decision) -> None:
+def decline_widening(home: ProjectPaths, decision: Decision) -> None:
     """Keep a yes as it was given, and remember that the wider notice was declined.
 
     Args:
@@ -319,7 +319,7 @@ def decline_widening(home: Home, decision: Decision) -> None:
     _alone(home, lambda: transaction.decline(folder, runtime.world.now(), asked))
 
 
-def _asked(home: Home, decision: Decision) -> tuple[str, Asked]:
+def _asked(home: ProjectPaths, decision: Decision) -> tuple[str, Asked]:
     from telemetry_kit.consent import transaction  # deferred: as above
 
     assert decision.accepted is not None
@@ -329,7 +329,7 @@ def _asked(home: Home, decision: Decision) -> tuple[str, Asked]:
     return os.path.dirname(decision.rule.name), asked
 
 
-def reset(home: Home, *, all_projects: bool = False) -> list[str]:
+def reset(home: ProjectPaths, *, all_projects: bool = False) -> list[str]:
     """Erase everything of this project: events, key, decision and its history.
 
     Args:
@@ -354,17 +354,20 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     return survivors
 
 
-def all_homes(home: Home) -> list[Home]:
+def all_homes(home: ProjectPaths) -> list[ProjectPaths]:
     """The places of every project of an app: those in the index, and this one.
 
     Args:
         home: the places of this project.
     """
     others = [root for root in projects.roots(home.state).values() if root != home.root]
-    return [home, *(Home(home.app, root, home.config, home.state) for root in sorted(others))]
+    return [
+        home,
+        *(ProjectPaths(home.app, root, home.config, home.state) for root in sorted(others)),
+    ]
 
 
-def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
+def _reset(home: ProjectPaths, all_projects: bool, decided: bool) -> list[str]:
     from telemetry_kit.storage import version_control  # deferred: only a reset needs it
 
     survivors: list[str] = []
@@ -393,7 +396,7 @@ def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
     return survivors
 
 
-def retention_days(home: Home) -> int:
+def retention_days(home: ProjectPaths) -> int:
     """How long lines are kept: as configured, but never longer than the user said yes to.
 
     Args:
@@ -450,7 +453,7 @@ def _prune(folder: str) -> None:
     projects.remove_own_folder(os.path.dirname(folder))
 
 
-def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> T:
+def _alone(home: ProjectPaths, step: Callable[[], T], patience: float | None = None) -> T:
     """Do what no other process may do at the same time."""
     from telemetry_kit.consent import transaction  # deferred: as above
 
@@ -464,7 +467,7 @@ def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> 
     return done
 
 
-def _place(home: Home) -> str:
+def _place(home: ProjectPaths) -> str:
     place = projects.place_of(home)
     if place is None:
         if policy.unplaced(home):

@@ -15,7 +15,7 @@ from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain, private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 
@@ -160,7 +160,7 @@ def disagrees(folder: str) -> str | None:
     return None
 
 
-def folders(home: Home) -> list[tuple[str, str]]:
+def folders(home: ProjectPaths) -> list[tuple[str, str]]:
     """Where decisions about a project are kept, each with whom it is about.
 
     Raises:
@@ -171,7 +171,7 @@ def folders(home: Home) -> list[tuple[str, str]]:
     return [("all projects", home.config), *own]
 
 
-def trouble(home: Home) -> list[str]:
+def trouble(home: ProjectPaths) -> list[str]:
     """What is wrong with the histories of a project, one sentence each; empty when nothing is."""
     found: list[str] = []
     try:

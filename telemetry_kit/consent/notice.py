@@ -12,7 +12,7 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit.consent.app_choice import DEFAULT as DEFAULT_APP
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.settings import Settings
 
@@ -47,7 +47,9 @@ _TYPES = {
 _CONTEXT_TYPES = {catalog.IDENTIFIER: "code", catalog.MEASURE: "number", "flag": "yes/no"}
 
 
-def lines(home: Home, now: Settings | None = None, *, everywhere: bool = False) -> list[str]:
+def lines(
+    home: ProjectPaths, now: Settings | None = None, *, everywhere: bool = False
+) -> list[str]:
     """The notice, as it stands before the question: ASCII, at most 14 lines of 78 characters.
 
     Args:
@@ -168,7 +170,7 @@ def difference(app: str, wider: list[str]) -> list[str]:
     ]
 
 
-def text_sha256(home: Home, *, everywhere: bool = False) -> str:
+def text_sha256(home: ProjectPaths, *, everywhere: bool = False) -> str:
     """SHA-256 of the exact notice text, in hex.
 
     Args:

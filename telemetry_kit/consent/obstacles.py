@@ -12,7 +12,7 @@ from telemetry_kit.privacy import keys, projects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 
 def is_recording(start: str | None = None) -> bool:
@@ -26,7 +26,7 @@ def is_recording(start: str | None = None) -> bool:
     return gates.is_open(start) and not obstacles(gates.verdict(start).home)
 
 
-def obstacles(home: Home) -> list[str]:
+def obstacles(home: ProjectPaths) -> list[str]:
     """What would keep an event from being written where consent allows it.
 
     Args:
@@ -40,7 +40,7 @@ def obstacles(home: Home) -> list[str]:
     return [*rotation.obstacles(home), *key_obstacles(home)]
 
 
-def key_obstacles(home: Home) -> list[str]:
+def key_obstacles(home: ProjectPaths) -> list[str]:
     """The same of the key alone: without one nothing is recorded."""
     try:
         place = projects.place_of(home)

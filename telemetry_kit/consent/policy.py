@@ -13,7 +13,7 @@ from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import (
-    Home,
+    ProjectPaths,
     enclosing_repositories,
     enclosing_roots,
     repository_files,
@@ -133,7 +133,7 @@ def watched(app_prefix: str) -> frozenset[str]:
     return _FIXED | {f"{app_prefix}_TELEMETRY_DISABLED"}
 
 
-def decide(home: Home, environ: Mapping[str, str], *, every_file: bool = False) -> Decision:
+def decide(home: ProjectPaths, environ: Mapping[str, str], *, every_file: bool = False) -> Decision:
     """The decision for one home: the first denial, else the user's grant, else off.
 
     Args:
@@ -166,7 +166,7 @@ def decide(home: Home, environ: Mapping[str, str], *, every_file: bool = False) 
 
 
 def rules(
-    home: Home, environ: Mapping[str, str], every: bool = False, repository: bool = True
+    home: ProjectPaths, environ: Mapping[str, str], every: bool = False, repository: bool = True
 ) -> Iterator[Rule]:
     """Every rule about this project in order with what it says; see `nearby()` for the rest.
 
@@ -200,7 +200,7 @@ def _repository(app: str, root: str) -> Iterator[Rule]:
         )
 
 
-def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
+def nearby(home: ProjectPaths, environ: Mapping[str, str]) -> Iterator[Rule]:
     """What the projects around this one say, and where the grant may lie; they may deny only.
 
     Those are the repositories and projects that enclose this one, for a linked worktree of git
@@ -217,7 +217,7 @@ def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
 
 
 def _brought_along(
-    home: Home, environ: Mapping[str, str], repositories: list[str]
+    home: ProjectPaths, environ: Mapping[str, str], repositories: list[str]
 ) -> Iterator[Rule]:
     """A denial where the grant lies in the repository it is about: a clone can bring it along."""
     if not repositories:
@@ -231,7 +231,7 @@ def _brought_along(
             yield Rule("repository", repository, None, DENY, says)
 
 
-def _record_elsewhere(home: Home, root: str) -> Rule:
+def _record_elsewhere(home: ProjectPaths, root: str) -> Rule:
     """The user's decision for another root: only a no counts here."""
     try:
         place = projects.place_of(home, root)
@@ -300,7 +300,7 @@ def _terminal() -> bool:
         return False
 
 
-def _system(home: Home) -> Rule:
+def _system(home: ProjectPaths) -> Rule:
     path = home.system_file
     try:
         data = private.read_regular(path, MAX_RECORD_BYTES + 1)
@@ -350,7 +350,7 @@ def _switch(
 # -- the user's record -------------------------------------------------------------------------
 
 
-def record_path(home: Home, all_projects: bool) -> str | None:
+def record_path(home: ProjectPaths, all_projects: bool) -> str | None:
     """Where the record is; None for a project where no place key exists yet."""
     if all_projects:
         return f"{home.config}/{RECORD}"
@@ -358,7 +358,7 @@ def record_path(home: Home, all_projects: bool) -> str | None:
     return None if place is None else f"{home.config}/projects/{place}/{RECORD}"
 
 
-def is_decided(home: Home) -> bool:
+def is_decided(home: ProjectPaths) -> bool:
     """Whether the user has ever said yes or no here, whatever became of it."""
     try:
         place = projects.place_of(home)
@@ -368,7 +368,7 @@ def is_decided(home: Home) -> bool:
     return here or os.path.lexists(f"{home.config}/{RECORD}")
 
 
-def records(home: Home) -> Iterator[Rule]:
+def records(home: ProjectPaths) -> Iterator[Rule]:
     """What the user's records say, for all projects and for this one."""
     if not os.path.isdir(home.config):
         yield Rule("user", home.config, None, SILENT, "nothing was decided yet", everywhere=True)
@@ -387,7 +387,7 @@ def records(home: Home) -> Iterator[Rule]:
         yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
 
 
-def for_all_projects(home: Home) -> Rule:
+def for_all_projects(home: ProjectPaths) -> Rule:
     """What the user's record for all projects says."""
     return _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
 
@@ -425,12 +425,12 @@ def is_place(name: str) -> bool:
     return len(name) == 16 and set(name) <= set("0123456789abcdef")
 
 
-def unplaced(home: Home) -> bool:
+def unplaced(home: ProjectPaths) -> bool:
     """Whether there are decisions that nobody can tell the project of: the place key is gone."""
     return not os.path.lexists(home.place_key) and has_decision(home)
 
 
-def has_decision(home: Home, place: str = "") -> bool:
+def has_decision(home: ProjectPaths, place: str = "") -> bool:
     """Whether something was decided about a place; about any single project by default."""
     folder = f"{home.config}/projects"
     try:
@@ -440,7 +440,7 @@ def has_decision(home: Home, place: str = "") -> bool:
     return any(os.path.lexists(f"{folder}/{name}/{RECORD}") for name in names)
 
 
-def key_is_gone(home: Home) -> str:
+def key_is_gone(home: ProjectPaths) -> str:
     """What to say then: one sentence, with the way out."""
     return (
         f"{home.place_key} is gone, so that nobody can tell which project a decision is about: "

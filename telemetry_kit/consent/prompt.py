@@ -17,7 +17,7 @@ from telemetry_kit.consent.policy import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -70,7 +70,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         return False
 
 
-def _ask_if_open(home: Home) -> None:
+def _ask_if_open(home: ProjectPaths) -> None:
     if gates.is_held():
         return
     decision = policy.decide(home, runtime.world.environ, every_file=True)
@@ -86,7 +86,7 @@ def _ask_if_open(home: Home) -> None:
             _ask_first(home)
 
 
-def _ask_first(home: Home) -> None:
+def _ask_first(home: ProjectPaths) -> None:
     from telemetry_kit.consent import changes, notice  # deferred: only a question needs them
 
     before = changes.denials(home)
@@ -104,7 +104,7 @@ def _ask_first(home: Home) -> None:
         _say("Nothing was decided.")
 
 
-def why_not(home: Home) -> str:
+def why_not(home: ProjectPaths) -> str:
     """Why nothing is recorded although the user granted consent; empty where it is.
 
     Args:
@@ -119,7 +119,7 @@ def why_not(home: Home) -> str:
     return f"events cannot be written: {'; '.join(found)}" if found else ""
 
 
-def is_undecided(home: Home, decision: Decision) -> bool:
+def is_undecided(home: ProjectPaths, decision: Decision) -> bool:
     """Whether the user has not answered the present notice.
 
     Args:
@@ -154,7 +154,7 @@ def widening(decision: Decision) -> list[str]:
     return accepted.widened(now)
 
 
-def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
+def _ask_wider(home: ProjectPaths, decision: Decision, wider: list[str]) -> None:
     from telemetry_kit.consent import changes, notice  # deferred: as above
 
     answer = ask(notice.difference(home.app, wider), WIDER)
@@ -261,7 +261,7 @@ def _completes(name: str) -> bool:
     return is_click or name in ("_ARGCOMPLETE", "COMP_LINE")
 
 
-def _can_be_kept(home: Home) -> bool:
+def _can_be_kept(home: ProjectPaths) -> bool:
     """Whether an answer could be remembered; else the same question would come every time."""
     folders = (home.config, home.state)
     return all(private.can_make(f) and private.can_make(f"{f}/projects") for f in folders)

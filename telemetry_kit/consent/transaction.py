@@ -16,7 +16,7 @@ from telemetry_kit.consent import history, notice, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _close(fd: int) -> None:
 
 
 def decide(
-    home: Home,
+    home: ProjectPaths,
     folder: str,
     decision: str,
     method: str,
@@ -172,7 +172,7 @@ def decide(
             raise
 
 
-def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
+def _denied_without_space(home: ProjectPaths, path: str, line: bytes) -> bool:
     """Write a denial over the record, which needs no space; where that fails, delete a grant.
 
     Returns:

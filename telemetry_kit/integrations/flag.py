@@ -15,7 +15,7 @@ from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 # A program that starts does not wait longer for another process that is deciding.
 PATIENCE_SECONDS = 1.0
@@ -49,7 +49,7 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
     return value
 
 
-def _accept(home: Home) -> None:
+def _accept(home: ProjectPaths) -> None:
     rules = list(policy.records(home))
     stands = any(rule.verdict == policy.GRANT for rule in rules)
     if stands and not any(rule.verdict == policy.DENY for rule in rules):

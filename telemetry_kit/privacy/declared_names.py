@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 # Where this is reached, further names are stored as pseudonyms.
 MAX_BYTES = 1 << 20
@@ -106,12 +106,12 @@ def _append(path: str, line: bytes) -> bool:
     return True
 
 
-def path_of(home: Home, place: str) -> str:
+def path_of(home: ProjectPaths, place: str) -> str:
     """Where the ledger of a project is."""
     return f"{home.state}/projects/{place}/{NAME}"
 
 
-def read(home: Home) -> dict[str, frozenset[str]]:
+def read(home: ProjectPaths) -> dict[str, frozenset[str]]:
     """The names in the ledger, by kind; lines without a valid code are left out.
 
     Args:
@@ -133,7 +133,7 @@ def read(home: Home) -> dict[str, frozenset[str]]:
 
 
 def entries(
-    home: Home, place: str, data: bytes
+    home: ProjectPaths, place: str, data: bytes
 ) -> Iterator[tuple[int, bytes, tuple[str, str] | None]]:
     """The lines of a ledger: number, bytes, and kind and name where the code is valid.
 

@@ -18,7 +18,7 @@ from telemetry_kit.privacy.hmac_sha256 import Mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 KEY_BYTES = 32
 ROTATION_DAYS = 28
@@ -84,12 +84,12 @@ class Key:
         return self._mac.code(field, value, domain)
 
 
-def key_path(home: Home, place: str) -> str:
+def key_path(home: ProjectPaths, place: str) -> str:
     """Where the key of a project lives."""
     return f"{home.state}/projects/{place}/key"
 
 
-def error_path(home: Home, place: str) -> str:
+def error_path(home: ProjectPaths, place: str) -> str:
     """Where the name of a project's last error lives, beside its key."""
     return f"{home.state}/projects/{place}/last-error"
 
@@ -111,7 +111,7 @@ def load(path: str) -> Key:
     return parse(data)
 
 
-def current(home: Home, place: str | None) -> Key | None:
+def current(home: ProjectPaths, place: str | None) -> Key | None:
     """The key of a project, or None where there is none that can be used.
 
     Args:

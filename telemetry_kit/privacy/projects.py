@@ -14,7 +14,7 @@ from telemetry_kit.files.private import UnsafeFileError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 NAME = "path"
 _MADE = "made"
@@ -22,7 +22,7 @@ _MAX_BYTES = 65_536
 _WAY_OUT = "reset --all-projects takes it away, with every decision"
 
 
-def note(home: Home, place: str, *, sync: bool = True) -> None:
+def note(home: ProjectPaths, place: str, *, sync: bool = True) -> None:
     """Put a project into the index.
 
     Args:
@@ -39,7 +39,7 @@ def note(home: Home, place: str, *, sync: bool = True) -> None:
         private.replace(path, root, sync=sync)
 
 
-def take_away(home: Home, place: str) -> None:
+def take_away(home: ProjectPaths, place: str) -> None:
     """Delete the key and the entry of a project, with the folders in which nothing else is.
 
     Args:
@@ -58,7 +58,7 @@ def take_away(home: Home, place: str) -> None:
     remove_own_folder(os.path.dirname(home.state))
 
 
-def is_known(home: Home, place: str) -> bool:
+def is_known(home: ProjectPaths, place: str) -> bool:
     """Whether a project is in the index: a command, or the recorder, has prepared it.
 
     Args:
@@ -86,7 +86,7 @@ def roots(state: str) -> dict[str, str]:
 # -- our own folders ---------------------------------------------------------------------------
 
 
-def make_own_folders(home: Home) -> None:
+def make_own_folders(home: ProjectPaths) -> None:
     """Make our folders in the user's directories, and note which folders above them are new.
 
     Args:
@@ -152,7 +152,7 @@ def _root(path: str) -> str:
     return root if os.path.isabs(root) else ""
 
 
-def place_of(home: Home, root: str = "") -> str | None:
+def place_of(home: ProjectPaths, root: str = "") -> str | None:
     """The name of a project's folders in the user's directories, or None before any decision.
 
     It is a keyed code of the real path, so that no path stands in clear.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from telemetry_kit.context import Scope
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
     from telemetry_kit.storage.writer import Journal
 
     class Sink(Protocol):
@@ -197,11 +197,11 @@ def recorder_for(start: str | None = None) -> Recorder:
     return found
 
 
-def _decision(home: Home) -> policy.Decision:
+def _decision(home: ProjectPaths) -> policy.Decision:
     return policy.decide(home, runtime.world.environ)
 
 
-def remember(home: Home, name: str) -> None:
+def remember(home: ProjectPaths, name: str) -> None:
     """Keep the name of the last error, and its day, for `doctor`; never the cause of another one.
 
     Args:
@@ -220,7 +220,7 @@ def remember(home: Home, name: str) -> None:
         return  # it is in trouble already
 
 
-def key_of(home: Home) -> keys.Key:
+def key_of(home: ProjectPaths) -> keys.Key:
     """The key in force in a project; made where a yes for all projects meets it first.
 
     Raises:
@@ -229,7 +229,7 @@ def key_of(home: Home) -> keys.Key:
     return _key_at(home, _place(home))
 
 
-def _place(home: Home) -> str:
+def _place(home: ProjectPaths) -> str:
     """The name of the folders of a project for which recording is on."""
     try:
         place = projects.place_of(home)
@@ -240,7 +240,7 @@ def _place(home: Home) -> str:
     return place
 
 
-def _key_at(home: Home, place: str) -> keys.Key:
+def _key_at(home: ProjectPaths, place: str) -> keys.Key:
     known = _recorders.get((home.app, home.root))
     path = keys.key_path(home, place)
     try:
@@ -257,7 +257,7 @@ def _key_at(home: Home, place: str) -> keys.Key:
     return known.key if known is not None and known.key.equals(key) else key
 
 
-def _prepare(home: Home, place: str, is_there: bool) -> None:
+def _prepare(home: ProjectPaths, place: str, is_there: bool) -> None:
     """Make a project ready that a grant for all projects meets for the first time.
 
     Args:

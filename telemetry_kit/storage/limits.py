@@ -16,13 +16,13 @@ from telemetry_kit.storage.segments import ARCHIVE, SEALED, Segment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 MAX_BYTES = 1 << 30
 MAX_CLOCK_DAYS = 400
 
 
-def seal_full(home: Home, only: tuple[int, int], keep_days: int, now: float) -> None:
+def seal_full(home: ProjectPaths, only: tuple[int, int], keep_days: int, now: float) -> None:
     """Seal the log, and let go what is over.
 
     Args:
@@ -40,7 +40,7 @@ def seal_full(home: Home, only: tuple[int, int], keep_days: int, now: float) -> 
             tidy(home, folder, keep_days, now)
 
 
-def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
+def tidy(home: ProjectPaths, folder: int, keep_days: int, now: float) -> Done:
     """Delete segments whose lines are all over, and the oldest of those that are too much.
 
     A segment is over when the day in its name and the day of its last change are: nothing was
@@ -70,7 +70,7 @@ def tidy(home: Home, folder: int, keep_days: int, now: float) -> Done:
     return done
 
 
-def bound(home: Home, folder: int, segments: list[Segment], done: Done) -> None:
+def bound(home: ProjectPaths, folder: int, segments: list[Segment], done: Done) -> None:
     """Delete the oldest segments of more than the journal may take; the newest stays.
 
     Args:
@@ -88,7 +88,7 @@ def bound(home: Home, folder: int, segments: list[Segment], done: Done) -> None:
             total -= segment.size_bytes
 
 
-def _let_go(home: Home, folder: int, segment: Segment, done: Done) -> bool:
+def _let_go(home: ProjectPaths, folder: int, segment: Segment, done: Done) -> bool:
     """Delete a segment that no program holds open; whether it is gone."""
     before = done.deleted
     if not rewrite.is_held(folder, segment):

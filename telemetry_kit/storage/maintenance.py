@@ -15,7 +15,7 @@ from time import gmtime, strftime
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files import leftovers
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, rotation
 from telemetry_kit.storage import rewrite as storage_rewrite
 from telemetry_kit.storage.retention import Term
@@ -36,7 +36,7 @@ _TAIL_BYTES = 1 << 13  # two lines at least
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
-def maintain(home: Home, retention_days: int, today: str) -> Done:
+def maintain(home: ProjectPaths, retention_days: int, today: str) -> Done:
     """Bring the journal in order: finish what was broken off, pack, and keep the retention.
 
     Returns at once where another process is at it.
@@ -63,7 +63,7 @@ def maintain(home: Home, retention_days: int, today: str) -> Done:
     return done
 
 
-def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Done:
+def rewrite(home: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> Done:
     """Remove lines from everything that is stored.
 
     Args:
@@ -104,7 +104,7 @@ def _forget_counts(folder: int, done: Done) -> None:
             return
 
 
-def oldest_day(home: Home) -> str | None:
+def oldest_day(home: ProjectPaths) -> str | None:
     """The day of the oldest line, or None where there is none."""
     with snapshot(home, Problems()) as sources:
         for source in sources:
@@ -132,7 +132,7 @@ def before(day: str) -> Callable[[bytes], bool]:
 # -- one step each -----------------------------------------------------------------------------
 
 
-def _heal(home: Home, folder: int, done: Done) -> None:
+def _heal(home: ProjectPaths, folder: int, done: Done) -> None:
     for name in os.listdir(folder):
         try:
             if rotation.TEMPORARY.fullmatch(name):
@@ -146,7 +146,7 @@ def _heal(home: Home, folder: int, done: Done) -> None:
             done.survivors.append(f"{home.folder}/{name} ({name_of(error)})")
 
 
-def _sweep(home: Home) -> None:
+def _sweep(home: ProjectPaths) -> None:
     """Delete what commands that were killed left in the user's own folders."""
     for top in {home.config, home.state}:
         leftovers.sweep(top)
@@ -159,7 +159,7 @@ def _sweep(home: Home) -> None:
 
 
 def _segments(
-    home: Home, active: bool = False, survivors: list[str] | None = None
+    home: ProjectPaths, active: bool = False, survivors: list[str] | None = None
 ) -> list[Segment]:
     problems = Problems()
     with snapshot(home, problems) as sources:
@@ -169,7 +169,7 @@ def _segments(
     return found
 
 
-def term(home: Home, retention_days: int, today: str) -> Term:
+def term(home: ProjectPaths, retention_days: int, today: str) -> Term:
     """The retention of a journal on one day.
 
     An archive of the same day proves nothing: the clock that is in question has named it. Before
@@ -185,7 +185,7 @@ def term(home: Home, retention_days: int, today: str) -> Term:
     return Term(retention_days, today, max(days) if days else _newest_day(home) or today)
 
 
-def _newest_day(home: Home) -> str | None:
+def _newest_day(home: ProjectPaths) -> str | None:
     """The day of the last line, or None where there is none."""
     with snapshot(home, Problems()) as sources:
         for source in reversed(sources):
@@ -197,13 +197,13 @@ def _newest_day(home: Home) -> str | None:
     return None
 
 
-def _pack_all(home: Home, folder: int, done: Done) -> None:
+def _pack_all(home: ProjectPaths, folder: int, done: Done) -> None:
     for segment in _segments(home):
         if segment.kind == SEALED:
             storage_rewrite.pack(home, folder, segment, done)
 
 
-def _retain(home: Home, folder: int, found: Term, done: Done) -> None:
+def _retain(home: ProjectPaths, folder: int, found: Term, done: Done) -> None:
     if found.is_skipped:
         return
     _seal_if_over(home, folder, found)
@@ -219,7 +219,7 @@ def _oldest_sign(folder: int, segment: Segment) -> str:
     return min(named, _first_day(folder, segment) or _NEVER)
 
 
-def _seal_if_over(home: Home, folder: int, found: Term) -> None:
+def _seal_if_over(home: ProjectPaths, folder: int, found: Term) -> None:
     for segment in _segments(home, active=True):
         old = segment.kind == ACTIVE and _oldest_sign(folder, segment) < found.oldest
         if old and any(map(found.over, _all_days(folder, segment))):
@@ -227,7 +227,7 @@ def _seal_if_over(home: Home, folder: int, found: Term) -> None:
             rotation.seal_under_lock(home, folder, found.today, (inode, device))
 
 
-def _retain_one(home: Home, folder: int, segment: Segment, found: Term, done: Done) -> None:
+def _retain_one(home: ProjectPaths, folder: int, segment: Segment, found: Term, done: Done) -> None:
     def stays(line: bytes) -> bool:
         return not _is_over(line, found)
 

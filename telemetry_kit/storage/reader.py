@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event, is_of_another_version, parse, resynchronised
 from telemetry_kit.storage.segments import ACTIVE, Problems, Report, snapshot
@@ -21,7 +21,7 @@ _BOM = b"\xef\xbb\xbf"
 _ENDS = re.compile(rb"[\0\n]+")
 
 
-def read(home: Home, problems: Problems | None = None) -> Iterator[Event]:
+def read(home: ProjectPaths, problems: Problems | None = None) -> Iterator[Event]:
     """Every stored event once, oldest first, as of the first one asked for.
 
     Args:

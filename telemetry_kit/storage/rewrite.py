@@ -13,7 +13,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, line_parts, rotation
 from telemetry_kit.storage.segments import SEALED, Report, Segment, Source
 
@@ -48,7 +48,7 @@ class Done:
         self.survivors: list[str] = []
 
 
-def pack(home: Home, folder: int, segment: Segment, done: Done) -> None:
+def pack(home: ProjectPaths, folder: int, segment: Segment, done: Done) -> None:
     """Make a sealed segment an archive, unless a program still holds it open.
 
     Args:
@@ -64,7 +64,7 @@ def pack(home: Home, folder: int, segment: Segment, done: Done) -> None:
             done.leased += 1
 
 
-def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
+def thin(home: ProjectPaths, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
     """Take lines out of a segment; a sealed one that nobody holds open is packed as well.
 
     Args:
@@ -80,7 +80,7 @@ def thin(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> N
             _blank(home, folder, segment, keep, done, alone)
 
 
-def delete(home: Home, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
+def delete(home: ProjectPaths, folder: int, segment: Segment, keep: Keep, done: Done) -> None:
     """Delete a segment; one that a program holds open loses its lines instead.
 
     Args:
@@ -108,7 +108,7 @@ def is_held(folder: int, segment: Segment) -> bool:
 
 
 @contextmanager
-def _survived(home: Home, segment: Segment, done: Done) -> Iterator[None]:
+def _survived(home: ProjectPaths, segment: Segment, done: Done) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -153,7 +153,9 @@ def _unlink_leftovers(folder: int, segment: Segment, but: str = "") -> None:
                 continue
 
 
-def _replace(home: Home, folder: int, segment: Segment, keep: Keep | None, done: Done) -> bool:
+def _replace(
+    home: ProjectPaths, folder: int, segment: Segment, keep: Keep | None, done: Done
+) -> bool:
     """Write the archive anew beside the segment; a rename puts it in its place.
 
     Returns:
@@ -274,7 +276,9 @@ def _write(fd: int, data: bytes) -> None:
 # -- in its place ------------------------------------------------------------------------------
 
 
-def _blank(home: Home, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool) -> None:
+def _blank(
+    home: ProjectPaths, folder: int, segment: Segment, keep: Keep, done: Done, alone: bool
+) -> None:
     """Overwrite lines of a sealed file with empty ones, as where a program holds it open.
 
     The program may sleep between its look at the file and its write, stopped by Ctrl-Z or with

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 LOCK = ".telemetry.lock"
 ROLLUP = "telemetry-rollup.json"
@@ -34,7 +34,7 @@ TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
 
 
 @contextmanager
-def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
+def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int | None]:
     """Hold the maintenance lock; yields the open folder, or None where there is none.
 
     Args:
@@ -71,7 +71,7 @@ def _close(fd: int) -> None:
         return  # nothing was written through it
 
 
-def _lock(home: Home, folder: int, wait_seconds: float) -> int:
+def _lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
     until = time.monotonic() + wait_seconds
     while True:
         lock = _open_lock(home, folder)
@@ -92,7 +92,7 @@ def _lock(home: Home, folder: int, wait_seconds: float) -> int:
         time.sleep(0.01)
 
 
-def _open_lock(home: Home, folder: int) -> int:
+def _open_lock(home: ProjectPaths, folder: int) -> int:
     try:
         try:
             return open_for_writing(LOCK, os.O_RDWR, dir_fd=folder)
@@ -118,7 +118,7 @@ def _is_at(lock: int, folder: int) -> bool:
         return False
 
 
-def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
+def seal(home: ProjectPaths, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     """Close the active log to all writers; the next event begins a new one.
 
     Args:
@@ -144,7 +144,9 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
         return folder is not None and seal_under_lock(home, folder, day)
 
 
-def seal_under_lock(home: Home, folder: int, day: str, only: tuple[int, int] | None = None) -> bool:
+def seal_under_lock(
+    home: ProjectPaths, folder: int, day: str, only: tuple[int, int] | None = None
+) -> bool:
     """The same where the maintenance lock is held already.
 
     Args:
@@ -227,7 +229,7 @@ def _exists(folder: int, name: str) -> bool:
     return True
 
 
-def clear(home: Home) -> list[str]:
+def clear(home: ProjectPaths) -> list[str]:
     """Delete every stored event; the lock and what is not ours stay.
 
     Returns:
@@ -255,7 +257,7 @@ def clear(home: Home) -> list[str]:
     return survivors
 
 
-def take_back(home: Home, folder: int, log: int, made: list[str]) -> None:
+def take_back(home: ProjectPaths, folder: int, log: int, made: list[str]) -> None:
     """Delete what a writer made that was refused then: after a reset nothing of it may be there.
 
     Args:
@@ -279,7 +281,7 @@ def take_back(home: Home, folder: int, log: int, made: list[str]) -> None:
         return  # somebody else uses it, or something else is in it
 
 
-def holds_anything(home: Home) -> bool:
+def holds_anything(home: ProjectPaths) -> bool:
     """Whether anything of ours is stored, so that there is something to lock for."""
     try:
         return any(map(_is_ours, os.listdir(home.folder)))
@@ -292,12 +294,12 @@ def _is_ours(name: str) -> bool:
     return bool(name in (LOG, ROLLUP) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
-def size(home: Home) -> int:
+def size(home: ProjectPaths) -> int:
     """How many bytes all segments have together."""
     return extent(home)[1]
 
 
-def extent(home: Home) -> tuple[int, int]:
+def extent(home: ProjectPaths) -> tuple[int, int]:
     """How many files hold events, and how many bytes they have together."""
     files = total = 0
     try:
@@ -311,7 +313,7 @@ def extent(home: Home) -> tuple[int, int]:
     return files, total
 
 
-def obstacles(home: Home) -> list[str]:
+def obstacles(home: ProjectPaths) -> list[str]:
     """What would keep an event from being written here, without writing anything.
 
     Returns:
@@ -342,13 +344,13 @@ def obstacles(home: Home) -> list[str]:
     return found + (_read_only(home.log) or _full(home.folder))
 
 
-def trouble(home: Home) -> list[str]:
+def trouble(home: ProjectPaths) -> list[str]:
     """The same, and what would keep the log from being sealed."""
     found = obstacles(home)
     return found or (_read_only(home.folder) if os.path.lexists(home.log) else [])
 
 
-def without_locks(home: Home) -> str:
+def without_locks(home: ProjectPaths) -> str:
     """One sentence where the log cannot be locked, else an empty string; writes nothing."""
     try:
         fd = os.open(home.log, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -368,7 +370,7 @@ def without_locks(home: Home) -> str:
     return ""
 
 
-def _cannot_make(home: Home) -> list[str]:
+def _cannot_make(home: ProjectPaths) -> list[str]:
     if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
         return [f"{home.root} belongs to another user"]
     return _read_only(home.root) or _full(home.root)

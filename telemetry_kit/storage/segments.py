@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fcntl import LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression as packing
 from telemetry_kit.storage.log_file import LOG
 from telemetry_kit.storage.rotation import LOCK, SEGMENT
@@ -252,7 +252,7 @@ class Source:
 
 
 @contextmanager
-def snapshot(home: Home, problems: Problems) -> Iterator[list[Source]]:
+def snapshot(home: ProjectPaths, problems: Problems) -> Iterator[list[Source]]:
     """All segments of one moment, oldest first, the active log last; closed on leaving.
 
     Args:

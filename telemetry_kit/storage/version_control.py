@@ -11,14 +11,14 @@ from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.files import git, private
 from telemetry_kit.files.private import UnsafeFileError, explain
-from telemetry_kit.paths import OURS, Home
+from telemetry_kit.paths import OURS, ProjectPaths
 from telemetry_kit.storage import ignore_file, rotation
 
 _MAX_BYTES = 1 << 20
 _FILES = ("telemetry.jsonl", "telemetry-2026-01-01.jsonl.gz", ".telemetry.lock")
 
 
-def ensure(home: Home) -> None:
+def ensure(home: ProjectPaths) -> None:
     """Make sure that git ignores the events of a project.
 
     By lines in `info/exclude` of the repository, and by a file of our own in a folder that only
@@ -46,7 +46,7 @@ def ensure(home: Home) -> None:
         raise ConsentError(f"git would take the events into version control: {wrong}")
 
 
-def repair(home: Home) -> None:
+def repair(home: ProjectPaths) -> None:
     """Make sure again where our ignore file is gone, or the folder is not ours alone any more.
 
     Raises:
@@ -76,7 +76,7 @@ def ensure_for_keys(state: str) -> None:
             return  # the folder's own file ignores it
 
 
-def take_back(home: Home) -> None:
+def take_back(home: ProjectPaths) -> None:
     """Take our lines out of `info/exclude` and our files away, and a folder that only we used.
 
     Raises:
@@ -90,7 +90,7 @@ def take_back(home: Home) -> None:
         _remove(exclude, ignore_file.exclude_lines(home, repository))
 
 
-def _leave(home: Home, folder: int) -> None:
+def _leave(home: ProjectPaths, folder: int) -> None:
     try:
         os.unlink(rotation.LOCK, dir_fd=folder)
         if ignore_file.has_own_ignore_file(folder):
@@ -102,7 +102,7 @@ def _leave(home: Home, folder: int) -> None:
         return  # the host keeps something there
 
 
-def take_back_for_keys(home: Home) -> None:
+def take_back_for_keys(home: ProjectPaths) -> None:
     """The same for our state folder, once nothing is left in it."""
     folder = os.path.realpath(os.path.dirname(home.state))
     repository, exclude = ignore_file.exclude_around(folder)
@@ -115,7 +115,7 @@ def _key_lines(folder: str, repository: str) -> str:
     return f"# keys of {OURS}\n/{below}/\n"
 
 
-def _own_file(home: Home) -> str:
+def _own_file(home: ProjectPaths) -> str:
     """Put our ignore file into a folder of ours; why git would not obey one, or an empty text."""
     try:
         folder = os.open(home.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -134,7 +134,7 @@ def _own_file(home: Home) -> str:
     return ""
 
 
-def _taken(home: Home, repository: str, own: str, outer: str) -> str:
+def _taken(home: ProjectPaths, repository: str, own: str, outer: str) -> str:
     """Why git would take the events; empty where it would not.
 
     Args:
@@ -164,7 +164,7 @@ def _literal(paths: list[str]) -> list[str]:
     return [f":(literal){path}" for path in paths]
 
 
-def _kept_in(home: Home, repository: str) -> str:
+def _kept_in(home: ProjectPaths, repository: str) -> str:
     """Without git: the first ignore file that may keep the events, by any line with a `!`."""
     folder = home.folder
     while len(folder) >= len(repository):

@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 SLOW_SECONDS = 0.05
 SEAL_EVENTS = 10_000
@@ -86,7 +86,7 @@ class Journal(OpenLog):
 
     def __init__(
         self,
-        home: Home,
+        home: ProjectPaths,
         allowed: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         seal_events: int = SEAL_EVENTS,

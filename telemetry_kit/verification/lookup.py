@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
@@ -66,7 +66,7 @@ class Lookup:
         UnsafeFileError: the names ledger cannot be trusted.
     """
 
-    def __init__(self, home: Home, text: str) -> None:
+    def __init__(self, home: ProjectPaths, text: str) -> None:
         self._home = home
         self._text = text
         self._bytes = text.encode("utf-8", "surrogatepass")

@@ -17,7 +17,7 @@ from telemetry_kit import _terms
 from telemetry_kit.consent import decision, history, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain, private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.rotation import ROLLUP
@@ -63,7 +63,7 @@ class Record:
     kind: str
 
 
-def files(home: Home) -> list[Record]:
+def files(home: ProjectPaths) -> list[Record]:
     """The files of this project and of the app; other projects' own are not opened.
 
     Args:
@@ -90,7 +90,7 @@ def files(home: Home) -> list[Record]:
     return list(found.values())
 
 
-def _is_index(path: str, home: Home) -> bool:
+def _is_index(path: str, home: ProjectPaths) -> bool:
     """Whether a file is the entry of this project in the index, which holds its path alone."""
     try:
         found = private.read_regular(path, MAX_BYTES, follow=False)
@@ -193,7 +193,7 @@ WORDS = (
 )
 
 
-def ownership_problems(home: Home) -> Iterator[tuple[str, str]]:
+def ownership_problems(home: ProjectPaths) -> Iterator[tuple[str, str]]:
     """What is wrong with owners, modes and names of the user's folders: name and sentence.
 
     Args:

@@ -18,7 +18,7 @@ from telemetry_kit import settings
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
@@ -58,14 +58,14 @@ class Baseline:
         secrets: this machine's own.
     """
 
-    home: Home
+    home: ProjectPaths
     vocabulary: Vocabulary
     key: keys.Key | None
     resolution: str
     secrets: list[machine_secrets.Secret]
 
 
-def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
+def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Baseline:
     """Gather what the check needs.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from telemetry_kit import settings
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names
 from telemetry_kit.schema import catalog
 
@@ -34,7 +34,7 @@ class Vocabulary:
         return tokens | self.errors | frozenset(self.context)
 
 
-def of(home: Home) -> Vocabulary:
+def of(home: ProjectPaths) -> Vocabulary:
     """What is built in, in the names ledger, in the configuration files, or declared right now.
 
     Args:

@@ -12,7 +12,7 @@ from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 _INDENT = 22
 
@@ -59,7 +59,7 @@ class _Exported:
         wrong: filled with what is wrong with the ledger.
     """
 
-    def __init__(self, home: Home, wrong: list[str]) -> None:
+    def __init__(self, home: ProjectPaths, wrong: list[str]) -> None:
         self.count = 0
         self._home = home
         self._wrong = wrong

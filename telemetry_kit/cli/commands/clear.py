@@ -5,7 +5,7 @@ from __future__ import annotations
 from telemetry_kit import _terms
 from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
 from telemetry_kit.consent import changes, decision
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 
 def run(project: str | None, before: str | None, yes: bool) -> None:
@@ -28,7 +28,7 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     info("Consent is as it was: telemetry-kit status shows it.")
 
 
-def _clear_before(home: Home, day: str, yes: bool) -> None:
+def _clear_before(home: ProjectPaths, day: str, yes: bool) -> None:
     from telemetry_kit.storage import maintenance  # deferred: only for a part
 
     if not _terms.is_day(day):

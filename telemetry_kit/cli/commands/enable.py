@@ -9,7 +9,7 @@ from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError, info, is_terminal, safe
 from telemetry_kit.consent import changes, notice, obstacles, policy, prompt
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 
 
@@ -54,7 +54,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     info(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 
 
-def _asked(home: Home, all_projects: bool) -> str:
+def _asked(home: ProjectPaths, all_projects: bool) -> str:
     if not is_terminal():
         raise CommandError("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
     if not prompt.is_person(runtime.world.environ):

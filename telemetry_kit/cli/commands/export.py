@@ -31,7 +31,7 @@ from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
 from telemetry_kit.insights.selection import Filter, Meter, lines
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import rotation
@@ -118,7 +118,9 @@ def _format(form: str) -> Format:
     return FORMATS[form]
 
 
-def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | frozenset[str]]:
+def _fields(
+    home: ProjectPaths, role: str | None, event: str | None
+) -> dict[str, str | frozenset[str]]:
     """What fields must hold.
 
     Raises:
@@ -135,7 +137,7 @@ def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | 
     return fields
 
 
-def _named(home: Home, role: str | None) -> str | None:
+def _named(home: ProjectPaths, role: str | None) -> str | None:
     """A role as the ledger may name it: in clear only where its name is public or declared."""
     if role is None or role in declared(home, "roles"):
         return role
@@ -144,7 +146,7 @@ def _named(home: Home, role: str | None) -> str | None:
 
 
 def _check(
-    home: Home, made: Format, path: str | None, streams: bool, more: bool, force: bool
+    home: ProjectPaths, made: Format, path: str | None, streams: bool, more: bool, force: bool
 ) -> None:
     if path is not None and not path.strip():
         raise CommandError(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
@@ -352,7 +354,7 @@ def _shown(block: bytes) -> bytes:
 # -- what goes with it -----------------------------------------------------------------------
 
 
-def _beside(home: Home, path: str, dictionary: bool, history: bool) -> dict[str, bytes]:
+def _beside(home: ProjectPaths, path: str, dictionary: bool, history: bool) -> dict[str, bytes]:
     """Dictionary and history by file name."""
     found = {}
     if dictionary:
@@ -393,7 +395,7 @@ def _words(
     return [*words, "--precise"] if precise else words
 
 
-def _unless_personal(home: Home, destination: str) -> str:
+def _unless_personal(home: ProjectPaths, destination: str) -> str:
     """A destination, or its ending where it says something about the user or the machine."""
     # deferred: they are of use only once the events are on their way
     from telemetry_kit.verification import machine_secrets, recognisers, search
@@ -416,7 +418,7 @@ class _Entry:
         streams: whether that is a pipe or a device.
     """
 
-    def __init__(self, home: Home, command: str, path: str | None, streams: bool) -> None:
+    def __init__(self, home: ProjectPaths, command: str, path: str | None, streams: bool) -> None:
         self._home = home
         self._command = command
         named = path is not None and streams

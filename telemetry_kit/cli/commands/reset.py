@@ -8,7 +8,7 @@ from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.export import log
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 
 _DECIDED = (policy.GRANT, policy.DENY)
@@ -42,7 +42,7 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
         info(f"  {safe(root)}")
 
 
-def _exports(home: Home) -> list[str]:
+def _exports(home: ProjectPaths) -> list[str]:
     try:
         log.forget(home)
     except (ConsentError, OSError) as error:
@@ -51,7 +51,7 @@ def _exports(home: Home) -> list[str]:
     return []
 
 
-def _what_stays(home: Home) -> str:
+def _what_stays(home: ProjectPaths) -> str:
     """Decisions that may be about this project and cannot be told to be; empty when none."""
     if policy.unplaced(home):
         return policy.key_is_gone(home)

@@ -12,7 +12,7 @@ from telemetry_kit.cli.output import USAGE, CommandError, flush, print_line, saf
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
 from telemetry_kit.consent.policy import Decision, Rule
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, rotation
 
@@ -85,7 +85,11 @@ def _is_declined(decision: Decision) -> bool:
 
 
 def _print(
-    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
+    home: ProjectPaths,
+    decision: Decision,
+    rules: list[Rule],
+    obstacles: list[str],
+    trouble: list[str],
 ) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     if obstacles:
@@ -146,7 +150,11 @@ def _same(rule: Rule, decisive: Rule) -> bool:
 
 
 def _as_json(
-    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
+    home: ProjectPaths,
+    decision: Decision,
+    rules: list[Rule],
+    obstacles: list[str],
+    trouble: list[str],
 ) -> dict[str, Any]:
     files, size = rotation.extent(home)
     found: dict[str, Any] = {
@@ -183,7 +191,7 @@ def _as_json(
     return found
 
 
-def _words_unknown(home: Home) -> list[str]:
+def _words_unknown(home: ProjectPaths) -> list[str]:
     """What the files that may deny say in words that mean nothing: a veto that is none."""
     (ours, _), (theirs, _) = home.repository_files
     found = []

@@ -15,7 +15,7 @@ from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -66,7 +66,7 @@ def verdicts(certificate: Certificate) -> Iterator[str]:
         yield f"not everything was searched: {'; '.join(certificate.unsearched)}"
 
 
-def _surroundings(home: Home, certificate: Certificate) -> None:
+def _surroundings(home: ProjectPaths, certificate: Certificate) -> None:
     """The fifth layer: what `doctor` examines, and whether the consent is for this notice."""
     for found in doctor.examine(home):
         certificate.checks.append({"check": found.name, "state": found.state})
