@@ -10,7 +10,7 @@ import json
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.consent.policy import GRANT, Decision, Rule
 from telemetry_kit.paths import NO_APP, ProjectPaths
 from telemetry_kit.privacy import keys
@@ -50,7 +50,7 @@ class Captured:
             self.notes.append(NO_APP)
         home = ProjectPaths(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
-        verdict = gates.Verdict(home, decision, gates.Switches({}, ""), settings.generation(), 0.0)
+        verdict = cache.Verdict(home, decision, cache.Switches({}, ""), settings.generation(), 0.0)
         key = keys.Key(b"telemetry_kit capture_events key", 1)
         place = recorder.Recorder(verdict, self, key, Ledger(None, repr))
         place.dropped = self.dropped

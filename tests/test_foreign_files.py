@@ -175,10 +175,10 @@ def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str)
     done = place.run(
         "from telemetry_kit import *\n"
         "from telemetry_kit.recording import recorder\n"
-        "from telemetry_kit.consent import cache as gate\n"
+        "from telemetry_kit.consent import cache\n"
         "configure(app='flowspec', agents=['ada'])\n"
         "print(bool(track_role_event('agent.invoked', agent='ada')))\n"
-        "recorder.remember(gate.verdict().home, 'ENOSPC')\n"
+        "recorder.remember(cache.verdict().home, 'ENOSPC')\n"
         "disable_telemetry()\n"
     )
     outside.chmod(0o644)

@@ -183,11 +183,11 @@ def test_time_zone_does_not_matter(place) -> None:
     """Timestamps are UTC in every time zone."""
     code = (
         "from telemetry_kit import configure, enable_telemetry, track_role_event as t\n"
-        "from telemetry_kit.consent import cache as gate\n"
+        "from telemetry_kit.consent import cache\n"
         "from telemetry_kit._runtime import World\n"
         "configure(timestamp_resolution='hour')\n"
         "enable_telemetry()\n"
-        "gate.Elsewhere(World(now=lambda: 1709115630.0)).__enter__()\n"
+        "cache.Elsewhere(World(now=lambda: 1709115630.0)).__enter__()\n"
         "print(t('role.selected')['timestamp'])"
     )
     found = {place.run(code, env={"TZ": zone}).stdout for zone in ("UTC", "Asia/Tokyo", "EST5")}

@@ -9,9 +9,8 @@ import os
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED, runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache, obstacles, policy
 from telemetry_kit.consent import decision as consent_decision
-from telemetry_kit.consent import obstacles, policy
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
@@ -106,7 +105,7 @@ def disable_telemetry(
     try:
         home = home_of(project_root)
     except BaseException:
-        gates.hold()
+        cache.hold()
         raise
     refuse(home, all_projects=all_projects, method=method)
 
@@ -235,10 +234,10 @@ def refuse(
     try:
         _alone(home, step, patience)
     except ConsentError as error:
-        gates.hold()
+        cache.hold()
         raise ConsentError(f"{error}{_goes_on(home)}") from None
     except BaseException:
-        gates.hold()
+        cache.hold()
         raise
     rotation.seal(home, consent_decision.today())
 
@@ -274,7 +273,7 @@ def clear(home: ProjectPaths) -> list[str]:
             f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"
         )
     survivors += rotation.clear(home)
-    gates.forget()
+    cache.forget()
     return survivors
 
 
@@ -350,7 +349,7 @@ def reset(home: ProjectPaths, *, all_projects: bool = False) -> list[str]:
     )
     for folder in (home.config, home.state):
         _prune(folder)
-    gates.forget()
+    cache.forget()
     return survivors
 
 
@@ -383,7 +382,7 @@ def _reset(home: ProjectPaths, all_projects: bool, decided: bool) -> list[str]:
     config = _ours(home.config, places, all_projects) if decided else []
     state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
-    gates.forget()
+    cache.forget()
     for one in homes:
         survivors += clear(one)
         try:
@@ -463,7 +462,7 @@ def _alone(home: ProjectPaths, step: Callable[[], T], patience: float | None = N
             return step()
 
     done = _attempt(locked, "the consent record")
-    gates.forget()
+    cache.forget()
     return done
 
 

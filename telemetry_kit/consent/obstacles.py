@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import private
 from telemetry_kit.privacy import keys, projects
@@ -23,7 +23,7 @@ def is_recording(start: str | None = None) -> bool:
     """
     if runtime.captured:
         return True
-    return gates.is_open(start) and not obstacles(gates.verdict(start).home)
+    return cache.is_open(start) and not obstacles(cache.verdict(start).home)
 
 
 def obstacles(home: ProjectPaths) -> list[str]:

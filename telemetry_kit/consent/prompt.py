@@ -10,8 +10,7 @@ import sys
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import coding_agents, policy
+from telemetry_kit.consent import cache, coding_agents, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
@@ -54,10 +53,10 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        home = gates.verdict(start).home
+        home = cache.verdict(start).home
         if not quiet and _terminals() and is_person(runtime.world.environ):
             _ask_if_open(home)
-        if not gates.is_open(start):
+        if not cache.is_open(start):
             return False
         # deferred: key and journal, only where recording is on
         from telemetry_kit.consent import obstacles
@@ -71,7 +70,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
 
 def _ask_if_open(home: ProjectPaths) -> None:
-    if gates.is_held():
+    if cache.is_held():
         return
     decision = policy.decide(home, runtime.world.environ, every_file=True)
     if decision.allowed:

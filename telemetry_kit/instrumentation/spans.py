@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from telemetry_kit import context as scopes
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.context import Scope
 from telemetry_kit.errors import Refused, swallow
 from telemetry_kit.schema import catalog
@@ -159,7 +159,7 @@ def begin(
     """
     try:
         place = scopes.place(start)
-        if not gates.is_open(place):
+        if not cache.is_open(place):
             return None
         span = Span(catalog.EVENTS[event], texts(names), source, place)
         if not span.start_event():

@@ -9,8 +9,7 @@ import sys
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import SUPPORTED
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import changes, policy
+from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
 TYPE_CHECKING = False
@@ -62,7 +61,7 @@ def _refuse() -> None:
     try:
         home = changes.home_of()
     except ConsentError:
-        gates.hold()
+        cache.hold()
         raise
     changes.refuse(home, method="flag", patience=PATIENCE_SECONDS)
 

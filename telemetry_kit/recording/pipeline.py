@@ -18,7 +18,7 @@ import os
 
 from telemetry_kit import context as scopes
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.recording.recorder import Recorder, recorder_for, remember
 from telemetry_kit.schema import catalog
@@ -326,7 +326,7 @@ def look_again(drive: Callable[[], EventDict]) -> EventDict:
         Refused: the event was not recorded.
     """
     for _ in range(_SECOND_LOOKS):
-        gates.forget()
+        cache.forget()
         try:
             return drive()
         except Stale:

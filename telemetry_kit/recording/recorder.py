@@ -11,8 +11,7 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import policy
+from telemetry_kit.consent import cache, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
 from telemetry_kit.privacy import declared_names, keys, projects
@@ -73,7 +72,7 @@ class Recorder:
     )
 
     def __init__(
-        self, verdict: gates.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
+        self, verdict: cache.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
     ) -> None:
         self.ledger = names_ledger
         self.verdict = verdict
@@ -161,7 +160,7 @@ def recorder_for(start: str | None = None) -> Recorder:
     if captures:
         captures[-1].refresh()
         return captures[-1]
-    verdict = gates.verdict(start)
+    verdict = cache.verdict(start)
     if verdict.recorder is not None:
         recorder: Recorder = verdict.recorder
         return recorder
