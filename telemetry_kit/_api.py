@@ -180,11 +180,11 @@ def _key(project_root: "Path | None") -> "Any":
         return None
     # deferred: only where somebody may have said yes
     cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
-    verdict = cache.verdict(scope.place(project_root))
-    if not verdict.allowed:
+    cached = cache.lookup(scope.place(project_root))
+    if not cached.allowed:
         return None
     # deferred: where recording is on
-    return load("telemetry_kit.recording.recorder").key_of(verdict.home)
+    return load("telemetry_kit.recording.recorder").key_of(cached.home)
 
 
 _own_key: "list[Mac]" = []

@@ -50,9 +50,11 @@ class Captured:
             self.notes.append(NO_APP)
         home = ProjectPaths(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
-        verdict = cache.Verdict(home, decision, cache.Switches({}, ""), settings.generation(), 0.0)
+        cached = cache.CachedDecision(
+            home, decision, cache.Switches({}, ""), settings.generation(), 0.0
+        )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        place = recorder.Recorder(verdict, self, key, Ledger(None, repr))
+        place = recorder.Recorder(cached, self, key, Ledger(None, repr))
         place.dropped = self.dropped
         place.undeclared = self.undeclared
         place.sequence = itertools.count()

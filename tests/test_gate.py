@@ -15,7 +15,7 @@ from telemetry_kit.errors import ConsentError, Refused
 def test_what_it_found(place) -> None:
     """The place, consent's answer, and how long it may be believed."""
     place.clock.advance(5.0)
-    found = cache.verdict(str(place.root))
+    found = cache.lookup(str(place.root))
 
     assert (found.home.root, found.home.app) == (str(place.root), "flowspec")
     assert (found.allowed, found.decision.allowed, found.decision.rule.owner) == (
@@ -30,7 +30,7 @@ def test_what_it_found(place) -> None:
 
 def test_what_it_found_where_it_is_off(undecided) -> None:
     """The same where nobody has said yes."""
-    found = cache.verdict()
+    found = cache.lookup()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
     rule = found.decision.rule
@@ -41,7 +41,7 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
 def test_a_no_that_holds_in_this_process(place) -> None:
     """It is the user's, it denies everywhere, and it says why no record shows it."""
     cache.hold()
-    found = cache.verdict().decision
+    found = cache.lookup().decision
     rule = found.rule
 
     assert (found.allowed, found.accepted, found.vetoed) == (False, None, False)
@@ -53,12 +53,12 @@ def test_a_no_that_holds_in_this_process(place) -> None:
 def test_the_answer_is_kept_for_20_ms(place) -> None:
     """The very same verdict until then, for a directory as for the working directory."""
     for start in (None, str(place.root)):
-        first = cache.verdict(start)
+        first = cache.lookup(start)
         place.clock.advance(0.019)
 
-        assert first is cache.verdict(start)
+        assert first is cache.lookup(start)
         place.clock.advance(0.001)
-        assert first is not cache.verdict(start)
+        assert first is not cache.lookup(start)
 
 
 @pytest.mark.parametrize(
@@ -67,45 +67,45 @@ def test_the_answer_is_kept_for_20_ms(place) -> None:
 def test_a_switch_that_changes_its_value(place, name: str) -> None:
     """Each of the four is looked at for every event, also when the number of variables stays."""
     place.environ[name] = "0"
-    assert cache.verdict().allowed
+    assert cache.lookup().allowed
     place.environ[name] = "1"
 
-    assert not cache.verdict().allowed
+    assert not cache.lookup().allowed
 
 
 def test_a_variable_that_comes_or_goes(place) -> None:
     """Any variable: it is then asked again at once."""
-    first = cache.verdict()
+    first = cache.lookup()
     place.environ["SOMETHING"] = "1"
-    second = cache.verdict()
+    second = cache.lookup()
     del place.environ["SOMETHING"]
 
     assert first is not second
-    assert second is not cache.verdict()
+    assert second is not cache.lookup()
 
 
 def test_settings_that_change(place) -> None:
     """A verdict holds for the settings it was made under."""
-    first = cache.verdict()
+    first = cache.lookup()
     with configure(retention_days=30):
-        inside = cache.verdict()
+        inside = cache.lookup()
 
         assert inside is not first
-        assert inside is cache.verdict()
-    assert inside is not cache.verdict()
+        assert inside is cache.lookup()
+    assert inside is not cache.lookup()
 
 
 def test_each_app_and_place_has_its_own(place) -> None:
     """What holds for one app in one directory says nothing of the others."""
     (place.root / ".git").mkdir()
     (place.root / "sub").mkdir()
-    mine, below = cache.verdict(), cache.verdict(str(place.root / "sub"))
+    mine, below = cache.lookup(), cache.lookup(str(place.root / "sub"))
     with configure(app="acme"):
-        other = cache.verdict()
+        other = cache.lookup()
 
         assert (other.home.app, other.allowed) == ("acme", False)
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
-        assert "ACME_TELEMETRY_DISABLED is set" == cache.verdict().decision.rule.says
+        assert "ACME_TELEMETRY_DISABLED is set" == cache.lookup().decision.rule.says
     assert mine is not below
     assert mine.home.root == below.home.root
 
@@ -113,10 +113,10 @@ def test_each_app_and_place_has_its_own(place) -> None:
 def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
     """It is looked up for every event."""
     elsewhere = make_place("elsewhere")
-    assert str(place.root) == cache.verdict().home.root
+    assert str(place.root) == cache.lookup().home.root
     monkeypatch.chdir(elsewhere.root)
 
-    assert str(elsewhere.root) == cache.verdict().home.root
+    assert str(elsewhere.root) == cache.lookup().home.root
 
 
 def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
@@ -126,7 +126,7 @@ def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(Refused, match="no longer exists"):
-        cache.verdict()
+        cache.lookup()
 
     assert not cache.is_open()
     assert cache.is_open(str(place.root))
@@ -138,7 +138,7 @@ def test_not_everything_is_kept(place) -> None:
     for number in range(150):
         folder = place.root / str(number)
         folder.mkdir()
-        cache.verdict(str(folder))
+        cache.lookup(str(folder))
         count.append(len(cache._verdicts))
 
     assert [1, 64, 1] == [count[0], max(count), count[64]]
@@ -172,23 +172,23 @@ def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool 
 
 def test_forgetting(place) -> None:
     """After a decision in this process everything is asked anew."""
-    first = cache.verdict()
+    first = cache.lookup()
     runtime.off_until = 99.0
     cache.forget()
 
     assert runtime.off_until == 0.0
-    assert first is not cache.verdict()
+    assert first is not cache.lookup()
 
 
 def test_another_world_and_back(place) -> None:
     """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
-    before, first = runtime.world, cache.verdict()
+    before, first = runtime.world, cache.lookup()
     other = World({**place.environ, "DO_NOT_TRACK": "1"})
     with cache.Elsewhere(other) as entered:
         assert entered is other is runtime.world
         assert not is_telemetry_enabled()
     assert runtime.world is before
-    assert first is not cache.verdict()
+    assert first is not cache.lookup()
     assert is_telemetry_enabled()
 
 
@@ -231,7 +231,7 @@ def test_a_no_that_is_held(place) -> None:
     kept.rename(folder)
 
     assert not cache.is_open()
-    assert cache.verdict().decision.rule.says.startswith("you said no in this run")
+    assert cache.lookup().decision.rule.says.startswith("you said no in this run")
     assert not prompt.ask_consent()
 
 

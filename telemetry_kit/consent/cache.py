@@ -58,7 +58,7 @@ class Switches:
         return len(self._table) == self._count and self.values() == self._values
 
 
-class Verdict:
+class CachedDecision:
     """What the gate found for one place.
 
     Args:
@@ -98,7 +98,7 @@ class Verdict:
 
 
 # By directory: a program that names another app is of another generation of the settings.
-_verdicts: dict[str, Verdict] = {}
+_decisions: dict[str, CachedDecision] = {}
 # A no that could not be written down: it holds for as long as this process lives.
 _held = False
 
@@ -125,7 +125,7 @@ class Elsewhere:
 def forget() -> None:
     """Ask everything anew at the next event: a decision was just made in this process."""
     runtime.off_until = 0.0
-    _verdicts.clear()
+    _decisions.clear()
 
 
 def hold() -> None:
@@ -140,7 +140,7 @@ def is_held() -> bool:
     return _held
 
 
-def verdict(start: str | None = None) -> Verdict:
+def lookup(start: str | None = None) -> CachedDecision:
     """The gate's answer for a directory, at most 20 ms old.
 
     Args:
@@ -153,7 +153,7 @@ def verdict(start: str | None = None) -> Verdict:
         place = _getcwd() if start is None else start
     except OSError:
         place = ""
-    known = _verdicts.get(place)
+    known = _decisions.get(place)
     if (
         known is not None
         and known.settings_generation == settings.generation()
@@ -169,12 +169,12 @@ def is_open(start: str | None = None) -> bool:
     if runtime.captured:
         return True
     try:
-        return verdict(start).decision.allowed
+        return lookup(start).decision.allowed
     except Exception:
         return False
 
 
-def _ask(start: str | None, place: str) -> Verdict:
+def _ask(start: str | None, place: str) -> CachedDecision:
     if not SUPPORTED:
         raise Off(UNSUPPORTED)
     now = runtime.world.clock()
@@ -185,9 +185,11 @@ def _ask(start: str | None, place: str) -> Verdict:
     decision = _held_back() if _held else decide(home, runtime.world.environ)
     if not decision.allowed and decision.rule.everywhere:
         runtime.off_until = now + FRESH_SECONDS
-    if len(_verdicts) >= _MAX_PLACES:
-        _verdicts.clear()
-    found = _verdicts[place] = Verdict(home, decision, switches, generation, now + FRESH_SECONDS)
+    if len(_decisions) >= _MAX_PLACES:
+        _decisions.clear()
+    found = _decisions[place] = CachedDecision(
+        home, decision, switches, generation, now + FRESH_SECONDS
+    )
     return found
 
 

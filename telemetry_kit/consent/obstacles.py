@@ -23,7 +23,7 @@ def is_recording(start: str | None = None) -> bool:
     """
     if runtime.captured:
         return True
-    return cache.is_open(start) and not obstacles(cache.verdict(start).home)
+    return cache.is_open(start) and not obstacles(cache.lookup(start).home)
 
 
 def obstacles(home: ProjectPaths) -> list[str]:

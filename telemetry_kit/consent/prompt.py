@@ -53,7 +53,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        home = cache.verdict(start).home
+        home = cache.lookup(start).home
         if not quiet and _terminals() and is_person(runtime.world.environ):
             _ask_if_open(home)
         if not cache.is_open(start):

@@ -44,7 +44,7 @@ class Recorder:
     """What the events of one place have in common, worked out at most every 20 ms.
 
     Args:
-        verdict: the gate's answer it rests on.
+        cached: the decision that it rests on.
         journal: the open journal.
         key: the key in force.
     """
@@ -68,18 +68,18 @@ class Recorder:
         "undeclared",
         "unseen",
         "unseen_tokens",
-        "verdict",
+        "cached",
     )
 
     def __init__(
-        self, verdict: cache.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
+        self, cached: cache.CachedDecision, journal: Sink, key: keys.Key, names_ledger: Ledger
     ) -> None:
         self.ledger = names_ledger
-        self.verdict = verdict
+        self.cached = cached
         self.journal = journal
         self.key = key
         self.take_over_settings()
-        self.project_id = key.pseudonym("project_id", verdict.home.root)
+        self.project_id = key.pseudonym("project_id", cached.home.root)
         self.instant = (0.0, 0.0, "")
         self.sequence = _sequence
         # What was left out, and which names became pseudonyms; None outside of captures.
@@ -89,14 +89,14 @@ class Recorder:
 
     def refresh(self) -> None:
         """Take over names and settings that were declared since, for a recorder that stays."""
-        if self.verdict.settings_generation != settings.generation():
-            self.verdict.settings_generation = settings.generation()
+        if self.cached.settings_generation != settings.generation():
+            self.cached.settings_generation = settings.generation()
             self.take_over_settings()
 
     def take_over_settings(self) -> None:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
-        listed = settings.listed(self.verdict.home.naming_files)
+        listed = settings.listed(self.cached.home.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
         # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
@@ -109,7 +109,7 @@ class Recorder:
         self.plain = True
         self.unseen: frozenset[str] = frozenset()
         self.unseen_tokens: dict[str, frozenset[str]] = {}
-        accepted = self.verdict.decision.accepted
+        accepted = self.cached.decision.accepted
         if accepted is None:
             return
         self.resolution = accepted.resolution(now.resolution)
@@ -160,13 +160,13 @@ def recorder_for(start: str | None = None) -> Recorder:
     if captures:
         captures[-1].refresh()
         return captures[-1]
-    verdict = cache.verdict(start)
-    if verdict.recorder is not None:
-        recorder: Recorder = verdict.recorder
+    cached = cache.lookup(start)
+    if cached.recorder is not None:
+        recorder: Recorder = cached.recorder
         return recorder
-    if not verdict.allowed:
-        raise Off(verdict.decision.rule.says)
-    home = verdict.home
+    if not cached.allowed:
+        raise Off(cached.decision.rule.says)
+    home = cached.home
     known = _recorders.get((home.app, home.root))
     place = _place(home)
     # First of all: without a key there is to be no log either.
@@ -191,8 +191,8 @@ def recorder_for(start: str | None = None) -> Recorder:
     else:
         path = declared_names.path_of(home, place)
         names_ledger = Ledger(path, quote, home.place_key)
-    found = _recorders[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
-    verdict.recorder = found
+    found = _recorders[home.app, home.root] = Recorder(cached, journal, key, names_ledger)
+    cached.recorder = found
     return found
 
 
