@@ -230,7 +230,7 @@ def _nothing_stays() -> Iterator[None]:
     world = runtime.world
     _close_journals()
     runtime.declared.clear()
-    cache.forget()
+    cache.invalidate()
     yield
     _close_journals()
     runtime.declared.clear()
@@ -241,7 +241,7 @@ def _nothing_stays() -> Iterator[None]:
     settings._toml.clear()
     cache._held = False
     context.variable.set(None)
-    cache.forget()
+    cache.invalidate()
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
 
 def test_a_no_that_holds_in_this_process(place) -> None:
     """It is the user's, it denies everywhere, and it says why no record shows it."""
-    cache.hold()
+    cache.deny_in_process()
     found = cache.lookup().decision
     rule = found.rule
 
@@ -164,7 +164,7 @@ def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool 
     """Only a denial that holds for every project, and for 20 ms: a change of place is seen."""
     place.clock.advance(1.0)
     denying(place)
-    cache.forget()
+    cache.invalidate()
 
     assert (shut is None) == cache.is_open()
     assert runtime.off_until == (1.02 if shut else 0.0)
@@ -174,7 +174,7 @@ def test_forgetting(place) -> None:
     """After a decision in this process everything is asked anew."""
     first = cache.lookup()
     runtime.off_until = 99.0
-    cache.forget()
+    cache.invalidate()
 
     assert runtime.off_until == 0.0
     assert first is not cache.lookup()

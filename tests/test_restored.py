@@ -27,7 +27,7 @@ def where(place, everywhere: bool) -> Path:
 
 
 def denied_because(place) -> str:
-    cache.forget()
+    cache.invalidate()
     assert not is_telemetry_enabled()
     rule = policy.decide(place.home, place.environ).rule
     assert rule.verdict == policy.DENY
@@ -168,6 +168,6 @@ def test_killed_between_history_and_record(place) -> None:
     record = place.record.read_bytes()
     enable_telemetry()
     place.record.write_bytes(record)
-    cache.forget()
+    cache.invalidate()
 
     assert is_telemetry_enabled()

@@ -114,28 +114,28 @@ class Elsewhere:
 
     def __enter__(self) -> World:
         runtime.world = self._other
-        forget()
+        invalidate()
         return self._other
 
     def __exit__(self, *_: object) -> None:
         runtime.world = self._former
-        forget()
+        invalidate()
 
 
-def forget() -> None:
+def invalidate() -> None:
     """Ask everything anew at the next event: a decision was just made in this process."""
     runtime.off_until = 0.0
     _decisions.clear()
 
 
-def hold() -> None:
+def deny_in_process() -> None:
     """Record nothing more in this process: the user said no, and that could not be kept."""
     global _held
     _held = True
-    forget()
+    invalidate()
 
 
-def is_held() -> bool:
+def is_denied_in_process() -> bool:
     """Whether a no is in force that this process alone knows of."""
     return _held
 

@@ -105,7 +105,7 @@ def disable_telemetry(
     try:
         home = home_of(project_root)
     except BaseException:
-        cache.hold()
+        cache.deny_in_process()
         raise
     refuse(home, all_projects=all_projects, method=method)
 
@@ -234,10 +234,10 @@ def refuse(
     try:
         _alone(home, step, patience)
     except ConsentError as error:
-        cache.hold()
+        cache.deny_in_process()
         raise ConsentError(f"{error}{_goes_on(home)}") from None
     except BaseException:
-        cache.hold()
+        cache.deny_in_process()
         raise
     rotation.seal(home, consent_decision.today())
 
@@ -273,7 +273,7 @@ def clear(home: ProjectPaths) -> list[str]:
             f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"
         )
     survivors += rotation.clear(home)
-    cache.forget()
+    cache.invalidate()
     return survivors
 
 
@@ -349,7 +349,7 @@ def reset(home: ProjectPaths, *, all_projects: bool = False) -> list[str]:
     )
     for folder in (home.config, home.state):
         _prune(folder)
-    cache.forget()
+    cache.invalidate()
     return survivors
 
 
@@ -382,7 +382,7 @@ def _reset(home: ProjectPaths, all_projects: bool, decided: bool) -> list[str]:
     config = _ours(home.config, places, all_projects) if decided else []
     state = _ours(home.state, places, all_projects)
     _erase(config, survivors)
-    cache.forget()
+    cache.invalidate()
     for one in homes:
         survivors += clear(one)
         try:
@@ -462,7 +462,7 @@ def _alone(home: ProjectPaths, step: Callable[[], T], patience: float | None = N
             return step()
 
     done = _attempt(locked, "the consent record")
-    cache.forget()
+    cache.invalidate()
     return done
 
 

@@ -70,7 +70,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
 
 def _ask_if_open(home: ProjectPaths) -> None:
-    if cache.is_held():
+    if cache.is_denied_in_process():
         return
     decision = policy.decide(home, runtime.world.environ, every_file=True)
     if decision.allowed:

@@ -61,7 +61,7 @@ def _refuse() -> None:
     try:
         home = changes.home_of()
     except ConsentError:
-        cache.hold()
+        cache.deny_in_process()
         raise
     changes.refuse(home, method="flag", patience=PATIENCE_SECONDS)
 

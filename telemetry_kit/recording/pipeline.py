@@ -326,7 +326,7 @@ def look_again(drive: Callable[[], EventDict]) -> EventDict:
         Refused: the event was not recorded.
     """
     for _ in range(_SECOND_LOOKS):
-        cache.forget()
+        cache.invalidate()
         try:
             return drive()
         except Stale:

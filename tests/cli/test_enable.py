@@ -44,7 +44,7 @@ def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> 
 
 def is_on(place, root=None) -> bool:
     """Whether recording is on, asked anew: this process remembers for 20 ms of its own clock."""
-    cache.forget()
+    cache.invalidate()
     return is_telemetry_enabled(root or place.root)
 
 
