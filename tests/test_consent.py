@@ -640,7 +640,7 @@ def test_a_resolution_that_nobody_knows(time: str) -> None:
     """A record with another resolution than ours accepts the coarsest."""
     text = line("yes")[:-1].decode() + f" time={time}\n"
 
-    assert consent_decision.accepted(text).resolution("second") == "day"
+    assert consent_decision.parse_grant(text).resolution("second") == "day"
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
@@ -1361,14 +1361,14 @@ def test_only_a_grant_says_what_was_accepted(place) -> None:
     found = decide(place)
     denied = decide(place, DO_NOT_TRACK="1")
 
-    assert found.accepted is not None
+    assert found.grant is not None
     assert (1, "hour", 7, frozenset({"a:measure"})) == (
-        found.accepted.notice,
-        found.accepted.time,
-        found.accepted.keep_days,
-        found.accepted.context,
+        found.grant.notice,
+        found.grant.time,
+        found.grant.keep_days,
+        found.grant.context,
     )
-    assert (None, "DO_NOT_TRACK") == (denied.accepted, denied.rule.name)
+    assert (None, "DO_NOT_TRACK") == (denied.grant, denied.rule.name)
 
 
 @pytest.mark.parametrize(

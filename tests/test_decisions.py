@@ -789,7 +789,7 @@ def in_force(place) -> policy.Decision:
 def test_a_declined_widening_has_its_entry(wider) -> None:
     """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
     asked = in_force(wider)
-    changes.decline_widening(wider.home, asked)
+    changes.decline_extension(wider.home, asked)
     yes, no = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
 
@@ -798,7 +798,7 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
     assert no["declined"] == consent_decision.scope_fingerprint(settings.current())
     assert no["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
     assert (no["withdrawn_at"], no["expires"]) == (None, None)
-    assert (in_force(wider).allowed, in_force(wider).accepted.keep_days) == (True, 90)
+    assert (in_force(wider).allowed, in_force(wider).grant.keep_days) == (True, 90)
     assert consent_history.trouble(wider.home) == []
     assert yes["expires"] in wider.record.read_text()
 
@@ -808,7 +808,7 @@ def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
     """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
     with cache.Elsewhere(wider.world):
-        changes.decline_widening(wider.home, in_force(wider))
+        changes.decline_extension(wider.home, in_force(wider))
     entry = consent_history.read(folder(wider))[-1]
 
     assert consent_decision.entry_of(wider.record.read_text()) == entry["sha256"][:16]
@@ -817,7 +817,7 @@ def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
 
 def test_audit_of_a_declined_widening(wider) -> None:
     """Audit shows it for what it is, and ends with 0."""
-    changes.decline_widening(wider.home, in_force(wider))
+    changes.decline_extension(wider.home, in_force(wider))
     done = audit(wider)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -826,20 +826,20 @@ def test_audit_of_a_declined_widening(wider) -> None:
 
 def test_what_follows_a_declined_widening(wider) -> None:
     """A later no withdraws the yes that stood, and a later yes is one to all of it."""
-    changes.decline_widening(wider.home, in_force(wider))
+    changes.decline_extension(wider.home, in_force(wider))
     disable_telemetry()
     enable_telemetry()
     *_, no, _ = entries = consent_history.read(folder(wider))
 
     assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
     assert no["withdrawn_at"] == no["at"]
-    assert in_force(wider).accepted.widened(settings.current()) == []
+    assert in_force(wider).grant.scope_extension(settings.current()) == []
     assert consent_history.trouble(wider.home) == []
 
 
 def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     """A yes to a difference has the hash of the difference, which is what the user read."""
-    changes.accept_widening(wider.home, in_force(wider))
+    changes.grant_extension(wider.home, in_force(wider))
     *_, last = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
 
@@ -848,7 +848,7 @@ def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     assert consent_history.trouble(wider.home) == []
 
 
-@pytest.mark.parametrize("answer", [changes.decline_widening, changes.accept_widening])
+@pytest.mark.parametrize("answer", [changes.decline_extension, changes.grant_extension])
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
 def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
     """An answer to a question that is no longer true decides nothing and brings nothing back."""
@@ -880,7 +880,7 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
 
     monkeypatch.setattr(os, "rename", removing)
     with pytest.raises(changes.ConsentError, match="meanwhile"):
-        changes.decline_widening(wider.home, asked)
+        changes.decline_extension(wider.home, asked)
 
     assert not wider.record.exists()
 

@@ -44,7 +44,7 @@ def test_a_no_that_holds_in_this_process(place) -> None:
     found = cache.lookup().decision
     rule = found.rule
 
-    assert (found.allowed, found.accepted, found.vetoed) == (False, None, False)
+    assert (found.allowed, found.grant, found.vetoed) == (False, None, False)
     assert (rule.owner, rule.name, rule.raw) == ("user", "this process", None)
     assert (rule.verdict, rule.everywhere) == (policy.DENY, True)
     assert rule.says == "you said no in this run, and that could not be written down"

@@ -128,7 +128,7 @@ def test_every_state(lattice) -> None:
         assert decision.allowed == law(lattice.state), lattice.state
         denied = bool(DENYING & set(values))
         assert (decision.rule.verdict == DENY) == denied, lattice.state
-        assert (decision.accepted is not None) == decision.allowed
+        assert (decision.grant is not None) == decision.allowed
 
     assert f"| states of all owners | {number:,} | {on:,} |" in PAGE.read_text()
 

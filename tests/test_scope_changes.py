@@ -150,8 +150,8 @@ KEYS = {"context": {"task_id": "identifier", "mode": ["fast", "slow"]}}
 def not_yet(place) -> list[str]:
     """What the decision in force does not cover."""
     decision = policy.decide(place.home, place.environ)
-    assert decision.accepted is not None
-    return decision.accepted.widened(settings.current())
+    assert decision.grant is not None
+    return decision.grant.scope_extension(settings.current())
 
 
 def code(place) -> int:
@@ -357,37 +357,37 @@ def test_what_declining_says(place) -> None:
     """Declined, it is no longer asked about; what was accepted goes on being recorded."""
     with configure(**FINE):
         decision = policy.decide(place.home, place.environ)
-        assert prompt.widening(decision) != []
-        changes.decline_widening(place.home, decision)
+        assert prompt.pending_extension(decision) != []
+        changes.decline_extension(place.home, decision)
         decision = policy.decide(place.home, place.environ)
-        assert (decision.allowed, prompt.widening(decision)) == (True, [])
+        assert (decision.allowed, prompt.pending_extension(decision)) == (True, [])
         # Nothing is left to ask: to a script it is recording, as decided.
         assert code(place) == RECORDING
         assert not_yet(place) == ["times by the minute instead of the day"]
         assert track_role_event("role.selected", role="dev")
     with configure(**FINE, **LONG):
         # Something else again is a new question.
-        assert prompt.widening(policy.decide(place.home, place.environ)) != []
+        assert prompt.pending_extension(policy.decide(place.home, place.environ)) != []
 
 
 def test_programs_that_differ_are_each_told_no_once(place) -> None:
     """Two programs of one app with different settings do not ask in turns for ever."""
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+            changes.decline_extension(place.home, policy.decide(place.home, place.environ))
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            assert prompt.widening(policy.decide(place.home, place.environ)) == []
+            assert prompt.pending_extension(policy.decide(place.home, place.environ)) == []
 
 
 def test_what_was_declined_does_not_pile_up(place) -> None:
     """A record remembers the last eight wider scopes that were declined."""
     for days in range(100, 110):
         with configure(retention_days=days):
-            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+            changes.decline_extension(place.home, policy.decide(place.home, place.environ))
 
     assert (
-        len(consent_decision.accepted(place.record.read_text()).declined)
+        len(consent_decision.parse_grant(place.record.read_text()).declined)
         == consent_decision.MAX_DECLINED
         == 8
     )
@@ -425,7 +425,7 @@ def test_keys_declared_after_the_yes(undecided) -> None:
     enable_telemetry()
     with configure(**KEYS):
         first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
-        changes.accept_widening(undecided.home, policy.decide(undecided.home, undecided.environ))
+        changes.grant_extension(undecided.home, policy.decide(undecided.home, undecided.environ))
         second = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
 
     assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]

@@ -285,7 +285,7 @@ def _needs_key(home: ProjectPaths, path: str) -> bool:
     return recording and os.path.isdir(os.path.dirname(path))
 
 
-def accept_widening(home: ProjectPaths, decision: Decision) -> None:
+def grant_extension(home: ProjectPaths, decision: Decision) -> None:
     """Write down that the user said yes to what is wider than the yes in force.
 
     Args:
@@ -302,7 +302,7 @@ def accept_widening(home: ProjectPaths, decision: Decision) -> None:
     _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, asked=asked))
 
 
-def decline_widening(home: ProjectPaths, decision: Decision) -> None:
+def decline_extension(home: ProjectPaths, decision: Decision) -> None:
     """Keep a yes as it was given, and remember that the wider notice was declined.
 
     Args:
@@ -321,8 +321,8 @@ def decline_widening(home: ProjectPaths, decision: Decision) -> None:
 def _asked(home: ProjectPaths, decision: Decision) -> tuple[str, Asked]:
     from telemetry_kit.consent import transaction  # deferred: as above
 
-    assert decision.accepted is not None
-    asked = transaction.Asked(home.app, decision.rule.raw or "", decision.accepted)
+    assert decision.grant is not None
+    asked = transaction.Asked(home.app, decision.rule.raw or "", decision.grant)
     # Before the lock, too: after a reset there is no folder to put one in.
     _attempt(lambda: asked.check(decision.rule.name), "the consent record")
     return os.path.dirname(decision.rule.name), asked

@@ -21,7 +21,7 @@ MAX_DECLINED = 8
 _KEYS = ("notice", "scope", "expires", "time", "keep", "context", "place", "declined", "entry")
 
 
-class Accepted:
+class Grant:
     """What the user said yes to; nothing wider is recorded until the user is asked again.
 
     Args:
@@ -48,7 +48,7 @@ class Accepted:
         self.context = context
         self.declined = declined
 
-    def widened(self, now: Settings) -> list[str]:
+    def scope_extension(self, now: Settings) -> list[str]:
         """What is recorded only after a new yes, one sentence each; empty when nothing is.
 
         Args:
@@ -160,13 +160,13 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 9
 
 
-def accepted(line: str) -> Accepted:
+def parse_grant(line: str) -> Grant:
     """What a valid `yes` record covers; a word that is missing accepts the least there is."""
     facts = _facts(line)
     time_ = facts.get("time", "day")
     keep = facts.get("keep", "90")
     context = facts.get("context", "")
-    return Accepted(
+    return Grant(
         notice=int(facts.get("notice", "0")),
         time=time_ if time_ in catalog.RESOLUTIONS else "day",
         keep_days=int(keep),
@@ -192,7 +192,7 @@ def render_record(
     *,
     any_context: bool = False,
     more: str = "",
-    before: Accepted | None = None,
+    before: Grant | None = None,
 ) -> bytes:
     """The line that says `decision` (`yes` or `no`), valid for twelve months from `day`.
 

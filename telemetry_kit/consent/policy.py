@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from telemetry_kit.consent.decision import Accepted
+    from telemetry_kit.consent.decision import Grant
 
 
 DENY = "deny"
@@ -105,15 +105,15 @@ class Decision:
     Args:
         allowed: whether events may be recorded.
         rule: the deciding rule.
-        accepted: what the user said yes to; None without a grant.
+        grant: what the user said yes to; None without a grant.
     """
 
-    __slots__ = ("accepted", "allowed", "rule")
+    __slots__ = ("grant", "allowed", "rule")
 
-    def __init__(self, allowed: bool, rule: Rule, accepted: Accepted | None = None) -> None:
+    def __init__(self, allowed: bool, rule: Rule, grant: Grant | None = None) -> None:
         self.allowed = allowed
         self.rule = rule
-        self.accepted = accepted
+        self.grant = grant
 
     @property
     def vetoed(self) -> bool:
@@ -124,8 +124,8 @@ class Decision:
     def keep_days(self) -> int:
         """How long lines are kept: as configured, but never longer than the user said yes to."""
         configured = current().retention_days
-        accepted = self.accepted
-        return configured if accepted is None else min(configured, accepted.keep_days)
+        grant = self.grant
+        return configured if grant is None else min(configured, grant.keep_days)
 
 
 def watched(app_prefix: str) -> frozenset[str]:
@@ -162,7 +162,7 @@ def decide(home: ProjectPaths, environ: Mapping[str, str], *, every_file: bool =
         for rule in found:
             if rule.verdict == DENY:
                 return Decision(False, rule)
-    return Decision(True, granted, decision.accepted(granted.raw or ""))
+    return Decision(True, granted, decision.parse_grant(granted.raw or ""))
 
 
 def rules(

@@ -74,7 +74,7 @@ def _ask_if_open(home: ProjectPaths) -> None:
         return
     decision = policy.decide(home, runtime.world.environ, every_file=True)
     if decision.allowed:
-        wider = widening(decision)
+        wider = pending_extension(decision)
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
@@ -138,19 +138,19 @@ def is_undecided(home: ProjectPaths, decision: Decision) -> bool:
         return False
     if data is None or consent_decision.parse_record(data, consent_decision.today())[0] != "no":
         return False
-    return 0 < consent_decision.accepted(data.decode("ascii")).notice < catalog.NOTICE_VERSION
+    return 0 < consent_decision.parse_grant(data.decode("ascii")).notice < catalog.NOTICE_VERSION
 
 
-def widening(decision: Decision) -> list[str]:
+def pending_extension(decision: Decision) -> list[str]:
     """What would be recorded only after a new yes; empty when it was answered already.
 
     Args:
         decision: what is in force.
     """
-    accepted, now = decision.accepted, settings.current()
-    if accepted is None or accepted.has_declined(now):
+    grant, now = decision.grant, settings.current()
+    if grant is None or grant.has_declined(now):
         return []
-    return accepted.widened(now)
+    return grant.scope_extension(now)
 
 
 def _ask_wider(home: ProjectPaths, decision: Decision, wider: list[str]) -> None:
@@ -158,10 +158,10 @@ def _ask_wider(home: ProjectPaths, decision: Decision, wider: list[str]) -> None
 
     answer = ask(notice.difference(home.app, wider), WIDER)
     if answer == YES:
-        if _kept(lambda: changes.accept_widening(home, decision)):
+        if _kept(lambda: changes.grant_extension(home, decision)):
             _say("Recorded from now on.")
     elif answer == NO:
-        if _kept(lambda: changes.decline_widening(home, decision)):
+        if _kept(lambda: changes.decline_extension(home, decision)):
             _say("It stays as it was.")
     else:
         _say("Nothing was decided; it stays as it was.")

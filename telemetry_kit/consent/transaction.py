@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from telemetry_kit.consent.decision import Accepted
+    from telemetry_kit.consent.decision import Grant
 
 LOCK = ".telemetry.deciding"
 PATIENCE_SECONDS = 5.0
@@ -133,7 +133,7 @@ def decide(
         decision: `yes` or `no`.
         method: `prompt`, `flag` or `api`.
         now: seconds since the epoch.
-        any_context: whatever context keys the tool declares were accepted.
+        any_context: whatever context keys the tool declares were grant.
         asked: the widening that was asked about; None for the whole notice.
 
     Raises:
@@ -214,7 +214,7 @@ def decline(folder: str, now: float, asked: Asked) -> None:
     entry = history.append(folder, "no", "prompt", now, text, declined=fingerprint)
     # Somebody's editor knows of no lock: what is gone must not come back.
     asked.check(path)
-    declined = consent_decision.accepted(asked.record).with_declined(fingerprint)
+    declined = consent_decision.parse_grant(asked.record).with_declined(fingerprint)
     private.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
 
 
@@ -224,16 +224,16 @@ class Asked:
     Args:
         app: the app's name.
         record: the yes that was in force then, as its line.
-        accepted: what that yes covers.
+        grant: what that yes covers.
     """
 
     __slots__ = ("fingerprint", "record", "text_sha256")
 
-    def __init__(self, app: str, record: str, accepted: Accepted) -> None:
+    def __init__(self, app: str, record: str, grant: Grant) -> None:
         now = settings.current()
         self.record = record.strip()
         self.fingerprint = consent_decision.scope_fingerprint(now)
-        self.text_sha256 = notice.sha256_of(notice.difference(app, accepted.widened(now)))
+        self.text_sha256 = notice.sha256_of(notice.difference(app, grant.scope_extension(now)))
 
     def check(self, path: str) -> None:
         """Refuse when another decision was made while the question stood there.
@@ -253,7 +253,7 @@ def _is_settled(folder: str) -> bool:
         return False
 
 
-def _in_force(path: str, place: str) -> tuple[str | None, Accepted | None]:
+def _in_force(path: str, place: str) -> tuple[str | None, Grant | None]:
     """The record that is there and, for a yes, what it covers; a damaged one is set aside."""
     try:
         data = private.read(path, policy.MAX_RECORD_BYTES)
@@ -268,7 +268,7 @@ def _in_force(path: str, place: str) -> tuple[str | None, Accepted | None]:
         return None, None
     line = data.decode("ascii")
     stands = state == "yes" and not policy.mismatch(path, line, place)
-    return line, consent_decision.accepted(line) if stands else None
+    return line, consent_decision.parse_grant(line) if stands else None
 
 
 def _set_aside(path: str) -> None:

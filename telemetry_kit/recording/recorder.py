@@ -109,18 +109,16 @@ class Recorder:
         self.plain = True
         self.unseen: frozenset[str] = frozenset()
         self.unseen_tokens: dict[str, frozenset[str]] = {}
-        accepted = self.cached.decision.accepted
-        if accepted is None:
+        grant = self.cached.decision.grant
+        if grant is None:
             return
-        self.resolution = accepted.resolution(now.resolution)
-        self.context = accepted.covered(now.context)
-        if accepted.notice < catalog.NOTICE_VERSION:
-            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
-                accepted.notice
-            )
+        self.resolution = grant.resolution(now.resolution)
+        self.context = grant.covered(now.context)
+        if grant.notice < catalog.NOTICE_VERSION:
+            known = catalog.covered_events(grant.notice) | catalog.covered_fields(grant.notice)
             self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
             self.unseen -= known
-            self.unseen_tokens = catalog.later_tokens(accepted.notice)
+            self.unseen_tokens = catalog.later_tokens(grant.notice)
 
     def keeps(self, kind: str, name: str) -> bool:
         """Whether a declared name may stand in clear: it is in the ledger, or was put there."""

@@ -77,12 +77,12 @@ def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Base
         UnsafeFileError: the names ledger cannot be trusted.
         ConsentError: the place key cannot be used.
     """
-    accepted = policy.decide(home, environ).accepted
+    grant = policy.decide(home, environ).grant
     return Baseline(
         home,
         vocabulary.of(home),
         keys.current(home, projects.place_of(home)),
-        "second" if accepted is None else accepted.time,
+        "second" if grant is None else grant.time,
         machine_secrets.gather(home, environ, start),
     )
 

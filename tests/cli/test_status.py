@@ -189,7 +189,7 @@ def test_json_without_explain(undecided) -> None:
 def test_json_after_a_declined_widening(place) -> None:
     """A script that needs the difference finds it in the JSON, with the user's answer."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+    changes.decline_extension(place.home, policy.decide(place.home, place.environ))
     found = json.loads(status(place, "--json").stdout)
 
     assert (found["not_yet"], found["declined"]) == (["kept 90 days instead of 30"], True)
@@ -239,7 +239,7 @@ def test_check(place, situation: str, code: int) -> None:
     elif situation in ("outdated", "declined"):
         place.record.write_text(text.replace("keep=90", "keep=30"))
     if situation == "declined":
-        changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+        changes.decline_extension(place.home, policy.decide(place.home, place.environ))
 
     assert status(place, "--check", **env).returncode == code
     done = status(place, **env)
@@ -254,7 +254,7 @@ def test_not_yet(place) -> None:
     assert f"{sentence}only after a new yes\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
-    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+    changes.decline_extension(place.home, policy.decide(place.home, place.environ))
     assert f"{sentence}you said no to it\n" in status(place).stdout
 
 

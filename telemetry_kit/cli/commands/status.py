@@ -70,18 +70,18 @@ def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
 def code_of(decision: Decision) -> int:
     """The exit code of `status --check`; a widening that was declined leaves nothing open."""
     if decision.allowed:
-        return OUTDATED if prompt.widening(decision) else RECORDING
+        return OUTDATED if prompt.pending_extension(decision) else RECORDING
     return VETOED if decision.vetoed else OFF
 
 
 def _not_yet(decision: Decision) -> list[str]:
     """What would be recorded after a new yes only."""
-    accepted = decision.accepted
-    return [] if accepted is None else accepted.widened(settings.current())
+    grant = decision.grant
+    return [] if grant is None else grant.scope_extension(settings.current())
 
 
 def _is_declined(decision: Decision) -> bool:
-    return decision.accepted is not None and decision.accepted.has_declined(settings.current())
+    return decision.grant is not None and decision.grant.has_declined(settings.current())
 
 
 def _print(
@@ -170,7 +170,7 @@ def _as_json(
         "files": files,
         "retention_days": decision.keep_days,
         "oldest_day": maintenance.oldest_day(home),
-        "notice": None if decision.accepted is None else decision.accepted.notice,
+        "notice": None if decision.grant is None else decision.grant.notice,
         "not_yet": _not_yet(decision),
         "declined": _is_declined(decision),
         "obstacles": obstacles,

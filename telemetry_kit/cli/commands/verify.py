@@ -73,8 +73,8 @@ def _surroundings(home: ProjectPaths, certificate: Certificate) -> None:
         if found.state == doctor.BAD:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
     decision = policy.decide(home, runtime.world.environ)
-    accepted = decision.accepted
-    if accepted is not None and accepted.notice < catalog.NOTICE_VERSION:
+    grant = decision.grant
+    if grant is not None and grant.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
 
 
