@@ -80,7 +80,7 @@ def enable_telemetry(
     if not SUPPORTED:
         return False
     home = home_of(project_root)
-    return accept(home, all_projects=all_projects, method=method, any_context=any_context)
+    return grant(home, all_projects=all_projects, method=method, any_context=any_context)
 
 
 def disable_telemetry(
@@ -107,10 +107,10 @@ def disable_telemetry(
     except BaseException:
         cache.deny_in_process()
         raise
-    refuse(home, all_projects=all_projects, method=method)
+    deny(home, all_projects=all_projects, method=method)
 
 
-def accept(
+def grant(
     home: ProjectPaths,
     *,
     all_projects: bool = False,
@@ -202,7 +202,7 @@ def denials(home: ProjectPaths) -> list[str]:
     return [f"{rule.name} {rule.raw}" for rule in found if rule.verdict == policy.DENY]
 
 
-def refuse(
+def deny(
     home: ProjectPaths,
     *,
     all_projects: bool = False,

@@ -92,12 +92,12 @@ def _ask_first(home: ProjectPaths) -> None:
     answer = ask(notice.lines(home), QUESTION)
     typed = notice.command(home.app)
     if answer == YES:
-        if _kept(lambda: changes.accept(home, method="prompt", before=before)):
+        if _kept(lambda: changes.grant(home, method="prompt", before=before)):
             why = why_not(home)
             on = f"Recording is on. {typed} off stops it."
             _say(f"Your yes is kept, but {why}." if why else on)
     elif answer == NO:
-        if _kept(lambda: changes.refuse(home, method="prompt"), "Nothing is recorded in this run"):
+        if _kept(lambda: changes.deny(home, method="prompt"), "Nothing is recorded in this run"):
             _say(f"Nothing is recorded. {typed} on starts it.")
     else:
         _say("Nothing was decided.")

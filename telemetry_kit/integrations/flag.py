@@ -54,7 +54,7 @@ def _accept(home: ProjectPaths) -> None:
     if stands and not any(rule.verdict == policy.DENY for rule in rules):
         return
     # What the tool declares is known here, so the yes covers just that.
-    changes.accept(home, method="flag", patience=PATIENCE_SECONDS)
+    changes.grant(home, method="flag", patience=PATIENCE_SECONDS)
 
 
 def _refuse() -> None:
@@ -63,7 +63,7 @@ def _refuse() -> None:
     except ConsentError:
         cache.deny_in_process()
         raise
-    changes.refuse(home, method="flag", patience=PATIENCE_SECONDS)
+    changes.deny(home, method="flag", patience=PATIENCE_SECONDS)
 
 
 def _say(sentence: str) -> None:

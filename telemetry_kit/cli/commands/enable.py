@@ -31,12 +31,12 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         return
     where = "all projects" if all_projects else safe(home.root)
     if answer == prompt.NO:
-        changes.refuse(home, all_projects=all_projects, method=method)
+        changes.deny(home, all_projects=all_projects, method=method)
         info(f"Recording is off for {where}. Nothing is written from now on.")
         return
     # Context keys that the notice could not name, because only the tool knows them, it named by
     # their classes.
-    changes.accept(
+    changes.grant(
         home,
         all_projects=all_projects,
         method=method,
