@@ -651,7 +651,7 @@ def test_reset_among_them(undecided) -> None:
 def test_the_lock(undecided) -> None:
     """It can be read by its user alone, and is gone with the decision."""
     config = Path(undecided.home.config)
-    with transaction.alone(str(config)):
+    with transaction.consent_lock(str(config)):
         found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
 
     assert found == [(transaction.LOCK, 0o600)]
@@ -673,7 +673,7 @@ raise SystemExit(main(sys.argv[1:]))
 def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
     """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
     before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
-    with transaction.alone(decided.home.config):
+    with transaction.consent_lock(decided.home.config):
         done = decided.run(BUSY, *words)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -692,9 +692,9 @@ def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bo
     monkeypatch.setattr(transaction, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(time, "sleep", slept.append)
     with (
-        transaction.alone(decided.home.config),
+        transaction.consent_lock(decided.home.config),
         pytest.raises(ConsentError, match="does not finish"),
-        transaction.alone(decided.home.config, patience),
+        transaction.consent_lock(decided.home.config, patience),
     ):
         pass
 
@@ -706,7 +706,7 @@ def test_a_lock_of_a_killed_process(decided) -> None:
     code = (
         "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.alone(control.home_of().config):\n"
+        "with deciding.consent_lock(control.home_of().config):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = decided.run(code)
@@ -723,7 +723,7 @@ def test_a_lock_that_a_child_inherited(decided) -> None:
     code = (
         "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.alone(control.home_of().config):\n"
+        "with deciding.consent_lock(control.home_of().config):\n"
         "    if os.fork() == 0:\n"
         "        sys.stdin.read()\n"
         "        os._exit(0)\n"
@@ -1004,7 +1004,7 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
             gone.append(os.rmdir(path))
 
     monkeypatch.setattr(private, "make_folder", once)
-    with transaction.alone(str(config)):
+    with transaction.consent_lock(str(config)):
         assert (config / transaction.LOCK).exists()
     with cache.Elsewhere(World(undecided.environ)):
         disable_telemetry()

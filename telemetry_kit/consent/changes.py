@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from telemetry_kit.consent.policy import Decision
-    from telemetry_kit.consent.transaction import Asked
+    from telemetry_kit.consent.transaction import ScopeRequest
 
     T = TypeVar("T")
     Path = str | os.PathLike[str]
@@ -290,16 +290,16 @@ def grant_extension(home: ProjectPaths, decision: Decision) -> None:
 
     Args:
         home: the project's places.
-        decision: what was in force when it was asked.
+        decision: what was in force when the user was asked.
 
     Raises:
         ConsentError: it could not be written, or another decision was made meanwhile.
     """
     from telemetry_kit.consent import transaction  # deferred: json, and only a decision needs it
 
-    folder, asked = _asked(home, decision)
+    folder, request = _asked(home, decision)
     now = runtime.world.now()
-    _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, asked=asked))
+    _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, request=request))
 
 
 def decline_extension(home: ProjectPaths, decision: Decision) -> None:
@@ -307,25 +307,25 @@ def decline_extension(home: ProjectPaths, decision: Decision) -> None:
 
     Args:
         home: the project's places.
-        decision: what was in force when it was asked.
+        decision: what was in force when the user was asked.
 
     Raises:
         ConsentError: it could not be written, or another decision was made meanwhile.
     """
     from telemetry_kit.consent import transaction  # deferred: as above
 
-    folder, asked = _asked(home, decision)
-    _alone(home, lambda: transaction.decline(folder, runtime.world.now(), asked))
+    folder, request = _asked(home, decision)
+    _alone(home, lambda: transaction.decline(folder, runtime.world.now(), request))
 
 
-def _asked(home: ProjectPaths, decision: Decision) -> tuple[str, Asked]:
+def _asked(home: ProjectPaths, decision: Decision) -> tuple[str, ScopeRequest]:
     from telemetry_kit.consent import transaction  # deferred: as above
 
     assert decision.grant is not None
-    asked = transaction.Asked(home.app, decision.rule.raw or "", decision.grant)
+    request = transaction.ScopeRequest(home.app, decision.rule.raw or "", decision.grant)
     # Before the lock, too: after a reset there is no folder to put one in.
-    _attempt(lambda: asked.check(decision.rule.name), "the consent record")
-    return os.path.dirname(decision.rule.name), asked
+    _attempt(lambda: request.check(decision.rule.name), "the consent record")
+    return os.path.dirname(decision.rule.name), request
 
 
 def reset(home: ProjectPaths, *, all_projects: bool = False) -> list[str]:
@@ -458,7 +458,7 @@ def _alone(home: ProjectPaths, step: Callable[[], T], patience: float | None = N
 
     def locked() -> T:
         projects.make_own_folders(home)
-        with transaction.alone(home.config, patience):
+        with transaction.consent_lock(home.config, patience):
             return step()
 
     done = _attempt(locked, "the consent record")

@@ -30,7 +30,7 @@ _PAUSE_SECONDS = 0.005
 
 
 @contextmanager
-def alone(folder: str, patience: float | None = None) -> Iterator[None]:
+def consent_lock(folder: str, patience: float | None = None) -> Iterator[None]:
     """Decide while no other process does: history and record stay two halves of one thing.
 
     The lock is a file that is there only while it is held. Where it cannot be made or locked, it
@@ -123,9 +123,9 @@ def decide(
     now: float,
     *,
     any_context: bool = False,
-    asked: Asked | None = None,
+    request: ScopeRequest | None = None,
 ) -> None:
-    """Put a decision in force, with its entry in the history. Call it inside `alone()`.
+    """Put a decision in force, with its entry in the history. Call it inside `consent_lock()`.
 
     Args:
         home: the project's places.
@@ -134,7 +134,7 @@ def decide(
         method: `prompt`, `flag` or `api`.
         now: seconds since the epoch.
         any_context: whatever context keys the tool declares were grant.
-        asked: the widening that was asked about; None for the whole notice.
+        request: the widening that was asked about; None for the whole notice.
 
     Raises:
         ConsentError: what was asked about is no longer in force; nothing was decided.
@@ -142,8 +142,8 @@ def decide(
             overwritten in place.
     """
     path = f"{folder}/{policy.RECORD}"
-    if asked is not None:
-        asked.check(path)
+    if request is not None:
+        request.check(path)
     place = policy.ALL if folder == home.config else os.path.basename(folder)
     old, before = _in_force(path, place)
     more = "" if old is None else consent_decision.unknown_words(old)
@@ -161,7 +161,9 @@ def decide(
         return  # a host's --telemetry, said again on the same day and about the same
     # History first: a decision in force always has its entry.
     everywhere = folder == home.config
-    text = notice.text_sha256(home, everywhere=everywhere) if asked is None else asked.text_sha256
+    text = (
+        notice.text_sha256(home, everywhere=everywhere) if request is None else request.text_sha256
+    )
     entry = ""
     try:
         entry = history.append(folder, decision, method, now, text)
@@ -193,15 +195,15 @@ def _denied_without_space(home: ProjectPaths, path: str, line: bytes) -> bool:
     return removed and everywhere.name != path and everywhere.verdict != policy.GRANT
 
 
-def decline(folder: str, now: float, asked: Asked) -> None:
+def decline(folder: str, now: float, request: ScopeRequest) -> None:
     """Keep the yes in force as it is, and write down the no to what is wider.
 
-    Call it inside `alone()`.
+    Call it inside `consent_lock()`.
 
     Args:
         folder: where the record of the yes is.
         now: seconds since the epoch.
-        asked: the widening that was declined.
+        request: the widening that was declined.
 
     Raises:
         ConsentError: the yes is no longer in force; nothing was decided, or nothing but the entry
@@ -209,16 +211,16 @@ def decline(folder: str, now: float, asked: Asked) -> None:
         OSError: it could not be written.
     """
     path = f"{folder}/{policy.RECORD}"
-    asked.check(path)
-    text, fingerprint = asked.text_sha256, asked.fingerprint
+    request.check(path)
+    text, fingerprint = request.text_sha256, request.fingerprint
     entry = history.append(folder, "no", "prompt", now, text, declined=fingerprint)
     # Somebody's editor knows of no lock: what is gone must not come back.
-    asked.check(path)
-    declined = consent_decision.parse_grant(asked.record).with_declined(fingerprint)
-    private.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
+    request.check(path)
+    declined = consent_decision.parse_grant(request.record).with_declined(fingerprint)
+    private.replace(path, consent_decision.stamped(request.record, declined=declined, entry=entry))
 
 
-class Asked:
+class ScopeRequest:
     """A widening as it was put to the user.
 
     Args:
