@@ -14,7 +14,7 @@ from telemetry_kit.consent import cache
 from telemetry_kit.consent.policy import GRANT, Decision, Rule
 from telemetry_kit.paths import NO_APP, ProjectPaths
 from telemetry_kit.privacy import keys
-from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.recording import recorder
 
 TYPE_CHECKING = False
@@ -54,7 +54,7 @@ class Captured:
             home, decision, cache.Switches({}, ""), settings.generation(), 0.0
         )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        place = recorder.Recorder(cached, self, key, Ledger(None, repr))
+        place = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))
         place.dropped = self.dropped
         place.undeclared = self.undeclared
         place.sequence = itertools.count()

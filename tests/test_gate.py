@@ -139,7 +139,7 @@ def test_not_everything_is_kept(place) -> None:
         folder = place.root / str(number)
         folder.mkdir()
         cache.lookup(str(folder))
-        count.append(len(cache._verdicts))
+        count.append(len(cache._decisions))
 
     assert [1, 64, 1] == [count[0], max(count), count[64]]
 

@@ -29,7 +29,7 @@ CODE_CHARS = 16
 _KEY_BYTES = 32
 
 
-class Ledger:
+class DeclaredNames:
     """The ledger of one project, as the recorder uses it.
 
     Args:
@@ -48,7 +48,7 @@ class Ledger:
         self._noted: set[bytes] = set()
         self._full = False
 
-    def note(self, kind: str, name: str) -> None:
+    def add(self, kind: str, name: str) -> None:
         """Make sure that a name is in the ledger.
 
         Args:

@@ -15,7 +15,7 @@ from telemetry_kit.consent import cache, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
 from telemetry_kit.privacy import declared_names, keys, projects
-from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import quote
 from telemetry_kit.schema.validation import text
@@ -56,7 +56,7 @@ class Recorder:
         "instant",
         "journal",
         "key",
-        "ledger",
+        "names_file",
         "names",
         "outside",
         "plain",
@@ -72,9 +72,9 @@ class Recorder:
     )
 
     def __init__(
-        self, cached: cache.CachedDecision, journal: Sink, key: keys.Key, names_ledger: Ledger
+        self, cached: cache.CachedDecision, journal: Sink, key: keys.Key, names_file: DeclaredNames
     ) -> None:
-        self.ledger = names_ledger
+        self.names_file = names_file
         self.cached = cached
         self.journal = journal
         self.key = key
@@ -98,7 +98,7 @@ class Recorder:
         self.settings = now = settings.current()
         listed = settings.listed(self.cached.home.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
-        # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
+        # By vocabulary (and `errors`, `context`, `context.KEY`): the names on file so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
         self.clear["roles"].update(catalog.ROLES)
         # By field: names that were met, each as it is stored.
@@ -121,10 +121,10 @@ class Recorder:
             self.unseen_tokens = catalog.later_tokens(grant.notice)
 
     def keeps(self, kind: str, name: str) -> bool:
-        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
+        """Whether a declared name may be stored in plain text: it is on file, or was added."""
         if name not in self.clear.setdefault(kind, set()):
             try:
-                self.ledger.note(kind, name)
+                self.names_file.add(kind, name)
             except (OSError, UnsafeFileError):
                 return False
             # In this order: another thread that finds the name knows how to write it.
@@ -185,11 +185,11 @@ def recorder_for(start: str | None = None) -> Recorder:
     # Once more, now that the log is open: a clear in between has deleted the key.
     key = _key_at(home, place)
     if known is not None and known.key is key:
-        names_ledger = known.ledger
+        names_file = known.names_file
     else:
         path = declared_names.path_of(home, place)
-        names_ledger = Ledger(path, quote, home.place_key)
-    found = _recorders[home.app, home.root] = Recorder(cached, journal, key, names_ledger)
+        names_file = DeclaredNames(path, quote, home.place_key)
+    found = _recorders[home.app, home.root] = Recorder(cached, journal, key, names_file)
     cached.recorder = found
     return found
 
