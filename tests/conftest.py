@@ -18,7 +18,7 @@ from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
 from telemetry_kit import context, settings
-from telemetry_kit._runtime import World, runtime
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy import keys, projects
@@ -85,7 +85,7 @@ class Clock:
 
 
 class Place:
-    """A project, its user's home directory, and the world that telemetry sees in this test.
+    """A project, its user's home directory, and the environment and clocks of this test.
 
     Args:
         base: a directory in which both are made.
@@ -100,7 +100,6 @@ class Place:
         # Near zero, so that the real clock, which a shut runtime is measured with, is past it.
         self.clock = Clock(0.0)
         self.now = Clock(NOW)
-        self.world = World(self.environ, self.clock, self.now)
         self.env = {
             "HOME": str(self.user),
             "PATH": os.environ.get("PATH", os.defpath),
@@ -139,7 +138,7 @@ class Place:
     def grant(self) -> None:
         """Have the user say yes in this project, to all that is declared by now."""
         # By the real clock, so that no child process finds the key old.
-        with cache.Elsewhere(World(self.environ)):
+        with cache.override_runtime(self.environ):
             changes.enable_telemetry(self.root)
 
     def configure(self, **declared: Any) -> settings.Restore:
@@ -227,14 +226,12 @@ def _nothing_stays() -> Iterator[None]:
     former = settings._current
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    world = runtime.world
     _close_journals()
     runtime.declared.clear()
-    cache.invalidate()
-    yield
+    with cache.override_runtime():
+        yield
     _close_journals()
     runtime.declared.clear()
-    runtime.world = world
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])
     settings._swap(former)
@@ -270,7 +267,7 @@ def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place
     """A project whose user was never asked; the working directory is in it."""
     place = Place(Path(os.path.realpath(tmp_path)))
     monkeypatch.chdir(place.root)
-    with cache.Elsewhere(place.world):
+    with cache.override_runtime(place.environ, place.clock, place.now):
         yield place
 
 

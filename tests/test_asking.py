@@ -12,7 +12,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import disable_telemetry, is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, notice
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.consent import prompt as consent_prompt
@@ -541,7 +540,7 @@ def test_a_no_to_an_earlier_notice(undecided) -> None:
 @pytest.mark.tty
 def test_a_no_for_all_projects_is_not_undone_in_one(undecided) -> None:
     """A no for all projects answers later notices, too: a yes here would not lift it."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         disable_telemetry(all_projects=True)
 
     assert at_terminal(undecided, LATER_NOTICE + HOST).screen == ""

@@ -21,7 +21,6 @@ from telemetry_kit import (
     settings,
     track_role_event,
 )
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
@@ -248,7 +247,7 @@ def test_pytest_denies(place, variable: str, value: str) -> None:
 def test_this_very_process_is_denied(place, monkeypatch) -> None:
     """With the real environment nothing is recorded from a test."""
     monkeypatch.setenv("HOME", str(place.user))
-    with cache.Elsewhere(World()):
+    with cache.override_runtime():
         assert not is_telemetry_enabled()
         assert None is track_role_event("role.selected", role="dev")
 
@@ -1030,7 +1029,7 @@ def test_a_decision_of_this_process_holds_at_once(place) -> None:
 def test_a_first_yes_reaches_a_running_process(undecided) -> None:
     """A process that began before anything was decided sees the yes within 20 ms."""
     assert None is track_role_event("role.selected", role="dev")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry()
     undecided.clock.advance(0.0201)
 
@@ -1393,7 +1392,7 @@ def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> No
     """For this project or for all, whatever became of it; and not before."""
     home = undecided.home
     assert not policy.is_decided(home)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(undecided.root, all_projects=everywhere)
     path = policy.record_path(home, all_projects=everywhere)
     assert path is not None
@@ -1480,7 +1479,7 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
     """Its files deny in it, whatever is granted, and nowhere else."""
     (place.root / ".flowspec").mkdir()
     (place.root / "repo" / ".git").mkdir(parents=True)
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     assert allowed(place, "repo")
     (place.root / "repo" / "pyproject.toml").write_text(VETO)
@@ -1491,7 +1490,7 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
 
 def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     """`mkdir sub/.flowspec` makes a project of its own; the repository around still denies."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
@@ -1499,7 +1498,7 @@ def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     (place.root / "pyproject.toml").write_text(VETO)
     assert not allowed(place, "sub")
     (place.root / "pyproject.toml").unlink()
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.disable_telemetry(place.root)
 
     assert not allowed(place, "sub")
@@ -1511,7 +1510,7 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
 
     assert not allowed(place, "sub")
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(place.root / "sub")
     rules = policy.nearby(find("flowspec", str(place.root / "sub"), place.environ), place.environ)
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
@@ -1530,7 +1529,7 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
 
     says = f"nothing was decided for {around}"
     assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(around)
     place = projects.place_of(home, str(around))
     record = Path(home.config, "projects", str(place), policy.RECORD)
@@ -1544,7 +1543,7 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
 @pytest.mark.parametrize("file", [OURS, THEIRS])
 def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
     """That of the app as well as that of the project."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
@@ -1610,10 +1609,10 @@ def test_a_no_reaches_the_worktrees(undecided) -> None:
     (main / ".git" / "worktrees" / "tree").mkdir(parents=True)
     tree.mkdir()
     (tree / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     assert allowed(undecided, "tree")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.disable_telemetry(main)
 
     assert not allowed(undecided, "tree")
@@ -1650,7 +1649,7 @@ def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: P
 
 def test_decisions_without_the_place_key(place) -> None:
     """Nobody can tell what they are about: off everywhere, with the way out, and it works."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
         changes.disable_telemetry()
     Path(place.home.place_key).unlink()
@@ -1680,7 +1679,7 @@ def test_a_no_for_all_projects_without_the_place_key(place) -> None:
 
 def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
     """It says more than that nothing was decided for this one."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     path = Path(undecided.home.config, policy.RECORD)
     path.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))

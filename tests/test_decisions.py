@@ -20,7 +20,6 @@ from telemetry_kit import (
     settings,
     track_role_event,
 )
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, notice, policy, transaction
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
@@ -37,7 +36,7 @@ FIELDS = [
 @pytest.fixture
 def decided(place):
     """A project with a yes, a no and a yes, all by the real clock."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
     return place
@@ -184,7 +183,7 @@ def test_a_shortened_history(decided, kept: int) -> None:
 
     Also where it ends in the same decision of the same day.
     """
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     lines = file(decided).read_bytes().splitlines(keepends=True)
     file(decided).write_bytes(b"".join(lines[:kept]))
@@ -203,7 +202,7 @@ def test_a_record_names_its_entry(decided) -> None:
 def test_a_record_put_back(decided) -> None:
     """An earlier record of the same decision and day, put back in place, is noticed."""
     earlier = decided.record.read_bytes()
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
     decided.record.write_bytes(earlier)
 
@@ -217,7 +216,7 @@ def test_a_record_of_an_earlier_version(decided) -> None:
 
     assert not is_telemetry_enabled()
     assert "names no entry" in str(consent_history.disagrees(folder(decided)))
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
     assert is_telemetry_enabled()
     assert consent_history.trouble(decided.home) == []
@@ -225,7 +224,7 @@ def test_a_record_of_an_earlier_version(decided) -> None:
 
 def test_a_flag_said_again_mends_what_differs(decided) -> None:
     """The same yes by flag adds no entry, unless record and history had come apart."""
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
         entries = len(consent_history.read(folder(decided)))
         enable_telemetry(method="flag")
@@ -342,7 +341,7 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     else:
         path.unlink()
         _ = path.mkdir() if damage == "directory" else path.symlink_to("/etc/hosts")
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
 
     assert not is_telemetry_enabled()
@@ -387,7 +386,7 @@ def test_the_next_decision_writes_it_anew(earlier) -> None:
     """With all that was in it; a grant that still names its former entry counts on."""
     before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
     shown = consent_history.read(folder(earlier))
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         enable_telemetry()
     links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
 
@@ -398,7 +397,7 @@ def test_the_next_decision_writes_it_anew(earlier) -> None:
     # As if the program had been killed between the history and the record.
     earlier.record.write_bytes(record)
     assert is_telemetry_enabled()
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         disable_telemetry()
     earlier.record.write_bytes(record)
     assert not is_telemetry_enabled()
@@ -412,7 +411,7 @@ def test_its_damage_stays(earlier, number: int) -> None:
     file(earlier).write_bytes(b"".join(lines))
 
     assert consent_history.broken_at(folder(earlier)) == number
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         disable_telemetry()
     assert consent_history.broken_at(folder(earlier)) == number
     assert lines[number - 1] in file(earlier).read_bytes()
@@ -519,7 +518,7 @@ def test_a_history_whose_last_line_has_no_end(decided) -> None:
     torn = file(decided).read_bytes()[:-1]
     file(decided).write_bytes(torn)
     assert 3 == len(consent_history.read(folder(decided)))
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
 
     assert file(decided).read_bytes().startswith(torn + b"\n{")
@@ -539,7 +538,7 @@ def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
 
     assert len(consent_history.read(folder(decided))) == 3
     assert consent_history.broken_at(folder(decided)) == 4
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     last = consent_history.read(folder(decided))[-1]
     assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
@@ -554,7 +553,7 @@ def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, ke
         decided.record.write_bytes(damage)
     else:
         decided.record.chmod(damage)
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
 
     assert kept == len(consent_history.set_aside(folder(decided)))
@@ -575,7 +574,7 @@ def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
 
 def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
     """It is a decision then: the history begins anew, and the damaged one is kept."""
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
         file(decided).chmod(0o666)
         enable_telemetry(method="flag")
@@ -778,7 +777,7 @@ def test_a_file_system_without_locks(undecided, error: str) -> None:
 @pytest.fixture
 def wider(place):
     """A yes, and a program that would keep events for longer."""
-    with cache.Elsewhere(World(place.environ)), configure(retention_days=365):
+    with cache.override_runtime(place.environ), configure(retention_days=365):
         yield place
 
 
@@ -807,7 +806,7 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
 def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
     """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
-    with cache.Elsewhere(wider.world):
+    with cache.override_runtime(wider.environ, wider.clock, wider.now):
         changes.decline_extension(wider.home, in_force(wider))
     entry = consent_history.read(folder(wider))[-1]
 
@@ -944,7 +943,7 @@ def test_killed_while_deciding(decided, decide: str, at: int) -> None:
     assert decided.record.read_bytes() == before
     assert consent_history.broken_at(folder(decided)) is None
     assert len(consent_history.read(folder(decided))) == entries + (at == 2)
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     assert audit(decided).returncode == 0
 
@@ -1006,7 +1005,7 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
     monkeypatch.setattr(private, "make_folder", once)
     with transaction.consent_lock(str(config)):
         assert (config / transaction.LOCK).exists()
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         disable_telemetry()
 
     assert consent_history.trouble(undecided.home) == []

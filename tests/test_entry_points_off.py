@@ -8,7 +8,6 @@ import pytest
 
 import telemetry_kit
 from telemetry_kit import disable_telemetry, enable_telemetry
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import cache, policy
 
@@ -142,7 +141,7 @@ VETOES = (
 def vetoed(undecided, request):
     """A project in which nothing may be recorded, and what its programs need to be told."""
     veto, env, before = request.param, {}, ""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         if veto not in ("undecided", "no for all projects"):
             enable_telemetry()
         elif veto == "no for all projects":

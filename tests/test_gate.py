@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from telemetry_kit import configure, is_telemetry_enabled, settings
-from telemetry_kit._runtime import World, runtime
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
 
@@ -180,14 +180,15 @@ def test_forgetting(place) -> None:
     assert first is not cache.lookup()
 
 
-def test_another_world_and_back(place) -> None:
+def test_a_runtime_is_overridden_and_restored(place) -> None:
     """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
-    before, first = runtime.world, cache.lookup()
-    other = World({**place.environ, "DO_NOT_TRACK": "1"})
-    with cache.Elsewhere(other) as entered:
-        assert entered is other is runtime.world
+    before, first = (runtime.environ, runtime.clock, runtime.now, runtime.random), cache.lookup()
+    environ = {**place.environ, "DO_NOT_TRACK": "1"}
+    with cache.override_runtime(environ):
+        assert runtime.environ is environ
+        assert runtime.clock is not place.clock
         assert not is_telemetry_enabled()
-    assert runtime.world is before
+    assert before == (runtime.environ, runtime.clock, runtime.now, runtime.random)
     assert first is not cache.lookup()
     assert is_telemetry_enabled()
 
@@ -209,7 +210,7 @@ def test_a_place_that_is_none(place, start: object) -> None:
 def test_the_table_behind_the_environment(place, monkeypatch) -> None:
     """A switch set in the real `os.environ` is seen like one in any other mapping."""
     monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
-    with cache.Elsewhere(World(os.environ)):
+    with cache.override_runtime(os.environ):
         switches = cache.Switches(os.environ, "FLOWSPEC")
         before = switches.are_unchanged()
         monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "1")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.paths import find
@@ -19,7 +18,7 @@ EVENT = "telemetry_kit.track_role_event('agent.invoked')"
 
 def grant(place, folder: Path, **more: bool) -> None:
     """Consent for a project, by the real clock."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(folder, **more)
 
 

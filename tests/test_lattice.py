@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import DENY, GRANT, IGNORED, SILENT, Rule
@@ -224,7 +223,7 @@ def test_only_the_user_grants(lattice) -> None:
 
 def test_a_change_is_noticed(lattice, place) -> None:
     """The gate, which remembers for 20 ms, follows every single change of every owner."""
-    with cache.Elsewhere(World(lattice.environ, place.clock, place.now)):
+    with cache.override_runtime(lattice.environ, place.clock, place.now):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():
             if owner == "system":  # its path is fixed; `test_every_state` covers it

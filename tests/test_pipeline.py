@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit import RoleEvent, configure, settings, track_role_event, tracks
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused
 from telemetry_kit.recording import pipeline
@@ -130,7 +129,7 @@ def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
             raise IndexError
 
     monkeypatch.setattr(pipeline, "_ids", Contended(["0" * 16]))
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         record = emitted("agent.invoked")
 
     assert re.fullmatch("[0-9a-f]{16}", record["event_id"])
@@ -184,10 +183,9 @@ def test_time_zone_does_not_matter(place) -> None:
     code = (
         "from telemetry_kit import configure, enable_telemetry, track_role_event as t\n"
         "from telemetry_kit.consent import cache\n"
-        "from telemetry_kit._runtime import World\n"
         "configure(timestamp_resolution='hour')\n"
         "enable_telemetry()\n"
-        "cache.Elsewhere(World(now=lambda: 1709115630.0)).__enter__()\n"
+        "cache.override_runtime(now=lambda: 1709115630.0).__enter__()\n"
         "print(t('role.selected')['timestamp'])"
     )
     found = {place.run(code, env={"TZ": zone}).stdout for zone in ("UTC", "Asia/Tokyo", "EST5")}

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import configure, disable_telemetry, enable_telemetry, is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, history, policy
 
 STATUS = ("-m", "telemetry_kit", "--app", "flowspec", "status")
@@ -16,7 +15,7 @@ ON = ("-m", "telemetry_kit", "--app", "flowspec", "on", "--yes")
 
 @pytest.fixture(autouse=True)
 def _real_clock(place):
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         yield
 
 

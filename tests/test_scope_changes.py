@@ -8,7 +8,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import configure, enable_telemetry, settings, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.commands.status import OUTDATED, RECORDING, code_of
 from telemetry_kit.consent import cache, changes, notice, policy, prompt
 from telemetry_kit.consent import decision as consent_decision
@@ -527,7 +526,7 @@ def test_later_is_asked_again(place, key: str) -> None:
 @pytest.mark.tty
 def test_a_yes_to_any_context_stays_one(undecided) -> None:
     """Who accepted whatever keys the tool declares is not asked about keys after a later yes."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         enable_telemetry(any_context=True)
     screen = at_terminal(undecided, "y\r")
 

@@ -7,16 +7,17 @@ is off, nothing is loaded, opened or made for the program.
 from __future__ import annotations
 
 import os
+from time import monotonic, time
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, runtime
+from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, runtime
 from telemetry_kit.consent.policy import DENY, Decision, Rule, decide
 from telemetry_kit.errors import Off
 from telemetry_kit.paths import ProjectPaths, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 _MAX_PLACES = 64
@@ -103,22 +104,34 @@ _decisions: dict[str, CachedDecision] = {}
 _held = False
 
 
-class Elsewhere:
-    """A context manager that puts another world in the place of this one."""
+class override_runtime:  # noqa: N801 - called as a function, like `contextlib.suppress`
+    """Replace environment, clocks and randomness inside a `with` block, for tests.
 
-    __slots__ = ("_former", "_other")
+    Args:
+        environ: the environment variables.
+        clock: returns monotonic seconds.
+        now: returns seconds since the epoch.
+        random: returns a number of random bytes.
+    """
 
-    def __init__(self, other: World) -> None:
-        self._other = other
-        self._former = runtime.world
+    __slots__ = ("_former", "_given")
 
-    def __enter__(self) -> World:
-        runtime.world = self._other
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], float] = time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._given = (environ, clock, now, random)
+
+    def __enter__(self) -> None:
+        self._former = (runtime.environ, runtime.clock, runtime.now, runtime.random)
+        runtime.environ, runtime.clock, runtime.now, runtime.random = self._given
         invalidate()
-        return self._other
 
     def __exit__(self, *_: object) -> None:
-        runtime.world = self._former
+        runtime.environ, runtime.clock, runtime.now, runtime.random = self._former
         invalidate()
 
 
@@ -157,7 +170,7 @@ def lookup(start: str | None = None) -> CachedDecision:
     if (
         known is not None
         and known.settings_generation == settings.generation()
-        and runtime.world.clock() < known.fresh_until
+        and runtime.clock() < known.fresh_until
         and known.switches.are_unchanged()
     ):
         return known
@@ -177,12 +190,12 @@ def is_open(start: str | None = None) -> bool:
 def _ask(start: str | None, place: str) -> CachedDecision:
     if not SUPPORTED:
         raise Off(UNSUPPORTED)
-    now = runtime.world.clock()
+    now = runtime.clock()
     generation = settings.generation()
     asked = settings.current()
-    switches = Switches(runtime.world.environ, asked.prefix)
-    home = find(asked.app, start, runtime.world.environ)
-    decision = _held_back() if _held else decide(home, runtime.world.environ)
+    switches = Switches(runtime.environ, asked.prefix)
+    home = find(asked.app, start, runtime.environ)
+    decision = _held_back() if _held else decide(home, runtime.environ)
     if not decision.allowed and decision.rule.everywhere:
         runtime.off_until = now + FRESH_SECONDS
     if len(_decisions) >= _MAX_PLACES:

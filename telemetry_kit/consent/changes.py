@@ -38,7 +38,7 @@ def home_of(project_root: Path | None = None) -> ProjectPaths:
     if not SUPPORTED:
         raise ConsentError(UNSUPPORTED)
     try:
-        return find(settings.current().app, _start(project_root), runtime.world.environ)
+        return find(settings.current().app, _start(project_root), runtime.environ)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
 
@@ -147,7 +147,7 @@ def grant(
         made = _attempt(lambda: _prepare(home, place, all_projects), "the key")
         folder = home.config if all_projects else f"{home.config}/projects/{place}"
         try:
-            now = runtime.world.now()
+            now = runtime.now()
             transaction.decide(home, folder, "yes", method, now, any_context=any_context)
         except BaseException:
             if made:
@@ -175,7 +175,7 @@ def _prepare(home: ProjectPaths, place: str, all_projects: bool) -> bool:
         raise
     projects.note(home, place)
     path = keys.key_path(home, place)
-    return not os.path.lexists(path) and keys.create(path, runtime.world.now())
+    return not os.path.lexists(path) and keys.create(path, runtime.now())
 
 
 def look_after(home: ProjectPaths) -> None:
@@ -188,7 +188,7 @@ def look_after(home: ProjectPaths) -> None:
     from telemetry_kit.storage import version_control  # deferred: only commands need it
 
     place = projects.place_of(home)
-    if place is None or not policy.decide(home, runtime.world.environ).allowed:
+    if place is None or not policy.decide(home, runtime.environ).allowed:
         return
     if projects.is_known(home, place):
         version_control.repair(home)
@@ -229,7 +229,7 @@ def deny(
 
     def step() -> None:
         folder = home.config if all_projects else f"{home.config}/projects/{_place(home)}"
-        transaction.decide(home, folder, "no", method, runtime.world.now())
+        transaction.decide(home, folder, "no", method, runtime.now())
 
     try:
         _alone(home, step, patience)
@@ -244,7 +244,7 @@ def deny(
 
 def _goes_on(home: ProjectPaths) -> str:
     """What to add to a denial that could not be written, where other programs go on recording."""
-    if not policy.decide(home, runtime.world.environ).allowed:
+    if not policy.decide(home, runtime.environ).allowed:
         return ""
     variable = f"{settings.current().prefix}_TELEMETRY_DISABLED=1"
     return f". Other programs continue to record: set {variable} to stop them"
@@ -264,7 +264,7 @@ def clear(home: ProjectPaths) -> list[str]:
     try:
         place = projects.place_of(home)
         if place is not None and _needs_key(home, keys.key_path(home, place)):
-            keys.replace(keys.key_path(home, place), runtime.world.now())
+            keys.replace(keys.key_path(home, place), runtime.now())
             names = declared_names.path_of(home, place)
             if private.remove(names):
                 private.sync_folder(os.path.dirname(names))
@@ -281,7 +281,7 @@ def _needs_key(home: ProjectPaths, path: str) -> bool:
     """Whether a fresh key is due: there is one to be replaced, or recording lacks one."""
     if os.path.lexists(path):
         return True
-    recording = policy.decide(home, runtime.world.environ).allowed
+    recording = policy.decide(home, runtime.environ).allowed
     return recording and os.path.isdir(os.path.dirname(path))
 
 
@@ -298,7 +298,7 @@ def grant_extension(home: ProjectPaths, decision: Decision) -> None:
     from telemetry_kit.consent import transaction  # deferred: json, and only a decision needs it
 
     folder, request = _asked(home, decision)
-    now = runtime.world.now()
+    now = runtime.now()
     _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, request=request))
 
 
@@ -315,7 +315,7 @@ def decline_extension(home: ProjectPaths, decision: Decision) -> None:
     from telemetry_kit.consent import transaction  # deferred: as above
 
     folder, request = _asked(home, decision)
-    _alone(home, lambda: transaction.decline(folder, runtime.world.now(), request))
+    _alone(home, lambda: transaction.decline(folder, runtime.now(), request))
 
 
 def _asked(home: ProjectPaths, decision: Decision) -> tuple[str, ScopeRequest]:
@@ -401,7 +401,7 @@ def retention_days(home: ProjectPaths) -> int:
     Args:
         home: the project's places.
     """
-    return policy.decide(home, runtime.world.environ).keep_days
+    return policy.decide(home, runtime.environ).keep_days
 
 
 def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str]:

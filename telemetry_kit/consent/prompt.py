@@ -54,7 +54,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         home = cache.lookup(start).home
-        if not quiet and _terminals() and is_person(runtime.world.environ):
+        if not quiet and _terminals() and is_person(runtime.environ):
             _ask_if_open(home)
         if not cache.is_open(start):
             return False
@@ -72,14 +72,14 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 def _ask_if_open(home: ProjectPaths) -> None:
     if cache.is_denied_in_process():
         return
-    decision = policy.decide(home, runtime.world.environ, every_file=True)
+    decision = policy.decide(home, runtime.environ, every_file=True)
     if decision.allowed:
         wider = pending_extension(decision)
         if wider and _can_be_kept(home):
             _ask_wider(home, decision, wider)
     elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
         nearby_denies = any(
-            rule.verdict == policy.DENY for rule in policy.nearby(home, runtime.world.environ)
+            rule.verdict == policy.DENY for rule in policy.nearby(home, runtime.environ)
         )
         if not nearby_denies:  # else a yes would change nothing
             _ask_first(home)
@@ -109,7 +109,7 @@ def why_not(home: ProjectPaths) -> str:
     Args:
         home: the project's places.
     """
-    decision = policy.decide(home, runtime.world.environ)
+    decision = policy.decide(home, runtime.environ)
     if not decision.allowed:
         return f"recording stays off: {decision.rule.says}"
     from telemetry_kit.consent import obstacles  # deferred: as above

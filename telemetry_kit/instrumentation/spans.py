@@ -50,7 +50,7 @@ class Span:
         self.scope: Scope | None = Scope(
             self, outer, inherited, span_id=scopes.new_id(), start=start
         )
-        self._began = runtime.world.clock()
+        self._began = runtime.clock()
 
     def set(self, **values: object) -> None:
         """Add to the last event of this span.
@@ -76,7 +76,7 @@ class Span:
         Args:
             error: what the body raised; it decides the outcome and is not kept.
         """
-        took = runtime.world.clock() - self._began
+        took = runtime.clock() - self._began
         scope, self.scope = self.scope, None
         if scope is None:
             return

@@ -149,10 +149,9 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
     at: Recorder = event["_at"]
-    world = runtime.world
-    random = world.random
+    random = runtime.random
     event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
-    now = world.now()
+    now = runtime.now()
     begin, end, day = at.instant
     event["timestamp"] = day if begin <= now < end else at.timestamp(now)
     event["seq"] = next(at.sequence)

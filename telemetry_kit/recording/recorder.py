@@ -195,7 +195,7 @@ def recorder_for(start: str | None = None) -> Recorder:
 
 
 def _decision(home: ProjectPaths) -> policy.Decision:
-    return policy.decide(home, runtime.world.environ)
+    return policy.decide(home, runtime.environ)
 
 
 def remember(home: ProjectPaths, name: str) -> None:
@@ -209,7 +209,7 @@ def remember(home: ProjectPaths, name: str) -> None:
         path = keys.error_path(home, projects.place_of(home) or "")
         fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            day = time.strftime("%Y-%m-%d", time.gmtime(runtime.world.now()))
+            day = time.strftime("%Y-%m-%d", time.gmtime(runtime.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
         finally:
             os.close(fd)
@@ -245,7 +245,7 @@ def _key_at(home: ProjectPaths, place: str) -> keys.Key:
         is_there = os.path.lexists(home.folder)
         if not os.path.lexists(path):
             _prepare(home, place, is_there)
-        key = keys.renew_if_old(path, keys.load(path), runtime.world.now())
+        key = keys.renew_if_old(path, keys.load(path), runtime.now())
     except KeyUnavailableError as error:
         raise Refused(str(error)) from None
     except OSError as error:
@@ -272,7 +272,7 @@ def _prepare(home: ProjectPaths, place: str, is_there: bool) -> None:
     if is_there and not projects.is_known(home, place):
         raise Refused(_NOT_OURS.format(home.folder))
     projects.note(home, place, sync=False)
-    keys.create(keys.key_path(home, place), runtime.world.now(), sync=False)
+    keys.create(keys.key_path(home, place), runtime.now(), sync=False)
     if _decision(home).allowed:
         return
     # A reset has returned meanwhile: what was made after it is taken away.
@@ -302,7 +302,7 @@ _OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_
 def is_outside(field: str) -> bool:
     """Whether the environment carries this id (`session_id` or `parent_id`)."""
     variable = _OUTSIDE[field].format(settings.current().prefix)
-    return bool(runtime.world.environ.get(variable))
+    return bool(runtime.environ.get(variable))
 
 
 def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
@@ -312,7 +312,7 @@ def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for field, variable in _OUTSIDE.items():
-        given = text(runtime.world.environ.get(variable.format(prefix)))
+        given = text(runtime.environ.get(variable.format(prefix)))
         if given is not None:
             value, _, code = given.partition("-")
             ours = len(value) == 12 and _HEX.issuperset(value)

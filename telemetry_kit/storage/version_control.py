@@ -143,7 +143,7 @@ def _taken(home: ProjectPaths, repository: str, own: str, outer: str) -> str:
         own: why there is no ignore file of ours, which has the last word; empty where one is.
         outer: why our lines are not in `info/exclude`; empty where they are.
     """
-    environ = runtime.world.environ
+    environ = runtime.environ
     paths = [f"{home.folder}/{name}" for name in _FILES]
     tracked = git.ask(repository, "ls-files", "--", *_literal(paths), environ=environ)
     if tracked is not None and tracked.code == 0 and tracked.output:

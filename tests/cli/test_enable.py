@@ -8,7 +8,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, notice
 from telemetry_kit.consent import history as consent_history
 
@@ -78,7 +77,7 @@ def test_no(undecided) -> None:
 @pytest.mark.parametrize("name", ["disable", "off"])
 def test_disable(place, name: str) -> None:
     """`off` takes one step and no answer, and says what is still there."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         track()
     done = command(place, name)
 
@@ -234,7 +233,7 @@ def test_asked_again_on_request(place) -> None:
 
 def test_events_of_the_command_are_none(place) -> None:
     """Neither `on` nor `off` records an event about itself."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         enable_telemetry()
     command(place, "on", "--yes")
     command(place, "off")

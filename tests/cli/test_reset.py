@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, policy
 
 
@@ -16,7 +15,7 @@ def reset(place, *args: str, **options):
 @pytest.fixture
 def used(place):
     """A project with a decision, a key, a history and an event."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         assert track_role_event("agent.invoked", agent="somebody")
     return place
 
@@ -52,7 +51,7 @@ def test_other_projects_stay(used) -> None:
     """Only this project's decision goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(other)
     reset(used, "--yes")
 
@@ -63,7 +62,7 @@ def test_all_projects(used) -> None:
     """With `--all-projects` every decision and every key goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(other)
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes", "--all-projects")
@@ -77,7 +76,7 @@ def test_all_projects(used) -> None:
 
 def test_a_yes_for_all_projects_is_named(used) -> None:
     """What still holds after resetting one project is said."""
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes")
 
@@ -147,7 +146,7 @@ def test_nothing_comes_after_it(used) -> None:
     """While a program records without a pause, reset leaves no event behind: consent goes first."""
     left = []
     for _ in range(3):
-        with cache.Elsewhere(World(used.environ)):
+        with cache.override_runtime(used.environ):
             enable_telemetry()
         child = used.start(BUSY)
         child.stdout.readline()

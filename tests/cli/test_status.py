@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import configure, disable_telemetry, enable_telemetry, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.commands.status import OFF, OUTDATED, RECORDING, VETOED
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.consent import history as consent_history
@@ -27,7 +26,7 @@ def deciding(stdout: str) -> list[str]:
 @pytest.fixture
 def denied(place):
     """A project whose user said no after a yes."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry()
     return place
 
@@ -164,7 +163,7 @@ def test_simulate_nothing(place, given: str) -> None:
 @pytest.mark.parametrize("columns", ["20", "200"])
 def test_json(place, columns: str) -> None:
     """`--json` is one JSON object, in a narrow terminal as well."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         track_role_event("role.selected", role="dev")
     done = status(place, "--json", "--explain", COLUMNS=columns)
     found = json.loads(done.stdout)
@@ -197,7 +196,7 @@ def test_json_after_a_declined_widening(place) -> None:
 
 def test_a_history_that_was_cut_back(place) -> None:
     """Record and history that differ are trouble, in `status`, `doctor` and `verify`."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry()
         enable_telemetry()
     history = place.record.with_name(consent_history.HISTORY)
@@ -260,7 +259,7 @@ def test_not_yet(place) -> None:
 
 def test_another_app(undecided) -> None:
     """`--app` asks about another tool, which has its own decision."""
-    with cache.Elsewhere(World(undecided.environ)), configure(app="acme"):
+    with cache.override_runtime(undecided.environ), configure(app="acme"):
         enable_telemetry()
 
     other = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")

@@ -10,7 +10,6 @@ import time
 
 import telemetry_kit
 from telemetry_kit import configure, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache
 from telemetry_kit.consent import changes as consent_changes
 from telemetry_kit.storage import maintenance, reader, rotation, writer
@@ -32,7 +31,7 @@ class Life:
         self.sealings = 0
 
     def record(self, second: int) -> None:
-        with cache.Elsewhere(World(os.environ, now=lambda: float(second))):
+        with cache.override_runtime(os.environ, now=lambda: float(second)):
             found = track_role_event("role.selected", role="dev")
         assert found is not None
         self.done.append((found["event_id"], second, found["timestamp"]))

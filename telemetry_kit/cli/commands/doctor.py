@@ -80,7 +80,7 @@ def examine(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
         home: the places to look at.
         fix: mend what safely can be, as it is found; it is looked at again before it counts.
     """
-    decision = policy.decide(home, runtime.world.environ, every_file=True)
+    decision = policy.decide(home, runtime.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
     yield from (Finding("history", BAD, wrong) for wrong in history.trouble(home))
     yield _key(home, decision.allowed, fix)
@@ -195,7 +195,7 @@ def _key_says(path: str) -> str:
 
 
 def _make_key(path: str) -> None:
-    keys.create(path, runtime.world.now())
+    keys.create(path, runtime.now())
 
 
 def _stranger(home: ProjectPaths) -> Finding | None:
@@ -335,7 +335,7 @@ def _ignored(home: ProjectPaths, fix: bool) -> Finding:
 
 def _git(home: ProjectPaths, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.ask(home.root, *words, environ=runtime.world.environ)
+    answer = git.ask(home.root, *words, environ=runtime.environ)
     return -1 if answer is None else answer.code
 
 

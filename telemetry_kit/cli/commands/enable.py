@@ -43,7 +43,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         any_context=not settings.current().context,
         before=None if yes else before,
     )
-    decision = policy.decide(home, runtime.world.environ)
+    decision = policy.decide(home, runtime.environ)
     if not decision.allowed:
         info(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
         return
@@ -57,7 +57,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
 def _asked(home: ProjectPaths, all_projects: bool) -> str:
     if not is_terminal():
         raise CommandError("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
-    if not prompt.is_person(runtime.world.environ):
+    if not prompt.is_person(runtime.environ):
         why = "a coding agent or a shell completion runs this, and only a person can answer"
         raise CommandError(f"{why}: add --yes or --no. Nothing was changed", USAGE)
     return prompt.ask(notice.lines(home, everywhere=all_projects), prompt.QUESTION)

@@ -400,7 +400,7 @@ def _unless_personal(home: ProjectPaths, destination: str) -> str:
     # deferred: they are of use only once the events are on their way
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
-    secrets = machine_secrets.gather(home, runtime.world.environ, home.root)
+    secrets = machine_secrets.gather(home, runtime.environ, home.root)
     found = search.Search(secrets).find(os.fsencode(destination))
     if not found and next(recognisers.recognise(destination), None) is None:
         return destination
@@ -428,7 +428,7 @@ class _Entry:
 
     def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
         """Put it there; what to say where that failed."""
-        now = runtime.world.now()
+        now = runtime.now()
         given = (self._command, COLUMNS, rows, sha256, self._destination, incomplete)
         try:
             log.note(self._home, now, *given)

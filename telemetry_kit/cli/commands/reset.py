@@ -35,7 +35,7 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     if stays:
         info(f"Not erased: {safe(stays)}.")
         return
-    left = None if all_projects else policy.decide(home, runtime.world.environ)
+    left = None if all_projects else policy.decide(home, runtime.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
         info(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     for root in roots:

@@ -29,7 +29,7 @@ def run(project: str | None, yes: bool) -> None:
         info("Nothing was changed.")
         return
     try:
-        key = keys.replace(path, runtime.world.now())
+        key = keys.replace(path, runtime.now())
     except OSError as error:
         raise CommandError(f"the key could not be replaced ({name_of(error)})") from None
     info(f"Replaced: the key of this project is now that of epoch {key.epoch}.")

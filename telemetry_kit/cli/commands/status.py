@@ -58,7 +58,7 @@ def run(
 
 
 def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
-    environ = dict(runtime.world.environ)
+    environ = dict(runtime.environ)
     for given in settings_given:
         name, equals, value = given.partition("=")
         if not name or not equals:

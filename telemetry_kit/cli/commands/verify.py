@@ -36,7 +36,7 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     """
     home = changes.home_of(project)
     try:
-        known = baseline(home, runtime.world.environ, os.getcwd())
+        known = baseline(home, runtime.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
             files
         )
@@ -72,7 +72,7 @@ def _surroundings(home: ProjectPaths, certificate: Certificate) -> None:
         certificate.checks.append({"check": found.name, "state": found.state})
         if found.state == doctor.BAD:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
-    decision = policy.decide(home, runtime.world.environ)
+    decision = policy.decide(home, runtime.environ)
     grant = decision.grant
     if grant is not None and grant.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
