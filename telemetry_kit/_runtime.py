@@ -39,6 +39,7 @@ class Runtime:
         app: the name that the program gives itself; without one nothing is recorded.
         captured: how many captures are open; their events go into memory, whatever consent is.
         declared: (field, name) pairs given at decoration time, until `settings` adds them.
+        is_denied: the user denied consent in this process, and that could not be saved.
         environ: the environment variables.
         clock: monotonic seconds.
         now: seconds since the epoch.
@@ -47,14 +48,15 @@ class Runtime:
     """
 
     __slots__ = (
-        *("_on_until", "app", "captured", "clock", "declared", "environ", "now", "off_until"),
-        "random",
+        *("_on_until", "app", "captured", "clock", "declared", "environ", "is_denied", "now"),
+        *("off_until", "random"),
     )
 
     def __init__(self) -> None:
         self.app = ""
         self.captured = 0
         self.declared: set[tuple[str, str]] = set()
+        self.is_denied = False
         self.environ: Mapping[str, str] = os.environ
         self.clock: Callable[[], float] = monotonic
         self.now: Callable[[], float] = time
@@ -94,7 +96,7 @@ class Runtime:
         """Collect a name given at decoration time, which may be stored in plain text.
 
         Returns:
-            Whether the name is plainly allowed; `settings.declare()` must check any other name.
+            Whether the name is plainly allowed; `settings.allow_name()` must check any other name.
         """
         plain = type(name) is str and name.isascii() and name.isprintable()
         if not plain or not 0 < len(name) <= 100 or not name[0] > " " < name[-1]:

@@ -65,8 +65,8 @@ class ProjectPaths:
         return self.repository_files[0][0], self.user_file
 
     @property
-    def place_key(self) -> str:
-        """The key by which project paths become folder names."""
+    def directory_key(self) -> str:
+        """The key that makes the names of the projects' directories."""
         return f"{self.state}/place.key"
 
     @property

@@ -21,7 +21,8 @@ from telemetry_kit import context, settings
 from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.paths import ProjectPaths, find
-from telemetry_kit.privacy import keys, projects
+from telemetry_kit.privacy import keys
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
 
 # The same examples in every run, nothing kept between runs, no clock in the verdict.
@@ -119,16 +120,14 @@ class Place:
     @property
     def record(self) -> Path:
         """The user's consent record for this project."""
-        found = policy.record_path(self.home, all_projects=False)
-        assert found is not None
-        return Path(found)
+        return record_of(self.home)
 
     @property
     def key_file(self) -> Path:
         """The file of the key in force."""
-        place = projects.place_of(self.home)
-        assert place is not None
-        return Path(keys.key_path(self.home, place))
+        dirs = ProjectDirs.of(self.home)
+        assert dirs is not None
+        return Path(dirs.key)
 
     @property
     def key(self) -> keys.Key:
@@ -197,6 +196,15 @@ class Place:
 ENTRY = "0123456789abcdef"
 
 
+def record_of(paths: ProjectPaths, all_projects: bool = False) -> Path:
+    """The user's consent record for a project, or for all."""
+    if all_projects:
+        return Path(paths.config, policy.RECORD)
+    dirs = ProjectDirs.of(paths)
+    assert dirs is not None
+    return Path(dirs.config, policy.RECORD)
+
+
 def believed(path: Path, data: bytes) -> bytes:
     """A grant written by hand, with the words and, beside it, the history that it needs to count.
 
@@ -207,7 +215,7 @@ def believed(path: Path, data: bytes) -> bytes:
     if not data.startswith(b"v1 yes ") or not data.endswith(b"\n") or b"entry=" in data:
         return data
     name = path.parent.name
-    place = name if policy.is_place(name) else policy.ALL
+    place = name if policy.is_directory_name(name) else policy.ALL
     history = f'{{"decision": "yes", "sha256": "{ENTRY:0<64}"}}\n'
     path.with_name(policy.HISTORY).write_text(history)
     path.with_name(policy.HISTORY).chmod(0o600)
@@ -223,7 +231,7 @@ def _close_journals() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_stays() -> Iterator[None]:
     """Whatever a test declares, opens or enters in this process is gone after it."""
-    former = settings._current
+    former = settings.current()
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
     _close_journals()
@@ -234,9 +242,9 @@ def _nothing_stays() -> Iterator[None]:
     runtime.declared.clear()
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])
-    settings._swap(former)
-    settings._toml.clear()
-    cache._held = False
+    settings.state.replace(former)
+    settings.state.tables.clear()
+    runtime.is_denied = False
     context.variable.set(None)
     cache.invalidate()
 

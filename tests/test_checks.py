@@ -212,7 +212,7 @@ def test_notice_0_covers_nothing(place) -> None:
     done = place.python(*APP, "status", "--check")
 
     assert done.returncode == 10
-    assert "is not a valid consent record: decide anew, on or off" in done.stdout
+    assert "is not a valid consent record: run on or off to decide again" in done.stdout
     assert place.python(*APP, "enable", "--yes").returncode == 0
     assert place.python(*APP, "status", "--check").returncode == RECORDING
 
@@ -226,9 +226,9 @@ print(consent.decide(control.home_of(), os.environ).rule.says)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
-def test_the_place_key_after_a_sudo(unprivileged) -> None:
+def test_the_directory_key_after_a_sudo(unprivileged) -> None:
     """A place key that root took is given back by `chown`; nothing has to be erased."""
-    key = Path(unprivileged.home.place_key)
+    key = Path(unprivileged.home.directory_key)
     os.chown(key, 0, 0)
     says = unprivileged.run(STATUS).stdout
     os.chown(key, unprivileged.root.stat().st_uid, -1)
@@ -249,9 +249,9 @@ def test_the_state_folder_after_a_sudo(unprivileged) -> None:
     assert f"sudo chown -R \"$USER\" '{state}' gives it back to you" in says
 
 
-def test_a_place_key_that_is_open_to_others(place) -> None:
+def test_a_directory_key_that_is_open_to_others(place) -> None:
     """`chmod` is the advice, and it helps."""
-    key = Path(place.home.place_key)
+    key = Path(place.home.directory_key)
     key.chmod(0o644)
     says = place.python(*APP, "status").stdout
     command = says.partition("0644): ")[2].partition(" makes it yours")[0]
@@ -261,9 +261,9 @@ def test_a_place_key_that_is_open_to_others(place) -> None:
 
 
 @pytest.mark.parametrize("what", ["cut", "link"])
-def test_a_place_key_that_nothing_brings_back(place, what: str) -> None:
+def test_a_directory_key_that_nothing_brings_back(place, what: str) -> None:
     """Only where no change of mode or owner helps, erasing is the advice."""
-    key = Path(place.home.place_key)
+    key = Path(place.home.directory_key)
     if what == "cut":
         key.write_bytes(b"short")
     else:

@@ -240,10 +240,10 @@ def test_a_record_that_nobody_decided(decided) -> None:
     decided.record.write_text(decided.record.read_text().replace(" yes ", " no "))
 
     found = consent_history.disagrees(folder(decided)) or ""
-    assert "the record in force (no of " in found
+    assert "the current record (no of " in found
     decided.record.unlink()
     assert consent_history.disagrees(folder(decided)) == (
-        "the last decision is not in force: its record is gone"
+        "the record of the last decision is missing"
     )
 
 
@@ -431,7 +431,7 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     history, record = file(decided), decided.record
     home = decided.home
     record.write_bytes(b"v1 no 2024-02-28\n")
-    told = "the record in force (no of 2024-02-28) is not the last decision of the history"
+    told = "the current record (no of 2024-02-28) is not the last decision of the history"
     assert consent_history.trouble(home) == [f"for this project, {told}: see audit"]
     record.unlink()
     lines = history.read_bytes().splitlines(keepends=True)
@@ -439,9 +439,9 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     Path(home.config, policy.RECORD).write_text(f"v1 no {today}\n")
     Path(home.config, policy.RECORD).chmod(0o600)
     assert consent_history.trouble(home) == [
-        f"for all projects, a no of {today} is in force that the history does not know: see audit",
+        f"for all projects, the current record (no of {today}) has no history: see audit",
         "decision 2 for this project is not as it was written: see audit",
-        "for this project, the last decision is not in force: its record is gone: see audit",
+        "for this project, the record of the last decision is missing: see audit",
     ]
 
 
@@ -451,10 +451,10 @@ def test_a_history_that_cannot_be_read_is_told(decided) -> None:
     assert consent_history.trouble(decided.home) == [
         f"{file(decided)} is open to others (mode 0644)"
     ]
-    key = Path(decided.home.place_key)
+    key = Path(decided.home.directory_key)
     key.write_bytes(b"short")
     assert consent_history.trouble(decided.home) == [
-        f"{key} is not a key: reset --all-projects takes it away, with every decision"
+        f"{key} is not a key: reset --all-projects deletes it, with every decision"
     ]
 
 
@@ -497,7 +497,7 @@ def test_a_history_without_the_decision_in_force(decided) -> None:
     file(decided).write_bytes(b"".join(lines[:-1]))
 
     assert consent_history.disagrees(folder(decided)) == (
-        f"the history does not hold the decision in force (yes of {consent_decision.today()})"
+        f"the current record (yes of {consent_decision.today()}) is not in the history"
     )
 
 
@@ -790,7 +790,7 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
     asked = in_force(wider)
     changes.decline_extension(wider.home, asked)
     yes, no = consent_history.read(folder(wider))
-    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+    shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert list(no) == [*FIELDS[:10], "declined", *FIELDS[10:]]
     assert (no["decision"], no["method"], no["notice"]) == ("no", "prompt", 1)
@@ -810,7 +810,7 @@ def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
         changes.decline_extension(wider.home, in_force(wider))
     entry = consent_history.read(folder(wider))[-1]
 
-    assert consent_decision.entry_of(wider.record.read_text()) == entry["sha256"][:16]
+    assert consent_decision.value_of(wider.record.read_text(), "entry") == entry["sha256"][:16]
     assert entry["at"] == "2024-02-28T10:20:30Z"
 
 
@@ -840,7 +840,7 @@ def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     """A yes to a difference has the hash of the difference, which is what the user read."""
     changes.grant_extension(wider.home, in_force(wider))
     *_, last = consent_history.read(folder(wider))
-    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+    shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert (last["decision"], last["method"]) == ("yes", "prompt")
     assert last["notice_sha256"] == notice.sha256_of(shown)
@@ -988,7 +988,7 @@ def test_a_damaged_record_is_told(decided) -> None:
     decided.record.write_bytes(b"nonsense")
 
     assert consent_history.disagrees(folder(decided)) == (
-        "the record in force is not valid, and nothing is recorded under it"
+        "the current record is not valid, so nothing is recorded under it"
     )
 
 

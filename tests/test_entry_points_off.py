@@ -301,5 +301,6 @@ def test_the_number_of_cases() -> None:
     points = len(LIGHT) + len(IN_MEMORY) + len(COMMAND_NAMES)
 
     assert f"{points} entry points, {len(VETOES)} vetoes" in page.read_text()
-    assert set(VARIABLES) <= policy.watched("FLOWSPEC")
+    rules = policy.environment_rules("FLOWSPEC", {}, every=True)
+    assert set(VARIABLES) <= {rule.name for rule in rules}
     assert os.sep == "/"

@@ -34,7 +34,7 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
 
     assert (found.allowed, found.decision.allowed) == (False, False)
     rule = found.decision.rule
-    assert (rule.owner, rule.says) == ("user", "nothing was decided yet")
+    assert (rule.owner, rule.says) == ("user", "no decision yet")
     assert found.home.root == str(undecided.root)
 
 
@@ -47,7 +47,7 @@ def test_a_no_that_holds_in_this_process(place) -> None:
     assert (found.allowed, found.grant, found.vetoed) == (False, None, False)
     assert (rule.owner, rule.name, rule.raw) == ("user", "this process", None)
     assert (rule.verdict, rule.everywhere) == (policy.DENY, True)
-    assert rule.says == "you said no in this run, and that could not be written down"
+    assert rule.says == "you denied consent in this run, and the denial could not be saved"
 
 
 def test_the_answer_is_kept_for_20_ms(place) -> None:
@@ -232,7 +232,7 @@ def test_a_no_that_is_held(place) -> None:
     kept.rename(folder)
 
     assert not cache.is_open()
-    assert cache.lookup().decision.rule.says.startswith("you said no in this run")
+    assert cache.lookup().decision.rule.says.startswith("you denied consent in this run")
     assert not prompt.ask_consent()
 
 

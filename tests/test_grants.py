@@ -4,10 +4,11 @@ import time
 
 import pytest
 
-from telemetry_kit import _terms, configure, settings
+from telemetry_kit import configure, settings
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.decision import Grant
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.validation import is_day
 
 NOW = catalog.NOTICE_VERSION
 SCOPE = "0123456789abcdef"
@@ -40,7 +41,7 @@ def test_a_first_notice_is_all_new() -> None:
         ),
         *(f"new values of {name}: {', '.join(sorted(later[name]))}" for name in sorted(later)),
         "times by the minute instead of the day",
-        "kept 60 days instead of 30",
+        "stored for 60 days instead of 30",
         "a new context key: mode:=%fc.",
         "a new context key: mode:=slow%20.mo",
         "a new context key: task_id:identifier",
@@ -68,7 +69,7 @@ def test_new_values_are_told(monkeypatch) -> None:
     [
         ("day", 90, []),
         ("day", 89, []),
-        ("day", 91, ["kept 91 days instead of 90"]),
+        ("day", 91, ["stored for 91 days instead of 90"]),
         ("hour", 90, ["times by the hour instead of the day"]),
     ],
 )
@@ -90,7 +91,7 @@ def test_any_context_covers_every_key() -> None:
 
 def test_context_in_words() -> None:
     """One word for each key, or for each token of one; without what separates words."""
-    assert consent_decision.described(CONTEXT) == WORDS
+    assert consent_decision.context_words(CONTEXT) == WORDS
 
 
 def test_context_that_is_covered() -> None:
@@ -276,7 +277,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
     found = consent_decision.stamped(before, **words).decode("ascii")
 
     assert line(*expected.split()) == found
-    assert words.get("entry", "aa") == consent_decision.entry_of(found)
+    assert words.get("entry", "aa") == consent_decision.value_of(found, "entry")
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
 )
 def test_a_day_is_written_in_one_way(text: str) -> None:
     """Ten characters, with its hyphens where they belong."""
-    assert not _terms.is_day(text)
+    assert not is_day(text)
 
 
 def test_a_year_after() -> None:
@@ -307,7 +308,7 @@ def test_today_is_that_of_utc(monkeypatch) -> None:
 
     assert consent_decision.today() in days
     assert len(days) <= 2
-    assert all(_terms.is_day(day) for day in days)
+    assert all(is_day(day) for day in days)
 
 
 def test_the_fingerprint_of_a_scope() -> None:
@@ -362,11 +363,11 @@ def test_the_day_after(day: str, expected: str) -> None:
     assert expected == consent_decision.day_after(day)
 
 
-def test_the_place_of_a_record() -> None:
-    """It is named by a word of its own, and by nothing where there is none."""
+def test_the_value_of_a_key() -> None:
+    """A record has a word for each key, and a missing key has an empty value."""
     assert ("all", "") == (
-        consent_decision.place_of(line("place=all")),
-        consent_decision.place_of(line("entry=all")),
+        consent_decision.value_of(line("place=all"), "place"),
+        consent_decision.value_of(line("entry=all"), "place"),
     )
 
 

@@ -140,7 +140,7 @@ def test_paths_of_a_home(top: Path) -> None:
     assert (home.folder, home.log) == ("/p/.acme", "/p/.acme/telemetry.jsonl")
     assert (home.lock, home.ignore) == ("/p/.acme/.telemetry.lock", "/p/.acme/.gitignore")
     assert [p for p, _ in home.repository_files] == ["/p/.acme/telemetry.toml", "/p/pyproject.toml"]
-    assert (home.user_file, home.place_key) == ("/c/acme/telemetry.toml", "/s/acme/place.key")
+    assert (home.user_file, home.directory_key) == ("/c/acme/telemetry.toml", "/s/acme/place.key")
 
 
 def test_root_directory_has_no_double_slash() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import track_role_event
-from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.privacy import declared_names, projects
+from telemetry_kit.privacy import declared_names
 from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema.encoding import quote
 
 
@@ -24,7 +24,7 @@ def path(place):
 @pytest.fixture
 def book(place, path):
     """The same, as the recorder opens it."""
-    return lambda: DeclaredNames(str(path), quote, place.home.place_key)
+    return lambda: DeclaredNames(ProjectDirs.of(place.home), quote)
 
 
 def test_every_line_carries_a_code(place, path, book) -> None:
@@ -32,8 +32,8 @@ def test_every_line_carries_a_code(place, path, book) -> None:
     book().add("agents", 'say "hi" caf\u00e9')
     kind, name, code = json.loads(path.read_bytes())
     body = path.read_bytes().rpartition(b",")[0]
-    key = Path(place.home.place_key).read_bytes()
-    message = b"declared\0" + projects.place_of(place.home).encode() + b"\0" + body
+    key = Path(place.home.directory_key).read_bytes()
+    message = b"declared\0" + ProjectDirs.of(place.home).name.encode() + b"\0" + body
 
     assert ("agents", 'say "hi" caf\u00e9') == (kind, name)
     assert Mac(key).hex(message, 16) == code
@@ -73,10 +73,10 @@ def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter
 
 def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None:
     """The code ties a name to its project: a copied list declares nothing elsewhere."""
-    other = path.parents[1] / "0123456789abcdef"
-    other.mkdir()
-    DeclaredNames(str(other / "names"), quote, place.home.place_key).add("roles", "lead")
-    path.write_bytes((other / "names").read_bytes())
+    other = ProjectDirs.of(place.home, "/another/project")
+    Path(other.state).mkdir()
+    DeclaredNames(other, quote).add("roles", "lead")
+    path.write_bytes(Path(other.names).read_bytes())
     path.chmod(0o600)
 
     assert {} == declared_names.read(place.home)
@@ -176,15 +176,6 @@ def test_a_list_at_its_limit_is_read_whole(place, path, book) -> None:
         fill(book())
 
     assert 7_000 < len(noted) == len(declared_names.read(place.home)["agents"])
-
-
-def test_without_a_key_no_name_is_kept(place, path) -> None:
-    """Where the key of the codes cannot be read, nothing is noted."""
-    place_key = place.home.state + "/other.key"
-    with pytest.raises(UnsafeFileError):
-        DeclaredNames(str(path), quote, place_key).add("roles", "lead")
-
-    assert not path.exists()
 
 
 def test_noting_is_linear(path, book) -> None:

@@ -161,7 +161,7 @@ def code(place) -> int:
     ("options", "sentences"),
     [
         (FINE, ["times by the minute instead of the day"]),
-        (LONG, ["kept 365 days instead of 90"]),
+        (LONG, ["stored for 365 days instead of 90"]),
         (
             KEYS,
             [
@@ -199,7 +199,7 @@ def test_narrower_settings(undecided, options) -> None:
     before = settings.current()
     with configure(**FINE, **LONG, **KEYS):
         enable_telemetry()
-    settings._swap(before)
+    settings.state.replace(before)
     with configure(**options):
         assert (not_yet(undecided), code(undecided)) == ([], RECORDING)
         record = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
@@ -241,7 +241,6 @@ def test_another_class_of_a_key(undecided) -> None:
 NOTICE_2 = """
 import json, sys
 from telemetry_kit.schema import catalog
-from telemetry_kit.consent import decision as grants
 catalog.NOTICE_VERSION = 2
 event = catalog.Event("model.used", "Which models are used?", since=2)
 field = catalog.Field("model", catalog.NAME, "the model", "agents", given=True, since=2)
@@ -256,6 +255,7 @@ catalog.FIELDS = {f.name: f for f in catalog._FIELDS}
 catalog.ORDER = tuple(catalog.FIELDS)
 catalog.NAMES = {f.name: str(f.domain) for f in catalog._FIELDS if f.kind == catalog.NAME}
 from telemetry_kit import ask_consent, enable_telemetry, settings
+from telemetry_kit.consent import decision as grants
 from telemetry_kit.consent import policy as consent
 from telemetry_kit.recording import pipeline
 from telemetry_kit.cli import main
@@ -295,7 +295,7 @@ def test_a_wider_catalog_in_status(place) -> None:
     found = later_version(place, "main(['status', '--json'])")
 
     assert done.returncode == OUTDATED
-    assert [f"  not yet  {new}: only after a new yes" for new in NEW] == [
+    assert [f"  not yet  {new}: only after another grant" for new in NEW] == [
         line for line in done.stdout.splitlines() if "not yet" in line
     ]
     assert json.loads(found.stdout)["not_yet"] == NEW
@@ -478,7 +478,7 @@ def at_terminal(place, *keys: str, source: str = HOST) -> str:
 
 
 DIFFERENCE = """\
-The usage log of flowspec could record more than you said yes to:
+The usage log of flowspec could record more than you granted:
   times by the minute instead of the day
   kept 365 days instead of 90
   a new context key: task_id:identifier

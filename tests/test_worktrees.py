@@ -218,7 +218,7 @@ def test_a_repository_that_brings_a_grant_along(undecided) -> None:
     found = policy.decide(find("flowspec", str(undecided.root), environ), environ)
 
     assert not found.allowed
-    assert "lies in the repository" in found.rule.says
+    assert "is inside the repository" in found.rule.says
 
 
 def test_a_home_directory_under_version_control_grants(undecided) -> None:

@@ -25,7 +25,7 @@ def declared(home: ProjectPaths, vocabulary: str) -> frozenset[str]:
         home: the project's places.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found = set(settings.listed(home.naming_files)[vocabulary])
+    found = set(settings.names_from_files(home.naming_files)[vocabulary])
     try:
         found |= declared_names.read(home).get(vocabulary, frozenset())
     except TelemetryError:
@@ -44,10 +44,10 @@ def forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
         text: as it was typed.
     """
     try:
-        place = projects.place_of(home)
-        if place is None or text.startswith(catalog.PSEUDONYM_PREFIX):
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
             return frozenset((text,))
-        key = keys.load(keys.key_path(home, place))
+        key = keys.load(dirs.key)
         return frozenset((text, key.pseudonym(field, text)))
     except (TelemetryError, UnicodeError):
         return frozenset((text,))

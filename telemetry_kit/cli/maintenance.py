@@ -25,7 +25,7 @@ def run_maintenance(project: str | None) -> None:
         home = changes.home_of(project)
         if not policy.is_decided(home):
             return
-        changes.look_after(home)
+        changes.prepare_project(home)
         done = maintenance.maintain(home, changes.retention_days(home), decision.today())
     except (TelemetryError, OSError):
         return  # `doctor` says what is wrong

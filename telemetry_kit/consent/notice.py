@@ -157,13 +157,13 @@ def difference(app: str, wider: list[str]) -> list[str]:
 
     Args:
         app: the app's name.
-        wider: what would be recorded only after a new yes, one sentence each.
+        wider: what would be recorded only after another grant, one sentence each.
     """
     sentences = [plain(f"  {sentence}") for sentence in wider]
     shown = [s if len(s) <= WIDTH else f"{s[: WIDTH - 3]}..." for s in sentences[:MAX_SHOWN]]
     rest = len(wider) - len(shown)
     return [
-        f"The usage log of {app} could record more than you said yes to:",
+        f"The usage log of {app} could record more than you granted:",
         *shown,
         *([f"  and {rest} more"] if rest else []),
         "Until you say yes, it records what it did before.",

@@ -70,7 +70,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
 
 def _ask_if_open(home: ProjectPaths) -> None:
-    if cache.is_denied_in_process():
+    if runtime.is_denied:
         return
     decision = policy.decide(home, runtime.environ, every_file=True)
     if decision.allowed:
@@ -142,7 +142,7 @@ def is_undecided(home: ProjectPaths, decision: Decision) -> bool:
 
 
 def pending_extension(decision: Decision) -> list[str]:
-    """What would be recorded only after a new yes; empty when it was answered already.
+    """What would be recorded only after another grant; empty when it was answered already.
 
     Args:
         decision: what is in force.

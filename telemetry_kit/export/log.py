@@ -45,19 +45,15 @@ def path_of(home: ProjectPaths) -> str:
         ConsentError: a key by which the place is named cannot be used.
         OSError: there is none, and it could not be made.
     """
-    place = projects.place_of(home)
-    return _before(home, make=True) if place is None else _path(home, place)
+    dirs = projects.ProjectDirs.of(home)
+    return _before(home, make=True) if dirs is None else f"{dirs.state}/{NAME}"
 
 
 def _paths(home: ProjectPaths) -> list[str]:
     """Where entries of a project may be: from before the first decision, and from after it."""
-    place = projects.place_of(home)
-    found = [_before(home), "" if place is None else _path(home, place)]
+    dirs = projects.ProjectDirs.of(home)
+    found = [_before(home), "" if dirs is None else f"{dirs.state}/{NAME}"]
     return [path for path in found if path]
-
-
-def _path(home: ProjectPaths, place: str) -> str:
-    return f"{home.state}/projects/{place}/{NAME}"
 
 
 def _before(home: ProjectPaths, make: bool = False) -> str:

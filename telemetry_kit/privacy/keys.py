@@ -10,15 +10,15 @@ import os
 import time
 
 from telemetry_kit import _runtime
-from telemetry_kit._terms import is_day
 from telemetry_kit.errors import KeyUnavailableError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.schema.validation import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import ProjectPaths
+    from telemetry_kit.privacy.projects import ProjectDirs
 
 KEY_BYTES = 32
 ROTATION_DAYS = 28
@@ -84,16 +84,6 @@ class Key:
         return self._mac.code(field, value, domain)
 
 
-def key_path(home: ProjectPaths, place: str) -> str:
-    """Where the key of a project lives."""
-    return f"{home.state}/projects/{place}/key"
-
-
-def error_path(home: ProjectPaths, place: str) -> str:
-    """Where the name of a project's last error lives, beside its key."""
-    return f"{home.state}/projects/{place}/last-error"
-
-
 def load(path: str) -> Key:
     """The key in force.
 
@@ -111,17 +101,16 @@ def load(path: str) -> Key:
     return parse(data)
 
 
-def current(home: ProjectPaths, place: str | None) -> Key | None:
-    """The key of a project, or None where there is none that can be used.
+def current(dirs: ProjectDirs | None) -> Key | None:
+    """Load the key of a project, or return None if there is no usable one.
 
     Args:
-        home: the project's places.
-        place: its folder below `projects/`; None where it has none yet.
+        dirs: the project's directories; None before the user's first decision.
     """
-    if place is None:
+    if dirs is None:
         return None
     try:
-        return load(key_path(home, place))
+        return load(dirs.key)
     except KeyUnavailableError:
         return None
 

@@ -14,8 +14,9 @@ from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy import keys, projects
 from telemetry_kit.privacy.declared_names import DeclaredNames
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import quote
 from telemetry_kit.schema.validation import text
@@ -96,7 +97,7 @@ class Recorder:
     def take_over_settings(self) -> None:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
-        listed = settings.listed(self.cached.home.naming_files)
+        listed = settings.names_from_files(self.cached.home.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
         # By vocabulary (and `errors`, `context`, `context.KEY`): the names on file so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
@@ -166,9 +167,12 @@ def recorder_for(start: str | None = None) -> Recorder:
         raise Off(cached.decision.rule.says)
     home = cached.home
     known = _recorders.get((home.app, home.root))
-    place = _place(home)
+    dirs = cached.decision.dirs
+    if dirs is None:
+        raise Refused("there is no key")
     # First of all: without a key there is to be no log either.
-    _key_at(home, place)
+    version = _version_of(dirs.key)
+    key = _key_at(home, dirs)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         # deferred: a capture needs no file, and on Windows this cannot be loaded
@@ -182,13 +186,13 @@ def recorder_for(start: str | None = None) -> Recorder:
             remember=lambda name: remember(home, name),
         )
     journal.open()
-    # Once more, now that the log is open: a clear in between has deleted the key.
-    key = _key_at(home, place)
+    # A clear may have deleted the key before the log was open.
+    if not version or version != _version_of(dirs.key):
+        key = _key_at(home, dirs)
     if known is not None and known.key is key:
         names_file = known.names_file
     else:
-        path = declared_names.path_of(home, place)
-        names_file = DeclaredNames(path, quote, home.place_key)
+        names_file = DeclaredNames(dirs, quote)
     found = _recorders[home.app, home.root] = Recorder(cached, journal, key, names_file)
     cached.recorder = found
     return found
@@ -206,8 +210,10 @@ def remember(home: ProjectPaths, name: str) -> None:
         name: the system's name of the error, or that of an exception of the language.
     """
     try:
-        path = keys.error_path(home, projects.place_of(home) or "")
-        fd = open_for_writing(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None:
+            return
+        fd = open_for_writing(dirs.last_error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             day = time.strftime("%Y-%m-%d", time.gmtime(runtime.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
@@ -223,28 +229,32 @@ def key_of(home: ProjectPaths) -> keys.Key:
     Raises:
         Refused: there is none that can be used.
     """
-    return _key_at(home, _place(home))
-
-
-def _place(home: ProjectPaths) -> str:
-    """The name of the folders of a project for which recording is on."""
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         raise Refused(str(error)) from None
-    if place is None:
+    if dirs is None:
         raise Refused("there is no key")
-    return place
+    return _key_at(home, dirs)
 
 
-def _key_at(home: ProjectPaths, place: str) -> keys.Key:
+def _version_of(path: str) -> tuple[int, ...]:
+    """What differs once another key was put there, or none is left."""
+    try:
+        st = os.lstat(path)
+    except OSError:
+        return ()
+    return (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns)
+
+
+def _key_at(home: ProjectPaths, dirs: ProjectDirs) -> keys.Key:
     known = _recorders.get((home.app, home.root))
-    path = keys.key_path(home, place)
+    path = dirs.key
     try:
         # In this order: another process makes the key before the folder.
         is_there = os.path.lexists(home.folder)
         if not os.path.lexists(path):
-            _prepare(home, place, is_there)
+            _prepare(home, dirs, is_there)
         key = keys.renew_if_old(path, keys.load(path), runtime.now())
     except KeyUnavailableError as error:
         raise Refused(str(error)) from None
@@ -254,29 +264,26 @@ def _key_at(home: ProjectPaths, place: str) -> keys.Key:
     return known.key if known is not None and known.key.equals(key) else key
 
 
-def _prepare(home: ProjectPaths, place: str, is_there: bool) -> None:
+def _prepare(home: ProjectPaths, dirs: ProjectDirs, is_there: bool) -> None:
     """Make a project ready that a grant for all projects meets for the first time.
 
     Args:
         home: the project's places.
-        place: the name of its folders in the user's directories.
+        dirs: the project's directories.
         is_there: whether the folder of its log was there before its key was looked for.
 
     Raises:
         Refused: the folder is not one that we made, or recording was turned off meanwhile.
         OSError: the key cannot be made.
     """
-    projects = load("telemetry_kit.privacy.projects")  # deferred: once in the life of a project
-    if projects is None:
-        raise Refused("what makes a key is being loaded")
-    if is_there and not projects.is_known(home, place):
+    if is_there and not projects.is_registered(dirs):
         raise Refused(_NOT_OURS.format(home.folder))
-    projects.note(home, place, sync=False)
-    keys.create(keys.key_path(home, place), runtime.now(), sync=False)
+    projects.register(home, dirs, sync=False)
+    keys.create(dirs.key, runtime.now(), sync=False)
     if _decision(home).allowed:
         return
     # A reset has returned meanwhile: what was made after it is taken away.
-    projects.take_away(home, place)
+    projects.unregister(home, dirs)
     raise Off("recording was turned off")
 
 

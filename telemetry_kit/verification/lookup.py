@@ -62,7 +62,7 @@ class Lookup:
         text: what is looked for.
 
     Raises:
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
         UnsafeFileError: the names ledger cannot be trusted.
     """
 
@@ -73,7 +73,7 @@ class Lookup:
         # As a JSON string of ours holds it.
         self._escaped = encode({"": text})[5:-3].lower()
         self._vocabulary = vocabulary.of(home)
-        self._key = keys.current(home, projects.place_of(home))
+        self._key = keys.current(projects.ProjectDirs.of(home))
         self._codes = self._pseudonyms()
         key = self._key
         self._own = key and (key.epoch, key.pseudonym("project_id", home.root))

@@ -75,13 +75,13 @@ def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Base
 
     Raises:
         UnsafeFileError: the names ledger cannot be trusted.
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
     grant = policy.decide(home, environ).grant
     return Baseline(
         home,
         vocabulary.of(home),
-        keys.current(home, projects.place_of(home)),
+        keys.current(projects.ProjectDirs.of(home)),
         "second" if grant is None else grant.time,
         machine_secrets.gather(home, environ, start),
     )
@@ -187,9 +187,10 @@ class Examination:
         """Count the entries of the names ledger; returns the lines that are none."""
         rest = []
         home = self._baseline.home
-        for number, line, entry in declared_names.entries(
-            home, projects.place_of(home) or "", data
-        ):
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None:
+            raise private.UnsafeFileError(f"{home.directory_key} is gone")
+        for number, line, entry in declared_names.entries(dirs, data):
             if entry is None:
                 rest.append(line)
                 if records.is_torn_name(line):

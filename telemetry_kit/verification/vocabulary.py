@@ -42,11 +42,11 @@ def of(home: ProjectPaths) -> Vocabulary:
 
     Raises:
         UnsafeFileError: the ledger cannot be trusted.
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
     noted = declared_names.read(home)
     now = settings.current()
-    listed = settings.listed(home.naming_files)
+    listed = settings.names_from_files(home.naming_files)
     names = {
         v: settings.vocabulary(v, noted.get(v, frozenset()).union(listed[v]))
         for v in catalog.VOCABULARIES

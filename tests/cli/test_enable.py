@@ -124,7 +124,7 @@ def test_enable_under_a_no_for_all_projects(undecided) -> None:
     command(undecided, "off", "--all-projects")
     done = command(undecided, "on", "--yes")
 
-    assert "but recording stays off: you said no for all projects on 20" in done.stderr
+    assert "but recording stays off: you denied consent for all projects on 20" in done.stderr
     command(undecided, "on", "--yes", "--all-projects")
     assert is_on(undecided)
 

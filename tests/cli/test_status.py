@@ -39,7 +39,7 @@ def test_undecided(undecided) -> None:
     done = status(undecided, "--explain", "--check")
 
     assert (done.returncode, done.stderr) == (OFF, "")
-    assert done.stdout.startswith("Recording is off: nothing was decided yet.\n")
+    assert done.stdout.startswith("Recording is off: no decision yet.\n")
     (rule,) = deciding(done.stdout)
     assert rule.split()[1:3] == ["user", "silent"]
     assert undecided.tree() == []
@@ -53,7 +53,7 @@ def test_granted(place) -> None:
     assert deciding(done.stdout) == [f"> user        grant   {place.record}"]
     raw = done.stdout.partition(f"{place.record}\n")[2].splitlines()[0]
     assert raw == f"{'':22}{place.record.read_text()[:55]}..."
-    assert "you said yes for this project on 20" in done.stdout
+    assert "you granted consent for this project on 20" in done.stdout
 
 
 def test_denied(denied) -> None:
@@ -61,7 +61,7 @@ def test_denied(denied) -> None:
     done = status(denied, "--explain", "--check")
 
     assert done.returncode == OFF
-    assert done.stdout.startswith("Recording is off: you said no for this project on 20")
+    assert done.stdout.startswith("Recording is off: you denied consent for this project on 20")
     (rule,) = deciding(done.stdout)
     assert rule.split()[1:3] == ["user", "deny"]
 
@@ -89,7 +89,7 @@ def test_vetoed_by_the_repository(place) -> None:
     assert deciding(done.stdout) == [f"> repository  deny    {theirs}"]
     assert f"{theirs}\n{'':22}enabled = false\n" in done.stdout
     assert f"  repository  ignored {ours}\n{'':22}enabled = true\n" in done.stdout
-    assert "a committed file cannot speak for its readers" in done.stdout
+    assert "a committed file cannot grant consent for other people" in done.stdout
 
 
 # -- the whole explanation ---------------------------------------------------------------------
@@ -182,7 +182,7 @@ def test_json_without_explain(undecided) -> None:
     found = json.loads(status(undecided, "--json").stdout)
 
     assert "rules" not in found
-    assert (found["recording"], found["reason"]) == (False, "nothing was decided yet")
+    assert (found["recording"], found["reason"]) == (False, "no decision yet")
 
 
 def test_json_after_a_declined_widening(place) -> None:
@@ -201,7 +201,7 @@ def test_a_history_that_was_cut_back(place) -> None:
         enable_telemetry()
     history = place.record.with_name(consent_history.HISTORY)
     history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
-    sentence = "for this project, the history does not hold the decision in force (yes of "
+    sentence = "for this project, the current record (yes of "
 
     assert f"  trouble  {sentence}" in status(place).stdout
     assert sentence in json.loads(status(place, "--json").stdout)["trouble"][0]
@@ -250,11 +250,11 @@ def test_not_yet(place) -> None:
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
     sentence = "  not yet  kept 90 days instead of 30: "
 
-    assert f"{sentence}only after a new yes\n" in status(place).stdout
+    assert f"{sentence}only after another grant\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
     changes.decline_extension(place.home, policy.decide(place.home, place.environ))
-    assert f"{sentence}you said no to it\n" in status(place).stdout
+    assert f"{sentence}you denied it\n" in status(place).stdout
 
 
 def test_another_app(undecided) -> None:

@@ -37,8 +37,7 @@ def run(project: str | None, as_json: bool) -> None:
             wrong.append(f"for {scope}, {different}")
         for path in history.set_aside(folder):
             info(f"Set aside, because it could not be trusted: {safe(path)}")
-    if policy.unplaced(home):
-        wrong.append(policy.key_is_gone(home))
+    wrong += filter(None, [policy.lost_key_problem(home)])
     exported = _Exported(home, wrong)
     if as_json:
         _as_json(found, exported)

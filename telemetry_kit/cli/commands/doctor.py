@@ -161,10 +161,10 @@ def _bits(path: str) -> int | None:
 
 def _key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         return Finding("key", BAD if allowed else NOTE, str(error))
-    path = "" if place is None else keys.key_path(home, place)
+    path = "" if dirs is None else dirs.key
     if not path or not os.path.isdir(os.path.dirname(path)):
         return Finding("key", NOTE, "none yet: the first event, or enable, makes it")
     inside = os.path.commonpath([os.path.realpath(path), home.root]) == home.root
@@ -416,8 +416,8 @@ def _writable(home: ProjectPaths) -> Finding:
 def _last_error(home: ProjectPaths) -> Finding:
     """What a program could last not do here; it was told nothing of it."""
     try:
-        place = projects.place_of(home)
-        path = "" if place is None else keys.error_path(home, place)
+        dirs = projects.ProjectDirs.of(home)
+        path = "" if dirs is None else dirs.last_error
         kept = private.read(path, 100) if path else None
     except (ConsentError, private.UnsafeFileError) as error:
         return Finding("last error", NOTE, str(error))

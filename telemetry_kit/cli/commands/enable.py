@@ -49,7 +49,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         return
     found = obstacles.obstacles(home)
     if found:
-        kept = f"your yes for {where} is kept, but events cannot be written"
+        kept = f"your consent for {where} is kept, but events cannot be written"
         raise CommandError(f"{kept}: {safe('; '.join(found))}")
     info(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 

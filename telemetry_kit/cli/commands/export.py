@@ -360,10 +360,8 @@ def _beside(home: ProjectPaths, path: str, dictionary: bool, history: bool) -> d
     if dictionary:
         found[f"{path}.dictionary.md"] = notice.dictionary().encode()
     if history:
-        place = projects.place_of(home)
-        folders = (
-            [home.config] if place is None else [home.config, f"{home.config}/projects/{place}"]
-        )
+        dirs = projects.ProjectDirs.of(home)
+        folders = [home.config] if dirs is None else [home.config, dirs.config]
         kept = [
             private.read(f"{folder}/{consent_history.HISTORY}", consent_history.MAX_HISTORY_BYTES)
             for folder in folders

@@ -53,13 +53,14 @@ def _exports(home: ProjectPaths) -> list[str]:
 
 def _what_stays(home: ProjectPaths) -> str:
     """Decisions that may be about this project and cannot be told to be; empty when none."""
-    if policy.unplaced(home):
-        return policy.key_is_gone(home)
+    problem = policy.lost_key_problem(home)
+    if problem:
+        return problem
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         return str(error)
-    if place is None or policy.has_decision(home, place) or not policy.has_decision(home):
+    if dirs is None or policy.has_record(dirs) or not policy.has_project_records(home):
         return ""
     return (
         "there is no decision about this folder. If it was moved here, the one about its former "

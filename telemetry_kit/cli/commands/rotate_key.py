@@ -19,8 +19,8 @@ def run(project: str | None, yes: bool) -> None:
         KeyUnavailableError: the key is there but cannot be used; `clear` makes a new one.
     """
     home = changes.home_of(project)
-    place = projects.place_of(home)
-    path = "" if place is None else keys.key_path(home, place)
+    dirs = projects.ProjectDirs.of(home)
+    path = "" if dirs is None else dirs.key
     if not path or not os.path.lexists(path):
         info("There is no key yet: the first event, or enable, makes it.")
         return

@@ -96,7 +96,7 @@ def _print(
         print_line(f"Recording is on, but events cannot be written: {safe(obstacles[0])}.")
     else:
         print_line(f"Recording is {state}: {safe(decision.rule.says)}.")
-    when = "you said no to it" if _is_declined(decision) else "only after a new yes"
+    when = "you denied it" if _is_declined(decision) else "only after another grant"
     for sentence in _not_yet(decision):
         print_line(f"  not yet  {safe(sentence)}: {when}")
     print_line(f"  app      {home.app}")
