@@ -270,7 +270,7 @@ def test_a_directory_key_that_nothing_brings_back(place, what: str) -> None:
         key.rename(key.with_name("elsewhere"))
         key.symlink_to("elsewhere")
 
-    assert "reset --all-projects takes it away" in place.python(*APP, "status").stdout
+    assert "reset --all-projects deletes it" in place.python(*APP, "status").stdout
 
 
 def test_a_name_with_a_quote(tmp_path) -> None:

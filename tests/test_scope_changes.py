@@ -436,7 +436,7 @@ def test_the_notice_names_what_any_context_is(undecided) -> None:
     shown = " ".join(notice.lines(undecided.home))
 
     assert (done.returncode, " context=* " in undecided.record.read_text()) == (0, True)
-    assert "Also keys that the tool declares: codes, numbers, yes/no, words of a list." in shown
+    assert "Context that the tool declares: pseudonyms, numbers, yes/no, listed words." in shown
     assert {"identifier", "measure", "flag"} == set(catalog.CONTEXT_CLASSES)
 
 
@@ -478,18 +478,18 @@ def at_terminal(place, *keys: str, source: str = HOST) -> str:
 
 
 DIFFERENCE = """\
-The usage log of flowspec could record more than you granted:
+flowspec could record more than you granted:
   times by the minute instead of the day
-  kept 365 days instead of 90
+  stored for 365 days instead of 90
   a new context key: task_id:identifier
-Until you say yes, it records what it did before.
-Record this too? [y/N/later] """
+Without another grant, recording continues as before.
+Record this, too? [y/N/later] """
 
 
 @pytest.mark.tty
 def test_the_difference_is_shown(place) -> None:
     """The next interactive run shows what is new, and a yes records it in the same run."""
-    assert at_terminal(place, "y\r") == DIFFERENCE + "Recorded from now on.\n"
+    assert at_terminal(place, "y\r") == DIFFERENCE + "This is recorded from now on.\n"
     (event,) = place.events()
 
     assert set(event["context"]) == {"task_id"}
@@ -501,7 +501,7 @@ def test_the_difference_is_shown(place) -> None:
 def test_declining_is_remembered(place, key: str) -> None:
     """Enter is no: it goes on as before, and is not asked again."""
     before = place.record.read_text().split()
-    assert at_terminal(place, key) == DIFFERENCE + "It stays as it was.\n"
+    assert at_terminal(place, key) == DIFFERENCE + "Recording continues as before.\n"
     (event,) = place.events()
     after = place.record.read_text().split()
 
@@ -518,7 +518,7 @@ def test_declining_is_remembered(place, key: str) -> None:
 @pytest.mark.parametrize("key", ["later\r", "\x04"], ids=["later", "end of file"])
 def test_later_is_asked_again(place, key: str) -> None:
     """`later` and end of file keep what was accepted and ask in the next run."""
-    assert at_terminal(place, key).endswith("Nothing was decided; it stays as it was.\n")
+    assert at_terminal(place, key).endswith("Nothing was decided. Recording continues as before.\n")
     assert at_terminal(place, "later\r").startswith(DIFFERENCE)
     assert len(place.events()) == 2
 

@@ -186,7 +186,7 @@ def test_answers(undecided, key: str, decided, says: str) -> None:
 
     assert code == 0
     assert screen.splitlines()[:-1] == notice.lines(undecided.home)
-    assert screen.splitlines()[-1].startswith(f"Keep this log? [y/N/later] {says}")
+    assert screen.splitlines()[-1].startswith(f"Start recording? [y/N/later] {says}")
     assert history(undecided) == decided
 
 

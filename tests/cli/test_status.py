@@ -191,7 +191,7 @@ def test_json_after_a_declined_widening(place) -> None:
     changes.decline_extension(place.home, policy.decide(place.home, place.environ))
     found = json.loads(status(place, "--json").stdout)
 
-    assert (found["not_yet"], found["declined"]) == (["kept 90 days instead of 30"], True)
+    assert (found["not_yet"], found["declined"]) == (["stored for 90 days instead of 30"], True)
 
 
 def test_a_history_that_was_cut_back(place) -> None:
@@ -248,7 +248,7 @@ def test_check(place, situation: str, code: int) -> None:
 def test_not_yet(place) -> None:
     """What was not accepted is listed, what was accepted holds: 30 days, not the 90 in force."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    sentence = "  not yet  kept 90 days instead of 30: "
+    sentence = "  not yet  stored for 90 days instead of 30: "
 
     assert f"{sentence}only after another grant\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
