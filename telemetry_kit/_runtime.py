@@ -35,16 +35,6 @@ class Runtime:
     While `clock() < off_until`, a decorated call goes straight to the function. Only a rule that
     covers every project sets `off_until`, so a change of directory needs no new check.
 
-    Attributes:
-        app: the name that the program gives itself; without one nothing is recorded.
-        captured: how many captures are open; their events go into memory, whatever consent is.
-        declared: (field, name) pairs given at decoration time, until `settings` adds them.
-        is_denied: the user denied consent in this process, and that could not be saved.
-        environ: the environment variables.
-        clock: monotonic seconds.
-        now: seconds since the epoch.
-        random: returns a number of random bytes.
-        off_until: until when recording is off, in monotonic seconds.
     """
 
     __slots__ = (
@@ -53,11 +43,16 @@ class Runtime:
     )
 
     def __init__(self) -> None:
+        # The name that the program gives itself; without one nothing is recorded.
         self.app = ""
+        # How many captures are open: their events go into memory, whatever consent is.
         self.captured = 0
+        # (field, name) pairs given at decoration time, until `settings` adds them.
         self.declared: set[tuple[str, str]] = set()
+        # The user denied consent in this process, and the denial could not be saved.
         self.is_denied = False
         self.environ: Mapping[str, str] = os.environ
+        # Monotonic seconds, and seconds since the epoch.
         self.clock: Callable[[], float] = monotonic
         self.now: Callable[[], float] = time
         self.random: Callable[[int], bytes] = os.urandom
@@ -109,11 +104,7 @@ class Runtime:
 
 
 def has_grant(config: str) -> bool:
-    """Whether any consent record in the app's config folder may grant.
-
-    Args:
-        config: the app's folder in the user's config directory.
-    """
+    """Whether any consent record in the app's config folder may grant."""
     try:
         names = os.listdir(f"{config}/projects")
     except FileNotFoundError:
@@ -166,10 +157,7 @@ class Loader:
         self._is_stranded = False
 
     def load(self, name: str) -> "Any":
-        """Import a module that recording needs.
-
-        Args:
-            name: its full name.
+        """Import a module by its full name.
 
         Returns:
             The module. None if this thread is importing already, another thread takes longer than

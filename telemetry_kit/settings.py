@@ -65,33 +65,35 @@ class Settings:
 
 
 class State:
-    """The current settings of this process.
-
-    Attributes:
-        settings: replaced as a whole.
-        generation: changes whenever the settings or the names from decorations do.
-        tables: parsed configuration files by path and marker, with what identified the file then.
-    """
+    """The current settings; the generation changes with them and with names from decorations."""
 
     __slots__ = ("generation", "settings", "tables")
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.generation = 0
+        # Parsed files by path and marker, each with the version of the file.
         self.tables: dict[tuple[str, bytes], tuple[tuple[int, ...], Tables | None]] = {}
 
     def replace(self, settings: Settings) -> None:
-        """Replace the settings."""
+        """Make these settings the current ones."""
         self.settings = settings
         self.generation += 1
         runtime.app = settings.app
         runtime.off_until = 0.0
 
+    def add_decorated(self, field: str, name: str) -> None:
+        """Add a name given at decoration time to the vocabulary of its field."""
+        names = decorated[VOCABULARY_OF[field]]
+        if name not in names and len(names) < MAX_DECORATED:
+            names.add(name)
+            self.generation += 1
 
-state = State()
+
 # Names given at decoration time are source code, so each `configure()` keeps them. The sets only
 # grow, so the pipeline reads them without a copy.
 decorated: dict[str, set[str]] = {v: set() for v in VOCABULARIES}
+state = State()
 
 
 class Restore:
@@ -126,7 +128,7 @@ def generation() -> int:
             field, name = runtime.declared.pop()
         except KeyError:
             break  # another thread added the last one
-        _add_decorated(VOCABULARY_OF[field], name)
+        state.add_decorated(field, name)
     return state.generation
 
 
@@ -191,9 +193,9 @@ def configure(
     old = state.settings
     new = Settings(
         app=old.app if app is None else app,
-        names={v: old.names[v] | _checked_names(v, names) for v, names in given.items()},
-        context={**old.context, **_checked_context(context or {})},
-        errors=old.errors | _checked_names("errors", error_names),
+        names={v: old.names[v] | check_names(v, names) for v, names in given.items()},
+        context={**old.context, **check_context(context or {})},
+        errors=old.errors | check_names("errors", error_names),
         resolution=resolution or old.resolution,
         retention_days=days or old.retention_days,
     )
@@ -207,15 +209,8 @@ def allow_name(field: str, name: str) -> None:
     Raises:
         ConfigurationError: the name cannot be stored in plain text.
     """
-    for checked in _checked_names(field, (name,)):
-        _add_decorated(VOCABULARY_OF[field], checked)
-
-
-def _add_decorated(vocabulary: str, name: str) -> None:
-    names = decorated[vocabulary]
-    if name not in names and len(names) < MAX_DECORATED:
-        names.add(name)
-        state.generation += 1
+    for checked in check_names(field, (name,)):
+        state.add_decorated(field, checked)
 
 
 def vocabulary(name: str, more: "Iterable[str]" = ()) -> frozenset[str]:
@@ -330,9 +325,6 @@ def parse_toml(data: bytes) -> "Tables | None":
     A parser needs memory in proportion to the square of the number of parts of a key, so the
     parts are counted first.
 
-    Args:
-        data: the document.
-
     Raises:
         Refused: the parser cannot be loaded at this moment.
     """
@@ -369,7 +361,8 @@ def _mistake(message: str) -> Exception:
     return ConfigurationError(message)
 
 
-def _checked_names(vocabulary: str, names: "Names") -> frozenset[str]:
+def check_names(vocabulary: str, names: "Names") -> frozenset[str]:
+    """Check the names of one vocabulary, and convert subclasses of `str`."""
     if names is None:
         return frozenset()
     if isinstance(names, str) or not hasattr(names, "__iter__"):
@@ -383,9 +376,10 @@ def _checked_names(vocabulary: str, names: "Names") -> frozenset[str]:
     return frozenset(checked)
 
 
-def _checked_context(
+def check_context(
     context: "Mapping[str, str | Iterable[str]]",
 ) -> dict[str, str | frozenset[str]]:
+    """Check context keys and their classes."""
     checked: dict[str, str | frozenset[str]] = {}
     for key, kind in context.items():
         problem = why_not_allowed(key)
@@ -393,7 +387,7 @@ def _checked_context(
             problem = problem or "may have ASCII letters, digits, '_', '-' and '.' only"
             raise _mistake(f"context key {str(key)[:60]!r} {problem}")
         if not isinstance(kind, str):
-            checked[key] = _checked_names(f"context[{key!r}]", kind)
+            checked[key] = check_names(f"context[{key!r}]", kind)
         elif kind in CONTEXT_CLASSES:
             checked[key] = kind
         else:

@@ -788,7 +788,7 @@ def in_force(place) -> policy.Decision:
 def test_a_declined_widening_has_its_entry(wider) -> None:
     """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
     asked = in_force(wider)
-    changes.decline_extension(wider.home, asked)
+    changes.answer_extension(wider.home, asked, is_granted=False)
     yes, no = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
@@ -807,7 +807,7 @@ def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
     """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
     with cache.override_runtime(wider.environ, wider.clock, wider.now):
-        changes.decline_extension(wider.home, in_force(wider))
+        changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     entry = consent_history.read(folder(wider))[-1]
 
     assert consent_decision.value_of(wider.record.read_text(), "entry") == entry["sha256"][:16]
@@ -816,7 +816,7 @@ def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
 
 def test_audit_of_a_declined_widening(wider) -> None:
     """Audit shows it for what it is, and ends with 0."""
-    changes.decline_extension(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     done = audit(wider)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -825,7 +825,7 @@ def test_audit_of_a_declined_widening(wider) -> None:
 
 def test_what_follows_a_declined_widening(wider) -> None:
     """A later no withdraws the yes that stood, and a later yes is one to all of it."""
-    changes.decline_extension(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     disable_telemetry()
     enable_telemetry()
     *_, no, _ = entries = consent_history.read(folder(wider))
@@ -838,7 +838,7 @@ def test_what_follows_a_declined_widening(wider) -> None:
 
 def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     """A yes to a difference has the hash of the difference, which is what the user read."""
-    changes.grant_extension(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=True)
     *_, last = consent_history.read(folder(wider))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
@@ -847,9 +847,9 @@ def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     assert consent_history.trouble(wider.home) == []
 
 
-@pytest.mark.parametrize("answer", [changes.decline_extension, changes.grant_extension])
+@pytest.mark.parametrize("is_granted", [False, True])
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
-def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
+def test_another_decision_meanwhile(wider, is_granted: bool, meanwhile: str) -> None:
     """An answer to a question that is no longer true decides nothing and brings nothing back."""
     asked = in_force(wider)
     if meanwhile == "gone":
@@ -864,7 +864,7 @@ def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
         wider.record.write_bytes(b"nonsense")
     before = wider.tree(), in_force(wider).allowed
     with pytest.raises(changes.ConsentError, match=r"^another decision was made meanwhile$"):
-        answer(wider.home, asked)
+        changes.answer_extension(wider.home, asked, is_granted=is_granted)
 
     assert (wider.tree(), in_force(wider).allowed) == before
 
@@ -879,7 +879,7 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
 
     monkeypatch.setattr(os, "rename", removing)
     with pytest.raises(changes.ConsentError, match="meanwhile"):
-        changes.decline_extension(wider.home, asked)
+        changes.answer_extension(wider.home, asked, is_granted=False)
 
     assert not wider.record.exists()
 

@@ -357,7 +357,7 @@ def test_what_declining_says(place) -> None:
     with configure(**FINE):
         decision = policy.decide(place.home, place.environ)
         assert prompt.pending_extension(decision) != []
-        changes.decline_extension(place.home, decision)
+        changes.answer_extension(place.home, decision, is_granted=False)
         decision = policy.decide(place.home, place.environ)
         assert (decision.allowed, prompt.pending_extension(decision)) == (True, [])
         # Nothing is left to ask: to a script it is recording, as decided.
@@ -373,7 +373,9 @@ def test_programs_that_differ_are_each_told_no_once(place) -> None:
     """Two programs of one app with different settings do not ask in turns for ever."""
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            changes.decline_extension(place.home, policy.decide(place.home, place.environ))
+            changes.answer_extension(
+                place.home, policy.decide(place.home, place.environ), is_granted=False
+            )
     for options in (FINE, LONG, KEYS):
         with configure(**options):
             assert prompt.pending_extension(policy.decide(place.home, place.environ)) == []
@@ -383,7 +385,9 @@ def test_what_was_declined_does_not_pile_up(place) -> None:
     """A record remembers the last eight wider scopes that were declined."""
     for days in range(100, 110):
         with configure(retention_days=days):
-            changes.decline_extension(place.home, policy.decide(place.home, place.environ))
+            changes.answer_extension(
+                place.home, policy.decide(place.home, place.environ), is_granted=False
+            )
 
     assert (
         len(consent_decision.parse_grant(place.record.read_text()).declined)
@@ -424,7 +428,9 @@ def test_keys_declared_after_the_yes(undecided) -> None:
     enable_telemetry()
     with configure(**KEYS):
         first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
-        changes.grant_extension(undecided.home, policy.decide(undecided.home, undecided.environ))
+        changes.answer_extension(
+            undecided.home, policy.decide(undecided.home, undecided.environ), is_granted=True
+        )
         second = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
 
     assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]

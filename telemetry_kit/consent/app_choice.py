@@ -20,11 +20,8 @@ def choose(start: str | None, environ: Mapping[str, str]) -> str:
     """Select the app that `TELEMETRY_KIT_APP` names, else the only one that fits.
 
     First, that is the one app with a log, settings or a decision for this project. Then it is the
-    one app that the user has decided about. If there is none, it is `flowspec`.
-
-    Args:
-        start: a directory inside the project; None for the working directory.
-        environ: the environment variables.
+    one app that the user has decided about. If there is none, it is `flowspec`. `start` is a
+    directory inside the project; None stands for the working directory.
 
     Raises:
         ConfigurationError: several apps fit; the message lists them.

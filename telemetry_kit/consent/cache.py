@@ -71,12 +71,7 @@ class CachedDecision:
     """
 
     __slots__ = (
-        "allowed",
-        "decision",
-        "fresh_until",
-        "home",
-        "recorder",
-        "settings_generation",
+        *("allowed", "decision", "fresh_until", "home", "recorder", "settings_generation"),
         "switches",
     )
 
@@ -146,10 +141,7 @@ def deny_in_process() -> None:
 
 
 def lookup(start: str | None = None) -> CachedDecision:
-    """The decision for a directory, at most 20 ms old.
-
-    Args:
-        start: a directory inside the project; None for the working directory.
+    """The decision for a directory (by default the working one), at most 20 ms old.
 
     Raises:
         Refused: there is no such directory.

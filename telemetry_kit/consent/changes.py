@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from telemetry_kit.consent.policy import Decision
-    from telemetry_kit.consent.transaction import ScopeRequest
 
     Path = str | os.PathLike[str]
 
@@ -127,13 +126,9 @@ def grant(
     patience: float | None = None,
     before: list[str] | None = None,
 ) -> bool:
-    """Save a grant, as `enable_telemetry()` does.
+    """Save a grant, as `enable_telemetry()` does, with two more arguments.
 
     Args:
-        paths: the project's paths.
-        all_projects: for all projects of this app instead of this one.
-        method: how the user answered: `prompt`, `flag` or `api`.
-        any_context: the grant covers all context keys that the tool declares, now or later.
         patience: how many seconds to wait for a process that is deciding; five by default.
         before: the result of `denials()` before the user was asked. A later denial wins.
 
@@ -214,12 +209,9 @@ def deny(
     method: str = "api",
     patience: float | None = None,
 ) -> None:
-    """Save a denial, as `disable_telemetry()` does.
+    """Save a denial, as `disable_telemetry()` does, with one more argument.
 
     Args:
-        paths: the project's paths.
-        all_projects: for all projects of this app instead of this one.
-        method: how the user answered: `prompt`, `flag` or `api`.
         patience: how many seconds to wait for a process that is deciding; five by default.
 
     Raises:
@@ -277,41 +269,17 @@ def clear(paths: ProjectPaths) -> list[str]:
     return failures
 
 
-def grant_extension(paths: ProjectPaths, decision: Decision) -> None:
-    """Save that the user granted an extended scope.
+def answer_extension(paths: ProjectPaths, decision: Decision, *, is_granted: bool) -> None:
+    """Save that the user granted or denied an extended scope. A denial does not end the grant.
 
     Args:
         paths: the project's paths.
         decision: the decision before the user was asked.
+        is_granted: the answer.
 
     Raises:
         ConsentError: it could not be saved, or another decision was made meanwhile.
     """
-    from telemetry_kit.consent import transaction  # deferred: as above
-
-    folder, request = _scope_request(paths, decision)
-    with _deciding(paths):
-        transaction.decide(paths, folder, "yes", "prompt", runtime.now(), request=request)
-
-
-def decline_extension(paths: ProjectPaths, decision: Decision) -> None:
-    """Save that the user denied an extended scope. The grant keeps its scope.
-
-    Args:
-        paths: the project's paths.
-        decision: the decision before the user was asked.
-
-    Raises:
-        ConsentError: it could not be saved, or another decision was made meanwhile.
-    """
-    from telemetry_kit.consent import transaction  # deferred: as above
-
-    folder, request = _scope_request(paths, decision)
-    with _deciding(paths):
-        transaction.decline(folder, runtime.now(), request)
-
-
-def _scope_request(paths: ProjectPaths, decision: Decision) -> tuple[str, ScopeRequest]:
     from telemetry_kit.consent import transaction  # deferred: as above
 
     assert decision.grant is not None
@@ -319,7 +287,12 @@ def _scope_request(paths: ProjectPaths, decision: Decision) -> tuple[str, ScopeR
     # The lock needs the record's folder, which a reset deletes.
     with _consent_errors("the consent record"):
         request.check(decision.rule.name)
-    return os.path.dirname(decision.rule.name), request
+    folder = os.path.dirname(decision.rule.name)
+    with _deciding(paths):
+        if is_granted:
+            transaction.decide(paths, folder, "yes", "prompt", runtime.now(), request=request)
+        else:
+            transaction.decline(folder, runtime.now(), request)
 
 
 def reset(paths: ProjectPaths, *, all_projects: bool = False) -> list[str]:
@@ -363,7 +336,8 @@ def all_homes(paths: ProjectPaths) -> list[ProjectPaths]:
 
 
 def _erase_all(paths: ProjectPaths, all_projects: bool, is_decided: bool) -> list[str]:
-    from telemetry_kit.storage import version_control  # deferred: only a reset needs it
+    from telemetry_kit.consent.transaction import LOCK  # deferred: as above
+    from telemetry_kit.storage import version_control  # deferred: as above
 
     failures: list[str] = []
     cleared = all_homes(paths) if all_projects else [paths]
@@ -375,7 +349,7 @@ def _erase_all(paths: ProjectPaths, all_projects: bool, is_decided: bool) -> lis
             failures += _erase([paths.directory_key])
     if all_projects:
         # The settings that the user wrote stay, and so does the lock in use.
-        kept = {"telemetry.toml", deciding_lock()}
+        kept = {"telemetry.toml", LOCK}
         config, state = (
             [f"{folder}/{name}" for name in names_in(folder) if name not in kept]
             for folder in (paths.config, paths.state)
@@ -395,23 +369,6 @@ def _erase_all(paths: ProjectPaths, all_projects: bool, is_decided: bool) -> lis
     if all_projects:
         version_control.take_back_for_keys(paths)
     return failures
-
-
-def retention_days(paths: ProjectPaths) -> int:
-    """How many days lines are stored: as configured, but not longer than the grant allows.
-
-    Args:
-        paths: the project's paths.
-    """
-    return policy.decide(paths, runtime.environ).keep_days
-
-
-def deciding_lock() -> str:
-    """The file name of the lock that a process holds while it writes a decision."""
-    # deferred: json, and only a decision needs it
-    from telemetry_kit.consent.transaction import LOCK
-
-    return LOCK
 
 
 def _erase(erased: list[str]) -> list[str]:

@@ -49,11 +49,7 @@ class Grant:
         self.declined = declined
 
     def scope_extension(self, now: Settings) -> list[str]:
-        """What these settings would record beyond the grant, one sentence each.
-
-        Args:
-            now: the settings of the program.
-        """
+        """What these settings would record beyond the grant, one sentence each."""
         events = sorted(set(catalog.EVENTS) - catalog.covered_events(self.notice))
         fields = sorted(set(catalog.FIELDS) - catalog.covered_fields(self.notice))
         tokens = sorted(catalog.later_tokens(self.notice).items())
@@ -70,11 +66,7 @@ class Grant:
         return found
 
     def has_declined(self, now: Settings) -> bool:
-        """Whether the user denied exactly this extended scope.
-
-        Args:
-            now: the settings of the program.
-        """
+        """Whether the user denied exactly this extended scope."""
         return bool(self.declined) and scope_fingerprint(now) in self.declined
 
     def with_declined(self, fingerprint: str) -> str:
@@ -183,10 +175,8 @@ def facts_of(line: str) -> dict[str, str]:
 def value_of(line: str, key: str) -> str:
     """The value of a key of a record; empty if the record does not have it.
 
-    Args:
-        line: the record.
-        key: for example `place` (the name of the project's directories, or `all`), or `entry`
-            (the name of the entry in the history).
+    `place` is the name of the project's directories, or `all`. `entry` is the name of the entry in
+    the history.
     """
     return facts_of(line).get(key, "")
 

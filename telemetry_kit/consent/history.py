@@ -2,6 +2,7 @@
 
 The current record names its entry, so a history whose last lines were removed is noticed. The
 current decision is not read from here. Only commands read and write it. It contains no user name.
+`folder` is always the folder of the consent record.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import date
 
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
+from telemetry_kit.consent.app_choice import names_in
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain, private
 from telemetry_kit.files.private import UnsafeFileError
@@ -88,9 +90,6 @@ def read(folder: str) -> list[dict[str, Any]]:
     Each one has the SHA-256 of the line before and its own. An entry in the former format has
     those that were written, because the record names it by them.
 
-    Args:
-        folder: the folder of the consent record.
-
     Raises:
         UnsafeFileError: the file cannot be read or trusted.
     """
@@ -106,23 +105,15 @@ def read(folder: str) -> list[dict[str, Any]]:
 def broken_at(folder: str) -> int | None:
     """The number of the first entry that was changed; None if the chain is intact.
 
-    Args:
-        folder: the folder of the consent record.
-
     Raises:
         UnsafeFileError: the file cannot be read or trusted.
     """
-    for number, (link, follows) in enumerate(hash_chain.follow(read_lines(folder)), 1):
-        if not (link.is_intact and follows):
-            return number
-    return None
+    links = enumerate(hash_chain.follow(read_lines(folder)), 1)
+    return next((n for n, (link, follows) in links if not (link.is_intact and follows)), None)
 
 
 def disagrees(folder: str) -> str | None:
     """How the history differs from the current record; None if both agree.
-
-    Args:
-        folder: the folder of the consent record.
 
     Raises:
         UnsafeFileError: one of the two files cannot be read or trusted.
@@ -187,16 +178,8 @@ def trouble(paths: ProjectPaths) -> list[str]:
 
 
 def set_aside(folder: str) -> list[str]:
-    """Histories and records that were renamed because they could not be trusted.
-
-    Args:
-        folder: the folder of the consent record.
-    """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [f"{folder}/{name}" for name in names if ".damaged-" in name]
+    """Histories and records that were renamed because they could not be trusted."""
+    return [f"{folder}/{name}" for name in names_in(folder) if ".damaged-" in name]
 
 
 def read_lines(folder: str) -> list[bytes]:

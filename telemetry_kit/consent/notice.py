@@ -59,13 +59,15 @@ def lines(
     """
     now = now or settings.current()
     scope = "all projects" if everywhere else "this project"
+    kinds = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
+    *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in kinds)
     log = plain(f".{paths.app}/telemetry.jsonl of each project" if everywhere else paths.log)
     max_width = WIDTH - 2
     return [
         f"Record how you use {paths.app} in {scope}?",
         *_wrapped(
-            f"The log shows which {_kinds()} you use, how they end, how long they take, and the "
-            f"{now.resolution}. For example:"
+            f"The log shows which {', '.join(first)} and {last} you use, how they end, how long "
+            f"they take, and the {now.resolution}. For example:"
         ),
         *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
         "Names that the tool declares are stored in plain text. Other names become",
@@ -83,11 +85,7 @@ def lines(
 
 
 def command(app: str) -> str:
-    """The command line that selects this app.
-
-    Args:
-        app: the app's name.
-    """
+    """The command line that selects this app."""
     return "telemetry-kit" if app == DEFAULT_APP else f"telemetry-kit --app {app}"
 
 
@@ -110,12 +108,6 @@ def plain(text: str) -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
-
-
-def _kinds() -> str:
-    found = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
-    *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in found)
-    return f"{', '.join(first)} and {last}"
 
 
 def _context_line(now: Settings) -> str:
@@ -270,11 +262,7 @@ def dictionary() -> str:
 
 
 def domain(field: catalog.Field) -> str:
-    """Type and domain of a field, in words.
-
-    Args:
-        field: a row of the catalog.
-    """
+    """Type and domain of a field, in words."""
     words = _TYPES[field.kind]
     limits: Any = field.domain
     if field.kind == catalog.RANDOM:

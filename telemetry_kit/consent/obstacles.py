@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def is_recording(start: str | None = None) -> bool:
-    """Whether an event from a directory would be stored: consent allows it, and it can be written.
-
-    Args:
-        start: a directory inside the project; None for the working directory.
-    """
+    """Whether an event from a directory (by default the working one) would be stored."""
     if runtime.captured:
         return True
     return cache.is_open(start) and not obstacles(cache.lookup(start).home)
@@ -27,9 +23,6 @@ def is_recording(start: str | None = None) -> bool:
 
 def obstacles(paths: ProjectPaths) -> list[str]:
     """Find what would prevent an event from being written although consent allows it.
-
-    Args:
-        paths: the project's paths.
 
     Returns:
         One sentence for each obstacle, with the remedy where it is known.

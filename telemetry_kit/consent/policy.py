@@ -193,12 +193,7 @@ def nearby(
 
     The enclosing projects are the repositories and projects that contain this one. For a linked
     worktree of git, they include the main worktree. Their files and the user's denial for each
-    of them count.
-
-    Args:
-        paths: the project's paths.
-        environ: the environment variables.
-        dirs: the project's directories, if they were read already.
+    of them count. `dirs` are the project's directories, if they were read already.
     """
     repositories = enclosing_repositories(paths.checkout)
     config = os.path.realpath(paths.config)
@@ -233,13 +228,7 @@ def nearby(
 def environment_rules(
     prefix: str, environ: Mapping[str, str], every: bool = False
 ) -> Iterator[Rule]:
-    """Evaluate the rules of the environment.
-
-    Args:
-        prefix: of the app's own variables.
-        environ: the environment variables.
-        every: also yield the variables that are not set.
-    """
+    """Evaluate the rules of the environment; with `every`, also the variables that are not set."""
     for name in ("DO_NOT_TRACK", f"{prefix}_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED"):
         raw = environ.get(name)
         if raw is not None or every:
@@ -437,14 +426,8 @@ def mismatch(path: str, line: str, directory: str) -> str:
     """Why a grant does not count: it is about another project, or not the last decision.
 
     A record that was restored from a backup, copied from another project or edited differs so.
-
-    Args:
-        path: the record.
-        line: its line.
-        directory: the name of the project's directories, or `all`.
-
-    Returns:
-        One phrase; empty if record and history agree.
+    `directory` is the name of the project's directories, or `all`. The result is empty if record
+    and history agree.
     """
     if decision.value_of(line, "place") != directory:
         return f"{path} is the consent record of another project"

@@ -109,11 +109,7 @@ def _ask_first(paths: ProjectPaths) -> None:
 
 
 def why_not(paths: ProjectPaths) -> str:
-    """Why nothing is recorded although the user granted consent; empty if events are recorded.
-
-    Args:
-        paths: the project's paths.
-    """
+    """Why nothing is recorded although the user granted consent; empty if events are recorded."""
     decision = policy.decide(paths, runtime.environ)
     if not decision.allowed:
         return f"recording stays off: {decision.rule.says}"
@@ -124,11 +120,7 @@ def why_not(paths: ProjectPaths) -> str:
 
 
 def is_undecided(decision: Decision) -> bool:
-    """Whether the user has not answered the present notice.
-
-    Args:
-        decision: the current decision.
-    """
+    """Whether the user has not answered the present notice."""
     rule = decision.rule
     if decision.allowed or rule.owner != "user":
         return False
@@ -147,11 +139,7 @@ def is_undecided(decision: Decision) -> bool:
 
 
 def pending_extension(decision: Decision) -> list[str]:
-    """What would be recorded only after another grant; empty if the user has denied that.
-
-    Args:
-        decision: the current decision.
-    """
+    """What would be recorded only after another grant; empty if the user has denied that."""
     grant, now = decision.grant, settings.current()
     if grant is None or grant.has_declined(now):
         return []
@@ -162,14 +150,11 @@ def _ask_extension(paths: ProjectPaths, decision: Decision, extension: list[str]
     from telemetry_kit.consent import changes, notice  # deferred: as above
 
     answer = ask(notice.difference(paths.app, extension), EXTENSION_QUESTION)
-    if answer == YES:
-        if _saved(lambda: changes.grant_extension(paths, decision)):
-            _print("This is recorded from now on.")
-    elif answer == NO:
-        if _saved(lambda: changes.decline_extension(paths, decision)):
-            _print("Recording continues as before.")
-    else:
+    if answer == LATER:
         _print("Nothing was decided. Recording continues as before.")
+    elif _saved(lambda: changes.answer_extension(paths, decision, is_granted=answer == YES)):
+        unchanged = "Recording continues as before."
+        _print("This is recorded from now on." if answer == YES else unchanged)
 
 
 def _saved(step: Callable[[], object], otherwise: str = "Nothing was decided") -> bool:
@@ -244,11 +229,7 @@ def _terminals() -> bool:
 
 
 def is_person(environ: Mapping[str, str]) -> bool:
-    """Whether a person runs the program: no coding agent, and no shell that completes a word.
-
-    Args:
-        environ: the environment variables.
-    """
+    """Whether a person runs the program: no coding agent, and no shell that completes a word."""
     if coding_agents.invoker(environ) != "person":
         return False
     # Click and Typer set _ACME_COMPLETE, argcomplete sets _ARGCOMPLETE, and bash COMP_LINE.

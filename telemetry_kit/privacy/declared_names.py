@@ -94,9 +94,6 @@ def _append(path: str, line: bytes) -> bool:
 def read(paths: ProjectPaths) -> dict[str, frozenset[str]]:
     """Read the declared names, by kind. Lines without a valid code are left out.
 
-    Args:
-        paths: the project's paths.
-
     Raises:
         UnsafeFileError: the file cannot be trusted.
         ConsentError: the directory key cannot be used.
@@ -115,10 +112,6 @@ def entries(dirs: ProjectDirs, data: bytes) -> Iterator[tuple[int, bytes, tuple[
     """Split the file into lines: number, bytes, and kind and name if the code is valid.
 
     If a line was appended to the fragment of another one, both are returned.
-
-    Args:
-        dirs: the project's directories.
-        data: the bytes of the file.
     """
     import json  # deferred: only commands read the names
     import re  # deferred: as above

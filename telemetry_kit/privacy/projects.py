@@ -97,12 +97,7 @@ class ProjectDirs:
 
 
 def register(paths: ProjectPaths, dirs: ProjectDirs, *, sync: bool = True) -> None:
-    """Add a project to the index.
-
-    Args:
-        paths: the project's paths.
-        dirs: the project's directories.
-        sync: wait until the entry is on disk; the recorder never waits.
+    """Add a project to the index; with `sync`, wait until the entry is on disk.
 
     Raises:
         OSError: the entry could not be written.
@@ -114,10 +109,6 @@ def register(paths: ProjectPaths, dirs: ProjectDirs, *, sync: bool = True) -> No
 
 def unregister(paths: ProjectPaths, dirs: ProjectDirs) -> None:
     """Delete the key and the index entry of a project, and the directories that are then empty.
-
-    Args:
-        paths: the project's paths.
-        dirs: the project's directories.
 
     Raises:
         OSError: they could not be deleted.
@@ -136,11 +127,7 @@ def is_registered(dirs: ProjectDirs) -> bool:
 
 
 def roots(state: str) -> list[str]:
-    """List the roots of all projects in the index.
-
-    Args:
-        state: the app's folder in the user's state directory.
-    """
+    """List the roots of all projects in the index, in the app's state directory."""
     folder = f"{state}/projects"
     try:
         names = os.listdir(folder)
@@ -164,9 +151,6 @@ def _read_root(path: str) -> str:
 def make_own_folders(paths: ProjectPaths) -> None:
     """Make our folders in the user's directories, and list the parent folders that are new.
 
-    Args:
-        paths: the paths of any project.
-
     Raises:
         OSError: a folder could not be made.
     """
@@ -184,11 +168,7 @@ def make_own_folders(paths: ProjectPaths) -> None:
 
 
 def remove_own_folder(folder: str) -> None:
-    """Delete our folder for all apps if only our notes are left, and the parents made for it.
-
-    Args:
-        folder: the one in the user's config directory, or in the state directory.
-    """
+    """Delete our folder for all apps if only our notes are left, and the parents made for it."""
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -205,11 +185,7 @@ def remove_own_folder(folder: str) -> None:
 
 
 def remove_if_empty(folder: str) -> bool:
-    """Delete a folder if it is empty.
-
-    Returns:
-        Whether the folder does not exist any more.
-    """
+    """Delete a folder if it is empty; returns whether it does not exist any more."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:

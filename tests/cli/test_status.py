@@ -188,7 +188,7 @@ def test_json_without_explain(undecided) -> None:
 def test_json_after_a_declined_widening(place) -> None:
     """A script that needs the difference finds it in the JSON, with the user's answer."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    changes.decline_extension(place.home, policy.decide(place.home, place.environ))
+    changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
     found = json.loads(status(place, "--json").stdout)
 
     assert (found["not_yet"], found["declined"]) == (["stored for 90 days instead of 30"], True)
@@ -238,7 +238,9 @@ def test_check(place, situation: str, code: int) -> None:
     elif situation in ("outdated", "declined"):
         place.record.write_text(text.replace("keep=90", "keep=30"))
     if situation == "declined":
-        changes.decline_extension(place.home, policy.decide(place.home, place.environ))
+        changes.answer_extension(
+            place.home, policy.decide(place.home, place.environ), is_granted=False
+        )
 
     assert status(place, "--check", **env).returncode == code
     done = status(place, **env)
@@ -253,7 +255,7 @@ def test_not_yet(place) -> None:
     assert f"{sentence}only after another grant\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
-    changes.decline_extension(place.home, policy.decide(place.home, place.environ))
+    changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
     assert f"{sentence}you denied it\n" in status(place).stdout
 
 
@@ -273,7 +275,7 @@ def test_no_home(undecided) -> None:
     done = status(undecided, HOME="")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == ("telemetry-kit: there is no home directory to keep a decision in\n")
+    assert done.stderr == ("telemetry-kit: there is no home directory to save a decision in\n")
 
 
 # -- the screens in docs -----------------------------------------------------------------------

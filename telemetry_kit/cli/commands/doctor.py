@@ -381,7 +381,9 @@ def _leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
         return f"{len(names)} temporary files: the next command deletes them" if names else ""
 
     def mend() -> None:
-        maintenance.maintain(home, changes.retention_days(home), consent_decision.today())
+        maintenance.maintain(
+            home, policy.decide(home, runtime.environ).keep_days, consent_decision.today()
+        )
 
     files = _temporary(home)
     strange = [name for name in _temporary(home, all_kinds=True) if name not in files]
@@ -437,7 +439,7 @@ def _size(home: ProjectPaths) -> Finding:
 
 
 def _retention(home: ProjectPaths) -> Finding:
-    days = changes.retention_days(home)
+    days = policy.decide(home, runtime.environ).keep_days
     oldest = maintenance.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
