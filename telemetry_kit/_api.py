@@ -184,7 +184,7 @@ def _key(project_root: "Path | None") -> "Any":
     if not cached.allowed:
         return None
     # deferred: where recording is on
-    return load("telemetry_kit.recording.recorder").key_of(cached.home)
+    return load("telemetry_kit.recording.recorder").key_of(cached.paths)
 
 
 _own_key: "list[Mac]" = []

@@ -68,7 +68,7 @@ def test_several_are_listed(undecided, all_projects: bool) -> None:
     """Nothing is guessed."""
     for app in ("other", "acme"):
         grant(undecided, app, all_projects=all_projects)
-    with pytest.raises(ConfigurationError, match=r"acme, other\. Choose one with --app NAME"):
+    with pytest.raises(ConfigurationError, match=r"acme, other\. Select one with --app NAME"):
         chosen(undecided)
 
 

@@ -17,7 +17,7 @@ def test_what_it_found(place) -> None:
     place.clock.advance(5.0)
     found = cache.lookup(str(place.root))
 
-    assert (found.home.root, found.home.app) == (str(place.root), "flowspec")
+    assert (found.paths.root, found.paths.app) == (str(place.root), "flowspec")
     assert (found.allowed, found.decision.allowed, found.decision.rule.owner) == (
         True,
         True,
@@ -35,7 +35,7 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
     assert (found.allowed, found.decision.allowed) == (False, False)
     rule = found.decision.rule
     assert (rule.owner, rule.says) == ("user", "no decision yet")
-    assert found.home.root == str(undecided.root)
+    assert found.paths.root == str(undecided.root)
 
 
 def test_a_no_that_holds_in_this_process(place) -> None:
@@ -107,16 +107,16 @@ def test_each_app_and_place_has_its_own(place) -> None:
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
         assert "ACME_TELEMETRY_DISABLED is set" == cache.lookup().decision.rule.says
     assert mine is not below
-    assert mine.home.root == below.home.root
+    assert mine.paths.root == below.paths.root
 
 
 def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
     """It is looked up for every event."""
     elsewhere = make_place("elsewhere")
-    assert str(place.root) == cache.lookup().home.root
+    assert str(place.root) == cache.lookup().paths.root
     monkeypatch.chdir(elsewhere.root)
 
-    assert str(elsewhere.root) == cache.lookup().home.root
+    assert str(elsewhere.root) == cache.lookup().paths.root
 
 
 def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:

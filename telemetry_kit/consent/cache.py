@@ -63,7 +63,7 @@ class CachedDecision:
     """The decision for one directory, and what it depends on.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         decision: whether recording is on.
         switches: the variables that deny.
         settings_generation: the settings in use.
@@ -71,19 +71,19 @@ class CachedDecision:
     """
 
     __slots__ = (
-        *("allowed", "decision", "fresh_until", "home", "recorder", "settings_generation"),
+        *("allowed", "decision", "fresh_until", "paths", "recorder", "settings_generation"),
         "switches",
     )
 
     def __init__(
         self,
-        home: ProjectPaths,
+        paths: ProjectPaths,
         decision: Decision,
         switches: Switches,
         settings_generation: int,
         fresh_until: float,
     ) -> None:
-        self.home = home
+        self.paths = paths
         self.decision = decision
         self.allowed = decision.allowed
         # The recorder that the pipeline made for this decision.
@@ -168,18 +168,18 @@ def _decide_anew(start: str | None, directory: str) -> CachedDecision:
     generation = settings.generation()
     now = settings.current()
     switches = Switches(runtime.environ, now.prefix)
-    home = find(now.app, start, runtime.environ)
+    paths = find(now.app, start, runtime.environ)
     if runtime.is_denied:
         says = "you denied consent in this run, and the denial could not be saved"
         rule = Rule("user", "this process", None, DENY, says, everywhere=True)
         decision = Decision(False, rule)
     else:
-        decision = decide(home, runtime.environ)
+        decision = decide(paths, runtime.environ)
     if not decision.allowed and decision.rule.everywhere:
         runtime.off_until = fresh_until
     if len(_decisions) >= _MAX_DECISIONS:
         _decisions.clear()
-    _decisions[directory] = CachedDecision(home, decision, switches, generation, fresh_until)
+    _decisions[directory] = CachedDecision(paths, decision, switches, generation, fresh_until)
     return _decisions[directory]
 
 

@@ -18,7 +18,7 @@ def is_recording(start: str | None = None) -> bool:
     """Whether an event from a directory (by default the working one) would be stored."""
     if runtime.captured:
         return True
-    return cache.is_open(start) and not obstacles(cache.lookup(start).home)
+    return cache.is_open(start) and not obstacles(cache.lookup(start).paths)
 
 
 def obstacles(paths: ProjectPaths) -> list[str]:

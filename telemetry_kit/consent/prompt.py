@@ -57,7 +57,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        paths = cache.lookup(start).home
+        paths = cache.lookup(start).paths
         if not quiet and not runtime.is_denied and _terminals() and is_person(runtime.environ):
             _ask_if_open(paths)
         if not cache.is_open(start):

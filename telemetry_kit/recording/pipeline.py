@@ -353,6 +353,6 @@ def enter(event: EventDict) -> EventDict | None:
     except Exception as error:
         at = event.get("_at")
         if type(at) is Recorder:
-            remember(at.cached.home, error_name(type(error), frozenset()))
+            remember(at.cached.paths, error_name(type(error), frozenset()))
         swallow(error)
         return None

@@ -80,7 +80,7 @@ class Recorder:
         self.journal = journal
         self.key = key
         self.take_over_settings()
-        self.project_id = key.pseudonym("project_id", cached.home.root)
+        self.project_id = key.pseudonym("project_id", cached.paths.root)
         self.instant = (0.0, 0.0, "")
         self.sequence = _sequence
         # What was left out, and which names became pseudonyms; None outside of captures.
@@ -97,7 +97,7 @@ class Recorder:
     def take_over_settings(self) -> None:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
-        listed = settings.names_from_files(self.cached.home.naming_files)
+        listed = settings.names_from_files(self.cached.paths.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
         # By vocabulary (and `errors`, `context`, `context.KEY`): the names on file so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
@@ -165,7 +165,7 @@ def recorder_for(start: str | None = None) -> Recorder:
         return recorder
     if not cached.allowed:
         raise Off(cached.decision.rule.says)
-    home = cached.home
+    home = cached.paths
     known = _recorders.get((home.app, home.root))
     dirs = cached.decision.dirs
     if dirs is None:
