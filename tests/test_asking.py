@@ -495,7 +495,7 @@ def test_never_raises(undecided, monkeypatch) -> None:
         "from telemetry_kit.consent import prompt as asking\n"
         "from telemetry_kit.consent import changes as control\n"
         "def broken(*_): raise RuntimeError\n"
-        "control.home_of = broken\n"
+        "control.paths_of = broken\n"
         "print(asking.ask_consent())"
     )
 

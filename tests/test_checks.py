@@ -49,7 +49,7 @@ def granted():
 found = {
     "enabled": is_telemetry_enabled(),
     "granted": granted(),
-    "obstacles": checks.obstacles(control.home_of()),
+    "obstacles": checks.obstacles(control.paths_of()),
     "check": command("status", "--check"),
     "enable": command("enable", "--yes"),
 }
@@ -221,7 +221,7 @@ def test_notice_0_covers_nothing(place) -> None:
 
 STATUS = """
 from telemetry_kit.consent import policy as consent
-print(consent.decide(control.home_of(), os.environ).rule.says)
+print(consent.decide(control.paths_of(), os.environ).rule.says)
 """
 
 

@@ -209,7 +209,7 @@ def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
     code = (
         "import json, os, sys\nfrom telemetry_kit.consent import policy as consent\n"
         "from telemetry_kit.consent import changes as control\nhome, found = "
-        "control.home_of(), []\nfor value in json.load(sys.stdin):\n"
+        "control.paths_of(), []\nfor value in json.load(sys.stdin):\n"
         "    found.append(consent.decide(home, {**os.environ, sys.argv[1]: value}).allowed)\n"
         "print(json.dumps(found))"
     )

@@ -637,7 +637,7 @@ def test_reset_among_them(undecided) -> None:
     erase = (
         "import sys; sys.stdin.readline()\nfrom telemetry_kit.consent import changes as control\n"
     )
-    children += [undecided.start(erase + "assert control.reset(control.home_of()) == []")]
+    children += [undecided.start(erase + "assert control.reset(control.paths_of()) == []")]
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
@@ -705,7 +705,7 @@ def test_a_lock_of_a_killed_process(decided) -> None:
     code = (
         "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.consent_lock(control.home_of().config):\n"
+        "with deciding.consent_lock(control.paths_of().config):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = decided.run(code)
@@ -722,7 +722,7 @@ def test_a_lock_that_a_child_inherited(decided) -> None:
     code = (
         "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.consent_lock(control.home_of().config):\n"
+        "with deciding.consent_lock(control.paths_of().config):\n"
         "    if os.fork() == 0:\n"
         "        sys.stdin.read()\n"
         "        os._exit(0)\n"

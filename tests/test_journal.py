@@ -1208,7 +1208,7 @@ def test_two_children_notice_a_seal_of_their_parent(place) -> None:
         "        assert t('role.selected', role='dev')\n"
         "        os._exit(0)\n"
         "    children.append(pid)\n"
-        "upkeep.seal(control.home_of(), '2024-02-28')\n"
+        "upkeep.seal(control.paths_of(), '2024-02-28')\n"
         "os.write(w, b'go')\n"
         "assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]\n"
     )
@@ -1281,7 +1281,7 @@ def test_a_read_only_folder(unprivileged) -> None:
     done = unprivileged.run(
         "assert track_role_event('role.selected', role='dev') is None\n"
         "from telemetry_kit.storage import rotation as upkeep\n"
-        "print(upkeep.trouble(control.home_of()))"
+        "print(upkeep.trouble(control.paths_of()))"
     )
 
     assert (done.returncode, done.stderr) == (0, "")

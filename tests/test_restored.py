@@ -71,7 +71,7 @@ def test_the_records_of_two_projects_swapped(place, tmp_path, what: str) -> None
     other = tmp_path / "other"
     other.mkdir()
     enable_telemetry(other)
-    theirs = record_of(changes.home_of(other))
+    theirs = record_of(changes.paths_of(other))
     names = (policy.RECORD, policy.HISTORY)[: 1 if what == "record" else 2]
     for name in names:
         shutil.copy2(theirs.with_name(name), place.record.with_name(name))

@@ -23,7 +23,7 @@ def run_maintenance(project: str | None) -> None:
     if not settings.current().app:
         return
     try:
-        home = changes.home_of(project)
+        home = changes.paths_of(project)
         if not policy.is_decided(home):
             return
         changes.prepare_project(home)

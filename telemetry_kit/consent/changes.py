@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Path = str | os.PathLike[str]
 
 
-def home_of(project_root: Path | None = None) -> ProjectPaths:
+def paths_of(project_root: Path | None = None) -> ProjectPaths:
     """The paths of the configured app for a directory.
 
     Args:
@@ -82,7 +82,7 @@ def enable_telemetry(
     """
     if not SUPPORTED:
         return False
-    paths = home_of(project_root)
+    paths = paths_of(project_root)
     return grant(paths, all_projects=all_projects, method=method, any_context=any_context)
 
 
@@ -110,7 +110,7 @@ def disable_telemetry(
     if not SUPPORTED:
         return
     try:
-        paths = home_of(project_root)
+        paths = paths_of(project_root)
     except BaseException:
         cache.deny_in_process()
         raise
@@ -322,7 +322,7 @@ def reset(paths: ProjectPaths, *, all_projects: bool = False) -> list[str]:
     return failures
 
 
-def all_homes(paths: ProjectPaths) -> list[ProjectPaths]:
+def all_project_paths(paths: ProjectPaths) -> list[ProjectPaths]:
     """The paths of every project of an app: this one, and those in the index.
 
     Args:
@@ -340,7 +340,7 @@ def _erase_all(paths: ProjectPaths, all_projects: bool, is_decided: bool) -> lis
     from telemetry_kit.storage import version_control  # deferred: as above
 
     failures: list[str] = []
-    cleared = all_homes(paths) if all_projects else [paths]
+    cleared = all_project_paths(paths) if all_projects else [paths]
     dirs = None
     try:
         dirs = ProjectDirs.of(paths)

@@ -36,7 +36,7 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
     """
     try:
         if value is True and typed:
-            _accept(changes.home_of())
+            _accept(changes.paths_of())
         elif value is False and SUPPORTED:
             _refuse()
     except ConsentError as error:
@@ -59,7 +59,7 @@ def _accept(home: ProjectPaths) -> None:
 
 def _refuse() -> None:
     try:
-        home = changes.home_of()
+        home = changes.paths_of()
     except ConsentError:
         cache.deny_in_process()
         raise

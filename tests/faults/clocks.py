@@ -26,7 +26,7 @@ class Life:
         writer.SLOW_SECONDS = 60.0
         telemetry_kit.configure(timestamp_resolution="second")
         consent_changes.enable_telemetry()
-        self.home = consent_changes.home_of()
+        self.home = consent_changes.paths_of()
         self.done: list[tuple[str, int, str]] = []
         self.sealings = 0
 

@@ -186,7 +186,7 @@ except RuntimeError:
 for _ in range(20):
     kept += record()
 from telemetry_kit.storage import reader
-stored = [event["event_id"] for event in reader.read(control.home_of())]
+stored = [event["event_id"] for event in reader.read(control.paths_of())]
 print(json.dumps([limited, kept, stored]))
 """
 

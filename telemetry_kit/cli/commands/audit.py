@@ -24,7 +24,7 @@ def run(project: str | None, as_json: bool) -> None:
         CommandError: an entry is not as it was written, or is not what is in force.
         TelemetryError: the history cannot be read.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for scope, folder in history.folders(home):

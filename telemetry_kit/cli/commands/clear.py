@@ -14,7 +14,7 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     Raises:
         CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     if before is not None:
         _clear_before(home, before, yes)
         return

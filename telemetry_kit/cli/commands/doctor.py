@@ -59,7 +59,7 @@ def run(project: str | None, fix: bool, as_json: bool) -> None:
     Raises:
         CommandError: something is wrong and was not mended.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     findings = list(examine(home, fix))
     if as_json:
         print_line(json.dumps([asdict(finding) for finding in findings]))

@@ -20,7 +20,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         CommandError: nobody can be asked, the answer is given twice, or events cannot be written.
         ConsentError: the decision cannot be written.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     if yes and no:
         raise CommandError("--yes and --no: say one of them. Nothing was changed", USAGE)
     before = changes.denials(home)

@@ -64,7 +64,7 @@ def run(
         CommandError: an option cannot be understood, the file is there already, or it cannot be
             written.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     path = None if output in (None, "-") else output
     made = _format(form)
     fields = _fields(home, role, event)

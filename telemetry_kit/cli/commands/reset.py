@@ -20,12 +20,12 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     Raises:
         CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     whose = f"all projects of {home.app}" if all_projects else safe(home.root)
     if not yes and not confirm(f"Erase events, keys, decisions and their history of {whose}?"):
         info("Nothing was changed.")
         return
-    roots = [one.root for one in changes.all_homes(home)] if all_projects else []
+    roots = [one.root for one in changes.all_project_paths(home)] if all_projects else []
     stays = "" if all_projects else _what_stays(home)
     survivors = changes.reset(home, all_projects=all_projects) + _exports(home)
     if survivors:

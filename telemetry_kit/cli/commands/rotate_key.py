@@ -18,7 +18,7 @@ def run(project: str | None, yes: bool) -> None:
         CommandError: there is no key, nobody can be asked, or it could not be replaced.
         KeyUnavailableError: the key is there but cannot be used; `clear` makes a new one.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     dirs = projects.ProjectDirs.of(home)
     path = "" if dirs is None else dirs.key
     if not path or not os.path.lexists(path):

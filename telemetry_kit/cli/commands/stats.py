@@ -58,7 +58,7 @@ def run(
     Raises:
         CommandError: a date cannot be understood, or there is no such role.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
     found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))

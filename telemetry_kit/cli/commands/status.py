@@ -32,7 +32,7 @@ def run(
     Raises:
         CommandError: `--simulate` is not written as VAR=VALUE.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     environ = _simulated(simulate)
     decision = policy.decide(home, environ, every_file=True)
     rules = (

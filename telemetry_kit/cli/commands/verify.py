@@ -34,7 +34,7 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     Raises:
         CommandError: something was found, or a file could not be examined.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     try:
         known = baseline(home, runtime.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(

@@ -57,7 +57,7 @@ def run(
     if tree and (follow or as_json or wide):
         raise CommandError("--tree goes with neither --follow, --json nor --wide", USAGE)
     is_code = _is_code(other)
-    home = changes.home_of(project if other is None or is_code else other)
+    home = changes.paths_of(project if other is None or is_code else other)
     words = {
         "event_type": one_of("--event", event, catalog.EVENTS),
         "outcome": one_of("--outcome", outcome, catalog.OUTCOMES),
