@@ -98,7 +98,7 @@ class Place:
         self.root.mkdir()
         self.user.mkdir()
         self.environ = {"HOME": str(self.user)}
-        # Near zero, so that the real clock, which a shut runtime is measured with, is past it.
+        # Near zero, so that the real clock, which `off_until` is compared with, is past it.
         self.clock = Clock(0.0)
         self.now = Clock(NOW)
         self.env = {
@@ -109,7 +109,7 @@ class Place:
 
     @property
     def home(self) -> ProjectPaths:
-        """The places of the app in force."""
+        """The paths of the current app."""
         return find(settings.current().app, str(self.root), self.environ)
 
     @property
@@ -264,7 +264,7 @@ def at_top_level() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> ProjectPaths:
-    """A home in an empty project."""
+    """The paths of an empty project."""
     base = Path(os.path.realpath(tmp_path))
     (base / "the-work").mkdir()
     return ProjectPaths(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))

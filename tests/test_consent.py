@@ -285,7 +285,7 @@ def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -
 
 
 class Administered(ProjectPaths):
-    """A home whose administrator's file is somewhere else."""
+    """Paths with another file of the administrator."""
 
     system_file = ""  # type: ignore[assignment]
 

@@ -771,7 +771,7 @@ def test_a_file_system_without_locks(undecided, error: str) -> None:
     assert transaction.LOCK not in os.listdir(undecided.home.config)
 
 
-# -- a declined widening -----------------------------------------------------------------------
+# -- a denied scope extension ------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The gate: the answer of consent, for 20 ms, and no longer than what it was made under."""
+"""The cache of consent decisions: each is valid for 20 ms, or until the environment changes."""
 
 import errno
 import os
@@ -12,8 +12,8 @@ from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
 
 
-def test_what_it_found(place) -> None:
-    """The place, consent's answer, and how long it may be believed."""
+def test_the_decision_of_a_grant(place) -> None:
+    """It has the project's paths, the decision, and the time until which it is valid."""
     place.clock.advance(5.0)
     found = cache.lookup(str(place.root))
 
@@ -28,8 +28,8 @@ def test_what_it_found(place) -> None:
     assert found.settings_generation == settings.generation()
 
 
-def test_what_it_found_where_it_is_off(undecided) -> None:
-    """The same where nobody has said yes."""
+def test_the_decision_without_a_grant(undecided) -> None:
+    """Without a grant the decision is off."""
     found = cache.lookup()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
@@ -39,7 +39,7 @@ def test_what_it_found_where_it_is_off(undecided) -> None:
 
 
 def test_a_no_that_holds_in_this_process(place) -> None:
-    """It is the user's, it denies everywhere, and it says why no record shows it."""
+    """Its rule is the user's, covers every project, and explains why no record has it."""
     cache.deny_in_process()
     found = cache.lookup().decision
     rule = found.rule
@@ -51,7 +51,7 @@ def test_a_no_that_holds_in_this_process(place) -> None:
 
 
 def test_the_answer_is_kept_for_20_ms(place) -> None:
-    """The very same verdict until then, for a directory as for the working directory."""
+    """Until then the same object is returned, for a directory and for the working directory."""
     for start in (None, str(place.root)):
         first = cache.lookup(start)
         place.clock.advance(0.019)
@@ -65,7 +65,7 @@ def test_the_answer_is_kept_for_20_ms(place) -> None:
     "name", ["DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", "FLOWSPEC_TELEMETRY_DISABLED", "CI"]
 )
 def test_a_switch_that_changes_its_value(place, name: str) -> None:
-    """Each of the four is looked at for every event, also when the number of variables stays."""
+    """Each of the four is compared at every event, even if the number of variables is the same."""
     place.environ[name] = "0"
     assert cache.lookup().allowed
     place.environ[name] = "1"
@@ -74,7 +74,7 @@ def test_a_switch_that_changes_its_value(place, name: str) -> None:
 
 
 def test_a_variable_that_comes_or_goes(place) -> None:
-    """Any variable: it is then asked again at once."""
+    """If any variable is added or removed, the decision is made again at once."""
     first = cache.lookup()
     place.environ["SOMETHING"] = "1"
     second = cache.lookup()
@@ -85,7 +85,7 @@ def test_a_variable_that_comes_or_goes(place) -> None:
 
 
 def test_settings_that_change(place) -> None:
-    """A verdict holds for the settings it was made under."""
+    """A decision is valid only for the settings that it was made with."""
     first = cache.lookup()
     with configure(retention_days=30):
         inside = cache.lookup()
@@ -96,7 +96,7 @@ def test_settings_that_change(place) -> None:
 
 
 def test_each_app_and_place_has_its_own(place) -> None:
-    """What holds for one app in one directory says nothing of the others."""
+    """Each app and each directory has a decision of its own."""
     (place.root / ".git").mkdir()
     (place.root / "sub").mkdir()
     mine, below = cache.lookup(), cache.lookup(str(place.root / "sub"))
@@ -111,7 +111,7 @@ def test_each_app_and_place_has_its_own(place) -> None:
 
 
 def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
-    """It is looked up for every event."""
+    """The working directory is read at every event."""
     elsewhere = make_place("elsewhere")
     assert str(place.root) == cache.lookup().paths.root
     monkeypatch.chdir(elsewhere.root)
@@ -120,7 +120,7 @@ def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> Non
 
 
 def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
-    """There is no verdict, and no event."""
+    """There is no decision, and no event."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -132,8 +132,8 @@ def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
     assert cache.is_open(str(place.root))
 
 
-def test_not_everything_is_kept(place) -> None:
-    """A program that goes from directory to directory keeps 64 answers at most."""
+def test_the_cache_is_bounded(place) -> None:
+    """The cache has at most 64 decisions, even if a program changes directories often."""
     count = []
     for number in range(150):
         folder = place.root / str(number)
@@ -160,8 +160,8 @@ def test_not_everything_is_kept(place) -> None:
     ],
     ids=["switch", "ci", "nothing", "repository", "record"],
 )
-def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool | None) -> None:
-    """Only a denial that holds for every project, and for 20 ms: a change of place is seen."""
+def test_what_sets_off_until(place, denying: Callable[..., object], shut: bool | None) -> None:
+    """Only a denial for every project sets `off_until`, so a change of directory is noticed."""
     place.clock.advance(1.0)
     denying(place)
     cache.invalidate()
@@ -170,8 +170,8 @@ def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool 
     assert runtime.off_until == (1.02 if shut else 0.0)
 
 
-def test_forgetting(place) -> None:
-    """After a decision in this process everything is asked anew."""
+def test_invalidation(place) -> None:
+    """After a decision in this process, each decision is made again."""
     first = cache.lookup()
     runtime.off_until = 99.0
     cache.invalidate()
@@ -181,7 +181,7 @@ def test_forgetting(place) -> None:
 
 
 def test_a_runtime_is_overridden_and_restored(place) -> None:
-    """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
+    """The block uses its environment and clocks. Its end restores the former ones."""
     before, first = (runtime.environ, runtime.clock, runtime.now, runtime.random), cache.lookup()
     environ = {**place.environ, "DO_NOT_TRACK": "1"}
     with cache.override_runtime(environ):
@@ -194,7 +194,7 @@ def test_a_runtime_is_overridden_and_restored(place) -> None:
 
 
 def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
-    """They go into memory, whatever consent says."""
+    """Captured events go into memory, whatever the decision is."""
     assert not cache.is_open()
     monkeypatch.setattr(runtime, "captured", 1)
 
@@ -203,12 +203,12 @@ def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
 def test_a_place_that_is_none(place, start: object) -> None:
-    """It never raises: there is no recording there."""
+    """`is_open()` raises nothing, and returns False."""
     assert False is cache.is_open(start)  # type: ignore[arg-type]
 
 
 def test_the_table_behind_the_environment(place, monkeypatch) -> None:
-    """A switch set in the real `os.environ` is seen like one in any other mapping."""
+    """A variable of the real `os.environ` is noticed like one of any other mapping."""
     monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
     with cache.override_runtime(os.environ):
         switches = cache.Switches(os.environ, "FLOWSPEC")
@@ -220,8 +220,8 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
     assert b"1" in switches.values()
 
 
-def test_a_no_that_is_held(place) -> None:
-    """A no that could not be written down holds for the rest of this process."""
+def test_a_denial_in_this_process(place) -> None:
+    """A denial that could not be saved is valid for the rest of this process."""
     folder = place.user / ".config"
     assert cache.is_open()
     kept = folder.rename(place.user / "moved")
@@ -238,7 +238,7 @@ def test_a_no_that_is_held(place) -> None:
 
 @pytest.mark.parametrize("call", ["open", "read", "close", "listdir"])
 def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
-    """Whatever the system refuses: a closer look decides, and nothing is raised."""
+    """After an error of the system the policy decides, and nothing is raised."""
     real = getattr(os, call)
 
     def fails(*args: object, **more: object) -> object:

@@ -151,7 +151,7 @@ def test_root_directory_has_no_double_slash() -> None:
 
 
 def test_asking_creates_nothing(undecided) -> None:
-    """Finding a home and reading every path of it leaves the disk as it was."""
+    """Computing the paths of a project changes nothing on disk."""
     home = undecided.home
     for name in dir(ProjectPaths):
         getattr(home, name)

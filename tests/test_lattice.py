@@ -48,7 +48,7 @@ def law(state: dict[str, str]) -> bool:
 
 
 class Administered(ProjectPaths):
-    """A home whose administrator's file is in a place that a test may write."""
+    """Paths whose administrator's file may be written by a test."""
 
     system_file = ""  # type: ignore[assignment]
 
@@ -222,7 +222,7 @@ def test_only_the_user_grants(lattice) -> None:
 
 
 def test_a_change_is_noticed(lattice, place) -> None:
-    """The gate, which remembers for 20 ms, follows every single change of every owner."""
+    """The cache, which is valid for 20 ms, follows every single change of every owner."""
     with cache.override_runtime(lattice.environ, place.clock, place.now):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():

@@ -930,6 +930,26 @@ def test_key_epoch_says_which_key(place) -> None:
     assert (place.key.pseudonym("agent", "x"), [second]) == (second["agent"], place.events())
 
 
+def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
+    """The key is loaded first. If a clear replaces it before the log is open, it is loaded again."""
+    from telemetry_kit.consent import changes
+    from telemetry_kit.storage.writer import Journal
+
+    opened, real = [], Journal.open
+
+    def clear_and_open(journal: Journal) -> None:
+        if not opened:
+            opened.append(changes.clear(place.home))
+        real(journal)
+
+    monkeypatch.setattr(Journal, "open", clear_and_open)
+    event = emitted("agent.invoked", agent="x")
+
+    assert opened == [[]]
+    assert (event["key_epoch"], place.key.epoch) == (2, 2)
+    assert place.key.pseudonym("agent", "x") == event["agent"]
+
+
 def test_walk_says_why(undecided) -> None:
     """The direct driver raises `Refused` with a reason; nothing else."""
     with pytest.raises(Refused) as caught:
