@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, maintenance
 from telemetry_kit.storage.writer import LogWriter
 
@@ -54,7 +54,7 @@ def bare(folder: Path) -> Write:
 
 
 def journal(folder: Path) -> Write:
-    home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
+    home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
     # A clock that stands: what is measured is the writing, not the breaker of a slow disk.
     found = LogWriter(home, lambda: True, lambda: 0.0, SEAL_EVENTS)
 
@@ -67,7 +67,7 @@ def journal(folder: Path) -> Write:
 
 def growing(folder: Path) -> Write:
     """The journal without any sealing."""
-    home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
+    home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
     found = LogWriter(home, lambda: True, lambda: 0.0, 1 << 40)
     return lambda text: found.append(text.encode() + b"\n")
 
@@ -228,7 +228,7 @@ def lost_lines(found: dict[str, Begin], seconds: float) -> list[str]:
 
 def costs(folder: Path, begin: Begin, count: int, packer: bool) -> list[float]:
     """Seconds of each call, with an archiver beside the writer, or alone."""
-    home = Home("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
+    home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
     pid = os.fork() if packer else 0
     if packer and not pid:
         while True:
@@ -295,7 +295,7 @@ def refusals(count: int) -> list[str]:
         for _ in range(count):
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                home = Home("flowspec", name, f"{name}/config", f"{name}/state")
+                home = ProjectPaths("flowspec", name, f"{name}/config", f"{name}/state")
                 os.mkdir(home.folder, 0o700)
                 Path(home.folder, "theirs").touch()
                 plant(Path(home.log))

@@ -90,13 +90,13 @@ class Place:
         before, here = dict(os.environ), Path.cwd()
         _replace_environment(self.env)
         os.chdir(self.project)
-        cache.forget()
+        cache.invalidate()
         try:
             yield
         finally:
             os.chdir(here)
             _replace_environment(before)
-            cache.forget()
+            cache.invalidate()
 
 
 def lines_in(folder: Path, pattern: str) -> int:

@@ -82,10 +82,11 @@ def _help(words: list[str]) -> str:
 
 # Bottom up, as `tests/test_architecture.py` holds it.
 ORDER = (
-    ("errors", "events", "_version", "_terms"),
-    ("paths", "files", "schema"),
-    ("_runtime", "storage"),
-    ("settings", "privacy", "context", "insights"),
+    ("errors", "events", "_version"),
+    ("paths", "files"),
+    ("_runtime", "settings"),
+    ("schema", "storage"),
+    ("privacy", "context", "insights"),
     ("consent", "export"),
     ("recording",),
     ("_api", "instrumentation"),

@@ -95,10 +95,10 @@ def _is_open(start: "str | None") -> bool:
     if runtime.is_off():
         return False
     # deferred: only where somebody may have said yes
-    gate, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
-    if gate is None or scope is None:
+    cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
+    if cache is None or scope is None:
         return False
-    found: bool = gate.is_open(scope.place(None) if start is None else start)
+    found: bool = cache.is_open(scope.place(None) if start is None else start)
     return found
 
 
@@ -127,11 +127,11 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
     """
     try:
         # deferred: as above
-        gate = None if runtime.is_off() else load("telemetry_kit.consent.cache")
-        if gate is None:
+        cache = None if runtime.is_off() else load("telemetry_kit.consent.cache")
+        if cache is None:
             return False
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        if not gate.is_open(root):
+        if not cache.is_open(root):
             return False
         checks = load("telemetry_kit.consent.obstacles")  # deferred: only where recording is on
         found: bool = checks is not None and checks.is_recording(root)
@@ -179,12 +179,12 @@ def _key(project_root: "Path | None") -> "Any":
     if runtime.is_off():
         return None
     # deferred: only where somebody may have said yes
-    gate, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
-    verdict = gate.verdict(scope.place(project_root))
-    if not verdict.allowed:
+    cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
+    cached = cache.lookup(scope.place(project_root))
+    if not cached.allowed:
         return None
     # deferred: where recording is on
-    return load("telemetry_kit.recording.recorder").key_of(verdict.home)
+    return load("telemetry_kit.recording.recorder").key_of(cached.paths)
 
 
 _own_key: "list[Mac]" = []

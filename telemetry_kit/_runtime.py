@@ -1,8 +1,8 @@
 """The first check of a decorated call: can the user have granted consent at all?
 
-A program whose user was never asked loads only this module, `paths`, `settings` and the
-decorator. So nothing else is imported here, and annotations are quoted instead of postponed,
-which would load one more file. `load()` imports any other module.
+Until the user grants consent, a program loads only this module, `paths`, `settings` and the
+decorator. So this module imports nothing else, and quotes its annotations: postponing them would
+load one more file. `load()` imports any other module.
 """
 
 import os
@@ -17,122 +17,108 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-# Nothing is recorded on Windows: it has neither the locks nor the file modes that this needs.
+# Windows lacks the locks and the file modes that recording needs.
 SUPPORTED: bool = sys.platform != "win32"
 UNSUPPORTED = "Windows is not supported yet: nothing is recorded there"
 FRESH_SECONDS = 0.02
-# Above this many projects the closer look is cheaper.
-_MAX_RECORDS = 16
-# As many names as `settings` keeps in all.
-_MAX_DECLARED = 16_384
-# Loading takes some 10 ms; who waits longer is not going to get it.
-_LOAD_SECONDS = 1.0
-
-
-class World:
-    """What lies outside: the environment and the clocks. Tests pass their own.
-
-    Args:
-        environ: the environment variables.
-        clock: monotonic seconds.
-        now: seconds since the epoch.
-        random: that many random bytes.
-    """
-
-    __slots__ = ("clock", "environ", "now", "random")
-
-    def __init__(
-        self,
-        environ: "Mapping[str, str]" = os.environ,
-        clock: "Callable[[], float]" = monotonic,
-        now: "Callable[[], float]" = time,
-        random: "Callable[[int], bytes]" = os.urandom,
-    ) -> None:
-        self.environ = environ
-        self.clock = clock
-        self.now = now
-        self.random = random
+# With more projects than this, `consent` decides faster.
+MAX_RECORDS = 16
+# `settings` stores as many names.
+MAX_DECLARED = 16_384
+# Loading takes about 10 ms. A thread that waits longer does not record.
+LOAD_SECONDS = 1.0
 
 
 class Runtime:
-    """Shut while `clock() < off_until`: a decorated call then goes straight to the function.
+    """The app name, clocks and environment of this process, and the cached "recording is off".
 
-    Only what holds for every project shuts it, so a change of directory is never missed.
+    While `clock() < off_until`, a decorated call goes straight to the function. Only a rule that
+    covers every project sets `off_until`, so a change of directory needs no new check.
+
     """
 
-    __slots__ = ("_on_until", "app", "captured", "declared", "off_until", "world")
+    __slots__ = (
+        *("_on_until", "app", "captured", "clock", "declared", "environ", "is_denied", "now"),
+        *("off_until", "random"),
+    )
 
     def __init__(self) -> None:
-        self.off_until = 0.0
-        self._on_until = 0.0
-        self.world = World()
         # The name that the program gives itself; without one nothing is recorded.
         self.app = ""
-        # Events go into memory, whatever consent says: how many captures are open.
+        # How many captures are open: their events go into memory, whatever consent is.
         self.captured = 0
-        # (field, name) pairs given at decoration time, until `settings` takes them over.
+        # (field, name) pairs given at decoration time, until `settings` adds them.
         self.declared: set[tuple[str, str]] = set()
+        # The user denied consent in this process, and the denial could not be saved.
+        self.is_denied = False
+        self.environ: Mapping[str, str] = os.environ
+        # Monotonic seconds, and seconds since the epoch.
+        self.clock: Callable[[], float] = monotonic
+        self.now: Callable[[], float] = time
+        self.random: Callable[[int], bytes] = os.urandom
+        self.off_until = 0.0
+        self._on_until = 0.0
 
     def is_off(self) -> bool:
-        """Whether recording is off whatever the project; False when that takes a closer look.
+        """Whether recording is off in every project; False if only `consent` can decide.
 
-        Only the user can grant, and a grant leaves a record: where there is none, or each one
-        says no, there is no grant, and no other veto needs to be looked for.
+        Only the user can grant consent, and a grant is a file. If there is no such file, or each
+        one denies, recording is off and no other rule is read. The answer is kept for 20 ms.
         """
         if self.captured:
             return False
-        now = self.world.clock()
+        now = self.clock()
         if now < self.off_until:
             return True
         if now < self._on_until:
-            # Not shut 20 ms ago: asking for a closer look is never wrong.
             return False
-        can_record = SUPPORTED and self.app
-        folders = paths.user_folders(self.app, self.world.environ) if can_record else None
-        if folders is not None and not self._is_vetoed() and _somebody_said_yes(folders[0]):
+        can_record = SUPPORTED and self.app and not self.is_vetoed()
+        folders = paths.user_folders(self.app, self.environ) if can_record else None
+        if folders is not None and has_grant(folders[0]):
             self._on_until = now + FRESH_SECONDS
             return False
         self.off_until = now + FRESH_SECONDS
         return True
 
-    def _is_vetoed(self) -> bool:
-        """Whether the environment plainly denies; what is less plain is left to `consent`."""
-        get = self.world.environ.get
+    def is_vetoed(self) -> bool:
+        """Whether a variable has a value that plainly denies; `consent` judges other values."""
+        get = self.environ.get
         prefix = self.app.upper().replace("-", "_")
         names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
         return any(get(name) in ("1", "true", "yes", "on") for name in names)
 
     def declare(self, field: str, name: str) -> bool:
-        """Keep a name given at decoration time, which may be stored in plain text.
+        """Collect a name given at decoration time, which may be stored in plain text.
 
         Returns:
-            Whether it is plainly one that may; any other is for `settings.declare()` to judge.
+            Whether the name is plainly allowed; `settings.allow_name()` must check any other name.
         """
         plain = type(name) is str and name.isascii() and name.isprintable()
         if not plain or not 0 < len(name) <= 100 or not name[0] > " " < name[-1]:
             return False
         if name[:2] == "h:":
             return False
-        if len(self.declared) < _MAX_DECLARED:
+        if len(self.declared) < MAX_DECLARED:
             self.declared.add((field, name))
         return True
 
 
-def _somebody_said_yes(config: str) -> bool:
-    """Whether any record may be a grant: for all projects, or for one of the first projects."""
-    if _may_grant(f"{config}/telemetry.enabled"):
-        return True
+def has_grant(config: str) -> bool:
+    """Whether any consent record in the app's config folder may grant."""
     try:
-        places = os.listdir(f"{config}/projects")
+        names = os.listdir(f"{config}/projects")
+    except FileNotFoundError:
+        names = []
     except OSError:
-        return os.path.lexists(f"{config}/projects")
-    if len(places) > _MAX_RECORDS:
         return True
-    return any(_may_grant(f"{config}/projects/{place}/telemetry.enabled") for place in places)
+    if len(names) > MAX_RECORDS:
+        return True
+    folders = [config, *(f"{config}/projects/{name}" for name in names)]
+    return any(may_grant(f"{folder}/telemetry.enabled") for folder in folders)
 
 
-def _may_grant(record: str) -> bool:
-    """False where there is no record, or one that begins as a denial does."""
+def may_grant(record: str) -> bool:
+    """Whether a consent record exists and does not begin with a denial."""
     try:
         fd = os.open(record, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -151,85 +137,88 @@ def _may_grant(record: str) -> bool:
 runtime = Runtime()
 
 
-# -- the way to the other modules ----------------------------------------------------------------
+class Loader:
+    """Import modules so that forks and signal handlers see each one complete, or not at all.
 
-_turn = RLock()
-_loading: list[str] = []
-_forking: list[int] = []
-_hooked = False
-_stranded = False
-
-
-def load(name: str) -> "Any":
-    """A module that recording needs and that may not be loaded yet: whole, or not at all.
-
-    `import` hands a half-loaded module to a signal handler or finalizer that interrupts it, and
-    leaves a child that another thread forks meanwhile waiting for ever. Here the former gets None,
-    and a fork waits until the loading is over.
-
-    Args:
-        name: its full name.
-
-    Returns:
-        The module. None when it cannot be had now: this thread is loading already, another one
-        takes too long, no descriptor is left, or the interpreter is shutting down.
+    `import` gives a half-loaded module to a signal handler or finalizer that interrupts it. If
+    another thread forks meanwhile, the child waits for that import for ever. Here the handler gets
+    None, and a fork waits until the import is complete.
     """
-    whole = _whole(name)
-    if whole is not None:
-        return whole
-    turn = _turn
-    if _stranded or not turn.acquire(timeout=_LOAD_SECONDS):
-        return None
-    try:
-        if _loading:
+
+    __slots__ = ("_forking_thread", "_handles_forks", "_is_loading", "_is_stranded", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._is_loading = False
+        self._handles_forks = False
+        # The thread that holds the lock around a fork.
+        self._forking_thread: int | None = None
+        # This process was forked during an import of another thread.
+        self._is_stranded = False
+
+    def load(self, name: str) -> "Any":
+        """Import a module by its full name.
+
+        Returns:
+            The module. None if this thread is importing already, another thread takes longer than
+            a second, no file descriptor is left, or the interpreter is shutting down.
+        """
+        module = loaded(name)
+        if module is not None:
+            return module
+        lock = self._lock
+        if self._is_stranded or not lock.acquire(timeout=LOAD_SECONDS):
             return None
-        _look_after_forks()
-        _loading.append(name)
         try:
-            __import__(name)
+            if self._is_loading:
+                return None
+            if not self._handles_forks and hasattr(os, "register_at_fork"):
+                self._handles_forks = True
+                os.register_at_fork(
+                    before=self.before_fork,
+                    after_in_parent=self.after_fork,
+                    after_in_child=self.after_fork_in_child,
+                )
+            self._is_loading = True
+            try:
+                __import__(name)
+            finally:
+                self._is_loading = False
+            return loaded(name)
+        except Exception:
+            return None
         finally:
-            _loading.clear()
-        return _whole(name)
-    except Exception:
-        return None
-    finally:
-        turn.release()
+            lock.release()
+
+    def before_fork(self) -> None:
+        """Wait until no other thread imports."""
+        if self._lock.acquire(timeout=LOAD_SECONDS):
+            self._forking_thread = get_ident()
+
+    def after_fork(self) -> None:
+        """Let other threads import again."""
+        if self._forking_thread == get_ident():
+            self._forking_thread = None
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Do the same in the child, or give up on imports if another thread was importing.
+
+        That thread does not exist in the child, so a module that is not complete now never will be.
+        """
+        if self._forking_thread == get_ident():
+            self.after_fork()
+        else:
+            self._is_stranded = True
+            self._lock = RLock()
+            self._forking_thread = None
 
 
-def _whole(name: str) -> "Any":
+def loaded(name: str) -> "Any":
+    """A module if it is loaded completely, else None."""
     module = sys.modules.get(name)
-    half = getattr(getattr(module, "__spec__", None), "_initializing", False)
-    return None if half else module
+    is_half = getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return None if is_half else module
 
 
-def _look_after_forks() -> None:
-    global _hooked
-    if not _hooked and hasattr(os, "register_at_fork"):
-        _hooked = True
-        os.register_at_fork(
-            before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
-        )
-
-
-def _before_fork() -> None:
-    if _turn.acquire(timeout=_LOAD_SECONDS):
-        _forking.append(get_ident())
-
-
-def _after_fork() -> None:
-    thread = get_ident()
-    if thread in _forking:
-        _forking.remove(thread)
-        _turn.release()
-
-
-def _after_fork_in_child() -> None:
-    global _stranded, _turn
-    if get_ident() in _forking:
-        _after_fork()
-    else:
-        # Another thread was loading, and nobody goes on with that here: what is not there by now
-        # would be waited for without end.
-        _stranded = True
-        _turn = RLock()
-    _forking.clear()
+load = Loader().load

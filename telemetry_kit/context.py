@@ -171,4 +171,4 @@ def leave(scope: Scope) -> None:
 
 def new_id() -> str:
     """A fresh id of 48 random bits, as 12 hex digits."""
-    return runtime.world.random(6).hex()
+    return runtime.random(6).hex()

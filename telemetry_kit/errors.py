@@ -1,7 +1,7 @@
 """Every error that the library raises, as one tree.
 
-At run time none of them is raised into a host program. Only mistakes in the host's own code
-(at decoration, in `configure()`) and in a command line raise.
+At run time the library raises none of them into a host program. It raises them for mistakes in
+the host's own code (in a decoration or in `configure()`) and in a command line.
 
     TelemetryError
     |-- Refused                    an event is not recorded: control flow inside the pipeline
@@ -23,8 +23,8 @@ class TelemetryError(Exception):
     """The root of the tree: catch it to catch every error of this library."""
 
 
-class Refused(TelemetryError):  # noqa: N818 - it is an answer, not a failure
-    """This event is not recorded, and that is how it should be.
+class Refused(TelemetryError):  # noqa: N818 - a result, not an error
+    """This event is not recorded, and nothing is wrong.
 
     Args:
         reason: one short sentence for `status` and `doctor`; never host data.
@@ -36,18 +36,18 @@ class Refused(TelemetryError):  # noqa: N818 - it is an answer, not a failure
 
 
 class Stale(Refused):
-    """The log was sealed, cleared or replaced: consent and key are to be asked again."""
+    """The log was sealed, cleared or replaced, so consent and key must be read again."""
 
 
 class Off(Refused):
-    """Recording is off here; nothing is wrong."""
+    """Recording is off here."""
 
 
 class UnknownEventError(TelemetryError, ValueError):
-    """An event type that the catalog does not hold.
+    """An event type that the catalog does not contain.
 
     Args:
-        name: what was given.
+        name: the unknown name.
         nearest: the valid names closest to it, best first.
     """
 
@@ -59,15 +59,15 @@ class UnknownEventError(TelemetryError, ValueError):
 
 
 class ConfigurationError(TelemetryError, ValueError):
-    """A declaration of the host that cannot be kept; the message says which and what to write."""
+    """An unusable declaration of the host; the message names it and the remedy."""
 
 
 class DecorationError(TelemetryError, TypeError):
-    """An object that cannot be decorated this way; the message says what to do instead."""
+    """An object that cannot be decorated this way; the message names the remedy."""
 
 
 class KeyUnavailableError(TelemetryError):
-    """There is no usable key: nothing is hashed, so nothing is written.
+    """There is no usable key, so no name is hashed and no event is written.
 
     Args:
         reason: what is wrong with the key file.
@@ -79,26 +79,19 @@ class KeyUnavailableError(TelemetryError):
 
 
 class ConsentError(TelemetryError):
-    """The consent record could not be read or written; nothing was decided."""
+    """The consent record could not be read or written; no decision has changed."""
 
 
 class JournalError(TelemetryError):
-    """Stored events could not be read, sealed or deleted; the message says what survived."""
+    """Stored events could not be read, sealed or deleted; the message says which remain."""
 
 
 def under_pytest() -> bool:
-    """Whether this process runs tests, where internal errors are raised instead of swallowed."""
+    """Whether this process runs tests, in which internal errors are raised."""
     return "PYTEST_CURRENT_TEST" in os.environ
 
 
 def swallow(error: Exception) -> None:
-    """Take an internal error so that the host never sees it.
-
-    Args:
-        error: the exception caught at the border to the host.
-
-    Raises:
-        Exception: the same error, when a test is running, so that bugs surface in CI.
-    """
+    """Ignore an internal error in a host program; raise it in a test, so that CI finds bugs."""
     if under_pytest():
         raise error

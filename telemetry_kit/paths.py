@@ -1,6 +1,6 @@
-"""Project paths, computed from an app name, a directory and the environment.
+"""The paths of an app's files in one project, from a directory and the environment.
 
-A value that creates nothing and opens nothing. Every program loads it, so it imports nothing.
+Nothing here creates a file. Every program loads this module, so it imports nothing of ours.
 """
 
 import os
@@ -10,22 +10,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# Everything outside a project lies in folders of this name, never among the files of a host.
+# The folders of this name have all files outside of projects, apart from the host's files.
 OURS = "telemetry-kit"
 _APP_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 NO_APP = "this program has no name: it has to call configure(app=...)"
 
 
-class Home:
-    """The places of one app in one project.
+class ProjectPaths:
+    """The paths of one app in one project.
 
     Args:
         app: the app's name.
-        root: real path of the project root, below which the events lie.
+        root: real path of the project root, whose `.<app>/` has the events.
         config: the app's folder in the user's config directory.
         state: the app's folder in the user's state directory.
-        checkout: the folder that the user works in, where the project's own files lie: another
-            one than `root` in a linked worktree of git. The root by default.
+        checkout: the folder with the project's own files; the root by default. In a linked
+            worktree of git it is the worktree, and the root is in the main one.
     """
 
     __slots__ = ("app", "checkout", "config", "folder", "log", "root", "state")
@@ -41,7 +41,7 @@ class Home:
 
     @property
     def lock(self) -> str:
-        """The maintenance lock: held while something seals, archives or clears."""
+        """The lock that a process holds while it seals, compresses or deletes events."""
         return f"{self.folder}/.telemetry.lock"
 
     @property
@@ -51,12 +51,12 @@ class Home:
 
     @property
     def repository_files(self) -> tuple[tuple[str, bytes], ...]:
-        """The project's own files that may deny, each with the bytes that make it speak to us."""
+        """The project's own files that may deny, each with the marker of our section."""
         return repository_files(self.app, self.checkout)
 
     @property
     def user_file(self) -> str:
-        """The user's own configuration: names and a switch that may deny."""
+        """The user's own configuration: names, and `enabled = false`."""
         return f"{self.config}/telemetry.toml"
 
     @property
@@ -65,8 +65,8 @@ class Home:
         return self.repository_files[0][0], self.user_file
 
     @property
-    def place_key(self) -> str:
-        """The key by which project paths become folder names."""
+    def directory_key(self) -> str:
+        """The key that makes the names of the projects' directories."""
         return f"{self.state}/place.key"
 
     @property
@@ -78,7 +78,7 @@ class Home:
 
 
 def is_app_name(name: object) -> bool:
-    """Whether a tool can be called so: 1 to 40 lower-case letters, digits, `-` and `_`."""
+    """Whether an app may have this name: 1 to 40 lower-case letters, digits, `-` and `_`."""
     return (
         isinstance(name, str)
         and 0 < len(name) <= 40
@@ -87,17 +87,17 @@ def is_app_name(name: object) -> bool:
     )
 
 
-def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
-    """The home of `app` for a directory.
+def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "ProjectPaths":
+    """Find the paths of an app for a directory.
 
     Args:
         app: the app's name.
         start: a directory; None for the working directory.
-        environ: where HOME and the XDG variables are looked up.
+        environ: the environment variables.
 
     Raises:
-        Refused: the program has no name, there is no such directory, or no home directory to
-            keep a decision in.
+        Refused: the program has no name, the directory does not exist, or there is no home
+            directory for the decision.
     """
     from telemetry_kit.errors import Refused  # deferred: an undecided program needs no errors
 
@@ -112,12 +112,12 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Home":
         raise Refused(f"the working directory cannot be used ({type(error).__name__})") from None
     folders = user_folders(app, environ)
     if folders is None:
-        raise Refused("there is no home directory to keep a decision in")
-    return Home(app, root, *folders, checkout)
+        raise Refused("there is no home directory to save a decision in")
+    return ProjectPaths(app, root, *folders, checkout)
 
 
 def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
-    """The files of a root that may deny, each with the bytes that make it speak to us."""
+    """The files of a root that may deny, each with the marker of our section."""
     base = _base(root)
     return (
         (f"{base}/.{app}/telemetry.toml", b""),
@@ -126,11 +126,11 @@ def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
 
 
 def project_root(app: str, here: str, user: str) -> "tuple[str, str]":
-    """The project root of a directory, and the folder that the user works in.
+    """Find the project root of a directory, and the checkout.
 
-    The nearest ancestor with `.<app>/` or `.git`, else the directory itself. A `.<app>/` in the
-    user's home directory counts for nothing: many tools keep a folder of their own there. Both
-    differ in a linked worktree of git, which belongs to the main one.
+    Both are the nearest ancestor with `.<app>/` or `.git`, else the directory itself. A `.<app>/`
+    in the user's home directory does not count, because many tools have a folder there. In a
+    linked worktree of git, the root is in the main worktree.
 
     Args:
         app: the app's name.
@@ -147,60 +147,56 @@ def project_root(app: str, here: str, user: str) -> "tuple[str, str]":
                 return marked or at, marked or at
             if marked in ("", at):
                 return main, at
-            # A project inside a linked worktree: its counterpart in the main one, if it is there.
-            twin = f"{_base(main)}{marked[len(_base(at)) :]}"
-            return (twin if is_marked(app, twin, user) else main), marked
+            # A project inside a linked worktree belongs to the same folder of the main one.
+            counterpart = f"{_base(main)}{marked[len(_base(at)) :]}"
+            return (counterpart if is_marked(app, counterpart, user) else main), marked
     return marked or here, marked or here
 
 
 def is_marked(app: str, folder: str, user: str) -> bool:
-    """Whether a folder is a project because of its `.<app>/`."""
+    """Whether a folder has a `.<app>/` and is not the user's home directory."""
     if not os.path.isdir(f"{_base(folder)}/.{app}"):
         return False
-    return not user or not _is_same_folder(folder, user)
-
-
-def _is_same_folder(one: str, other: str) -> bool:
     try:
-        return os.stat(one)[1:3] == os.stat(other)[1:3]
+        return not user or os.stat(folder)[1:3] != os.stat(user)[1:3]
     except (OSError, ValueError):
-        return False
+        return True
 
 
 def enclosing_roots(
-    home: "Home", environ: "Mapping[str, str]", repositories: "Sequence[str]"
+    paths: "ProjectPaths", environ: "Mapping[str, str]", repositories: "Sequence[str]"
 ) -> "list[str]":
-    """The projects around this one and around its checkout: each may deny.
+    """The projects that enclose this one or its checkout: each may deny.
 
-    Those are all repositories, and in the same repository the folders with `.<app>/`.
+    They are all enclosing repositories, and in the same repository the folders with `.<app>/`.
 
     Args:
-        home: the project's places.
-        environ: where HOME is looked up.
-        repositories: those that are the checkout or around it.
+        paths: the project's paths.
+        environ: the environment variables.
+        repositories: the result of `enclosing_repositories()` for the checkout.
     """
     user = user_home(environ)
     found: dict[str, None] = {}
-    for begin in dict.fromkeys((home.checkout, home.root)):
-        around = repositories if begin == home.checkout else enclosing_repositories(begin)
+    for start in dict.fromkeys((paths.checkout, paths.root)):
+        enclosing = repositories if start == paths.checkout else enclosing_repositories(start)
         is_inside = True
-        for at in upward(begin):
-            if at in around:
+        for at in upward(start):
+            if at in enclosing:
                 found[at] = found[repository_root(at)] = None
                 is_inside = False
-            elif is_inside and is_marked(home.app, at, user):
+            elif is_inside and is_marked(paths.app, at, user):
                 found[at] = None
-    found.pop(home.root, None)
+    found.pop(paths.root, None)
     return list(found)
 
 
 def enclosing_repositories(folder: str) -> "list[str]":
-    """The folders with `.git` that are this one or around it, nearest first."""
+    """The folders with `.git` that are or enclose a folder, nearest first."""
     return [at for at in upward(folder) if os.path.lexists(f"{_base(at)}/.git")]
 
 
 def upward(folder: str) -> "Iterator[str]":
-    """A folder, and each one above it."""
+    """A folder and its parents, up to `/`."""
     yield folder
     while (above := os.path.dirname(folder)) != folder:
         yield above
@@ -208,19 +204,18 @@ def upward(folder: str) -> "Iterator[str]":
 
 
 def _base(folder: str) -> str:
-    """A folder as what a name is put behind: `/` has its slash already."""
+    """A folder without the slash that `/` ends with, so that `/name` can follow."""
     return "" if folder == "/" else folder
 
 
-# -- what git says of itself -------------------------------------------------------------------
+# -- git ---------------------------------------------------------------------------------------
 
 
 def repository_root(checkout: str) -> str:
-    """Where the project of a checkout of git is.
+    """The project root of a checkout of git, by the rules of gitrepository-layout(5).
 
-    A linked worktree belongs to its main worktree. A repository whose main worktree git cannot
-    name (a bare one, one with a separate git directory) stands for itself: its project is in the
-    git directory. The rules are those of gitrepository-layout(5).
+    A linked worktree belongs to its main worktree. If git cannot name a main worktree (a bare
+    repository, a separate git directory), the project root is the git directory.
 
     Args:
         checkout: the real path of a folder with `.git`.
@@ -232,15 +227,17 @@ def repository_root(checkout: str) -> str:
     if git is None:
         return checkout
     common = common_folder(git)
-    if common != git and not _is_same(text_of(f"{git}/gitdir").strip(), pointer):
-        # Git itself knows of no such worktree: it was moved, or somebody else wrote the file.
-        return checkout
+    if common != git:
+        registered = text_of(f"{git}/gitdir").strip()
+        if not registered or os.path.realpath(registered) != os.path.realpath(pointer):
+            # The worktree was moved, or another program wrote the pointer.
+            return checkout
     main = _main_worktree(common)
     return checkout if common == git and main not in ("", checkout) else main or common
 
 
 def git_folder(checkout: str) -> "str | None":
-    """The git directory that `.git` of a checkout is or names; None when there is none."""
+    """The git directory that `.git` of a checkout is or names; None if there is none."""
     pointer = f"{_base(checkout)}/.git"
     if not os.path.isdir(pointer):
         mark, _, named = text_of(pointer).partition("gitdir:")
@@ -258,7 +255,7 @@ def common_folder(git: str) -> str:
 
 
 def _main_worktree(common: str) -> str:
-    """The main worktree that belongs to a git directory; empty where git cannot name one."""
+    """The main worktree of a git directory; empty if git cannot name one."""
     above, name = os.path.split(common)
     if name == ".git":
         return above
@@ -283,13 +280,8 @@ def _core_worktree(config: str) -> str:
     return found
 
 
-def _is_same(named: str, path: str) -> bool:
-    """Whether git's note of a worktree's `.git` names this one."""
-    return bool(named) and os.path.realpath(named) == os.path.realpath(path)
-
-
 def text_of(path: str, limit: int = 4_096) -> str:
-    """The text of a small regular file; empty when there is none."""
+    """The text of a small regular file; empty if there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -306,16 +298,13 @@ def text_of(path: str, limit: int = 4_096) -> str:
 
 
 def user_folders(app: str, environ: "Mapping[str, str]") -> "tuple[str, str] | None":
-    """The user's config and state folders for `app`, by the rules that platformdirs follows.
-
-    None when the home directory is unknown, so that a decision could not be kept.
-    """
+    """The app's folders in the user's config and state directories; None without a home."""
     folders = own_folders(environ)
     return None if folders is None else (f"{folders[0]}/{app}", f"{folders[1]}/{app}")
 
 
 def own_folders(environ: "Mapping[str, str]") -> "tuple[str, str] | None":
-    """Our own folders in the user's config and state directories, which hold one for each app."""
+    """Our own folders in the user's config and state directories, by the rules of platformdirs."""
     user = user_home(environ)
     if not user or not os.path.isabs(user) or user == "/":
         return None
@@ -329,11 +318,11 @@ def own_folders(environ: "Mapping[str, str]") -> "tuple[str, str] | None":
 
 
 def user_home(environ: "Mapping[str, str]") -> str:
-    """The user's home directory; `~` or empty where it is unknown."""
+    """The user's home directory; `~` or empty if it is unknown."""
     return environ["HOME"] if "HOME" in environ else os.path.expanduser("~")
 
 
 def _xdg(environ: "Mapping[str, str]", name: str) -> str:
-    # The specification: a relative path must be ignored.
+    # The specification requires that a relative path is ignored.
     path = environ.get(name, "").strip()
     return path.rstrip("/") if os.path.isabs(path) else ""

@@ -1,11 +1,10 @@
-"""The host's settings: one immutable value, replaced as a whole by `configure()`.
+"""The host's settings: one immutable value, which `configure()` replaces as a whole.
 
-User input never gets in here: a value that arrives at run time is no declaration.
+A value that arrives at run time is never a declaration, so no user input is stored here.
 """
 
 import os
 
-from telemetry_kit import _terms
 from telemetry_kit._runtime import load, runtime
 from telemetry_kit.paths import is_app_name
 
@@ -16,13 +15,34 @@ if TYPE_CHECKING:
     from typing import Any
 
     Names = Iterable[str] | None
-    _Tables = dict[str, Any]
+    Tables = dict[str, Any]
 
+ROLES = ("pm", "arch", "dev", "sec", "qa", "ops", "all")
+RESOLUTIONS = {"day": 86_400, "hour": 3_600, "minute": 60, "second": 1}
+VOCABULARIES = ("roles", "agents", "commands", "workflows")
+# The vocabulary of each field with a name; a test compares it with the catalog.
+VOCABULARY_OF = {
+    "role": "roles",
+    "command": "commands",
+    "agent": "agents",
+    "workflow": "workflows",
+    "source_agent": "agents",
+    "target_agent": "agents",
+    "previous_role": "roles",
+}
+MEASURE = "measure"
+IDENTIFIER = "identifier"
+# The classes of a context key, besides a closed list of strings.
+CONTEXT_CLASSES = (IDENTIFIER, MEASURE, "flag")
+MAX_DECLARED_BYTES = 128
+PSEUDONYM_PREFIX = "h:"
+# Source code contains fewer names per vocabulary. Any further ones become pseudonyms.
+MAX_DECORATED = 4_096
 _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 
 
 class Settings:
-    """Everything `configure()` can say, after checking; never changed once made."""
+    """All values given to `configure()`, after the checks; never changed."""
 
     __slots__ = ("app", "context", "errors", "names", "prefix", "resolution", "retention_days")
 
@@ -37,15 +57,47 @@ class Settings:
     ) -> None:
         self.app = app
         self.prefix = app.upper().replace("-", "_")
-        self.names = names or dict.fromkeys(_terms.VOCABULARIES, frozenset())
+        self.names = names or dict.fromkeys(VOCABULARIES, frozenset())
         self.context = context or {}
         self.errors = errors
         self.resolution = resolution
         self.retention_days = retention_days
 
 
+class State:
+    """The current settings; the generation changes with them and with names from decorations."""
+
+    __slots__ = ("generation", "settings", "tables")
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.generation = 0
+        # Parsed files by path and marker, each with the version of the file.
+        self.tables: dict[tuple[str, bytes], tuple[tuple[int, ...], Tables | None]] = {}
+
+    def replace(self, settings: Settings) -> None:
+        """Make these settings the current ones."""
+        self.settings = settings
+        self.generation += 1
+        runtime.app = settings.app
+        runtime.off_until = 0.0
+
+    def add_decorated(self, field: str, name: str) -> None:
+        """Add a name given at decoration time to the vocabulary of its field."""
+        names = decorated[VOCABULARY_OF[field]]
+        if name not in names and len(names) < MAX_DECORATED:
+            names.add(name)
+            self.generation += 1
+
+
+# Names given at decoration time are source code, so each `configure()` keeps them. The sets only
+# grow, so the pipeline reads them without a copy.
+decorated: dict[str, set[str]] = {v: set() for v in VOCABULARIES}
+state = State()
+
+
 class Restore:
-    """Returned by `configure()`: as a context manager it brings the former settings back."""
+    """Returned by `configure()`: as a context manager it restores the former settings."""
 
     __slots__ = ("_former",)
 
@@ -53,7 +105,7 @@ class Restore:
         self._former = former
 
     def __enter__(self) -> Settings:
-        return current()
+        return state.settings
 
     def __exit__(
         self,
@@ -61,29 +113,23 @@ class Restore:
         error: BaseException | None,
         trace: "TracebackType | None",
     ) -> None:
-        _swap(self._former)
-
-
-_current = Settings()
-_generation = 0
-# Names given at decoration time: they come from source code, so they outlive any `configure()`.
-# The sets only grow, so that whoever looks a name up needs no copy of them; each name that comes
-# is another generation of the settings.
-decorated: dict[str, set[str]] = {v: set() for v in _terms.VOCABULARIES}
-# More in one vocabulary come from no source code; those are stored as pseudonyms.
-MAX_DECORATED = 4_096
+        state.replace(self._former)
 
 
 def current() -> Settings:
-    """The settings in force."""
-    return _current
+    """The current settings."""
+    return state.settings
 
 
 def generation() -> int:
-    """Changes whenever the settings do; names given at decoration time are taken over."""
-    if runtime.declared:
-        _take_over()
-    return _generation
+    """The generation of the settings, after names given at decoration time were added."""
+    while runtime.declared:
+        try:
+            field, name = runtime.declared.pop()
+        except KeyError:
+            break  # another thread added the last one
+        state.add_decorated(field, name)
+    return state.generation
 
 
 def configure(
@@ -98,113 +144,123 @@ def configure(
     timestamp_resolution: str | None = None,
     retention_days: int | None = None,
 ) -> Restore:
-    """Declare what may be stored in clear, and under which name the tool keeps its events.
+    """Declare the tool's name, and the names that may be stored in plain text.
 
-    What is given is added to what was declared before (names, errors, context keys) or replaces
-    it (the rest); what is left out stays as it is. Nothing is read or created.
+    Names, errors and context keys are added to those of earlier calls. Other values replace the
+    earlier ones. Values that are left out stay the same. Nothing is read or created.
+
+    Example:
+        >>> from telemetry_kit import configure
+        >>> with configure(app="acme", commands=["build"], retention_days=30) as settings:
+        ...     settings.app
+        'acme'
 
     Args:
-        app: name of the tool, required once: without a name nothing is recorded. Events live
-            in `.<app>/`, the kill switch is `<APP>_TELEMETRY_DISABLED`. Lower-case letters,
-            digits, `-` and `_`.
+        app: name of the tool, required once: without a name nothing is recorded. Events are
+            stored in `.<app>/`, and `<APP>_TELEMETRY_DISABLED` turns recording off. Lower-case
+            letters, digits, `-` and `_`.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
         workflows: workflow names.
         errors: exception classes (or their names) whose names may be stored.
-        context: for each context key its class: `"identifier"` (stored as a pseudonym),
+        context: the class of each context key: `"identifier"` (stored as a pseudonym),
             `"measure"` (a number, three significant digits), `"flag"` (a bool), or a closed
-            collection of strings (stored if it is one of them).
+            collection of strings (only these are stored).
         timestamp_resolution: `"day"`, `"hour"`, `"minute"` or `"second"`.
-        retention_days: events older than this are deleted by maintenance; 1 to 3650.
+        retention_days: maintenance deletes events that are older; 1 to 3650.
 
     Returns:
-        A context manager that restores the former settings when it is left.
+        A context manager that restores the former settings at its end.
 
     Raises:
-        ConfigurationError: a value that cannot be kept; nothing was changed.
+        ConfigurationError: a value cannot be used; nothing has changed.
     """
-    old = _current
+    if app is not None and not is_app_name(app):
+        raise _mistake(
+            f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
+            "beginning with a letter or digit"
+        )
+    resolution = timestamp_resolution
+    if resolution is not None and resolution not in tuple(RESOLUTIONS):
+        raise _mistake(f"timestamp_resolution={resolution!r}: use one of {', '.join(RESOLUTIONS)}")
+    days = retention_days
+    is_number = isinstance(days, int) and not isinstance(days, bool)
+    if days is not None and not (is_number and 1 <= days <= 3_650):
+        raise _mistake(f"retention_days={days!r}: use a whole number from 1 to 3650")
+    error_names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
     given = {"roles": roles, "agents": agents, "commands": commands, "workflows": workflows}
+    old = state.settings
     new = Settings(
-        app=old.app if app is None else _app(app),
-        names={v: old.names[v] | _names(v, n) for v, n in given.items()},
-        context={**old.context, **_context(context)},
-        errors=old.errors | _errors(errors),
-        resolution=old.resolution
-        if timestamp_resolution is None
-        else _resolution(timestamp_resolution),
-        retention_days=old.retention_days if retention_days is None else _days(retention_days),
+        app=old.app if app is None else app,
+        names={v: old.names[v] | check_names(v, names) for v, names in given.items()},
+        context={**old.context, **check_context(context or {})},
+        errors=old.errors | check_names("errors", error_names),
+        resolution=resolution or old.resolution,
+        retention_days=days or old.retention_days,
     )
-    _swap(new)
+    state.replace(new)
     return Restore(old)
 
 
-def declare(field: str, name: str) -> None:
-    """Take a name given at decoration time into the vocabulary of its field.
+def allow_name(field: str, name: str) -> None:
+    """Add a name given at decoration time to the vocabulary of its field.
 
     Raises:
-        ConfigurationError: the name cannot be stored in clear.
+        ConfigurationError: the name cannot be stored in plain text.
     """
-    for checked in _names(field, (name,)):
-        _decorate(field, checked)
-
-
-def _decorate(field: str, name: str) -> None:
-    names = decorated[_terms.VOCABULARY_OF[field]]
-    if name not in names and len(names) < MAX_DECORATED:
-        names.add(name)
-        _bump()
+    for checked in check_names(field, (name,)):
+        state.add_decorated(field, checked)
 
 
 def vocabulary(name: str, more: "Iterable[str]" = ()) -> frozenset[str]:
-    """All names of one vocabulary that may be stored in clear.
+    """All names of one vocabulary that may be stored in plain text.
 
     Args:
         name: `roles`, `agents`, `commands` or `workflows`.
         more: names that the project or the user declared.
     """
-    _take_over()
-    builtin = _terms.ROLES if name == "roles" else ()
-    return _current.names[name].union(decorated[name], builtin, more)
+    generation()
+    builtin = ROLES if name == "roles" else ()
+    return state.settings.names[name].union(decorated[name], builtin, more)
 
 
-def storable(name: object) -> str | None:
-    """Why `name` cannot be declared, or None when it can."""
+def why_not_allowed(name: object) -> str | None:
+    """Why `name` cannot be declared, or None if it can."""
     if not isinstance(name, str):
         return f"must be a string, not {type(name).__name__}"
     if not name or name != name.strip() or not name.isprintable():
         return "must be printable text without surrounding space"
-    if name.startswith(_terms.PSEUDONYM_PREFIX):
-        return f"must not start with {_terms.PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
-    if len(name.encode("ascii", "backslashreplace")) > _terms.MAX_DECLARED_BYTES:
-        return f"must fit {_terms.MAX_DECLARED_BYTES} bytes"
+    if name.startswith(PSEUDONYM_PREFIX):
+        return f"must not start with {PSEUDONYM_PREFIX!r}, the mark of a pseudonym"
+    if len(name.encode("ascii", "backslashreplace")) > MAX_DECLARED_BYTES:
+        return f"must fit {MAX_DECLARED_BYTES} bytes"
     return None
 
 
-def listed(paths: "Iterable[str]") -> "dict[str, list[str]]":
-    """The names in configuration files, by vocabulary, but for those that cannot be declared.
+def names_from_files(paths: "Iterable[str]") -> "dict[str, list[str]]":
+    """The names in configuration files, by vocabulary, without those that cannot be declared.
 
     Args:
-        paths: the files; of one that is not there, or cannot be parsed, none.
+        paths: the files; one that is missing or cannot be parsed declares nothing.
 
     Raises:
-        Refused: nothing can be parsed now; a moment later it can.
+        Refused: the parser cannot be loaded at this moment.
     """
-    found: dict[str, list[str]] = {name: [] for name in _terms.VOCABULARIES}
+    found: dict[str, list[str]] = {name: [] for name in VOCABULARIES}
     for table in map(read_toml, paths):
         for name, more in found.items():
             names = table.get(name) if table else None
             if isinstance(names, list):
-                more += [n for n in names if storable(n) is None]
+                more += [n for n in names if why_not_allowed(n) is None]
     return found
 
 
 MAX_TOML_BYTES = 1 << 16
-# Somebody else's file may be longer as long as nothing in it is for us.
+# A file of another tool may be longer, if it has no section for us.
 _MAX_SEARCHED_BYTES = 1 << 20
 _MAX_KEY_PARTS = 8
-# Strings and comments. One that does not end goes on to where a parser would give up.
+# Strings and comments. One without an end goes on to where a parser would give up.
 _OPAQUE = (
     rb'"""(?:[^"\\]++|\\.|"(?!""))*+(?:"""(?:"{1,2})?|\Z)'
     rb"|'''.*?(?:'''(?:'{1,2})?|\Z)"
@@ -212,125 +268,91 @@ _OPAQUE = (
     rb"|'[^'\n]*+'?"
     rb"|#[^\n]*+"
 )
-# What else may have dots in a row is a key, and nothing but a dot parts it.
+# Outside of strings, only a key has several dots with none of these characters between them.
 _LONG_KEY = rb"(?:\.[^.\n=,\[\]{}]*+){%d}" % _MAX_KEY_PARTS
-_toml: "dict[tuple[str, bytes], tuple[tuple[int, ...], _Tables | None]]" = {}
 
 
-def read_toml(path: str, marker: bytes = b"") -> "dict[str, Any] | None":
-    """A configuration file, parsed anew only when it changed.
+def read_toml(path: str, marker: bytes = b"") -> "Tables | None":
+    """Read a configuration file, which is parsed again only after it changed.
 
     Args:
         path: the file.
-        marker: bytes without which the file says nothing to us and is not parsed.
+        marker: bytes without which the file has no section for us and is not parsed.
 
     Returns:
-        The tables; `{}` when there is no such file or no marker; None when it is there but
+        The tables; `{}` if there is no such file or no marker; None if the file exists but
         cannot be read or parsed, is longer than `MAX_TOML_BYTES` or has a key of more than eight
         parts, which every caller must take as a denial.
 
     Raises:
-        Refused: nothing can be parsed now; a moment later it can.
+        Refused: the parser cannot be loaded at this moment.
     """
     try:
         st = os.lstat(path)
-        if st.st_mode & 0o170000 == 0o120000:
-            st = _behind(path)
-        if st.st_mode & 0o170000 != 0o100000:
-            return None
-        seen = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError):
         return None
-    known = _toml.get((path, marker))
-    if known is None or known[0] != seen:
-        known = _toml[path, marker] = (seen, _parsed_file(path, marker))
+    try:
+        # A link whose target is missing is not a missing file.
+        st = os.stat(path) if st.st_mode & 0o170000 == 0o120000 else st
+    except OSError:
+        return None
+    if st.st_mode & 0o170000 != 0o100000:
+        return None
+    version = (st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+    known = state.tables.get((path, marker))
+    if known is None or known[0] != version:
+        known = state.tables[path, marker] = (version, _parsed_file(path, marker))
     return known[1]
 
 
-def _behind(link: str) -> os.stat_result:
-    """What a link leads to; one that leads nowhere is there all the same, and no missing file."""
+def _parsed_file(path: str, marker: bytes) -> "Tables | None":
+    max_bytes = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
+    private = _loaded("telemetry_kit.files.private")
     try:
-        return os.stat(link)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ValueError("a link that leads nowhere") from None
-
-
-def _parsed_file(path: str, marker: bytes) -> "_Tables | None":
-    """The tables, or what `read_toml()` says of a file that has none.
-
-    Raises:
-        Refused: nothing can be parsed now.
-    """
-    most = _MAX_SEARCHED_BYTES if marker else MAX_TOML_BYTES
-    private = load("telemetry_kit.files.private")  # deferred: a program that is off reads no file
-    if private is None:
-        raise _not_now("what reads the file is being loaded")
-    try:
-        data: bytes = private.read_regular(path, most + 1)
+        data: bytes = private.read_regular(path, max_bytes + 1)
     except (OSError, ValueError):
         return None
-    if marker and marker not in data and len(data) <= most:
+    if marker and marker not in data and len(data) <= max_bytes:
         return {}
     return parse_toml(data)
 
 
-def parse_toml(data: bytes) -> "_Tables | None":
-    """The tables of a document; None where it is too long, has too long a key or is none.
+def parse_toml(data: bytes) -> "Tables | None":
+    """The tables of a document; None if it is not valid, too long, or has a key of many parts.
 
-    A parser spends memory with the square of the number of parts that a key has, so these are
-    counted before.
-
-    Args:
-        data: the document.
+    A parser needs memory in proportion to the square of the number of parts of a key, so the
+    parts are counted first.
 
     Raises:
-        Refused: nothing can be parsed now; a moment later it can.
+        Refused: the parser cannot be loaded at this moment.
     """
     if len(data) > MAX_TOML_BYTES:
         return None
-    tomllib = load("tomllib")  # deferred: 12 ms, and most projects have no such file
-    if tomllib is None:
-        raise _not_now("no parser can be loaded now")
-    if _has_long_key(data):
-        return None
+    tomllib = _loaded("tomllib")
+    if data.count(b".") >= _MAX_KEY_PARTS:
+        import re  # deferred: the parser has loaded it
+
+        # A string may be part of a key, so it is replaced, and not removed.
+        bare = re.sub(_OPAQUE, b"_", data, flags=re.DOTALL)
+        if re.search(_LONG_KEY, bare) is not None:
+            return None
     try:
-        tables: _Tables = tomllib.loads(data.decode())
+        tables: Tables = tomllib.loads(data.decode())
     except (ValueError, RecursionError):
         return None
     return tables
 
 
-def _has_long_key(data: bytes) -> bool:
-    if data.count(b".") < _MAX_KEY_PARTS:
-        return False
-    import re  # deferred: the parser has loaded it
+def _loaded(name: str) -> "Any":
+    # deferred: a program that is off reads no file, and most projects have none to parse
+    module = load(name)
+    if module is None:
+        from telemetry_kit.errors import Refused  # deferred: only if nothing can be loaded
 
-    # A string may be part of a key. In its place stands what is no dot.
-    bare = re.sub(_OPAQUE, b"_", data, flags=re.DOTALL)
-    return re.search(_LONG_KEY, bare) is not None
-
-
-def _take_over() -> None:
-    while runtime.declared:
-        try:
-            _decorate(*runtime.declared.pop())
-        except KeyError:
-            return  # another thread took the last one
-
-
-def _swap(new: Settings) -> None:
-    global _current
-    _current = new
-    runtime.app = new.app
-    runtime.off_until = 0.0
-    _bump()
-
-
-def _bump() -> None:
-    global _generation
-    _generation += 1
+        raise Refused("the settings files cannot be read now: a module is being loaded")
+    return module
 
 
 def _mistake(message: str) -> Exception:
@@ -339,70 +361,38 @@ def _mistake(message: str) -> Exception:
     return ConfigurationError(message)
 
 
-def _not_now(reason: str) -> Exception:
-    from telemetry_kit.errors import Refused  # deferred: only where nothing can be loaded
-
-    return Refused(reason)
-
-
-def _app(app: str) -> str:
-    if not is_app_name(app):
-        raise _mistake(
-            f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
-            "beginning with a letter or digit"
-        )
-    return app
-
-
-def _names(vocabulary: str, names: "Names") -> frozenset[str]:
+def check_names(vocabulary: str, names: "Names") -> frozenset[str]:
+    """Check the names of one vocabulary, and convert subclasses of `str`."""
     if names is None:
         return frozenset()
     if isinstance(names, str) or not hasattr(names, "__iter__"):
         raise _mistake(f"{vocabulary}={names!r}: give a list of names")
-    kept = []
+    checked = []
     for name in names:
-        trouble = storable(name)
-        if trouble:
-            raise _mistake(f"{vocabulary}: {str(name)[:60]!r} {trouble}")
-        kept.append(str.__str__(name))
-    return frozenset(kept)
+        problem = why_not_allowed(name)
+        if problem:
+            raise _mistake(f"{vocabulary}: {str(name)[:60]!r} {problem}")
+        checked.append(str.__str__(name))
+    return frozenset(checked)
 
 
-def _errors(errors: "Iterable[str | type[BaseException]] | None") -> frozenset[str]:
-    names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
-    return _names("errors", names)
-
-
-def _context(
-    context: "Mapping[str, str | Iterable[str]] | None",
+def check_context(
+    context: "Mapping[str, str | Iterable[str]]",
 ) -> dict[str, str | frozenset[str]]:
-    found: dict[str, str | frozenset[str]] = {}
-    for key, kind in (context or {}).items():
-        trouble = storable(key)
-        if trouble or not _KEY_CHARS.issuperset(key):
-            trouble = trouble or "may have ASCII letters, digits, '_', '-' and '.' only"
-            raise _mistake(f"context key {str(key)[:60]!r} {trouble}")
+    """Check context keys and their classes."""
+    checked: dict[str, str | frozenset[str]] = {}
+    for key, kind in context.items():
+        problem = why_not_allowed(key)
+        if problem or not _KEY_CHARS.issuperset(key):
+            problem = problem or "may have ASCII letters, digits, '_', '-' and '.' only"
+            raise _mistake(f"context key {str(key)[:60]!r} {problem}")
         if not isinstance(kind, str):
-            found[key] = _names(f"context[{key!r}]", kind)
-        elif kind in _terms.CONTEXT_CLASSES:
-            found[key] = kind
+            checked[key] = check_names(f"context[{key!r}]", kind)
+        elif kind in CONTEXT_CLASSES:
+            checked[key] = kind
         else:
             raise _mistake(
                 f"context[{key!r}]={kind!r}: use 'identifier', 'measure', 'flag' "
                 "or a list of the strings allowed"
             )
-    return found
-
-
-def _resolution(value: str) -> str:
-    if not isinstance(value, str) or value not in _terms.RESOLUTIONS:
-        raise _mistake(
-            f"timestamp_resolution={value!r}: use one of {', '.join(_terms.RESOLUTIONS)}"
-        )
-    return value
-
-
-def _days(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 3_650:
-        raise _mistake(f"retention_days={value!r}: use a whole number from 1 to 3650")
-    return value
+    return checked

@@ -10,11 +10,11 @@ import json
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.consent.policy import GRANT, Decision, Rule
-from telemetry_kit.paths import NO_APP, Home
+from telemetry_kit.paths import NO_APP, ProjectPaths
 from telemetry_kit.privacy import keys
-from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.recording import recorder
 
 TYPE_CHECKING = False
@@ -48,11 +48,13 @@ class Captured:
     def __enter__(self) -> Self:
         if not settings.current().app:
             self.notes.append(NO_APP)
-        home = Home(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
+        home = ProjectPaths(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
-        verdict = gates.Verdict(home, decision, gates.Switches({}, ""), settings.generation(), 0.0)
+        cached = cache.CachedDecision(
+            home, decision, cache.Switches({}, ""), settings.generation(), 0.0
+        )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        place = recorder.Recorder(verdict, self, key, Ledger(None, repr))
+        place = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))
         place.dropped = self.dropped
         place.undeclared = self.undeclared
         place.sequence = itertools.count()

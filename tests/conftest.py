@@ -18,10 +18,11 @@ from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
 from telemetry_kit import context, settings
-from telemetry_kit._runtime import World, runtime
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy
-from telemetry_kit.paths import Home, find
-from telemetry_kit.privacy import keys, projects
+from telemetry_kit.paths import ProjectPaths, find
+from telemetry_kit.privacy import keys
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
 
 # The same examples in every run, nothing kept between runs, no clock in the verdict.
@@ -85,7 +86,7 @@ class Clock:
 
 
 class Place:
-    """A project, its user's home directory, and the world that telemetry sees in this test.
+    """A project, its user's home directory, and the environment and clocks of this test.
 
     Args:
         base: a directory in which both are made.
@@ -97,10 +98,9 @@ class Place:
         self.root.mkdir()
         self.user.mkdir()
         self.environ = {"HOME": str(self.user)}
-        # Near zero, so that the real clock, which a shut runtime is measured with, is past it.
+        # Near zero, so that the real clock, which `off_until` is compared with, is past it.
         self.clock = Clock(0.0)
         self.now = Clock(NOW)
-        self.world = World(self.environ, self.clock, self.now)
         self.env = {
             "HOME": str(self.user),
             "PATH": os.environ.get("PATH", os.defpath),
@@ -108,8 +108,8 @@ class Place:
         }
 
     @property
-    def home(self) -> Home:
-        """The places of the app in force."""
+    def home(self) -> ProjectPaths:
+        """The paths of the current app."""
         return find(settings.current().app, str(self.root), self.environ)
 
     @property
@@ -120,16 +120,14 @@ class Place:
     @property
     def record(self) -> Path:
         """The user's consent record for this project."""
-        found = policy.record_path(self.home, all_projects=False)
-        assert found is not None
-        return Path(found)
+        return record_of(self.home)
 
     @property
     def key_file(self) -> Path:
         """The file of the key in force."""
-        place = projects.place_of(self.home)
-        assert place is not None
-        return Path(keys.key_path(self.home, place))
+        dirs = ProjectDirs.of(self.home)
+        assert dirs is not None
+        return Path(dirs.key)
 
     @property
     def key(self) -> keys.Key:
@@ -139,7 +137,7 @@ class Place:
     def grant(self) -> None:
         """Have the user say yes in this project, to all that is declared by now."""
         # By the real clock, so that no child process finds the key old.
-        with cache.Elsewhere(World(self.environ)):
+        with cache.override_runtime(self.environ):
             changes.enable_telemetry(self.root)
 
     def configure(self, **declared: Any) -> settings.Restore:
@@ -198,6 +196,15 @@ class Place:
 ENTRY = "0123456789abcdef"
 
 
+def record_of(paths: ProjectPaths, all_projects: bool = False) -> Path:
+    """The user's consent record for a project, or for all."""
+    if all_projects:
+        return Path(paths.config, policy.RECORD)
+    dirs = ProjectDirs.of(paths)
+    assert dirs is not None
+    return Path(dirs.config, policy.RECORD)
+
+
 def believed(path: Path, data: bytes) -> bytes:
     """A grant written by hand, with the words and, beside it, the history that it needs to count.
 
@@ -208,7 +215,7 @@ def believed(path: Path, data: bytes) -> bytes:
     if not data.startswith(b"v1 yes ") or not data.endswith(b"\n") or b"entry=" in data:
         return data
     name = path.parent.name
-    place = name if policy.is_place(name) else policy.ALL
+    place = name if policy.is_directory_name(name) else policy.ALL
     history = f'{{"decision": "yes", "sha256": "{ENTRY:0<64}"}}\n'
     path.with_name(policy.HISTORY).write_text(history)
     path.with_name(policy.HISTORY).chmod(0o600)
@@ -224,24 +231,22 @@ def _close_journals() -> None:
 @pytest.fixture(autouse=True)
 def _nothing_stays() -> Iterator[None]:
     """Whatever a test declares, opens or enters in this process is gone after it."""
-    former = settings._current
+    former = settings.current()
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    world = runtime.world
     _close_journals()
     runtime.declared.clear()
-    cache.forget()
-    yield
+    with cache.override_runtime():
+        yield
     _close_journals()
     runtime.declared.clear()
-    runtime.world = world
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])
-    settings._swap(former)
-    settings._toml.clear()
-    cache._held = False
+    settings.state.replace(former)
+    settings.state.tables.clear()
+    runtime.is_denied = False
     context.variable.set(None)
-    cache.forget()
+    cache.invalidate()
 
 
 @pytest.fixture
@@ -258,11 +263,11 @@ def at_top_level() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    """A home in an empty project."""
+def home(tmp_path: Path) -> ProjectPaths:
+    """The paths of an empty project."""
     base = Path(os.path.realpath(tmp_path))
     (base / "the-work").mkdir()
-    return Home(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))
+    return ProjectPaths(APP, str(base / "the-work"), str(base / "config"), str(base / "state"))
 
 
 @pytest.fixture
@@ -270,7 +275,7 @@ def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place
     """A project whose user was never asked; the working directory is in it."""
     place = Place(Path(os.path.realpath(tmp_path)))
     monkeypatch.chdir(place.root)
-    with cache.Elsewhere(place.world):
+    with cache.override_runtime(place.environ, place.clock, place.now):
         yield place
 
 

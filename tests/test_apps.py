@@ -3,7 +3,6 @@
 import pytest
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import app_choice, cache, changes
 from telemetry_kit.errors import ConfigurationError
 
@@ -12,7 +11,7 @@ RUN = ("-m", "telemetry_kit")
 
 def grant(place, app: str, *, all_projects: bool = False) -> None:
     """Consent for an app, by the real clock."""
-    with settings.configure(app=app), cache.Elsewhere(World(place.environ)):
+    with settings.configure(app=app), cache.override_runtime(place.environ):
         changes.enable_telemetry(place.root, all_projects=all_projects)
 
 
@@ -58,7 +57,7 @@ def test_the_one_app_with_a_decision_for_this_project(undecided) -> None:
     grant(undecided, "acme")
     elsewhere = undecided.root.parent / "elsewhere"
     elsewhere.mkdir()
-    with settings.configure(app="other"), cache.Elsewhere(World(undecided.environ)):
+    with settings.configure(app="other"), cache.override_runtime(undecided.environ):
         changes.enable_telemetry(elsewhere)
 
     assert "acme" == chosen(undecided)
@@ -69,7 +68,7 @@ def test_several_are_listed(undecided, all_projects: bool) -> None:
     """Nothing is guessed."""
     for app in ("other", "acme"):
         grant(undecided, app, all_projects=all_projects)
-    with pytest.raises(ConfigurationError, match=r"acme, other\. Choose one with --app NAME"):
+    with pytest.raises(ConfigurationError, match=r"acme, other\. Select one with --app NAME"):
         chosen(undecided)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, maintenance, reader, rotation
 from telemetry_kit.storage.writer import LogWriter
 
@@ -41,12 +41,12 @@ def without_zstd(monkeypatch) -> None:
     monkeypatch.setattr(compression, "READING", ())
 
 
-def names(home: Home) -> list[str]:
+def names(home: ProjectPaths) -> list[str]:
     """The segments that are there."""
     return sorted(n for n in os.listdir(home.folder) if n.startswith("telemetry-"))
 
 
-def segment(home: Home, numbers: range, day: str = DAY, named: str = DAY) -> Path:
+def segment(home: ProjectPaths, numbers: range, day: str = DAY, named: str = DAY) -> Path:
     journal = LogWriter(home, lambda: True)
     for number in numbers:
         while not journal.append(line(number, day)):
@@ -58,7 +58,7 @@ def segment(home: Home, numbers: range, day: str = DAY, named: str = DAY) -> Pat
     return Path(home.folder, name)
 
 
-def ids(home: Home) -> list[int]:
+def ids(home: ProjectPaths) -> list[int]:
     return [int(event["event_id"], 16) for event in reader.read(home)]
 
 
@@ -273,7 +273,7 @@ def test_what_zstd_packs_too_well_is_stored(home, monkeypatch, with_zstd) -> Non
     assert list(range(200)) == ids(home)
 
 
-def unreadable(home: Home, named: str, changed: str) -> Path:
+def unreadable(home: ProjectPaths, named: str, changed: str) -> Path:
     """An archive of zstd of one day, whose file was changed on another one."""
     path = Path(home.folder, f"telemetry-{named}.jsonl.zst")
     path.write_bytes(zstd.compress(line(1, named)))

@@ -12,7 +12,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import disable_telemetry, is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, notice
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.consent import prompt as consent_prompt
@@ -29,7 +28,7 @@ print(answer, on_disk)
 """
 CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
 PROMPT = "later] "
-ASKED = "Keep a usage log of"
+ASKED = "Record how you use"
 
 
 class Seen(NamedTuple):
@@ -103,7 +102,7 @@ def test_no(undecided, keys) -> None:
     seen = at_terminal(undecided, HOST, keys)
 
     assert (seen.code, seen.stdout) == (0, "False False\n")
-    assert "Nothing is recorded. telemetry-kit on starts it." in seen.screen
+    assert "Recording is off. telemetry-kit on starts it." in seen.screen
     assert list(undecided.root.iterdir()) == []
     assert not undecided.key_file.exists()
     assert [(e["decision"], e["method"]) for e in history(undecided)] == [("no", "prompt")]
@@ -372,7 +371,7 @@ def test_an_answer_that_cannot_be_kept_after_all(undecided) -> None:
     )
     seen = at_terminal(undecided, code, "y\r")
 
-    assert "could not be kept: the consent record cannot be written (ENOSPC)" in seen.screen
+    assert "could not be saved: the consent record cannot be written (ENOSPC)" in seen.screen
     assert seen.stdout == "False False\n"
 
 
@@ -432,7 +431,7 @@ def test_a_no_from_elsewhere_while_the_question_stood(undecided, everywhere: boo
     meanwhile = f"disable_telemetry(all_projects={everywhere})"
     seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
 
-    assert "another decision was made meanwhile. Nothing was" in seen.screen
+    assert "another decision was made meanwhile. Nothing was" in " ".join(seen.screen.split())
     assert seen.stdout == "False False\n"
     assert [p.read_text().split()[1] for p in undecided.user.rglob("telemetry.enabled")] == ["no"]
 
@@ -443,7 +442,7 @@ def test_a_veto_that_came_while_the_question_stood(undecided) -> None:
     meanwhile = "os = __import__('os'); os.environ['DO_NOT_TRACK'] = '1'"
     seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
 
-    kept = "Your yes is kept, but recording stays off: DO_NOT_TRACK is set."
+    kept = "Your consent is saved, but recording stays off: DO_NOT_TRACK is set."
     assert kept in seen.screen
     assert seen.stdout == "False False\n"
 
@@ -496,7 +495,7 @@ def test_never_raises(undecided, monkeypatch) -> None:
         "from telemetry_kit.consent import prompt as asking\n"
         "from telemetry_kit.consent import changes as control\n"
         "def broken(*_): raise RuntimeError\n"
-        "control.home_of = broken\n"
+        "control.paths_of = broken\n"
         "print(asking.ask_consent())"
     )
 
@@ -541,7 +540,7 @@ def test_a_no_to_an_earlier_notice(undecided) -> None:
 @pytest.mark.tty
 def test_a_no_for_all_projects_is_not_undone_in_one(undecided) -> None:
     """A no for all projects answers later notices, too: a yes here would not lift it."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         disable_telemetry(all_projects=True)
 
     assert at_terminal(undecided, LATER_NOTICE + HOST).screen == ""

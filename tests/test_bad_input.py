@@ -162,7 +162,7 @@ def test_damaged_files(place, what: str, content: bytes) -> None:
     """A damaged key, record or configuration: off, the program runs on, the file stays."""
     path = {
         "key": place.key_file,
-        "place key": Path(place.home.place_key),
+        "place key": Path(place.home.directory_key),
         "record": place.record,
         "user file": Path(place.home.user_file),
         "repository file": place.root / ".flowspec/telemetry.toml",

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from telemetry_kit import RoleEvent, _terms
+from telemetry_kit import RoleEvent, settings
 from telemetry_kit.errors import TelemetryError, UnknownEventError
 from telemetry_kit.schema import catalog
 
@@ -168,4 +168,4 @@ def test_builtin_errors() -> None:
 
 def test_the_vocabulary_of_each_name() -> None:
     """What settings know without the catalog is what the catalog says."""
-    assert catalog.NAMES == _terms.VOCABULARY_OF
+    assert catalog.NAMES == settings.VOCABULARY_OF

@@ -49,7 +49,7 @@ def granted():
 found = {
     "enabled": is_telemetry_enabled(),
     "granted": granted(),
-    "obstacles": checks.obstacles(control.home_of()),
+    "obstacles": checks.obstacles(control.paths_of()),
     "check": command("status", "--check"),
     "enable": command("enable", "--yes"),
 }
@@ -212,7 +212,7 @@ def test_notice_0_covers_nothing(place) -> None:
     done = place.python(*APP, "status", "--check")
 
     assert done.returncode == 10
-    assert "is not a valid consent record: decide anew, on or off" in done.stdout
+    assert "is not a valid consent record: run on or off to decide again" in done.stdout
     assert place.python(*APP, "enable", "--yes").returncode == 0
     assert place.python(*APP, "status", "--check").returncode == RECORDING
 
@@ -221,14 +221,14 @@ def test_notice_0_covers_nothing(place) -> None:
 
 STATUS = """
 from telemetry_kit.consent import policy as consent
-print(consent.decide(control.home_of(), os.environ).rule.says)
+print(consent.decide(control.paths_of(), os.environ).rule.says)
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
-def test_the_place_key_after_a_sudo(unprivileged) -> None:
+def test_the_directory_key_after_a_sudo(unprivileged) -> None:
     """A place key that root took is given back by `chown`; nothing has to be erased."""
-    key = Path(unprivileged.home.place_key)
+    key = Path(unprivileged.home.directory_key)
     os.chown(key, 0, 0)
     says = unprivileged.run(STATUS).stdout
     os.chown(key, unprivileged.root.stat().st_uid, -1)
@@ -249,9 +249,9 @@ def test_the_state_folder_after_a_sudo(unprivileged) -> None:
     assert f"sudo chown -R \"$USER\" '{state}' gives it back to you" in says
 
 
-def test_a_place_key_that_is_open_to_others(place) -> None:
+def test_a_directory_key_that_is_open_to_others(place) -> None:
     """`chmod` is the advice, and it helps."""
-    key = Path(place.home.place_key)
+    key = Path(place.home.directory_key)
     key.chmod(0o644)
     says = place.python(*APP, "status").stdout
     command = says.partition("0644): ")[2].partition(" makes it yours")[0]
@@ -261,16 +261,16 @@ def test_a_place_key_that_is_open_to_others(place) -> None:
 
 
 @pytest.mark.parametrize("what", ["cut", "link"])
-def test_a_place_key_that_nothing_brings_back(place, what: str) -> None:
+def test_a_directory_key_that_nothing_brings_back(place, what: str) -> None:
     """Only where no change of mode or owner helps, erasing is the advice."""
-    key = Path(place.home.place_key)
+    key = Path(place.home.directory_key)
     if what == "cut":
         key.write_bytes(b"short")
     else:
         key.rename(key.with_name("elsewhere"))
         key.symlink_to("elsewhere")
 
-    assert "reset --all-projects takes it away" in place.python(*APP, "status").stdout
+    assert "reset --all-projects deletes it" in place.python(*APP, "status").stdout
 
 
 def test_a_name_with_a_quote(tmp_path) -> None:

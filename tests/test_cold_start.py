@@ -45,7 +45,6 @@ OFF = {
     "instrumentation.tracks",
     "instrumentation.decorate",
     "settings",
-    "_terms",
 }
 WRITING = {
     *(
@@ -69,7 +68,7 @@ WRITING = {
         "storage.log_file",
         "privacy.declared_names",
     ),
-    *("consent.decision", "schema.encoding", "recording.recorder", "_terms", "schema.validation"),
+    *("consent.decision", "schema.encoding", "recording.recorder", "schema.validation"),
 }
 # Without `--app` it looks for the app that fits.
 COMMAND = {
@@ -120,7 +119,7 @@ def denied(place):
 
 
 def test_undecided(undecided) -> None:
-    """A user who was never asked pays for eight small files, and for nothing of others."""
+    """A user who was never asked pays for seven small files, and for nothing of others."""
     assert loaded(undecided, DECORATED) == (OFF, set())
 
 

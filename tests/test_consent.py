@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import (
-    _terms,
     configure,
     disable_telemetry,
     enable_telemetry,
@@ -21,17 +20,15 @@ from telemetry_kit import (
     settings,
     track_role_event,
 )
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
-from telemetry_kit.paths import Home, find
-from telemetry_kit.privacy import projects
-from tests.conftest import believed
+from telemetry_kit.paths import ProjectPaths, find
+from telemetry_kit.privacy.projects import ProjectDirs
+from telemetry_kit.schema.validation import is_day
+from tests.conftest import believed, record_of
 
 SCOPE = "0123456789abcdef"
-
-
 DAY = consent_decision.today()
 DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
 LAST = consent_decision.a_year_after(DAY)
@@ -165,7 +162,8 @@ def test_each_ci_variable_may_say_no(place, variable: str) -> None:
 def test_ci_variables_are_all_known() -> None:
     """The list of vendors here is the list that is asked, and all are watched for."""
     assert tuple(VENDORS) == policy.CI_VARIABLES
-    assert {*VENDORS, "CI", *SWITCHES} <= policy.watched("FLOWSPEC")
+    rules = policy.environment_rules("FLOWSPEC", {}, every=True)
+    assert {*VENDORS, "CI", *SWITCHES} <= {rule.name for rule in rules}
 
 
 @pytest.mark.parametrize(
@@ -211,7 +209,7 @@ def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
     code = (
         "import json, os, sys\nfrom telemetry_kit.consent import policy as consent\n"
         "from telemetry_kit.consent import changes as control\nhome, found = "
-        "control.home_of(), []\nfor value in json.load(sys.stdin):\n"
+        "control.paths_of(), []\nfor value in json.load(sys.stdin):\n"
         "    found.append(consent.decide(home, {**os.environ, sys.argv[1]: value}).allowed)\n"
         "print(json.dumps(found))"
     )
@@ -248,7 +246,7 @@ def test_pytest_denies(place, variable: str, value: str) -> None:
 def test_this_very_process_is_denied(place, monkeypatch) -> None:
     """With the real environment nothing is recorded from a test."""
     monkeypatch.setenv("HOME", str(place.user))
-    with cache.Elsewhere(World()):
+    with cache.override_runtime():
         assert not is_telemetry_enabled()
         assert None is track_role_event("role.selected", role="dev")
 
@@ -286,8 +284,8 @@ def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -
 # -- the system --------------------------------------------------------------------------------
 
 
-class Administered(Home):
-    """A home whose administrator's file is somewhere else."""
+class Administered(ProjectPaths):
+    """Paths with another file of the administrator."""
 
     system_file = ""  # type: ignore[assignment]
 
@@ -410,7 +408,7 @@ def test_what_is_ignored_does_not_decide(undecided) -> None:
     path.write_text("enabled = true\n")
     rule = decide(undecided).rule
 
-    assert (rule.verdict, rule.says) == ("silent", "nothing was decided yet")
+    assert (rule.verdict, rule.says) == ("silent", "no decision yet")
 
 
 @pytest.mark.parametrize("file", [OURS, THEIRS])
@@ -607,7 +605,7 @@ def test_a_record_of_the_user_alone(place, mode: int) -> None:
 def test_a_record_of_somebody_else(undecided, all_projects: bool) -> None:
     """A yes that another user owns is no yes of ours."""
     enable_telemetry(all_projects=all_projects)
-    path = policy.record_path(undecided.home, all_projects)
+    path = record_of(undecided.home, all_projects)
     assert is_telemetry_enabled()
     os.chown(path, 65_534, 65_534)
     undecided.clock.advance(0.021)
@@ -624,7 +622,7 @@ def test_days_of_the_calendar() -> None:
         for day in range(34)
     ]
 
-    assert [t for t in texts if _terms.is_day(t)] == [t for t in texts if in_calendar(t)]
+    assert [t for t in texts if is_day(t)] == [t for t in texts if in_calendar(t)]
 
 
 def in_calendar(text: str) -> bool:
@@ -640,7 +638,7 @@ def test_a_resolution_that_nobody_knows(time: str) -> None:
     """A record with another resolution than ours accepts the coarsest."""
     text = line("yes")[:-1].decode() + f" time={time}\n"
 
-    assert consent_decision.accepted(text).resolution("second") == "day"
+    assert consent_decision.parse_grant(text).resolution("second") == "day"
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
@@ -935,8 +933,8 @@ LOOP = """
 import sys
 from telemetry_kit import track_role_event
 from telemetry_kit.privacy import keys as privacy
-from telemetry_kit import _terms as terms
-from telemetry_kit.privacy import projects
+from telemetry_kit.privacy.projects import ProjectDirs
+from telemetry_kit.schema.validation import is_day
 for word in sys.stdin:
     print(track_role_event("role.selected", role="dev") is not None, flush=True)
 """
@@ -1030,7 +1028,7 @@ def test_a_decision_of_this_process_holds_at_once(place) -> None:
 def test_a_first_yes_reaches_a_running_process(undecided) -> None:
     """A process that began before anything was decided sees the yes within 20 ms."""
     assert None is track_role_event("role.selected", role="dev")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry()
     undecided.clock.advance(0.0201)
 
@@ -1104,7 +1102,7 @@ def test_an_environment_that_says_nothing() -> None:
         *((name, " 1 ", "deny", f"{name} is set") for name in SWITCHES),
         *((name, " No ", "silent", "does not deny") for name in SWITCHES),
         ("CI", "1", "deny", "running in CI"),
-        ("CI", " False ", "silent", "says that this is no CI run"),
+        ("CI", " False ", "silent", "this is no CI run"),
         ("GITHUB_ACTIONS", "true", "deny", "running in CI (GITHUB_ACTIONS is set)"),
         ("PYTEST_VERSION", "9.0", "deny", "running under pytest"),
         ("PYTEST_CURRENT_TEST", "", "deny", "running under pytest"),
@@ -1119,7 +1117,8 @@ def test_what_a_variable_says(variable: str, value: str, verdict: str, says: str
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "says"), [("CI", " ", "not set"), ("TRAVIS", "off", "does not deny")]
+    ("variable", "value", "says"),
+    [("CI", " ", "does not deny"), ("TRAVIS", "off", "does not deny")],
 )
 def test_a_variable_that_is_told_only_when_asked(variable: str, value: str, says: str) -> None:
     """What neither denies nor decides anything stands in the full list alone."""
@@ -1179,12 +1178,12 @@ def test_where_the_folder_of_the_administrator_is_a_file(administered, tmp_path)
 @pytest.mark.parametrize(
     ("body", "raw", "verdict", "says"),
     [
-        (None, None, "silent", "says nothing"),
-        ("other = 1\n", None, "silent", "says nothing"),
+        (None, None, "silent", "does not deny"),
+        ("other = 1\n", None, "silent", "does not deny"),
         ("enabled = true\n", "enabled = true", "ignored", "ignored: {why}"),
-        ("enabled = false\n", "enabled = false", "deny", "{path} says enabled = false"),
-        ('enabled = "x"\n', "enabled = ?", "deny", "{path} says enabled = ?"),
-        ("enabled = 1\n", "enabled = ?", "deny", "{path} says enabled = ?"),
+        ("enabled = false\n", "enabled = false", "deny", "{path} has enabled = false"),
+        ('enabled = "x"\n', "enabled = ?", "deny", "{path} has enabled = ?"),
+        ("enabled = 1\n", "enabled = ?", "deny", "{path} has enabled = ?"),
         ("enabled = =\n", None, "deny", "{path} cannot be read"),
     ],
     ids=["none", "other", "true", "false", "text", "number", "damaged"],
@@ -1197,12 +1196,12 @@ def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) 
         "user": Path(place.home.user_file),
     }[file]
     owner = "user" if file == "user" else "repository"
-    why = "a committed file cannot speak for its readers"
+    why = "a committed file cannot grant consent for other people"
     if body is not None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("[tool.telemetry_kit]\n" * (file == "pyproject.toml") + body)
     if file == "user":
-        why = "a grant is made by the command enable"
+        why = "only the command enable grants consent"
     found = of_the_file(place, path)
 
     assert found == (
@@ -1218,9 +1217,9 @@ def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) 
 @pytest.mark.parametrize(
     ("text", "state"),
     [
-        ("telemetry_kit = 1\n", "says nothing"),
-        ("# telemetry_kit\n", "says nothing"),
-        ("[tool]\nx = 1  # telemetry_kit\n", "says nothing"),
+        ("telemetry_kit = 1\n", "does not deny"),
+        ("# telemetry_kit\n", "does not deny"),
+        ("[tool]\nx = 1  # telemetry_kit\n", "does not deny"),
         ("tool = 1  # telemetry_kit\n", "cannot be read"),
         ("[tool]\ntelemetry_kit = 1\n", "cannot be read"),
     ],
@@ -1242,13 +1241,13 @@ def test_what_the_users_records_say(undecided) -> None:
     def records() -> list[tuple[object, ...]]:
         return told(policy.rules(home, undecided.environ))[-2:]
 
-    nothing = ("user", home.config, None, "silent", "nothing was decided yet", True)
+    nothing = ("user", home.config, None, "silent", "no decision yet", True)
     assert nothing == records()[-1]
     Path(home.config).mkdir(parents=True)
     all_projects = Path(home.config, policy.RECORD)
     assert [
-        ("user", str(all_projects), None, "silent", "nothing was decided for all projects", False),
-        ("user", f"{home.config}/projects", None, "silent", "nothing was decided yet", True),
+        ("user", str(all_projects), None, "silent", "no decision for all projects", False),
+        ("user", f"{home.config}/projects", None, "silent", "no decision yet", True),
     ] == records()
     undecided.grant()
     undecided.record.write_bytes(line("no"))
@@ -1257,8 +1256,8 @@ def test_what_the_users_records_say(undecided) -> None:
     yes, no = all_projects.read_text().strip(), line("no").decode().strip()
     said = f"for all projects on {DAY}", f"for this project on {DAY}"
     assert [
-        ("user", str(all_projects), yes, "grant", f"you said yes {said[0]}", True),
-        ("user", str(undecided.record), no, "deny", f"you said no {said[1]}", False),
+        ("user", str(all_projects), yes, "grant", f"you granted consent {said[0]}", True),
+        ("user", str(undecided.record), no, "deny", f"you denied consent {said[1]}", False),
     ] == records()
 
 
@@ -1266,12 +1265,17 @@ def test_what_the_users_records_say(undecided) -> None:
 @pytest.mark.parametrize(
     ("data", "raw", "verdict", "says"),
     [
-        (b"v1 no 2024-02-28\n", "v1 no 2024-02-28", "deny", "you said no {scope} on 2024-02-28"),
+        (
+            b"v1 no 2024-02-28\n",
+            "v1 no 2024-02-28",
+            "deny",
+            "you denied consent {scope} on 2024-02-28",
+        ),
         (
             line("yes", expires="2024-03-01"),
             line("yes", expires="2024-03-01").decode().strip(),
             "silent",
-            f"your yes {{scope}} of {DAY} has expired",
+            f"your consent {{scope}} of {DAY} has expired",
         ),
         (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {anew}"),
         (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {anew}"),
@@ -1286,7 +1290,7 @@ def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, sa
     path.chmod(0o622 if data == "open" else 0o600)
     found = of_the_file(place, path)
     scope = "for all projects" if everywhere else "for this project"
-    anew = "decide anew, on or off" + " --all-projects" * everywhere
+    anew = f"run on or off{' --all-projects' * everywhere} to decide again"
 
     assert found == (
         "user",
@@ -1298,7 +1302,7 @@ def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, sa
     )
 
 
-WAY_OUT = "reset --all-projects takes it away, with every decision"
+WAY_OUT = "reset --all-projects deletes it, with every decision"
 
 
 @pytest.mark.parametrize(
@@ -1311,28 +1315,29 @@ WAY_OUT = "reset --all-projects takes it away, with every decision"
     ],
     ids=len,
 )
-def test_a_place_key_that_is_none(place, key: bytes, says: str) -> None:
+def test_a_directory_key_that_is_none(place, key: bytes, says: str) -> None:
     """Without it nobody can say where this project's record is: off, in every project."""
-    path = Path(place.home.place_key)
+    path = Path(place.home.directory_key)
     path.write_bytes(key)
     found = told(policy.rules(place.home, place.environ))[-1]
 
     assert found == ("user", str(path), None, "deny", f"{path} {says}: {WAY_OUT}", True)
     with pytest.raises(ConsentError, match=f"^{path} {says}: {WAY_OUT}$"):
-        projects.place_of(place.home)
+        ProjectDirs.of(place.home)
 
 
 def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
     """Sixteen digits that depend on the key and on the path."""
-    elsewhere = Home("flowspec", str(make_place("x").root), place.home.config, place.home.state)
-    mine, theirs = projects.place_of(place.home), projects.place_of(elsewhere)
-    Path(place.home.place_key).write_bytes(bytes(range(32)))
-    anew = projects.place_of(place.home)
+    elsewhere = ProjectPaths(
+        "flowspec", str(make_place("x").root), place.home.config, place.home.state
+    )
+    mine, theirs = ProjectDirs.of(place.home).name, ProjectDirs.of(elsewhere).name
+    Path(place.home.directory_key).write_bytes(bytes(range(32)))
+    anew = ProjectDirs.of(place.home).name
     mac = hmac.digest(bytes(range(32)), b"place\0" + os.fsencode(place.home.root), "sha256").hex()
 
     assert 3 == len({mine, theirs, anew})
     assert mac[:16] == anew
-    assert f"{place.home.config}/telemetry.enabled" == policy.record_path(place.home, True)
 
 
 @pytest.mark.parametrize(
@@ -1359,14 +1364,14 @@ def test_only_a_grant_says_what_was_accepted(place) -> None:
     found = decide(place)
     denied = decide(place, DO_NOT_TRACK="1")
 
-    assert found.accepted is not None
+    assert found.grant is not None
     assert (1, "hour", 7, frozenset({"a:measure"})) == (
-        found.accepted.notice,
-        found.accepted.time,
-        found.accepted.keep_days,
-        found.accepted.context,
+        found.grant.notice,
+        found.grant.time,
+        found.grant.keep_days,
+        found.grant.context,
     )
-    assert (None, "DO_NOT_TRACK") == (denied.accepted, denied.rule.name)
+    assert (None, "DO_NOT_TRACK") == (denied.grant, denied.rule.name)
 
 
 @pytest.mark.parametrize(
@@ -1391,31 +1396,31 @@ def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> No
     """For this project or for all, whatever became of it; and not before."""
     home = undecided.home
     assert not policy.is_decided(home)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(undecided.root, all_projects=everywhere)
-    path = policy.record_path(home, all_projects=everywhere)
-    assert path is not None
-    Path(path).write_bytes(b"" if decision == "damaged" else line(decision))
+    path = record_of(home, everywhere)
+    path.write_bytes(b"" if decision == "damaged" else line(decision))
 
     assert policy.is_decided(home)
     # Another project of the same user knows of one for all.
-    other = Home(home.app, f"{home.root}-2", home.config, home.state)
+    other = ProjectPaths(home.app, f"{home.root}-2", home.config, home.state)
     assert everywhere == policy.is_decided(other)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_a_place_key_that_cannot_be_used_decides_nothing(place, everywhere: bool) -> None:
+def test_a_directory_key_that_cannot_be_used_decides_nothing(place, everywhere: bool) -> None:
     """Only what is for all projects can be found without it."""
-    Path(place.home.place_key).write_bytes(b"short")
+    Path(place.home.directory_key).write_bytes(b"short")
     if everywhere:
         Path(place.home.config, policy.RECORD).write_bytes(line("no"))
 
     assert everywhere == policy.is_decided(place.home)
 
 
-def test_the_watched_variables() -> None:
+def test_the_variables_that_can_deny(monkeypatch) -> None:
     """All that can deny for one app, with a name of its own among them."""
-    found = policy.watched("ACME")
+    monkeypatch.setattr(policy, "has_terminal", lambda: False)
+    found = {rule.name for rule in policy.environment_rules("ACME", {}, every=True)}
 
     assert {"ACME_TELEMETRY_DISABLED", "DO_NOT_TRACK", "CI", "BUILD_ID", "TRAVIS"} <= found
     assert {"TELEMETRY_KIT_DISABLED", "PYTEST_VERSION", "PYTEST_CURRENT_TEST"} <= found
@@ -1478,7 +1483,7 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
     """Its files deny in it, whatever is granted, and nowhere else."""
     (place.root / ".flowspec").mkdir()
     (place.root / "repo" / ".git").mkdir(parents=True)
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     assert allowed(place, "repo")
     (place.root / "repo" / "pyproject.toml").write_text(VETO)
@@ -1489,7 +1494,7 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
 
 def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     """`mkdir sub/.flowspec` makes a project of its own; the repository around still denies."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
@@ -1497,7 +1502,7 @@ def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     (place.root / "pyproject.toml").write_text(VETO)
     assert not allowed(place, "sub")
     (place.root / "pyproject.toml").unlink()
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.disable_telemetry(place.root)
 
     assert not allowed(place, "sub")
@@ -1509,7 +1514,7 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
 
     assert not allowed(place, "sub")
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(place.root / "sub")
     rules = policy.nearby(find("flowspec", str(place.root / "sub"), place.environ), place.environ)
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
@@ -1526,23 +1531,24 @@ def test_the_rules_of_a_repository_around(undecided) -> None:
         rule = list(policy.nearby(home, undecided.environ))[-1]
         return rule.owner, rule.name, rule.raw, rule.verdict, rule.says, rule.everywhere
 
-    says = f"nothing was decided for {around}"
+    says = f"no decision for {around}"
     assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(around)
-    place = projects.place_of(home, str(around))
-    record = Path(home.config, "projects", str(place), policy.RECORD)
-    says = f"ignored: it is about {around} alone"
+    record = Path(ProjectDirs.of(home, str(around)).config, policy.RECORD)
+    says = f"ignored: it covers only {around}"
     assert told() == ("user", str(record), record.read_text().strip(), "ignored", says, False)
-    Path(home.place_key).write_bytes(b"short")
-    says = f"{home.place_key} is not a key: reset --all-projects takes it away, with every decision"
-    assert told() == ("user", home.place_key, None, "deny", says, True)
+    Path(home.directory_key).write_bytes(b"short")
+    says = (
+        f"{home.directory_key} is not a key: reset --all-projects deletes it, with every decision"
+    )
+    assert told() == ("user", home.directory_key, None, "deny", says, True)
 
 
 @pytest.mark.parametrize("file", [OURS, THEIRS])
 def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
     """That of the app as well as that of the project."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
@@ -1554,13 +1560,13 @@ def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
 
 def test_the_rule_of_a_lost_key(place) -> None:
     """It is the user's, denies everywhere, and says the way out."""
-    Path(place.home.place_key).unlink()
+    Path(place.home.directory_key).unlink()
     rule = decide(place).rule
 
     assert decide(place).allowed is False
-    assert (rule.owner, rule.name, rule.raw) == ("user", place.home.place_key, None)
+    assert (rule.owner, rule.name, rule.raw) == ("user", place.home.directory_key, None)
     assert (rule.verdict, rule.everywhere) == ("deny", True)
-    assert rule.says == policy.key_is_gone(place.home)
+    assert rule.says == policy.lost_key_problem(place.home)
 
 
 @pytest.mark.parametrize(
@@ -1577,7 +1583,7 @@ def test_the_rule_of_a_lost_key(place) -> None:
 )
 def test_names_of_places(name: str, expected: bool) -> None:
     """Sixteen digits of a code, and nothing else that may lie in that folder."""
-    assert expected == policy.is_place(name)
+    assert expected == policy.is_directory_name(name)
 
 
 @pytest.mark.parametrize(
@@ -1588,7 +1594,7 @@ def test_either_end_of_a_terminal(monkeypatch, stdin: int, stderr: int, expected
     found = {0: bool(stdin), 2: bool(stderr)}
     monkeypatch.setattr(os, "isatty", found.__getitem__)
 
-    assert expected == policy._terminal()
+    assert expected == policy.has_terminal()
 
 
 def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
@@ -1599,7 +1605,7 @@ def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
 
     monkeypatch.setattr(os, "isatty", closed)
 
-    assert not policy._terminal()
+    assert not policy.has_terminal()
 
 
 def test_a_no_reaches_the_worktrees(undecided) -> None:
@@ -1608,10 +1614,10 @@ def test_a_no_reaches_the_worktrees(undecided) -> None:
     (main / ".git" / "worktrees" / "tree").mkdir(parents=True)
     tree.mkdir()
     (tree / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     assert allowed(undecided, "tree")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.disable_telemetry(main)
 
     assert not allowed(undecided, "tree")
@@ -1636,7 +1642,7 @@ def test_a_link_that_leads_nowhere_denies(place, which: str) -> None:
 def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: Path) -> None:
     """The same for the administrator's."""
     path = tmp_path / "telemetry.conf"
-    monkeypatch.setattr(Home, "system_file", str(path))
+    monkeypatch.setattr(ProjectPaths, "system_file", str(path))
     assert decide(place).allowed
     path.symlink_to("/nonexistent-file")
 
@@ -1646,44 +1652,44 @@ def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: P
 # -- a place key that is gone ------------------------------------------------------------------
 
 
-def test_decisions_without_the_place_key(place) -> None:
+def test_decisions_without_the_directory_key(place) -> None:
     """Nobody can tell what they are about: off everywhere, with the way out, and it works."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
         changes.disable_telemetry()
-    Path(place.home.place_key).unlink()
+    Path(place.home.directory_key).unlink()
     rule = decide(place).rule
 
     assert (rule.verdict, rule.everywhere) == ("deny", True)
     assert rule.says.endswith(
-        "is gone, so that nobody can tell which project a decision is about: "
-        "reset --all-projects erases them all"
+        "is missing, so no decision can be matched to its project: "
+        "reset --all-projects deletes them all"
     )
-    with pytest.raises(ConsentError, match="is gone"):
+    with pytest.raises(ConsentError, match="is missing"):
         enable_telemetry()
-    with pytest.raises(ConsentError, match="is gone"):
+    with pytest.raises(ConsentError, match="is missing"):
         disable_telemetry()
-    assert not Path(place.home.place_key).exists()
+    assert not Path(place.home.directory_key).exists()
     changes.reset(place.home, all_projects=True)
-    assert decide(place).rule.says == "nothing was decided yet"
+    assert decide(place).rule.says == "no decision yet"
 
 
-def test_a_no_for_all_projects_without_the_place_key(place) -> None:
+def test_a_no_for_all_projects_without_the_directory_key(place) -> None:
     """It needs no place."""
-    Path(place.home.place_key).unlink()
+    Path(place.home.directory_key).unlink()
     disable_telemetry(all_projects=True)
 
-    assert decide(place).rule.says.startswith("you said no for all projects")
+    assert decide(place).rule.says.startswith("you denied consent for all projects")
 
 
 def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
     """It says more than that nothing was decided for this one."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     path = Path(undecided.home.config, policy.RECORD)
     path.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))
 
-    assert decide(undecided).rule.says == "your yes for all projects of 2020-01-01 has expired"
+    assert decide(undecided).rule.says == "your consent for all projects of 2020-01-01 has expired"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

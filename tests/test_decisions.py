@@ -20,7 +20,6 @@ from telemetry_kit import (
     settings,
     track_role_event,
 )
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, notice, policy, transaction
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
@@ -37,7 +36,7 @@ FIELDS = [
 @pytest.fixture
 def decided(place):
     """A project with a yes, a no and a yes, all by the real clock."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
     return place
@@ -184,7 +183,7 @@ def test_a_shortened_history(decided, kept: int) -> None:
 
     Also where it ends in the same decision of the same day.
     """
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     lines = file(decided).read_bytes().splitlines(keepends=True)
     file(decided).write_bytes(b"".join(lines[:kept]))
@@ -203,7 +202,7 @@ def test_a_record_names_its_entry(decided) -> None:
 def test_a_record_put_back(decided) -> None:
     """An earlier record of the same decision and day, put back in place, is noticed."""
     earlier = decided.record.read_bytes()
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
     decided.record.write_bytes(earlier)
 
@@ -217,7 +216,7 @@ def test_a_record_of_an_earlier_version(decided) -> None:
 
     assert not is_telemetry_enabled()
     assert "names no entry" in str(consent_history.disagrees(folder(decided)))
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
     assert is_telemetry_enabled()
     assert consent_history.trouble(decided.home) == []
@@ -225,7 +224,7 @@ def test_a_record_of_an_earlier_version(decided) -> None:
 
 def test_a_flag_said_again_mends_what_differs(decided) -> None:
     """The same yes by flag adds no entry, unless record and history had come apart."""
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
         entries = len(consent_history.read(folder(decided)))
         enable_telemetry(method="flag")
@@ -241,10 +240,10 @@ def test_a_record_that_nobody_decided(decided) -> None:
     decided.record.write_text(decided.record.read_text().replace(" yes ", " no "))
 
     found = consent_history.disagrees(folder(decided)) or ""
-    assert "the record in force (no of " in found
+    assert "the current record (no of " in found
     decided.record.unlink()
     assert consent_history.disagrees(folder(decided)) == (
-        "the last decision is not in force: its record is gone"
+        "the record of the last decision is missing"
     )
 
 
@@ -342,7 +341,7 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     else:
         path.unlink()
         _ = path.mkdir() if damage == "directory" else path.symlink_to("/etc/hosts")
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
 
     assert not is_telemetry_enabled()
@@ -387,7 +386,7 @@ def test_the_next_decision_writes_it_anew(earlier) -> None:
     """With all that was in it; a grant that still names its former entry counts on."""
     before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
     shown = consent_history.read(folder(earlier))
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         enable_telemetry()
     links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
 
@@ -398,7 +397,7 @@ def test_the_next_decision_writes_it_anew(earlier) -> None:
     # As if the program had been killed between the history and the record.
     earlier.record.write_bytes(record)
     assert is_telemetry_enabled()
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         disable_telemetry()
     earlier.record.write_bytes(record)
     assert not is_telemetry_enabled()
@@ -412,7 +411,7 @@ def test_its_damage_stays(earlier, number: int) -> None:
     file(earlier).write_bytes(b"".join(lines))
 
     assert consent_history.broken_at(folder(earlier)) == number
-    with cache.Elsewhere(World(earlier.environ)):
+    with cache.override_runtime(earlier.environ):
         disable_telemetry()
     assert consent_history.broken_at(folder(earlier)) == number
     assert lines[number - 1] in file(earlier).read_bytes()
@@ -432,7 +431,7 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     history, record = file(decided), decided.record
     home = decided.home
     record.write_bytes(b"v1 no 2024-02-28\n")
-    told = "the record in force (no of 2024-02-28) is not the last decision of the history"
+    told = "the current record (no of 2024-02-28) is not the last decision of the history"
     assert consent_history.trouble(home) == [f"for this project, {told}: see audit"]
     record.unlink()
     lines = history.read_bytes().splitlines(keepends=True)
@@ -440,9 +439,9 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     Path(home.config, policy.RECORD).write_text(f"v1 no {today}\n")
     Path(home.config, policy.RECORD).chmod(0o600)
     assert consent_history.trouble(home) == [
-        f"for all projects, a no of {today} is in force that the history does not know: see audit",
+        f"for all projects, the current record (no of {today}) has no history: see audit",
         "decision 2 for this project is not as it was written: see audit",
-        "for this project, the last decision is not in force: its record is gone: see audit",
+        "for this project, the record of the last decision is missing: see audit",
     ]
 
 
@@ -452,10 +451,10 @@ def test_a_history_that_cannot_be_read_is_told(decided) -> None:
     assert consent_history.trouble(decided.home) == [
         f"{file(decided)} is open to others (mode 0644)"
     ]
-    key = Path(decided.home.place_key)
+    key = Path(decided.home.directory_key)
     key.write_bytes(b"short")
     assert consent_history.trouble(decided.home) == [
-        f"{key} is not a key: reset --all-projects takes it away, with every decision"
+        f"{key} is not a key: reset --all-projects deletes it, with every decision"
     ]
 
 
@@ -498,7 +497,7 @@ def test_a_history_without_the_decision_in_force(decided) -> None:
     file(decided).write_bytes(b"".join(lines[:-1]))
 
     assert consent_history.disagrees(folder(decided)) == (
-        f"the history does not hold the decision in force (yes of {consent_decision.today()})"
+        f"the current record (yes of {consent_decision.today()}) is not in the history"
     )
 
 
@@ -519,7 +518,7 @@ def test_a_history_whose_last_line_has_no_end(decided) -> None:
     torn = file(decided).read_bytes()[:-1]
     file(decided).write_bytes(torn)
     assert 3 == len(consent_history.read(folder(decided)))
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
 
     assert file(decided).read_bytes().startswith(torn + b"\n{")
@@ -539,7 +538,7 @@ def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
 
     assert len(consent_history.read(folder(decided))) == 3
     assert consent_history.broken_at(folder(decided)) == 4
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     last = consent_history.read(folder(decided))[-1]
     assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
@@ -554,7 +553,7 @@ def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, ke
         decided.record.write_bytes(damage)
     else:
         decided.record.chmod(damage)
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry()
 
     assert kept == len(consent_history.set_aside(folder(decided)))
@@ -575,7 +574,7 @@ def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
 
 def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
     """It is a decision then: the history begins anew, and the damaged one is kept."""
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
         file(decided).chmod(0o666)
         enable_telemetry(method="flag")
@@ -638,7 +637,7 @@ def test_reset_among_them(undecided) -> None:
     erase = (
         "import sys; sys.stdin.readline()\nfrom telemetry_kit.consent import changes as control\n"
     )
-    children += [undecided.start(erase + "assert control.reset(control.home_of()) == []")]
+    children += [undecided.start(erase + "assert control.reset(control.paths_of()) == []")]
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
@@ -651,7 +650,7 @@ def test_reset_among_them(undecided) -> None:
 def test_the_lock(undecided) -> None:
     """It can be read by its user alone, and is gone with the decision."""
     config = Path(undecided.home.config)
-    with transaction.alone(str(config)):
+    with transaction.consent_lock(str(config)):
         found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
 
     assert found == [(transaction.LOCK, 0o600)]
@@ -673,7 +672,7 @@ raise SystemExit(main(sys.argv[1:]))
 def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
     """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
     before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
-    with transaction.alone(decided.home.config):
+    with transaction.consent_lock(decided.home.config):
         done = decided.run(BUSY, *words)
 
     assert (done.returncode, done.stdout) == (1, "")
@@ -692,9 +691,9 @@ def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bo
     monkeypatch.setattr(transaction, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(time, "sleep", slept.append)
     with (
-        transaction.alone(decided.home.config),
+        transaction.consent_lock(decided.home.config),
         pytest.raises(ConsentError, match="does not finish"),
-        transaction.alone(decided.home.config, patience),
+        transaction.consent_lock(decided.home.config, patience),
     ):
         pass
 
@@ -706,7 +705,7 @@ def test_a_lock_of_a_killed_process(decided) -> None:
     code = (
         "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.alone(control.home_of().config):\n"
+        "with deciding.consent_lock(control.paths_of().config):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = decided.run(code)
@@ -723,7 +722,7 @@ def test_a_lock_that_a_child_inherited(decided) -> None:
     code = (
         "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.alone(control.home_of().config):\n"
+        "with deciding.consent_lock(control.paths_of().config):\n"
         "    if os.fork() == 0:\n"
         "        sys.stdin.read()\n"
         "        os._exit(0)\n"
@@ -772,13 +771,13 @@ def test_a_file_system_without_locks(undecided, error: str) -> None:
     assert transaction.LOCK not in os.listdir(undecided.home.config)
 
 
-# -- a declined widening -----------------------------------------------------------------------
+# -- a denied scope extension ------------------------------------------------------------------
 
 
 @pytest.fixture
 def wider(place):
     """A yes, and a program that would keep events for longer."""
-    with cache.Elsewhere(World(place.environ)), configure(retention_days=365):
+    with cache.override_runtime(place.environ), configure(retention_days=365):
         yield place
 
 
@@ -789,16 +788,16 @@ def in_force(place) -> policy.Decision:
 def test_a_declined_widening_has_its_entry(wider) -> None:
     """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
     asked = in_force(wider)
-    changes.decline_widening(wider.home, asked)
+    changes.answer_extension(wider.home, asked, is_granted=False)
     yes, no = consent_history.read(folder(wider))
-    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+    shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert list(no) == [*FIELDS[:10], "declined", *FIELDS[10:]]
     assert (no["decision"], no["method"], no["notice"]) == ("no", "prompt", 1)
     assert no["declined"] == consent_decision.scope_fingerprint(settings.current())
     assert no["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
     assert (no["withdrawn_at"], no["expires"]) == (None, None)
-    assert (in_force(wider).allowed, in_force(wider).accepted.keep_days) == (True, 90)
+    assert (in_force(wider).allowed, in_force(wider).grant.keep_days) == (True, 90)
     assert consent_history.trouble(wider.home) == []
     assert yes["expires"] in wider.record.read_text()
 
@@ -807,17 +806,17 @@ def test_a_declined_widening_has_its_entry(wider) -> None:
 def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
     """The record names the entry, and the entry the moment."""
     wider.record.chmod(mode)
-    with cache.Elsewhere(wider.world):
-        changes.decline_widening(wider.home, in_force(wider))
+    with cache.override_runtime(wider.environ, wider.clock, wider.now):
+        changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     entry = consent_history.read(folder(wider))[-1]
 
-    assert consent_decision.entry_of(wider.record.read_text()) == entry["sha256"][:16]
+    assert consent_decision.value_of(wider.record.read_text(), "entry") == entry["sha256"][:16]
     assert entry["at"] == "2024-02-28T10:20:30Z"
 
 
 def test_audit_of_a_declined_widening(wider) -> None:
     """Audit shows it for what it is, and ends with 0."""
-    changes.decline_widening(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     done = audit(wider)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -826,31 +825,31 @@ def test_audit_of_a_declined_widening(wider) -> None:
 
 def test_what_follows_a_declined_widening(wider) -> None:
     """A later no withdraws the yes that stood, and a later yes is one to all of it."""
-    changes.decline_widening(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
     disable_telemetry()
     enable_telemetry()
     *_, no, _ = entries = consent_history.read(folder(wider))
 
     assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
     assert no["withdrawn_at"] == no["at"]
-    assert in_force(wider).accepted.widened(settings.current()) == []
+    assert in_force(wider).grant.scope_extension(settings.current()) == []
     assert consent_history.trouble(wider.home) == []
 
 
 def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
     """A yes to a difference has the hash of the difference, which is what the user read."""
-    changes.accept_widening(wider.home, in_force(wider))
+    changes.answer_extension(wider.home, in_force(wider), is_granted=True)
     *_, last = consent_history.read(folder(wider))
-    shown = notice.difference("flowspec", ["kept 365 days instead of 90"])
+    shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert (last["decision"], last["method"]) == ("yes", "prompt")
     assert last["notice_sha256"] == notice.sha256_of(shown)
     assert consent_history.trouble(wider.home) == []
 
 
-@pytest.mark.parametrize("answer", [changes.decline_widening, changes.accept_widening])
+@pytest.mark.parametrize("is_granted", [False, True])
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
-def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
+def test_another_decision_meanwhile(wider, is_granted: bool, meanwhile: str) -> None:
     """An answer to a question that is no longer true decides nothing and brings nothing back."""
     asked = in_force(wider)
     if meanwhile == "gone":
@@ -865,7 +864,7 @@ def test_another_decision_meanwhile(wider, answer, meanwhile: str) -> None:
         wider.record.write_bytes(b"nonsense")
     before = wider.tree(), in_force(wider).allowed
     with pytest.raises(changes.ConsentError, match=r"^another decision was made meanwhile$"):
-        answer(wider.home, asked)
+        changes.answer_extension(wider.home, asked, is_granted=is_granted)
 
     assert (wider.tree(), in_force(wider).allowed) == before
 
@@ -880,7 +879,7 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
 
     monkeypatch.setattr(os, "rename", removing)
     with pytest.raises(changes.ConsentError, match="meanwhile"):
-        changes.decline_widening(wider.home, asked)
+        changes.answer_extension(wider.home, asked, is_granted=False)
 
     assert not wider.record.exists()
 
@@ -944,7 +943,7 @@ def test_killed_while_deciding(decided, decide: str, at: int) -> None:
     assert decided.record.read_bytes() == before
     assert consent_history.broken_at(folder(decided)) is None
     assert len(consent_history.read(folder(decided))) == entries + (at == 2)
-    with cache.Elsewhere(World(decided.environ)):
+    with cache.override_runtime(decided.environ):
         disable_telemetry()
     assert audit(decided).returncode == 0
 
@@ -989,7 +988,7 @@ def test_a_damaged_record_is_told(decided) -> None:
     decided.record.write_bytes(b"nonsense")
 
     assert consent_history.disagrees(folder(decided)) == (
-        "the record in force is not valid, and nothing is recorded under it"
+        "the current record is not valid, so nothing is recorded under it"
     )
 
 
@@ -1004,9 +1003,9 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
             gone.append(os.rmdir(path))
 
     monkeypatch.setattr(private, "make_folder", once)
-    with transaction.alone(str(config)):
+    with transaction.consent_lock(str(config)):
         assert (config / transaction.LOCK).exists()
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         disable_telemetry()
 
     assert consent_history.trouble(undecided.home) == []

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes
 from telemetry_kit.errors import ConsentError
 
@@ -73,7 +72,7 @@ def test_a_full_disk(place, mounted) -> None:
 
 def test_a_full_disk_and_a_grant_for_all_projects(undecided, mounted) -> None:
     """Where there is no record to overwrite, an empty one is made, and it denies."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     fill(mounted("size=128k"))
     assert records_events(undecided)
@@ -136,7 +135,7 @@ def test_a_record_that_can_only_be_deleted(place) -> None:
 
 def test_a_grant_of_the_other_kind_is_not_overlooked(place) -> None:
     """Deleting one grant is no denial while another one allows recording."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     os.link(place.record, place.record.with_name("twin"))
     code = (

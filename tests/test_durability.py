@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes
 
 APP = ("-m", "telemetry_kit", "--app", "flowspec")
@@ -124,7 +123,7 @@ def test_the_recorder_does_not_wait_for_the_disk(place, trace) -> None:
     """An event syncs nothing; the one that makes or renews a key syncs that file, and no folder."""
     place.python(*RECORD)
     assert trace(*RECORD).synced == {}
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     place.key_file.unlink()
     found = trace(*RECORD)

@@ -8,7 +8,6 @@ import pytest
 
 import telemetry_kit
 from telemetry_kit import disable_telemetry, enable_telemetry
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import cache, policy
 
@@ -142,7 +141,7 @@ VETOES = (
 def vetoed(undecided, request):
     """A project in which nothing may be recorded, and what its programs need to be told."""
     veto, env, before = request.param, {}, ""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         if veto not in ("undecided", "no for all projects"):
             enable_telemetry()
         elif veto == "no for all projects":
@@ -156,7 +155,7 @@ def vetoed(undecided, request):
     elif veto == "system":
         path = undecided.user.parent / "telemetry.conf"
         path.write_text("enabled = false\n")
-        before = f"from telemetry_kit.paths import Home\nHome.system_file = {str(path)!r}\n"
+        before = f"from telemetry_kit.paths import ProjectPaths\nHome.system_file = {str(path)!r}\n"
     elif veto in RECORDS:
         undecided.record.write_bytes(RECORDS[veto])
     elif veto in FILES:
@@ -302,5 +301,6 @@ def test_the_number_of_cases() -> None:
     points = len(LIGHT) + len(IN_MEMORY) + len(COMMAND_NAMES)
 
     assert f"{points} entry points, {len(VETOES)} vetoes" in page.read_text()
-    assert set(VARIABLES) <= policy.watched("FLOWSPEC")
+    rules = policy.environment_rules("FLOWSPEC", {}, every=True)
+    assert set(VARIABLES) <= {rule.name for rule in rules}
     assert os.sep == "/"

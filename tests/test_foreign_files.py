@@ -10,7 +10,7 @@ import pytest
 
 from telemetry_kit.consent import transaction
 from telemetry_kit.export import log
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy.projects import ProjectDirs
 
 EVENT = "from telemetry_kit import *\nconfigure(app='flowspec')\n"
 EVENT += "print(bool(track_role_event('role.selected')), is_telemetry_enabled())"
@@ -164,10 +164,10 @@ def test_an_export_is_not_noted_in_a_foreign_file(place, tmp_path) -> None:
 @pytest.mark.parametrize("which", ["names", "error", "deciding"])
 def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str) -> None:
     """Names, the last error and the lock of decisions go into files of ours alone."""
-    code = projects.place_of(place.home)
+    dirs = ProjectDirs.of(place.home)
     path = {
-        "names": declared_names.path_of(place.home, code),
-        "error": keys.error_path(place.home, code),
+        "names": dirs.names,
+        "error": dirs.last_error,
         "deciding": f"{place.home.config}/{transaction.LOCK}",
     }[which]
     outside = second_name(Path(path), tmp_path)
@@ -175,10 +175,10 @@ def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str)
     done = place.run(
         "from telemetry_kit import *\n"
         "from telemetry_kit.recording import recorder\n"
-        "from telemetry_kit.consent import cache as gate\n"
+        "from telemetry_kit.consent import cache\n"
         "configure(app='flowspec', agents=['ada'])\n"
         "print(bool(track_role_event('agent.invoked', agent='ada')))\n"
-        "recorder.remember(gate.verdict().home, 'ENOSPC')\n"
+        "recorder.remember(cache.lookup().paths, 'ENOSPC')\n"
         "disable_telemetry()\n"
     )
     outside.chmod(0o644)

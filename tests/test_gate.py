@@ -1,4 +1,4 @@
-"""The gate: the answer of consent, for 20 ms, and no longer than what it was made under."""
+"""The cache of consent decisions: each is valid for 20 ms, or until the environment changes."""
 
 import errno
 import os
@@ -7,17 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from telemetry_kit import configure, is_telemetry_enabled, settings
-from telemetry_kit._runtime import World, runtime
+from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
 
 
-def test_what_it_found(place) -> None:
-    """The place, consent's answer, and how long it may be believed."""
+def test_the_decision_of_a_grant(place) -> None:
+    """It has the project's paths, the decision, and the time until which it is valid."""
     place.clock.advance(5.0)
-    found = cache.verdict(str(place.root))
+    found = cache.lookup(str(place.root))
 
-    assert (found.home.root, found.home.app) == (str(place.root), "flowspec")
+    assert (found.paths.root, found.paths.app) == (str(place.root), "flowspec")
     assert (found.allowed, found.decision.allowed, found.decision.rule.owner) == (
         True,
         True,
@@ -28,118 +28,118 @@ def test_what_it_found(place) -> None:
     assert found.settings_generation == settings.generation()
 
 
-def test_what_it_found_where_it_is_off(undecided) -> None:
-    """The same where nobody has said yes."""
-    found = cache.verdict()
+def test_the_decision_without_a_grant(undecided) -> None:
+    """Without a grant the decision is off."""
+    found = cache.lookup()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
     rule = found.decision.rule
-    assert (rule.owner, rule.says) == ("user", "nothing was decided yet")
-    assert found.home.root == str(undecided.root)
+    assert (rule.owner, rule.says) == ("user", "no decision yet")
+    assert found.paths.root == str(undecided.root)
 
 
 def test_a_no_that_holds_in_this_process(place) -> None:
-    """It is the user's, it denies everywhere, and it says why no record shows it."""
-    cache.hold()
-    found = cache.verdict().decision
+    """Its rule is the user's, covers every project, and explains why no record has it."""
+    cache.deny_in_process()
+    found = cache.lookup().decision
     rule = found.rule
 
-    assert (found.allowed, found.accepted, found.vetoed) == (False, None, False)
+    assert (found.allowed, found.grant, found.vetoed) == (False, None, False)
     assert (rule.owner, rule.name, rule.raw) == ("user", "this process", None)
     assert (rule.verdict, rule.everywhere) == (policy.DENY, True)
-    assert rule.says == "you said no in this run, and that could not be written down"
+    assert rule.says == "you denied consent in this run, and the denial could not be saved"
 
 
 def test_the_answer_is_kept_for_20_ms(place) -> None:
-    """The very same verdict until then, for a directory as for the working directory."""
+    """Until then the same object is returned, for a directory and for the working directory."""
     for start in (None, str(place.root)):
-        first = cache.verdict(start)
+        first = cache.lookup(start)
         place.clock.advance(0.019)
 
-        assert first is cache.verdict(start)
+        assert first is cache.lookup(start)
         place.clock.advance(0.001)
-        assert first is not cache.verdict(start)
+        assert first is not cache.lookup(start)
 
 
 @pytest.mark.parametrize(
     "name", ["DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", "FLOWSPEC_TELEMETRY_DISABLED", "CI"]
 )
 def test_a_switch_that_changes_its_value(place, name: str) -> None:
-    """Each of the four is looked at for every event, also when the number of variables stays."""
+    """Each of the four is compared at every event, even if the number of variables is the same."""
     place.environ[name] = "0"
-    assert cache.verdict().allowed
+    assert cache.lookup().allowed
     place.environ[name] = "1"
 
-    assert not cache.verdict().allowed
+    assert not cache.lookup().allowed
 
 
 def test_a_variable_that_comes_or_goes(place) -> None:
-    """Any variable: it is then asked again at once."""
-    first = cache.verdict()
+    """If any variable is added or removed, the decision is made again at once."""
+    first = cache.lookup()
     place.environ["SOMETHING"] = "1"
-    second = cache.verdict()
+    second = cache.lookup()
     del place.environ["SOMETHING"]
 
     assert first is not second
-    assert second is not cache.verdict()
+    assert second is not cache.lookup()
 
 
 def test_settings_that_change(place) -> None:
-    """A verdict holds for the settings it was made under."""
-    first = cache.verdict()
+    """A decision is valid only for the settings that it was made with."""
+    first = cache.lookup()
     with configure(retention_days=30):
-        inside = cache.verdict()
+        inside = cache.lookup()
 
         assert inside is not first
-        assert inside is cache.verdict()
-    assert inside is not cache.verdict()
+        assert inside is cache.lookup()
+    assert inside is not cache.lookup()
 
 
 def test_each_app_and_place_has_its_own(place) -> None:
-    """What holds for one app in one directory says nothing of the others."""
+    """Each app and each directory has a decision of its own."""
     (place.root / ".git").mkdir()
     (place.root / "sub").mkdir()
-    mine, below = cache.verdict(), cache.verdict(str(place.root / "sub"))
+    mine, below = cache.lookup(), cache.lookup(str(place.root / "sub"))
     with configure(app="acme"):
-        other = cache.verdict()
+        other = cache.lookup()
 
         assert (other.home.app, other.allowed) == ("acme", False)
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
-        assert "ACME_TELEMETRY_DISABLED is set" == cache.verdict().decision.rule.says
+        assert "ACME_TELEMETRY_DISABLED is set" == cache.lookup().decision.rule.says
     assert mine is not below
-    assert mine.home.root == below.home.root
+    assert mine.paths.root == below.paths.root
 
 
 def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
-    """It is looked up for every event."""
+    """The working directory is read at every event."""
     elsewhere = make_place("elsewhere")
-    assert str(place.root) == cache.verdict().home.root
+    assert str(place.root) == cache.lookup().paths.root
     monkeypatch.chdir(elsewhere.root)
 
-    assert str(elsewhere.root) == cache.verdict().home.root
+    assert str(elsewhere.root) == cache.lookup().paths.root
 
 
 def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
-    """There is no verdict, and no event."""
+    """There is no decision, and no event."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
     with pytest.raises(Refused, match="no longer exists"):
-        cache.verdict()
+        cache.lookup()
 
     assert not cache.is_open()
     assert cache.is_open(str(place.root))
 
 
-def test_not_everything_is_kept(place) -> None:
-    """A program that goes from directory to directory keeps 64 answers at most."""
+def test_the_cache_is_bounded(place) -> None:
+    """The cache has at most 64 decisions, even if a program changes directories often."""
     count = []
     for number in range(150):
         folder = place.root / str(number)
         folder.mkdir()
-        cache.verdict(str(folder))
-        count.append(len(cache._verdicts))
+        cache.lookup(str(folder))
+        count.append(len(cache._decisions))
 
     assert [1, 64, 1] == [count[0], max(count), count[64]]
 
@@ -160,40 +160,41 @@ def test_not_everything_is_kept(place) -> None:
     ],
     ids=["switch", "ci", "nothing", "repository", "record"],
 )
-def test_what_shuts_the_latch(place, denying: Callable[..., object], shut: bool | None) -> None:
-    """Only a denial that holds for every project, and for 20 ms: a change of place is seen."""
+def test_what_sets_off_until(place, denying: Callable[..., object], shut: bool | None) -> None:
+    """Only a denial for every project sets `off_until`, so a change of directory is noticed."""
     place.clock.advance(1.0)
     denying(place)
-    cache.forget()
+    cache.invalidate()
 
     assert (shut is None) == cache.is_open()
     assert runtime.off_until == (1.02 if shut else 0.0)
 
 
-def test_forgetting(place) -> None:
-    """After a decision in this process everything is asked anew."""
-    first = cache.verdict()
+def test_invalidation(place) -> None:
+    """After a decision in this process, each decision is made again."""
+    first = cache.lookup()
     runtime.off_until = 99.0
-    cache.forget()
+    cache.invalidate()
 
     assert runtime.off_until == 0.0
-    assert first is not cache.verdict()
+    assert first is not cache.lookup()
 
 
-def test_another_world_and_back(place) -> None:
-    """Inside, its environment and clocks count; outside, those from before, and nothing is kept."""
-    before, first = runtime.world, cache.verdict()
-    other = World({**place.environ, "DO_NOT_TRACK": "1"})
-    with cache.Elsewhere(other) as entered:
-        assert entered is other is runtime.world
+def test_a_runtime_is_overridden_and_restored(place) -> None:
+    """The block uses its environment and clocks. Its end restores the former ones."""
+    before, first = (runtime.environ, runtime.clock, runtime.now, runtime.random), cache.lookup()
+    environ = {**place.environ, "DO_NOT_TRACK": "1"}
+    with cache.override_runtime(environ):
+        assert runtime.environ is environ
+        assert runtime.clock is not place.clock
         assert not is_telemetry_enabled()
-    assert runtime.world is before
-    assert first is not cache.verdict()
+    assert before == (runtime.environ, runtime.clock, runtime.now, runtime.random)
+    assert first is not cache.lookup()
     assert is_telemetry_enabled()
 
 
 def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
-    """They go into memory, whatever consent says."""
+    """Captured events go into memory, whatever the decision is."""
     assert not cache.is_open()
     monkeypatch.setattr(runtime, "captured", 1)
 
@@ -202,14 +203,14 @@ def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
 def test_a_place_that_is_none(place, start: object) -> None:
-    """It never raises: there is no recording there."""
+    """`is_open()` raises nothing, and returns False."""
     assert False is cache.is_open(start)  # type: ignore[arg-type]
 
 
 def test_the_table_behind_the_environment(place, monkeypatch) -> None:
-    """A switch set in the real `os.environ` is seen like one in any other mapping."""
+    """A variable of the real `os.environ` is noticed like one of any other mapping."""
     monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
-    with cache.Elsewhere(World(os.environ)):
+    with cache.override_runtime(os.environ):
         switches = cache.Switches(os.environ, "FLOWSPEC")
         before = switches.are_unchanged()
         monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "1")
@@ -219,8 +220,8 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
     assert b"1" in switches.values()
 
 
-def test_a_no_that_is_held(place) -> None:
-    """A no that could not be written down holds for the rest of this process."""
+def test_a_denial_in_this_process(place) -> None:
+    """A denial that could not be saved is valid for the rest of this process."""
     folder = place.user / ".config"
     assert cache.is_open()
     kept = folder.rename(place.user / "moved")
@@ -231,13 +232,13 @@ def test_a_no_that_is_held(place) -> None:
     kept.rename(folder)
 
     assert not cache.is_open()
-    assert cache.verdict().decision.rule.says.startswith("you said no in this run")
+    assert cache.lookup().decision.rule.says.startswith("you denied consent in this run")
     assert not prompt.ask_consent()
 
 
 @pytest.mark.parametrize("call", ["open", "read", "close", "listdir"])
 def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
-    """Whatever the system refuses: a closer look decides, and nothing is raised."""
+    """After an error of the system the policy decides, and nothing is raised."""
     real = getattr(os, call)
 
     def fails(*args: object, **more: object) -> object:

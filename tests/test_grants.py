@@ -4,10 +4,11 @@ import time
 
 import pytest
 
-from telemetry_kit import _terms, configure, settings
+from telemetry_kit import configure, settings
 from telemetry_kit.consent import decision as consent_decision
-from telemetry_kit.consent.decision import Accepted
+from telemetry_kit.consent.decision import Grant
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.validation import is_day
 
 NOW = catalog.NOTICE_VERSION
 SCOPE = "0123456789abcdef"
@@ -29,7 +30,7 @@ def line(*words: str) -> str:
 def test_a_first_notice_is_all_new() -> None:
     """Whatever is recorded now is told, sorted, in one sentence each, kinds of things in order."""
     with configure(context=CONTEXT, timestamp_resolution="minute", retention_days=60):
-        found = Accepted(0, "day", 30, frozenset({"mode:=fast"})).widened(settings.current())
+        found = Grant(0, "day", 30, frozenset({"mode:=fast"})).scope_extension(settings.current())
     later = catalog.later_tokens(0)
 
     assert found == [
@@ -40,7 +41,7 @@ def test_a_first_notice_is_all_new() -> None:
         ),
         *(f"new values of {name}: {', '.join(sorted(later[name]))}" for name in sorted(later)),
         "times by the minute instead of the day",
-        "kept 60 days instead of 30",
+        "stored for 60 days instead of 30",
         "a new context key: mode:=%fc.",
         "a new context key: mode:=slow%20.mo",
         "a new context key: task_id:identifier",
@@ -57,8 +58,10 @@ def test_new_values_are_told(monkeypatch) -> None:
     rows = tuple(wider if f.name == "source" else f for f in catalog._FIELDS)
     monkeypatch.setattr(catalog, "_FIELDS", rows)
 
-    assert Accepted(NOW).widened(settings.current()) == [f"new values of source: {first}, {second}"]
-    assert Accepted(NOW + 1).widened(settings.current()) == []
+    assert Grant(NOW).scope_extension(settings.current()) == [
+        f"new values of source: {first}, {second}"
+    ]
+    assert Grant(NOW + 1).scope_extension(settings.current()) == []
 
 
 @pytest.mark.parametrize(
@@ -66,14 +69,14 @@ def test_new_values_are_told(monkeypatch) -> None:
     [
         ("day", 90, []),
         ("day", 89, []),
-        ("day", 91, ["kept 91 days instead of 90"]),
+        ("day", 91, ["stored for 91 days instead of 90"]),
         ("hour", 90, ["times by the hour instead of the day"]),
     ],
 )
 def test_only_more_is_wider(resolution: str, days: int, expected: list[str]) -> None:
     """What was accepted, or less, is not told."""
     with configure(timestamp_resolution=resolution, retention_days=days):
-        assert expected == Accepted(NOW).widened(settings.current())
+        assert expected == Grant(NOW).scope_extension(settings.current())
 
 
 def test_any_context_covers_every_key() -> None:
@@ -81,14 +84,14 @@ def test_any_context_covers_every_key() -> None:
     with configure(context=CONTEXT):
         now = settings.current()
 
-        assert Accepted(NOW, context=None).widened(now) == []
-        assert Accepted(NOW, context=WORDS).widened(now) == []
-        assert len(Accepted(NOW).widened(now)) == 4
+        assert Grant(NOW, context=None).scope_extension(now) == []
+        assert Grant(NOW, context=WORDS).scope_extension(now) == []
+        assert len(Grant(NOW).scope_extension(now)) == 4
 
 
 def test_context_in_words() -> None:
     """One word for each key, or for each token of one; without what separates words."""
-    assert consent_decision.described(CONTEXT) == WORDS
+    assert consent_decision.context_words(CONTEXT) == WORDS
 
 
 def test_context_that_is_covered() -> None:
@@ -96,12 +99,12 @@ def test_context_that_is_covered() -> None:
     accepted = frozenset({"task_id:identifier", "mode:=fast", "size:flag"})
     declared = {**CONTEXT, "size": "measure", "new": "flag", "other": frozenset({"x"})}
 
-    assert Accepted(NOW, context=accepted).covered(declared) == {
+    assert Grant(NOW, context=accepted).covered(declared) == {
         "task_id": "identifier",
         "mode": frozenset({"fast"}),
         "other": frozenset(),
     }
-    assert Accepted(NOW, context=None).covered(declared) == declared
+    assert Grant(NOW, context=None).covered(declared) == declared
 
 
 @pytest.mark.parametrize(
@@ -116,23 +119,23 @@ def test_context_that_is_covered() -> None:
 )
 def test_the_coarser_resolution_counts(accepted: str, wanted: str, found: str) -> None:
     """Never finer than accepted, never finer than configured."""
-    assert found == Accepted(NOW, accepted).resolution(wanted)
+    assert found == Grant(NOW, accepted).resolution(wanted)
 
 
 def test_what_was_declined_is_not_asked_again() -> None:
     """Exactly the scopes that were declined; a wider one is a new question."""
     now = consent_decision.scope_fingerprint(settings.current())
 
-    assert Accepted(NOW, declined=("0" * 16, now)).has_declined(settings.current())
-    assert not Accepted(NOW, declined=("0" * 16,)).has_declined(settings.current())
-    assert not Accepted(NOW).has_declined(settings.current())
+    assert Grant(NOW, declined=("0" * 16, now)).has_declined(settings.current())
+    assert not Grant(NOW, declined=("0" * 16,)).has_declined(settings.current())
+    assert not Grant(NOW).has_declined(settings.current())
 
 
 def test_only_the_last_few_are_remembered() -> None:
     """Eight of them, each once, the newest last."""
     asked = [str(number) * 16 for number in range(10)]
-    found = Accepted(NOW, declined=tuple(asked[:3])).with_declined(asked[1])
-    many = Accepted(NOW, declined=tuple(asked[:9])).with_declined(asked[9])
+    found = Grant(NOW, declined=tuple(asked[:3])).with_declined(asked[1])
+    many = Grant(NOW, declined=tuple(asked[:9])).with_declined(asked[9])
 
     assert ",".join([asked[0], asked[2], asked[1]]) == found
     assert ",".join(asked[2:]) == many
@@ -143,7 +146,7 @@ def test_only_the_last_few_are_remembered() -> None:
 
 def test_words_that_are_missing() -> None:
     """They accept the least there is."""
-    found = consent_decision.accepted(line())
+    found = consent_decision.parse_grant(line())
 
     assert (1, "day", 90, frozenset(), ()) == (
         found.notice,
@@ -156,7 +159,7 @@ def test_words_that_are_missing() -> None:
 
 def test_words_that_are_there() -> None:
     """Each counts, whatever is in its value; other words are none of ours."""
-    found = consent_decision.accepted(
+    found = consent_decision.parse_grant(
         line("time=hour", "keep=7", "context=a:flag,,m:=x", "declined=aa,,bb", "more", "x=1=2")
     )
 
@@ -167,7 +170,7 @@ def test_words_that_are_there() -> None:
         found.context,
         found.declined,
     )
-    assert None is consent_decision.accepted(line("context=*")).context
+    assert None is consent_decision.parse_grant(line("context=*")).context
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_a_yes_holds_through_its_last_day() -> None:
 @pytest.mark.parametrize("decision", ["yes", "no"])
 def test_a_second_yes_adds_to_the_first(decision: str) -> None:
     """Two programs of one app do not ask in turns for ever; a no adds nothing."""
-    before = Accepted(1, "minute", 120, frozenset({"a:flag"}))
+    before = Grant(1, "minute", 120, frozenset({"a:flag"}))
     with configure(context={"b": "flag"}, timestamp_resolution="hour", retention_days=30):
         now = settings.current()
         data = consent_decision.render_record(
@@ -223,12 +226,12 @@ def test_a_second_yes_adds_to_the_first(decision: str) -> None:
     [
         (False, None, "context=b:flag"),
         (True, None, "context=*"),
-        (False, Accepted(1, context=None), "context=*"),
-        (True, Accepted(1), "context=*"),
-        (False, Accepted(1), "context=b:flag"),
+        (False, Grant(1, context=None), "context=*"),
+        (True, Grant(1), "context=*"),
+        (False, Grant(1), "context=b:flag"),
     ],
 )
-def test_any_context_stays_any(any_context: bool, before: Accepted | None, expected: str) -> None:
+def test_any_context_stays_any(any_context: bool, before: Grant | None, expected: str) -> None:
     """Once accepted, it is not narrowed by a later yes."""
     with configure(context={"b": "flag"}):
         data = consent_decision.render_record(
@@ -242,7 +245,7 @@ def test_nothing_is_declared_and_nothing_kept() -> None:
     """The shortest record, with the finer resolution and the longer time of the two."""
     with configure(timestamp_resolution="minute", retention_days=200):
         data = consent_decision.render_record(
-            "yes", "2024-02-28", settings.current(), before=Accepted(1)
+            "yes", "2024-02-28", settings.current(), before=Grant(1)
         )
 
     assert data.decode().split()[-3:] == ["time=minute", "keep=200", "context="]
@@ -274,7 +277,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
     found = consent_decision.stamped(before, **words).decode("ascii")
 
     assert line(*expected.split()) == found
-    assert words.get("entry", "aa") == consent_decision.entry_of(found)
+    assert words.get("entry", "aa") == consent_decision.value_of(found, "entry")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,7 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
 )
 def test_a_day_is_written_in_one_way(text: str) -> None:
     """Ten characters, with its hyphens where they belong."""
-    assert not _terms.is_day(text)
+    assert not is_day(text)
 
 
 def test_a_year_after() -> None:
@@ -305,7 +308,7 @@ def test_today_is_that_of_utc(monkeypatch) -> None:
 
     assert consent_decision.today() in days
     assert len(days) <= 2
-    assert all(_terms.is_day(day) for day in days)
+    assert all(is_day(day) for day in days)
 
 
 def test_the_fingerprint_of_a_scope() -> None:
@@ -360,11 +363,11 @@ def test_the_day_after(day: str, expected: str) -> None:
     assert expected == consent_decision.day_after(day)
 
 
-def test_the_place_of_a_record() -> None:
-    """It is named by a word of its own, and by nothing where there is none."""
+def test_the_value_of_a_key() -> None:
+    """A record has a word for each key, and a missing key has an empty value."""
     assert ("all", "") == (
-        consent_decision.place_of(line("place=all")),
-        consent_decision.place_of(line("entry=all")),
+        consent_decision.value_of(line("place=all"), "place"),
+        consent_decision.value_of(line("entry=all"), "place"),
     )
 
 

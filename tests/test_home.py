@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.paths import Home, enclosing_repositories, enclosing_roots, find, user_folders
+from telemetry_kit.paths import (
+    ProjectPaths,
+    enclosing_repositories,
+    enclosing_roots,
+    find,
+    user_folders,
+)
 from telemetry_kit.paths import project_root as roots
 
 
@@ -129,25 +135,25 @@ def test_links_are_followed_to_the_real_root(top: Path) -> None:
 
 def test_paths_of_a_home(top: Path) -> None:
     """Events and switch live in the project, everything of the user's outside it."""
-    home = Home("acme", "/p", "/c/acme", "/s/acme")
+    home = ProjectPaths("acme", "/p", "/c/acme", "/s/acme")
 
     assert (home.folder, home.log) == ("/p/.acme", "/p/.acme/telemetry.jsonl")
     assert (home.lock, home.ignore) == ("/p/.acme/.telemetry.lock", "/p/.acme/.gitignore")
     assert [p for p, _ in home.repository_files] == ["/p/.acme/telemetry.toml", "/p/pyproject.toml"]
-    assert (home.user_file, home.place_key) == ("/c/acme/telemetry.toml", "/s/acme/place.key")
+    assert (home.user_file, home.directory_key) == ("/c/acme/telemetry.toml", "/s/acme/place.key")
 
 
 def test_root_directory_has_no_double_slash() -> None:
     """In `/` the folder is `/.acme`."""
-    home = Home("acme", "/", "/c", "/s")
+    home = ProjectPaths("acme", "/", "/c", "/s")
 
     assert (home.folder, home.log) == ("/.acme", "/.acme/telemetry.jsonl")
 
 
 def test_asking_creates_nothing(undecided) -> None:
-    """Finding a home and reading every path of it leaves the disk as it was."""
+    """Computing the paths of a project changes nothing on disk."""
     home = undecided.home
-    for name in dir(Home):
+    for name in dir(ProjectPaths):
         getattr(home, name)
 
     assert sorted(p.name for p in undecided.root.parent.iterdir()) == ["home", "the-work"]
@@ -243,4 +249,4 @@ def test_home_missing_is_asked_from_the_system() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the path on Linux")
 def test_system_file() -> None:
     """The administrator's file is in /etc."""
-    assert Home("acme", "/p", "/c", "/s").system_file == "/etc/telemetry-kit/acme.conf"
+    assert ProjectPaths("acme", "/p", "/c", "/s").system_file == "/etc/telemetry-kit/acme.conf"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.paths import find
-from telemetry_kit.privacy import keys, projects
+from telemetry_kit.privacy import keys
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
 from telemetry_kit.storage import ignore_file
 from tests.test_worktrees import LAYOUTS, git, made
@@ -19,7 +19,7 @@ EVENT = "telemetry_kit.track_role_event('agent.invoked')"
 
 def grant(place, folder: Path, **more: bool) -> None:
     """Consent for a project, by the real clock."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         changes.enable_telemetry(folder, **more)
 
 
@@ -332,7 +332,7 @@ def test_a_reset_keeps_what_the_host_has_there(undecided, repository) -> None:
 def test_the_key_is_made_whoever_made_its_folder(undecided) -> None:
     """A command that was there first, or a kill while the key was made, keeps nothing off."""
     grant(undecided, undecided.user, all_projects=True)
-    place = f"{undecided.home.state}/projects/{projects.place_of(undecided.home)}"
+    place = ProjectDirs.of(undecided.home).state
     os.makedirs(place)
     record(undecided, undecided.root)
 
@@ -361,6 +361,6 @@ def test_a_folder_that_was_there_before_is_said(undecided) -> None:
     (undecided.root / ".flowspec").mkdir()
     with pytest.raises(Refused, match="after the next telemetry command"):
         recorder.key_of(undecided.home)
-    changes.look_after(undecided.home)
+    changes.prepare_project(undecided.home)
 
     assert keys.load(str(undecided.key_file)).epoch == 1

@@ -19,7 +19,7 @@ import pytest
 from telemetry_kit import track_role_event
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.files import private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import ignore_file, log_file, rotation, writer
 from telemetry_kit.storage.writer import LogWriter
 
@@ -43,14 +43,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def journal(home: Home, clock: Clock):
+def journal(home: ProjectPaths, clock: Clock):
     """A journal that may be written to."""
     found = LogWriter(home, lambda: True, clock)
     yield found
     found.close()
 
 
-def content(home: Home) -> bytes:
+def content(home: ProjectPaths) -> bytes:
     """The bytes of the active log."""
     return Path(home.log).read_bytes()
 
@@ -60,7 +60,7 @@ def mode(path: str | Path) -> int:
     return stat.S_IMODE(os.lstat(path).st_mode)
 
 
-def tree(home: Home) -> dict[str, bytes | None]:
+def tree(home: ProjectPaths) -> dict[str, bytes | None]:
     """All that is around the project, with contents."""
     base = Path(home.root).parent
     return {
@@ -294,7 +294,7 @@ def test_a_whole_tail_gets_no_empty_line(home, clock) -> None:
 # -- sealed, cleared, replaced -----------------------------------------------------------------
 
 
-def replace(home: Home, how: str) -> None:
+def replace(home: ProjectPaths, how: str) -> None:
     """What another process may do to the log."""
     if how == "seal":
         rotation.seal(home, "2024-02-28")
@@ -713,7 +713,7 @@ def sized(number: int, length: int) -> bytes:
     return b"%d" % number + b"x" * (length - 1 - len(b"%d" % number)) + b"\n"
 
 
-def segments_of(home: Home) -> list[bytes]:
+def segments_of(home: ProjectPaths) -> list[bytes]:
     """The bytes of the sealed segments, in order."""
     found = Path(home.folder).glob("telemetry-*.jsonl")
     return [path.read_bytes() for path in sorted(found, key=lambda path: (len(path.name), path))]
@@ -1209,7 +1209,7 @@ def test_two_children_notice_a_seal_of_their_parent(place) -> None:
         "        assert t('role.selected', role='dev')\n"
         "        os._exit(0)\n"
         "    children.append(pid)\n"
-        "upkeep.seal(control.home_of(), '2024-02-28')\n"
+        "upkeep.seal(control.paths_of(), '2024-02-28')\n"
         "os.write(w, b'go')\n"
         "assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]\n"
     )
@@ -1282,7 +1282,7 @@ def test_a_read_only_folder(unprivileged) -> None:
     done = unprivileged.run(
         "assert track_role_event('role.selected', role='dev') is None\n"
         "from telemetry_kit.storage import rotation as upkeep\n"
-        "print(upkeep.trouble(control.home_of()))"
+        "print(upkeep.trouble(control.paths_of()))"
     )
 
     assert (done.returncode, done.stderr) == (0, "")

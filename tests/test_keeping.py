@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, maintenance, reader, rotation
 from telemetry_kit.storage.writer import LogWriter
 
@@ -17,13 +17,13 @@ TODAY = "2024-02-28"
 
 
 @pytest.fixture
-def home(home: Home) -> Home:
+def home(home: ProjectPaths) -> ProjectPaths:
     """With an empty folder of ours."""
     os.mkdir(home.folder, 0o700)
     return home
 
 
-def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0) -> Path:
+def put(home: ProjectPaths, day: str, changed: str = "", number: int = 0, size: int = 0) -> Path:
     """A segment of a day, last written to on that or another one; packed with an even number."""
     line = (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
@@ -39,13 +39,13 @@ def put(home: Home, day: str, changed: str = "", number: int = 0, size: int = 0)
     return path
 
 
-def tidied(home: Home, keep_days: int = 90, now: float = NOW) -> limits.MaintenanceResult:
+def tidied(home: ProjectPaths, keep_days: int = 90, now: float = NOW) -> limits.MaintenanceResult:
     with rotation.maintenance(home) as folder:
         assert folder is not None
         return limits.expire(home, folder, keep_days, now)
 
 
-def left(home: Home) -> list[str]:
+def left(home: ProjectPaths) -> list[str]:
     return sorted(name for name in os.listdir(home.folder) if rotation.SEGMENT.fullmatch(name))
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import DENY, GRANT, IGNORED, SILENT, Rule
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from tests.conftest import believed
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
@@ -48,8 +47,8 @@ def law(state: dict[str, str]) -> bool:
     return "yes" in state.values() and not DENYING & set(state.values())
 
 
-class Administered(Home):
-    """A home whose administrator's file is in a place that a test may write."""
+class Administered(ProjectPaths):
+    """Paths whose administrator's file may be written by a test."""
 
     system_file = ""  # type: ignore[assignment]
 
@@ -128,7 +127,7 @@ def test_every_state(lattice) -> None:
         assert decision.allowed == law(lattice.state), lattice.state
         denied = bool(DENYING & set(values))
         assert (decision.rule.verdict == DENY) == denied, lattice.state
-        assert (decision.accepted is not None) == decision.allowed
+        assert (decision.grant is not None) == decision.allowed
 
     assert f"| states of all owners | {number:,} | {on:,} |" in PAGE.read_text()
 
@@ -223,8 +222,8 @@ def test_only_the_user_grants(lattice) -> None:
 
 
 def test_a_change_is_noticed(lattice, place) -> None:
-    """The gate, which remembers for 20 ms, follows every single change of every owner."""
-    with cache.Elsewhere(World(lattice.environ, place.clock, place.now)):
+    """The cache, which is valid for 20 ms, follows every single change of every owner."""
+    with cache.override_runtime(lattice.environ, place.clock, place.now):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():
             if owner == "system":  # its path is fixed; `test_every_state` covers it

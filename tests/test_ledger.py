@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import track_role_event
-from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.privacy import declared_names, projects
-from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy import declared_names
+from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema.encoding import quote
 
 
@@ -24,16 +24,16 @@ def path(place):
 @pytest.fixture
 def book(place, path):
     """The same, as the recorder opens it."""
-    return lambda: Ledger(str(path), quote, place.home.place_key)
+    return lambda: DeclaredNames(ProjectDirs.of(place.home), quote)
 
 
 def test_every_line_carries_a_code(place, path, book) -> None:
     """A line is kind, name and the HMAC of both under the key of the state directory."""
-    book().note("agents", 'say "hi" caf\u00e9')
+    book().add("agents", 'say "hi" caf\u00e9')
     kind, name, code = json.loads(path.read_bytes())
     body = path.read_bytes().rpartition(b",")[0]
-    key = Path(place.home.place_key).read_bytes()
-    message = b"declared\0" + projects.place_of(place.home).encode() + b"\0" + body
+    key = Path(place.home.directory_key).read_bytes()
+    message = b"declared\0" + ProjectDirs.of(place.home).name.encode() + b"\0" + body
 
     assert ("agents", 'say "hi" caf\u00e9') == (kind, name)
     assert Mac(key).hex(message, 16) == code
@@ -43,7 +43,7 @@ def test_every_line_carries_a_code(place, path, book) -> None:
 def test_a_name_is_noted_once_by_any_process(path, book) -> None:
     """A later process that keeps the same name adds nothing."""
     for _ in range(3):
-        book().note("roles", "lead")
+        book().add("roles", "lead")
 
     assert 1 == path.read_bytes().count(b"\n")
 
@@ -63,7 +63,7 @@ ALTERED = {
 @pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
 def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter) -> None:
     """A line that the recorder did not write declares no name, whatever is wrong with it."""
-    book().note("roles", "lead")
+    book().add("roles", "lead")
     line = path.read_bytes().rstrip(b"\n")
     assert alter(line) != line
     path.write_bytes(alter(line) + b"\n")
@@ -73,10 +73,10 @@ def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter
 
 def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None:
     """The code ties a name to its project: a copied list declares nothing elsewhere."""
-    other = path.parents[1] / "0123456789abcdef"
-    other.mkdir()
-    Ledger(str(other / "names"), quote, place.home.place_key).note("roles", "lead")
-    path.write_bytes((other / "names").read_bytes())
+    other = ProjectDirs.of(place.home, "/another/project")
+    Path(other.state).mkdir()
+    DeclaredNames(other, quote).add("roles", "lead")
+    path.write_bytes(Path(other.names).read_bytes())
     path.chmod(0o600)
 
     assert {} == declared_names.read(place.home)
@@ -101,11 +101,11 @@ def test_names_put_there_by_hand_are_no_declaration(place, path) -> None:
 @pytest.mark.parametrize("cut", [1, 2, 9, 15, 20, -2, -1])
 def test_a_short_write_leaves_a_fragment_that_takes_nothing_along(place, path, book, cut) -> None:
     """After a short write the next name begins a line of its own."""
-    book().note("roles", "lead")
+    book().add("roles", "lead")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1][:cut])
-    book().note("agents", "worker")
-    book().note("roles", "lead")
+    book().add("agents", "worker")
+    book().add("roles", "lead")
 
     assert {"agents": {"worker"}, "roles": {"lead"}} == declared_names.read(place.home)
     assert whole[:-1][:cut] == path.read_bytes().splitlines()[0]
@@ -113,7 +113,7 @@ def test_a_short_write_leaves_a_fragment_that_takes_nothing_along(place, path, b
 
 def test_an_entry_behind_a_fragment_counts(place, path, book) -> None:
     """An entry that another process appended to a fragment is read all the same."""
-    book().note("agents", "worker [")
+    book().add("agents", "worker [")
     whole = path.read_bytes()
     path.write_bytes(whole[:11] + whole)
 
@@ -157,7 +157,7 @@ def test_a_full_list_stays_readable(place, path, book, monkeypatch) -> None:
     assert 200 == len(seen)
     assert kept == {name for name in seen if not name.startswith("h:")}
     with pytest.raises(OSError, match="full"):
-        book().note("agents", "one-more")
+        book().add("agents", "one-more")
     for command in (["verify"], ["find", "agent-1"], ["stats"], ["export"], ["doctor"]):
         done = place.python("-m", "telemetry_kit", "--app", "flowspec", *command)
         assert 0 == done.returncode, (command, done.stdout, done.stderr)
@@ -167,24 +167,15 @@ def test_a_list_at_its_limit_is_read_whole(place, path, book) -> None:
     """At the real limit all names that were noted are read."""
     noted = []
 
-    def fill(notes: Ledger) -> None:
+    def fill(notes: DeclaredNames) -> None:
         for count in range(20_000):
-            notes.note("agents", f"{count:05d}" + "x" * 100)
+            notes.add("agents", f"{count:05d}" + "x" * 100)
             noted.append(count)
 
     with pytest.raises(OSError, match="full"):
         fill(book())
 
     assert 7_000 < len(noted) == len(declared_names.read(place.home)["agents"])
-
-
-def test_without_a_key_no_name_is_kept(place, path) -> None:
-    """Where the key of the codes cannot be read, nothing is noted."""
-    place_key = place.home.state + "/other.key"
-    with pytest.raises(UnsafeFileError):
-        Ledger(str(path), quote, place_key).note("roles", "lead")
-
-    assert not path.exists()
 
 
 def test_noting_is_linear(path, book) -> None:
@@ -197,7 +188,7 @@ def test_noting_is_linear(path, book) -> None:
         names = [f"{dice.getrandbits(64):x}" for _ in range(count)]
         began = time.process_time()
         for name in names:
-            notes.note("agents", name)
+            notes.add("agents", name)
         return time.process_time() - began
 
     assert min(cost(4_000) for _ in range(3)) < 6 * min(cost(1_000) for _ in range(3)) + 0.05

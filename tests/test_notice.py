@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from telemetry_kit import capture_events, configure
 from telemetry_kit.consent import notice
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
 
-HOME = Home("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
+HOME = ProjectPaths("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
 
 
-def home(app: str = "flowspec", root: str = HOME.root) -> Home:
-    return Home(app, root, HOME.config, HOME.state)
+def home(app: str = "flowspec", root: str = HOME.root) -> ProjectPaths:
+    return ProjectPaths(app, root, HOME.config, HOME.state)
 
 
 # -- the notice --------------------------------------------------------------------------------
@@ -51,9 +51,9 @@ def test_it_always_fits(app, root, keys, step, days, everywhere) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *("roles", "commands", "agents", "workflows", "hand-offs", "how they ended", "how long"),
-        *("kept for 90 days", "whoever can read your files", "/.flowspec/telemetry.jsonl"),
-        *("no code to send it", "pseudonyms, which are not anonymity", "all 14 events"),
+        *("roles", "commands", "agents", "workflows", "hand-offs", "how they end", "how long"),
+        *("stored for 90 days", "anyone who can read your files", "/.flowspec/telemetry.jsonl"),
+        *("no code sends any of this", "pseudonyms, which are not anonymity", "all 14 events"),
         *("view shows it", "off stops it", "clear deletes it", "arguments", "file names"),
         *("your name, host or e-mail", '"event_type": "agent.completed"', "the day"),
     ],
@@ -84,8 +84,8 @@ def test_it_follows_the_settings() -> None:
     with configure(timestamp_resolution="second", retention_days=7, context=context):
         text = " ".join(notice.lines(HOME))
 
-    assert "the second, so that" in text
-    assert "Kept for 7 days" in text
+    assert "the second. For example:" in text
+    assert "Stored for 7 days" in text
     assert "dry (yes/no), mode (2 words) and 2 more." in text
 
 

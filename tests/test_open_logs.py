@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import writer
 from telemetry_kit.storage.writer import LogWriter
 
@@ -34,7 +34,7 @@ def journals(tmp_path, clock):
         for _ in range(count):
             root = os.path.realpath(tmp_path / f"project-{len(made)}")
             os.mkdir(root)
-            home = Home("flowspec", root, f"{root}/config", f"{root}/state")
+            home = ProjectPaths("flowspec", root, f"{root}/config", f"{root}/state")
             made.append(LogWriter(home, lambda: True, clock))
         return made[-count:]
 

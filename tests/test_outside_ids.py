@@ -27,7 +27,7 @@ TEXT = st.text(st.characters(codec=None, categories=None), min_size=1, max_size=
 def record_with(place, **variables: str) -> dict:
     """The event that is recorded under these variables."""
     place.environ.update(variables)
-    cache.forget()
+    cache.invalidate()
     record = track_role_event("agent.invoked", agent="T-1")
     assert record is not None
     return record
@@ -93,7 +93,7 @@ def test_every_line_follows_the_grammar(place, variables: dict[str, str], name: 
     place.environ.pop(SESSION, None)
     place.environ.pop(PARENT, None)
     place.environ.update(variables)
-    cache.forget()
+    cache.invalidate()
     assert is_telemetry_enabled()
     grammar = Grammar(vocabulary.of(place.home))
     before = len(place.lines())

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit import RoleEvent, configure, settings, track_role_event, tracks
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused
 from telemetry_kit.recording import pipeline
@@ -130,7 +129,7 @@ def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
             raise IndexError
 
     monkeypatch.setattr(pipeline, "_ids", Contended(["0" * 16]))
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         record = emitted("agent.invoked")
 
     assert re.fullmatch("[0-9a-f]{16}", record["event_id"])
@@ -183,11 +182,10 @@ def test_time_zone_does_not_matter(place) -> None:
     """Timestamps are UTC in every time zone."""
     code = (
         "from telemetry_kit import configure, enable_telemetry, track_role_event as t\n"
-        "from telemetry_kit.consent import cache as gate\n"
-        "from telemetry_kit._runtime import World\n"
+        "from telemetry_kit.consent import cache\n"
         "configure(timestamp_resolution='hour')\n"
         "enable_telemetry()\n"
-        "gate.Elsewhere(World(now=lambda: 1709115630.0)).__enter__()\n"
+        "cache.override_runtime(now=lambda: 1709115630.0).__enter__()\n"
         "print(t('role.selected')['timestamp'])"
     )
     found = {place.run(code, env={"TZ": zone}).stdout for zone in ("UTC", "Asia/Tokyo", "EST5")}
@@ -930,6 +928,26 @@ def test_key_epoch_says_which_key(place) -> None:
 
     assert (first["key_epoch"], second["key_epoch"]) == (1, 2)
     assert (place.key.pseudonym("agent", "x"), [second]) == (second["agent"], place.events())
+
+
+def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
+    """The key is loaded first. If a clear replaces it before, it is loaded again."""
+    from telemetry_kit.consent import changes
+    from telemetry_kit.storage.writer import LogWriter
+
+    opened, real = [], LogWriter.open
+
+    def clear_and_open(journal: LogWriter) -> None:
+        if not opened:
+            opened.append(changes.clear(place.home))
+        real(journal)
+
+    monkeypatch.setattr(LogWriter, "open", clear_and_open)
+    event = emitted("agent.invoked", agent="x")
+
+    assert opened == [[]]
+    assert (event["key_epoch"], place.key.epoch) == (2, 2)
+    assert place.key.pseudonym("agent", "x") == event["agent"]
 
 
 def test_walk_says_why(undecided) -> None:

@@ -183,9 +183,9 @@ def test_a_missing_key_is_made(place) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 32, b"x" * 31, b"x" * 33], ids=len)
-def test_damaged_place_key_means_off(place, data: bytes) -> None:
+def test_damaged_directory_key_means_off(place, data: bytes) -> None:
     """The key that hides project paths is checked just the same, and left as it is."""
-    path = Path(place.home.place_key)
+    path = Path(place.home.directory_key)
     path.write_bytes(data)
 
     assert None is track_role_event("role.selected", role="dev")
@@ -200,7 +200,7 @@ def test_keys_live_outside_the_project(place) -> None:
 
     assert digits not in stored
     assert bytes.fromhex(digits.decode()) not in stored
-    for path in (place.key_file, Path(place.home.place_key)):
+    for path in (place.key_file, Path(place.home.directory_key)):
         assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import telemetry_kit
 from telemetry_kit.insights.selection import Filter, newest
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
@@ -63,7 +63,7 @@ def line(number=None, **fields):
 
 
 @pytest.fixture
-def home(home: Home) -> Home:
+def home(home: ProjectPaths) -> ProjectPaths:
     """With an empty folder of ours."""
     os.mkdir(home.folder, 0o700)
     return home
@@ -105,7 +105,7 @@ by_packing = pytest.mark.parametrize("ending", PACKED)
 def test_no_folder_holds_nothing(tmp_path):
     """Where nothing was ever recorded, nothing is read, made or wrong."""
     root = os.path.realpath(tmp_path)
-    found = Home("flowspec", root, f"{root}/config", f"{root}/state")
+    found = ProjectPaths("flowspec", root, f"{root}/config", f"{root}/state")
 
     events, problems = read(found)
 
@@ -408,7 +408,7 @@ def test_a_flipped_line_end(home):
 def test_random_bytes(tmp_path_factory, noise, ending):
     """Noise between two events is counted or blank; the events around it are read."""
     root = os.path.realpath(tmp_path_factory.mktemp("noise"))
-    home = Home("flowspec", root, f"{root}/config", f"{root}/state")
+    home = ProjectPaths("flowspec", root, f"{root}/config", f"{root}/state")
     os.mkdir(home.folder, 0o700)
     data = line(1) + noise + b"\n" + line(2)
     name = f"telemetry-{DAY}.jsonl"
@@ -877,10 +877,10 @@ def test_an_archive_that_becomes_a_link(home, tmp_path):
 
 _MEASURED = """
 import resource, sys
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import reader
 from telemetry_kit.storage.segments import ReadReport
-home = Home("flowspec", sys.argv[1], "/none", "/none")
+home = ProjectPaths("flowspec", sys.argv[1], "/none", "/none")
 def peak():
     unit = 1 if sys.platform == "linux" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit

@@ -5,7 +5,6 @@ import subprocess
 
 import pytest
 
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes
 
 # Stops before the step that is named, until it is told to go on.
@@ -55,7 +54,7 @@ RESET = ("-m", "telemetry_kit", "--app", "flowspec", "reset", "--yes", "--all-pr
 @pytest.fixture
 def stopped(undecided):
     """A granted project in which nothing was recorded yet, and its recorder, stopped at a step."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     key = undecided.key_file
     children = []

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import configure, disable_telemetry, enable_telemetry, is_telemetry_enabled
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, history, policy
+from tests.conftest import record_of
 
 STATUS = ("-m", "telemetry_kit", "--app", "flowspec", "status")
 ON = ("-m", "telemetry_kit", "--app", "flowspec", "on", "--yes")
@@ -16,18 +16,16 @@ ON = ("-m", "telemetry_kit", "--app", "flowspec", "on", "--yes")
 
 @pytest.fixture(autouse=True)
 def _real_clock(place):
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         yield
 
 
 def where(place, everywhere: bool) -> Path:
-    path = policy.record_path(place.home, all_projects=everywhere)
-    assert path is not None
-    return Path(path)
+    return record_of(place.home, everywhere)
 
 
 def denied_because(place) -> str:
-    cache.forget()
+    cache.invalidate()
     assert not is_telemetry_enabled()
     rule = policy.decide(place.home, place.environ).rule
     assert rule.verdict == policy.DENY
@@ -42,7 +40,7 @@ def test_a_backup_of_the_record_alone(place, everywhere: bool) -> None:
     backup = record.read_bytes()
     disable_telemetry(all_projects=everywhere)
     record.write_bytes(backup)
-    anew = "decide anew, on or off" + " --all-projects" * everywhere
+    anew = f"run on or off{' --all-projects' * everywhere} to decide again"
 
     assert denied_because(place) == f"{record} is not the last decision of its history: {anew}"
     assert place.python(*STATUS, "--check").returncode == 10
@@ -61,10 +59,10 @@ def test_a_restored_grant_widens_nothing(place) -> None:
     place.record.write_bytes(backup)
     configure(retention_days=90)
     enable_telemetry()
-    accepted = policy.decide(place.home, place.environ).accepted
+    grant = policy.decide(place.home, place.environ).grant
 
-    assert accepted is not None
-    assert accepted.keep_days == 90
+    assert grant is not None
+    assert grant.keep_days == 90
 
 
 @pytest.mark.parametrize("what", ["record", "record and history"])
@@ -73,12 +71,12 @@ def test_the_records_of_two_projects_swapped(place, tmp_path, what: str) -> None
     other = tmp_path / "other"
     other.mkdir()
     enable_telemetry(other)
-    theirs = Path(policy.record_path(changes.home_of(other), all_projects=False) or "")
+    theirs = record_of(changes.paths_of(other))
     names = (policy.RECORD, policy.HISTORY)[: 1 if what == "record" else 2]
     for name in names:
         shutil.copy2(theirs.with_name(name), place.record.with_name(name))
 
-    assert "is not the consent record of this place: decide anew" in denied_because(place)
+    assert "is the consent record of another project: run on or off" in denied_because(place)
     assert history.trouble(place.home) != []
 
 
@@ -87,7 +85,7 @@ def test_a_grant_for_one_project_is_none_for_all(place, tmp_path) -> None:
     for name in (policy.RECORD, policy.HISTORY):
         shutil.copy2(place.record.with_name(name), Path(place.home.config) / name)
 
-    assert "is not the consent record of this place" in denied_because(place)
+    assert "is the consent record of another project" in denied_because(place)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def test_without_its_history(place, damage) -> None:
     """A history that is gone, damaged or not private denies, and a new decision repairs it."""
     damage(place.record.with_name(policy.HISTORY))
 
-    assert "decide anew, on or off" in denied_because(place)
+    assert "run on or off to decide again" in denied_because(place)
     path = place.record.with_name(policy.HISTORY)
     if path.is_dir():
         path.rmdir()
@@ -160,7 +158,7 @@ def test_a_denial_needs_no_history(place) -> None:
     disable_telemetry()
     os.unlink(place.record.with_name(policy.HISTORY))
 
-    assert denied_because(place).startswith("you said no for this project")
+    assert denied_because(place).startswith("you denied consent for this project")
 
 
 def test_killed_between_history_and_record(place) -> None:
@@ -168,6 +166,6 @@ def test_killed_between_history_and_record(place) -> None:
     record = place.record.read_bytes()
     enable_telemetry()
     place.record.write_bytes(record)
-    cache.forget()
+    cache.invalidate()
 
     assert is_telemetry_enabled()

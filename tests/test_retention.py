@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.retention import Retention
 from telemetry_kit.storage.writer import LogWriter
@@ -26,7 +26,7 @@ class User:
         home: where.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: ProjectPaths) -> None:
         self.home = home
         self.days: list[str] = []
 

@@ -8,7 +8,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import configure, enable_telemetry, settings, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.commands.status import OUTDATED, RECORDING, code_of
 from telemetry_kit.consent import cache, changes, notice, policy, prompt
 from telemetry_kit.consent import decision as consent_decision
@@ -150,8 +149,8 @@ KEYS = {"context": {"task_id": "identifier", "mode": ["fast", "slow"]}}
 def not_yet(place) -> list[str]:
     """What the decision in force does not cover."""
     decision = policy.decide(place.home, place.environ)
-    assert decision.accepted is not None
-    return decision.accepted.widened(settings.current())
+    assert decision.grant is not None
+    return decision.grant.scope_extension(settings.current())
 
 
 def code(place) -> int:
@@ -162,7 +161,7 @@ def code(place) -> int:
     ("options", "sentences"),
     [
         (FINE, ["times by the minute instead of the day"]),
-        (LONG, ["kept 365 days instead of 90"]),
+        (LONG, ["stored for 365 days instead of 90"]),
         (
             KEYS,
             [
@@ -200,7 +199,7 @@ def test_narrower_settings(undecided, options) -> None:
     before = settings.current()
     with configure(**FINE, **LONG, **KEYS):
         enable_telemetry()
-    settings._swap(before)
+    settings.state.replace(before)
     with configure(**options):
         assert (not_yet(undecided), code(undecided)) == ([], RECORDING)
         record = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
@@ -242,7 +241,6 @@ def test_another_class_of_a_key(undecided) -> None:
 NOTICE_2 = """
 import json, sys
 from telemetry_kit.schema import catalog
-from telemetry_kit.consent import decision as grants
 catalog.NOTICE_VERSION = 2
 event = catalog.Event("model.used", "Which models are used?", since=2)
 field = catalog.Field("model", catalog.NAME, "the model", "agents", given=True, since=2)
@@ -257,6 +255,7 @@ catalog.FIELDS = {f.name: f for f in catalog._FIELDS}
 catalog.ORDER = tuple(catalog.FIELDS)
 catalog.NAMES = {f.name: str(f.domain) for f in catalog._FIELDS if f.kind == catalog.NAME}
 from telemetry_kit import ask_consent, enable_telemetry, settings
+from telemetry_kit.consent import decision as grants
 from telemetry_kit.consent import policy as consent
 from telemetry_kit.recording import pipeline
 from telemetry_kit.cli import main
@@ -296,7 +295,7 @@ def test_a_wider_catalog_in_status(place) -> None:
     found = later_version(place, "main(['status', '--json'])")
 
     assert done.returncode == OUTDATED
-    assert [f"  not yet  {new}: only after a new yes" for new in NEW] == [
+    assert [f"  not yet  {new}: only after another grant" for new in NEW] == [
         line for line in done.stdout.splitlines() if "not yet" in line
     ]
     assert json.loads(found.stdout)["not_yet"] == NEW
@@ -357,37 +356,41 @@ def test_what_declining_says(place) -> None:
     """Declined, it is no longer asked about; what was accepted goes on being recorded."""
     with configure(**FINE):
         decision = policy.decide(place.home, place.environ)
-        assert prompt.widening(decision) != []
-        changes.decline_widening(place.home, decision)
+        assert prompt.pending_extension(decision) != []
+        changes.answer_extension(place.home, decision, is_granted=False)
         decision = policy.decide(place.home, place.environ)
-        assert (decision.allowed, prompt.widening(decision)) == (True, [])
+        assert (decision.allowed, prompt.pending_extension(decision)) == (True, [])
         # Nothing is left to ask: to a script it is recording, as decided.
         assert code(place) == RECORDING
         assert not_yet(place) == ["times by the minute instead of the day"]
         assert track_role_event("role.selected", role="dev")
     with configure(**FINE, **LONG):
         # Something else again is a new question.
-        assert prompt.widening(policy.decide(place.home, place.environ)) != []
+        assert prompt.pending_extension(policy.decide(place.home, place.environ)) != []
 
 
 def test_programs_that_differ_are_each_told_no_once(place) -> None:
     """Two programs of one app with different settings do not ask in turns for ever."""
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+            changes.answer_extension(
+                place.home, policy.decide(place.home, place.environ), is_granted=False
+            )
     for options in (FINE, LONG, KEYS):
         with configure(**options):
-            assert prompt.widening(policy.decide(place.home, place.environ)) == []
+            assert prompt.pending_extension(policy.decide(place.home, place.environ)) == []
 
 
 def test_what_was_declined_does_not_pile_up(place) -> None:
     """A record remembers the last eight wider scopes that were declined."""
     for days in range(100, 110):
         with configure(retention_days=days):
-            changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+            changes.answer_extension(
+                place.home, policy.decide(place.home, place.environ), is_granted=False
+            )
 
     assert (
-        len(consent_decision.accepted(place.record.read_text()).declined)
+        len(consent_decision.parse_grant(place.record.read_text()).declined)
         == consent_decision.MAX_DECLINED
         == 8
     )
@@ -425,7 +428,9 @@ def test_keys_declared_after_the_yes(undecided) -> None:
     enable_telemetry()
     with configure(**KEYS):
         first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
-        changes.accept_widening(undecided.home, policy.decide(undecided.home, undecided.environ))
+        changes.answer_extension(
+            undecided.home, policy.decide(undecided.home, undecided.environ), is_granted=True
+        )
         second = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
 
     assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]
@@ -437,7 +442,7 @@ def test_the_notice_names_what_any_context_is(undecided) -> None:
     shown = " ".join(notice.lines(undecided.home))
 
     assert (done.returncode, " context=* " in undecided.record.read_text()) == (0, True)
-    assert "Also keys that the tool declares: codes, numbers, yes/no, words of a list." in shown
+    assert "Context that the tool declares: pseudonyms, numbers, yes/no, listed words." in shown
     assert {"identifier", "measure", "flag"} == set(catalog.CONTEXT_CLASSES)
 
 
@@ -479,18 +484,18 @@ def at_terminal(place, *keys: str, source: str = HOST) -> str:
 
 
 DIFFERENCE = """\
-The usage log of flowspec could record more than you said yes to:
+flowspec could record more than you granted:
   times by the minute instead of the day
-  kept 365 days instead of 90
+  stored for 365 days instead of 90
   a new context key: task_id:identifier
-Until you say yes, it records what it did before.
-Record this too? [y/N/later] """
+Without another grant, recording continues as before.
+Record this, too? [y/N/later] """
 
 
 @pytest.mark.tty
 def test_the_difference_is_shown(place) -> None:
     """The next interactive run shows what is new, and a yes records it in the same run."""
-    assert at_terminal(place, "y\r") == DIFFERENCE + "Recorded from now on.\n"
+    assert at_terminal(place, "y\r") == DIFFERENCE + "This is recorded from now on.\n"
     (event,) = place.events()
 
     assert set(event["context"]) == {"task_id"}
@@ -502,7 +507,7 @@ def test_the_difference_is_shown(place) -> None:
 def test_declining_is_remembered(place, key: str) -> None:
     """Enter is no: it goes on as before, and is not asked again."""
     before = place.record.read_text().split()
-    assert at_terminal(place, key) == DIFFERENCE + "It stays as it was.\n"
+    assert at_terminal(place, key) == DIFFERENCE + "Recording continues as before.\n"
     (event,) = place.events()
     after = place.record.read_text().split()
 
@@ -519,7 +524,7 @@ def test_declining_is_remembered(place, key: str) -> None:
 @pytest.mark.parametrize("key", ["later\r", "\x04"], ids=["later", "end of file"])
 def test_later_is_asked_again(place, key: str) -> None:
     """`later` and end of file keep what was accepted and ask in the next run."""
-    assert at_terminal(place, key).endswith("Nothing was decided; it stays as it was.\n")
+    assert at_terminal(place, key).endswith("Nothing was decided. Recording continues as before.\n")
     assert at_terminal(place, "later\r").startswith(DIFFERENCE)
     assert len(place.events()) == 2
 
@@ -527,7 +532,7 @@ def test_later_is_asked_again(place, key: str) -> None:
 @pytest.mark.tty
 def test_a_yes_to_any_context_stays_one(undecided) -> None:
     """Who accepted whatever keys the tool declares is not asked about keys after a later yes."""
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         enable_telemetry(any_context=True)
     screen = at_terminal(undecided, "y\r")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.segments import FileReport, ReadReport, snapshot
 
@@ -18,7 +18,7 @@ NAME = "telemetry-2024-02-28.jsonl"
 
 
 @pytest.fixture
-def home(home: Home) -> Home:
+def home(home: ProjectPaths) -> ProjectPaths:
     """With an empty folder of ours."""
     os.mkdir(home.folder, 0o700)
     return home
@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_read_from_the_end(home, monkeypatch) -> None:
 # -- one moment --------------------------------------------------------------------------------
 
 
-def sealing_after(monkeypatch, home: Home, listings: int) -> list[str]:
+def sealing_after(monkeypatch, home: ProjectPaths, listings: int) -> list[str]:
     """Another process seals the log right after a listing; what came of each attempt."""
     real = os.scandir
     made: list[str] = []
@@ -238,7 +238,7 @@ def test_nobody_seals_while_it_is_listed(home, monkeypatch) -> None:
 # -- what cannot be used -------------------------------------------------------------------------
 
 
-def told(home: Home) -> list[str]:
+def told(home: ProjectPaths) -> list[str]:
     """What is wrong, when nothing is to be had."""
     problems = ReadReport()
     with snapshot(home, problems) as sources:

@@ -59,7 +59,7 @@ def test_as_a_context_manager_it_restores() -> None:
     assert former is settings.current()
 
 
-def test_restored_settings_reach_the_latch() -> None:
+def test_restored_settings_reach_the_runtime() -> None:
     """What a decorated call looks at first follows the app, and back."""
     from telemetry_kit._runtime import runtime
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, limits, maintenance, reader, rewrite, rotation
 from telemetry_kit.storage.segments import ReadReport, snapshot
 from telemetry_kit.storage.writer import LogWriter
@@ -22,7 +22,7 @@ DAY = "2024-02-28"
 
 
 @pytest.fixture
-def home(home: Home) -> Home:
+def home(home: ProjectPaths) -> ProjectPaths:
     """With an empty folder of ours."""
     os.mkdir(home.folder, 0o700)
     return home
@@ -36,7 +36,7 @@ def line(number: int, day: str = DAY, pad: int = 0) -> bytes:
     ).encode()
 
 
-def put(home: Home, data: bytes, named: str = DAY, packed: bool = False) -> Path:
+def put(home: ProjectPaths, data: bytes, named: str = DAY, packed: bool = False) -> Path:
     """A sealed segment, or an archive, with these bytes."""
     path = Path(home.folder, f"telemetry-{named}.jsonl{'.gz' * packed}")
     path.write_bytes(gzip.compress(data) if packed else data)
@@ -71,7 +71,7 @@ def sleeper(home) -> Iterator[list[Sleeper]]:
         one.end()
 
 
-def ids(home: Home) -> list[int]:
+def ids(home: ProjectPaths) -> list[int]:
     return [int(event["event_id"], 16) for event in reader.read(home)]
 
 
@@ -80,7 +80,7 @@ def odd(text: bytes) -> bool:
     return b'{"schema' not in text or int(text[36:52], 16) % 2 == 1
 
 
-def names(home: Home) -> list[str]:
+def names(home: ProjectPaths) -> list[str]:
     found = set(os.listdir(home.folder)) - {".telemetry.lock", ".gitignore"}
     return sorted(found)
 

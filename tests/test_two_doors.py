@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit import get_logger, role_session, tracks
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache
 from telemetry_kit.consent.policy import decide
 from telemetry_kit.errors import Refused
@@ -56,7 +55,7 @@ def lines(place, drive) -> list[bytes]:
     def random(size: int) -> bytes:
         return next(numbers).to_bytes(size, "big")
 
-    with cache.Elsewhere(World(place.environ, place.clock, place.now, random)):
+    with cache.override_runtime(place.environ, place.clock, place.now, random):
         recorder.recorder_for().sequence = itertools.count(7)
         drive()
     return place.lines()[before:]

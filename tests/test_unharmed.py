@@ -24,7 +24,7 @@ from telemetry_kit import (
     track_role_event,
     tracks,
 )
-from telemetry_kit._runtime import World, runtime
+from telemetry_kit._runtime import runtime
 from telemetry_kit.privacy import keys as privacy_keys
 from telemetry_kit.recording import pipeline
 from telemetry_kit.storage.writer import LogWriter
@@ -135,8 +135,8 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch, type[Exception]], None]] = {
     "the hasher": lambda patch, e: patch.setattr(privacy_keys.Key, "pseudonym", _raise(e)),
     "the sink": lambda patch, e: patch.setattr(LogWriter, "append", _raise(e)),
     "opening the sink": lambda patch, e: patch.setattr(LogWriter, "open", _raise(e)),
-    "randomness": lambda patch, e: patch.setattr(runtime.world, "random", _raise(e)),
-    "the wall clock": lambda patch, e: patch.setattr(runtime.world, "now", _raise(e)),
+    "randomness": lambda patch, e: patch.setattr(runtime, "random", _raise(e)),
+    "the wall clock": lambda patch, e: patch.setattr(runtime, "now", _raise(e)),
     "the key": lambda patch, e: patch.setattr(privacy_keys, "load", _raise(e)),
     "encoding": lambda patch, e: patch.setattr(pipeline, "encode", _raise(e)),
     **{
@@ -336,7 +336,7 @@ def test_arguments_are_never_touched(place: Any) -> None:
     assert work(hostile, hostile, self=hostile, event=hostile, function=hostile) is hostile
 
 
-# -- a host that reconfigures the world ---------------------------------------------------------
+# -- a host that reconfigures its surroundings ------------------------------------------------
 
 
 def test_the_hosts_structlog(place: Any, capfd: pytest.CaptureFixture[str]) -> None:
@@ -509,9 +509,6 @@ def test_a_failing_processor_of_the_host(place: Any, production: list[str]) -> N
 def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
     """An event inside of an event: both are whole."""
 
-    class Interrupting(World):
-        pass
-
     def random(size: int) -> bytes:
         if not handled:
             handled.append(size)
@@ -524,7 +521,7 @@ def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
 
     handled: list[int] = []
     before = signal.signal(signal.SIGUSR1, handler)
-    runtime.world.random = random
+    runtime.random = random
     try:
         track_role_event("command.executed")
     finally:

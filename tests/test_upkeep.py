@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import JournalError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import ignore_file, log_file, rotation
 from telemetry_kit.storage.writer import LogWriter
 
@@ -18,7 +18,7 @@ DAY = "2024-02-28"
 LINE = b'{"schema_version":"1.0"}\n'
 
 
-def modes(home: Home) -> dict[str, int]:
+def modes(home: ProjectPaths) -> dict[str, int]:
     """The mode of each segment, by name."""
     return {p.name: p.stat().st_mode & 0o7777 for p in Path(home.folder).glob("telemetry*")}
 
@@ -143,7 +143,7 @@ def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
 # -- the lock ----------------------------------------------------------------------------------
 
 
-def write(home: Home, count: int = 1) -> None:
+def write(home: ProjectPaths, count: int = 1) -> None:
     """So many lines in the active log, which nobody holds open after it."""
     journal = LogWriter(home, lambda: True)
     for _ in range(count):

@@ -41,7 +41,7 @@ def test_a_day_of_use(undecided, name: str) -> None:
         "assert track_role_event('role.selected', role='dev')\n"
         "from telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.storage import rotation as upkeep\n"
-        "assert upkeep.seal(control.home_of(), '2024-02-28')\n"
+        "assert upkeep.seal(control.paths_of(), '2024-02-28')\n"
         "assert track_role_event('role.changed', role='qa')\n"
         "sys.stdout.flush()\n"
         "assert main(['view', '--json']) == 0\n"

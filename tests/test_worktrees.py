@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.paths import find
 
@@ -106,7 +105,7 @@ def test_a_denial_reaches_the_linked_worktree(undecided, layout) -> None:
     """A denial in the main worktree holds in the linked one, and the other way round."""
     for denied, other in ((0, 1), (1, 0)):
         pair = layout(made(undecided.root / str(denied)))
-        with cache.Elsewhere(World(undecided.environ)):
+        with cache.override_runtime(undecided.environ):
             changes.enable_telemetry(pair[other], all_projects=True)
             assert allowed(undecided, pair[other])
             changes.disable_telemetry(pair[denied])
@@ -118,7 +117,7 @@ def test_a_denial_reaches_the_linked_worktree(undecided, layout) -> None:
 def test_a_linked_worktree_belongs_to_its_main_worktree(undecided, layout) -> None:
     """There is one decision and one log, which stays when the linked worktree is removed."""
     main, tree = layout(undecided.root)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
     done = undecided.run("telemetry_kit.track_role_event('agent.invoked')", cwd=tree)
     assert (done.returncode, done.stderr) == (0, "")
@@ -134,10 +133,10 @@ def test_a_submodule_stands_for_itself(undecided) -> None:
     """It has a decision of its own, and the denial of what it lies in."""
     below, _ = submodule(undecided.root)
     above = undecided.root / "above"
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(above)
     assert not allowed(undecided, below)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(below)
         assert allowed(undecided, below)
         changes.disable_telemetry(above)
@@ -148,7 +147,7 @@ def test_a_submodule_stands_for_itself(undecided) -> None:
 def test_a_worktree_that_git_does_not_know_stands_for_itself(undecided) -> None:
     """A folder that only says that it belongs to a repository gets nothing of its consent."""
     main, _ = ordinary(undecided.root)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
     stranger = made(undecided.root / "stranger")
     (stranger / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
@@ -170,7 +169,7 @@ def test_a_broken_pointer_stands_for_itself(undecided, text: str) -> None:
 def test_the_branch_of_a_linked_worktree_may_deny(undecided) -> None:
     """The files of both worktrees are asked."""
     main, tree = ordinary(undecided.root)
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
     assert allowed(undecided, tree)
     for denying in (main, tree):
@@ -213,19 +212,19 @@ def test_a_repository_that_brings_a_grant_along(undecided) -> None:
         "XDG_CONFIG_HOME": str(user / "config"),
         "XDG_STATE_HOME": str(user / "state"),
     }
-    with cache.Elsewhere(World(environ)):
+    with cache.override_runtime(environ):
         changes.enable_telemetry(undecided.root)
         changes.enable_telemetry(all_projects=True)
     found = policy.decide(find("flowspec", str(undecided.root), environ), environ)
 
     assert not found.allowed
-    assert "lies in the repository" in found.rule.says
+    assert "is inside the repository" in found.rule.says
 
 
 def test_a_home_directory_under_version_control_grants(undecided) -> None:
     """Where the repository is the home directory, or lies above it, the record is the user's."""
     git(undecided.root.parent, "init", "-q")
-    with cache.Elsewhere(World(undecided.environ)):
+    with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(undecided.root)
 
     assert allowed(undecided, undecided.root)
@@ -233,6 +232,6 @@ def test_a_home_directory_under_version_control_grants(undecided) -> None:
 
 def allowed(place, folder: Path) -> bool:
     """Whether an event from a folder would be recorded."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         home = find("flowspec", str(folder), place.environ)
         return policy.decide(home, place.environ).allowed

@@ -33,7 +33,7 @@ def name_app(command: str, app: str | None, project: str | None) -> None:
 
 def _found(command: str, project: str | None) -> str:
     try:
-        return app_choice.choose(project, runtime.world.environ)
+        return app_choice.choose(project, runtime.environ)
     except ConfigurationError:
         if command in ABOUT_NO_APP:
             return app_choice.DEFAULT

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from telemetry_kit import settings
 from telemetry_kit.cli.output import USAGE, CommandError, safe
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 
@@ -18,14 +18,14 @@ _SHOWN = 20
 _CUTOFF = 0.6
 
 
-def declared(home: Home, vocabulary: str) -> frozenset[str]:
+def declared(home: ProjectPaths, vocabulary: str) -> frozenset[str]:
     """Names that are built in, declared by the program, the project or the user, or were once.
 
     Args:
         home: the project's places.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found = set(settings.listed(home.naming_files)[vocabulary])
+    found = set(settings.names_from_files(home.naming_files)[vocabulary])
     try:
         found |= declared_names.read(home).get(vocabulary, frozenset())
     except TelemetryError:
@@ -33,7 +33,7 @@ def declared(home: Home, vocabulary: str) -> frozenset[str]:
     return settings.vocabulary(vocabulary, found)
 
 
-def forms(home: Home, field: str, text: str) -> frozenset[str]:
+def forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
     """A name in every form in which it may be stored: in clear, and as the key's pseudonym.
 
     What keys that are gone made of it, nobody can tell: `find` says how many events those are.
@@ -44,10 +44,10 @@ def forms(home: Home, field: str, text: str) -> frozenset[str]:
         text: as it was typed.
     """
     try:
-        place = projects.place_of(home)
-        if place is None or text.startswith(catalog.PSEUDONYM_PREFIX):
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
             return frozenset((text,))
-        key = keys.load(keys.key_path(home, place))
+        key = keys.load(dirs.key)
         return frozenset((text, key.pseudonym(field, text)))
     except (TelemetryError, UnicodeError):
         return frozenset((text,))
@@ -75,7 +75,9 @@ def one_of(option: str, text: str | None, names: Iterable[str]) -> str | None:
     return text
 
 
-def must_be_known(home: Home, option: str, field: str, text: str, present: Iterable[str]) -> None:
+def must_be_known(
+    home: ProjectPaths, option: str, field: str, text: str, present: Iterable[str]
+) -> None:
     """Nothing where a name is in some event, or declared; it may have no events all the same.
 
     Args:

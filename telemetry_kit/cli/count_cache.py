@@ -10,11 +10,11 @@ import os
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.cache import NAME, Entry, Look
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 
 
-def keep(home: Home, look: Look) -> bool:
+def keep(home: ProjectPaths, look: Look) -> bool:
     """Put the roll-up beside the data.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit import settings
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import info
 from telemetry_kit.consent import changes, decision, policy
 from telemetry_kit.errors import TelemetryError, swallow
@@ -22,11 +23,13 @@ def run_maintenance(project: str | None) -> None:
     if not settings.current().app:
         return
     try:
-        home = changes.home_of(project)
+        home = changes.paths_of(project)
         if not policy.is_decided(home):
             return
-        changes.look_after(home)
-        done = maintenance.maintain(home, changes.retention_days(home), decision.today())
+        changes.prepare_project(home)
+        done = maintenance.maintain(
+            home, policy.decide(home, runtime.environ).keep_days, decision.today()
+        )
     except (TelemetryError, OSError):
         return  # `doctor` says what is wrong
     except Exception as error:

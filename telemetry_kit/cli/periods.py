@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from telemetry_kit import _terms
 from telemetry_kit.cli.output import USAGE, CommandError, safe
 from telemetry_kit.consent import decision
+from telemetry_kit.schema.validation import is_day
 
 _AGO = re.compile(r"([0-9]{1,5})([dwm])")
 _WAYS = "write the day as 2026-11-23, today, yesterday, or 7d, 2w or 3m ago, or a time of that day"
@@ -39,7 +39,7 @@ def day_of(option: str, text: str) -> str:
     Raises:
         CommandError: it is none of these.
     """
-    found = text if _terms.is_day(text) else _worked_out(text)
+    found = text if is_day(text) else _worked_out(text)
     if not found:
         raise CommandError(f"{option} {safe(text[:30])!r}: {_WAYS}", USAGE)
     return found
@@ -61,7 +61,7 @@ def _worked_out(text: str) -> str:
         if ago is not None:
             return str(today - timedelta(int(ago[1]) * (7 if ago[2] == "w" else 1)))
         # Shorter ones are days in another form, in which a slip would not show.
-        if len(text) < len("2026-11-23T10:20") or not _terms.is_day(text[:10]):
+        if len(text) < len("2026-11-23T10:20") or not is_day(text[:10]):
             return ""
         when = datetime.fromisoformat(text)
         return str((when if when.tzinfo is None else when.astimezone(UTC)).date())
@@ -74,6 +74,6 @@ def _months_before(year: int, month: int, day: int, months: int) -> str:
     year, month = divmod(year * 12 + month - 1 - months, 12)
     for last in range(day, day - 4, -1):
         found = f"{year:04}-{month + 1:02}-{last:02}"
-        if _terms.is_day(found):
+        if is_day(found):
             return found
     return ""

@@ -104,7 +104,7 @@ def _check(event: str, given: "Mapping[str, str]") -> None:
         if "app" in given:
             settings.configure(app=given["app"])
         elif not settings.current().app:
-            app_choice.choose(given.get("project"), runtime.world.environ)
+            app_choice.choose(given.get("project"), runtime.environ)
     except (UnknownEventError, ConfigurationError) as error:
         raise _UsageError(str(error)) from None
     if not _is_folder(given.get("project", ".")):
@@ -126,7 +126,7 @@ def _record(event: str, given: "dict[str, str]") -> None:
     if not app:
         from telemetry_kit.consent import app_choice  # deferred: only where nobody names the app
 
-        app = app_choice.choose(project, runtime.world.environ)
+        app = app_choice.choose(project, runtime.environ)
     runtime.app = app
     if runtime.is_off():
         return

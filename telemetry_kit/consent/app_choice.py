@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit import paths as homes
 from telemetry_kit.errors import ConfigurationError, Refused, TelemetryError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import find, is_app_name, own_folders, upward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 VARIABLE = "TELEMETRY_KIT_APP"
 # The tool whose telemetry module this library grew from.
@@ -18,14 +17,11 @@ DEFAULT = "flowspec"
 
 
 def choose(start: str | None, environ: Mapping[str, str]) -> str:
-    """The app that `TELEMETRY_KIT_APP` names, else the only one that fits.
+    """Select the app that `TELEMETRY_KIT_APP` names, else the only one that fits.
 
-    That is the one app with a log, settings or a decision for this project, else the one app that
-    the user has decided about, else `flowspec` where the user has decided about none.
-
-    Args:
-        start: a directory inside the project; None for the working directory.
-        environ: where the variables are looked up.
+    First, that is the one app with a log, settings or a decision for this project. Then it is the
+    one app that the user has decided about. If there is none, it is `flowspec`. `start` is a
+    directory inside the project; None stands for the working directory.
 
     Raises:
         ConfigurationError: several apps fit; the message lists them.
@@ -34,86 +30,80 @@ def choose(start: str | None, environ: Mapping[str, str]) -> str:
     if named:
         return named
     decided = decided_apps(environ)
-    known = [app for app in dict.fromkeys([*decided, *_nearby(start)]) if app]
-    for apps in (_with_a_project(known, start, environ) if len(known) > 1 else known, decided):
+    known = list(dict.fromkeys([*decided, *apps_above(start)]))
+    if len(known) > 1:
+        known = [app for app in known if has_project(app, start, environ)]
+    for apps in (known, decided):
         if len(apps) == 1:
             return apps[0]
         if apps:
             raise ConfigurationError(
-                f"several tools keep events here: {', '.join(sorted(apps))}. "
-                "Choose one with --app NAME"
+                f"several tools record events here: {', '.join(sorted(apps))}. "
+                "Select one with --app NAME"
             )
     return DEFAULT
 
 
 def decided_apps(environ: Mapping[str, str]) -> list[str]:
     """The apps that the user has decided about, for any project or for all."""
-    folders = homes.own_folders(environ)
+    folders = own_folders(environ)
     if folders is None:
         return []
-    found = [name for name in _names_in(folders[0]) if homes.is_app_name(name)]
     return [
         name
-        for name in found
+        for name in filter(is_app_name, names_in(folders[0]))
         if os.path.lexists(f"{folders[0]}/{name}/telemetry.enabled")
-        or _names_in(f"{folders[0]}/{name}/projects")
+        or names_in(f"{folders[0]}/{name}/projects")
     ]
 
 
-def _nearby(start: str | None) -> list[str]:
-    """The apps that have a log or settings in a folder of this directory or around it."""
+def apps_above(start: str | None) -> list[str]:
+    """The apps with a log or settings in this directory or one above, up to the repository."""
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
     except (OSError, ValueError):
         return []
     found: list[str] = []
-    for folder in homes.upward(here):
-        names = _names_in(folder)
+    for folder in upward(here):
+        names = names_in(folder)
         for name in names:
-            app = name[1:] if name.startswith(".") else ""
-            if homes.is_app_name(app) and _is_kept_in(f"{folder}/{name}"):
-                found.append(app)
+            if name[0] == "." and is_app_name(name[1:]) and is_in_use(f"{folder}/{name}"):
+                found.append(name[1:])
         if ".git" in names:
             break
     return found
 
 
-def _with_a_project(
-    apps: Iterable[str], start: str | None, environ: Mapping[str, str]
-) -> list[str]:
+def has_project(app: str, start: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether an app has a log, settings or a decision for the project of a directory."""
     # deferred: most users have decided about one app at most
     from telemetry_kit.consent import policy
-    from telemetry_kit.privacy import projects
+    from telemetry_kit.privacy.projects import ProjectDirs
 
-    found = []
-    for app in apps:
-        try:
-            home = homes.find(app, start, environ)
-        except Refused:
-            continue
-        try:
-            place = projects.place_of(home)
-        except TelemetryError:
-            place = None
-        if _is_ours(home) or (place is not None and policy.has_decision(home, place)):
-            found.append(app)
-    return found
-
-
-def _is_ours(home: Home) -> bool:
-    folders = (home.folder, os.path.dirname(home.repository_files[0][0]))
-    return any(_is_kept_in(folder) for folder in folders)
+    try:
+        paths = find(app, start, environ)
+    except Refused:
+        return False
+    folders = (paths.folder, os.path.dirname(paths.repository_files[0][0]))
+    if any(map(is_in_use, folders)):
+        return True
+    try:
+        dirs = ProjectDirs.of(paths)
+    except TelemetryError:
+        return False
+    return dirs is not None and policy.has_record(dirs)
 
 
-def _is_kept_in(folder: str) -> bool:
-    """Whether a folder holds a log or settings of ours."""
+def is_in_use(folder: str) -> bool:
+    """Whether a folder contains a log or settings of ours."""
     return any(
         name == "telemetry.toml" or (name.startswith("telemetry") and ".jsonl" in name)
-        for name in _names_in(folder)
+        for name in names_in(folder)
     )
 
 
-def _names_in(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
+    """The sorted names in a folder; empty if it cannot be read."""
     try:
         return sorted(os.listdir(folder))
     except OSError:

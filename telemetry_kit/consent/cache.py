@@ -1,36 +1,37 @@
-"""Is recording on, here and now? The decision that events share for 20 ms.
+"""The consent decision for a directory, cached for 20 ms.
 
-It asks consent and keeps the answer for 20 ms, or until the environment changes. If recording
-is off, nothing is loaded, opened or made for the program.
+It is decided anew after 20 ms, or when the environment or the settings change. If recording is
+off, nothing is loaded, opened or created.
 """
 
 from __future__ import annotations
 
 import os
+from time import monotonic, time
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, World, runtime
+from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, runtime
 from telemetry_kit.consent.policy import DENY, Decision, Rule, decide
 from telemetry_kit.errors import Off
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
-_MAX_PLACES = 64
+_MAX_DECISIONS = 64
 _getcwd = os.getcwd
 
 
 class Switches:
-    """The variables that are looked at for every event.
+    """The variables that deny, compared at every event.
 
-    One that comes or goes is noticed at the next event, and so is a switch that is flipped;
-    another variable that is there and changes its value, within 20 ms.
+    A variable that is added or removed is noticed at the next event, and so is a change of one of
+    these. A change of another variable is noticed within 20 ms.
 
     Args:
-        environ: the environment.
+        environ: the environment variables.
         prefix: of the app's own variables.
     """
 
@@ -38,7 +39,7 @@ class Switches:
 
     def __init__(self, environ: Mapping[str, str], prefix: str) -> None:
         names = ("DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", f"{prefix}_TELEMETRY_DISABLED", "CI")
-        # The table behind os.environ, where there is one: this is asked for every event.
+        # `os.environ` encodes names at each look-up. Its table has them encoded.
         self._table: Mapping[Any, object] = getattr(environ, "_data", environ)
         self._names: tuple[Any, ...] = names
         if self._table is not environ:
@@ -47,150 +48,146 @@ class Switches:
         self._values = self.values()
 
     def values(self) -> list[object]:
-        """What they say now; empty where none is set."""
+        """The values now; empty if no variable is set."""
         table = self._table
         if table.keys().isdisjoint(self._names):
             return []
         return [table.get(name) for name in self._names]
 
     def are_unchanged(self) -> bool:
-        """Whether they say what they said when this was made, and no variable came or went."""
+        """Whether no value has changed, and no variable was added or removed."""
         return len(self._table) == self._count and self.values() == self._values
 
 
-class Verdict:
-    """What the gate found for one place.
+class CachedDecision:
+    """The decision for one directory, and what it depends on.
 
     Args:
-        home: the place.
-        decision: consent's answer.
-        switches: the variables that are looked at for every event.
-        settings_generation: which settings it was made under.
-        fresh_until: when to ask again, in monotonic seconds.
+        paths: the project's paths.
+        decision: whether recording is on.
+        switches: the variables that deny.
+        settings_generation: the settings in use.
+        fresh_until: when to decide again, in monotonic seconds.
     """
 
     __slots__ = (
-        "allowed",
-        "decision",
-        "fresh_until",
-        "home",
-        "settings_generation",
-        "recorder",
+        *("allowed", "decision", "fresh_until", "paths", "recorder", "settings_generation"),
         "switches",
     )
 
     def __init__(
         self,
-        home: Home,
+        paths: ProjectPaths,
         decision: Decision,
         switches: Switches,
         settings_generation: int,
         fresh_until: float,
     ) -> None:
-        self.home = home
+        self.paths = paths
         self.decision = decision
         self.allowed = decision.allowed
-        # What the chain worked out under this verdict; it goes when the verdict goes.
+        # The recorder that the pipeline made for this decision.
         self.recorder: Any = None
         self.switches = switches
         self.settings_generation = settings_generation
         self.fresh_until = fresh_until
 
 
-# By directory: a program that names another app is of another generation of the settings.
-_verdicts: dict[str, Verdict] = {}
-# A no that could not be written down: it holds for as long as this process lives.
-_held = False
+# By directory. A change of the app changes the generation of the settings.
+_decisions: dict[str, CachedDecision] = {}
 
 
-class Elsewhere:
-    """A context manager that puts another world in the place of this one."""
-
-    __slots__ = ("_former", "_other")
-
-    def __init__(self, other: World) -> None:
-        self._other = other
-        self._former = runtime.world
-
-    def __enter__(self) -> World:
-        runtime.world = self._other
-        forget()
-        return self._other
-
-    def __exit__(self, *_: object) -> None:
-        runtime.world = self._former
-        forget()
-
-
-def forget() -> None:
-    """Ask everything anew at the next event: a decision was just made in this process."""
-    runtime.off_until = 0.0
-    _verdicts.clear()
-
-
-def hold() -> None:
-    """Record nothing more in this process: the user said no, and that could not be kept."""
-    global _held
-    _held = True
-    forget()
-
-
-def is_held() -> bool:
-    """Whether a no is in force that this process alone knows of."""
-    return _held
-
-
-def verdict(start: str | None = None) -> Verdict:
-    """The gate's answer for a directory, at most 20 ms old.
+class override_runtime:  # noqa: N801 - called as a function, like `contextlib.suppress`
+    """Replace environment, clocks and randomness inside a `with` block, for tests.
 
     Args:
-        start: a directory inside the project; None for the working directory.
+        environ: the environment variables.
+        clock: returns monotonic seconds.
+        now: returns seconds since the epoch.
+        random: returns a number of random bytes.
+    """
+
+    __slots__ = ("_former", "_given")
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = monotonic,
+        now: Callable[[], float] = time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._given = (environ, clock, now, random)
+
+    def __enter__(self) -> None:
+        self._former = (runtime.environ, runtime.clock, runtime.now, runtime.random)
+        runtime.environ, runtime.clock, runtime.now, runtime.random = self._given
+        invalidate()
+
+    def __exit__(self, *_: object) -> None:
+        runtime.environ, runtime.clock, runtime.now, runtime.random = self._former
+        invalidate()
+
+
+def invalidate() -> None:
+    """Decide again at the next event."""
+    runtime.off_until = 0.0
+    _decisions.clear()
+
+
+def deny_in_process() -> None:
+    """Stop recording in this process: the user denied consent, and that could not be saved."""
+    runtime.is_denied = True
+    invalidate()
+
+
+def lookup(start: str | None = None) -> CachedDecision:
+    """The decision for a directory (by default the working one), at most 20 ms old.
 
     Raises:
-        Refused: there is no such place.
+        Refused: there is no such directory.
     """
     try:
-        place = _getcwd() if start is None else start
+        directory = _getcwd() if start is None else start
     except OSError:
-        place = ""
-    known = _verdicts.get(place)
+        directory = ""
+    known = _decisions.get(directory)
     if (
         known is not None
         and known.settings_generation == settings.generation()
-        and runtime.world.clock() < known.fresh_until
+        and runtime.clock() < known.fresh_until
         and known.switches.are_unchanged()
     ):
         return known
-    return _ask(start, place)
+    return _decide_anew(start, directory)
+
+
+def _decide_anew(start: str | None, directory: str) -> CachedDecision:
+    if not SUPPORTED:
+        raise Off(UNSUPPORTED)
+    fresh_until = runtime.clock() + FRESH_SECONDS
+    generation = settings.generation()
+    now = settings.current()
+    switches = Switches(runtime.environ, now.prefix)
+    paths = find(now.app, start, runtime.environ)
+    if runtime.is_denied:
+        says = "you denied consent in this run, and the denial could not be saved"
+        rule = Rule("user", "this process", None, DENY, says, everywhere=True)
+        decision = Decision(False, rule)
+    else:
+        decision = decide(paths, runtime.environ)
+    if not decision.allowed and decision.rule.everywhere:
+        runtime.off_until = fresh_until
+    if len(_decisions) >= _MAX_DECISIONS:
+        _decisions.clear()
+    _decisions[directory] = CachedDecision(paths, decision, switches, generation, fresh_until)
+    return _decisions[directory]
 
 
 def is_open(start: str | None = None) -> bool:
-    """Whether an event from here would be recorded; never raises."""
+    """Whether consent allows an event from a directory to be recorded; never raises."""
     if runtime.captured:
         return True
     try:
-        return verdict(start).decision.allowed
+        return lookup(start).decision.allowed
     except Exception:
         return False
-
-
-def _ask(start: str | None, place: str) -> Verdict:
-    if not SUPPORTED:
-        raise Off(UNSUPPORTED)
-    now = runtime.world.clock()
-    generation = settings.generation()
-    asked = settings.current()
-    switches = Switches(runtime.world.environ, asked.prefix)
-    home = find(asked.app, start, runtime.world.environ)
-    decision = _held_back() if _held else decide(home, runtime.world.environ)
-    if not decision.allowed and decision.rule.everywhere:
-        runtime.off_until = now + FRESH_SECONDS
-    if len(_verdicts) >= _MAX_PLACES:
-        _verdicts.clear()
-    found = _verdicts[place] = Verdict(home, decision, switches, generation, now + FRESH_SECONDS)
-    return found
-
-
-def _held_back() -> Decision:
-    says = "you said no in this run, and that could not be written down"
-    return Decision(False, Rule("user", "this process", None, DENY, says, everywhere=True))

@@ -6,52 +6,49 @@ The texts shown to users are elsewhere.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED, runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache, obstacles, policy
 from telemetry_kit.consent import decision as consent_decision
-from telemetry_kit.consent import obstacles, policy
+from telemetry_kit.consent.app_choice import names_in
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
-from telemetry_kit.paths import Home, find
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.paths import ProjectPaths, find
+from telemetry_kit.privacy import keys, projects
+from telemetry_kit.privacy.projects import ProjectDirs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
+    from collections.abc import Iterator
 
     from telemetry_kit.consent.policy import Decision
-    from telemetry_kit.consent.transaction import Asked
 
-    T = TypeVar("T")
     Path = str | os.PathLike[str]
 
 
-def home_of(project_root: Path | None = None) -> Home:
-    """The places of the configured app for a directory.
+def paths_of(project_root: Path | None = None) -> ProjectPaths:
+    """The paths of the configured app for a directory.
+
+    Args:
+        project_root: a directory inside the project; the working directory by default.
 
     Raises:
-        ConsentError: there is no such place, or this is Windows.
+        ConsentError: there is no such directory, or this is Windows.
     """
     if not SUPPORTED:
         raise ConsentError(UNSUPPORTED)
+    start = None if project_root is None else os.fsdecode(project_root)
+    # Without this check, a missing directory would be taken for its parent's project.
+    if start is not None and not os.path.isdir(start):
+        raise ConsentError(f"there is no folder {start[:80]!r}")
     try:
-        return find(settings.current().app, _start(project_root), runtime.world.environ)
+        start = start and os.path.realpath(start)
+        return find(settings.current().app, start, runtime.environ)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
-
-
-def _start(project_root: Path | None) -> str | None:
-    if project_root is None:
-        return None
-    path = os.fsdecode(project_root)
-    # A root is looked for above a folder: one that is not there would stand for its parents'.
-    if not os.path.isdir(path):
-        raise ConsentError(f"there is no folder {path[:80]!r}")
-    return os.path.realpath(path)
 
 
 def enable_telemetry(
@@ -61,58 +58,67 @@ def enable_telemetry(
     method: str = "api",
     any_context: bool = False,
 ) -> bool:
-    """Write down that the user said yes. Call it only when the user did.
+    """Save that the user granted consent. Call it only if the user did.
 
-    Call it after `configure()`: context keys that are declared later need another yes.
+    Call it after `configure()`: context keys that are declared later need another grant.
+
+    Example:
+        >>> from telemetry_kit import configure, enable_telemetry
+        >>> with configure(app="acme"):
+        ...     recording = enable_telemetry()
 
     Args:
         project_root: a directory inside the project; the working directory by default.
         all_projects: for all projects of this app instead of this one.
-        method: how the user said it: `prompt`, `flag` or `api`; kept in the history.
-        any_context: the notice that was shown covers whatever context keys the tool declares.
+        method: how the user answered: `prompt`, `flag` or `api`; stored in the history.
+        any_context: the grant covers all context keys that the tool declares, now or later.
 
     Returns:
-        Whether events are recorded now: a veto may still hold, or the log cannot be written. On
-        Windows always False.
+        Whether events are recorded now. A veto or an unwritable log may prevent that. Always
+        False on Windows.
 
     Raises:
-        ConsentError: it could not be written, or no key could be made; nothing was decided.
+        ConsentError: the grant could not be saved, or no key could be made; nothing has changed.
     """
     if not SUPPORTED:
         return False
-    home = home_of(project_root)
-    return accept(home, all_projects=all_projects, method=method, any_context=any_context)
+    paths = paths_of(project_root)
+    return grant(paths, all_projects=all_projects, method=method, any_context=any_context)
 
 
 def disable_telemetry(
     project_root: Path | None = None, *, all_projects: bool = False, method: str = "api"
 ) -> None:
-    """Write down that the user said no, also where a veto holds already.
+    """Save that the user denied consent, even if a veto turns recording off already.
 
     Programs that record in this project stop at their next event; those in other projects that
-    the denial covers stop within 20 ms. What was recorded stays until `clear`.
+    the denial covers stop within 20 ms. Recorded events stay until `clear` deletes them.
+
+    Example:
+        >>> from telemetry_kit import configure, disable_telemetry
+        >>> with configure(app="acme"):
+        ...     disable_telemetry()
 
     Args:
         project_root: a directory inside the project; the working directory by default.
         all_projects: for all projects of this app instead of this one.
-        method: how the user said it: `prompt`, `flag` or `api`; kept in the history.
+        method: how the user answered: `prompt`, `flag` or `api`; stored in the history.
 
     Raises:
-        ConsentError: it could not be written. Nothing was decided, and this process records
-            nothing from then on.
+        ConsentError: the denial could not be saved. This process stops recording all the same.
     """
     if not SUPPORTED:
-        return  # nothing is ever recorded there
+        return
     try:
-        home = home_of(project_root)
+        paths = paths_of(project_root)
     except BaseException:
-        gates.hold()
+        cache.deny_in_process()
         raise
-    refuse(home, all_projects=all_projects, method=method)
+    deny(paths, all_projects=all_projects, method=method)
 
 
-def accept(
-    home: Home,
+def grant(
+    paths: ProjectPaths,
     *,
     all_projects: bool = False,
     method: str = "api",
@@ -120,220 +126,180 @@ def accept(
     patience: float | None = None,
     before: list[str] | None = None,
 ) -> bool:
-    """The same as `enable_telemetry()` for a home.
+    """Save a grant, as `enable_telemetry()` does, with two more arguments.
 
     Args:
-        home: the project's places.
-        all_projects: as there.
-        method: as there.
-        any_context: as there.
-        patience: how many seconds to wait for another process that is deciding; five by
-            default.
-        before: what `denials()` said when the user was asked; a no that was said meanwhile stays.
+        patience: how many seconds to wait for a process that is deciding; five by default.
+        before: the result of `denials()` before the user was asked. A later denial wins.
 
     Returns:
-        Whether events are recorded now: a veto may still hold, or the log cannot be written.
+        Whether events are recorded now.
 
     Raises:
-        ConsentError: it could not be written, or no key could be made; nothing was decided.
+        ConsentError: the grant could not be saved, or no key could be made; nothing has changed.
     """
     from telemetry_kit.consent import transaction  # deferred: json, and only a decision needs it
 
-    def step() -> None:
-        if before is not None and not set(denials(home)) <= set(before):
+    with _deciding(paths, patience):
+        if before is not None and not set(denials(paths)) <= set(before):
             raise ConsentError("another decision was made meanwhile")
-        place = _place(home)
-        path = keys.key_path(home, place)
-        # The key first: a yes on file without one would be a yes under which nothing is kept.
-        made = _attempt(lambda: _prepare(home, place, all_projects), "the key")
-        folder = home.config if all_projects else f"{home.config}/projects/{place}"
+        dirs = _made_dirs(paths)
+        # The key comes first: under a grant without a key nothing would be recorded.
+        with _consent_errors("the key"):
+            is_new = _prepare(paths, dirs, all_projects)
+        folder = paths.config if all_projects else dirs.config
         try:
-            now = runtime.world.now()
-            transaction.decide(home, folder, "yes", method, now, any_context=any_context)
+            now = runtime.now()
+            transaction.decide(paths, folder, "yes", method, now, any_context=any_context)
         except BaseException:
-            if made:
-                private.remove(path)
+            if is_new:
+                private.remove(dirs.key)
             raise
-
-    _alone(home, step, patience)
-    return obstacles.is_recording(home.checkout)
+    return obstacles.is_recording(paths.checkout)
 
 
-def _prepare(home: Home, place: str, all_projects: bool) -> bool:
-    """Make a project ready to be recorded in; whether its key was made now.
+def _prepare(paths: ProjectPaths, dirs: ProjectDirs, all_projects: bool) -> bool:
+    """Prepare a project for recording.
+
+    Returns:
+        Whether the key is new.
 
     Raises:
-        ConsentError: git would take the events of this project.
+        ConsentError: git would commit the events of this project.
         OSError: the key cannot be made.
     """
     from telemetry_kit.storage import version_control  # deferred: only a grant needs it
 
     try:
-        version_control.ensure(home)
+        version_control.ensure(paths)
     except ConsentError:
         if all_projects:
-            return False  # the others can be recorded in all the same
+            return False  # the grant covers the other projects
         raise
-    projects.note(home, place)
-    path = keys.key_path(home, place)
-    return not os.path.lexists(path) and keys.create(path, runtime.world.now())
+    projects.register(paths, dirs)
+    return not os.path.lexists(dirs.key) and keys.create(dirs.key, runtime.now())
 
 
-def look_after(home: Home) -> None:
-    """Prepare a project that a grant for all projects meets in a folder that was there before.
+def prepare_project(paths: ProjectPaths) -> None:
+    """Prepare a project that only a grant for all projects covers, if its log folder exists.
 
     Raises:
-        ConsentError: git would take the events.
+        ConsentError: git would commit the events.
         OSError: the key cannot be made.
     """
     from telemetry_kit.storage import version_control  # deferred: only commands need it
 
-    place = projects.place_of(home)
-    if place is None or not policy.decide(home, runtime.world.environ).allowed:
-        return
-    if projects.is_known(home, place):
-        version_control.repair(home)
-    elif os.path.lexists(home.folder):
-        _prepare(home, place, all_projects=False)
+    dirs = policy.decide(paths, runtime.environ).dirs
+    if dirs is not None and projects.is_registered(dirs):
+        version_control.repair(paths)
+    elif dirs is not None and os.path.lexists(paths.folder):
+        _prepare(paths, dirs, all_projects=False)
 
 
-def denials(home: Home) -> list[str]:
-    """The user's records that say no, each with what it says."""
-    found = policy.records(home)
+def denials(paths: ProjectPaths) -> list[str]:
+    """The user's records that deny, each with its line."""
+    found = policy.records(paths)
     return [f"{rule.name} {rule.raw}" for rule in found if rule.verdict == policy.DENY]
 
 
-def refuse(
-    home: Home,
+def deny(
+    paths: ProjectPaths,
     *,
     all_projects: bool = False,
     method: str = "api",
     patience: float | None = None,
 ) -> None:
-    """The same as `disable_telemetry()` for a home.
+    """Save a denial, as `disable_telemetry()` does, with one more argument.
 
     Args:
-        home: the project's places.
-        all_projects: as there.
-        method: as there.
-        patience: how many seconds to wait for another process that is deciding; five by
-            default.
+        patience: how many seconds to wait for a process that is deciding; five by default.
 
     Raises:
-        ConsentError: it could not be written. Nothing was decided, and this process records
-            nothing from then on.
-        JournalError: it is written, but programs in the project could not be told; they stop
-            within 20 ms.
+        ConsentError: the denial could not be saved. This process stops recording all the same.
+        JournalError: the denial is saved, but the log could not be sealed. Other programs in the
+            project stop within 20 ms.
     """
     from telemetry_kit.consent import transaction  # deferred: as above
     from telemetry_kit.storage import rotation  # deferred: 1 ms that no recording program needs
 
-    def step() -> None:
-        folder = home.config if all_projects else f"{home.config}/projects/{_place(home)}"
-        transaction.decide(home, folder, "no", method, runtime.world.now())
-
     try:
-        _alone(home, step, patience)
-    except ConsentError as error:
-        gates.hold()
-        raise ConsentError(f"{error}{_goes_on(home)}") from None
-    except BaseException:
-        gates.hold()
-        raise
-    rotation.seal(home, consent_decision.today())
+        with _deciding(paths, patience):
+            folder = paths.config if all_projects else _made_dirs(paths).config
+            transaction.decide(paths, folder, "no", method, runtime.now())
+    except BaseException as error:
+        cache.deny_in_process()
+        if not isinstance(error, ConsentError) or not _is_allowed(paths):
+            raise
+        variable = f"{settings.current().prefix}_TELEMETRY_DISABLED=1"
+        advice = f"Other programs continue to record: set {variable} to stop them"
+        raise ConsentError(f"{error}. {advice}") from None
+    rotation.seal(paths, consent_decision.today())
 
 
-def _goes_on(home: Home) -> str:
-    """What to add to a denial that could not be written, where other programs go on recording."""
-    if not policy.decide(home, runtime.world.environ).allowed:
-        return ""
-    variable = f"{settings.current().prefix}_TELEMETRY_DISABLED=1"
-    return f". Other programs continue to record: set {variable} to stop them"
+def _is_allowed(paths: ProjectPaths) -> bool:
+    return policy.decide(paths, runtime.environ).allowed
 
 
-def clear(home: Home) -> list[str]:
+def clear(paths: ProjectPaths) -> list[str]:
     """Delete the stored events of a project, and the key that made their pseudonyms.
 
-    The key goes first: what could not be deleted can no longer be linked to anybody.
+    The key is deleted first, so that nobody can link an event that could not be deleted.
 
     Returns:
         The files that could not be deleted, each with the reason.
     """
     from telemetry_kit.storage import rotation  # deferred: as above
 
-    survivors: list[str] = []
+    failures: list[str] = []
     try:
-        place = projects.place_of(home)
-        if place is not None and _needs_key(home, keys.key_path(home, place)):
-            keys.replace(keys.key_path(home, place), runtime.world.now())
-            names = declared_names.path_of(home, place)
-            if private.remove(names):
-                private.sync_folder(os.path.dirname(names))
-    except (ConsentError, OSError) as error:
-        survivors.append(
-            f"the key ({error if isinstance(error, ConsentError) else name_of(error)})"
-        )
-    survivors += rotation.clear(home)
-    gates.forget()
-    return survivors
+        dirs = ProjectDirs.of(paths)
+        # A fresh key also if recording is on and has none.
+        if dirs is not None and (
+            os.path.lexists(dirs.key) or (os.path.isdir(dirs.state) and _is_allowed(paths))
+        ):
+            keys.replace(dirs.key, runtime.now())
+            if private.remove(dirs.names):
+                private.sync_folder(dirs.state)
+    except ConsentError as error:
+        failures.append(f"the key ({error})")
+    except OSError as error:
+        failures.append(f"the key ({name_of(error)})")
+    failures += rotation.clear(paths)
+    cache.invalidate()
+    return failures
 
 
-def _needs_key(home: Home, path: str) -> bool:
-    """Whether a fresh key is due: there is one to be replaced, or recording lacks one."""
-    if os.path.lexists(path):
-        return True
-    recording = policy.decide(home, runtime.world.environ).allowed
-    return recording and os.path.isdir(os.path.dirname(path))
-
-
-def accept_widening(home: Home, decision: Decision) -> None:
-    """Write down that the user said yes to what is wider than the yes in force.
+def answer_extension(paths: ProjectPaths, decision: Decision, *, is_granted: bool) -> None:
+    """Save that the user granted or denied an extended scope. A denial does not end the grant.
 
     Args:
-        home: the project's places.
-        decision: what was in force when it was asked.
+        paths: the project's paths.
+        decision: the decision before the user was asked.
+        is_granted: the answer.
 
     Raises:
-        ConsentError: it could not be written, or another decision was made meanwhile.
-    """
-    from telemetry_kit.consent import transaction  # deferred: json, and only a decision needs it
-
-    folder, asked = _asked(home, decision)
-    now = runtime.world.now()
-    _alone(home, lambda: transaction.decide(home, folder, "yes", "prompt", now, asked=asked))
-
-
-def decline_widening(home: Home, decision: Decision) -> None:
-    """Keep a yes as it was given, and remember that the wider notice was declined.
-
-    Args:
-        home: the project's places.
-        decision: what was in force when it was asked.
-
-    Raises:
-        ConsentError: it could not be written, or another decision was made meanwhile.
+        ConsentError: it could not be saved, or another decision was made meanwhile.
     """
     from telemetry_kit.consent import transaction  # deferred: as above
 
-    folder, asked = _asked(home, decision)
-    _alone(home, lambda: transaction.decline(folder, runtime.world.now(), asked))
+    assert decision.grant is not None
+    request = transaction.ScopeRequest(paths.app, decision.rule.raw or "", decision.grant)
+    # The lock needs the record's folder, which a reset deletes.
+    with _consent_errors("the consent record"):
+        request.check(decision.rule.name)
+    folder = os.path.dirname(decision.rule.name)
+    with _deciding(paths):
+        if is_granted:
+            transaction.decide(paths, folder, "yes", "prompt", runtime.now(), request=request)
+        else:
+            transaction.decline(folder, runtime.now(), request)
 
 
-def _asked(home: Home, decision: Decision) -> tuple[str, Asked]:
-    from telemetry_kit.consent import transaction  # deferred: as above
-
-    assert decision.accepted is not None
-    asked = transaction.Asked(home.app, decision.rule.raw or "", decision.accepted)
-    # Before the lock, too: after a reset there is no folder to put one in.
-    _attempt(lambda: asked.check(decision.rule.name), "the consent record")
-    return os.path.dirname(decision.rule.name), asked
-
-
-def reset(home: Home, *, all_projects: bool = False) -> list[str]:
-    """Erase everything of this project: events, key, decision and its history.
+def reset(paths: ProjectPaths, *, all_projects: bool = False) -> list[str]:
+    """Delete everything of this project: events, key, decision and its history.
 
     Args:
-        home: the project's places.
+        paths: the project's paths.
         all_projects: of every project of the app.
 
     Returns:
@@ -342,93 +308,75 @@ def reset(home: Home, *, all_projects: bool = False) -> list[str]:
     Raises:
         ConsentError: another process is deciding and does not finish; nothing was deleted.
     """
-    # No decision, no lock, and no folder made to put it in. The record of a later one stays.
-    survivors = (
-        _alone(home, lambda: _reset(home, all_projects, decided=True))
-        if os.path.isdir(home.config)
-        else _reset(home, all_projects, decided=False)
-    )
-    for folder in (home.config, home.state):
-        _prune(folder)
-    gates.forget()
-    return survivors
+    # Without a decision there is no folder for the lock, and none is made for it.
+    if os.path.isdir(paths.config):
+        with _deciding(paths):
+            failures = _erase_all(paths, all_projects, is_decided=True)
+    else:
+        failures = _erase_all(paths, all_projects, is_decided=False)
+    for folder in (paths.config, paths.state):
+        # The folder that all apps share is deleted with the last app.
+        if projects.remove_if_empty(f"{folder}/projects") and projects.remove_if_empty(folder):
+            projects.remove_own_folder(os.path.dirname(folder))
+    cache.invalidate()
+    return failures
 
 
-def all_homes(home: Home) -> list[Home]:
-    """The places of every project of an app: those in the index, and this one.
+def all_project_paths(paths: ProjectPaths) -> list[ProjectPaths]:
+    """The paths of every project of an app: this one, and those in the index.
 
     Args:
-        home: the places of this project.
+        paths: the paths of this project.
     """
-    others = [root for root in projects.roots(home.state).values() if root != home.root]
-    return [home, *(Home(home.app, root, home.config, home.state) for root in sorted(others))]
+    others = [root for root in projects.roots(paths.state) if root != paths.root]
+    return [
+        paths,
+        *(ProjectPaths(paths.app, root, paths.config, paths.state) for root in others),
+    ]
 
 
-def _reset(home: Home, all_projects: bool, decided: bool) -> list[str]:
-    from telemetry_kit.storage import version_control  # deferred: only a reset needs it
+def _erase_all(paths: ProjectPaths, all_projects: bool, is_decided: bool) -> list[str]:
+    from telemetry_kit.consent.transaction import LOCK  # deferred: as above
+    from telemetry_kit.storage import version_control  # deferred: as above
 
-    survivors: list[str] = []
-    homes = all_homes(home) if all_projects else [home]
+    failures: list[str] = []
+    cleared = all_project_paths(paths) if all_projects else [paths]
+    dirs = None
     try:
-        places = [projects.place_of(home)]
+        dirs = ProjectDirs.of(paths)
     except ConsentError:
-        places = []
         if all_projects:
-            # It is of no use to anybody, so it goes before somebody looks at it again.
-            _erase([home.place_key], survivors)
-    # The decision first: what a running program records meanwhile is deleted with the rest.
-    config = _ours(home.config, places, all_projects) if decided else []
-    state = _ours(home.state, places, all_projects)
-    _erase(config, survivors)
-    gates.forget()
-    for one in homes:
-        survivors += clear(one)
+            failures += _erase([paths.directory_key])
+    if all_projects:
+        # The settings that the user wrote stay, and so does the lock in use.
+        kept = {"telemetry.toml", LOCK}
+        config, state = (
+            [f"{folder}/{name}" for name in names_in(folder) if name not in kept]
+            for folder in (paths.config, paths.state)
+        )
+    else:
+        config, state = ([dirs.config], [dirs.state]) if dirs is not None else ([], [])
+    # The decision first: the events that a running program records meanwhile are deleted below.
+    failures += _erase(config if is_decided else [])
+    cache.invalidate()
+    for one in cleared:
+        failures += clear(one)
         try:
             version_control.remove_rules(one)
         except JournalError as error:
-            survivors.append(str(error))
-    _erase(state, survivors)
+            failures.append(str(error))
+    failures += _erase(state)
     if all_projects:
-        version_control.remove_rules_for_keys(home)
-    return survivors
+        version_control.remove_rules_for_keys(paths)
+    return failures
 
 
-def retention_days(home: Home) -> int:
-    """How long lines are kept: as configured, but never longer than the user said yes to.
+def _erase(erased: list[str]) -> list[str]:
+    """Delete files and folders; returns those that could not be deleted, each with the reason."""
+    import shutil  # deferred: only a reset needs it
 
-    Args:
-        home: the project's places.
-    """
-    return policy.decide(home, runtime.world.environ).keep_days
-
-
-def _ours(folder: str, places: list[str | None], all_projects: bool) -> list[str]:
-    if not all_projects:
-        return [f"{folder}/projects/{place}" for place in places if place is not None]
-    # The folder is ours alone, but for the settings that the user wrote and the lock in use.
-    kept = {"telemetry.toml", deciding_lock()}
-    return [f"{folder}/{name}" for name in _names_in(folder) if name not in kept]
-
-
-def deciding_lock() -> str:
-    """The name of the lock that is held while something is decided."""
-    # deferred: json, and only a decision needs it
-    from telemetry_kit.consent.transaction import LOCK
-
-    return LOCK
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _erase(paths: list[str], survivors: list[str]) -> None:
-    import shutil  # deferred: only for erasing
-
-    for path in paths:
+    failures = []
+    for path in erased:
         try:
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path)
@@ -437,52 +385,46 @@ def _erase(paths: list[str], survivors: list[str]) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            survivors.append(f"{path} ({name_of(error)})")
-    for folder in sorted({os.path.dirname(path) for path in paths}):
+            failures.append(f"{path} ({name_of(error)})")
+    for folder in sorted({os.path.dirname(path) for path in erased}):
         private.sync_folder(folder)
+    return failures
 
 
-def _prune(folder: str) -> None:
-    """Delete our folders in which nothing is left, those of all apps with the last one."""
-    for path in (f"{folder}/projects", folder):
-        if not projects.remove_if_empty(path):
-            return
-    projects.remove_own_folder(os.path.dirname(folder))
-
-
-def _alone(home: Home, step: Callable[[], T], patience: float | None = None) -> T:
-    """Do what no other process may do at the same time."""
+@contextmanager
+def _deciding(paths: ProjectPaths, patience: float | None = None) -> Iterator[None]:
+    """Make the user's folders, hold the consent lock, and decide anew afterwards."""
     from telemetry_kit.consent import transaction  # deferred: as above
 
-    def locked() -> T:
-        projects.make_own_folders(home)
-        with transaction.alone(home.config, patience):
-            return step()
-
-    done = _attempt(locked, "the consent record")
-    gates.forget()
-    return done
+    with _consent_errors("the consent record"):
+        projects.make_own_folders(paths)
+        with transaction.consent_lock(paths.config, patience):
+            yield
+    cache.invalidate()
 
 
-def _place(home: Home) -> str:
-    place = projects.place_of(home)
-    if place is None:
-        if policy.unplaced(home):
-            raise ConsentError(policy.key_is_gone(home))
+def _made_dirs(paths: ProjectPaths) -> ProjectDirs:
+    """The directories of a project; makes the key of their names if there is none."""
+    dirs = ProjectDirs.of(paths)
+    if dirs is None:
+        if problem := policy.lost_key_problem(paths):
+            raise ConsentError(problem)
         from telemetry_kit.storage import version_control  # deferred: once for each user
 
-        version_control.ensure_for_keys(home.state)
-        atomic.create(home.place_key, os.urandom(32))
-        place = projects.place_of(home)
-    assert place is not None
-    return place
+        version_control.ensure_for_keys(paths.state)
+        atomic.create(paths.directory_key, os.urandom(32))
+        dirs = ProjectDirs.of(paths)
+    assert dirs is not None
+    return dirs
 
 
-def _attempt(step: Callable[[], T], what: str) -> T:
+@contextmanager
+def _consent_errors(what: str) -> Iterator[None]:
+    """Raise errors of the file system as `ConsentError`, with what could not be written."""
     try:
-        return step()
+        yield
     except NotOwnerError as error:
-        why = "belongs to another user, and nothing is made there: is HOME yours?"
+        why = "belongs to another user, and nothing is written there: check HOME"
         raise ConsentError(f"{error.filename} {why}") from None
     except OSError as error:
         where = f" in {os.path.dirname(str(error.filename))}" if error.filename else ""

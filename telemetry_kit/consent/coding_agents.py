@@ -18,11 +18,7 @@ _FALSE = ("", "0", "false", "no", "off")
 
 
 def invoker(environ: "Mapping[str, str]") -> str:
-    """The name of the coding agent that runs the program; `person` where there is none.
-
-    Args:
-        environ: the environment variables.
-    """
+    """The name of the coding agent that runs the program; `person` where there is none."""
     for agent, variables in AGENTS:
         for variable in variables:
             if environ.get(variable, "").strip().casefold() not in _FALSE:

@@ -1,7 +1,8 @@
 """The history of the user's decisions: a hash chain with one entry for each decision.
 
-The current record names its entry, so that lines cut off at the end show as well. The current
-decision is not read from here. Only commands read and write it. It holds no name of a user.
+The current record names its entry, so a history whose last lines were removed is noticed. The
+current decision is not read from here. Only commands read and write it. It contains no user name.
+`folder` is always the folder of the consent record.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from datetime import date
 
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
+from telemetry_kit.consent.app_choice import names_in
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
-from telemetry_kit.privacy import projects
+from telemetry_kit.paths import ProjectPaths
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -26,25 +28,24 @@ if TYPE_CHECKING:
 HISTORY = policy.HISTORY
 MAX_HISTORY_BYTES = 1 << 20
 SCHEMA = 1
-# Keys of the former form, and of entries as they are shown.
+# Keys of an entry in the former format, and of an entry as it is shown.
 _PREVIOUS, _SHA256 = "previous_sha256", "sha256"
 
 
 def append(
     folder: str, decision: str, method: str, now: float, text_sha256: str, *, declined: str = ""
 ) -> str:
-    """Add an entry. Those before it stay as they are; of the former form, inside one of this form.
+    """Append an entry. Earlier entries do not change; those in the former format are enclosed.
 
-    A history that cannot be trusted is set aside under another name: it must never keep anybody
-    from saying no.
+    A history that cannot be trusted is renamed first, so that it never prevents a denial.
 
     Args:
-        folder: where the record of the decision is.
+        folder: the folder of the consent record.
         decision: `yes` or `no`.
         method: `prompt`, `flag` or `api`.
         now: seconds since the epoch.
-        text_sha256: SHA-256 of the text that it answers.
-        declined: fingerprint of the wider scope that this no is about; the yes stands.
+        text_sha256: SHA-256 of the text that the user answered.
+        declined: fingerprint of the extended scope that the user denied; the grant stays.
 
     Returns:
         The name of the entry for the record: the first 16 digits of its SHA-256.
@@ -52,18 +53,19 @@ def append(
     Raises:
         OSError: nothing was written.
     """
-    # deferred: the chain, and reading a history needs none
+    # deferred: the documents, and reading a history needs none
     from telemetry_kit.consent import notice
 
     path = f"{folder}/{HISTORY}"
     try:
-        lines = _lines(folder)
+        lines = read_lines(folder)
     except UnsafeFileError:
         os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
         lines = []
     links = [hash_chain.parse(line) for line in lines]
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    withdraws = decision == "no" and not declined and _standing(links) == "yes"
+    last = last_decision([link.entry for link in links if link.entry is not None])
+    withdraws = decision == "no" and not declined and last.get("decision") == "yes"
     entry: dict[str, Any] = {
         "schema": SCHEMA,
         "id": os.urandom(8).hex(),
@@ -83,51 +85,35 @@ def append(
 
 
 def read(folder: str) -> list[dict[str, Any]]:
-    """The entries that can be read, oldest first.
+    """Read the entries that can be parsed, oldest first.
 
-    Args:
-        folder: where the record of the decision is.
+    Each one has the SHA-256 of the line before and its own. An entry in the former format has
+    those that were written, because the record names it by them.
 
     Raises:
         UnsafeFileError: the file cannot be read or trusted.
     """
-    entries = [fields_of(hash_chain.parse(line)) for line in _lines(folder)]
-    return [entry for entry in entries if entry is not None]
-
-
-def fields_of(link: hash_chain.Link) -> dict[str, Any] | None:
-    """An entry with the SHA-256 of the line before and its own; None where there is none.
-
-    One of the former form has those that it had: the record names it by them.
-    """
-    if link.entry is None:
-        return None
-    fields = dict(link.entry)
-    fields.setdefault(_PREVIOUS, link.previous)
-    fields.setdefault(_SHA256, link.sha256)
-    return fields
+    found = []
+    for link in map(hash_chain.parse, read_lines(folder)):
+        if link.entry is not None:
+            found.append(dict(link.entry))
+            found[-1].setdefault(_PREVIOUS, link.previous)
+            found[-1].setdefault(_SHA256, link.sha256)
+    return found
 
 
 def broken_at(folder: str) -> int | None:
-    """The number of the first entry that is not as it was written; None when all are.
-
-    Args:
-        folder: where the record of the decision is.
+    """The number of the first entry that was changed; None if the chain is intact.
 
     Raises:
         UnsafeFileError: the file cannot be read or trusted.
     """
-    for number, (link, follows) in enumerate(hash_chain.follow(_lines(folder)), 1):
-        if not (link.is_intact and follows):
-            return number
-    return None
+    links = enumerate(hash_chain.follow(read_lines(folder)), 1)
+    return next((n for n, (link, follows) in links if not (link.is_intact and follows)), None)
 
 
 def disagrees(folder: str) -> str | None:
-    """What is wrong between the history and the decision in force; None when nothing is.
-
-    Args:
-        folder: where the record of the decision is.
+    """How the history differs from the current record; None if both agree.
 
     Raises:
         UnsafeFileError: one of the two files cannot be read or trusted.
@@ -135,47 +121,51 @@ def disagrees(folder: str) -> str | None:
     entries = read(folder)
     record = private.read(f"{folder}/{policy.RECORD}", policy.MAX_RECORD_BYTES)
     if record is None:
-        return "the last decision is not in force: its record is gone" if entries else None
+        return "the record of the last decision is missing" if entries else None
     state, day = consent_decision.parse_record(record, consent_decision.today())
     if state == "corrupt":
-        return "the record in force is not valid, and nothing is recorded under it"
+        return "the current record is not valid, so nothing is recorded under it"
     state = "yes" if state == "expired" else state
+    current = f"the current record ({state} of {day})"
     if not entries:
-        return f"a {state} of {day} is in force that the history does not know"
-    last = _decided(entries)
+        return f"{current} has no history"
     line = record.decode("ascii", "replace")
-    name = consent_decision.entry_of(line)
-    where = os.path.basename(folder)
-    place = where if policy.is_place(where) else policy.ALL
+    name = consent_decision.value_of(line, "entry")
+    directory = os.path.basename(folder)
+    if not policy.is_directory_name(directory):
+        directory = policy.ALL
     if state == "yes" and not name:
-        return f"the record in force ({state} of {day}) names no entry of the history"
-    if state == "yes" and consent_decision.place_of(line) != place:
-        return f"the record in force ({state} of {day}) is about another place"
-    if name and not any(_is_named(entry, name) for entry in entries):
-        return f"the history does not hold the decision in force ({state} of {day})"
-    # A decision made at midnight may carry either day.
-    same_day = abs(_number(day) - _number(str(last.get("at"))[:10])) <= 1
-    if state != last.get("decision") or not same_day or not _is_named(entries[-1], name):
-        return f"the record in force ({state} of {day}) is not the last decision of the history"
+        return f"{current} names no entry of the history"
+    if state == "yes" and consent_decision.value_of(line, "place") != directory:
+        return f"{current} is about another project"
+    # A denial that was written on a full disk names no entry.
+    if name and not any(str(entry[_SHA256])[:16] == name for entry in entries):
+        return f"{current} is not in the history"
+    last = last_decision(entries)
+    # A decision made at midnight may have either day.
+    same_day = abs(day_number(day) - day_number(str(last.get("at"))[:10])) <= 1
+    is_last = not name or str(entries[-1][_SHA256])[:16] == name
+    if state != last.get("decision") or not same_day or not is_last:
+        return f"{current} is not the last decision of the history"
     return None
 
 
-def folders(home: Home) -> list[tuple[str, str]]:
-    """Where decisions about a project are kept, each with whom it is about.
+def folders(paths: ProjectPaths) -> list[tuple[str, str]]:
+    """The folders of the consent records that cover a project, each with its scope.
 
     Raises:
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
-    place = projects.place_of(home)
-    own = [] if place is None else [("this project", f"{home.config}/projects/{place}")]
-    return [("all projects", home.config), *own]
+    dirs = ProjectDirs.of(paths)
+    own = [] if dirs is None else [("this project", dirs.config)]
+    return [("all projects", paths.config), *own]
 
 
-def trouble(home: Home) -> list[str]:
-    """What is wrong with the histories of a project, one sentence each; empty when nothing is."""
+def trouble(paths: ProjectPaths) -> list[str]:
+    """Check the histories of a project; returns one sentence for each problem."""
     found: list[str] = []
     try:
-        for scope, folder in folders(home):
+        for scope, folder in folders(paths):
             number = broken_at(folder)
             if number is not None:
                 found.append(f"decision {number} for {scope} is not as it was written: see audit")
@@ -188,45 +178,26 @@ def trouble(home: Home) -> list[str]:
 
 
 def set_aside(folder: str) -> list[str]:
-    """Histories and records that could not be trusted when a later decision was written.
-
-    Args:
-        folder: where the record of the decision is.
-    """
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return []
-    return [f"{folder}/{name}" for name in names if ".damaged-" in name]
+    """Histories and records that were renamed because they could not be trusted."""
+    return [f"{folder}/{name}" for name in names_in(folder) if ".damaged-" in name]
 
 
-def _lines(folder: str) -> list[bytes]:
-    """The lines of the history; those of the former form as they are in this one."""
+def read_lines(folder: str) -> list[bytes]:
+    """The lines of the history; those in the former format are enclosed in the present one."""
     data = private.read(f"{folder}/{HISTORY}", MAX_HISTORY_BYTES) or b""
-    # Not splitlines(): a changed line end must show.
+    # splitlines() would hide a changed line end.
     lines = data.split(b"\n")
     return list(hash_chain.upgraded(lines if lines[-1] else lines[:-1], _PREVIOUS, _SHA256))
 
 
-def _standing(links: list[hash_chain.Link]) -> str | None:
-    """The decision that holds after these entries, as text."""
-    for link in reversed(links):
-        if link.entry is not None and "declined" not in link.entry:
-            return str(link.entry.get("decision"))
-    return None
+def last_decision(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last entry that is not a denied extension; the last of all if there is no other."""
+    last = entries[-1] if entries else {}
+    return next((entry for entry in reversed(entries) if "declined" not in entry), last)
 
 
-def _decided(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last entry that is a decision of its own, and no declined widening."""
-    return next((e for e in reversed(entries) if "declined" not in e), entries[-1])
-
-
-def _is_named(entry: dict[str, Any], name: str) -> bool:
-    # A denial that was written without space names none.
-    return not name or str(entry.get("sha256"))[:16] == name
-
-
-def _number(day: str) -> int:
+def day_number(day: str) -> int:
+    """The ordinal number of a day; 0 for any other text."""
     try:
         return date.fromisoformat(day).toordinal()
     except ValueError:

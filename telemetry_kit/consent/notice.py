@@ -1,4 +1,4 @@
-"""The notice, the data dictionary and the JSON Schema, made from the catalog.
+"""The notice, the data dictionary and the JSON Schema, generated from the catalog.
 
 It asks nothing and decides nothing. A recording program does not load it.
 """
@@ -12,7 +12,7 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit.consent.app_choice import DEFAULT as DEFAULT_APP
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.settings import Settings
 
@@ -44,85 +44,77 @@ _TYPES = {
     catalog.IDENTIFIER: "pseudonym",
     catalog.MAPPING: "declared keys",
 }
-_CONTEXT_TYPES = {catalog.IDENTIFIER: "code", catalog.MEASURE: "number", "flag": "yes/no"}
+_CONTEXT_TYPES = {catalog.IDENTIFIER: "pseudonym", catalog.MEASURE: "number", "flag": "yes/no"}
 
 
-def lines(home: Home, now: Settings | None = None, *, everywhere: bool = False) -> list[str]:
-    """The notice, as it stands before the question: ASCII, at most 14 lines of 78 characters.
+def lines(
+    paths: ProjectPaths, now: Settings | None = None, *, everywhere: bool = False
+) -> list[str]:
+    """The notice before the question: ASCII, at most 14 lines of 78 characters.
 
     Args:
-        home: where the events would be.
-        now: the settings it is about; those in force by default.
+        paths: the project's paths.
+        now: the settings; the current ones by default.
         everywhere: ask for all projects instead of this one.
     """
     now = now or settings.current()
-    whose = "all projects" if everywhere else "this project"
-    place = f".{home.app}/telemetry.jsonl of each project" if everywhere else home.log
+    scope = "all projects" if everywhere else "this project"
+    kinds = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
+    *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in kinds)
+    log = plain(f".{paths.app}/telemetry.jsonl of each project" if everywhere else paths.log)
+    max_width = WIDTH - 2
     return [
-        f"Keep a usage log of {home.app} in {whose}?",
+        f"Record how you use {paths.app} in {scope}?",
         *_wrapped(
-            f"It records which {_kinds()} you use, how they ended, how long they took, and the "
-            f"{now.resolution}, so that you can see it:"
+            f"The log shows which {', '.join(first)} and {last} you use, how they end, how long "
+            f"they take, and the {now.resolution}. For example:"
         ),
         *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
-        "Names that the tool declares are kept. All others become codes that only a key",
-        "on this computer can make: pseudonyms, which are not anonymity.",
-        _own_keys(now),
+        "Names that the tool declares are stored in plain text. Other names become",
+        "pseudonyms, which are not anonymity. Their key is on this computer.",
+        _context_line(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
-        f"Kept for {now.retention_days} days, for whoever can read your files, in",
-        f"  {_end_of(plain(place))}",
-        "It lists your project folders, too. There is no code to send it anywhere.",
+        f"Stored for {now.retention_days} days, readable by anyone who can read your files, in",
+        f"  {log if len(log) <= max_width else '...' + log[3 - max_width :]}",
+        "A list of your project folders is stored, too. No code sends any of this.",
         *_wrapped(
-            f"{command(home.app)} view shows it, off stops it, clear deletes it; preview shows "
-            f"all {len(catalog.EVENTS)} events."
+            f"{command(paths.app)} view shows it, off stops it, clear deletes it, and preview "
+            f"shows all {len(catalog.EVENTS)} events."
         ),
     ]
 
 
 def command(app: str) -> str:
-    """What to type so that a command is about this app.
-
-    Args:
-        app: the app's name.
-    """
+    """The command line that selects this app."""
     return "telemetry-kit" if app == DEFAULT_APP else f"telemetry-kit --app {app}"
 
 
 def plain(text: str) -> str:
-    """`text` in printable ASCII, the rest escaped: a folder may have any name.
+    """`text` in printable ASCII, with other characters escaped.
 
     Args:
-        text: what to show.
+        text: the name of a file or folder, or other text.
     """
-    return "".join(c if c.isascii() and c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(char: str) -> str:
-    # In a locale without the letters of a name Python holds its bytes as surrogates.
-    is_byte = "\udc80" <= char <= "\udcff"
-    return f"\\x{ord(char) - 0xDC00:02x}" if is_byte else ascii(char)[1:-1]
+    # Python represents a byte that it cannot decode as a surrogate.
+    return "".join(
+        c
+        if c.isascii() and c.isprintable()
+        else f"\\x{ord(c) - 0xDC00:02x}"
+        if "\udc80" <= c <= "\udcff"
+        else ascii(c)[1:-1]
+        for c in text
+    )
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
 
 
-def _end_of(path: str) -> str:
-    max_width = WIDTH - 2
-    return path if len(path) <= max_width else "..." + path[3 - max_width :]
-
-
-def _kinds() -> str:
-    found = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
-    *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in found)
-    return f"{', '.join(first)} and {last}"
-
-
-def _own_keys(now: Settings) -> str:
-    """What the tool declares beside the catalog, in one line."""
-    begin = "Also keys that the tool declares: "
+def _context_line(now: Settings) -> str:
+    """The context keys that the tool declares, in one line."""
+    begin = "Context that the tool declares: "
     if not now.context:
-        return f"{begin}codes, numbers, yes/no, words of a list."
+        return f"{begin}pseudonyms, numbers, yes/no, listed words."
     keys = [
         f"{key} ({_CONTEXT_TYPES[kind] if isinstance(kind, str) else f'{len(kind)} words'})"
         for key, kind in sorted(now.context.items())
@@ -132,14 +124,14 @@ def _own_keys(now: Settings) -> str:
         line = begin + ", ".join(keys[:shown]) + (f" and {rest} more." if rest else ".")
         if len(line) <= WIDTH:
             return line
-    return f"{begin}{len(keys)}, as codes, numbers, yes/no, words."
+    return f"{begin}{len(keys)}: pseudonyms, numbers, yes/no, words."
 
 
 def example(now: Settings | None = None) -> str:
     """One event as it would be stored, as JSON, without the ids.
 
     Args:
-        now: the settings it is about; those in force by default.
+        now: the settings; the current ones by default.
     """
     return json.dumps({**_EXAMPLE, "timestamp": _example_time(now or settings.current())})
 
@@ -150,32 +142,32 @@ def _example_time(now: Settings) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
 
 
-def difference(app: str, wider: list[str]) -> list[str]:
-    """What stands before the question about a widening: at most 14 lines of 78 characters.
+def difference(app: str, extension: list[str]) -> list[str]:
+    """The text before the question about an extended scope: at most 14 lines of 78 characters.
 
     Args:
         app: the app's name.
-        wider: what would be recorded only after a new yes, one sentence each.
+        extension: what would be recorded only after another grant, one sentence each.
     """
-    sentences = [plain(f"  {sentence}") for sentence in wider]
+    sentences = [plain(f"  {sentence}") for sentence in extension]
     shown = [s if len(s) <= WIDTH else f"{s[: WIDTH - 3]}..." for s in sentences[:MAX_SHOWN]]
-    rest = len(wider) - len(shown)
+    rest = len(extension) - len(shown)
     return [
-        f"The usage log of {app} could record more than you said yes to:",
+        f"{app} could record more than you granted:",
         *shown,
         *([f"  and {rest} more"] if rest else []),
-        "Until you say yes, it records what it did before.",
+        "Without another grant, recording continues as before.",
     ]
 
 
-def text_sha256(home: Home, *, everywhere: bool = False) -> str:
+def text_sha256(paths: ProjectPaths, *, everywhere: bool = False) -> str:
     """SHA-256 of the exact notice text, in hex.
 
     Args:
-        home: where the events would be.
+        paths: the project's paths.
         everywhere: of the notice for all projects.
     """
-    return sha256_of(lines(home, everywhere=everywhere))
+    return sha256_of(lines(paths, everywhere=everywhere))
 
 
 def sha256_of(shown: list[str]) -> str:
@@ -270,11 +262,7 @@ def dictionary() -> str:
 
 
 def domain(field: catalog.Field) -> str:
-    """Type and domain of a field, in words.
-
-    Args:
-        field: a row of the catalog.
-    """
+    """Type and domain of a field, in words."""
     words = _TYPES[field.kind]
     limits: Any = field.domain
     if field.kind == catalog.RANDOM:

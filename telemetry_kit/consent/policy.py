@@ -1,7 +1,7 @@
 """May we record? Owners, vetoes, the user's decision, and the trace of the rules.
 
 Any denial wins and only the user can grant. A source that cannot be read or parsed denies.
-Nothing here writes an event, and asking creates no file.
+Nothing here writes an event, and a decision creates no file.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.paths import (
-    Home,
+    ProjectPaths,
     enclosing_repositories,
     enclosing_roots,
     repository_files,
     user_home,
 )
-from telemetry_kit.privacy import projects
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.settings import current, read_toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from telemetry_kit.consent.decision import Accepted
+    from telemetry_kit.consent.decision import Grant
 
 
 DENY = "deny"
 GRANT = "grant"
-# The place of a record that is about every project.
-ALL = "all"
 SILENT = "silent"
 IGNORED = "ignored"
+# What a record for all projects has in place of the name of a project's directories.
+ALL = "all"
 
 FALSE = frozenset({"", "0", "false", "no", "off"})
 CI_VARIABLES = tuple(
@@ -47,40 +47,30 @@ CI_VARIABLES = tuple(
     bamboo_planKey
     """.split()  # noqa: SIM905 - one name a line would fill a page
 )
-# Developers' machines carry these too, so alone they count only where nobody sits at a terminal.
+# Developers set these too, so they deny only if the process has no terminal.
 WEAK_CI_VARIABLES = ("BUILD_ID", "run_ID")
 PYTEST_VARIABLES = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
 RECORD = "telemetry.enabled"
 HISTORY = "telemetry.history.jsonl"
-# Some seven decisions: what the recorder compares a grant with.
+# About seven decisions, with which a grant is compared.
 _HISTORY_BYTES = 4_096
 MAX_RECORD_BYTES = 65_536
 
-_FIXED = frozenset(
-    {
-        "DO_NOT_TRACK",
-        "TELEMETRY_KIT_DISABLED",
-        "CI",
-        *CI_VARIABLES,
-        *WEAK_CI_VARIABLES,
-        *PYTEST_VARIABLES,
-    }
-)
-
 
 class Rule:
-    """One rule of the decision and what it said.
+    """One rule of the decision and its result.
 
     Args:
         owner: `system`, `environment`, `repository` or `user`.
-        name: the variable, file or key that was asked.
-        raw: its raw value as text, None when it is not there.
+        name: the variable, file or key that was read.
+        raw: its raw value as text; None if it does not exist.
         verdict: `deny`, `grant`, `silent` or `ignored`.
         says: one short sentence for people.
-        everywhere: whether it holds whatever the project.
+        everywhere: whether the rule covers every project.
+        dirs: the project's directories, in the rule of its consent record.
     """
 
-    __slots__ = ("everywhere", "name", "owner", "raw", "says", "verdict")
+    __slots__ = ("dirs", "everywhere", "name", "owner", "raw", "says", "verdict")
 
     def __init__(
         self,
@@ -97,316 +87,350 @@ class Rule:
         self.verdict = verdict
         self.says = says
         self.everywhere = everywhere
+        self.dirs: ProjectDirs | None = None
 
 
 class Decision:
-    """The answer, and the rule that decided it.
+    """The decision, and the rule that made it.
 
     Args:
         allowed: whether events may be recorded.
         rule: the deciding rule.
-        accepted: what the user said yes to; None without a grant.
+        grant: the scope of the user's grant; None without one.
+        dirs: the project's directories, if recording is allowed and they have a name.
     """
 
-    __slots__ = ("accepted", "allowed", "rule")
+    __slots__ = ("allowed", "dirs", "grant", "rule")
 
-    def __init__(self, allowed: bool, rule: Rule, accepted: Accepted | None = None) -> None:
+    def __init__(
+        self,
+        allowed: bool,
+        rule: Rule,
+        grant: Grant | None = None,
+        dirs: ProjectDirs | None = None,
+    ) -> None:
         self.allowed = allowed
         self.rule = rule
-        self.accepted = accepted
+        self.grant = grant
+        self.dirs = dirs
 
     @property
     def vetoed(self) -> bool:
-        """Off by somebody else than the user."""
+        """Whether a rule of another owner than the user denies."""
         return not self.allowed and self.rule.verdict == DENY and self.rule.owner != "user"
 
     @property
     def keep_days(self) -> int:
-        """How long lines are kept: as configured, but never longer than the user said yes to."""
+        """How many days lines are stored: as configured, but not longer than the grant allows."""
         configured = current().retention_days
-        accepted = self.accepted
-        return configured if accepted is None else min(configured, accepted.keep_days)
+        return configured if self.grant is None else min(configured, self.grant.keep_days)
 
 
-def watched(app_prefix: str) -> frozenset[str]:
-    """The environment variables that can deny for an app with this prefix."""
-    return _FIXED | {f"{app_prefix}_TELEMETRY_DISABLED"}
-
-
-def decide(home: Home, environ: Mapping[str, str], *, every_file: bool = False) -> Decision:
-    """The decision for one home: the first denial, else the user's grant, else off.
+def decide(
+    paths: ProjectPaths, environ: Mapping[str, str], *, every_file: bool = False
+) -> Decision:
+    """Decide for one project: the first denial, else the user's grant, else off.
 
     Args:
-        home: the places to look at.
-        environ: the variables to look at.
-        every_file: read the repository's files also where the user has granted nothing, to say
-            that they deny. A recording program opens no file of a repository before a grant.
+        paths: the project's paths.
+        environ: the environment variables.
+        every_file: read the repository's files even without a grant, to report that they deny.
+            A recording program opens no file of a repository before a grant.
     """
-    granted = undecided = None
-    for rule in rules(home, environ, repository=every_file):
+    granted = undecided = dirs = None
+    for rule in rules(paths, environ, repository=every_file):
         if rule.verdict == DENY:
             return Decision(False, rule)
+        dirs = rule.dirs or dirs
         if rule.verdict == GRANT:
             granted = rule
         elif rule.owner == "user" and (rule.raw or undecided is None or not undecided.raw):
-            # A yes that has expired says more than that nothing was decided.
+            # A grant that has expired tells more than a missing one.
             undecided = rule if rule.verdict == SILENT else undecided
     if granted is None:
         assert undecided is not None
         return Decision(False, undecided)
-    # Only now: it takes a few looks more, which nobody pays for whom recording is off anyway.
+    # These rules read more files, so they come last: most users never reach them.
     for found in (
-        () if every_file else _repository(home.app, home.checkout),
-        nearby(home, environ),
+        () if every_file else repository_rules(paths.app, paths.checkout),
+        nearby(paths, environ, dirs),
     ):
         for rule in found:
             if rule.verdict == DENY:
                 return Decision(False, rule)
-    return Decision(True, granted, decision.accepted(granted.raw or ""))
+    return Decision(True, granted, decision.parse_grant(granted.raw or ""), dirs)
 
 
 def rules(
-    home: Home, environ: Mapping[str, str], every: bool = False, repository: bool = True
+    paths: ProjectPaths, environ: Mapping[str, str], every: bool = False, repository: bool = True
 ) -> Iterator[Rule]:
-    """Every rule about this project in order with what it says; see `nearby()` for the rest.
+    """Evaluate every rule about this project in order; `nearby()` has the others.
 
     Args:
-        home: the places to look at.
-        environ: the variables to look at.
+        paths: the project's paths.
+        environ: the environment variables.
         every: also yield the variables that are not set, for `status --explain`.
         repository: also read the files of the repository.
     """
-    yield _system(home)
-    yield from environment_rules(home.app.upper().replace("-", "_"), environ, every)
+    yield system_rule(paths.system_file)
+    yield from environment_rules(paths.app.upper().replace("-", "_"), environ, every)
     if repository:
-        yield from _repository(home.app, home.checkout)
-    yield _switch(
+        yield from repository_rules(paths.app, paths.checkout)
+    yield switch_rule(
         "user",
-        home.user_file,
-        read_toml(home.user_file),
-        "a grant is made by the command enable",
+        paths.user_file,
+        read_toml(paths.user_file),
+        "only the command enable grants consent",
         everywhere=True,
     )
-    yield from records(home)
+    yield from records(paths)
 
 
-def _repository(app: str, root: str) -> Iterator[Rule]:
-    for path, marker in repository_files(app, root):
-        yield _switch(
-            "repository",
-            path,
-            _section(path, marker),
-            "a committed file cannot speak for its readers",
-        )
-
-
-def nearby(home: Home, environ: Mapping[str, str]) -> Iterator[Rule]:
-    """What the projects around this one say, and where the grant may lie; they may deny only.
-
-    Those are the repositories and projects that enclose this one, for a linked worktree of git
-    also the main one: their files, and the user's denial for each.
-    """
-    repositories = enclosing_repositories(home.checkout)
-    yield from _brought_along(home, environ, repositories)
-    for root in enclosing_roots(home, environ, repositories):
-        if root != home.checkout:
-            yield from _repository(home.app, root)
-        yield _record_elsewhere(home, root)
-    if home.root != home.checkout:
-        yield from _repository(home.app, home.root)
-
-
-def _brought_along(
-    home: Home, environ: Mapping[str, str], repositories: list[str]
+def nearby(
+    paths: ProjectPaths, environ: Mapping[str, str], dirs: ProjectDirs | None = None
 ) -> Iterator[Rule]:
-    """A denial where the grant lies in the repository it is about: a clone can bring it along."""
-    if not repositories:
-        return
-    where = os.path.realpath(home.config)
-    user = os.path.realpath(user_home(environ))
+    """Evaluate the rules of enclosing projects, and of where the grant is; they may only deny.
+
+    The enclosing projects are the repositories and projects that contain this one. For a linked
+    worktree of git, they include the main worktree. Their files and the user's denial for each
+    of them count. `dirs` are the project's directories, if they were read already.
+    """
+    repositories = enclosing_repositories(paths.checkout)
+    config = os.path.realpath(paths.config)
+    user = f"{os.path.realpath(user_home(environ))}/"
     for repository in repositories:
-        below = where.startswith(f"{repository.rstrip('/')}/")
-        if below and not f"{user}/".startswith(f"{repository.rstrip('/')}/"):
-            says = f"{home.config} lies in the repository {repository}, so that it grants nothing"
+        inside = f"{repository.rstrip('/')}/"
+        # A clone can bring such a grant along.
+        if config.startswith(inside) and not user.startswith(inside):
+            says = (
+                f"{paths.config} is inside the repository {repository}, so its grants are ignored"
+            )
             yield Rule("repository", repository, None, DENY, says)
-
-
-def _record_elsewhere(home: Home, root: str) -> Rule:
-    """The user's decision for another root: only a no counts here."""
-    try:
-        place = projects.place_of(home, root)
-    except ConsentError as error:
-        return Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
-    if place is None:
-        says = f"nothing was decided for {root}"
-        return Rule("user", f"{home.config}/projects", None, SILENT, says)
-    path = f"{home.config}/projects/{place}/{RECORD}"
-    rule = _record(path, f"for {root}")
-    if rule.verdict != GRANT:
-        return rule
-    return Rule("user", path, rule.raw, IGNORED, f"ignored: it is about {root} alone")
+    for root in enclosing_roots(paths, environ, repositories):
+        if root != paths.checkout:
+            yield from repository_rules(paths.app, root)
+        try:
+            dirs = dirs or ProjectDirs.of(paths)
+        except ConsentError as error:
+            yield Rule("user", paths.directory_key, None, DENY, str(error), everywhere=True)
+            continue
+        if dirs is None:
+            yield Rule("user", f"{paths.config}/projects", None, SILENT, f"no decision for {root}")
+            continue
+        rule = record_rule(f"{dirs.of_root(root).config}/{RECORD}", f"for {root}")
+        if rule.verdict == GRANT:
+            rule.verdict, rule.says = IGNORED, f"ignored: it covers only {root}"
+        yield rule
+    if paths.root != paths.checkout:
+        yield from repository_rules(paths.app, paths.root)
 
 
 def environment_rules(
     prefix: str, environ: Mapping[str, str], every: bool = False
 ) -> Iterator[Rule]:
-    """The rules of the environment alone."""
+    """Evaluate the rules of the environment; with `every`, also the variables that are not set."""
     for name in ("DO_NOT_TRACK", f"{prefix}_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED"):
         raw = environ.get(name)
-        if raw is None:
-            if every:
-                yield Rule("environment", name, None, SILENT, "not set")
-        elif raw.strip().casefold() in FALSE:
-            yield Rule("environment", name, raw, SILENT, "does not deny")
-        else:
-            yield Rule("environment", name, raw, DENY, f"{name} is set", everywhere=True)
-    yield from _ci(environ, every)
+        if raw is not None or every:
+            yield variable_rule(name, raw, f"{name} is set" if is_true(raw) else "")
+    yield from ci_rules(environ, every)
     for name in PYTEST_VARIABLES:
         raw = environ.get(name)
-        if raw is not None:
-            yield Rule("environment", name, raw, DENY, "running under pytest", everywhere=True)
-        elif every:
-            yield Rule("environment", name, None, SILENT, "not set")
+        if raw is not None or every:
+            yield variable_rule(name, raw, "" if raw is None else "running under pytest")
 
 
-def _ci(environ: Mapping[str, str], every: bool) -> Iterator[Rule]:
+def ci_rules(environ: Mapping[str, str], every: bool) -> Iterator[Rule]:
+    """Evaluate the variables of CI systems; `CI=false` overrules the others."""
     raw = environ.get("CI")
-    value = None if raw is None else raw.strip().casefold()
-    if value and value in FALSE:
-        yield Rule("environment", "CI", raw, SILENT, "says that this is no CI run")
+    if raw and raw.strip() and not is_true(raw):
+        yield Rule("environment", "CI", raw, SILENT, "this is no CI run")
         return
-    if value:
-        yield Rule("environment", "CI", raw, DENY, "running in CI", everywhere=True)
-    elif every:
-        yield Rule("environment", "CI", raw, SILENT, "not set")
-    names: tuple[str, ...] = CI_VARIABLES
-    if not _terminal():
-        names += WEAK_CI_VARIABLES
-    for name in names:
+    if is_true(raw) or every:
+        yield variable_rule("CI", raw, "running in CI" if is_true(raw) else "")
+    for name in CI_VARIABLES if has_terminal() else CI_VARIABLES + WEAK_CI_VARIABLES:
         raw = environ.get(name)
-        if raw is not None and raw.strip().casefold() not in FALSE:
-            yield Rule(
-                "environment", name, raw, DENY, f"running in CI ({name} is set)", everywhere=True
-            )
-        elif every:
-            says = "not set" if raw is None else "does not deny"
-            yield Rule("environment", name, raw, SILENT, says)
+        if is_true(raw) or every:
+            says = f"running in CI ({name} is set)" if is_true(raw) else ""
+            yield variable_rule(name, raw, says)
 
 
-def _terminal() -> bool:
+def is_true(raw: str | None) -> bool:
+    """Whether a variable is set to anything but a value that means no."""
+    return raw is not None and raw.strip().casefold() not in FALSE
+
+
+def variable_rule(name: str, raw: str | None, denial: str) -> Rule:
+    """The rule of a variable, which denies if `denial` has a text."""
+    if denial:
+        return Rule("environment", name, raw, DENY, denial, everywhere=True)
+    says = "not set" if raw is None else "does not deny"
+    return Rule("environment", name, raw, SILENT, says)
+
+
+def has_terminal() -> bool:
+    """Whether stdin or stderr is a terminal."""
     try:
         return os.isatty(0) or os.isatty(2)
     except OSError:
         return False
 
 
-def _system(home: Home) -> Rule:
-    path = home.system_file
+def system_rule(path: str) -> Rule:
+    """The rule of the administrator's file."""
     try:
         data = private.read_regular(path, MAX_RECORD_BYTES + 1)
     except (OSError, ValueError) as error:
-        # A link that leads nowhere is there all the same.
+        # A link whose target is missing denies.
         missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         if missing and not os.path.islink(path):
             return Rule("system", path, None, SILENT, "no such file")
         return Rule("system", path, None, DENY, f"{path} cannot be read", everywhere=True)
     if len(data) > MAX_RECORD_BYTES:
-        return Rule("system", path, None, DENY, f"{path} is too long to be read", everywhere=True)
+        return Rule("system", path, None, DENY, f"{path} is too long", everywhere=True)
     text = data.decode("utf-8", "replace")
     pairs = [line.partition("#")[0].partition("=") for line in text.splitlines()]
-    said = {value.strip().casefold() for key, _, value in pairs if key.strip() == "enabled"}
-    if said == {"true"}:
+    values = {value.strip().casefold() for key, _, value in pairs if key.strip() == "enabled"}
+    if values == {"true"}:
         return Rule("system", path, text.strip(), SILENT, "does not deny")
     return Rule("system", path, text.strip(), DENY, f"{path} denies", everywhere=True)
 
 
-def _section(path: str, marker: bytes) -> Mapping[str, object] | None:
-    table = read_toml(path, marker)
-    if table is None or not marker:
-        return table
-    tool = table.get("tool", {})
-    section = tool.get("telemetry_kit", {}) if isinstance(tool, dict) else None
-    return section if isinstance(section, dict) else None
+def repository_rules(app: str, root: str) -> Iterator[Rule]:
+    """The rules of the files that a repository may contain."""
+    for path, marker in repository_files(app, root):
+        table = read_toml(path, marker)
+        if table is not None and marker:
+            tool = table.get("tool", {})
+            section = tool.get("telemetry_kit", {}) if isinstance(tool, dict) else None
+            table = section if isinstance(section, dict) else None
+        yield switch_rule(
+            "repository", path, table, "a committed file cannot grant consent for other people"
+        )
 
 
-def _switch(
+def switch_rule(
     owner: str,
     path: str,
     table: Mapping[str, object] | None,
     ignored: str,
     everywhere: bool = False,
 ) -> Rule:
+    """The rule of a file that denies with `enabled = false` and cannot grant."""
     if table is None:
         return Rule(owner, path, None, DENY, f"{path} cannot be read", everywhere)
     if "enabled" not in table:
-        return Rule(owner, path, None, SILENT, "says nothing")
+        return Rule(owner, path, None, SILENT, "does not deny")
     value = table["enabled"]
     if value is True:
         return Rule(owner, path, "enabled = true", IGNORED, f"ignored: {ignored}")
     raw = "enabled = false" if value is False else "enabled = ?"
-    return Rule(owner, path, raw, DENY, f"{path} says {raw}", everywhere)
+    return Rule(owner, path, raw, DENY, f"{path} has {raw}", everywhere)
 
 
 # -- the user's record -------------------------------------------------------------------------
 
 
-def record_path(home: Home, all_projects: bool) -> str | None:
-    """Where the record is; None for a project where no place key exists yet."""
-    if all_projects:
-        return f"{home.config}/{RECORD}"
-    place = projects.place_of(home)
-    return None if place is None else f"{home.config}/projects/{place}/{RECORD}"
-
-
-def is_decided(home: Home) -> bool:
-    """Whether the user has ever said yes or no here, whatever became of it."""
+def is_decided(paths: ProjectPaths) -> bool:
+    """Whether a record of the user covers this project: a grant or a denial, valid or not."""
     try:
-        place = projects.place_of(home)
+        dirs = ProjectDirs.of(paths)
     except ConsentError:
-        place = None
-    here = place is not None and has_decision(home, place)
-    return here or os.path.lexists(f"{home.config}/{RECORD}")
+        dirs = None
+    return (dirs is not None and has_record(dirs)) or os.path.lexists(f"{paths.config}/{RECORD}")
 
 
-def records(home: Home) -> Iterator[Rule]:
-    """What the user's records say, for all projects and for this one."""
-    if not os.path.isdir(home.config):
-        yield Rule("user", home.config, None, SILENT, "nothing was decided yet", everywhere=True)
-        return
-    yield for_all_projects(home)
+def has_record(dirs: ProjectDirs) -> bool:
+    """Whether a record of the user is about this project alone."""
+    return os.path.lexists(f"{dirs.config}/{RECORD}")
+
+
+def has_project_records(paths: ProjectPaths) -> bool:
+    """Whether records of the user are about single projects."""
+    folder = f"{paths.config}/projects"
     try:
-        path = record_path(home, all_projects=False)
-    except ConsentError as error:
-        yield Rule("user", home.place_key, None, DENY, str(error), everywhere=True)
+        names = filter(is_directory_name, os.listdir(folder))
+    except OSError:
+        return False
+    return any(os.path.lexists(f"{folder}/{name}/{RECORD}") for name in names)
+
+
+def is_directory_name(name: str) -> bool:
+    """Whether `ProjectDirs` may have given a directory its name."""
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
+
+
+def lost_key_problem(paths: ProjectPaths) -> str:
+    """Why decisions cannot be matched to their projects; empty if they can."""
+    if os.path.lexists(paths.directory_key) or not has_project_records(paths):
+        return ""
+    return (
+        f"{paths.directory_key} is missing, so no decision can be matched to its project: "
+        "reset --all-projects deletes them all"
+    )
+
+
+def records(paths: ProjectPaths) -> Iterator[Rule]:
+    """The rules of the user's records, for all projects and for this one."""
+    if not os.path.isdir(paths.config):
+        yield Rule("user", paths.config, None, SILENT, "no decision yet", everywhere=True)
         return
-    if path is not None:
-        yield _record(path, "for this project")
-    elif unplaced(home):
-        yield Rule("user", home.place_key, None, DENY, key_is_gone(home), everywhere=True)
+    yield for_all_projects(paths)
+    try:
+        dirs = ProjectDirs.of(paths)
+    except ConsentError as error:
+        yield Rule("user", paths.directory_key, None, DENY, str(error), everywhere=True)
+        return
+    if dirs is not None:
+        rule = record_rule(f"{dirs.config}/{RECORD}", "for this project")
+        rule.dirs = dirs
+        yield rule
+    elif problem := lost_key_problem(paths):
+        yield Rule("user", paths.directory_key, None, DENY, problem, everywhere=True)
     else:
-        yield Rule("user", f"{home.config}/projects", None, SILENT, "nothing was decided yet", True)
+        yield Rule("user", f"{paths.config}/projects", None, SILENT, "no decision yet", True)
 
 
-def for_all_projects(home: Home) -> Rule:
-    """What the user's record for all projects says."""
-    return _record(f"{home.config}/{RECORD}", "for all projects", everywhere=True)
+def for_all_projects(paths: ProjectPaths) -> Rule:
+    """The rule of the user's record for all projects."""
+    return record_rule(f"{paths.config}/{RECORD}", "for all projects", everywhere=True)
 
 
-def mismatch(path: str, line: str, place: str) -> str:
-    """Why a grant counts for nothing: it is about another place, or not what was decided last.
+def record_rule(path: str, scope: str, everywhere: bool = False) -> Rule:
+    """The rule of one consent record; `scope` says in words what it is about."""
+    remedy = f"run on or off{' --all-projects' * everywhere} to decide again"
+    try:
+        data = private.read(path, MAX_RECORD_BYTES)
+    except UnsafeFileError as error:
+        # Another user may have written a file that was open to others, so a chmod is no remedy.
+        says = f"{error}: {private.remedy(path, mode=False) or remedy}"
+        return Rule("user", path, None, DENY, says, everywhere)
+    if data is None:
+        return Rule("user", path, None, SILENT, f"no decision {scope}")
+    raw = data.decode("ascii", "backslashreplace").strip()
+    state, day = decision.parse_record(data, decision.today())
+    if state == "yes":
+        problem = mismatch(path, raw, ALL if everywhere else path.split("/")[-2])
+        if problem:
+            return Rule("user", path, raw, DENY, f"{problem}: {remedy}", everywhere)
+        return Rule("user", path, raw, GRANT, f"you granted consent {scope} on {day}", everywhere)
+    if state == "no":
+        return Rule("user", path, raw, DENY, f"you denied consent {scope} on {day}", everywhere)
+    if state == "expired":
+        return Rule("user", path, raw, SILENT, f"your consent {scope} of {day} has expired")
+    says = f"{path} is not a valid consent record: {remedy}"
+    return Rule("user", path, raw, DENY, says, everywhere)
 
-    So it is with a record that was restored from a backup, copied from another project or edited.
 
-    Args:
-        path: the record.
-        line: what is in it.
-        place: whose record this is: the name of a project's folders, or `all`.
+def mismatch(path: str, line: str, directory: str) -> str:
+    """Why a grant does not count: it is about another project, or not the last decision.
 
-    Returns:
-        One phrase; empty where record and history agree.
+    A record that was restored from a backup, copied from another project or edited differs so.
+    `directory` is the name of the project's directories, or `all`. The result is empty if record
+    and history agree.
     """
-    if decision.place_of(line) != place:
-        return f"{path} is not the consent record of this place"
+    if decision.value_of(line, "place") != directory:
+        return f"{path} is the consent record of another project"
     try:
         history = private.read(f"{os.path.dirname(path)}/{HISTORY}", _HISTORY_BYTES, last=True)
     except UnsafeFileError as error:
@@ -414,60 +438,3 @@ def mismatch(path: str, line: str, place: str) -> str:
     if not decision.is_last_grant(line, history or b""):
         return f"{path} is not the last decision of its history"
     return ""
-
-
-def _place_in(path: str) -> str:
-    return os.path.basename(os.path.dirname(path))
-
-
-def is_place(name: str) -> bool:
-    """Whether a folder may have its name from `projects.place_of()`."""
-    return len(name) == 16 and set(name) <= set("0123456789abcdef")
-
-
-def unplaced(home: Home) -> bool:
-    """Whether there are decisions that nobody can tell the project of: the place key is gone."""
-    return not os.path.lexists(home.place_key) and has_decision(home)
-
-
-def has_decision(home: Home, place: str = "") -> bool:
-    """Whether something was decided about a place; about any single project by default."""
-    folder = f"{home.config}/projects"
-    try:
-        names = [place] if place else [name for name in os.listdir(folder) if is_place(name)]
-    except OSError:
-        return False
-    return any(os.path.lexists(f"{folder}/{name}/{RECORD}") for name in names)
-
-
-def key_is_gone(home: Home) -> str:
-    """What to say then: one sentence, with the way out."""
-    return (
-        f"{home.place_key} is gone, so that nobody can tell which project a decision is about: "
-        "reset --all-projects erases them all"
-    )
-
-
-def _record(path: str, scope: str, everywhere: bool = False) -> Rule:
-    anew = f"decide anew, on or off{' --all-projects' * everywhere}"
-    try:
-        data = private.read(path, MAX_RECORD_BYTES)
-    except UnsafeFileError as error:
-        # One that was open to others may be theirs, whatever its mode will be.
-        says = f"{error}: {private.remedy(path, mode=False) or anew}"
-        return Rule("user", path, None, DENY, says, everywhere)
-    if data is None:
-        return Rule("user", path, None, SILENT, f"nothing was decided {scope}")
-    raw = data.decode("ascii", "backslashreplace").strip()
-    state, day = decision.parse_record(data, decision.today())
-    if state == "yes":
-        wrong = mismatch(path, raw, ALL if everywhere else _place_in(path))
-        if wrong:
-            return Rule("user", path, raw, DENY, f"{wrong}: {anew}", everywhere)
-        return Rule("user", path, raw, GRANT, f"you said yes {scope} on {day}", everywhere)
-    if state == "no":
-        return Rule("user", path, raw, DENY, f"you said no {scope} on {day}", everywhere)
-    if state == "expired":
-        return Rule("user", path, raw, SILENT, f"your yes {scope} of {day} has expired")
-    says = f"{path} is not a valid consent record: {anew}"
-    return Rule("user", path, raw, DENY, says, everywhere)

@@ -10,14 +10,13 @@ import sys
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import coding_agents, policy
+from telemetry_kit.consent import cache, coding_agents, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent.policy import Decision
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -26,25 +25,29 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 YES, NO, LATER = "yes", "no", "later"
-QUESTION = "Keep this log? [y/N/later] "
-WIDER = "Record this too? [y/N/later] "
+QUESTION = "Start recording? [y/N/later] "
+EXTENSION_QUESTION = "Record this, too? [y/N/later] "
 _ANSWERS = {"y": YES, "yes": YES, "": NO, "n": NO, "no": NO, "l": LATER, "later": LATER}
 _TRIES = 3
 _MIN_COLUMNS = 14
 
 
 def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bool = False) -> bool:
-    """Ask the user whether to record, if and only if that has to be asked.
+    """Ask the user whether to record, if the user has not answered yet.
 
-    It is asked only when stdin and stderr are terminals that read whole lines, the program is in
-    their foreground, no veto holds, nothing was decided for this notice, and the answer can be
-    remembered. It is not asked in a shell completion, nor when a coding agent runs the program.
-    Enter is no; Ctrl-C and end of file decide nothing, and neither does `later`. Ctrl-C is the
-    host's: it is raised again.
+    The question is asked only if stdin and stderr are terminals that read whole lines, the program
+    runs in their foreground, no veto applies, and the answer can be saved. It is not asked in a
+    shell completion, nor if a coding agent runs the program. Enter denies consent. Ctrl-C, end of
+    file and `later` decide nothing.
+
+    Example:
+        >>> from telemetry_kit import ask_consent, configure
+        >>> with configure(app="acme"):
+        ...     recording = ask_consent()
 
     Args:
         project_root: a directory inside the project; the working directory by default.
-        quiet: never ask: the host was told to be quiet, or to print for machines.
+        quiet: never ask, because the user wants no messages or reads them with a program.
 
     Returns:
         Whether events are recorded from now on.
@@ -54,10 +57,10 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
     """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        home = gates.verdict(start).home
-        if not quiet and _terminals() and is_person(runtime.world.environ):
-            _ask_if_open(home)
-        if not gates.is_open(start):
+        paths = cache.lookup(start).paths
+        if not quiet and not runtime.is_denied and _terminals() and is_person(runtime.environ):
+            _ask_if_open(paths)
+        if not cache.is_open(start):
             return False
         # deferred: key and journal, only where recording is on
         from telemetry_kit.consent import obstacles
@@ -70,153 +73,139 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         return False
 
 
-def _ask_if_open(home: Home) -> None:
-    if gates.is_held():
+def _ask_if_open(paths: ProjectPaths) -> None:
+    """Ask for a first grant or for an extension, unless the user has answered."""
+    decision = policy.decide(paths, runtime.environ, every_file=True)
+    extension = pending_extension(decision)
+    if not extension and (decision.vetoed or not is_undecided(decision)):
         return
-    decision = policy.decide(home, runtime.world.environ, every_file=True)
-    if decision.allowed:
-        wider = widening(decision)
-        if wider and _can_be_kept(home):
-            _ask_wider(home, decision, wider)
-    elif not decision.vetoed and is_undecided(home, decision) and _can_be_kept(home):
-        nearby_denies = any(
-            rule.verdict == policy.DENY for rule in policy.nearby(home, runtime.world.environ)
-        )
-        if not nearby_denies:  # else a yes would change nothing
-            _ask_first(home)
+    # An answer that cannot be saved would be asked for in each run.
+    for folder in (paths.config, paths.state):
+        if not (private.can_make(folder) and private.can_make(f"{folder}/projects")):
+            return
+    if extension:
+        _ask_extension(paths, decision, extension)
+    elif all(rule.verdict != policy.DENY for rule in policy.nearby(paths, runtime.environ)):
+        _ask_first(paths)
 
 
-def _ask_first(home: Home) -> None:
+def _ask_first(paths: ProjectPaths) -> None:
     from telemetry_kit.consent import changes, notice  # deferred: only a question needs them
 
-    before = changes.denials(home)
-    answer = ask(notice.lines(home), QUESTION)
-    typed = notice.command(home.app)
+    before = changes.denials(paths)
+    answer = ask(notice.lines(paths), QUESTION)
+    command = notice.command(paths.app)
     if answer == YES:
-        if _kept(lambda: changes.accept(home, method="prompt", before=before)):
-            why = why_not(home)
-            on = f"Recording is on. {typed} off stops it."
-            _say(f"Your yes is kept, but {why}." if why else on)
+        if _saved(lambda: changes.grant(paths, method="prompt", before=before)):
+            why = why_not(paths)
+            on = f"Recording is on. {command} off stops it."
+            _print(f"Your consent is saved, but {why}." if why else on)
     elif answer == NO:
-        if _kept(lambda: changes.refuse(home, method="prompt"), "Nothing is recorded in this run"):
-            _say(f"Nothing is recorded. {typed} on starts it.")
+        off = "Nothing is recorded in this run"
+        if _saved(lambda: changes.deny(paths, method="prompt"), off):
+            _print(f"Recording is off. {command} on starts it.")
     else:
-        _say("Nothing was decided.")
+        _print("Nothing was decided.")
 
 
-def why_not(home: Home) -> str:
-    """Why nothing is recorded although the user granted consent; empty where it is.
-
-    Args:
-        home: the project's places.
-    """
-    decision = policy.decide(home, runtime.world.environ)
+def why_not(paths: ProjectPaths) -> str:
+    """Why nothing is recorded although the user granted consent; empty if events are recorded."""
+    decision = policy.decide(paths, runtime.environ)
     if not decision.allowed:
         return f"recording stays off: {decision.rule.says}"
     from telemetry_kit.consent import obstacles  # deferred: as above
 
-    found = obstacles.obstacles(home)
+    found = obstacles.obstacles(paths)
     return f"events cannot be written: {'; '.join(found)}" if found else ""
 
 
-def is_undecided(home: Home, decision: Decision) -> bool:
-    """Whether the user has not answered the present notice.
-
-    Args:
-        home: the project's places.
-        decision: what is in force.
-    """
-    if decision.allowed or decision.rule.owner != "user":
+def is_undecided(decision: Decision) -> bool:
+    """Whether the user has not answered the present notice."""
+    rule = decision.rule
+    if decision.allowed or rule.owner != "user":
         return False
-    if decision.rule.verdict != policy.DENY:
+    if rule.verdict != policy.DENY:
         return True
-    # A no to an earlier notice does not answer this one; one for all projects is not undone here.
-    if decision.rule.everywhere:
+    # A denial of an earlier notice does not answer this one. One for all projects stays.
+    if rule.everywhere:
         return False
     try:
-        data = private.read(decision.rule.name, policy.MAX_RECORD_BYTES)
+        data = private.read(rule.name, policy.MAX_RECORD_BYTES)
     except UnsafeFileError:
         return False
     if data is None or consent_decision.parse_record(data, consent_decision.today())[0] != "no":
         return False
-    return 0 < consent_decision.accepted(data.decode("ascii")).notice < catalog.NOTICE_VERSION
+    return 0 < consent_decision.parse_grant(data.decode("ascii")).notice < catalog.NOTICE_VERSION
 
 
-def widening(decision: Decision) -> list[str]:
-    """What would be recorded only after a new yes; empty when it was answered already.
-
-    Args:
-        decision: what is in force.
-    """
-    accepted, now = decision.accepted, settings.current()
-    if accepted is None or accepted.has_declined(now):
+def pending_extension(decision: Decision) -> list[str]:
+    """What would be recorded only after another grant; empty if the user has denied that."""
+    grant, now = decision.grant, settings.current()
+    if grant is None or grant.has_declined(now):
         return []
-    return accepted.widened(now)
+    return grant.scope_extension(now)
 
 
-def _ask_wider(home: Home, decision: Decision, wider: list[str]) -> None:
+def _ask_extension(paths: ProjectPaths, decision: Decision, extension: list[str]) -> None:
     from telemetry_kit.consent import changes, notice  # deferred: as above
 
-    answer = ask(notice.difference(home.app, wider), WIDER)
-    if answer == YES:
-        if _kept(lambda: changes.accept_widening(home, decision)):
-            _say("Recorded from now on.")
-    elif answer == NO:
-        if _kept(lambda: changes.decline_widening(home, decision)):
-            _say("It stays as it was.")
-    else:
-        _say("Nothing was decided; it stays as it was.")
+    answer = ask(notice.difference(paths.app, extension), EXTENSION_QUESTION)
+    if answer == LATER:
+        _print("Nothing was decided. Recording continues as before.")
+    elif _saved(lambda: changes.answer_extension(paths, decision, is_granted=answer == YES)):
+        unchanged = "Recording continues as before."
+        _print("This is recorded from now on." if answer == YES else unchanged)
 
 
-def _kept(step: Callable[[], object], otherwise: str = "Nothing was decided") -> bool:
-    """Write an answer down; where that fails, say so."""
+def _saved(step: Callable[[], object], otherwise: str = "Nothing was decided") -> bool:
+    """Save an answer; prints the reason and returns False if that fails."""
     try:
         step()
     except ConsentError as error:
-        _say(f"Your answer could not be kept: {error}. {otherwise}.")
+        _print(f"Your answer could not be saved: {error}. {otherwise}.")
         return False
     return True
 
 
 def ask(lines: list[str], question: str) -> str:
-    """Put a question on stderr and read the answer from stdin.
+    """Print a question to stderr and read the answer from stdin.
 
     Args:
-        lines: what stands before it.
+        lines: the text before the question.
         question: the question itself.
 
     Returns:
-        `yes`, `no` or `later`; end of file, also in the middle of an answer, and three answers
-        that are none are `later`. What was typed before the question stood there is no answer.
+        `yes`, `no` or `later`. End of file, also inside an answer, and three unknown answers are
+        `later`. Input that was typed before the question is discarded.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
     for line in _paragraphs(lines):
-        _say(line)
+        _print(line)
     for left in range(_TRIES, 0, -1):
-        _drop_what_was_typed()
+        _discard_input()
         _write("\n".join(_fitted(question.rstrip())) + " ")
         try:
             given = sys.stdin.readline()
         except UnicodeDecodeError:
             given = "?\n"
         except KeyboardInterrupt:
-            _say("")
+            _print("")
             raise
         if not given.endswith("\n"):
-            _say("")
+            _print("")
             return LATER
         answer = _ANSWERS.get(given.strip().casefold())
         if answer is not None:
             return answer
         if left > 1:
-            _say("Please answer y, n or later.")
+            _print("Please answer y, n or later.")
     return LATER
 
 
 def _terminals() -> bool:
-    """Whether a person is there to be asked: both streams are terminals, and ours to read."""
+    """Whether a person can answer: both streams are terminals, and this process may read."""
     streams: tuple[TextIO | None, ...] = (sys.stdin, sys.stderr)
     try:
         if not all(stream is not None and stream.isatty() for stream in streams):
@@ -224,19 +213,15 @@ def _terminals() -> bool:
     except (AttributeError, ValueError):
         return False
     try:
-        # A job in the background would be stopped by reading.
+        # The system stops a background job that reads.
         if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
             return False
     except (AttributeError, OSError, ValueError):
         return True
-    return _reads_lines()
-
-
-def _reads_lines() -> bool:
-    """Whether Enter ends a line: not where the host has made the terminal raw for keys."""
     try:
         import termios  # deferred: only a question needs it
 
+        # In raw mode, which hosts use for single keys, Enter does not end a line.
         modes = termios.tcgetattr(sys.stdin.fileno())
         return bool(modes[3] & termios.ICANON and modes[0] & termios.ICRNL)
     except Exception:
@@ -244,31 +229,21 @@ def _reads_lines() -> bool:
 
 
 def is_person(environ: Mapping[str, str]) -> bool:
-    """Whether a person runs the program: no coding agent, and no shell that completes a word.
-
-    Args:
-        environ: the environment variables.
-    """
+    """Whether a person runs the program: no coding agent, and no shell that completes a word."""
     if coding_agents.invoker(environ) != "person":
         return False
-    return not any(value and _completes(name) for name, value in environ.items())
+    # Click and Typer set _ACME_COMPLETE, argcomplete sets _ARGCOMPLETE, and bash COMP_LINE.
+    return not any(
+        value
+        and (
+            name in ("_ARGCOMPLETE", "COMP_LINE") or (name[:1] == "_" and name[-9:] == "_COMPLETE")
+        )
+        for name, value in environ.items()
+    )
 
 
-def _completes(name: str) -> bool:
-    # Click and Typer are run with _ACME_COMPLETE, argcomplete with _ARGCOMPLETE; bash tells
-    # whatever it runs for that about the line.
-    is_click = name.startswith("_") and name.endswith("_COMPLETE")
-    return is_click or name in ("_ARGCOMPLETE", "COMP_LINE")
-
-
-def _can_be_kept(home: Home) -> bool:
-    """Whether an answer could be remembered; else the same question would come every time."""
-    folders = (home.config, home.state)
-    return all(private.can_make(f) and private.can_make(f"{f}/projects") for f in folders)
-
-
-def _drop_what_was_typed() -> None:
-    """Nobody has seen the question that a line typed ahead of it would answer."""
+def _discard_input() -> None:
+    """Discard a line that was typed before the user could read the question."""
     try:
         import termios  # deferred: only a question needs it
 
@@ -277,13 +252,13 @@ def _drop_what_was_typed() -> None:
         return  # no terminal of this kind
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     for line in _fitted(text):
         _write(f"{line}\n")
 
 
 def _columns() -> int:
-    """How wide the terminal is; 0 where that is not known, or too little to break lines for."""
+    """The width of the terminal; 0 if it is unknown, or too small to break lines for."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (AttributeError, OSError, ValueError):
@@ -292,7 +267,7 @@ def _columns() -> int:
 
 
 def _paragraphs(lines: list[str]) -> list[str]:
-    """Lines that were broken for a wider terminal, put together again where this one is narrow."""
+    """Join lines that were broken for a wider terminal, if this one is narrow."""
     if max(map(len, lines)) < (_columns() or sys.maxsize):
         return lines
     found: list[str] = []
@@ -310,7 +285,7 @@ def _indent(text: str) -> str:
 
 
 def _fitted(text: str) -> list[str]:
-    """A line as it fits the terminal: broken between words where that is a narrow one."""
+    """Break a line between words if the terminal is too narrow for it."""
     columns = _columns()
     if not columns or len(text) < columns:
         return [text]

@@ -1,4 +1,4 @@
-"""A decision as a transaction: the record and its entry in the history, one at a time.
+"""Write a decision: the record and its entry in the history, while no other process decides.
 
 It asks nothing and prints nothing.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from telemetry_kit import settings
 from telemetry_kit.consent import decision as consent_decision
@@ -16,13 +16,13 @@ from telemetry_kit.consent import history, notice, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import UnsafeFileError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from telemetry_kit.consent.decision import Accepted
+    from telemetry_kit.consent.decision import Grant
 
 LOCK = ".telemetry.deciding"
 PATIENCE_SECONDS = 5.0
@@ -30,37 +30,42 @@ _PAUSE_SECONDS = 0.005
 
 
 @contextmanager
-def alone(folder: str, patience: float | None = None) -> Iterator[None]:
-    """Decide while no other process does: history and record stay two halves of one thing.
+def consent_lock(folder: str, patience: float | None = None) -> Iterator[None]:
+    """Hold the lock under which history and record are written together.
 
-    The lock is a file that is there only while it is held. Where it cannot be made or locked, it
-    goes on without: a lock must never keep anybody from saying no.
+    The lock is a file that exists only while it is held. If it cannot be made or locked, the
+    decision is written without it, because a lock must never prevent a denial.
 
     Args:
-        folder: the app's folder in the user's config directory; made if need be.
+        folder: the app's folder in the user's config directory; made if it is missing.
         patience: how many seconds to wait for another process; five by default.
 
     Raises:
-        ConsentError: another process has held it for longer than that.
+        ConsentError: another process has held the lock for longer than that.
         OSError: the folder could not be made.
     """
     private.make_folder(folder)
     path = f"{folder}/{LOCK}"
-    fd = _acquired(path, PATIENCE_SECONDS if patience is None else patience)
+    fd = acquire(path, PATIENCE_SECONDS if patience is None else patience)
     try:
         yield
     finally:
         if fd is not None:
-            _release(fd, path)
+            release(fd, path)
 
 
-def _acquired(path: str, patience: float) -> int | None:
+def acquire(path: str, patience: float) -> int | None:
+    """Make and lock the file; returns its descriptor, or None if that is impossible here.
+
+    Raises:
+        ConsentError: another process has held the lock for longer than `patience` seconds.
+    """
     until = time.monotonic() + patience
     while True:
         try:
             fd = private.open_own(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
-            # A reset took the folder away: without it there is nothing to lock, nor to write to.
+            # A reset deleted the folder, and the record needs one, too.
             private.make_folder(os.path.dirname(path))
             if time.monotonic() >= until:
                 return None
@@ -68,11 +73,14 @@ def _acquired(path: str, patience: float) -> int | None:
         except OSError:
             return None
         try:
-            if _is_locked(fd) and _is_at(fd, path):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_at(fd, path):
                 return fd
+        except BlockingIOError:
+            pass
         except OSError:
             # A file system without flock.
-            _release(fd, path)
+            release(fd, path)
             return None
         os.close(fd)
         if time.monotonic() >= until:
@@ -80,197 +88,181 @@ def _acquired(path: str, patience: float) -> int | None:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _is_locked(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(fd: int, path: str) -> bool:
-    """Whether the file is still the one of this name, and not one that its holder deleted."""
+def is_at(fd: int, path: str) -> bool:
+    """Whether the open file still has this name: its holder may have deleted it."""
     try:
         return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
 
 
-def _release(fd: int, path: str) -> None:
-    try:
-        if _is_at(fd, path):
+def release(fd: int, path: str) -> None:
+    """Delete, unlock and close the file. The decision is written, so errors are ignored."""
+    with suppress(OSError):
+        if is_at(fd, path):
             os.unlink(path)
-        # Not by closing alone: a child that another thread forked has it open as well.
+        # A child that another thread forked has the file open, so closing does not unlock it.
         fcntl.flock(fd, fcntl.LOCK_UN)
-    except OSError:
-        return
-    finally:
-        _close(fd)
-
-
-def _close(fd: int) -> None:
-    try:
+    with suppress(OSError):
         os.close(fd)
-    except OSError:
-        return  # what was decided is on file, and must not be called undecided
 
 
 def decide(
-    home: Home,
+    paths: ProjectPaths,
     folder: str,
     decision: str,
     method: str,
     now: float,
     *,
     any_context: bool = False,
-    asked: Asked | None = None,
+    request: ScopeRequest | None = None,
 ) -> None:
-    """Put a decision in force, with its entry in the history. Call it inside `alone()`.
+    """Write a decision, with its entry in the history. Call it inside `consent_lock()`.
 
     Args:
-        home: the project's places.
-        folder: where the record is.
+        paths: the project's paths.
+        folder: the folder of the consent record.
         decision: `yes` or `no`.
         method: `prompt`, `flag` or `api`.
         now: seconds since the epoch.
-        any_context: whatever context keys the tool declares were accepted.
-        asked: the widening that was asked about; None for the whole notice.
+        any_context: the grant covers all context keys that the tool declares, now or later.
+        request: the extended scope that the user was asked about; None for the whole notice.
 
     Raises:
-        ConsentError: what was asked about is no longer in force; nothing was decided.
-        OSError: it could not be written. A denial needs no space: where a grant stands, it is
-            overwritten in place.
+        ConsentError: another decision was made since the user was asked; nothing has changed.
+        OSError: the decision could not be written. A denial that follows a grant needs no space,
+            because it overwrites the grant.
     """
     path = f"{folder}/{policy.RECORD}"
-    if asked is not None:
-        asked.check(path)
-    place = policy.ALL if folder == home.config else os.path.basename(folder)
-    old, before = _in_force(path, place)
-    more = "" if old is None else consent_decision.unknown_words(old)
-    line = consent_decision.render_record(
+    if request is not None:
+        request.check(path)
+    everywhere = folder == paths.config
+    directory = policy.ALL if everywhere else os.path.basename(folder)
+    old, before = read_record(path, directory)
+    rendered = consent_decision.render_record(
         decision,
         consent_decision.today(),
         settings.current(),
         any_context=any_context,
-        more=more,
+        more="" if old is None else consent_decision.unknown_words(old),
         before=before,
+    ).decode("ascii")
+    line = consent_decision.stamped(rendered, place=directory)
+    is_repeated = old is not None and consent_decision.stamped(old, entry="") == line
+    if method == "flag" and is_repeated and agrees_with_history(folder):
+        return  # the same flag, on the same day and for the same scope
+    text = (
+        notice.text_sha256(paths, everywhere=everywhere) if request is None else request.text_sha256
     )
-    line = consent_decision.stamped(line.decode("ascii"), place=place)
-    again = old is not None and consent_decision.stamped(old, entry="") == line
-    if method == "flag" and again and _is_settled(folder):
-        return  # a host's --telemetry, said again on the same day and about the same
-    # History first: a decision in force always has its entry.
-    everywhere = folder == home.config
-    text = notice.text_sha256(home, everywhere=everywhere) if asked is None else asked.text_sha256
     entry = ""
     try:
+        # The history comes first, so that each record has its entry.
         entry = history.append(folder, decision, method, now, text)
         atomic.replace(path, consent_decision.stamped(line.decode("ascii"), entry=entry))
     except OSError:
         denial = consent_decision.stamped(line.decode("ascii"), entry=entry)
-        if decision != "no" or not _denied_without_space(home, path, denial):
+        if decision != "no" or not deny_without_space(paths, path, denial):
             raise
 
 
-def _denied_without_space(home: Home, path: str, line: bytes) -> bool:
-    """Write a denial over the record, which needs no space; where that fails, delete a grant.
+def deny_without_space(paths: ProjectPaths, path: str, line: bytes) -> bool:
+    """Overwrite the record with a denial, which needs no space, or else delete the record.
 
     Returns:
-        Whether recording is off now where the denial is meant to hold.
+        Whether recording is off now for all that the denial covers.
     """
-    try:
+    with suppress(OSError):
         atomic.overwrite(path, line)
         return True
-    except OSError:
-        pass  # the record can be deleted yet, perhaps
     try:
-        removed = private.remove(path)
+        is_removed = private.remove(path)
     except OSError:
         return False
     private.sync_folder(os.path.dirname(path))
-    # Without a denial, a grant of the other kind goes on.
-    everywhere = policy.for_all_projects(home)
-    return removed and everywhere.name != path and everywhere.verdict != policy.GRANT
+    # Without a record of its own, the project is covered by a grant for all projects.
+    for_all = policy.for_all_projects(paths)
+    return is_removed and for_all.name != path and for_all.verdict != policy.GRANT
 
 
-def decline(folder: str, now: float, asked: Asked) -> None:
-    """Keep the yes in force as it is, and write down the no to what is wider.
+def decline(folder: str, now: float, request: ScopeRequest) -> None:
+    """Write the denial of an extended scope. The grant keeps its scope.
 
-    Call it inside `alone()`.
+    Call it inside `consent_lock()`.
 
     Args:
-        folder: where the record of the yes is.
+        folder: the folder of the consent record.
         now: seconds since the epoch.
-        asked: the widening that was declined.
+        request: the extended scope that the user denied.
 
     Raises:
-        ConsentError: the yes is no longer in force; nothing was decided, or nothing but the entry
-            was written.
-        OSError: it could not be written.
+        ConsentError: the grant has changed meanwhile; at most the history was written.
+        OSError: the denial could not be written.
     """
     path = f"{folder}/{policy.RECORD}"
-    asked.check(path)
-    text, fingerprint = asked.text_sha256, asked.fingerprint
+    request.check(path)
+    text, fingerprint = request.text_sha256, request.fingerprint
     entry = history.append(folder, "no", "prompt", now, text, declined=fingerprint)
-    # Somebody's editor knows of no lock: what is gone must not come back.
-    asked.check(path)
-    declined = consent_decision.accepted(asked.record).with_declined(fingerprint)
-    atomic.replace(path, consent_decision.stamped(asked.record, declined=declined, entry=entry))
+    # An editor that ignores the lock may have removed the grant, which must not come back.
+    request.check(path)
+    declined = consent_decision.parse_grant(request.record).with_declined(fingerprint)
+    atomic.replace(path, consent_decision.stamped(request.record, declined=declined, entry=entry))
 
 
-class Asked:
-    """A widening as it was put to the user.
+class ScopeRequest:
+    """An extended scope that the user is asked about.
 
     Args:
         app: the app's name.
-        record: the yes that was in force then, as its line.
-        accepted: what that yes covers.
+        record: the line of the grant.
+        grant: the scope of the grant.
     """
 
     __slots__ = ("fingerprint", "record", "text_sha256")
 
-    def __init__(self, app: str, record: str, accepted: Accepted) -> None:
+    def __init__(self, app: str, record: str, grant: Grant) -> None:
         now = settings.current()
         self.record = record.strip()
         self.fingerprint = consent_decision.scope_fingerprint(now)
-        self.text_sha256 = notice.sha256_of(notice.difference(app, accepted.widened(now)))
+        self.text_sha256 = notice.sha256_of(notice.difference(app, grant.scope_extension(now)))
 
     def check(self, path: str) -> None:
-        """Refuse when another decision was made while the question stood there.
+        """Check that the record has not changed since the user was asked.
 
         Raises:
-            ConsentError: the record is not the one that was in force.
+            ConsentError: it has changed.
         """
         found = private.read(path, policy.MAX_RECORD_BYTES) or b""
         if found.strip() != self.record.encode("ascii"):
             raise ConsentError("another decision was made meanwhile")
 
 
-def _is_settled(folder: str) -> bool:
+def agrees_with_history(folder: str) -> bool:
+    """Whether the current record is the last decision of its history."""
     try:
         return history.disagrees(folder) is None
     except UnsafeFileError:
         return False
 
 
-def _in_force(path: str, place: str) -> tuple[str | None, Accepted | None]:
-    """The record that is there and, for a yes, what it covers; a damaged one is set aside."""
+def read_record(path: str, directory: str) -> tuple[str | None, Grant | None]:
+    """Read the current record, and the grant if it is valid; a damaged record is renamed.
+
+    The damaged file may be the only trace of a decision of the user.
+
+    Args:
+        path: the record.
+        directory: the name of the project's directories, or `all`.
+    """
     try:
         data = private.read(path, policy.MAX_RECORD_BYTES)
     except UnsafeFileError:
-        _set_aside(path)
-        return None, None
+        data = b""
     if data is None:
         return None, None
     state = consent_decision.parse_record(data, consent_decision.today())[0]
     if state == "corrupt":
-        _set_aside(path)
+        os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
         return None, None
     line = data.decode("ascii")
-    stands = state == "yes" and not policy.mismatch(path, line, place)
-    return line, consent_decision.accepted(line) if stands else None
-
-
-def _set_aside(path: str) -> None:
-    # It may be the only trace of what somebody decided: keep it, under another name.
-    os.rename(path, f"{path}.damaged-{os.urandom(3).hex()}")
+    is_current = state == "yes" and not policy.mismatch(path, line, directory)
+    return line, consent_decision.parse_grant(line) if is_current else None

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from telemetry_kit.errors import ConsentError, TelemetryError
 from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.hash_chain import Link
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 from telemetry_kit.privacy.hmac_sha256 import Mac
 from telemetry_kit.schema import catalog
@@ -39,29 +39,25 @@ _MAX_TOLD = 10
 # -- where -------------------------------------------------------------------------------------
 
 
-def path_of(home: Home) -> str:
+def path_of(home: ProjectPaths) -> str:
     """Where the next entry of a project goes.
 
     Raises:
         ConsentError: a key by which the place is named cannot be used.
         OSError: there is none, and it could not be made.
     """
-    place = projects.place_of(home)
-    return _before(home, make=True) if place is None else _path(home, place)
+    dirs = projects.ProjectDirs.of(home)
+    return _before(home, make=True) if dirs is None else f"{dirs.state}/{NAME}"
 
 
-def _paths(home: Home) -> list[str]:
+def _paths(home: ProjectPaths) -> list[str]:
     """Where entries of a project may be: from before the first decision, and from after it."""
-    place = projects.place_of(home)
-    found = [_before(home), "" if place is None else _path(home, place)]
+    dirs = projects.ProjectDirs.of(home)
+    found = [_before(home), "" if dirs is None else f"{dirs.state}/{NAME}"]
     return [path for path in found if path]
 
 
-def _path(home: Home, place: str) -> str:
-    return f"{home.state}/projects/{place}/{NAME}"
-
-
-def _before(home: Home, make: bool = False) -> str:
+def _before(home: ProjectPaths, make: bool = False) -> str:
     """The ledger of a project from before any decision; empty where nothing was exported then.
 
     It has a key of its own: the one that names a project's folders is made by a decision only.
@@ -81,7 +77,7 @@ def _before(home: Home, make: bool = False) -> str:
     return f"{home.state}/{NAME}-{code}"
 
 
-def forget(home: Home) -> None:
+def forget(home: ProjectPaths) -> None:
     """Delete what was noted before the first decision; the rest goes with the decisions.
 
     Raises:
@@ -95,7 +91,7 @@ def forget(home: Home) -> None:
             private.sync_folder(os.path.dirname(path))
 
 
-def destination_of(home: Home, path: str | None) -> str:
+def destination_of(home: ProjectPaths, path: str | None) -> str:
     """How a destination is told: relative to the project, else its name; `-` for stdout."""
     if path is None:
         return "-"
@@ -108,7 +104,7 @@ def destination_of(home: Home, path: str | None) -> str:
 
 
 def note(
-    home: Home,
+    home: ProjectPaths,
     now: float,
     command: str,
     fields: Sequence[str],
@@ -243,7 +239,7 @@ def _behind(head: dict[str, Any], last: Link | None) -> int | None:
 # -- reading -----------------------------------------------------------------------------------
 
 
-def read(home: Home, wrong: list[str]) -> Iterator[dict[str, Any]]:
+def read(home: ProjectPaths, wrong: list[str]) -> Iterator[dict[str, Any]]:
     """The entries, oldest first, one at a time; lines that cannot be read are left out.
 
     Args:

@@ -15,7 +15,7 @@ from telemetry_kit.files import private
 from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.counting import Wanted, count, count_file
 from telemetry_kit.insights.scanner import fingerprint
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
 # Bytes counted, their CRC-32, size, and the two times in nanoseconds.
@@ -131,7 +131,7 @@ def _lines_of(data: bytes) -> Iterator[memoryview]:
         at = end + 1
 
 
-def look(home: Home, wanted: Wanted | None = None) -> Look:
+def look(home: ProjectPaths, wanted: Wanted | None = None) -> Look:
     """The tally of the journal; of all of it, with the help of the roll-up.
 
     Args:

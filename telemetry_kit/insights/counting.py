@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from telemetry_kit.insights.counters import Tally
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
@@ -174,7 +174,9 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
     return found
 
 
-def count(home: Home, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None) -> Tally:
+def count(
+    home: ProjectPaths, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None
+) -> Tally:
     """The tally of the journal, from scratch.
 
     Args:
@@ -200,7 +202,7 @@ def count(home: Home, wanted: Wanted, problems: ReadReport, roles: set[str] | No
     return tally
 
 
-def names(home: Home) -> dict[str, set[str]]:
+def names(home: ProjectPaths) -> dict[str, set[str]]:
     """Every name that stands in an event, by field.
 
     Args:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 
 from telemetry_kit.insights.scanner import Region, Rest, read_rest, regions
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage.parser import Event, parse
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
@@ -89,7 +89,7 @@ class Filter:
         return lines
 
 
-def newest(home: Home, count: int, chosen: Filter, problems: ReadReport) -> Iterator[Event]:
+def newest(home: ProjectPaths, count: int, chosen: Filter, problems: ReadReport) -> Iterator[Event]:
     """The last wanted events, newest first; nothing is read beyond the last of them.
 
     Args:
@@ -148,7 +148,7 @@ class Meter:
 
 
 def lines(
-    home: Home, chosen: Filter, problems: ReadReport, meter: Meter
+    home: ProjectPaths, chosen: Filter, problems: ReadReport, meter: Meter
 ) -> Iterator[list[bytes | Event] | Block]:
     """Every wanted event in portions, oldest first: as its canonical line, or as it was read.
 
@@ -196,7 +196,9 @@ def _portions(
 # -- from the end ----------------------------------------------------------------------------
 
 
-def _backwards(home: Home, chosen: Filter, problems: ReadReport) -> Iterator[tuple[Portion, int]]:
+def _backwards(
+    home: ProjectPaths, chosen: Filter, problems: ReadReport
+) -> Iterator[tuple[Portion, int]]:
     """Every wanted event in portions, the last one first, each with the bytes that were read."""
     with snapshot(home, problems) as sources:
         for source in reversed(sources):
@@ -287,7 +289,7 @@ class _Open:
 
 
 def sessions(
-    home: Home, count: int, chosen: Filter, problems: ReadReport
+    home: ProjectPaths, count: int, chosen: Filter, problems: ReadReport
 ) -> Iterator[tuple[str, list[Event]]]:
     """The last sessions, newest first, each with its events, oldest first.
 
@@ -337,7 +339,7 @@ class Following:
         chosen: which are wanted.
     """
 
-    def __init__(self, home: Home, chosen: Filter) -> None:
+    def __init__(self, home: ProjectPaths, chosen: Filter) -> None:
         self._home = home
         self._chosen = chosen
         # How far each file was read, and the sum of its first bytes.

@@ -112,7 +112,7 @@ class Around:
             if not runtime.declare(field, name):
                 settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
                 if settings is not None:
-                    settings.declare(field, name)
+                    settings.allow_name(field, name)
 
     def declare_at(self, frame: "FrameType | None") -> None:
         """Declare the names given where the decorator is applied at the top level of a module.

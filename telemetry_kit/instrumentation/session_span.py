@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from telemetry_kit import context as scopes
 from telemetry_kit._runtime import load
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused, swallow
 from telemetry_kit.instrumentation import spans
 
@@ -29,7 +29,7 @@ def begin(names: Mapping[str, object], start: str | os.PathLike[str] | None) -> 
     """
     try:
         place = scopes.place(start)
-        return Session(spans.texts(names), place) if gates.is_open(place) else None
+        return Session(spans.texts(names), place) if cache.is_open(place) else None
     except Refused:
         return None
     except Exception as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from telemetry_kit import context as scopes
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.context import Scope
 from telemetry_kit.errors import Refused, swallow
 from telemetry_kit.schema import catalog
@@ -50,7 +50,7 @@ class Span:
         self.scope: Scope | None = Scope(
             self, outer, inherited, span_id=scopes.new_id(), start=start
         )
-        self._began = runtime.world.clock()
+        self._began = runtime.clock()
 
     def set(self, **values: object) -> None:
         """Add to the last event of this span.
@@ -76,7 +76,7 @@ class Span:
         Args:
             error: what the body raised; it decides the outcome and is not kept.
         """
-        took = runtime.world.clock() - self._began
+        took = runtime.clock() - self._began
         scope, self.scope = self.scope, None
         if scope is None:
             return
@@ -159,7 +159,7 @@ def begin(
     """
     try:
         place = scopes.place(start)
-        if not gates.is_open(place):
+        if not cache.is_open(place):
             return None
         span = Span(catalog.EVENTS[event], texts(names), source, place)
         if not span.start_event():

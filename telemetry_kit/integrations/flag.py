@@ -9,13 +9,12 @@ import sys
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import SUPPORTED
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import changes, policy
+from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 # A program that starts does not wait longer for another process that is deciding.
 PATIENCE_SECONDS = 1.0
@@ -37,7 +36,7 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
     """
     try:
         if value is True and typed:
-            _accept(changes.home_of())
+            _accept(changes.paths_of())
         elif value is False and SUPPORTED:
             _refuse()
     except ConsentError as error:
@@ -49,22 +48,22 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
     return value
 
 
-def _accept(home: Home) -> None:
+def _accept(home: ProjectPaths) -> None:
     rules = list(policy.records(home))
     stands = any(rule.verdict == policy.GRANT for rule in rules)
     if stands and not any(rule.verdict == policy.DENY for rule in rules):
         return
     # What the tool declares is known here, so the yes covers just that.
-    changes.accept(home, method="flag", patience=PATIENCE_SECONDS)
+    changes.grant(home, method="flag", patience=PATIENCE_SECONDS)
 
 
 def _refuse() -> None:
     try:
-        home = changes.home_of()
+        home = changes.paths_of()
     except ConsentError:
-        gates.hold()
+        cache.deny_in_process()
         raise
-    changes.refuse(home, method="flag", patience=PATIENCE_SECONDS)
+    changes.deny(home, method="flag", patience=PATIENCE_SECONDS)
 
 
 def _say(sentence: str) -> None:

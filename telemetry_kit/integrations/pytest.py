@@ -193,13 +193,12 @@ def telemetry_events(request: pytest.FixtureRequest) -> Iterator[TelemetryEvents
     Internal errors of the library are raised.
     """
     # A test session without this fixture pays for nothing.
-    from telemetry_kit._runtime import World  # deferred: so
-    from telemetry_kit.consent.cache import Elsewhere  # deferred: so
+    from telemetry_kit.consent.cache import override_runtime  # deferred: so
     from telemetry_kit.testing import capture_events  # deferred: so
 
     ticks = itertools.count()
     # 1767225600 is 2026-01-01T00:00:00Z.
-    other = World({}, lambda: next(ticks) / 1000, lambda: 1767225600.0, _counter())
-    with Elsewhere(other), capture_events() as captured:
+    other = override_runtime({}, lambda: next(ticks) / 1000, lambda: 1767225600.0, _counter())
+    with other, capture_events() as captured:
         yield TelemetryEvents(captured)
     request.config.stash.setdefault(_NOTES, set()).update(captured.notes)

@@ -11,84 +11,69 @@ from __future__ import annotations
 import os
 
 from telemetry_kit.files import private
-from telemetry_kit.privacy import projects
-from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.privacy.projects import ProjectDirs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
-# Where this is reached, further names are stored as pseudonyms.
+# Once the file is as long as this, further names are stored as pseudonyms.
 MAX_BYTES = 1 << 20
-# Several processes that append at once may pass the limit by a line each.
+# Several processes that append at once may exceed the limit by a line each.
 _READ_BYTES = 2 * MAX_BYTES
-NAME = "names"
 CODE_CHARS = 16
-_KEY_BYTES = 32
 
 
-class Ledger:
-    """The ledger of one project, as the recorder uses it.
+class DeclaredNames:
+    """The declared names of one project, for the recorder.
 
     Args:
-        path: the file; None keeps nothing.
+        dirs: the project's directories; None stores nothing.
         quote: makes a JSON string of a text.
-        key_path: the file with the key of the codes.
     """
 
-    __slots__ = ("_full", "_key_path", "_mac", "_noted", "_path", "_quote")
+    __slots__ = ("_dirs", "_is_full", "_lines", "_quote")
 
-    def __init__(self, path: str | None, quote: Callable[[str], str], key_path: str = "") -> None:
-        self._path = path
+    def __init__(self, dirs: ProjectDirs | None, quote: Callable[[str], str]) -> None:
+        self._dirs = dirs
         self._quote = quote
-        self._key_path = key_path
-        self._mac: Mac | None = None
-        self._noted: set[bytes] = set()
-        self._full = False
+        self._lines: set[bytes] | None = None
+        self._is_full = False
 
-    def note(self, kind: str, name: str) -> None:
-        """Make sure that a name is in the ledger.
+    def add(self, kind: str, name: str) -> None:
+        """Write a name to the file, unless it is there.
 
         Args:
             kind: a vocabulary, `errors`, `context`, or `context.KEY` for a token of that key.
             name: the name.
 
         Raises:
-            OSError, UnsafeFileError: it is not, and cannot be put there.
+            OSError, UnsafeFileError: the name could not be written.
         """
-        if self._path is None:
+        if self._dirs is None:
             return
-        if self._mac is None:
-            mac = _mac(self._key_path)
-            data = private.read(self._path, _READ_BYTES) or b""
-            self._noted, self._mac = set(data.split(b"\n")), mac
+        path = self._dirs.names
+        if self._lines is None:
+            self._lines = set((private.read(path, _READ_BYTES) or b"").split(b"\n"))
         body = f"[{self._quote(kind)},{self._quote(name)}".encode("ascii")
-        line = body + _end_of(self._mac, self._path, body)
-        if line not in self._noted:
-            if self._full or not _append(self._path, line + b"\n"):
-                self._full = True
+        line = body + _end_of(self._dirs, body)
+        if line not in self._lines:
+            if self._is_full or not _append(path, line + b"\n"):
+                self._is_full = True
                 raise OSError("the list of names is full")
-            self._noted.add(line)
+            self._lines.add(line)
 
 
-def _mac(key_path: str) -> Mac:
-    key = private.read(key_path, _KEY_BYTES)
-    if key is None or len(key) != _KEY_BYTES or not any(key):
-        raise private.UnsafeFileError(f"{key_path} is not a key")
-    return Mac(key)
-
-
-def _end_of(mac: Mac, path: str, body: bytes) -> bytes:
-    """What follows kind and name in a line: the code that ties both to the key and the project."""
-    place = os.path.basename(os.path.dirname(path))
-    message = b"declared\0" + os.fsencode(place) + b"\0" + body
-    return f',"{mac.hex(message, CODE_CHARS)}"]'.encode("ascii")
+def _end_of(dirs: ProjectDirs, body: bytes) -> bytes:
+    """The rest of a line after kind and name: the HMAC of both and of the project."""
+    message = b"declared\0" + os.fsencode(dirs.name) + b"\0" + body
+    return f',"{dirs.mac.hex(message, CODE_CHARS)}"]'.encode("ascii")
 
 
 def _append(path: str, line: bytes) -> bool:
-    """Add a line; False where the list has no space for it."""
+    """Append a line; returns False if the file has no space for it."""
     fd = private.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         st = os.fstat(fd)
@@ -97,7 +82,7 @@ def _append(path: str, line: bytes) -> bool:
         if st.st_mode & 0o777 != 0o600:
             os.fchmod(fd, 0o600)
         if st.st_size and os.pread(fd, 1, st.st_size - 1) != b"\n":
-            # A short write left a fragment, which must not take this line along.
+            # End the fragment that a short write left, or this line would be part of it.
             line = b"\n" + line
         if os.write(fd, line) != len(line):
             raise OSError("short write")
@@ -106,58 +91,38 @@ def _append(path: str, line: bytes) -> bool:
     return True
 
 
-def path_of(home: Home, place: str) -> str:
-    """Where the ledger of a project is."""
-    return f"{home.state}/projects/{place}/{NAME}"
-
-
-def read(home: Home) -> dict[str, frozenset[str]]:
-    """The names in the ledger, by kind; lines without a valid code are left out.
-
-    Args:
-        home: the project's places.
+def read(paths: ProjectPaths) -> dict[str, frozenset[str]]:
+    """Read the declared names, by kind. Lines without a valid code are left out.
 
     Raises:
         UnsafeFileError: the file cannot be trusted.
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
-    place = projects.place_of(home)
-    if place is None:
+    dirs = ProjectDirs.of(paths)
+    if dirs is None:
         return {}
     found: dict[str, set[str]] = {}
-    data = private.read(path_of(home, place), _READ_BYTES) or b""
-    for _, _, entry in entries(home, place, data):
+    for _, _, entry in entries(dirs, private.read(dirs.names, _READ_BYTES) or b""):
         if entry is not None:
             found.setdefault(entry[0], set()).add(entry[1])
     return {kind: frozenset(names) for kind, names in found.items()}
 
 
-def entries(
-    home: Home, place: str, data: bytes
-) -> Iterator[tuple[int, bytes, tuple[str, str] | None]]:
-    """The lines of a ledger: number, bytes, and kind and name where the code is valid.
+def entries(dirs: ProjectDirs, data: bytes) -> Iterator[tuple[int, bytes, tuple[str, str] | None]]:
+    """Split the file into lines: number, bytes, and kind and name if the code is valid.
 
-    A line that was appended to the fragment of another one comes apart from it.
-
-    Args:
-        home: the project's places.
-        place: the name of the project's folder.
-        data: the bytes of the ledger.
-
-    Raises:
-        UnsafeFileError: the place key cannot be used.
+    If a line was appended to the fragment of another one, both are returned.
     """
-    import json  # deferred: only commands read a ledger
+    import json  # deferred: only commands read the names
     import re  # deferred: as above
 
-    mac, path = _mac(home.place_key), path_of(home, place)
-    # The quotes of these beginnings are escaped inside every name.
+    # The quotation marks of these beginnings are escaped inside every name.
     begins = re.compile(rb'(?=\["(?:roles|agents|commands|workflows|errors|context)["\.])')
-    for number, whole in enumerate(data.split(b"\n"), 1):
-        for line in filter(None, begins.split(whole)):
+    for number, joined in enumerate(data.split(b"\n"), 1):
+        for line in filter(None, begins.split(joined)):
             body, end = line[: -CODE_CHARS - 4], line[-CODE_CHARS - 4 :]
             entry = None
-            if end == _end_of(mac, path, body):
+            if end == _end_of(dirs, body):
                 kind, name = json.loads(body + b"]")
                 entry = (kind, name)
             yield number, line, entry

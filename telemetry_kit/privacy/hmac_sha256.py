@@ -31,10 +31,10 @@ _OPAD = bytes(b ^ 0x5C for b in range(256))
 
 
 class Mac:
-    """One key, ready to authenticate many messages.
+    """One key, ready for many messages.
 
     Args:
-        key: the secret; at most 64 bytes, so that it is used as it is.
+        key: the secret; one of more than 64 bytes is hashed first.
     """
 
     __slots__ = ("_inner", "_outer")

@@ -10,17 +10,17 @@ import os
 import time
 
 from telemetry_kit import _runtime
-from telemetry_kit._terms import is_day
 from telemetry_kit.errors import KeyUnavailableError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.schema.validation import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.privacy.projects import ProjectDirs
 
 KEY_BYTES = 32
 ROTATION_DAYS = 28
@@ -32,8 +32,8 @@ class Key:
 
     Args:
         secret: 32 random bytes.
-        epoch: how many keys there were up to this one.
-        born: the day it was made, as `YYYY-MM-DD`; empty for a key that lives in memory only.
+        epoch: the number of this key; the first one is 1.
+        born: the day when it was made, as `YYYY-MM-DD`; empty for a key in memory.
     """
 
     __slots__ = ("_known", "_mac", "_secret", "born", "epoch")
@@ -50,14 +50,14 @@ class Key:
         return self._secret == other._secret and self.epoch == other.epoch
 
     def pseudonym(self, field: str, value: str) -> str:
-        """The code of a value as it is stored: `h:` and 12 hex digits.
+        """The pseudonym of a value: `h:` and 12 hex digits.
 
         Args:
-            field: so that equal texts in two fields differ.
-            value: the text; compared after NFKC normalisation.
+            field: equal texts in two fields have different pseudonyms.
+            value: the text, which is normalised (NFKC) first.
 
         Raises:
-            Refused: it cannot be normalised now.
+            Refused: it cannot be normalised at this moment.
         """
         known = self._known.get((field, value))
         if known is not None:
@@ -68,15 +68,15 @@ class Key:
         return found
 
     def digits(self, field: str, value: str) -> str:
-        """The same without the mark: 12 hex digits."""
+        """The 12 hex digits of the pseudonym."""
         return self.pseudonym(field, value)[2:]
 
     def outside_id(self, field: str, value: str) -> str:
-        """The 12 hex digits that stand for an id that another program gave."""
+        """The 12 hex digits that replace an id of another program."""
         return self._code(field, value, b"\xffoutside\0")
 
     def signature(self, field: str, value: str) -> str:
-        """The 12 hex digits by which a child process knows an id that this library gave it."""
+        """The 12 hex digits that prove to a child process that an id is from this library."""
         return self._code(field, value, b"\xffenvironment\0")
 
     def _code(self, field: str, value: str, domain: bytes = b"") -> str:
@@ -86,22 +86,12 @@ class Key:
         return self._mac.code(field, value, domain)
 
 
-def key_path(home: Home, place: str) -> str:
-    """Where the key of a project lives."""
-    return f"{home.state}/projects/{place}/key"
-
-
-def error_path(home: Home, place: str) -> str:
-    """Where the name of a project's last error lives, beside its key."""
-    return f"{home.state}/projects/{place}/last-error"
-
-
 def load(path: str) -> Key:
-    """The key in force.
+    """Load a key.
 
     Raises:
-        KeyUnavailableError: it is missing, short, all zero, a link, not ours or readable by
-            others; the file is left as it is.
+        KeyUnavailableError: the file is missing, short, all zero, a link, of another user or
+            readable by others. It is not changed.
     """
     try:
         data = private.read(path, 512)
@@ -113,26 +103,19 @@ def load(path: str) -> Key:
     return parse(data)
 
 
-def current(home: Home, place: str | None) -> Key | None:
-    """The key of a project, or None where there is none that can be used.
-
-    Args:
-        home: the project's places.
-        place: its folder below `projects/`; None where it has none yet.
-    """
-    if place is None:
-        return None
+def current(dirs: ProjectDirs | None) -> Key | None:
+    """Load the key of a project, or return None if there is no usable one."""
     try:
-        return load(key_path(home, place))
+        return None if dirs is None else load(dirs.key)
     except KeyUnavailableError:
         return None
 
 
 def parse(data: bytes) -> Key:
-    """The key in the bytes of a key file: `v1 EPOCH DAY HEX` on one line.
+    """Parse the bytes of a key file: `v1 EPOCH DAY HEX` on one line.
 
     Raises:
-        KeyUnavailableError: it is anything else.
+        KeyUnavailableError: the bytes are anything else.
     """
     words = data.split()
     try:
@@ -149,57 +132,45 @@ def parse(data: bytes) -> Key:
 
 
 def render(epoch: int, day: str) -> bytes:
-    """The bytes of a fresh key file."""
+    """The bytes of a key file with a random key."""
     return f"v1 {epoch} {day} {os.urandom(KEY_BYTES).hex()}\n".encode("ascii")
 
 
-def is_old(key: Key, now: float) -> bool:
-    """Whether a key has served its 28 days.
+def day_of(now: float) -> str:
+    """The day of a time in seconds since the epoch, as `YYYY-MM-DD`."""
+    return time.strftime("%Y-%m-%d", time.gmtime(now))
 
-    Args:
-        key: the key in force.
-        now: seconds since the epoch.
-    """
-    limit = time.strftime("%Y-%m-%d", time.gmtime(now - ROTATION_DAYS * 86_400))
-    return key.born <= limit
+
+def is_old(key: Key, now: float) -> bool:
+    """Whether a key is at least 28 days old."""
+    return key.born <= day_of(now - ROTATION_DAYS * 86_400)
 
 
 def replace(path: str, now: float, sync: bool = True) -> Key:
-    """Put a fresh random key in the place of the one in force, which is gone with that.
-
-    Args:
-        path: the key file; made, with its folders, when there is none.
-        now: seconds since the epoch.
-        sync: also write to disk that the old one is gone; the recorder does without.
+    """Replace a key with a random one; with `sync`, wait until the old one is deleted on disk.
 
     Raises:
-        OSError: nothing was replaced.
+        OSError: the key was not replaced.
     """
     try:
         epoch = load(path).epoch + 1
     except KeyUnavailableError:
         epoch = 1
-    data = render(epoch, time.strftime("%Y-%m-%d", time.gmtime(now)))
+    data = render(epoch, day_of(now))
     load_atomic().replace(path, data, sync)
     return parse(data)
 
 
 def create(path: str, now: float, sync: bool = True) -> bool:
-    """Make the first key, unless there is one.
-
-    Args:
-        path: the key file; made with its folders.
-        now: seconds since the epoch.
-        sync: also write to disk that it is there; the recorder does without.
+    """Make the first key; with `sync`, wait until it is on disk.
 
     Returns:
-        Whether it was made now.
+        Whether it was made, and did not exist before.
 
     Raises:
-        OSError: none was made.
+        OSError: the key could not be made.
     """
-    day = time.strftime("%Y-%m-%d", time.gmtime(now))
-    created: bool = load_atomic().create(path, render(1, day), sync)
+    created: bool = load_atomic().create(path, render(1, day_of(now)), sync)
     return created
 
 
@@ -216,10 +187,10 @@ def load_atomic() -> Any:
 
 
 def renew_if_old(path: str, key: Key, now: float) -> Key:
-    """The key to use from now on: a fresh one when `key` has served its 28 days.
+    """Return `key`, or replace it if it is 28 days old.
 
-    Two processes never make two keys of one epoch, where files can be locked: a process that does
-    not get the lock keeps the old key.
+    If another process holds the lock, this one uses the old key. So two processes never make two
+    keys of one epoch, if the file system supports locks.
     """
     if not is_old(key, now):
         return key
@@ -233,7 +204,7 @@ def renew_if_old(path: str, key: Key, now: float) -> Key:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            # Where files cannot be locked, a key that is never replaced would be worse.
+            # Without locks, a key that is never replaced would be worse than two of one epoch.
             if error.errno not in private.NO_LOCKS:
                 raise
         found = load(path)

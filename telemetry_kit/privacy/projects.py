@@ -1,118 +1,178 @@
-"""Projects: the name of each one's folders, and the index of their log files.
+"""Projects: the directories of each one, and the index of their log files.
 
-The index is in the user's state directory, one file for each project, and alone holds paths.
+The index is in the user's state directory, one file for each project. Only the index contains
+paths.
 """
 
 from __future__ import annotations
 
 import os
 
-from telemetry_kit._runtime import load
-from telemetry_kit.errors import ConsentError, Refused
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
+from telemetry_kit.privacy.hmac_sha256 import Mac
 from telemetry_kit.privacy.keys import load_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
-NAME = "path"
+# File names in the directories of a project.
+INDEX_ENTRY = "path"
+NAMES = "names"
 _MADE = "made"
 _MAX_BYTES = 65_536
-_WAY_OUT = "reset --all-projects takes it away, with every decision"
+_REMEDY = "reset --all-projects deletes it, with every decision"
 
 
-def note(home: Home, place: str, *, sync: bool = True) -> None:
-    """Put a project into the index.
+class ProjectDirs:
+    """The directories of one project in the user's config and state directories.
+
+    Their name is an HMAC of the project's real path, so no path is stored in plain text.
 
     Args:
-        home: the project's places.
-        place: the name of its folders in the user's directories.
-        sync: whether it has to survive a power failure; the recorder never waits for the disk.
+        paths: the paths of any project of the app.
+        mac: makes the HMAC, with the key that all projects of the app share.
+        root: the project root; by default the one of `paths`.
+
+    Attributes:
+        config: the directory with the consent record and its history.
+        state: the directory with the key, the declared names and the entry in the index.
+    """
+
+    __slots__ = ("_paths", "config", "mac", "name", "state")
+
+    def __init__(self, paths: ProjectPaths, mac: Mac, root: str = "") -> None:
+        self._paths = paths
+        self.mac = mac
+        self.name = mac.hex(b"place\0" + os.fsencode(root or paths.root), 16)
+        self.config = f"{paths.config}/projects/{self.name}"
+        self.state = f"{paths.state}/projects/{self.name}"
+
+    @classmethod
+    def of(cls, paths: ProjectPaths, root: str = "") -> ProjectDirs | None:
+        """Find the directories of a project. None before the user's first decision.
+
+        Args:
+            paths: the project's paths.
+            root: the root of another project; by default the one of `paths`.
+
+        Raises:
+            ConsentError: the key that makes the name exists but cannot be used.
+        """
+        try:
+            key = private.read(paths.directory_key, 32)
+        except UnsafeFileError as error:
+            remedy = private.remedy(paths.directory_key) or _REMEDY
+            raise ConsentError(f"{error}: {remedy}") from None
+        if key is None:
+            return None
+        if len(key) != 32 or not any(key):
+            raise ConsentError(f"{paths.directory_key} is not a key: {_REMEDY}")
+        return cls(paths, Mac(key), root)
+
+    def of_root(self, root: str) -> ProjectDirs:
+        """The directories of another project of the same app."""
+        return ProjectDirs(self._paths, self.mac, root)
+
+    @property
+    def key(self) -> str:
+        """The file with the key that makes the project's pseudonyms."""
+        return f"{self.state}/key"
+
+    @property
+    def names(self) -> str:
+        """The file with the declared names."""
+        return f"{self.state}/{NAMES}"
+
+    @property
+    def last_error(self) -> str:
+        """The file with the name of the last error of a recording program."""
+        return f"{self.state}/last-error"
+
+    @property
+    def index_entry(self) -> str:
+        """The file with the path of the project root."""
+        return f"{self.state}/{INDEX_ENTRY}"
+
+
+def register(paths: ProjectPaths, dirs: ProjectDirs, *, sync: bool = True) -> None:
+    """Add a project to the index; with `sync`, wait until the entry is on disk.
 
     Raises:
-        OSError: it could not be written.
+        OSError: the entry could not be written.
     """
-    path = f"{home.state}/projects/{place}/{NAME}"
-    root = os.fsencode(home.root)
-    if _root(path) != home.root:
+    path, root = dirs.index_entry, os.fsencode(paths.root)
+    if _read_root(path) != paths.root:
         atomic = load_atomic()
         if not atomic.create(path, root, sync=sync):
             atomic.replace(path, root, sync=sync)
 
 
-def take_away(home: Home, place: str) -> None:
-    """Delete the key and the entry of a project, with the folders in which nothing else is.
-
-    Args:
-        home: the project's places.
-        place: the name of its folders in the user's directories.
+def unregister(paths: ProjectPaths, dirs: ProjectDirs) -> None:
+    """Delete the key and the index entry of a project, and the directories that are then empty.
 
     Raises:
         OSError: they could not be deleted.
     """
-    folder = f"{home.state}/projects/{place}"
-    for name in ("key", NAME):
-        private.remove(f"{folder}/{name}")
-    for path in (folder, f"{home.state}/projects", home.state):
+    for path in (dirs.key, dirs.index_entry):
+        private.remove(path)
+    for path in (dirs.state, f"{paths.state}/projects", paths.state):
         if not remove_if_empty(path):
             return
-    remove_own_folder(os.path.dirname(home.state))
+    remove_own_folder(os.path.dirname(paths.state))
 
 
-def is_known(home: Home, place: str) -> bool:
-    """Whether a project is in the index: a command, or the recorder, has prepared it.
-
-    Args:
-        home: the project's places.
-        place: the name of its folders in the user's directories.
-    """
-    return os.path.lexists(f"{home.state}/projects/{place}/{NAME}")
+def is_registered(dirs: ProjectDirs) -> bool:
+    """Whether a project is in the index: a command or the recorder has prepared it."""
+    return os.path.lexists(dirs.index_entry)
 
 
-def roots(state: str) -> dict[str, str]:
-    """Every project in the index: the name of its folders, and its root.
-
-    Args:
-        state: the app's folder in the user's state directory.
-    """
+def roots(state: str) -> list[str]:
+    """List the roots of all projects in the index, in the app's state directory."""
     folder = f"{state}/projects"
     try:
-        places = sorted(os.listdir(folder))
+        names = os.listdir(folder)
     except OSError:
-        return {}
-    found = {place: _root(f"{folder}/{place}/{NAME}") for place in places}
-    return {place: root for place, root in found.items() if root}
+        return []
+    found = (_read_root(f"{folder}/{name}/{INDEX_ENTRY}") for name in names)
+    return sorted(set(filter(None, found)))
+
+
+def _read_root(path: str) -> str:
+    try:
+        root = os.fsdecode(private.read(path, _MAX_BYTES) or b"")
+    except UnsafeFileError:
+        return ""
+    return root if os.path.isabs(root) else ""
 
 
 # -- our own folders ---------------------------------------------------------------------------
 
 
-def make_own_folders(home: Home) -> None:
-    """Make our folders in the user's directories, and note which folders above them are new.
-
-    Args:
-        home: the places of any project.
+def make_own_folders(paths: ProjectPaths) -> None:
+    """Make our folders in the user's directories, and list the parent folders that are new.
 
     Raises:
-        OSError: they cannot be made.
+        OSError: a folder could not be made.
     """
-    ours = dict.fromkeys(os.path.dirname(folder) for folder in (home.state, home.config))
-    new = [path for folder in ours for path in _missing_above(folder)]
+    ours = dict.fromkeys(os.path.dirname(folder) for folder in (paths.state, paths.config))
+    new: dict[bytes, None] = {}
+    for folder in ours:
+        parent = os.path.dirname(folder)
+        while not os.path.lexists(parent):
+            new[os.fsencode(parent)] = None
+            parent = os.path.dirname(parent)
     for folder in ours:
         private.make_folder(folder)
     if new:
-        note = f"{os.path.dirname(home.state)}/{_MADE}"
-        load_atomic().create(note, b"\0".join(map(os.fsencode, dict.fromkeys(new))))
+        note = f"{os.path.dirname(paths.state)}/{_MADE}"
+        load_atomic().create(note, b"\0".join(new))
 
 
 def remove_own_folder(folder: str) -> None:
-    """Delete our folder for all apps where nothing but our notes is left, and what we made for it.
-
-    Args:
-        folder: the one in the user's config directory, or in the state directory.
-    """
+    """Delete our folder for all apps if only our notes are left, and the parents made for it."""
     try:
         names = set(os.listdir(folder))
     except OSError:
@@ -123,62 +183,18 @@ def remove_own_folder(folder: str) -> None:
     for name in names:
         private.remove(f"{folder}/{name}")
     remove_if_empty(folder)
-    # Deepest first; one in which something else has come since stays.
+    # The deepest folder first.
     for path in sorted(filter(None, map(os.fsdecode, made.split(b"\0"))), key=len, reverse=True):
         remove_if_empty(path)
 
 
 def remove_if_empty(folder: str) -> bool:
-    """Delete a folder if it is empty; whether it is not there any more."""
+    """Delete a folder if it is empty; returns whether it does not exist any more."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:
         return True
     except OSError:
-        return False  # something is in it
+        return False
     private.sync_folder(os.path.dirname(folder))
     return True
-
-
-def _missing_above(folder: str) -> list[str]:
-    found = []
-    while not os.path.lexists(folder := os.path.dirname(folder)):
-        found.append(folder)
-    return found
-
-
-def _root(path: str) -> str:
-    try:
-        root = os.fsdecode(private.read(path, _MAX_BYTES) or b"")
-    except UnsafeFileError:
-        return ""
-    return root if os.path.isabs(root) else ""
-
-
-def place_of(home: Home, root: str = "") -> str | None:
-    """The name of a project's folders in the user's directories, or None before any decision.
-
-    It is a keyed code of the real path, so that no path stands in clear.
-
-    Args:
-        home: the project's places.
-        root: the root of another project; this one's by default.
-
-    Raises:
-        ConsentError: the place key is there but cannot be used.
-        Refused: a moment later it can.
-    """
-    try:
-        key = private.read(home.place_key, 32)
-    except UnsafeFileError as error:
-        raise ConsentError(f"{error}: {private.remedy(home.place_key) or _WAY_OUT}") from None
-    if key is None:
-        return None
-    if len(key) != 32 or not any(key):
-        raise ConsentError(f"{home.place_key} is not a key: {_WAY_OUT}")
-    # deferred: an undecided program has no key to use
-    mac = load("telemetry_kit.privacy.hmac_sha256")
-    if mac is None:
-        raise Refused("what reads the record is being loaded")
-    place: str = mac.Mac(key).hex(b"place\0" + os.fsencode(root or home.root), 16)
-    return place

@@ -12,7 +12,7 @@ import structlog
 
 from telemetry_kit import context
 from telemetry_kit._runtime import load
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused, Stale, swallow
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Chain(list[Any]):
 
     def fill(self) -> bool:
         """Load the chain, where recording is on; whether it is."""
-        if not gates.is_open(context.place(None)):
+        if not cache.is_open(context.place(None)):
             return False
         pipeline = load("telemetry_kit.recording.pipeline")  # deferred: only where recording is on
         if pipeline is None:

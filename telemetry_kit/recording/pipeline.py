@@ -18,7 +18,7 @@ import os
 
 from telemetry_kit import context as scopes
 from telemetry_kit._runtime import runtime
-from telemetry_kit.consent import cache as gates
+from telemetry_kit.consent import cache
 from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.recording.recorder import Recorder, recorder_for, remember
 from telemetry_kit.schema import catalog
@@ -149,10 +149,9 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Give the event its id, its time and its place in the order."""
     at: Recorder = event["_at"]
-    world = runtime.world
-    random = world.random
+    random = runtime.random
     event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
-    now = world.now()
+    now = runtime.now()
     begin, end, day = at.instant
     event["timestamp"] = day if begin <= now < end else at.timestamp(now)
     event["seq"] = next(at.sequence)
@@ -326,7 +325,7 @@ def look_again(drive: Callable[[], EventDict]) -> EventDict:
         Refused: the event was not recorded.
     """
     for _ in range(_SECOND_LOOKS):
-        gates.forget()
+        cache.invalidate()
         try:
             return drive()
         except Stale:
@@ -354,6 +353,6 @@ def enter(event: EventDict) -> EventDict | None:
     except Exception as error:
         at = event.get("_at")
         if type(at) is Recorder:
-            remember(at.verdict.home, error_name(type(error), frozenset()))
+            remember(at.cached.paths, error_name(type(error), frozenset()))
         swallow(error)
         return None

@@ -11,12 +11,12 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import policy
+from telemetry_kit.consent import cache, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
-from telemetry_kit.privacy import declared_names, keys, projects
-from telemetry_kit.privacy.declared_names import Ledger
+from telemetry_kit.privacy import keys, projects
+from telemetry_kit.privacy.declared_names import DeclaredNames
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import quote
 from telemetry_kit.schema.validation import text
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from telemetry_kit.context import Scope
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
     from telemetry_kit.storage.writer import LogWriter
 
     class Sink(Protocol):
@@ -45,7 +45,7 @@ class Recorder:
     """What the events of one place have in common, worked out at most every 20 ms.
 
     Args:
-        verdict: the gate's answer it rests on.
+        cached: the decision that it rests on.
         journal: the open journal.
         key: the key in force.
     """
@@ -57,7 +57,7 @@ class Recorder:
         "instant",
         "journal",
         "key",
-        "ledger",
+        "names_file",
         "names",
         "outside",
         "plain",
@@ -69,18 +69,18 @@ class Recorder:
         "undeclared",
         "unseen",
         "unseen_tokens",
-        "verdict",
+        "cached",
     )
 
     def __init__(
-        self, verdict: gates.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
+        self, cached: cache.CachedDecision, journal: Sink, key: keys.Key, names_file: DeclaredNames
     ) -> None:
-        self.ledger = names_ledger
-        self.verdict = verdict
+        self.names_file = names_file
+        self.cached = cached
         self.journal = journal
         self.key = key
         self.take_over_settings()
-        self.project_id = key.pseudonym("project_id", verdict.home.root)
+        self.project_id = key.pseudonym("project_id", cached.paths.root)
         self.instant = (0.0, 0.0, "")
         self.sequence = _sequence
         # What was left out, and which names became pseudonyms; None outside of captures.
@@ -90,16 +90,16 @@ class Recorder:
 
     def refresh(self) -> None:
         """Take over names and settings that were declared since, for a recorder that stays."""
-        if self.verdict.settings_generation != settings.generation():
-            self.verdict.settings_generation = settings.generation()
+        if self.cached.settings_generation != settings.generation():
+            self.cached.settings_generation = settings.generation()
             self.take_over_settings()
 
     def take_over_settings(self) -> None:
         """Names, context and resolution: what is declared, as far as the user said yes to it."""
         self.settings = now = settings.current()
-        listed = settings.listed(self.verdict.home.naming_files)
+        listed = settings.names_from_files(self.cached.paths.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
-        # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
+        # By vocabulary (and `errors`, `context`, `context.KEY`): the names on file so far.
         self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
         self.clear["roles"].update(catalog.ROLES)
         # By field: names that were met, each as it is stored.
@@ -110,24 +110,22 @@ class Recorder:
         self.plain = True
         self.unseen: frozenset[str] = frozenset()
         self.unseen_tokens: dict[str, frozenset[str]] = {}
-        accepted = self.verdict.decision.accepted
-        if accepted is None:
+        grant = self.cached.decision.grant
+        if grant is None:
             return
-        self.resolution = accepted.resolution(now.resolution)
-        self.context = accepted.covered(now.context)
-        if accepted.notice < catalog.NOTICE_VERSION:
-            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
-                accepted.notice
-            )
+        self.resolution = grant.resolution(now.resolution)
+        self.context = grant.covered(now.context)
+        if grant.notice < catalog.NOTICE_VERSION:
+            known = catalog.covered_events(grant.notice) | catalog.covered_fields(grant.notice)
             self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
             self.unseen -= known
-            self.unseen_tokens = catalog.later_tokens(accepted.notice)
+            self.unseen_tokens = catalog.later_tokens(grant.notice)
 
     def keeps(self, kind: str, name: str) -> bool:
-        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
+        """Whether a declared name may be stored in plain text: it is on file, or was added."""
         if name not in self.clear.setdefault(kind, set()):
             try:
-                self.ledger.note(kind, name)
+                self.names_file.add(kind, name)
             except (OSError, UnsafeFileError):
                 return False
             # In this order: another thread that finds the name knows how to write it.
@@ -161,17 +159,20 @@ def recorder_for(start: str | None = None) -> Recorder:
     if captures:
         captures[-1].refresh()
         return captures[-1]
-    verdict = gates.verdict(start)
-    if verdict.recorder is not None:
-        recorder: Recorder = verdict.recorder
+    cached = cache.lookup(start)
+    if cached.recorder is not None:
+        recorder: Recorder = cached.recorder
         return recorder
-    if not verdict.allowed:
-        raise Off(verdict.decision.rule.says)
-    home = verdict.home
+    if not cached.allowed:
+        raise Off(cached.decision.rule.says)
+    home = cached.paths
     known = _recorders.get((home.app, home.root))
-    place = _place(home)
+    dirs = cached.decision.dirs
+    if dirs is None:
+        raise Refused("there is no key")
     # First of all: without a key there is to be no log either.
-    _key_at(home, place)
+    version = _version_of(dirs.key)
+    key = _key_at(home, dirs)
     journal = _journals.get((home.app, home.root))
     if journal is None:
         # deferred: a capture needs no file, and on Windows this cannot be loaded
@@ -185,23 +186,23 @@ def recorder_for(start: str | None = None) -> Recorder:
             remember=lambda name: remember(home, name),
         )
     journal.open()
-    # Once more, now that the log is open: a clear in between has deleted the key.
-    key = _key_at(home, place)
+    # A clear may have deleted the key before the log was open.
+    if not version or version != _version_of(dirs.key):
+        key = _key_at(home, dirs)
     if known is not None and known.key is key:
-        names_ledger = known.ledger
+        names_file = known.names_file
     else:
-        path = declared_names.path_of(home, place)
-        names_ledger = Ledger(path, quote, home.place_key)
-    found = _recorders[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
-    verdict.recorder = found
+        names_file = DeclaredNames(dirs, quote)
+    found = _recorders[home.app, home.root] = Recorder(cached, journal, key, names_file)
+    cached.recorder = found
     return found
 
 
-def _decision(home: Home) -> policy.Decision:
-    return policy.decide(home, runtime.world.environ)
+def _decision(home: ProjectPaths) -> policy.Decision:
+    return policy.decide(home, runtime.environ)
 
 
-def remember(home: Home, name: str) -> None:
+def remember(home: ProjectPaths, name: str) -> None:
     """Keep the name of the last error, and its day, for `doctor`; never the cause of another one.
 
     Args:
@@ -209,10 +210,12 @@ def remember(home: Home, name: str) -> None:
         name: the system's name of the error, or that of an exception of the language.
     """
     try:
-        path = keys.error_path(home, projects.place_of(home) or "")
-        fd = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None:
+            return
+        fd = open_own(dirs.last_error, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            day = time.strftime("%Y-%m-%d", time.gmtime(runtime.world.now()))
+            day = time.strftime("%Y-%m-%d", time.gmtime(runtime.now()))
             os.write(fd, f"{day} {name}\n".encode("ascii", "replace"))
         finally:
             os.close(fd)
@@ -220,35 +223,39 @@ def remember(home: Home, name: str) -> None:
         return  # it is in trouble already
 
 
-def key_of(home: Home) -> keys.Key:
+def key_of(home: ProjectPaths) -> keys.Key:
     """The key in force in a project; made where a yes for all projects meets it first.
 
     Raises:
         Refused: there is none that can be used.
     """
-    return _key_at(home, _place(home))
-
-
-def _place(home: Home) -> str:
-    """The name of the folders of a project for which recording is on."""
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         raise Refused(str(error)) from None
-    if place is None:
+    if dirs is None:
         raise Refused("there is no key")
-    return place
+    return _key_at(home, dirs)
 
 
-def _key_at(home: Home, place: str) -> keys.Key:
+def _version_of(path: str) -> tuple[int, ...]:
+    """What differs once another key was put there, or none is left."""
+    try:
+        st = os.lstat(path)
+    except OSError:
+        return ()
+    return (st.st_dev, st.st_ino, st.st_mtime_ns, st.st_ctime_ns)
+
+
+def _key_at(home: ProjectPaths, dirs: ProjectDirs) -> keys.Key:
     known = _recorders.get((home.app, home.root))
-    path = keys.key_path(home, place)
+    path = dirs.key
     try:
         # In this order: another process makes the key before the folder.
         is_there = os.path.lexists(home.folder)
         if not os.path.lexists(path):
-            _prepare(home, place, is_there)
-        key = keys.renew_if_old(path, keys.load(path), runtime.world.now())
+            _prepare(home, dirs, is_there)
+        key = keys.renew_if_old(path, keys.load(path), runtime.now())
     except KeyUnavailableError as error:
         raise Refused(str(error)) from None
     except OSError as error:
@@ -257,29 +264,26 @@ def _key_at(home: Home, place: str) -> keys.Key:
     return known.key if known is not None and known.key.equals(key) else key
 
 
-def _prepare(home: Home, place: str, is_there: bool) -> None:
+def _prepare(home: ProjectPaths, dirs: ProjectDirs, is_there: bool) -> None:
     """Make a project ready that a grant for all projects meets for the first time.
 
     Args:
         home: the project's places.
-        place: the name of its folders in the user's directories.
+        dirs: the project's directories.
         is_there: whether the folder of its log was there before its key was looked for.
 
     Raises:
         Refused: the folder is not one that we made, or recording was turned off meanwhile.
         OSError: the key cannot be made.
     """
-    projects = load("telemetry_kit.privacy.projects")  # deferred: once in the life of a project
-    if projects is None:
-        raise Refused("what makes a key is being loaded")
-    if is_there and not projects.is_known(home, place):
+    if is_there and not projects.is_registered(dirs):
         raise Refused(_NOT_OURS.format(home.folder))
-    projects.note(home, place, sync=False)
-    keys.create(keys.key_path(home, place), runtime.world.now(), sync=False)
+    projects.register(home, dirs, sync=False)
+    keys.create(dirs.key, runtime.now(), sync=False)
     if _decision(home).allowed:
         return
     # A reset has returned meanwhile: what was made after it is taken away.
-    projects.take_away(home, place)
+    projects.unregister(home, dirs)
     raise Off("recording was turned off")
 
 
@@ -305,7 +309,7 @@ _OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_
 def is_outside(field: str) -> bool:
     """Whether the environment carries this id (`session_id` or `parent_id`)."""
     variable = _OUTSIDE[field].format(settings.current().prefix)
-    return bool(runtime.world.environ.get(variable))
+    return bool(runtime.environ.get(variable))
 
 
 def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
@@ -315,7 +319,7 @@ def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for field, variable in _OUTSIDE.items():
-        given = text(runtime.world.environ.get(variable.format(prefix)))
+        given = text(runtime.environ.get(variable.format(prefix)))
         if given is not None:
             value, _, code = given.partition("-")
             ours = len(value) == 12 and _HEX.issuperset(value)

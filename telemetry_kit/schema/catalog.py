@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 
-from telemetry_kit import _terms
+from telemetry_kit import settings
 from telemetry_kit.errors import UnknownEventError
 
 TYPE_CHECKING = False
@@ -25,14 +25,14 @@ CONSTANT = "constant"
 RANDOM = "random"
 TOKEN = "token"
 TIME = "time"
-MEASURE = _terms.MEASURE
-IDENTIFIER = _terms.IDENTIFIER
-CONTEXT_CLASSES = _terms.CONTEXT_CLASSES
-ROLES = _terms.ROLES
-RESOLUTIONS = _terms.RESOLUTIONS
-VOCABULARIES = _terms.VOCABULARIES
-MAX_DECLARED_BYTES = _terms.MAX_DECLARED_BYTES
-PSEUDONYM_PREFIX = _terms.PSEUDONYM_PREFIX
+MEASURE = settings.MEASURE
+IDENTIFIER = settings.IDENTIFIER
+CONTEXT_CLASSES = settings.CONTEXT_CLASSES
+ROLES = settings.ROLES
+RESOLUTIONS = settings.RESOLUTIONS
+VOCABULARIES = settings.VOCABULARIES
+MAX_DECLARED_BYTES = settings.MAX_DECLARED_BYTES
+PSEUDONYM_PREFIX = settings.PSEUDONYM_PREFIX
 NAME = "name"
 MAPPING = "mapping"
 

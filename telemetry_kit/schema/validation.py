@@ -122,3 +122,14 @@ def _context_value(kind: str | frozenset[str], value: object) -> object:
         return text(value)
     found = text(value)
     return found if found is not None and found in kind else None
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day of the calendar, as `YYYY-MM-DD`."""
+    year, month, day = text[:4], text[5:7], text[8:]
+    if len(text) != 10 or text[4] + text[7] != "--" or not (year + month + day).isdigit():
+        return False
+    longest = 31 - (month in ("04", "06", "09", "11")) - 3 * (month == "02")
+    if month == "02" and int(year) % 4 == 0 and (int(year) % 100 or int(year) % 400 == 0):
+        longest = 29
+    return text.isascii() and year > "0000" and "01" <= month <= "12" and 1 <= int(day) <= longest

@@ -14,7 +14,7 @@ from telemetry_kit.paths import common_folder, enclosing_repositories, git_folde
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 IGNORE = b"""\
 # usage events stay out of version control
@@ -28,7 +28,7 @@ IGNORE = b"""\
 _write = os.write
 
 
-def ignore(folder: int, home: Home) -> bool:
+def ignore(folder: int, home: ProjectPaths) -> bool:
     """Make sure that git ignores our files in an open folder, before one is created.
 
     A folder that only this package uses gets an ignore file. In any other folder, a command must
@@ -107,7 +107,7 @@ def exclude_around(folder: str) -> tuple[str, str]:
     return ("", "") if git is None else (repository, f"{common_folder(git)}/info/exclude")
 
 
-def exclude_lines(home: Home, repository: str) -> str:
+def exclude_lines(home: ProjectPaths, repository: str) -> str:
     """Return the lines by which git ignores the events of a project in a repository."""
     below = pattern(os.path.relpath(home.folder, repository))
     return (

@@ -16,13 +16,13 @@ from telemetry_kit.storage.segments import Segment, order_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 MAX_BYTES = 1 << 30
 MAX_CLOCK_DAYS = 400
 
 
-def seal_full(home: Home, identity: tuple[int, int], keep_days: int, now: float) -> None:
+def seal_full(home: ProjectPaths, identity: tuple[int, int], keep_days: int, now: float) -> None:
     """Seal the log, and delete what is beyond the limits.
 
     Args:
@@ -39,7 +39,7 @@ def seal_full(home: Home, identity: tuple[int, int], keep_days: int, now: float)
             expire(home, folder, keep_days, now)
 
 
-def expire(home: Home, folder: int, keep_days: int, now: float) -> MaintenanceResult:
+def expire(home: ProjectPaths, folder: int, keep_days: int, now: float) -> MaintenanceResult:
     """Delete segments whose lines are all expired, and the oldest beyond the size limit.
 
     A segment is expired if the day in its name and the day of its last change are, because no

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 LOG = "telemetry.jsonl"
 ACTIVE_MODE = 0o100600
@@ -65,7 +65,7 @@ class LogOpener:
             was created.
     """
 
-    def __init__(self, home: Home, allowed: Callable[[], bool]) -> None:
+    def __init__(self, home: ProjectPaths, allowed: Callable[[], bool]) -> None:
         self.home = home
         self.allowed = allowed
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files import leftovers
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, rotation
 from telemetry_kit.storage.retention import Retention
 from telemetry_kit.storage.rewrite import Keep, MaintenanceResult, Rewriter
@@ -33,7 +33,7 @@ _NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
-def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
+def maintain(home: ProjectPaths, retention_days: int, today: str) -> MaintenanceResult:
     """Repair what killed processes left, compress sealed segments, and apply the limits.
 
     Returns at once if another process holds the lock.
@@ -69,7 +69,7 @@ def maintain(home: Home, retention_days: int, today: str) -> MaintenanceResult:
     return result
 
 
-def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
+def rewrite(home: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
     """Remove lines from the whole log.
 
     Args:
@@ -101,7 +101,7 @@ def rewrite(home: Home, keep: Callable[[bytes], bool], today: str) -> Maintenanc
     return result
 
 
-def oldest_day(home: Home) -> str | None:
+def oldest_day(home: ProjectPaths) -> str | None:
     """Return the day of the oldest line, or None if there is none."""
     with snapshot(home, ReadReport()) as sources:
         found = (next(days_of(source, FileReport()), None) for source in sources)
@@ -124,7 +124,7 @@ def keep_since(day: str, undated: bool = True) -> Keep:
     return keep
 
 
-def retention(home: Home, retention_days: int, today: str) -> Retention:
+def retention(home: ProjectPaths, retention_days: int, today: str) -> Retention:
     """Return the retention of a log on one day.
 
     The newest archive of an earlier day shows whether the clock is plausible. One of the same day
@@ -169,7 +169,7 @@ def delete_count_cache(rewriter: Rewriter) -> None:
 
 
 def list_segments(
-    home: Home, active: bool = False, failures: list[str] | None = None
+    home: ProjectPaths, active: bool = False, failures: list[str] | None = None
 ) -> list[Segment]:
     """Return the sealed segments and archives, oldest first.
 
@@ -185,7 +185,7 @@ def list_segments(
     return found
 
 
-def newest_day(home: Home) -> str | None:
+def newest_day(home: ProjectPaths) -> str | None:
     """Return the day of the last line, or None if there is none."""
     with snapshot(home, ReadReport()) as sources:
         for source in reversed(sources):

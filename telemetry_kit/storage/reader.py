@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event, is_of_another_version, parse, recovered_events
 from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
@@ -20,7 +20,7 @@ _BOM = b"\xef\xbb\xbf"
 _ENDS = re.compile(rb"[\0\n]+")
 
 
-def read(home: Home, problems: ReadReport | None = None) -> Iterator[Event]:
+def read(home: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Event]:
     """Yield every stored event once, oldest first, as of the time of the first one.
 
     Args:

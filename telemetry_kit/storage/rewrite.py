@@ -13,7 +13,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.files.private import SAFE_FLAGS, name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, line_parts, rotation
 from telemetry_kit.storage.segments import SEALED, FileReport, Segment, Source, read_chunks
 
@@ -48,7 +48,7 @@ class Rewriter:
         result: receives the counts and failures.
     """
 
-    def __init__(self, home: Home, folder: int, result: MaintenanceResult) -> None:
+    def __init__(self, home: ProjectPaths, folder: int, result: MaintenanceResult) -> None:
         self.home = home
         self.folder = folder
         self.result = result

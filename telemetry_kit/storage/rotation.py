@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 LOCK = ".telemetry.lock"
 COUNT_CACHE = "telemetry-rollup.json"
@@ -39,7 +39,7 @@ TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
 
 
 @contextmanager
-def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
+def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int | None]:
     """Hold the maintenance lock, and yield the open folder, or None if there is no folder.
 
     Args:
@@ -68,7 +68,7 @@ def maintenance(home: Home, wait_seconds: float = 0.0) -> Iterator[int | None]:
         close(folder)
 
 
-def take_lock(home: Home, folder: int, wait_seconds: float) -> int:
+def take_lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
     """Open and lock the lock file.
 
     Raises:
@@ -92,7 +92,7 @@ def take_lock(home: Home, folder: int, wait_seconds: float) -> int:
         time.sleep(0.01)
 
 
-def open_lock(home: Home, folder: int) -> int:
+def open_lock(home: ProjectPaths, folder: int) -> int:
     """Open the lock file, or create it.
 
     Raises:
@@ -114,7 +114,7 @@ def open_lock(home: Home, folder: int) -> int:
         raise JournalError(refusal.reason) from None
 
 
-def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
+def seal(home: ProjectPaths, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     """Close the active log to all writers; the next event starts a new one.
 
     Args:
@@ -139,7 +139,7 @@ def seal(home: Home, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
 
 
 def seal_under_lock(
-    home: Home, folder: int, day: str, identity: tuple[int, int] | None = None
+    home: ProjectPaths, folder: int, day: str, identity: tuple[int, int] | None = None
 ) -> bool:
     """Do the same while the maintenance lock is held.
 
@@ -214,7 +214,7 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
-def clear(home: Home) -> list[str]:
+def clear(home: ProjectPaths) -> list[str]:
     """Delete every stored event; the lock and the files of others remain.
 
     Returns:
@@ -241,7 +241,7 @@ def clear(home: Home) -> list[str]:
     return failures
 
 
-def holds_anything(home: Home) -> bool:
+def holds_anything(home: ProjectPaths) -> bool:
     """Whether any of our files exists, so that a lock is needed."""
     try:
         return any(map(is_ours, os.listdir(home.folder)))
@@ -255,7 +255,7 @@ def is_ours(name: str) -> bool:
     return bool(name in (LOG, COUNT_CACHE) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
-def disk_usage(home: Home) -> tuple[int, int]:
+def disk_usage(home: ProjectPaths) -> tuple[int, int]:
     """Return how many files hold events, and how many bytes they have together."""
     files = total = 0
     try:
@@ -269,7 +269,7 @@ def disk_usage(home: Home) -> tuple[int, int]:
     return files, total
 
 
-def obstacles(home: Home) -> list[str]:
+def obstacles(home: ProjectPaths) -> list[str]:
     """Return the reasons why an event could not be written here, without writing anything."""
     try:
         folder = os.lstat(home.folder)
@@ -296,7 +296,7 @@ def obstacles(home: Home) -> list[str]:
     return [*found, wrong] if wrong else found + disk_obstacles(home.log)
 
 
-def trouble(home: Home) -> list[str]:
+def trouble(home: ProjectPaths) -> list[str]:
     """Return those reasons, or else the reasons why the log could not be sealed."""
     found = obstacles(home)
     return found or (disk_obstacles(home.folder) if os.path.lexists(home.log) else [])
@@ -312,7 +312,7 @@ def disk_obstacles(path: str) -> list[str]:
     return [f"{path}: the disk is full"] if disk.f_bavail == 0 and disk.f_blocks else []
 
 
-def without_locks(home: Home) -> str:
+def without_locks(home: ProjectPaths) -> str:
     """Return one sentence if the log cannot be locked, else an empty string."""
     try:
         fd = os.open(home.log, os.O_RDONLY | SAFE_FLAGS)

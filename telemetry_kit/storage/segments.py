@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from fcntl import LOCK_NB, LOCK_SH, flock
 
 from telemetry_kit.files.private import SAFE_FLAGS, close, name_of, open_folder
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression
 from telemetry_kit.storage.log_file import LOG
 from telemetry_kit.storage.rotation import LOCK, SEGMENT
@@ -217,7 +217,7 @@ class Source:
 
 
 @contextmanager
-def snapshot(home: Home, problems: ReadReport) -> Iterator[list[Source]]:
+def snapshot(home: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]]:
     """Yield all segments at one moment, oldest first and the active log last; close them then.
 
     Args:

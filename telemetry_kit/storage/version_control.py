@@ -11,7 +11,7 @@ from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConsentError, Refused
 from telemetry_kit.files import atomic, git, private
 from telemetry_kit.files.private import UnsafeFileError, explain
-from telemetry_kit.paths import OURS, Home
+from telemetry_kit.paths import OURS, ProjectPaths
 from telemetry_kit.storage import ignore_file, rotation
 from telemetry_kit.storage.ignore_file import exclude_around, exclude_lines
 
@@ -19,7 +19,7 @@ _MAX_BYTES = 1 << 20
 _FILES = ("telemetry.jsonl", "telemetry-2026-01-01.jsonl.gz", ".telemetry.lock")
 
 
-def ensure(home: Home) -> None:
+def ensure(home: ProjectPaths) -> None:
     """Make sure that git ignores the events of a project.
 
     There are two rules: lines in `info/exclude` of the repository, and an ignore file in a folder
@@ -46,7 +46,7 @@ def ensure(home: Home) -> None:
         raise ConsentError(f"git would take the events into version control: {wrong}")
 
 
-def repair(home: Home) -> None:
+def repair(home: ProjectPaths) -> None:
     """Do the same if the ignore file is missing, or the folder has other files by now.
 
     Raises:
@@ -74,7 +74,7 @@ def ensure_for_keys(state: str) -> None:
             return  # the ignore file is enough
 
 
-def remove_rules(home: Home) -> None:
+def remove_rules(home: ProjectPaths) -> None:
     """Remove our lines from `info/exclude`, our files, and the folder if it is empty then.
 
     Raises:
@@ -96,7 +96,7 @@ def remove_rules(home: Home) -> None:
         remove_lines(exclude, exclude_lines(home, repository))
 
 
-def remove_rules_for_keys(home: Home) -> None:
+def remove_rules_for_keys(home: ProjectPaths) -> None:
     """Remove the lines for the state folder, once it is empty."""
     folder = os.path.realpath(os.path.dirname(home.state))
     repository, exclude = exclude_around(folder)
@@ -110,7 +110,7 @@ def key_lines(folder: str, repository: str) -> str:
     return f"# keys of {OURS}\n/{below}/\n"
 
 
-def write_own_file(home: Home) -> str:
+def write_own_file(home: ProjectPaths) -> str:
     """Write the ignore file if the folder is ours alone.
 
     Returns:
@@ -133,7 +133,7 @@ def write_own_file(home: Home) -> str:
     return ""
 
 
-def why_taken(home: Home, repository: str, why_no_file: str, why_no_lines: str) -> str:
+def why_taken(home: ProjectPaths, repository: str, why_no_file: str, why_no_lines: str) -> str:
     """Return why git would take the events, or an empty string if it ignores them.
 
     Args:
@@ -141,7 +141,7 @@ def why_taken(home: Home, repository: str, why_no_file: str, why_no_lines: str) 
         why_no_file: why there is no ignore file of ours, which overrules all other rules.
         why_no_lines: why our lines are not in `info/exclude`.
     """
-    environ = runtime.world.environ
+    environ = runtime.environ
     paths = [f"{home.folder}/{name}" for name in _FILES]
     literal = [f":(literal){path}" for path in paths]
     tracked = git.run(repository, "ls-files", "--", *literal, environ=environ)
@@ -159,7 +159,7 @@ def why_taken(home: Home, repository: str, why_no_file: str, why_no_lines: str) 
     return ""
 
 
-def find_negation(home: Home, repository: str) -> str:
+def find_negation(home: ProjectPaths, repository: str) -> str:
     """Without git, find the first ignore file with a `!`, which may include the events."""
     folder = home.folder
     while len(folder) >= len(repository):

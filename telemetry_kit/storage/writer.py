@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from telemetry_kit.paths import Home
+    from telemetry_kit.paths import ProjectPaths
 
 SLOW_SECONDS = 0.05
 SLOW_WRITES = 3
@@ -129,7 +129,7 @@ class LogWriter:
 
     def __init__(
         self,
-        home: Home,
+        home: ProjectPaths,
         allowed: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         seal_events: int = SEAL_EVENTS,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from telemetry_kit._terms import is_day
 from telemetry_kit.schema import catalog, validation
 from telemetry_kit.schema.encoding import encode
+from telemetry_kit.schema.validation import is_day
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
@@ -62,18 +62,18 @@ class Lookup:
         text: what is looked for.
 
     Raises:
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
         UnsafeFileError: the names ledger cannot be trusted.
     """
 
-    def __init__(self, home: Home, text: str) -> None:
+    def __init__(self, home: ProjectPaths, text: str) -> None:
         self._home = home
         self._text = text
         self._bytes = text.encode("utf-8", "surrogatepass")
         # As a JSON string of ours holds it.
         self._escaped = encode({"": text})[5:-3].lower()
         self._vocabulary = vocabulary.of(home)
-        self._key = keys.current(home, projects.place_of(home))
+        self._key = keys.current(projects.ProjectDirs.of(home))
         self._codes = self._pseudonyms()
         key = self._key
         self._own = key and (key.epoch, key.pseudonym("project_id", home.root))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from telemetry_kit.files import private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.verification.encodings import MIN_CHARS
 
 _SECRET_NAME = re.compile(
@@ -54,7 +54,7 @@ class Secret:
         return f"Secret({self.kind!r}, {len(self.text)} characters)"
 
 
-def gather(home: Home, environ: Mapping[str, str], start: str) -> list[Secret]:
+def gather(home: ProjectPaths, environ: Mapping[str, str], start: str) -> list[Secret]:
     """Every secret of 4 characters and more, once; the first `MAX_SECRETS` of them.
 
     Args:
@@ -72,7 +72,7 @@ def gather(home: Home, environ: Mapping[str, str], start: str) -> list[Secret]:
     return list(found.values())
 
 
-def _all(home: Home, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
+def _all(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
     yield from _user(environ)
     yield from _host()
     yield from _git(home, environ, start)
@@ -142,7 +142,7 @@ def _colons(digits: str) -> str:
 # -- git, without git --------------------------------------------------------------------------
 
 
-def _git(home: Home, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
+def _git(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
     user = environ.get("HOME", "")
     config = environ.get("XDG_CONFIG_HOME") or f"{user}/.config"
     for path in (f"{user}/.gitconfig", f"{config}/git/config", environ.get("GIT_CONFIG_GLOBAL")):

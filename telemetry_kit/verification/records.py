@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from telemetry_kit import _terms
 from telemetry_kit.consent import decision, history, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import hash_chain, private
-from telemetry_kit.paths import Home
-from telemetry_kit.privacy import declared_names, projects
+from telemetry_kit.paths import ProjectPaths
+from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.validation import is_day
 from telemetry_kit.storage.rotation import COUNT_CACHE
 from telemetry_kit.verification.grammar import Violation
 
@@ -29,7 +29,7 @@ _PLACE = re.compile(r"[0-9a-f]{16}")
 _KINDS = {
     policy.RECORD: RECORD,
     history.HISTORY: HISTORY,
-    declared_names.NAME: NAMES,
+    projects.NAMES: NAMES,
     "key": KEY,
     "place.key": KEY,
     "telemetry.toml": TOML,
@@ -63,21 +63,21 @@ class Record:
     kind: str
 
 
-def files(home: Home) -> list[Record]:
+def files(home: ProjectPaths) -> list[Record]:
     """The files of this project and of the app; other projects' own are not opened.
 
     Args:
         home: the project's places.
     """
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError:
-        place = None
+        dirs = None
     found: dict[str, Record] = {}
     for top, label in ((home.config, "config"), (home.state, "state")):
         folders = [(top, label)]
-        if place is not None:
-            folders.append((f"{top}/projects/{place}", f"{label}/projects/{place}"))
+        if dirs is not None:
+            folders.append((f"{top}/projects/{dirs.name}", f"{label}/projects/{dirs.name}"))
         for folder, shown in folders:
             for name in _names(folder):
                 path = f"{folder}/{name}"
@@ -90,13 +90,13 @@ def files(home: Home) -> list[Record]:
     return list(found.values())
 
 
-def _is_index(path: str, home: Home) -> bool:
+def _is_index(path: str, home: ProjectPaths) -> bool:
     """Whether a file is the entry of this project in the index, which holds its path alone."""
     try:
         found = private.read_regular(path, MAX_BYTES, follow=False)
     except OSError:
         return False
-    return os.path.basename(path) == projects.NAME and found == os.fsencode(home.root)
+    return os.path.basename(path) == projects.INDEX_ENTRY and found == os.fsencode(home.root)
 
 
 def content(record: Record) -> bytes:
@@ -129,12 +129,7 @@ def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
 def _decision(line: bytes) -> Iterator[Violation]:
     words = line.decode("ascii", "replace").split(" ")
     head = words[:3]
-    if (
-        len(head) < 3
-        or head[0] != "v1"
-        or head[1] not in ("yes", "no")
-        or not _terms.is_day(head[2])
-    ):
+    if len(head) < 3 or head[0] != "v1" or head[1] not in ("yes", "no") or not is_day(head[2]):
         yield Violation("not a record of a decision")
     for word in words[3:]:
         # Two spaces stand where the record ends in an empty list.
@@ -168,7 +163,7 @@ _ENTRY: dict[str, Any] = {
     "notice": lambda v: type(v) is int and 0 < v < 10_000,
     "notice_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
     "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "expires": lambda v: v is None or (type(v) is str and _terms.is_day(v)),
+    "expires": lambda v: v is None or (type(v) is str and is_day(v)),
     "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
     "declined": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
     "sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
@@ -193,7 +188,7 @@ WORDS = (
 )
 
 
-def ownership_problems(home: Home) -> Iterator[tuple[str, str]]:
+def ownership_problems(home: ProjectPaths) -> Iterator[tuple[str, str]]:
     """What is wrong with owners, modes and names of the user's folders: name and sentence.
 
     Args:

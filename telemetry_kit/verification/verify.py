@@ -18,7 +18,7 @@ from telemetry_kit import settings
 from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
@@ -58,14 +58,14 @@ class Baseline:
         secrets: this machine's own.
     """
 
-    home: Home
+    home: ProjectPaths
     vocabulary: Vocabulary
     key: keys.Key | None
     resolution: str
     secrets: list[machine_secrets.Secret]
 
 
-def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
+def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Baseline:
     """Gather what the check needs.
 
     Args:
@@ -75,14 +75,14 @@ def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
 
     Raises:
         UnsafeFileError: the names ledger cannot be trusted.
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
-    accepted = policy.decide(home, environ).accepted
+    grant = policy.decide(home, environ).grant
     return Baseline(
         home,
         vocabulary.of(home),
-        keys.current(home, projects.place_of(home)),
-        "second" if accepted is None else accepted.time,
+        keys.current(projects.ProjectDirs.of(home)),
+        "second" if grant is None else grant.time,
         machine_secrets.gather(home, environ, start),
     )
 
@@ -187,9 +187,10 @@ class Examination:
         """Count the entries of the names ledger; returns the lines that are none."""
         rest = []
         home = self._baseline.home
-        for number, line, entry in declared_names.entries(
-            home, projects.place_of(home) or "", data
-        ):
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None:
+            raise private.UnsafeFileError(f"{home.directory_key} is gone")
+        for number, line, entry in declared_names.entries(dirs, data):
             if entry is None:
                 rest.append(line)
                 if records.is_torn_name(line):

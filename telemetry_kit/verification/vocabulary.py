@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from telemetry_kit import settings
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names
 from telemetry_kit.schema import catalog
 
@@ -34,7 +34,7 @@ class Vocabulary:
         return tokens | self.errors | frozenset(self.context)
 
 
-def of(home: Home) -> Vocabulary:
+def of(home: ProjectPaths) -> Vocabulary:
     """What is built in, in the names ledger, in the configuration files, or declared right now.
 
     Args:
@@ -42,11 +42,11 @@ def of(home: Home) -> Vocabulary:
 
     Raises:
         UnsafeFileError: the ledger cannot be trusted.
-        ConsentError: the place key cannot be used.
+        ConsentError: the directory key cannot be used.
     """
     noted = declared_names.read(home)
     now = settings.current()
-    listed = settings.listed(home.naming_files)
+    listed = settings.names_from_files(home.naming_files)
     names = {
         v: settings.vocabulary(v, noted.get(v, frozenset()).union(listed[v]))
         for v in catalog.VOCABULARIES

@@ -111,10 +111,9 @@ def test_leftovers(recorded) -> None:
 
 def test_a_lease_is_shown(place) -> None:
     """A program that has the log open is told of, and goes on afterwards."""
-    from telemetry_kit._runtime import World
     from telemetry_kit.consent import cache
 
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         assert track_role_event("role.selected")
         done = doctor(place, "--json")
         assert track_role_event("role.selected")

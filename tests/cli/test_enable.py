@@ -8,7 +8,6 @@ import pexpect
 import pytest
 
 from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, notice
 from telemetry_kit.consent import history as consent_history
 
@@ -44,7 +43,7 @@ def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> 
 
 def is_on(place, root=None) -> bool:
     """Whether recording is on, asked anew: this process remembers for 20 ms of its own clock."""
-    cache.forget()
+    cache.invalidate()
     return is_telemetry_enabled(root or place.root)
 
 
@@ -78,7 +77,7 @@ def test_no(undecided) -> None:
 @pytest.mark.parametrize("name", ["disable", "off"])
 def test_disable(place, name: str) -> None:
     """`off` takes one step and no answer, and says what is still there."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         track()
     done = command(place, name)
 
@@ -125,7 +124,7 @@ def test_enable_under_a_no_for_all_projects(undecided) -> None:
     command(undecided, "off", "--all-projects")
     done = command(undecided, "on", "--yes")
 
-    assert "but recording stays off: you said no for all projects on 20" in done.stderr
+    assert "but recording stays off: you denied consent for all projects on 20" in done.stderr
     command(undecided, "on", "--yes", "--all-projects")
     assert is_on(undecided)
 
@@ -187,7 +186,7 @@ def test_answers(undecided, key: str, decided, says: str) -> None:
 
     assert code == 0
     assert screen.splitlines()[:-1] == notice.lines(undecided.home)
-    assert screen.splitlines()[-1].startswith(f"Keep this log? [y/N/later] {says}")
+    assert screen.splitlines()[-1].startswith(f"Start recording? [y/N/later] {says}")
     assert history(undecided) == decided
 
 
@@ -234,7 +233,7 @@ def test_asked_again_on_request(place) -> None:
 
 def test_events_of_the_command_are_none(place) -> None:
     """Neither `on` nor `off` records an event about itself."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         enable_telemetry()
     command(place, "on", "--yes")
     command(place, "off")

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from telemetry_kit.export import log as export_log
 from telemetry_kit.export.formats import COLUMNS, FORMATS, guarded, guarded_json
 from telemetry_kit.files.atomic import NewFile
-from telemetry_kit.privacy import projects
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import rotation
 
@@ -814,7 +814,7 @@ def test_keys_are_never_in_it(place):
         for key in keys:
             assert all(part not in data for part in key.split() if len(part) > 20)
             assert key.strip() not in data
-    assert projects.place_of(place.home).encode() not in b"".join(made.values())
+    assert ProjectDirs.of(place.home).name.encode() not in b"".join(made.values())
 
 
 LONG = """

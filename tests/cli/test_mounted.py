@@ -147,7 +147,7 @@ def test_at_a_terminal(acme, key: str, code: int, decided: int) -> None:
             encoding="ascii",
         )
     child.expect_exact("later] ")
-    assert "Keep a usage log of acme in this project?" in child.before
+    assert "Record how you use acme in this project?" in child.before
     assert "telemetry-kit --app acme view" in child.before
     child.send(key)
     child.expect(pexpect.EOF)

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache, policy
 
 
@@ -16,7 +15,7 @@ def reset(place, *args: str, **options):
 @pytest.fixture
 def used(place):
     """A project with a decision, a key, a history and an event."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         assert track_role_event("agent.invoked", agent="somebody")
     return place
 
@@ -52,7 +51,7 @@ def test_other_projects_stay(used) -> None:
     """Only this project's decision goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(other)
     reset(used, "--yes")
 
@@ -63,7 +62,7 @@ def test_all_projects(used) -> None:
     """With `--all-projects` every decision and every key goes."""
     other = used.root.parent / "other"
     other.mkdir()
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(other)
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes", "--all-projects")
@@ -77,11 +76,11 @@ def test_all_projects(used) -> None:
 
 def test_a_yes_for_all_projects_is_named(used) -> None:
     """What still holds after resetting one project is said."""
-    with cache.Elsewhere(World(used.environ)):
+    with cache.override_runtime(used.environ):
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes")
 
-    assert "What still holds: you said yes for all projects on 20" in done.stderr
+    assert "What still holds: you granted consent for all projects on 20" in done.stderr
     assert "reset --all-projects erases that, too." in done.stderr
 
 
@@ -147,7 +146,7 @@ def test_nothing_comes_after_it(used) -> None:
     """While a program records without a pause, reset leaves no event behind: consent goes first."""
     left = []
     for _ in range(3):
-        with cache.Elsewhere(World(used.environ)):
+        with cache.override_runtime(used.environ):
             enable_telemetry()
         child = used.start(BUSY)
         child.stdout.readline()
@@ -158,29 +157,29 @@ def test_nothing_comes_after_it(used) -> None:
     assert left == [0] * 3
 
 
-def test_without_the_place_key(used) -> None:
+def test_without_the_directory_key(used) -> None:
     """What nobody can tell the project of stays, and that is said; the way out works."""
-    Path(used.home.place_key).unlink()
+    Path(used.home.directory_key).unlink()
     done = reset(used, "--yes")
 
     assert done.returncode == 0
     assert done.stderr.startswith(f"Erased: events of {used.root}.\nNot erased: ")
-    assert "reset --all-projects erases them all" in done.stderr
+    assert "reset --all-projects deletes them all" in done.stderr
     assert reset(used, "--all-projects", "--yes").returncode == 0
     assert list(used.user.rglob("telemetry.enabled")) == []
 
 
 @pytest.mark.parametrize("key", [b"", b"x" * 31, b"x" * 33])
-def test_a_place_key_that_is_none(used, key: bytes) -> None:
+def test_a_directory_key_that_is_none(used, key: bytes) -> None:
     """All projects can be erased in spite of it."""
-    Path(used.home.place_key).write_bytes(key)
+    Path(used.home.directory_key).write_bytes(key)
     done = reset(used, "--all-projects", "--yes")
 
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         0,
         "Erased: events, keys, decisions and their history of all projects of flowspec:",
     )
-    assert not Path(used.home.place_key).exists()
+    assert not Path(used.home.directory_key).exists()
 
 
 def test_a_project_that_was_moved(used) -> None:

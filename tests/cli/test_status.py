@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit import configure, disable_telemetry, enable_telemetry, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.cli.commands.status import OFF, OUTDATED, RECORDING, VETOED
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.consent import history as consent_history
@@ -27,7 +26,7 @@ def deciding(stdout: str) -> list[str]:
 @pytest.fixture
 def denied(place):
     """A project whose user said no after a yes."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry()
     return place
 
@@ -40,7 +39,7 @@ def test_undecided(undecided) -> None:
     done = status(undecided, "--explain", "--check")
 
     assert (done.returncode, done.stderr) == (OFF, "")
-    assert done.stdout.startswith("Recording is off: nothing was decided yet.\n")
+    assert done.stdout.startswith("Recording is off: no decision yet.\n")
     (rule,) = deciding(done.stdout)
     assert rule.split()[1:3] == ["user", "silent"]
     assert undecided.tree() == []
@@ -54,7 +53,7 @@ def test_granted(place) -> None:
     assert deciding(done.stdout) == [f"> user        grant   {place.record}"]
     raw = done.stdout.partition(f"{place.record}\n")[2].splitlines()[0]
     assert raw == f"{'':22}{place.record.read_text()[:55]}..."
-    assert "you said yes for this project on 20" in done.stdout
+    assert "you granted consent for this project on 20" in done.stdout
 
 
 def test_denied(denied) -> None:
@@ -62,7 +61,7 @@ def test_denied(denied) -> None:
     done = status(denied, "--explain", "--check")
 
     assert done.returncode == OFF
-    assert done.stdout.startswith("Recording is off: you said no for this project on 20")
+    assert done.stdout.startswith("Recording is off: you denied consent for this project on 20")
     (rule,) = deciding(done.stdout)
     assert rule.split()[1:3] == ["user", "deny"]
 
@@ -90,7 +89,7 @@ def test_vetoed_by_the_repository(place) -> None:
     assert deciding(done.stdout) == [f"> repository  deny    {theirs}"]
     assert f"{theirs}\n{'':22}enabled = false\n" in done.stdout
     assert f"  repository  ignored {ours}\n{'':22}enabled = true\n" in done.stdout
-    assert "a committed file cannot speak for its readers" in done.stdout
+    assert "a committed file cannot grant consent for other people" in done.stdout
 
 
 # -- the whole explanation ---------------------------------------------------------------------
@@ -164,7 +163,7 @@ def test_simulate_nothing(place, given: str) -> None:
 @pytest.mark.parametrize("columns", ["20", "200"])
 def test_json(place, columns: str) -> None:
     """`--json` is one JSON object, in a narrow terminal as well."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         track_role_event("role.selected", role="dev")
     done = status(place, "--json", "--explain", COLUMNS=columns)
     found = json.loads(done.stdout)
@@ -183,26 +182,26 @@ def test_json_without_explain(undecided) -> None:
     found = json.loads(status(undecided, "--json").stdout)
 
     assert "rules" not in found
-    assert (found["recording"], found["reason"]) == (False, "nothing was decided yet")
+    assert (found["recording"], found["reason"]) == (False, "no decision yet")
 
 
 def test_json_after_a_declined_widening(place) -> None:
     """A script that needs the difference finds it in the JSON, with the user's answer."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+    changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
     found = json.loads(status(place, "--json").stdout)
 
-    assert (found["not_yet"], found["declined"]) == (["kept 90 days instead of 30"], True)
+    assert (found["not_yet"], found["declined"]) == (["stored for 90 days instead of 30"], True)
 
 
 def test_a_history_that_was_cut_back(place) -> None:
     """Record and history that differ are trouble, in `status`, `doctor` and `verify`."""
-    with cache.Elsewhere(World(place.environ)):
+    with cache.override_runtime(place.environ):
         disable_telemetry()
         enable_telemetry()
     history = place.record.with_name(consent_history.HISTORY)
     history.write_bytes(history.read_bytes().splitlines(keepends=True)[0])
-    sentence = "for this project, the history does not hold the decision in force (yes of "
+    sentence = "for this project, the current record (yes of "
 
     assert f"  trouble  {sentence}" in status(place).stdout
     assert sentence in json.loads(status(place, "--json").stdout)["trouble"][0]
@@ -239,7 +238,9 @@ def test_check(place, situation: str, code: int) -> None:
     elif situation in ("outdated", "declined"):
         place.record.write_text(text.replace("keep=90", "keep=30"))
     if situation == "declined":
-        changes.decline_widening(place.home, policy.decide(place.home, place.environ))
+        changes.answer_extension(
+            place.home, policy.decide(place.home, place.environ), is_granted=False
+        )
 
     assert status(place, "--check", **env).returncode == code
     done = status(place, **env)
@@ -249,18 +250,18 @@ def test_check(place, situation: str, code: int) -> None:
 def test_not_yet(place) -> None:
     """What was not accepted is listed, what was accepted holds: 30 days, not the 90 in force."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
-    sentence = "  not yet  kept 90 days instead of 30: "
+    sentence = "  not yet  stored for 90 days instead of 30: "
 
-    assert f"{sentence}only after a new yes\n" in status(place).stdout
+    assert f"{sentence}only after another grant\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
-    changes.decline_widening(place.home, policy.decide(place.home, place.environ))
-    assert f"{sentence}you said no to it\n" in status(place).stdout
+    changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
+    assert f"{sentence}you denied it\n" in status(place).stdout
 
 
 def test_another_app(undecided) -> None:
     """`--app` asks about another tool, which has its own decision."""
-    with cache.Elsewhere(World(undecided.environ)), configure(app="acme"):
+    with cache.override_runtime(undecided.environ), configure(app="acme"):
         enable_telemetry()
 
     other = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")
@@ -274,7 +275,7 @@ def test_no_home(undecided) -> None:
     done = status(undecided, HOME="")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == ("telemetry-kit: there is no home directory to keep a decision in\n")
+    assert done.stderr == ("telemetry-kit: there is no home directory to save a decision in\n")
 
 
 # -- the screens in docs -----------------------------------------------------------------------

@@ -10,7 +10,6 @@ import time
 
 import telemetry_kit
 from telemetry_kit import configure, track_role_event
-from telemetry_kit._runtime import World
 from telemetry_kit.consent import cache
 from telemetry_kit.consent import changes as consent_changes
 from telemetry_kit.storage import maintenance, reader, rotation, writer
@@ -27,12 +26,12 @@ class Life:
         writer.SLOW_SECONDS = 60.0
         telemetry_kit.configure(timestamp_resolution="second")
         consent_changes.enable_telemetry()
-        self.home = consent_changes.home_of()
+        self.home = consent_changes.paths_of()
         self.done: list[tuple[str, int, str]] = []
         self.sealings = 0
 
     def record(self, second: int) -> None:
-        with cache.Elsewhere(World(os.environ, now=lambda: float(second))):
+        with cache.override_runtime(os.environ, now=lambda: float(second)):
             found = track_role_event("role.selected", role="dev")
         assert found is not None
         self.done.append((found["event_id"], second, found["timestamp"]))

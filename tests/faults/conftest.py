@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import reader, rotation
 from telemetry_kit.storage.segments import ReadReport
 from tests.conftest import NAMED
@@ -176,7 +176,7 @@ class Found:
         home: whose journal.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: ProjectPaths) -> None:
         self.problems = ReadReport()
         self.count: dict[str, int] = {}
         self.order: list[str] = []
@@ -209,7 +209,7 @@ def found() -> type[Found]:
     return Found
 
 
-def check_modes(home: Home) -> None:
+def check_modes(home: ProjectPaths) -> None:
     """Whatever is there has the mode that it must have, and nothing is left over."""
     if not os.path.isdir(home.folder):
         return
@@ -224,7 +224,7 @@ def check_modes(home: Home) -> None:
 
 
 @pytest.fixture
-def modes() -> Callable[[Home], None]:
+def modes() -> Callable[[ProjectPaths], None]:
     """Checks every mode in a folder, and that nothing temporary is in it."""
     return check_modes
 

@@ -13,6 +13,7 @@ from typing import Self
 
 from telemetry_kit import configure, track_role_event
 from telemetry_kit.consent import changes, policy
+from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import pipeline
 from telemetry_kit.storage import maintenance, reader, rotation, writer
 
@@ -62,8 +63,8 @@ class Granting:
     """Notes when the consent record is put in its place: before that there is no grant."""
 
     def __init__(self) -> None:
-        place = changes.home_of()
-        self.path = policy.record_path(place, all_projects=False)
+        dirs = ProjectDirs.of(changes.paths_of())
+        self.path = None if dirs is None else f"{dirs.config}/{policy.RECORD}"
         self.begins = 0
         self.rename = os.rename
 
@@ -97,7 +98,7 @@ def revoke(count: int) -> list[list[int]]:
 
 def clear(count: int) -> list[dict[str, object]]:
     """When each clear began and returned, and what was there right before and after it."""
-    home = changes.home_of()
+    home = changes.paths_of()
     spans: list[dict[str, object]] = []
     for _ in range(count):
         time.sleep(dice.uniform(0.005, 0.03))

@@ -51,7 +51,7 @@ def daemonise() -> None:
 def churn(sealings: int) -> None:
     """Threads open and close files while the log is sealed again and again."""
     steady()
-    home = changes.home_of()
+    home = changes.paths_of()
     done: list[str | None] = []
     over = threading.Event()
     dirty: list[int] = []
@@ -90,7 +90,7 @@ def fork(count: int) -> None:
     # Later interpreters warn of forks beside threads: the host's own doing.
     warnings.simplefilter("ignore", DeprecationWarning)
     steady()
-    home = changes.home_of()
+    home = changes.paths_of()
     done = first_event()
     over = threading.Event()
 
@@ -130,7 +130,7 @@ def fork(count: int) -> None:
 def signals(seconds: float) -> None:
     """A handler that records, 5,000 times a second, while the log is sealed and events happen."""
     steady()
-    home = changes.home_of()
+    home = changes.paths_of()
     done = first_event()
     late: list[str | None] = []
     depth = 0

@@ -56,7 +56,7 @@ def record() -> object:
 
 def seal() -> object:
     """Lines until the log is full, which seals it, and two more."""
-    journal = writer.LogWriter(changes.home_of(), lambda: True, seal_events=12)
+    journal = writer.LogWriter(changes.paths_of(), lambda: True, seal_events=12)
     day = decision.today()
     for number in range(12):
         name = f"5ea1{number:012x}"
@@ -73,13 +73,13 @@ def seal() -> object:
 
 def pack() -> object:
     """Maintenance, as each command does it."""
-    done = maintenance.maintain(changes.home_of(), 90, decision.today())
+    done = maintenance.maintain(changes.paths_of(), 90, decision.today())
     return {"survivors": done.failures}
 
 
 def clear() -> object:
     """Everything goes."""
-    return {"survivors": changes.clear(changes.home_of())}
+    return {"survivors": changes.clear(changes.paths_of())}
 
 
 def thin() -> object:
@@ -87,14 +87,14 @@ def thin() -> object:
     limit = sys.argv[2]
     return {
         "survivors": maintenance.rewrite(
-            changes.home_of(), maintenance.keep_since(limit), limit
+            changes.paths_of(), maintenance.keep_since(limit), limit
         ).failures
     }
 
 
 def blank() -> object:
     """The same for three lines of a sealed segment that a program holds open."""
-    done = maintenance.rewrite(changes.home_of(), lambda line: not GOES(line), decision.today())
+    done = maintenance.rewrite(changes.paths_of(), lambda line: not GOES(line), decision.today())
     return {"survivors": done.failures, "lines": done.lines}
 
 
@@ -106,7 +106,7 @@ def revoke() -> object:
 
 def hold() -> int:
     """The lease of a program that has not noticed yet that the log was sealed."""
-    folder = changes.home_of().folder
+    folder = changes.paths_of().folder
     (name,) = (n for n in os.listdir(folder) if n.startswith("telemetry-") and n.endswith("jsonl"))
     fd = os.open(f"{folder}/{name}", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from telemetry_kit import configure
-from telemetry_kit.consent.changes import home_of
+from telemetry_kit.consent.changes import paths_of
 from telemetry_kit.storage import rotation, writer  # noqa: F401
 from telemetry_kit.storage.writer import LogWriter
 
@@ -27,7 +27,7 @@ def append(journal: LogWriter, number: int, day: str) -> None:
 
 def main() -> None:
     day = sys.argv[1]
-    journal = LogWriter(home_of(), lambda: True, lambda: 0.0)
+    journal = LogWriter(paths_of(), lambda: True, lambda: 0.0)
     append(journal, 1, day)
 
     def asleep(fd: int, line: bytes) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.errors import Refused
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import maintenance, rotation
 from telemetry_kit.storage.writer import LogWriter
 
@@ -25,8 +25,8 @@ def line(number: int, size: int = 300) -> bytes:
     return f'{head}{"x" * (size - len(head))}"}}}}\n'.encode()
 
 
-def home_in(path: Path) -> Home:
-    return Home("flowspec", str(path), str(path / "config"), str(path / "state"))
+def home_in(path: Path) -> ProjectPaths:
+    return ProjectPaths("flowspec", str(path), str(path / "config"), str(path / "state"))
 
 
 class Clock:
@@ -186,7 +186,7 @@ except RuntimeError:
 for _ in range(20):
     kept += record()
 from telemetry_kit.storage import reader
-stored = [event["event_id"] for event in reader.read(control.home_of())]
+stored = [event["event_id"] for event in reader.read(control.paths_of())]
 print(json.dumps([limited, kept, stored]))
 """
 

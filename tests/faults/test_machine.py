@@ -14,7 +14,7 @@ from hypothesis.stateful import (
 )
 
 from telemetry_kit.errors import Off
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import maintenance, reader, rotation
 from telemetry_kit.storage.writer import LogWriter
 
@@ -31,7 +31,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         top = os.path.realpath(self.folder.name)
         os.mkdir(f"{top}/work")
-        self.home = Home("flowspec", f"{top}/work", f"{top}/config", f"{top}/state")
+        self.home = ProjectPaths("flowspec", f"{top}/work", f"{top}/config", f"{top}/state")
         self.allowed = True
         self.day = date(2024, 2, 28)
         self.model: list[tuple[str, str]] = []

@@ -101,7 +101,7 @@ from telemetry_kit.errors import JournalError
 from telemetry_kit.storage import maintenance as archive
 from telemetry_kit.storage import reader
 from telemetry_kit.storage import rotation as upkeep
-home = control.home_of()
+home = control.paths_of()
 for step in (
     lambda: list(reader.read(home)),
     lambda: list(doctor.examine(home, fix=True)),
@@ -232,13 +232,13 @@ def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
     """Whatever the mask: 0600 and 0700, also of the lock, and maintenance works afterwards."""
     code = (
         f"os.umask({mask})\n{RECORD}\n"
-        f"upkeep.seal(control.home_of(), {DAY!r})\n"
+        f"upkeep.seal(control.paths_of(), {DAY!r})\n"
         "found = t('role.selected', role='dev')\nprint(json.dumps([found['event_id']]))\n"
     )
     first, second = host.unharmed(unprivileged.run(host.around(code)))
     pack = (
         f"os.umask({mask})\nfrom telemetry_kit.storage import maintenance as archive\n"
-        f"print(json.dumps([archive.maintain(control.home_of(), 90, {DAY!r}).failures]))\n"
+        f"print(json.dumps([archive.maintain(control.paths_of(), 90, {DAY!r}).failures]))\n"
     )
     packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
     assert (0, "") == (packed.returncode, packed.stderr)

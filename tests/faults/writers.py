@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 from telemetry_kit import configure
 from telemetry_kit.consent import decision
-from telemetry_kit.consent.changes import home_of
+from telemetry_kit.consent.changes import paths_of
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, reader  # noqa: F401
@@ -59,7 +59,7 @@ def write(
     """
     dice = random.Random(slot)
     # A clock that stands: on a busy machine the breaker of the slow disk is no news.
-    journal = LogWriter(home_of(), lambda: True, lambda: 0.0, seal_events)
+    journal = LogWriter(paths_of(), lambda: True, lambda: 0.0, seal_events)
     number = 0
     low, high = sizes
     while number < count:
@@ -77,7 +77,7 @@ def write(
 def pack(shared: memoryview, slot: int) -> None:
     """Maintain until killed."""
     while True:
-        done = maintenance.maintain(home_of(), 90, DAY)
+        done = maintenance.maintain(paths_of(), 90, DAY)
         shared[slot] += done.archived
         time.sleep(0.002)
 
@@ -86,7 +86,7 @@ def remove(shared: memoryview, slot: int) -> None:
     """Take the old lines out, again and again, until killed."""
     while True:
         try:
-            shared[slot] += maintenance.rewrite(home_of(), maintenance.keep_since(DAY), DAY).lines
+            shared[slot] += maintenance.rewrite(paths_of(), maintenance.keep_since(DAY), DAY).lines
         except TelemetryError:
             pass  # another one is at it
         time.sleep(0.002)
@@ -95,7 +95,7 @@ def remove(shared: memoryview, slot: int) -> None:
 def retain(shared: memoryview, slot: int) -> None:
     """The retention, until killed."""
     while True:
-        done = maintenance.maintain(home_of(), 20, DAY)
+        done = maintenance.maintain(paths_of(), 20, DAY)
         shared[slot] += done.lines
         time.sleep(0.002)
 
@@ -195,7 +195,7 @@ def raw(writers: int, count: int) -> None:
 
     def lines(slot: int) -> None:
         dice = random.Random(slot)
-        journal = LogWriter(home_of(), lambda: True, lambda: 0.0, 1 << 60)
+        journal = LogWriter(paths_of(), lambda: True, lambda: 0.0, 1 << 60)
         for number in range(count):
             size = int(32 * 2048 ** dice.random())
             head = b"%d %d " % (slot, number)

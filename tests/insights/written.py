@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from telemetry_kit.insights.counters import Tally
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 
@@ -90,7 +90,7 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
                 return
 
 
-def fill(home: Home, *events: dict[str, Any]) -> Path:
+def fill(home: ProjectPaths, *events: dict[str, Any]) -> Path:
     """Put records into the active log as they are."""
     log = Path(home.log)
     log.parent.mkdir(mode=0o700, exist_ok=True)

@@ -39,7 +39,7 @@ def keys(place) -> set[bytes]:
     """The key of the project and the one of all places: raw, in hex and in base64."""
     raw = [
         bytes.fromhex(place.key_file.read_bytes().split()[3].decode()),
-        Path(place.home.place_key).read_bytes(),
+        Path(place.home.directory_key).read_bytes(),
     ]
     forms = (bytes, bytes.hex, lambda key: key.hex().upper(), base64.b64encode)
     made = [form(key) for key in raw for form in forms]

@@ -34,7 +34,7 @@ def run(
     Raises:
         CommandError: a date cannot be understood, or there is no such role.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
     check_role(home, role, seen)

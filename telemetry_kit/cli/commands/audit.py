@@ -12,7 +12,7 @@ from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 _INDENT = 22
 
@@ -24,7 +24,7 @@ def run(project: str | None, as_json: bool) -> None:
         CommandError: an entry is not as it was written, or is not what is in force.
         TelemetryError: the history cannot be read.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     wrong: list[str] = []
     found: dict[str, list[dict[str, Any]]] = {}
     for scope, folder in history.folders(home):
@@ -37,8 +37,7 @@ def run(project: str | None, as_json: bool) -> None:
             wrong.append(f"for {scope}, {different}")
         for path in history.set_aside(folder):
             info(f"Set aside, because it could not be trusted: {safe(path)}")
-    if policy.unplaced(home):
-        wrong.append(policy.key_is_gone(home))
+    wrong += filter(None, [policy.lost_key_problem(home)])
     exported = _Exported(home, wrong)
     if as_json:
         _as_json(found, exported)
@@ -59,7 +58,7 @@ class _Exported:
         wrong: filled with what is wrong with the ledger.
     """
 
-    def __init__(self, home: Home, wrong: list[str]) -> None:
+    def __init__(self, home: ProjectPaths, wrong: list[str]) -> None:
         self.count = 0
         self._home = home
         self._wrong = wrong

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from telemetry_kit import _terms
 from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
 from telemetry_kit.consent import changes, decision
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
+from telemetry_kit.schema.validation import is_day
 
 
 def run(project: str | None, before: str | None, yes: bool) -> None:
@@ -14,7 +14,7 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     Raises:
         CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     if before is not None:
         _clear_before(home, before, yes)
         return
@@ -28,10 +28,10 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     info("Consent is as it was: telemetry-kit status shows it.")
 
 
-def _clear_before(home: Home, day: str, yes: bool) -> None:
+def _clear_before(home: ProjectPaths, day: str, yes: bool) -> None:
     from telemetry_kit.storage import maintenance  # deferred: only for a part
 
-    if not _terms.is_day(day):
+    if not is_day(day):
         raise CommandError(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
     if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
         info("Nothing was changed.")

@@ -24,7 +24,7 @@ from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.consent import notice
 from telemetry_kit.files.private import name_of
 from telemetry_kit.insights.counters import Key, Tally
-from telemetry_kit.paths import Home, find
+from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.storage.reader import read
 from telemetry_kit.storage.segments import ReadReport
 
@@ -68,7 +68,7 @@ class Stage:
         with open(f"{self.project}/.git", "x", encoding="utf-8"):
             pass
         self.env = _environment(user, self.width)
-        self.home: Home = find(APP, self.project, self.env)
+        self.home: ProjectPaths = find(APP, self.project, self.env)
 
     def run(self, args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         """Run this interpreter in the project."""

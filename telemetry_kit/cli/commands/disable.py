@@ -15,7 +15,7 @@ def run(project: str | None, all_projects: bool) -> None:
         ConsentError: the decision cannot be written.
         CommandError: the running programs could not be told.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     where = "all projects" if all_projects else safe(home.root)
     try:
         changes.disable_telemetry(home.root, all_projects=all_projects, method="flag")

@@ -15,7 +15,7 @@ from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import git, private
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.storage import compression, limits, maintenance, rotation, version_control
 from telemetry_kit.storage.segments import (
@@ -59,7 +59,7 @@ def run(project: str | None, fix: bool, as_json: bool) -> None:
     Raises:
         CommandError: something is wrong and was not mended.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     findings = list(examine(home, fix))
     if as_json:
         print_line(json.dumps([asdict(finding) for finding in findings]))
@@ -73,14 +73,14 @@ def run(project: str | None, fix: bool, as_json: bool) -> None:
         raise CommandError(f"{len(bad)} of {len(findings)} checks failed{hint}")
 
 
-def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
+def examine(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
     """All findings, in the order in which an event meets them.
 
     Args:
         home: the places to look at.
         fix: mend what safely can be, as it is found; it is looked at again before it counts.
     """
-    decision = policy.decide(home, runtime.world.environ, every_file=True)
+    decision = policy.decide(home, runtime.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
     yield from (Finding("history", BAD, wrong) for wrong in history.trouble(home))
     yield _key(home, decision.allowed, fix)
@@ -161,12 +161,12 @@ def _bits(path: str) -> int | None:
 # -- one thing each ----------------------------------------------------------------------------
 
 
-def _key(home: Home, allowed: bool, fix: bool) -> Finding:
+def _key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         return Finding("key", BAD if allowed else NOTE, str(error))
-    path = "" if place is None else keys.key_path(home, place)
+    path = "" if dirs is None else dirs.key
     if not path or not os.path.isdir(os.path.dirname(path)):
         return Finding("key", NOTE, "none yet: the first event, or enable, makes it")
     inside = os.path.commonpath([os.path.realpath(path), home.root]) == home.root
@@ -197,10 +197,10 @@ def _key_says(path: str) -> str:
 
 
 def _make_key(path: str) -> None:
-    keys.create(path, runtime.world.now())
+    keys.create(path, runtime.now())
 
 
-def _stranger(home: Home) -> Finding | None:
+def _stranger(home: ProjectPaths) -> Finding | None:
     """What stands in the folder's place and is not ours."""
     try:
         st = os.lstat(home.folder)
@@ -213,7 +213,7 @@ def _stranger(home: Home) -> Finding | None:
     return None
 
 
-def _folder(home: Home, fix: bool) -> Iterator[Finding]:
+def _folder(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
     bits = _bits(home.folder)
     if bits is None:
         yield Finding("folder", NOTE, f"{home.folder} is made by the first event")
@@ -240,7 +240,7 @@ def _folder(home: Home, fix: bool) -> Iterator[Finding]:
         yield _private("roll-up", rollup, fix)
 
 
-def _trouble_with_the_log(home: Home) -> str:
+def _trouble_with_the_log(home: ProjectPaths) -> str:
     return next((wrong for wrong in rotation.trouble(home) if "instead of 0600" in wrong), "")
 
 
@@ -252,7 +252,7 @@ def _private(name: str, path: str, fix: bool, right: int = 0o600) -> Finding:
     return _checked(name, look, _mode(path, lambda _: right), fix, path)
 
 
-def _lock(home: Home, fix: bool) -> Finding:
+def _lock(home: ProjectPaths, fix: bool) -> Finding:
     """Whether maintenance can have its lock; without it nothing is sealed, cleared or packed."""
 
     def look() -> str:
@@ -307,7 +307,7 @@ def _locks() -> dict[int, str]:
     return found
 
 
-def _ignored(home: Home, fix: bool) -> Finding:
+def _ignored(home: ProjectPaths, fix: bool) -> Finding:
     if not os.path.isdir(home.folder):
         return Finding("git", NOTE, "nothing is stored yet")
     inside = _git(home, "rev-parse", "--is-inside-work-tree")
@@ -335,13 +335,13 @@ def _ignored(home: Home, fix: bool) -> Finding:
     return _checked("git", look, mend, fix, "the events are ignored")
 
 
-def _git(home: Home, *words: str) -> int:
+def _git(home: ProjectPaths, *words: str) -> int:
     """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.run(home.root, *words, environ=runtime.world.environ)
+    answer = git.run(home.root, *words, environ=runtime.environ)
     return -1 if answer is None else answer.returncode
 
 
-def _lease(home: Home, segments: list[Segment]) -> Finding:
+def _lease(home: ProjectPaths, segments: list[Segment]) -> Finding:
     locks = _locks()
     plain = [s for s in segments if s.kind in (ACTIVE, SEALED)]
     held = [s.name for s in plain if s.identity[1] in locks]
@@ -349,7 +349,7 @@ def _lease(home: Home, segments: list[Segment]) -> Finding:
     return Finding("lease", OK, says)
 
 
-def _segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[Finding]:
+def _segments(home: ProjectPaths, segments: list[Segment], fix: bool) -> Iterator[Finding]:
     for kind in (SEALED, ARCHIVE):
         these = [s for s in segments if s.kind == kind]
         size = sum(s.size_bytes for s in these)
@@ -363,7 +363,7 @@ def _segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[Findin
                 yield Finding(kind, BAD, f"{path}: {wrong}")
 
 
-def _damage(home: Home, segment: Segment) -> str:
+def _damage(home: ProjectPaths, segment: Segment) -> str:
     """Why an archive cannot be read to its end, or an empty string when it can."""
     if segment.kind != ARCHIVE:
         return ""
@@ -377,13 +377,15 @@ def _damage(home: Home, segment: Segment) -> str:
     return report.stopped
 
 
-def _leftovers(home: Home, fix: bool) -> Iterator[Finding]:
+def _leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
     def look() -> str:
         names = _temporary(home)
         return f"{len(names)} temporary files: the next command deletes them" if names else ""
 
     def mend() -> None:
-        maintenance.maintain(home, changes.retention_days(home), consent_decision.today())
+        maintenance.maintain(
+            home, policy.decide(home, runtime.environ).keep_days, consent_decision.today()
+        )
 
     files = _temporary(home)
     strange = [name for name in _temporary(home, all_kinds=True) if name not in files]
@@ -394,7 +396,7 @@ def _leftovers(home: Home, fix: bool) -> Iterator[Finding]:
     yield found if found.fixed or found.state == OK else Finding("leftovers", NOTE, found.says)
 
 
-def _temporary(home: Home, all_kinds: bool = False) -> list[str]:
+def _temporary(home: ProjectPaths, all_kinds: bool = False) -> list[str]:
     try:
         with os.scandir(home.folder) as entries:
             return [
@@ -407,7 +409,7 @@ def _temporary(home: Home, all_kinds: bool = False) -> list[str]:
         return []
 
 
-def _writable(home: Home) -> Finding:
+def _writable(home: ProjectPaths) -> Finding:
     """What a writer would meet: the breaker of a running one opens for the same reasons."""
     troubles = rotation.trouble(home)
     if troubles:
@@ -415,11 +417,11 @@ def _writable(home: Home) -> Finding:
     return Finding("breaker", OK, "closed: a line can be written")
 
 
-def _last_error(home: Home) -> Finding:
+def _last_error(home: ProjectPaths) -> Finding:
     """What a program could last not do here; it was told nothing of it."""
     try:
-        place = projects.place_of(home)
-        path = "" if place is None else keys.error_path(home, place)
+        dirs = projects.ProjectDirs.of(home)
+        path = "" if dirs is None else dirs.last_error
         kept = private.read(path, 100) if path else None
     except (ConsentError, private.UnsafeFileError) as error:
         return Finding("last error", NOTE, str(error))
@@ -429,7 +431,7 @@ def _last_error(home: Home) -> Finding:
     return Finding("last error", NOTE, f"{name}, on {day}: an event was not recorded")
 
 
-def _size(home: Home) -> Finding:
+def _size(home: ProjectPaths) -> Finding:
     files, size = rotation.disk_usage(home)
     most = limits.MAX_BYTES
     says = f"{size} bytes in {files} files, of at most {most}"
@@ -438,8 +440,8 @@ def _size(home: Home) -> Finding:
     return Finding("size", OK, says)
 
 
-def _retention(home: Home) -> Finding:
-    days = changes.retention_days(home)
+def _retention(home: ProjectPaths) -> Finding:
+    days = policy.decide(home, runtime.environ).keep_days
     oldest = maintenance.oldest_day(home)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")

@@ -31,7 +31,7 @@ from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
 from telemetry_kit.insights.selection import Filter, Meter, lines
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import rotation
@@ -64,7 +64,7 @@ def run(
         CommandError: an option cannot be understood, the file is there already, or it cannot be
             written.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     path = None if output in (None, "-") else output
     made = _format(form)
     fields = _fields(home, role, event)
@@ -118,7 +118,9 @@ def _format(form: str) -> Format:
     return FORMATS[form]
 
 
-def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | frozenset[str]]:
+def _fields(
+    home: ProjectPaths, role: str | None, event: str | None
+) -> dict[str, str | frozenset[str]]:
     """What fields must hold.
 
     Raises:
@@ -135,7 +137,7 @@ def _fields(home: Home, role: str | None, event: str | None) -> dict[str, str | 
     return fields
 
 
-def _named(home: Home, role: str | None) -> str | None:
+def _named(home: ProjectPaths, role: str | None) -> str | None:
     """A role as the ledger may name it: in clear only where its name is public or declared."""
     if role is None or role in declared(home, "roles"):
         return role
@@ -144,7 +146,7 @@ def _named(home: Home, role: str | None) -> str | None:
 
 
 def _check(
-    home: Home, made: Format, path: str | None, streams: bool, more: bool, force: bool
+    home: ProjectPaths, made: Format, path: str | None, streams: bool, more: bool, force: bool
 ) -> None:
     if path is not None and not path.strip():
         raise CommandError(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
@@ -352,16 +354,14 @@ def _shown(block: bytes) -> bytes:
 # -- what goes with it -----------------------------------------------------------------------
 
 
-def _beside(home: Home, path: str, dictionary: bool, history: bool) -> dict[str, bytes]:
+def _beside(home: ProjectPaths, path: str, dictionary: bool, history: bool) -> dict[str, bytes]:
     """Dictionary and history by file name."""
     found = {}
     if dictionary:
         found[f"{path}.dictionary.md"] = notice.dictionary().encode()
     if history:
-        place = projects.place_of(home)
-        folders = (
-            [home.config] if place is None else [home.config, f"{home.config}/projects/{place}"]
-        )
+        dirs = projects.ProjectDirs.of(home)
+        folders = [home.config] if dirs is None else [home.config, dirs.config]
         kept = [
             private.read(f"{folder}/{consent_history.HISTORY}", consent_history.MAX_HISTORY_BYTES)
             for folder in folders
@@ -393,12 +393,12 @@ def _words(
     return [*words, "--precise"] if precise else words
 
 
-def _unless_personal(home: Home, destination: str) -> str:
+def _unless_personal(home: ProjectPaths, destination: str) -> str:
     """A destination, or its ending where it says something about the user or the machine."""
     # deferred: they are of use only once the events are on their way
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
-    secrets = machine_secrets.gather(home, runtime.world.environ, home.root)
+    secrets = machine_secrets.gather(home, runtime.environ, home.root)
     found = search.Search(secrets).find(os.fsencode(destination))
     if not found and next(recognisers.recognise(destination), None) is None:
         return destination
@@ -416,7 +416,7 @@ class _Entry:
         streams: whether that is a pipe or a device.
     """
 
-    def __init__(self, home: Home, command: str, path: str | None, streams: bool) -> None:
+    def __init__(self, home: ProjectPaths, command: str, path: str | None, streams: bool) -> None:
         self._home = home
         self._command = command
         named = path is not None and streams
@@ -426,7 +426,7 @@ class _Entry:
 
     def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
         """Put it there; what to say where that failed."""
-        now = runtime.world.now()
+        now = runtime.now()
         given = (self._command, COLUMNS, rows, sha256, self._destination, incomplete)
         try:
             log.note(self._home, now, *given)

@@ -21,7 +21,7 @@ def run(project: str | None, text: str, as_json: bool) -> None:
     Raises:
         CommandError: there is no text to look for, or not everything could be read.
     """
-    found = Lookup(changes.home_of(project), given(text)).count()
+    found = Lookup(changes.paths_of(project), given(text)).count()
     if as_json:
         print_line(json.dumps(_as_json(found)))
     else:

@@ -15,7 +15,7 @@ def run(project: str | None, text: str, yes: bool) -> None:
     Raises:
         CommandError: nobody can be asked, or something could not be removed.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     lookup = Lookup(home, given(text))
     before = lookup.count()
     for line in lines(before):

@@ -10,7 +10,7 @@ from telemetry_kit.consent import changes, notice
 
 def run(project: str | None, as_json: bool) -> None:
     """Show the notice and a sample of each event; writes nothing."""
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     if not as_json:
         for line in notice.lines(home):
             print_line(line)

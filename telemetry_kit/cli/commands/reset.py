@@ -8,7 +8,7 @@ from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.export import log
 from telemetry_kit.files.private import name_of
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 
 _DECIDED = (policy.GRANT, policy.DENY)
@@ -20,12 +20,12 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     Raises:
         CommandError: nobody can be asked, or something could not be deleted.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     whose = f"all projects of {home.app}" if all_projects else safe(home.root)
     if not yes and not confirm(f"Erase events, keys, decisions and their history of {whose}?"):
         info("Nothing was changed.")
         return
-    roots = [one.root for one in changes.all_homes(home)] if all_projects else []
+    roots = [one.root for one in changes.all_project_paths(home)] if all_projects else []
     stays = "" if all_projects else _what_stays(home)
     survivors = changes.reset(home, all_projects=all_projects) + _exports(home)
     if survivors:
@@ -35,14 +35,14 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     if stays:
         info(f"Not erased: {safe(stays)}.")
         return
-    left = None if all_projects else policy.decide(home, runtime.world.environ)
+    left = None if all_projects else policy.decide(home, runtime.environ)
     if left is not None and left.rule.owner == "user" and left.rule.verdict in _DECIDED:
         info(f"What still holds: {safe(left.rule.says)}. reset --all-projects erases that, too.")
     for root in roots:
         info(f"  {safe(root)}")
 
 
-def _exports(home: Home) -> list[str]:
+def _exports(home: ProjectPaths) -> list[str]:
     try:
         log.forget(home)
     except (ConsentError, OSError) as error:
@@ -51,15 +51,16 @@ def _exports(home: Home) -> list[str]:
     return []
 
 
-def _what_stays(home: Home) -> str:
+def _what_stays(home: ProjectPaths) -> str:
     """Decisions that may be about this project and cannot be told to be; empty when none."""
-    if policy.unplaced(home):
-        return policy.key_is_gone(home)
+    problem = policy.lost_key_problem(home)
+    if problem:
+        return problem
     try:
-        place = projects.place_of(home)
+        dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         return str(error)
-    if place is None or policy.has_decision(home, place) or not policy.has_decision(home):
+    if dirs is None or policy.has_record(dirs) or not policy.has_project_records(home):
         return ""
     return (
         "there is no decision about this folder. If it was moved here, the one about its former "

@@ -18,9 +18,9 @@ def run(project: str | None, yes: bool) -> None:
         CommandError: there is no key, nobody can be asked, or it could not be replaced.
         KeyUnavailableError: the key is there but cannot be used; `clear` makes a new one.
     """
-    home = changes.home_of(project)
-    place = projects.place_of(home)
-    path = "" if place is None else keys.key_path(home, place)
+    home = changes.paths_of(project)
+    dirs = projects.ProjectDirs.of(home)
+    path = "" if dirs is None else dirs.key
     if not path or not os.path.lexists(path):
         info("There is no key yet: the first event, or enable, makes it.")
         return
@@ -29,7 +29,7 @@ def run(project: str | None, yes: bool) -> None:
         info("Nothing was changed.")
         return
     try:
-        key = keys.replace(path, runtime.world.now())
+        key = keys.replace(path, runtime.now())
     except OSError as error:
         raise CommandError(f"the key could not be replaced ({name_of(error)})") from None
     info(f"Replaced: the key of this project is now that of epoch {key.epoch}.")

@@ -1,6 +1,6 @@
 """`telemetry-kit selftest`: record 1,000 events in a watched child process, and report on it.
 
-Home and project are temporary. The caller's files are not read or changed.
+ProjectPaths and project are temporary. The caller's files are not read or changed.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.cache import Look, look
 from telemetry_kit.insights.counting import Wanted
 from telemetry_kit.insights.metrics import TOP, Figures, figures
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(
     Raises:
         CommandError: a date cannot be understood, or there is no such role.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
     found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
@@ -75,7 +75,7 @@ def run(
     read_report.must_be_whole(seen.problems, bool(found["events"]))
 
 
-def wanted_of(home: Home, since: str | None, until: str | None, role: str | None) -> Wanted:
+def wanted_of(home: ProjectPaths, since: str | None, until: str | None, role: str | None) -> Wanted:
     """Which events are wanted; a role also where it is stored as a pseudonym.
 
     Raises:
@@ -86,7 +86,7 @@ def wanted_of(home: Home, since: str | None, until: str | None, role: str | None
     return Wanted(*period(since, until), name or "", codes)
 
 
-def check_role(home: Home, role: str | None, seen: Look) -> None:
+def check_role(home: ProjectPaths, role: str | None, seen: Look) -> None:
     """Nothing where events of a role were found, or there may be some.
 
     Args:
@@ -102,7 +102,7 @@ def check_role(home: Home, role: str | None, seen: Look) -> None:
         must_be_known(home, "--role", "role", role, seen.roles)
 
 
-def looked(home: Home, wanted: Wanted) -> Look:
+def looked(home: ProjectPaths, wanted: Wanted) -> Look:
     """The tally, with what could not be read said on stderr."""
     seen = look(home, wanted)
     read_report.tell(seen.problems)

@@ -12,7 +12,7 @@ from telemetry_kit.cli.output import USAGE, CommandError, flush, print_line, saf
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
 from telemetry_kit.consent.policy import Decision, Rule
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, rotation
 
@@ -32,7 +32,7 @@ def run(
     Raises:
         CommandError: `--simulate` is not written as VAR=VALUE.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     environ = _simulated(simulate)
     decision = policy.decide(home, environ, every_file=True)
     rules = (
@@ -58,7 +58,7 @@ def run(
 
 
 def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
-    environ = dict(runtime.world.environ)
+    environ = dict(runtime.environ)
     for given in settings_given:
         name, equals, value = given.partition("=")
         if not name or not equals:
@@ -70,29 +70,33 @@ def _simulated(settings_given: Sequence[str]) -> dict[str, str]:
 def code_of(decision: Decision) -> int:
     """The exit code of `status --check`; a widening that was declined leaves nothing open."""
     if decision.allowed:
-        return OUTDATED if prompt.widening(decision) else RECORDING
+        return OUTDATED if prompt.pending_extension(decision) else RECORDING
     return VETOED if decision.vetoed else OFF
 
 
 def _not_yet(decision: Decision) -> list[str]:
     """What would be recorded after a new yes only."""
-    accepted = decision.accepted
-    return [] if accepted is None else accepted.widened(settings.current())
+    grant = decision.grant
+    return [] if grant is None else grant.scope_extension(settings.current())
 
 
 def _is_declined(decision: Decision) -> bool:
-    return decision.accepted is not None and decision.accepted.has_declined(settings.current())
+    return decision.grant is not None and decision.grant.has_declined(settings.current())
 
 
 def _print(
-    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
+    home: ProjectPaths,
+    decision: Decision,
+    rules: list[Rule],
+    obstacles: list[str],
+    trouble: list[str],
 ) -> None:
     state = "on" if decision.allowed else "vetoed" if decision.vetoed else "off"
     if obstacles:
         print_line(f"Recording is on, but events cannot be written: {safe(obstacles[0])}.")
     else:
         print_line(f"Recording is {state}: {safe(decision.rule.says)}.")
-    when = "you said no to it" if _is_declined(decision) else "only after a new yes"
+    when = "you denied it" if _is_declined(decision) else "only after another grant"
     for sentence in _not_yet(decision):
         print_line(f"  not yet  {safe(sentence)}: {when}")
     print_line(f"  app      {home.app}")
@@ -146,7 +150,11 @@ def _same(rule: Rule, decisive: Rule) -> bool:
 
 
 def _as_json(
-    home: Home, decision: Decision, rules: list[Rule], obstacles: list[str], trouble: list[str]
+    home: ProjectPaths,
+    decision: Decision,
+    rules: list[Rule],
+    obstacles: list[str],
+    trouble: list[str],
 ) -> dict[str, Any]:
     files, size = rotation.disk_usage(home)
     found: dict[str, Any] = {
@@ -162,7 +170,7 @@ def _as_json(
         "files": files,
         "retention_days": decision.keep_days,
         "oldest_day": maintenance.oldest_day(home),
-        "notice": None if decision.accepted is None else decision.accepted.notice,
+        "notice": None if decision.grant is None else decision.grant.notice,
         "not_yet": _not_yet(decision),
         "declined": _is_declined(decision),
         "obstacles": obstacles,
@@ -183,7 +191,7 @@ def _as_json(
     return found
 
 
-def _words_unknown(home: Home) -> list[str]:
+def _words_unknown(home: ProjectPaths) -> list[str]:
     """What the files that may deny say in words that mean nothing: a veto that is none."""
     (ours, _), (theirs, _) = home.repository_files
     found = []

@@ -15,7 +15,7 @@ from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import TelemetryError
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -34,9 +34,9 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     Raises:
         CommandError: something was found, or a file could not be examined.
     """
-    home = changes.home_of(project)
+    home = changes.paths_of(project)
     try:
-        known = baseline(home, runtime.world.environ, os.getcwd())
+        known = baseline(home, runtime.environ, os.getcwd())
         certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
             files
         )
@@ -66,15 +66,15 @@ def verdicts(certificate: Certificate) -> Iterator[str]:
         yield f"not everything was searched: {'; '.join(certificate.unsearched)}"
 
 
-def _surroundings(home: Home, certificate: Certificate) -> None:
+def _surroundings(home: ProjectPaths, certificate: Certificate) -> None:
     """The fifth layer: what `doctor` examines, and whether the consent is for this notice."""
     for found in doctor.examine(home):
         certificate.checks.append({"check": found.name, "state": found.state})
         if found.state == doctor.BAD:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
-    decision = policy.decide(home, runtime.world.environ)
-    accepted = decision.accepted
-    if accepted is not None and accepted.notice < catalog.NOTICE_VERSION:
+    decision = policy.decide(home, runtime.environ)
+    grant = decision.grant
+    if grant is not None and grant.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
 
 

@@ -21,7 +21,7 @@ from telemetry_kit.cli.session_tree import render_tree
 from telemetry_kit.cli.tables import Column, fold, table
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.selection import Filter, Following, newest, sessions
-from telemetry_kit.paths import Home
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.segments import ReadReport
@@ -57,7 +57,7 @@ def run(
     if tree and (follow or as_json or wide):
         raise CommandError("--tree goes with neither --follow, --json nor --wide", USAGE)
     is_code = _is_code(other)
-    home = changes.home_of(project if other is None or is_code else other)
+    home = changes.paths_of(project if other is None or is_code else other)
     words = {
         "event_type": one_of("--event", event, catalog.EVENTS),
         "outcome": one_of("--outcome", outcome, catalog.OUTCOMES),
@@ -102,7 +102,7 @@ def _is_code(other: str | None) -> bool:
 
 
 def _show(
-    home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: ReadReport
+    home: ProjectPaths, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: ReadReport
 ) -> int:
     """Show events; how many."""
     events = newest(home, limit, chosen, problems)
@@ -125,7 +125,7 @@ def _as_json(event: Event) -> str:
     return json.dumps(event, separators=(",", ":"))
 
 
-def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
+def _nothing(home: ProjectPaths, chosen: Filter, asked: dict[str, str]) -> None:
     """Say that there is nothing, and why that may be.
 
     Raises:
@@ -143,7 +143,7 @@ def _nothing(home: Home, chosen: Filter, asked: dict[str, str]) -> None:
     info("no such events")
 
 
-def _show_trees(home: Home, limit: int, chosen: Filter, problems: ReadReport) -> int:
+def _show_trees(home: ProjectPaths, limit: int, chosen: Filter, problems: ReadReport) -> int:
     """Show sessions; how many."""
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
@@ -155,7 +155,7 @@ def _show_trees(home: Home, limit: int, chosen: Filter, problems: ReadReport) ->
     return shown
 
 
-def _follow(home: Home, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
+def _follow(home: ProjectPaths, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
     shown = list(newest(home, limit, chosen, ReadReport()))
