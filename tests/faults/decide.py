@@ -109,9 +109,9 @@ def clear(count: int) -> list[dict[str, object]]:
         looked = now()
         before = [e["event_id"] for e in reader.read(home)]
         began = now()
-        survivors = changes.clear(home)
+        failures = changes.clear(home)
         ended = now()
-        assert survivors == [], survivors
+        assert failures == [], failures
         after = [e["event_id"] for e in reader.read(home)]
         spans.append(
             {"looked": looked, "before": before, "began": began, "ended": ended, "after": after}

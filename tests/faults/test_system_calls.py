@@ -143,7 +143,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     stays = [] if operation == "clear" else scene.names
     if operation == "blank":
         stays = [name for name in scene.names if name not in GOES]
-        if answer.get("survivors") == []:
+        if answer.get("failures") == []:
             assert [] == [name for name in GOES if name in before.count], point
     lost = before.lost([*stays, *acknowledged])
     ledger.add(row, acknowledged=len(acknowledged), lost=lost, doubled=before.doubled)
@@ -152,7 +152,7 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
     unknown = before.count.keys() - set(scene.names) - set(acknowledged)
     assert len(unknown) <= (1 if row == "deaths" else 0), (operation, point, unknown)
     assert 0 == before.torn, (operation, point)
-    if operation == "clear" and answer.get("survivors") == []:
+    if operation == "clear" and answer.get("failures") == []:
         assert {} == before.count, point
         assert scene.place.key_file.read_bytes() != scene.key, point
     if operation == "revoke" and answer == {} and done.returncode == 7:

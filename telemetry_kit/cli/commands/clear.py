@@ -21,9 +21,9 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     if not yes and not confirm(f"Delete all events in {home.folder} and their key?"):
         info("Nothing was changed.")
         return
-    survivors = changes.clear(home)
-    if survivors:
-        raise CommandError(f"not everything could be deleted: {'; '.join(map(_told, survivors))}")
+    failures = changes.clear(home)
+    if failures:
+        raise CommandError(f"not everything could be deleted: {'; '.join(map(_told, failures))}")
     info(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
     info("Consent is as it was: telemetry-kit status shows it.")
 

@@ -27,9 +27,9 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
         return
     roots = [one.root for one in changes.all_project_paths(home)] if all_projects else []
     stays = "" if all_projects else _what_stays(home)
-    survivors = changes.reset(home, all_projects=all_projects) + _exports(home)
-    if survivors:
-        raise CommandError(f"not everything could be deleted: {'; '.join(survivors)}")
+    failures = changes.reset(home, all_projects=all_projects) + _exports(home)
+    if failures:
+        raise CommandError(f"not everything could be deleted: {'; '.join(failures)}")
     what = "events" if stays else "events, keys, decisions and their history"
     info(f"Erased: {what} of {whose}{':' if roots else '.'}")
     if stays:
