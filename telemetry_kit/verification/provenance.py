@@ -1,7 +1,7 @@
-"""The provenance of pseudonyms: the evidence that a key made each one, and which key.
+"""Weak hashes: hashes of this machine's secrets without a key, or with a key that can be guessed.
 
-Without the text no pseudonym can be computed again. So the module makes every hash of this
-machine's own secrets that needs no key, or a guessable one, and searches for it.
+A pseudonym cannot be computed again without its text. So the module computes every weak hash of
+each secret, and looks up each pseudonym among them.
 """
 
 from __future__ import annotations
@@ -15,69 +15,57 @@ from telemetry_kit.schema import catalog
 from telemetry_kit.verification.machine_secrets import Secret
 
 ALGORITHMS = (
-    "md5",
-    "sha1",
-    "sha224",
-    "sha256",
-    "sha384",
-    "sha512",
-    "sha3_224",
-    "sha3_256",
-    "sha3_384",
-    "sha3_512",
-    "blake2b",
-    "blake2s",
+    *("md5", "sha1", "sha224", "sha256", "sha384", "sha512"),
+    *("sha3_224", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s"),
 )
 PART_BYTES = 6
 _FIELDS = (*catalog.NAMES, "project_id", "session_id", "parent_id", "context")
 
 
 class WeakHashes:
-    """Every hash of these secrets that anybody could make: unkeyed, or with an obvious salt.
+    """Every hash of some secrets that anybody could compute.
 
     Args:
-        secrets: this machine's own.
-        salts: words that a careless program would use as salt or key.
+        secrets: the secrets of this machine.
+        salts: words that a careless program would use as a salt or key.
     """
 
     def __init__(self, secrets: Iterable[Secret], salts: Iterable[str]) -> None:
         salted = [salt.encode("utf-8", "surrogatepass") for salt in dict.fromkeys(salts) if salt]
-        self._parts: dict[bytes, Secret] = {}
+        self._owners: dict[bytes, Secret] = {}
         for secret in secrets:
-            for digest in _digests(secret.text, salted):
-                self._parts[digest[:PART_BYTES]] = secret
-                self._parts[digest[-PART_BYTES:]] = secret
+            for digest in digests(secret.text, salted):
+                self._owners[digest[:PART_BYTES]] = secret
+                self._owners[digest[-PART_BYTES:]] = secret
 
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    def made(self, code: str) -> Secret | None:
-        """The secret that a code was made of without a key; None when it was none of them.
+    def owner(self, digits: str) -> Secret | None:
+        """Return the secret of which a code is a weak hash; None if it is of none.
 
         Args:
-            code: hex digits, at least 12.
+            digits: at least 12 hex digits.
         """
-        raw = bytes.fromhex(code[: len(code) & ~1])
-        return self._parts.get(raw[:PART_BYTES]) or self._parts.get(raw[-PART_BYTES:])
+        raw = bytes.fromhex(digits[: len(digits) & ~1])
+        return self._owners.get(raw[:PART_BYTES]) or self._owners.get(raw[-PART_BYTES:])
 
 
 def salts_of(app: str, secrets: Iterable[Secret]) -> list[str]:
-    """The obvious salts: the app, the fields, the word itself, and who and where the user is.
+    """Return the obvious salts: the app, the fields, common words, the user and the machine.
 
     Args:
-        app: the app's name.
-        secrets: this machine's own.
+        app: the name of the app.
+        secrets: the secrets of this machine.
     """
     own = [s.text for s in secrets if s.kind in ("user", "host", "machine id")]
-    projects = [s.text for s in secrets if s.kind == "directory" and "/" not in s.text]
+    folders = [s.text for s in secrets if s.kind == "directory" and "/" not in s.text]
     fixed = ["salt", "telemetry", "telemetry_kit", "telemetry-kit", "key", "secret", "pepper"]
-    return [app, app.upper(), *_FIELDS, *fixed, *own, *projects[-2:]]
+    return [app, app.upper(), *_FIELDS, *fixed, *own, *folders[-2:]]
 
 
-def _digests(text: str, salts: list[bytes]) -> Iterator[bytes]:
-    views = (text, text.lower(), text.upper(), unicodedata.normalize("NFKC", text))
-    for view in dict.fromkeys(views):
-        raw = view.encode("utf-8", "surrogatepass")
+def digests(text: str, salts: list[bytes]) -> Iterator[bytes]:
+    """Yield every weak hash of a text."""
+    spellings = (text, text.lower(), text.upper(), unicodedata.normalize("NFKC", text))
+    for spelling in dict.fromkeys(spellings):
+        raw = spelling.encode("utf-8", "surrogatepass")
         messages = [raw]
         for salt in salts:
             messages += [salt + raw, raw + salt, salt + b"\0" + raw, salt + b":" + raw]

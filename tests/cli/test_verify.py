@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from telemetry_kit.verification.encodings import FORMS
+from telemetry_kit.verification.search import FORMS
 
 SECRET = "zora.quillfeather@quill.example"
 

@@ -38,7 +38,7 @@ def guessed_without_key(found: set[str], people: list[str], app: str) -> set[str
     """Whom a dictionary attack with every unkeyed and weakly salted hash recovers."""
     secrets = [Secret("user", name) for name in people]
     weak = WeakHashes(secrets, salts_of(app, secrets[:1]))
-    made = (weak.made(code.removeprefix("h:")) for code in found)
+    made = (weak.owner(code.removeprefix("h:")) for code in found)
     return {secret.text for secret in made if secret is not None}
 
 

@@ -9,7 +9,7 @@ from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.verification.grammar import Grammar
 from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.verify import Baseline, Verification
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -95,11 +95,11 @@ def make_lines() -> Callable[[int, int], list[bytes]]:
 
 
 @pytest.fixture
-def make_examination(undecided) -> Callable[[list[str]], Examination]:
-    """An examination of nothing yet, that knows these secrets."""
+def make_verification(undecided) -> Callable[[list[str]], Verification]:
+    """A run over nothing yet, with these secrets."""
 
-    def make(texts: list[str], resolution: str = "day") -> Examination:
+    def make(texts: list[str], resolution: str = "day") -> Verification:
         secrets = [Secret("environment", text) for text in texts]
-        return Examination(Baseline(undecided.home, VOCABULARY, None, resolution, secrets))
+        return Verification(Baseline(undecided.home, VOCABULARY, None, resolution, secrets))
 
     return make

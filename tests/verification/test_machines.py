@@ -6,7 +6,7 @@ import pytest
 
 from telemetry_kit import configure, track_role_event
 from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.verify import Baseline, Verification
 from telemetry_kit.verification.vocabulary import of
 
 AGENTS = [
@@ -72,7 +72,7 @@ def examine(place, secrets, tmp_path):
     """The certificate of a machine with these secrets."""
     baseline = Baseline(place.home, of(place.home), place.key, "day", secrets)
     given = [str(tmp_path / f"out.{form}") for form in ("csv", "json", "jsonl")]
-    return Examination(baseline).run(given)
+    return Verification(baseline).run(given)
 
 
 def test_ordinary_machines_pass(recorded, tmp_path) -> None:

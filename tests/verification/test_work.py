@@ -104,6 +104,7 @@ PATTERNS = {
     for name, pattern in vars(module).items()
     if isinstance(pattern, re.Pattern)
 }
+PATTERNS |= {f"records.{name}": re.compile(text) for name, text in records._ENTRY.items()}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
@@ -151,7 +152,7 @@ def test_encoded_text_costs_little_memory(undecided) -> None:
     assert int(done.stdout) < 100 << 10
 
 
-def test_one_budget_for_a_run(make_examination, tmp_path, monkeypatch) -> None:
+def test_one_budget_for_a_run(make_verification, tmp_path, monkeypatch) -> None:
     """All files share one budget of decoded bytes; where it is used up, the run is not passed."""
     monkeypatch.setattr(search, "MAX_DECODED_BYTES", 1 << 18)
     paths = []
@@ -159,7 +160,7 @@ def test_one_budget_for_a_run(make_examination, tmp_path, monkeypatch) -> None:
         path = tmp_path / f"{number}.txt"
         path.write_bytes(base64.b64encode(bytes([48 + number]) * 30_000))
         paths.append(str(path))
-    whole, part = make_examination(["quillfeather"]), make_examination(["quillfeather"])
+    whole, part = make_verification(["quillfeather"]), make_verification(["quillfeather"])
     certificate = whole.run(paths)
 
     assert ([], False) == (certificate.findings, certificate.passed)
@@ -168,7 +169,7 @@ def test_one_budget_for_a_run(make_examination, tmp_path, monkeypatch) -> None:
 
 
 def test_a_secret_is_found_before_the_budget_is_used_up(
-    make_examination, tmp_path, monkeypatch
+    make_verification, tmp_path, monkeypatch
 ) -> None:
     """What was decoded counts, and what stands there in plain text always does."""
     monkeypatch.setattr(search, "MAX_DECODED_BYTES", 1 << 17)
@@ -176,17 +177,17 @@ def test_a_secret_is_found_before_the_budget_is_used_up(
     for text in (base64.b64encode(b"x" * 1_000 + b" quillfeather "), b"quillfeather"):
         path = tmp_path / "out.txt"
         path.write_bytes(text + b"\n" + base64.b64encode(bytes(range(256)) * 1_000))
-        found.append(make_examination(["quillfeather"]).run([str(path)]).findings)
+        found.append(make_verification(["quillfeather"]).run([str(path)]).findings)
 
     assert all(found)
 
 
-def test_an_archive_that_is_a_bomb_is_stopped(make_examination, tmp_path, monkeypatch) -> None:
+def test_an_archive_that_is_a_bomb_is_stopped(make_verification, tmp_path, monkeypatch) -> None:
     """A named file of gzip that unpacks to more than an archive may hold is read so far only."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1 << 16)
     path = tmp_path / "out.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
-    certificate = make_examination(["quillfeather"]).run([str(path)])
+    certificate = make_verification(["quillfeather"]).run([str(path)])
 
     assert any("more than an archive can hold" in note for note in certificate.notes)
     assert certificate.files[-1].lines < 1 << 20
