@@ -1,23 +1,27 @@
-"""This machine's own secrets during one check: the user, the machine, git and the environment.
+"""The secrets of this machine, from the user, the machine, git and the environment.
 
 They come from files and environment variables. No program is run, no connection is opened, and
-the secrets are held in memory only.
+the secrets are held in memory only. Their weak hashes need no key, or one that can be guessed.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
+import hmac
 import ipaddress
 import math
 import os
 import pwd
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from telemetry_kit.files import private
 from telemetry_kit.paths import Home
+from telemetry_kit.schema import catalog
 
 _SECRET_NAME = re.compile(
     r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE|DSN|WEBHOOK|(?:^|_)PIN(?:_|$)"
@@ -37,6 +41,13 @@ _MAX_BYTES = 1 << 16
 MIN_CHARS = 4
 # The weak hashes of one secret take almost a megabyte.
 MAX_SECRETS = 400
+
+ALGORITHMS = (
+    *("md5", "sha1", "sha224", "sha256", "sha384", "sha512"),
+    *("sha3_224", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s"),
+)
+PART_BYTES = 6
+_FIELDS = (*catalog.NAMES, "project_id", "session_id", "parent_id", "context")
 
 Secrets = Iterator[tuple[str, str]]
 
@@ -216,3 +227,60 @@ def read_text(path: str) -> str:
         return private.read_regular(path, _MAX_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
+
+
+class WeakHashes:
+    """Every hash of some secrets that anybody could compute.
+
+    A pseudonym cannot be computed again without its text, so it is looked up among these.
+
+    Args:
+        secrets: the secrets of this machine.
+        salts: words that a careless program would use as a salt or key.
+    """
+
+    def __init__(self, secrets: Iterable[Secret], salts: Iterable[str]) -> None:
+        salted = [salt.encode("utf-8", "surrogatepass") for salt in dict.fromkeys(salts) if salt]
+        self._owners: dict[bytes, Secret] = {}
+        for secret in secrets:
+            for digest in digests(secret.text, salted):
+                self._owners[digest[:PART_BYTES]] = secret
+                self._owners[digest[-PART_BYTES:]] = secret
+
+    def owner(self, digits: str) -> Secret | None:
+        """Return the secret of which a code is a weak hash; None if it is of none.
+
+        Args:
+            digits: at least 12 hex digits.
+        """
+        raw = bytes.fromhex(digits[: len(digits) & ~1])
+        return self._owners.get(raw[:PART_BYTES]) or self._owners.get(raw[-PART_BYTES:])
+
+
+def salts_of(app: str, secrets: Iterable[Secret]) -> list[str]:
+    """Return the obvious salts: the app, the fields, common words, the user and the machine.
+
+    Args:
+        app: the name of the app.
+        secrets: the secrets of this machine.
+    """
+    own = [s.text for s in secrets if s.kind in ("user", "host", "machine id")]
+    folders = [s.text for s in secrets if s.kind == "directory" and "/" not in s.text]
+    fixed = ["salt", "telemetry", "telemetry_kit", "telemetry-kit", "key", "secret", "pepper"]
+    return [app, app.upper(), *_FIELDS, *fixed, *own, *folders[-2:]]
+
+
+def digests(text: str, salts: list[bytes]) -> Iterator[bytes]:
+    """Yield every weak hash of a text."""
+    spellings = (text, text.lower(), text.upper(), unicodedata.normalize("NFKC", text))
+    for spelling in dict.fromkeys(spellings):
+        raw = spelling.encode("utf-8", "surrogatepass")
+        messages = [raw]
+        for salt in salts:
+            messages += [salt + raw, raw + salt, salt + b"\0" + raw, salt + b":" + raw]
+        for name in ALGORITHMS:
+            for message in messages:
+                yield hashlib.new(name, message, usedforsecurity=False).digest()
+        for salt in (b"", *salts):
+            for name in ("md5", "sha1", "sha256"):
+                yield hmac.digest(salt, raw, name)

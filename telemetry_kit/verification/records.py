@@ -101,27 +101,24 @@ def files(home: Home) -> Iterator[Record]:
     except ConsentError:
         project = None
     inside = [""] if project is None else ["", f"/projects/{project}"]
-    # On some systems both directories are the same.
-    for top, label in {home.config: "config", home.state: "state"}.items():
-        for inner in inside:
-            for path in sorted(glob.glob(f"{glob.escape(top + inner)}/*", include_hidden=True)):
-                name = os.path.basename(path)
-                kind = _KINDS.get(name, OTHER)
-                if name == projects.NAME and read(path) == os.fsencode(home.root):
-                    kind = KEY  # the entry of this project in the index, which is a path
-                if name != _TOML and (os.path.islink(path) or not os.path.isdir(path)):
-                    yield Record(path, f"{label}{inner}/{name}", kind, size_of(path))
-    counts = f"{home.folder}/{ROLLUP}"
-    if os.path.lexists(counts):
-        yield Record(counts, ROLLUP, OTHER, size_of(counts))
-
-
-def size_of(path: str) -> int:
-    """Return the size of a file; 0 if it is missing."""
-    try:
-        return os.lstat(path).st_size
-    except OSError:
-        return 0
+    found = {
+        path: f"{label}{inner}/{os.path.basename(path)}"
+        # On some systems both directories are the same.
+        for top, label in {home.config: "config", home.state: "state"}.items()
+        for inner in inside
+        for path in sorted(glob.glob(f"{glob.escape(top + inner)}/*", include_hidden=True))
+    }
+    for path, shown in {**found, f"{home.folder}/{ROLLUP}": ROLLUP}.items():
+        try:
+            st = os.lstat(path)
+        except OSError:
+            continue  # missing, or deleted by another process
+        name = os.path.basename(path)
+        kind = _KINDS.get(name, OTHER)
+        if name == projects.NAME and read(path) == os.fsencode(home.root):
+            kind = KEY  # the entry of this project in the index, which is a path
+        if name != _TOML and not stat.S_ISDIR(st.st_mode):
+            yield Record(path, shown, kind, st.st_size)
 
 
 def read(path: str) -> bytes:

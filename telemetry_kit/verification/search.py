@@ -10,7 +10,6 @@ import binascii
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from telemetry_kit.verification.machine_secrets import Secret
 
@@ -69,32 +68,21 @@ def fold(text: str) -> str:
     return text.casefold()
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The secrets of a machine, divided by `select()`.
-
-    Args:
-        searched: the secrets to search for.
-        set_aside: the secrets that are public words or too common to search for.
-        declared: those of `set_aside` that are words of declared names.
-    """
-
-    searched: list[Secret] = field(default_factory=list)
-    set_aside: list[Secret] = field(default_factory=list)
-    declared: list[Secret] = field(default_factory=list)
-
-
 def select(
     secrets: Iterable[Secret], public: Iterable[str] = (), declared: Iterable[str] = ()
-) -> Selection:
+) -> tuple[list[Secret], list[Secret], list[Secret]]:
     """Divide secrets into those to search for and those that are public words.
 
     Args:
         secrets: the secrets of this machine.
         public: public texts. A secret that is a word of one is set aside.
         declared: names that the tool, the project or the user declared. The same applies.
+
+    Returns:
+        The secrets to search for, the ones set aside, and those of the latter that are words of
+        declared names.
     """
-    selection = Selection()
+    searched, set_aside, in_names = [], [], []
     text = "\n".join(map(fold, public))
     names = "\n".join(map(fold, declared))
     for secret in secrets:
@@ -102,13 +90,13 @@ def select(
         plain = word.strip("/.")
         is_number = plain.isdigit() and len(plain) < NUMBER_DIGITS
         if plain in COMMON or is_number or _DAY.fullmatch(plain) or has_word(text, word):
-            selection.set_aside.append(secret)
+            set_aside.append(secret)
         elif has_word(names, word):
-            selection.set_aside.append(secret)
-            selection.declared.append(secret)
+            set_aside.append(secret)
+            in_names.append(secret)
         else:
-            selection.searched.append(secret)
-    return selection
+            searched.append(secret)
+    return searched, set_aside, in_names
 
 
 class Search:

@@ -21,8 +21,7 @@ from telemetry_kit.verification.certificate import (
     masked,
 )
 from telemetry_kit.verification.grammar import Grammar
-from telemetry_kit.verification.machine_secrets import MIN_CHARS, Secret
-from telemetry_kit.verification.provenance import WeakHashes
+from telemetry_kit.verification.machine_secrets import MIN_CHARS, Secret, WeakHashes
 from telemetry_kit.verification.recognisers import recognise
 from telemetry_kit.verification.search import Search
 
@@ -31,20 +30,9 @@ _CODE = re.compile(r"h:[0-9a-f]{12}|[0-9a-f]{12}|[0-9a-f]{16}|[0-9T:.Z-]{4,24}")
 _SEPARATORS = re.compile(r"[\s,;\t|\"<>{}\[\]()]+")
 # There are few different names; the limit bounds memory where there are many.
 MAX_REMEMBERED = 50_000
-WORDS = frozenset(
-    {
-        *catalog.FIELDS,
-        *catalog.EVENTS,
-        *catalog.ROLES,
-        *catalog.OUTCOMES,
-        *catalog.SOURCES,
-        *catalog.BUILTIN_ERRORS.values(),
-        "other",
-        "h:",
-        "True",
-        "False",
-        catalog.SCHEMA_VERSION,
-    }
+WORDS = frozenset(("other", "h:", "True", "False", catalog.SCHEMA_VERSION)).union(
+    *(catalog.FIELDS, catalog.EVENTS, catalog.ROLES, catalog.OUTCOMES, catalog.SOURCES),
+    catalog.BUILTIN_ERRORS.values(),
 )
 
 
@@ -123,12 +111,12 @@ class Texts:
             ids: the number and the digits of each line.
         """
         for secret in self._search.find_hex("".join(digits for _, digits in ids)):
-            where = 0
-            for (number, digits), (_, more) in zip(ids, [*ids[1:], (0, "")], strict=True):
-                if secret in self._search.find_hex(digits + more):
-                    where = number
-                    break
-            self.add_secret(secret, file, where)
+            lines = (
+                number
+                for (number, digits), (_, more) in zip(ids, [*ids[1:], (0, "")], strict=True)
+                if secret in self._search.find_hex(digits + more)
+            )
+            self.add_secret(secret, file, next(lines, 0))
 
     def check_free(self, file: str, batch: list[tuple[int, bytes]]) -> None:
         """Search free text for secrets, patterns and weak hashes.
@@ -148,12 +136,12 @@ class Texts:
             found -= here
         values = [self.values_of(line) for _, line in batch]
         for secret in found | self._search.find_joined(value for row in values for value in row):
-            where = 0
-            for (number, _), row in zip(batch, values, strict=True):
-                if secret in self._search.find_joined(row):
-                    where = number
-                    break
-            self.add_secret(secret, file, where)
+            lines = (
+                number
+                for (number, _), row in zip(batch, values, strict=True)
+                if secret in self._search.find_joined(row)
+            )
+            self.add_secret(secret, file, next(lines, 0))
         text = blob.decode("utf-8", "replace")
         if next(recognise(text), None) is not None:
             for number, line in batch:

@@ -24,7 +24,7 @@ from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import compression
 from telemetry_kit.storage.segments import ARCHIVE, Problems, Report, Source, snapshot
-from telemetry_kit.verification import capacity, machine_secrets, records, vocabulary
+from telemetry_kit.verification import capacity, records, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
     GRAMMAR,
@@ -36,7 +36,13 @@ from telemetry_kit.verification.certificate import (
 )
 from telemetry_kit.verification.fragments import is_torn
 from telemetry_kit.verification.grammar import Grammar, Pairs, Violation
-from telemetry_kit.verification.provenance import WeakHashes, salts_of
+from telemetry_kit.verification.machine_secrets import (
+    MAX_SECRETS,
+    Secret,
+    WeakHashes,
+    gather,
+    salts_of,
+)
 from telemetry_kit.verification.search import Search, select
 from telemetry_kit.verification.texts import WORDS, Texts
 from telemetry_kit.verification.vocabulary import Vocabulary
@@ -69,7 +75,7 @@ class Baseline:
     vocabulary: Vocabulary
     key: keys.Key | None
     resolution: str
-    secrets: list[machine_secrets.Secret]
+    secrets: list[Secret]
 
 
 def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
@@ -90,7 +96,7 @@ def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
         vocabulary.of(home),
         keys.current(home, projects.place_of(home)),
         "second" if accepted is None else accepted.time,
-        machine_secrets.gather(home, environ, start),
+        gather(home, environ, start),
     )
 
 
@@ -107,17 +113,19 @@ class Verification:
         self._baseline = baseline
         self.certificate = Certificate(app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION)
         self.grammar = Grammar(names, resolution=baseline.resolution)
-        selection = select(secrets, [*schema_words(), app, *public], names.strings())
-        self.search = Search(selection.searched)
+        public = [*schema_words(), app, *public]
+        searched, set_aside, declared = select(secrets, public, names.strings())
+        self.search = Search(searched)
         context = [f"context.{key}" for key in names.context]
-        self._weak = WeakHashes(secrets, [*salts_of(app, secrets), *context])
-        self._texts = Texts(
-            self.certificate, self.grammar, self.search, self._weak, selection.declared
-        )
+        weak = WeakHashes(secrets, [*salts_of(app, secrets), *context])
+        self._texts = Texts(self.certificate, self.grammar, self.search, weak, declared)
         self._pseudonyms: set[str] = set()
+        # By epoch. Keys of earlier epochs are deleted, so the first event of each one counts.
         self._projects: dict[int, str] = {}
-        self.certificate.secrets = Counter(secret.kind for secret in selection.searched)
-        self.certificate.set_aside = Counter(secret.kind for secret in selection.set_aside)
+        if (key := baseline.key) is not None:
+            self._projects[key.epoch] = key.pseudonym("project_id", baseline.home.root)
+        self.certificate.secrets = Counter(secret.kind for secret in searched)
+        self.certificate.set_aside = Counter(secret.kind for secret in set_aside)
 
     def run(self, paths: Iterable[str]) -> Certificate:
         """Check the log, the records beside it, and other files.
@@ -147,9 +155,9 @@ class Verification:
                 "these files hold more encoded text than one run decodes"
             )
         notes += self._texts.notes()
-        if len(self._baseline.secrets) == machine_secrets.MAX_SECRETS:
+        if len(self._baseline.secrets) == MAX_SECRETS:
             notes.append(
-                f"this machine has more than {machine_secrets.MAX_SECRETS} secrets: "
+                f"this machine has more than {MAX_SECRETS} secrets: "
                 "only the first were searched for"
             )
         if len(self._pseudonyms) == MAX_PSEUDONYMS:
@@ -228,12 +236,10 @@ class Verification:
             name = f"FILE {number}"
         try:
             fd = private.open_regular(path)
-        except OSError as error:
-            if error.errno in (ENXIO, EISDIR):
-                raise ConsentError(f"{name} is not a regular file: give a file") from None
-            raise ConsentError(f"{name} cannot be opened ({error.strerror})") from None
-        except ValueError:
-            raise ConsentError(f"{name!r} is not a path") from None
+        except (OSError, ValueError) as error:
+            is_other = getattr(error, "errno", None) in (ENXIO, EISDIR)
+            told = "is not a regular file" if is_other else "cannot be opened"
+            raise ConsentError(f"{name} {told} ({private.name_of(error)}): name a file") from None
         report = Report()
         with open(fd, "rb") as file:
             checked = CheckedFile(name, "given", os.fstat(fd).st_size)
@@ -346,23 +352,12 @@ class Verification:
     def check_epoch(self, file: str, number: int, epoch: int, project: str) -> None:
         """Check that the key of an epoch made the pseudonym of the project."""
         key = self._baseline.key
+        kind, field = "not made by the key of its epoch", "project_id"
         if key is not None and epoch > key.epoch:
-            self.certificate.add(
-                Finding(PROVENANCE, "an epoch that no key has had", file, number, "key_epoch")
-            )
+            kind, field = "an epoch that no key has had", "key_epoch"
+        elif project == self._projects.setdefault(epoch, project):
             return
-        if epoch not in self._projects:
-            # The keys of earlier epochs are deleted, so their first event counts.
-            is_current = key is not None and epoch == key.epoch
-            self._projects[epoch] = (
-                key.pseudonym("project_id", self._baseline.home.root)
-                if key is not None and is_current
-                else project
-            )
-        if self._projects[epoch] != project:
-            self.certificate.add(
-                Finding(PROVENANCE, "not made by the key of its epoch", file, number, "project_id")
-            )
+        self.certificate.add(Finding(PROVENANCE, kind, file, number, field))
 
     def check_id(self, file: str, number: int, field: str, value: str) -> str:
         """Check that an id is no weak hash of a secret, and return its hex digits."""

@@ -16,8 +16,7 @@ from telemetry_kit import configure, track_role_event
 from telemetry_kit.consent import changes
 from telemetry_kit.privacy import keys
 from telemetry_kit.schema import catalog
-from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.provenance import WeakHashes, salts_of
+from telemetry_kit.verification.machine_secrets import Secret, WeakHashes, salts_of
 
 DAY = 86_400
 PEOPLE = [f"{first}.{last}" for first in ("ada", "bob", "eve", "kim") for last in "abcdefghijklm"]

@@ -399,7 +399,7 @@ def _unless_personal(home: Home, destination: str) -> str:
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
     secrets = machine_secrets.gather(home, runtime.world.environ, home.root)
-    found = search.Search(search.select(secrets).searched).find(os.fsencode(destination))
+    found = search.Search(search.select(secrets)[0]).find(os.fsencode(destination))
     if not found and next(recognisers.recognise(destination), None) is None:
         return destination
     ending = os.path.splitext(destination)[1].lstrip(".")
