@@ -24,13 +24,10 @@ def is_torn(fragment: bytes, grammar: Grammar) -> bool:
         fragment: a line without its end.
         grammar: the grammar of the line.
     """
-    if not fragment.isascii() or len(fragment) >= catalog.MAX_LINE_BYTES:
+    if not fragment.isascii() or fragment[:1] != b"{" or len(fragment) >= catalog.MAX_LINE_BYTES:
         return False
-    text = fragment.decode("ascii")
-    if not text.startswith("{"):
-        return False
-    rows = [row.name for row in grammar.fields]
-    return begins_pairs(text[1:], rows, grammar, "")
+    fields = [row.name for row in grammar.fields]
+    return begins_pairs(fragment[1:].decode("ascii"), fields, grammar, "")
 
 
 def begins_pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
@@ -72,7 +69,7 @@ def begins_pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> b
 
 
 def is_value(text: str, key: str, grammar: Grammar, inside: str) -> bool:
-    """Return whether a complete value may stand in a field, or under a context key."""
+    """Return whether a field or a context key accepts a complete value."""
     try:
         value = json.loads(text)
     except ValueError:

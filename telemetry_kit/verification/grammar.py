@@ -19,17 +19,12 @@ from telemetry_kit.schema.encoding import encode
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")
+# The fields that every line has.
 ALWAYS = (
-    "schema_version",
-    "event_id",
-    "event_type",
-    "timestamp",
-    "seq",
-    "project_id",
-    "source",
-    "key_epoch",
+    *("schema_version", "event_id", "event_type", "timestamp", "seq"),
+    *("project_id", "source", "key_epoch"),
 )
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z")
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z", re.ASCII)
 
 Pairs = list[tuple[str, Any]]
 
@@ -168,11 +163,10 @@ class Grammar:
             return False
         known = self._known_times.get(value)
         if known is None:
-            match = _TIME.fullmatch(value) if value.isascii() else None
-            known = match is not None and is_day(match[1])
-            if match is not None and known:
-                seconds = int(match[2]) * 3_600 + int(match[3]) * 60 + int(match[4])
-                known = seconds % self._step_seconds == 0
+            match = _TIME.fullmatch(value)
+            hours, minutes, seconds = map(int, match.groups()[1:]) if match else (0, 0, 0)
+            of_day = hours * 3_600 + minutes * 60 + seconds
+            known = match is not None and is_day(match[1]) and of_day % self._step_seconds == 0
             if len(self._known_times) < 10_000:
                 self._known_times[value] = known
         return known

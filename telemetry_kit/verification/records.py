@@ -130,7 +130,7 @@ def read(path: str) -> bytes:
 
 
 def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
-    """Yield what the grammar of a record has no place for, each with the number of its line.
+    """Yield the violations of the grammar of a record, each with the number of its line.
 
     Args:
         kind: the kind of the file.

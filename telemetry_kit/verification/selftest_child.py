@@ -37,10 +37,9 @@ class Observer:
         self.paths: set[str] = set()
 
     def start(self) -> None:
-        """Install the audit hook, and count the threads that it is not told of."""
+        """Install the audit hook, and count threads, which not every interpreter reports to it."""
         self.on = True
         sys.addaudithook(self.observe)
-        # Some interpreters raise no event for a new thread.
         start = _thread.start_new_thread
 
         def counted(*args: Any, **kwargs: Any) -> int:
@@ -73,7 +72,7 @@ class Observer:
 
 
 def main(report: str, app: str) -> None:
-    """Record through each way of the public API, and write down what was observed.
+    """Record through each way of the public API, and write the counts to a file.
 
     Args:
         report: the file to write, after the observation.

@@ -77,13 +77,13 @@ class Texts:
 
     def notes(self) -> Iterator[str]:
         """Yield one sentence for each kind of match in declared names."""
-        for told, kinds in (
+        for reason, kinds in (
             ("hold words of this machine", self._declared),
             ("look like personal data", self._recognised),
         ):
             if kinds:
                 counts = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-                yield f"declared names {told} ({counts}): no finding"
+                yield f"declared names {reason} ({counts}): no finding"
 
     def add_secret(self, secret: Secret, file: str, number: int, field: str = "") -> None:
         """Report a secret of this machine."""

@@ -61,7 +61,7 @@ _MAGIC = {b"\x1f\x8b": compression.GZIP, b"\x28\xb5\x2f\xfd": compression.ZSTD}
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What the check knows before it opens the first file.
+    """The data that the check needs before it opens the first file.
 
     Args:
         home: the paths of the project.
@@ -79,7 +79,7 @@ class Baseline:
 
 
 def baseline(home: Home, environ: Mapping[str, str], start: str) -> Baseline:
-    """Gather what the check needs.
+    """Gather the data that the check needs.
 
     Args:
         home: the paths of the project.
@@ -104,7 +104,7 @@ class Verification:
     """One run over the files of a project.
 
     Args:
-        baseline: what is known before the first file.
+        baseline: the vocabulary, key and secrets to check against.
         public: further texts that are not secret.
     """
 
@@ -113,8 +113,12 @@ class Verification:
         self._baseline = baseline
         self.certificate = Certificate(app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION)
         self.grammar = Grammar(names, resolution=baseline.resolution)
-        public = [*schema_words(), app, *public]
-        searched, set_aside, declared = select(secrets, public, names.strings())
+        words = [app, *public, *WORDS, *records.WORDS]
+        for row in catalog.FIELDS.values():
+            words += (row.meaning, row.kind)
+        for event in catalog.EVENTS.values():
+            words += (event.question, event.owner)
+        searched, set_aside, declared = select(secrets, words, names.strings())
         self.search = Search(searched)
         context = [f"context.{key}" for key in names.context]
         weak = WeakHashes(secrets, [*salts_of(app, secrets), *context])
@@ -314,7 +318,7 @@ class Verification:
         self._texts.check_free(checked.file, free)
 
     def add_violation(self, file: str, number: int, violation: Violation) -> None:
-        """Report what the grammar has no place for."""
+        """Report a violation of the grammar."""
         self.certificate.add(
             Finding(GRAMMAR, violation.kind, file, number, violation.field, masked(violation.text))
         )
@@ -382,13 +386,3 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
             rest = rest[-OVERLAP_BYTES:]
     if rest:
         yield rest
-
-
-def schema_words() -> Iterator[str]:
-    """Yield the texts of the schema and of our records, which are public."""
-    yield from WORDS
-    yield from records.WORDS
-    for row in catalog.FIELDS.values():
-        yield from (row.meaning, row.kind)
-    for event in catalog.EVENTS.values():
-        yield from (event.question, event.owner)
