@@ -1,4 +1,4 @@
-"""`verify` against itself: planted secrets are found in each form it reports, and nothing else."""
+"""`verify` finds planted secrets in each form that it reports, and nothing else."""
 
 import base64
 import json
@@ -126,7 +126,7 @@ PLACES = {f.__name__[3:]: f for f in (as_line, as_csv, as_json, as_html, as_reco
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_planted_secrets_are_found(place, make_verification, make_lines) -> None:
-    """12 secrets are all found by the search alone, in each of its forms."""
+    """The search finds 12 secrets in each of its forms."""
     dice = random.Random(7)
     lines = make_lines(40)
     search = make_verification(SECRETS).search
@@ -143,7 +143,7 @@ def test_planted_secrets_are_found(place, make_verification, make_lines) -> None
 
 
 def test_planted_secrets_fail_the_verification(make_verification, make_lines, tmp_path) -> None:
-    """In a file of events, every planted line is a finding, in each of the forms."""
+    """A secret in a line of events is a finding, in each of the forms."""
     dice = random.Random(8)
     lines = make_lines(40)
     for name, encode in ENCODED.items():
@@ -157,7 +157,7 @@ def test_planted_secrets_fail_the_verification(make_verification, make_lines, tm
 
 
 def test_each_form_of_the_report_is_searched() -> None:
-    """The forms that the certificate names are those that the tests above plant."""
+    """The certificate names exactly the forms that these tests plant."""
     assert set(FORMS) == set(ENCODERS)
 
 
@@ -176,7 +176,7 @@ def test_assert_private_searches_the_same_forms(encode) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_a_file_in_utf_16(encoding, make_verification, tmp_path) -> None:
-    """Other alphabets are found in UTF-16 too."""
+    """Secrets in other alphabets are found in UTF-16 too."""
     path = tmp_path / "report.txt"
     name = "\u0437\u043e\u0440\u0430\u0458\u0430"
     path.write_bytes(f"of {name} and Zora Quillfeather".encode(encoding))
@@ -186,7 +186,7 @@ def test_a_file_in_utf_16(encoding, make_verification, tmp_path) -> None:
 
 @pytest.mark.parametrize("text", SECRETS)
 def test_secret_split_across_fields(text: str, make_verification, make_lines, tmp_path) -> None:
-    """Halves of a secret in two fields are put together again."""
+    """The halves of a secret in two fields are found."""
     half = len(text) // 2
     record = json.loads(make_lines(1)[0])
     record |= {"role": text[:half], "agent": "backend-engineer", "workflow": text[half:]}
@@ -199,7 +199,7 @@ def test_secret_split_across_fields(text: str, make_verification, make_lines, tm
 
 
 def test_secret_spelled_in_hex_fields(make_verification, make_lines, tmp_path) -> None:
-    """A secret as the digits of ids, over the border of two fields, is no random number."""
+    """A secret that the digits of two ids spell is found."""
     code = SECRETS[0].encode().hex()
     first, second = code[:16].ljust(16, "0"), code[16:28].ljust(12, "0")
     line = (
@@ -259,13 +259,13 @@ def test_fast_path(make_verification, make_lines, tmp_path) -> None:
         ("a\u200bda", "ada"),
     ],
 )
-def test_fold_makes_twins_equal(one: str, other: str) -> None:
-    """Texts that look the same are the same when folded."""
+def test_fold_makes_spellings_equal(one: str, other: str) -> None:
+    """Folding makes different spellings of a text equal."""
     assert fold(one) == fold(other)
 
 
 def test_declared_and_common_words_are_set_aside() -> None:
-    """A user called `main` does not make every report an alarm, and the count says so."""
+    """Public words and common words such as `main` are set aside."""
     searched, set_aside, _ = select(
         [Secret("user", "main"), Secret("user", "zora"), Secret("directory", "engineer")],
         ["backend-engineer"],
@@ -277,8 +277,8 @@ def test_declared_and_common_words_are_set_aside() -> None:
     assert "zora" not in repr(searched)
 
 
-def test_short_words_stand_alone() -> None:
-    """A user called `mark` is found as a word, not inside another."""
+def test_short_words_are_whole_words() -> None:
+    """A user name of four letters is found as a word, and inside another only on request."""
     secret = Secret("user", "mark")
     texts = (b"bookmarks", b"by mark.", b"x=bWFyaw==")
     found = {
