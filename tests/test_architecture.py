@@ -34,7 +34,7 @@ ENTRIES = {
         *("version_control", "writer"),
     },
     "verification": {
-        *("certificate", "encodings", "grammar", "lookup", "machine_secrets", "recognisers"),
+        *("certificate", "grammar", "lookup", "machine_secrets", "recognisers"),
         *("search", "selftest_child", "verify"),
     },
 }

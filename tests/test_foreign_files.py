@@ -152,7 +152,7 @@ def test_doctor_does_not_mend_a_foreign_ignore_file(place, tmp_path) -> None:
 
 
 def test_an_export_is_not_noted_in_a_foreign_file(place, tmp_path) -> None:
-    """Where the ledger of exports has a second name, it is not written to, and named."""
+    """Where the export log has a second name, it is not written to, and named."""
     outside = second_name(Path(log.path_of(place.home)), tmp_path)
     done = command(place, "export", "--format", "json", "-o", str(tmp_path / "out.json"))
 

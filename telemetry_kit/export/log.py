@@ -1,8 +1,8 @@
 """The export log: which events were exported, when, in which format, and to which destination.
 
-It is a hash chain in the user's own state folder, readable by this user only. A file beside it
-holds the number of entries and the SHA-256 of the last one. It holds no path of a home
-directory: a destination is relative to the project, or a name alone.
+The log is a hash chain in the state directory of the user, and only this user can read it. Its
+head, a file beside it, holds the number of entries and the SHA-256 of the last one. A destination
+is a path relative to the project, or the name of a file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fcntl import LOCK_EX, flock
 from itertools import islice
 from typing import Any, BinaryIO
@@ -25,42 +25,40 @@ from telemetry_kit.privacy.hmac_sha256 import Mac
 from telemetry_kit.schema import catalog
 
 NAME = "exports.jsonl"
-# Every field that there is, and what the seed's original also had.
+# The fields of every export: those of events, and one of files of the original format.
 FIELDS = (*catalog.ORDER, "metadata")
 _ALL = f"all of {catalog.SCHEMA_VERSION}"
-# Keys of the former form, and of entries as they are shown.
+# Keys of the former format, and of entries as `audit` shows them.
 _PREVIOUS, _SHA256 = "previous", "entry_sha256"
 _MAX_LINE_BYTES = 1 << 16
 _MAX_HEAD_BYTES = 1 << 10
 _KEY_BYTES = 32
-_MAX_TOLD = 10
-
-
-# -- where -------------------------------------------------------------------------------------
+_MAX_LISTED = 10
 
 
 def path_of(home: ProjectPaths) -> str:
-    """Where the next entry of a project goes.
+    """Return the log that takes the next entry of a project.
 
     Raises:
-        ConsentError: a key by which the place is named cannot be used.
-        OSError: there is none, and it could not be made.
+        ConsentError: the key that names the log cannot be used.
+        OSError: the key is missing and cannot be made.
     """
     dirs = projects.ProjectDirs.of(home)
-    return _before(home, make=True) if dirs is None else f"{dirs.state}/{NAME}"
+    return early_path(home, make=True) if dirs is None else f"{dirs.state}/{NAME}"
 
 
-def _paths(home: ProjectPaths) -> list[str]:
-    """Where entries of a project may be: from before the first decision, and from after it."""
-    dirs = projects.ProjectDirs.of(home)
-    found = [_before(home), "" if dirs is None else f"{dirs.state}/{NAME}"]
-    return [path for path in found if path]
+def early_path(home: ProjectPaths, make: bool = False) -> str:
+    """Return the log of exports before the first decision; empty if there were none.
 
+    Only a decision makes the key that names the project directory, so this log has its own key.
 
-def _before(home: ProjectPaths, make: bool = False) -> str:
-    """The ledger of a project from before any decision; empty where nothing was exported then.
+    Args:
+        home: the paths of the project.
+        make: make the key if it is missing.
 
-    It has a key of its own: the one that names a project's folders is made by a decision only.
+    Raises:
+        ConsentError: the key cannot be used.
+        OSError: the key cannot be made.
     """
     path = f"{home.state}/{NAME}.key"
     try:
@@ -77,22 +75,20 @@ def _before(home: ProjectPaths, make: bool = False) -> str:
     return f"{home.state}/{NAME}-{code}"
 
 
-def forget(home: ProjectPaths) -> None:
-    """Delete what was noted before the first decision; the rest goes with the decisions.
+def delete_early(home: ProjectPaths) -> None:
+    """Delete the log of exports before the first decision; `reset` deletes the other one.
 
     Raises:
-        ConsentError: the key by which the place is named cannot be used.
-        OSError: it could not be deleted.
+        ConsentError: the key that names the log cannot be used.
+        OSError: the log cannot be deleted.
     """
-    path = _before(home)
-    if path:
-        gone = [private.remove(name) for name in (path, f"{path}.head")]
-        if any(gone):
-            private.sync_folder(os.path.dirname(path))
+    path = early_path(home)
+    if path and any([private.remove(path), private.remove(f"{path}.head")]):
+        private.sync_folder(os.path.dirname(path))
 
 
 def destination_of(home: ProjectPaths, path: str | None) -> str:
-    """How a destination is told: relative to the project, else its name; `-` for stdout."""
+    """Return a destination relative to the project, else its name; `-` for stdout."""
     if path is None:
         return "-"
     full = os.path.realpath(path)
@@ -100,14 +96,10 @@ def destination_of(home: ProjectPaths, path: str | None) -> str:
     return full.removeprefix(root) if full.startswith(root) else os.path.basename(full)
 
 
-# -- writing -----------------------------------------------------------------------------------
-
-
-def note(
+def append(
     home: ProjectPaths,
     now: float,
     command: str,
-    fields: Sequence[str],
     rows: int,
     sha256: str,
     destination: str,
@@ -116,49 +108,49 @@ def note(
     """Add an entry.
 
     Args:
-        home: the project's places.
+        home: the paths of the project.
         now: seconds since the epoch.
-        command: what was run, without paths.
-        fields: those that the rows may have.
-        rows: how many events.
-        sha256: of what was written.
-        destination: what `destination_of()` made of it.
-        incomplete: whether it was cut short.
+        command: the command, without paths.
+        rows: the number of events.
+        sha256: the SHA-256 of the export.
+        destination: the result of `destination_of()`.
+        incomplete: whether the export was interrupted.
 
     Raises:
-        OSError: it could not be written.
-        ConsentError: a key by which the place is named cannot be used.
+        OSError: the entry cannot be written.
+        ConsentError: the key that names the log cannot be used.
     """
     path = path_of(home)
     private.make_folder(os.path.dirname(path))
     entry = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         "command": command,
-        "fields": _ALL if tuple(fields) == FIELDS else list(fields),
+        "fields": _ALL,
         "rows": rows,
         "sha256": sha256,
         "destination": destination,
         **({"incomplete": True} if incomplete else {}),
     }
-    fd = _opened(path)
+    fd = open_locked(path)
     try:
-        last = _last_line(fd)
-        head = _next_head(path, fd, last)
-        # Of what was written, should that have been altered since.
-        line = hash_chain.render(entry, head.pop("previous"))
-        begin = b"" if last.endswith(b"\n") or not last else b"\n"
-        if os.write(fd, begin + line + b"\n") != len(begin + line) + 1:
+        size = os.fstat(fd).st_size
+        end = os.pread(fd, _MAX_LINE_BYTES, max(size - _MAX_LINE_BYTES, 0))
+        last = b"".join(end.splitlines(keepends=True)[-1:])
+        head = next_head(path, fd, last)
+        line = hash_chain.render(entry, head.pop("previous")) + b"\n"
+        written = line if last.endswith(b"\n") or not last else b"\n" + line
+        if os.write(fd, written) != len(written):
             raise OSError("short write")
-        head["sha256"] = hash_chain.parse(line).sha256
+        head["sha256"] = hash_chain.parse(line[:-1]).sha256
         atomic.replace(f"{path}.head", json.dumps(head).encode())
     finally:
         os.close(fd)
 
 
-def _opened(path: str) -> int:
-    """The ledger, open and locked: two exports at once name each the one that is really before.
+def open_locked(path: str) -> int:
+    """Open the log and lock it, so that each of two exports at once names the one before.
 
-    One of the former form is written anew.
+    A log of the former format is rewritten.
     """
     while True:
         fd = private.open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
@@ -170,48 +162,41 @@ def _opened(path: str) -> int:
                 if error.errno not in private.NO_LOCKS:
                     raise
             if os.path.samestat(os.fstat(fd), os.lstat(path)):
-                upgraded = _upgraded(fd)
-                if upgraded is None:
-                    return fd
-                atomic.replace(path, upgraded)
+                with open(os.dup(fd), "rb") as file:
+                    file.seek(0)
+                    first = list(islice(lines_of(file), 1))
+                    if first == list(hash_chain.upgraded(first, _PREVIOUS, _SHA256)):
+                        return fd
+                    file.seek(0)
+                    atomic.replace(path, b"".join(b"%b\n" % line for line in upgraded(file)))
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
 
 
-def _upgraded(fd: int) -> bytes | None:
-    """All of a ledger of the former form as it is in this one; None of one that has it."""
-    with open(os.dup(fd), "rb") as file:
-        file.seek(0)
-        first = list(islice(_lines(file), 1))
-        file.seek(0)
-        if first == list(hash_chain.upgraded(first, _PREVIOUS, _SHA256)):
-            return None
-        return b"".join(b"%b\n" % line for line in _current(file))
+def next_head(path: str, fd: int, last: bytes) -> dict[str, Any]:
+    """Return the number of entries including the next one, and the SHA-256 that it must name.
 
-
-def _next_head(path: str, fd: int, last: bytes) -> dict[str, Any]:
-    """How many entries there are with the next one, and the SHA-256 of the one before it.
-
-    What was counted once stays counted: an entry that is gone is missed for ever.
+    The number never decreases, so `audit` reports a deleted entry ever after.
     """
     link = hash_chain.parse(last.rstrip(b"\n")) if last else None
     previous = None if link is None else link.sha256
-    head = _head(path)
+    head = read_head(path)
     if head is None:
         with open(os.dup(fd), "rb") as file:
             file.seek(0)
-            count = sum(1 for _ in _lines(file))
-        # Without a count nobody can tell whether all of those before are there.
+            count = sum(1 for _ in lines_of(file))
+        # Without a head, earlier entries may be missing.
         return {"entries": count + 1, "uncounted": count, "previous": previous}
-    behind = _behind(head, link)
-    if behind is None:
-        behind, previous = 0, head["sha256"]
-    return {**head, "entries": head["entries"] + 1 + behind, "previous": previous}
+    uncounted = entries_after(head, link)
+    if uncounted is None:
+        uncounted, previous = 0, head["sha256"]
+    return {**head, "entries": head["entries"] + 1 + uncounted, "previous": previous}
 
 
-def _head(path: str) -> dict[str, Any] | None:
+def read_head(path: str) -> dict[str, Any] | None:
+    """Return the head of a log; None if it is missing or cannot be used."""
     try:
         found = json.loads(private.read(f"{path}.head", _MAX_HEAD_BYTES) or b"")
         if type(found["entries"]) is int and type(found["sha256"]) is str:
@@ -221,12 +206,12 @@ def _head(path: str) -> dict[str, Any] | None:
     return None
 
 
-def _behind(head: dict[str, Any], last: Link | None) -> int | None:
-    """How many entries stand behind the one that is named beside the ledger, in either form.
+def entries_after(head: dict[str, Any], last: Link | None) -> int | None:
+    """Return the number of entries after the one that the head names, in either format.
 
     Returns:
-        0; 1 where the program was killed before it counted the last one; None where neither that
-        nor the one before it is named.
+        0; 1 if the program was killed before it wrote the head; None if the head names neither
+        the last entry nor the one before.
     """
     if last is None or last.entry is None:
         return None
@@ -236,97 +221,102 @@ def _behind(head: dict[str, Any], last: Link | None) -> int | None:
     return 1 if head["sha256"] in (last.previous, last.entry.get(_PREVIOUS)) else None
 
 
-# -- reading -----------------------------------------------------------------------------------
+class ExportLog:
+    """The entries of a project, oldest first; an iteration reads one at a time.
 
-
-def read(home: ProjectPaths, wrong: list[str]) -> Iterator[dict[str, Any]]:
-    """The entries, oldest first, one at a time; lines that cannot be read are left out.
+    After the iteration `count` is the number of entries, and `problems` has one sentence for
+    each thing that is wrong.
 
     Args:
-        home: the project's places.
-        wrong: filled with what is wrong, one sentence each.
+        home: the paths of the project.
+    """
+
+    def __init__(self, home: ProjectPaths) -> None:
+        self.count = 0
+        self.problems: list[str] = []
+        self._home = home
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        try:
+            # The project has a log from before the first decision, and one from after it.
+            paths = [early_path(self._home)]
+            if projects.ProjectDirs.of(self._home) is not None:
+                paths.append(path_of(self._home))
+            for path in filter(None, paths):
+                yield from self.entries_of(path)
+        except TelemetryError as error:
+            self.problems.append(f"the export log cannot be read: {error}")
+
+    def entries_of(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield the entries of one file; lines that cannot be read are left out."""
+        last, first, damaged = None, self.count, 0
+        for last, follows in hash_chain.follow(stored_lines(path)):
+            self.count += 1
+            if not last.is_intact or not follows:
+                damaged += 1
+                if damaged <= _MAX_LISTED:
+                    missing = ", or one before it is missing" if last.is_intact else ""
+                    self.problems.append(
+                        f"entry {self.count} of the export log is not as it was written{missing}"
+                    )
+            if last.entry is not None:
+                entry = dict(last.entry)
+                entry.setdefault(_PREVIOUS, last.previous or "")
+                entry.setdefault(_SHA256, last.sha256)
+                if entry.get("fields") == _ALL:
+                    entry["fields"] = list(FIELDS)
+                yield entry
+        if damaged > _MAX_LISTED:
+            self.problems.append(f"so are {damaged - _MAX_LISTED:,} more entries")
+        self.problems += count_problems(path, self.count - first, last)
+
+
+def count_problems(path: str, count: int, last: Link | None) -> list[str]:
+    """Compare the entries of a file with its head, and return one sentence for each difference."""
+    head = read_head(path)
+    if head is None:
+        return ["the export log may be incomplete: its entry count is missing"] if count else []
+    problems = []
+    if head["uncounted"]:
+        problems.append(
+            f"the first {head['uncounted']:,} entries of the export log may be incomplete: "
+            "their count was missing"
+        )
+    uncounted = entries_after(head, last)
+    missing = head["entries"] + (uncounted or 0) - count
+    if missing > 0:
+        entries = "entry of the export log is" if missing == 1 else "entries of the export log are"
+        problems.append(f"{missing:,} {entries} missing")
+    elif missing < 0 or uncounted is None:
+        problems.append("the last entry of the export log is not the one that was written")
+    return problems
+
+
+def stored_lines(path: str) -> Iterator[bytes]:
+    """Yield the lines of a file in the current format.
 
     Raises:
-        ConsentError: the ledger cannot be read at all.
+        TelemetryError: the file cannot be read.
     """
-    number = 0
-    for path in _paths(home):
-        last, first, told = None, number, 0
-        for last, follows in hash_chain.follow(_stored(path)):
-            number += 1
-            if not last.is_intact or not follows:
-                told += 1
-                if told <= _MAX_TOLD:
-                    gone = ", or one before it is gone" if last.is_intact else ""
-                    wrong.append(f"entry {number} of the exports is not as it was written{gone}")
-            if last.entry is not None:
-                yield _fields_of(last)
-        if told > _MAX_TOLD:
-            wrong.append(f"so are {told - _MAX_TOLD:,} more of them")
-        wrong += _miscounted(path, number - first, last)
+    fd = private.open_private(path)
+    if fd is not None:
+        with open(fd, "rb") as file:
+            try:
+                yield from upgraded(file)
+            except OSError as error:
+                why = private.name_of(error)
+                raise ConsentError(f"{path} cannot be read ({why})") from None
 
 
-def _fields_of(link: Link) -> dict[str, Any]:
-    """An entry with the SHA-256 of the one before and its own."""
-    fields = dict(link.entry or {})
-    fields.setdefault(_PREVIOUS, link.previous or "")
-    fields.setdefault(_SHA256, link.sha256)
-    if fields.get("fields") == _ALL:
-        fields["fields"] = list(FIELDS)
-    return fields
-
-
-def _miscounted(path: str, count: int, last: Link | None) -> list[str]:
-    """What the file beside a ledger says against it."""
-    head = _head(path)
-    if head is None:
-        told = "how many exports there were cannot be told: the count beside the ledger is gone"
-        return [told] if count else []
-    wrong = []
-    if head["uncounted"]:
-        wrong.append(
-            f"whether the first {head['uncounted']:,} entries of the exports are all there were "
-            "cannot be told: the count beside the ledger was gone"
-        )
-    behind = _behind(head, last)
-    gone = head["entries"] + (behind or 0) - count
-    if gone > 0:
-        them = "entry of the exports is" if gone == 1 else "entries of the exports are"
-        wrong.append(f"{gone:,} {them} gone")
-    elif gone < 0 or behind is None:
-        wrong.append("the last entry of the exports is not the one that was written")
-    return wrong
-
-
-def _stored(path: str) -> Iterator[bytes]:
-    try:
-        fd = private.open_private(path)
-        if fd is not None:
-            with open(fd, "rb") as file:
-                yield from _current(file)
-    except private.UnsafeFileError as error:
-        raise ConsentError(f"the ledger of exports cannot be read: {error}") from None
-    except OSError as error:
-        why = f"{path} cannot be read ({private.name_of(error)})"
-        raise ConsentError(f"the ledger of exports cannot be read: {why}") from None
-
-
-def _lines(file: BinaryIO) -> Iterator[bytes]:
-    """Lines without their ends; of one that is too long only the first bytes."""
-    whole = True
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines without their ends; of a line that is too long only the first bytes."""
+    is_start = True
     while piece := file.readline(_MAX_LINE_BYTES):
-        if whole:
+        if is_start:
             yield piece.removesuffix(b"\n")
-        whole = piece.endswith(b"\n")
+        is_start = piece.endswith(b"\n")
 
 
-def _current(file: BinaryIO) -> Iterator[bytes]:
-    """The same; those of the former form as they are in this one."""
-    return hash_chain.upgraded(_lines(file), _PREVIOUS, _SHA256)
-
-
-def _last_line(fd: int) -> bytes:
-    """The last line, with its end where it has one."""
-    size = os.fstat(fd).st_size
-    end = os.pread(fd, _MAX_LINE_BYTES, max(size - _MAX_LINE_BYTES, 0))
-    return b"".join(end.splitlines(keepends=True)[-1:])
+def upgraded(file: BinaryIO) -> Iterator[bytes]:
+    """Yield lines without their ends, those of the former format in the current one."""
+    return hash_chain.upgraded(lines_of(file), _PREVIOUS, _SHA256)

@@ -101,18 +101,18 @@ class TelemetryEvents:
             AssertionError: one is.
             ValueError: one has fewer than 4 characters, so that it could stand there by chance.
         """
-        # deferred: only for this one
-        from telemetry_kit.verification.encodings import MIN_CHARS, encodings
+        # deferred: only this assertion needs them
+        from telemetry_kit.verification.machine_secrets import MIN_CHARS, Secret
+        from telemetry_kit.verification.search import Search
 
-        for secret in secrets:
-            if len(secret) < MIN_CHARS:
-                raise ValueError(
-                    f"a secret needs {MIN_CHARS} characters or more, not {len(secret)}"
-                )
-            codes = encodings(secret)
-            for number, line in enumerate(self.lines, 1):
-                leaked = any(code in line for code in codes)
-                _hold(not leaked, f"secret of {len(secret)} characters found in line {number}")
+        for text in secrets:
+            if len(text) < MIN_CHARS:
+                raise ValueError(f"a secret needs {MIN_CHARS} characters or more, not {len(text)}")
+        wanted = [Secret("secret", text) for text in secrets]
+        for number, line in enumerate(self.lines, 1):
+            for found in Search(wanted, whole_words=False).find(line):
+                length = len(found.text)
+                _hold(False, f"secret of {length} characters found in line {number}")
 
     def tree(self) -> str:
         """The events as an indented tree of spans, for messages."""

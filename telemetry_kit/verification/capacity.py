@@ -1,8 +1,8 @@
-"""The capacity of a line: the bits that its domains leave open.
+"""The capacity of a line: the bits of information that its fields can hold.
 
-A field with a domain of `n` values carries `log2(n)` bits, `log2(n + 1)` where it may be missing.
-A line carries the sum. Names are counted as the names of the vocabulary and the 2^48 pseudonyms.
-The result is an upper bound, because most fields depend on each other.
+A field with a domain of `n` values holds `log2(n)` bits, or `log2(n + 1)` if it is optional. The
+domain of a name is the names of the vocabulary and the 2^48 pseudonyms. The sum of all fields is
+an upper bound, because most fields depend on each other.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ from telemetry_kit.verification.grammar import ALWAYS
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 PSEUDONYMS = 2**48
-# Whole numbers of three significant digits below 10^12, times their signs; and the same with a
-# decimal exponent from -324 to 12.
+# Signed whole numbers of three significant digits below 10^12, and the same digits with a decimal
+# exponent from -324 to 12.
 _MEASURES = 2 * (1_000 + 900 * 9) + 2 * 900 * 336
 
 
 def of(vocabulary: Vocabulary, resolution: str, days: int, epoch: int) -> dict[str, float]:
-    """The bits of one line, by the class of its fields.
+    """Return the bits of one line, by the class of its fields.
 
     Args:
-        vocabulary: names that may stand in clear.
-        resolution: that of the times.
-        days: how many days lines are kept.
-        epoch: the newest key's.
+        vocabulary: the names that may occur in plain text.
+        resolution: the resolution of times.
+        days: how many days lines are stored.
+        epoch: the epoch of the current key.
 
     Returns:
-        `random` ids that the library draws, keyed `pseudonym`s, `token`s and `name`s of closed
-        lists, `time`, `measure`s, the `mapping` of context, and their `total`.
+        The bits of `random`, `pseudonym`, `token`, `name`, `time`, `measure` and `mapping`
+        fields, and their `total`.
     """
     found: dict[str, float] = {}
     for row in catalog.FIELDS.values():
         if row.kind == catalog.MAPPING:
-            bits = sum(_context_bits(tokens) for tokens in vocabulary.context.values())
+            # A pseudonym, a flag, a measure, a token, or nothing.
+            others = PSEUDONYMS + 2 + _MEASURES + 1
+            bits = sum(log2(others + len(tokens)) for tokens in vocabulary.context.values())
         else:
             values = _values(row, vocabulary, resolution, days, epoch)
             bits = log2(values + (row.name not in ALWAYS))
@@ -64,7 +66,3 @@ def _values(
     if row.kind == catalog.MEASURE and isinstance(row.domain, tuple):
         return int(row.domain[1]) - int(row.domain[0]) + 1
     return PSEUDONYMS if row.kind == catalog.IDENTIFIER else 1
-
-
-def _context_bits(tokens: frozenset[str]) -> float:
-    return log2(PSEUDONYMS + 2 + _MEASURES + len(tokens) + 1)

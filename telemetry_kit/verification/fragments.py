@@ -1,7 +1,6 @@
 """Torn lines: the fragments that a process leaves if it is killed while it writes.
 
-A fragment is the beginning of a line that the grammar could accept, to the byte. Any other line
-that is not an event is a finding. Nothing is recovered here.
+A fragment is, to the byte, the beginning of a line that the grammar accepts.
 """
 
 from __future__ import annotations
@@ -19,29 +18,26 @@ _BOOLEANS = ("true", "false")
 
 
 def is_torn(fragment: bytes, grammar: Grammar) -> bool:
-    """Whether some acceptable line begins with these bytes and goes on.
+    """Return whether these bytes are the beginning of a line that the grammar accepts.
 
     Args:
         fragment: a line without its end.
-        grammar: what is acceptable.
+        grammar: the grammar of the line.
     """
-    if not fragment.isascii() or len(fragment) >= catalog.MAX_LINE_BYTES:
+    if not fragment.isascii() or fragment[:1] != b"{" or len(fragment) >= catalog.MAX_LINE_BYTES:
         return False
-    text = fragment.decode("ascii")
-    if not text.startswith("{"):
-        return False
-    rows = [row.name for row in grammar.fields]
-    return _pairs(text[1:], rows, grammar, "")
+    fields = [row.name for row in grammar.fields]
+    return begins_pairs(fragment[1:].decode("ascii"), fields, grammar, "")
 
 
-def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
-    """Whether `rest` begins the pairs of an object whose keys stand in this order.
+def begins_pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
+    """Return whether `rest` is the beginning of the pairs of an object, in the order of `keys`.
 
     Args:
-        rest: what follows the brace.
-        keys: those that may still come.
-        grammar: what is acceptable.
-        inside: the field that the object is the value of; empty for the line itself.
+        rest: the text after the brace.
+        keys: the keys that may follow.
+        grammar: the grammar of the line.
+        inside: the prefix of the field that holds the object; empty for the line itself.
     """
     while True:
         for key in keys:
@@ -57,34 +53,32 @@ def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
         rest, keys = rest[len(start) :], keys[keys.index(key) + 1 :]
         if not inside and key == "context":
             known = sorted(grammar.vocabulary.context)
-            return not rest or (rest[0] == "{" and _pairs(rest[1:], known, grammar, "context."))
+            return not rest or (
+                rest[0] == "{" and begins_pairs(rest[1:], known, grammar, "context.")
+            )
         whole = _END.match(rest)
         if whole is None:
             return _begins(rest, inside + key, grammar)
         if whole[2] == "}":
             # The brace of the context may be followed by that of the line, which may be missing.
-            return inside != "" and rest[whole.end() :] == "" and _fits(whole[1], key, grammar)
-        if not (_fits(whole[1], key, grammar) if inside else _is(whole[1], key, grammar)):
+            is_last = inside != "" and rest[whole.end() :] == ""
+            return is_last and is_value(whole[1], key, grammar, inside)
+        if not is_value(whole[1], key, grammar, inside):
             return False
         rest = rest[whole.end() :]
 
 
-def _is(value: str, key: str, grammar: Grammar) -> bool:
+def is_value(text: str, key: str, grammar: Grammar, inside: str) -> bool:
+    """Return whether a field or a context key accepts a complete value."""
     try:
-        return grammar.fits(key, json.loads(value))
+        value = json.loads(text)
     except ValueError:
         return False
-
-
-def _fits(value: str, key: str, grammar: Grammar) -> bool:
-    try:
-        return grammar.fits_context(key, json.loads(value))
-    except ValueError:
-        return False
+    return grammar.fits_context(key, value) if inside else grammar.fits(key, value)
 
 
 def _begins(rest: str, field: str, grammar: Grammar) -> bool:
-    """Whether a value of this field can begin like this."""
+    """Return whether `rest` is the beginning of a value of this field."""
     if rest in ("", '"', "-"):
         return True
     row = catalog.FIELDS.get(field)

@@ -1,7 +1,7 @@
 """The grammar of a line: a closed schema, and exactly one encoding of each record.
 
-Every byte of an accepted line is settled by the catalog and the vocabulary, or is a bounded
-number, a time, or hex digits of fixed length: no free text fits in. Nothing is searched here.
+The catalog and the vocabulary determine every byte of an accepted line, except for bounded
+numbers, times, and hex digits of fixed length. No line can hold free text.
 """
 
 from __future__ import annotations
@@ -19,29 +19,24 @@ from telemetry_kit.schema.validation import is_day
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")
+# The fields that every line has.
 ALWAYS = (
-    "schema_version",
-    "event_id",
-    "event_type",
-    "timestamp",
-    "seq",
-    "project_id",
-    "source",
-    "key_epoch",
+    *("schema_version", "event_id", "event_type", "timestamp", "seq"),
+    *("project_id", "source", "key_epoch"),
 )
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z")
+_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z", re.ASCII)
 
 Pairs = list[tuple[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Something in a line that the grammar has no place for.
+    """A part of a line that the grammar does not accept.
 
     Args:
         kind: what is wrong.
-        field: the field it is in; empty for the line as a whole.
-        text: the offending text, which is shown masked only.
+        field: the field that holds it; empty for the line as a whole.
+        text: the text, which is printed masked only.
     """
 
     kind: str
@@ -53,10 +48,10 @@ class Grammar:
     """The grammar for one vocabulary.
 
     Args:
-        vocabulary: names that may stand in clear.
-        fields: the rows of the schema, in order.
-        always: names of those that every line has.
-        resolution: the finest resolution of times that was agreed to.
+        vocabulary: the names that may occur in plain text.
+        fields: the fields of the schema, in order.
+        always: the names of the fields that every line has.
+        resolution: the finest resolution of times that the user granted.
     """
 
     def __init__(
@@ -75,10 +70,10 @@ class Grammar:
         self._checks = {row.name: self._check_of(row) for row in self.fields}
 
     def parse(self, line: bytes) -> Pairs | None:
-        """The pairs of a line in the order they stand in; None when it is no flat JSON object.
+        """Return the pairs of a line in their order; None if it is no JSON object.
 
         Args:
-            line: without its end.
+            line: a line without its end.
         """
         try:
             found = _decoder.decode(line.decode("ascii"))
@@ -87,10 +82,10 @@ class Grammar:
         return found.pairs if type(found) is _Object else None
 
     def violations(self, line: bytes) -> list[Violation]:
-        """All that keeps a line from being canonical; empty for one that we wrote.
+        """Return everything in a line that the grammar does not accept.
 
         Args:
-            line: without its end.
+            line: a line without its end.
         """
         if len(line) >= catalog.MAX_LINE_BYTES:
             return [Violation("line too long")]
@@ -100,7 +95,7 @@ class Grammar:
         return self.violations_of(pairs, line)
 
     def violations_of(self, pairs: Pairs, line: bytes) -> list[Violation]:
-        """The same for a line that is parsed already."""
+        """Return the violations of a line whose pairs are parsed."""
         found: list[Violation] = []
         last = -1
         for name, value in pairs:
@@ -112,7 +107,7 @@ class Grammar:
             else:
                 last = at
                 if not self._checks[name](value):
-                    found += self._blame(name, value)
+                    found += self.blame(name, value)
         if not self._always.issubset(name for name, _ in pairs):
             found.append(Violation("missing field"))
         if not found and encode(plain(pairs)) != line + b"\n":
@@ -120,29 +115,27 @@ class Grammar:
         return found
 
     def fits(self, field: str, value: Any) -> bool:
-        """Whether a parsed value may stand in a field."""
+        """Return whether a field accepts a parsed value."""
         return self._checks[field](value)
 
     def fits_context(self, key: str, value: Any) -> bool:
-        """Whether a parsed value may stand under a context key of the vocabulary."""
+        """Return whether a context key of the vocabulary accepts a parsed value."""
         if type(value) is str:
             return is_pseudonym(value) or value in self.vocabulary.context[key]
         if type(value) is bool:
             return True
         return type(value) in (int, float) and validation.measure(value) == value
 
-    def _blame(self, name: str, value: Any) -> list[Violation]:
+    def blame(self, name: str, value: Any) -> list[Violation]:
+        """Return what is wrong with a value that its field does not accept."""
         if type(value) is not _Object or self._checks[name] != self._is_context:
-            return [Violation("not in its domain", name, _text(value))]
-        keys = self.vocabulary.context
-        found = [
-            Violation("unknown context key", name, key) for key, _ in value.pairs if key not in keys
-        ]
-        found += [
-            Violation("not in its domain", f"{name}.{key}", _text(given))
-            for key, given in value.pairs
-            if key in keys and not self.fits_context(key, given)
-        ]
+            return [Violation("not in its domain", name, as_text(value))]
+        found = []
+        for key, given in value.pairs:
+            if key not in self.vocabulary.context:
+                found.append(Violation("unknown context key", name, key))
+            elif not self.fits_context(key, given):
+                found.append(Violation("not in its domain", f"{name}.{key}", as_text(given)))
         return found or [Violation("out of order", name)]
 
     def _check_of(self, row: catalog.Field) -> Callable[[Any], bool]:
@@ -170,11 +163,10 @@ class Grammar:
             return False
         known = self._known_times.get(value)
         if known is None:
-            match = _TIME.fullmatch(value) if value.isascii() else None
-            known = match is not None and is_day(match[1])
-            if match is not None and known:
-                seconds = int(match[2]) * 3_600 + int(match[3]) * 60 + int(match[4])
-                known = seconds % self._step_seconds == 0
+            match = _TIME.fullmatch(value)
+            hours, minutes, seconds = map(int, match.groups()[1:]) if match else (0, 0, 0)
+            of_day = hours * 3_600 + minutes * 60 + seconds
+            known = match is not None and is_day(match[1]) and of_day % self._step_seconds == 0
             if len(self._known_times) < 10_000:
                 self._known_times[value] = known
         return known
@@ -190,12 +182,12 @@ class Grammar:
 
 
 def is_pseudonym(value: Any) -> bool:
-    """Whether a value has the form of a pseudonym: `h:` and 12 hex digits."""
+    """Return whether a value has the form of a pseudonym: `h:` and 12 hex digits."""
     return type(value) is str and PSEUDONYM.fullmatch(value) is not None
 
 
 def plain(pairs: Pairs) -> dict[str, Any]:
-    """The record that parsed pairs stand for."""
+    """Return the record of parsed pairs."""
     return {k: plain(v.pairs) if type(v) is _Object else v for k, v in pairs}
 
 
@@ -212,12 +204,13 @@ def _random_of(digits: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is str and code.fullmatch(value) is not None
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value as the text of a violation."""
     return value if type(value) is str else "" if value is None else str(value)[:64]
 
 
 class _Object:
-    """A JSON object as its pairs, in order and with what stands twice."""
+    """A JSON object as its pairs, in order and with repeated keys."""
 
     __slots__ = ("pairs",)
 

@@ -1,22 +1,27 @@
-"""This machine's own secrets during one check: the user, the machine, git and the environment.
+"""The secrets of this machine, from the user, the machine, git and the environment.
 
-They are read from files and the environment, without running a program or opening a connection.
-They are in memory only: no secret is ever printed, hashed into a file, or kept.
+They come from files and environment variables. No program is run, no connection is opened, and
+the secrets are held in memory only. Their weak hashes need no key, or one that can be guessed.
 """
 
 from __future__ import annotations
 
+import glob
+import hashlib
+import hmac
+import ipaddress
 import math
 import os
 import pwd
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.verification.encodings import MIN_CHARS
+from telemetry_kit.schema import catalog
 
 _SECRET_NAME = re.compile(
     r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH|COOKIE|PRIVATE|SIGNATURE|DSN|WEBHOOK|(?:^|_)PIN(?:_|$)"
@@ -30,20 +35,30 @@ _IDENTITY = re.compile(
 _CONFIG_LINE = re.compile(
     r"^[ \t]*(name|email|url|pushurl|user|username)[ \t]*=(.+)$", re.IGNORECASE | re.MULTILINE
 )
-_REMOTE_PART = re.compile(r"[/:@]")
 _ENTROPY_BITS = 3.5
 _MAX_BYTES = 1 << 16
-# All hashes of one without a key take most of a megabyte.
+# A shorter text is found in any file by chance.
+MIN_CHARS = 4
+# The weak hashes of one secret take almost a megabyte.
 MAX_SECRETS = 400
+
+ALGORITHMS = (
+    *("md5", "sha1", "sha224", "sha256", "sha384", "sha512"),
+    *("sha3_224", "sha3_256", "sha3_384", "sha3_512", "blake2b", "blake2s"),
+)
+PART_BYTES = 6
+_FIELDS = (*catalog.NAMES, "project_id", "session_id", "parent_id", "context")
+
+Secrets = Iterator[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One text that must stand in no file.
+    """One text that no file may hold.
 
     Args:
-        kind: what it is: `user`, `home`, `host`, `git identity`, `git remote`, `git branch`,
-            `directory`, `machine id`, `network address`, `environment`.
+        kind: `user`, `home`, `host`, `git identity`, `git remote`, `git branch`, `directory`,
+            `machine id`, `network address` or `environment`.
         text: the text itself.
     """
 
@@ -55,15 +70,15 @@ class Secret:
 
 
 def gather(home: ProjectPaths, environ: Mapping[str, str], start: str) -> list[Secret]:
-    """Every secret of 4 characters and more, once; the first `MAX_SECRETS` of them.
+    """Return each secret of at least `MIN_CHARS` characters once, at most `MAX_SECRETS`.
 
     Args:
-        home: the project's places.
+        home: the paths of the project.
         environ: the environment variables.
         start: the working directory.
     """
     found: dict[str, Secret] = {}
-    for kind, raw in _all(home, environ, start):
+    for kind, raw in candidates(home, environ, start):
         text = raw.strip()
         if len(text) >= MIN_CHARS and text not in found and len(set(text)) > 1:
             found[text] = Secret(kind, text)
@@ -72,19 +87,31 @@ def gather(home: ProjectPaths, environ: Mapping[str, str], start: str) -> list[S
     return list(found.values())
 
 
-def _all(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
-    yield from _user(environ)
-    yield from _host()
-    yield from _git(home, environ, start)
+def candidates(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
+    """Yield the kind and the text of each secret, the most telling first."""
+    yield from user_secrets(environ)
+    for name in (os.uname().nodename, read_text("/etc/hostname")):
+        yield "host", name
+        yield "host", name.partition(".")[0]
+    yield from git_secrets(home, environ, start)
     for path in (start, home.root):
-        yield "directory", path
-        for part in path.split("/"):
-            yield "directory", part
-    yield from _machine()
-    yield from _environment(environ)
+        yield from with_parts("directory", path, "/")
+    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        yield "machine id", read_text(path)
+    for address in network_addresses():
+        yield "network address", address
+    yield from environment_secrets(environ)
 
 
-def _user(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def with_parts(kind: str, text: str, separators: str) -> Secrets:
+    """Yield a text and the parts between its separators, given as a pattern."""
+    yield kind, text
+    for part in re.split(separators, text):
+        yield kind, part
+
+
+def user_secrets(environ: Mapping[str, str]) -> Secrets:
+    """Yield the names of the user and the parts of the home directory."""
     for name in ("USER", "LOGNAME", "USERNAME", "SUDO_USER"):
         yield "user", environ.get(name, "")
     folders = [environ.get("HOME", "")]
@@ -94,117 +121,90 @@ def _user(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         pass
     else:
         yield "user", entry.pw_name
-        full = entry.pw_gecos.split(",")[0]
-        for part in (full, *full.split()):
-            yield "user", part
+        yield from with_parts("user", entry.pw_gecos.split(",")[0], r"\s+")
         folders.append(entry.pw_dir)
     for folder in folders:
-        yield "home", folder
-        for part in folder.split("/"):
-            yield "home", part
+        yield from with_parts("home", folder, "/")
 
 
-def _host() -> Iterator[tuple[str, str]]:
-    for name in (os.uname().nodename, _read("/etc/hostname")):
-        yield "host", name
-        yield "host", name.partition(".")[0]
-
-
-def _machine() -> Iterator[tuple[str, str]]:
-    for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        yield "machine id", _read(path)
-    cards = "/sys/class/net"
-    for card in _names(cards):
-        address = _read(f"{cards}/{card}/address").strip()
+def network_addresses() -> Iterator[str]:
+    """Yield the hardware, IPv4 and IPv6 addresses of this machine, in each common notation."""
+    for path in sorted(glob.glob("/sys/class/net/*/address")):
+        address = read_text(path).strip()
         if address.strip("0:"):
-            yield "network address", address
-            yield "network address", address.replace(":", "")
-            yield "network address", address.replace(":", "-")
-    trie = _read("/proc/net/fib_trie")
+            yield address
+            yield address.replace(":", "")
+            yield address.replace(":", "-")
+    trie = read_text("/proc/net/fib_trie")
     for address in re.findall(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL", trie):
         if not address.startswith("127."):
-            yield "network address", address
-    for line in _read("/proc/net/if_inet6").splitlines():
+            yield address
+    for line in read_text("/proc/net/if_inet6").splitlines():
         digits = line.split()[0]
         if digits.strip("0") not in ("", "1"):
-            yield "network address", digits
-            yield "network address", _colons(digits)
+            yield digits
+            yield str(ipaddress.IPv6Address(bytes.fromhex(digits)))
 
 
-def _colons(digits: str) -> str:
-    """32 hex digits as the short form of an IPv6 address (RFC 5952)."""
-    words = [digits[at : at + 4].lstrip("0") or "0" for at in range(0, len(digits), 4)]
-    text = ":".join(words)
-    longest = max(re.findall(r"(?:^|:)(?:0(?::|$)){2,}", text), key=len, default="")
-    return text.replace(longest, "::", 1) if longest else text
-
-
-# -- git, without git --------------------------------------------------------------------------
-
-
-def _git(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Iterator[tuple[str, str]]:
+def git_secrets(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
+    """Yield identities, remotes and branches from the files of git, without running git."""
     user = environ.get("HOME", "")
     config = environ.get("XDG_CONFIG_HOME") or f"{user}/.config"
     for path in (f"{user}/.gitconfig", f"{config}/git/config", environ.get("GIT_CONFIG_GLOBAL")):
         if path:
-            yield from _git_config(_read(path))
-    for folder in dict.fromkeys([*_repositories(start), *_repositories(home.root)]):
-        yield from _git_config(_read(f"{folder}/config"))
-        head = _read(f"{folder}/HEAD").strip()
+            yield from git_config_secrets(read_text(path))
+    for folder in dict.fromkeys([*git_directories(start), *git_directories(home.root)]):
+        yield from git_config_secrets(read_text(f"{folder}/config"))
+        head = read_text(f"{folder}/HEAD").strip()
         branch = head.removeprefix("ref: refs/heads/")
         if branch != head:
-            yield "git branch", branch
-            for part in branch.split("/"):
-                yield "git branch", part
-        for name, email in set(_IDENTITY.findall(_tail(f"{folder}/logs/HEAD"))):
-            yield from _identity(name.decode("utf-8", "replace"))
-            yield from _identity(email.decode("utf-8", "replace"))
+            yield from with_parts("git branch", branch, "/")
+        try:
+            with open(private.open_regular(f"{folder}/logs/HEAD"), "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_BYTES))
+                reflog = file.read(_MAX_BYTES)
+        except (OSError, ValueError):
+            continue
+        for identity in set(_IDENTITY.findall(reflog)):
+            for text in identity:
+                yield from with_parts("git identity", text.decode("utf-8", "replace"), r"[\s@]+")
 
 
-def _repositories(start: str) -> Iterator[str]:
-    """The git directories of a folder and those above it; of a worktree also its main one."""
+def git_directories(start: str) -> Iterator[str]:
+    """Yield the git directories of a folder and its parents; of a worktree also the main one."""
     at = start
     while True:
-        place = f"{at.rstrip('/')}/.git"
-        if os.path.isdir(place):
-            yield place
-        elif _read(place).startswith("gitdir: "):
-            folder = os.path.join(at, _read(place)[8:].strip())
+        path = f"{at.rstrip('/')}/.git"
+        if os.path.isdir(path):
+            yield path
+        elif (pointer := read_text(path)).startswith("gitdir: "):
+            folder = os.path.join(at, pointer[8:].strip())
             yield folder
-            common = _read(f"{folder}/commondir").strip()
+            common = read_text(f"{folder}/commondir").strip()
             if common:
                 yield os.path.normpath(os.path.join(folder, common))
-        above = os.path.dirname(at)
-        if above == at:
+        parent = os.path.dirname(at)
+        if parent == at:
             return
-        at = above
+        at = parent
 
 
-def _git_config(text: str) -> Iterator[tuple[str, str]]:
+def git_config_secrets(text: str) -> Secrets:
+    """Yield the identities and remotes in the text of a git configuration."""
     for key, quoted in _CONFIG_LINE.findall(text):
         value = quoted.strip().strip('"')
         if key.lower() in ("url", "pushurl"):
-            yield "git remote", value
-            for part in _REMOTE_PART.split(value):
-                yield "git remote", part
-                yield "git remote", part.removesuffix(".git")
+            yield from with_parts("git remote", value, "[/:@]")
+            yield "git remote", re.split("[/:@]", value)[-1].removesuffix(".git")
         else:
-            yield from _identity(value)
+            yield from with_parts("git identity", value, r"[\s@]+")
 
 
-def _identity(text: str) -> Iterator[tuple[str, str]]:
-    yield "git identity", text
-    for part in re.split(r"[\s@]+", text):
-        yield "git identity", part
-
-
-# -- the environment ---------------------------------------------------------------------------
-
-
-def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def environment_secrets(environ: Mapping[str, str]) -> Secrets:
+    """Yield values of variables with a telling name, and random words in the others."""
     for name, value in environ.items():
         if _OUR_ID.fullmatch(value):
-            continue  # session and span that this library hands to its children
+            continue  # the session and span that this library gives to its child processes
         if _SECRET_NAME.search(name.upper()) and len(value) <= 4_096:
             yield "environment", value
         for token in _TOKEN.findall(value):
@@ -213,7 +213,7 @@ def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def is_random(token: str) -> bool:
-    """Whether a word looks drawn at random: letters and digits mixed, 3.5 bits a character."""
+    """Return whether a word mixes letters and digits and has 3.5 bits of entropy a character."""
     if "/" in token or not (any(map(str.isdigit, token)) and any(map(str.isalpha, token))):
         return False
     counts = Counter(token)
@@ -221,25 +221,66 @@ def is_random(token: str) -> bool:
     return entropy >= _ENTROPY_BITS
 
 
-def _read(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return the first 64 KiB of a file; an empty string if it cannot be read."""
     try:
         return private.read_regular(path, _MAX_BYTES).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""
 
 
-def _tail(path: str) -> bytes:
-    try:
-        with open(private.open_regular(path), "rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - _MAX_BYTES))
-            return file.read(_MAX_BYTES)
-    except (OSError, ValueError):
-        return b""
+class WeakHashes:
+    """Every hash of some secrets that anybody could compute.
+
+    A pseudonym cannot be computed again without its text, so it is looked up among these.
+
+    Args:
+        secrets: the secrets of this machine.
+        salts: words that a careless program would use as a salt or key.
+    """
+
+    def __init__(self, secrets: Iterable[Secret], salts: Iterable[str]) -> None:
+        salted = [salt.encode("utf-8", "surrogatepass") for salt in dict.fromkeys(salts) if salt]
+        self._owners: dict[bytes, Secret] = {}
+        for secret in secrets:
+            for digest in digests(secret.text, salted):
+                self._owners[digest[:PART_BYTES]] = secret
+                self._owners[digest[-PART_BYTES:]] = secret
+
+    def owner(self, digits: str) -> Secret | None:
+        """Return the secret of which a code is a weak hash; None if it is of none.
+
+        Args:
+            digits: at least 12 hex digits.
+        """
+        raw = bytes.fromhex(digits[: len(digits) & ~1])
+        return self._owners.get(raw[:PART_BYTES]) or self._owners.get(raw[-PART_BYTES:])
 
 
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
+def salts_of(app: str, secrets: Iterable[Secret]) -> list[str]:
+    """Return the obvious salts: the app, the fields, common words, the user and the machine.
+
+    Args:
+        app: the name of the app.
+        secrets: the secrets of this machine.
+    """
+    own = [s.text for s in secrets if s.kind in ("user", "host", "machine id")]
+    folders = [s.text for s in secrets if s.kind == "directory" and "/" not in s.text]
+    fixed = ["salt", "telemetry", "telemetry_kit", "telemetry-kit", "key", "secret", "pepper"]
+    return [app, app.upper(), *_FIELDS, *fixed, *own, *folders[-2:]]
+
+
+def digests(text: str, salts: list[bytes]) -> Iterator[bytes]:
+    """Yield every weak hash of a text."""
+    spellings = (text, text.lower(), text.upper(), unicodedata.normalize("NFKC", text))
+    for spelling in dict.fromkeys(spellings):
+        raw = spelling.encode("utf-8", "surrogatepass")
+        messages = [raw]
+        for salt in salts:
+            messages += [salt + raw, raw + salt, salt + b"\0" + raw, salt + b":" + raw]
+        for name in ALGORITHMS:
+            for message in messages:
+                yield hashlib.new(name, message, usedforsecurity=False).digest()
+        for salt in (b"", *salts):
+            for name in ("md5", "sha1", "sha256"):
+                yield hmac.digest(salt, raw, name)

@@ -1,17 +1,17 @@
-"""The files beside the events: decision, history, declared names and keys, each with a grammar.
+"""The files beside the log: decision, history, declared names and keys, each with a grammar.
 
-The content of a key file is never read here, only its permissions.
+The content of a key is not read here, only its owner and permissions.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from telemetry_kit.consent import decision, history, policy
 from telemetry_kit.errors import ConsentError
@@ -23,162 +23,47 @@ from telemetry_kit.schema.validation import is_day
 from telemetry_kit.storage.rotation import COUNT_CACHE
 from telemetry_kit.verification.grammar import Violation
 
-RECORD, HISTORY, NAMES, KEY, TOML, OTHER = "record", "history", "names", "key", "toml", "other"
+RECORD, HISTORY, NAMES, KEY, OTHER = "record", "history", "names", "key", "other"
 MAX_BYTES = 8 << 20
-_PLACE = re.compile(r"[0-9a-f]{16}")
+# People write it for other people, so it is not checked.
+_TOML = "telemetry.toml"
 _KINDS = {
     policy.RECORD: RECORD,
     history.HISTORY: HISTORY,
     projects.NAMES: NAMES,
     "key": KEY,
     "place.key": KEY,
-    "telemetry.toml": TOML,
 }
-_DAY = r"\d{4}-\d{2}-\d{2}"
+_MAX_NAME_LINE_BYTES = 1_024
+_CODE = r"[0-9a-f]{16}"
+_DAY = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
+_TIME = rf'"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}Z"'
+_SHA256 = r'"[0-9a-f]{64}"'
 _KEY = r"[\w.-]+:(?:identifier|measure|flag|=(?:[A-Za-z0-9]|%[0-9a-f]+\.)*)"
 _WORD = re.compile(
-    rf"notice=\d{{1,6}}|scope=[0-9a-f]{{16}}|expires={_DAY}|keep=\d{{1,4}}"
-    r"|declined=[0-9a-f]{16}(?:,[0-9a-f]{16}){0,7}|entry=[0-9a-f]{16}|place=(?:all|[0-9a-f]{16})"
+    rf"notice=\d{{1,6}}|scope={_CODE}|expires={_DAY}|keep=\d{{1,4}}"
+    rf"|declined={_CODE}(?:,{_CODE}){{0,7}}|entry={_CODE}|place=(?:all|{_CODE})"
     rf"|time=(?:{'|'.join(catalog.RESOLUTIONS)})"
     rf"|context=(?:\*|(?:{_KEY}(?:,{_KEY})*)?)",
     re.ASCII,
 )
-_MAX_NAME_LINE_BYTES = 1_024
-_HEX64 = re.compile(r"[0-9a-f]{64}")
-_TIME = re.compile(rf"{_DAY}T\d{{2}}:\d{{2}}:\d{{2}}Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One file in the user's config or state directory.
-
-    Args:
-        path: where it is.
-        name: how it is called in the certificate: without the folders above the app's.
-        kind: `record`, `history`, `names`, `key`, `toml` or `other`.
-    """
-
-    path: str
-    name: str
-    kind: str
-
-
-def files(home: ProjectPaths) -> list[Record]:
-    """The files of this project and of the app; other projects' own are not opened.
-
-    Args:
-        home: the project's places.
-    """
-    try:
-        dirs = projects.ProjectDirs.of(home)
-    except ConsentError:
-        dirs = None
-    found: dict[str, Record] = {}
-    for top, label in ((home.config, "config"), (home.state, "state")):
-        folders = [(top, label)]
-        if dirs is not None:
-            folders.append((f"{top}/projects/{dirs.name}", f"{label}/projects/{dirs.name}"))
-        for folder, shown in folders:
-            for name in _names(folder):
-                path = f"{folder}/{name}"
-                if not os.path.isdir(path) or os.path.islink(path):
-                    kind = KEY if _is_index(path, home) else _KINDS.get(name, OTHER)
-                    found.setdefault(path, Record(path, f"{shown}/{name}", kind))
-    counts = f"{home.folder}/{COUNT_CACHE}"
-    if os.path.lexists(counts):
-        found[counts] = Record(counts, COUNT_CACHE, OTHER)
-    return list(found.values())
-
-
-def _is_index(path: str, home: ProjectPaths) -> bool:
-    """Whether a file is the entry of this project in the index, which holds its path alone."""
-    try:
-        found = private.read_regular(path, MAX_BYTES, follow=False)
-    except OSError:
-        return False
-    return os.path.basename(path) == projects.INDEX_ENTRY and found == os.fsencode(home.root)
-
-
-def content(record: Record) -> bytes:
-    """The bytes of a record; none of a key or of what cannot be read."""
-    if record.kind == KEY:
-        return b""
-    try:
-        return private.read_regular(record.path, MAX_BYTES, follow=False)
-    except OSError:
-        return b""
-
-
-def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
-    """What the grammar of a record has no place for, each with the number of its line.
-
-    Args:
-        kind: of which file.
-        data: its bytes.
-    """
-    check = {RECORD: _decision, HISTORY: _entry}.get(kind)
-    if check is None:
-        return
-    for number, line in enumerate(data.splitlines(), 1):
-        for violation in check(line):
-            yield number, violation
-    if kind == RECORD and decision.parse_record(data, decision.today())[0] == "corrupt":
-        yield 0, Violation("not a record of a decision")
-
-
-def _decision(line: bytes) -> Iterator[Violation]:
-    words = line.decode("ascii", "replace").split(" ")
-    head = words[:3]
-    if len(head) < 3 or head[0] != "v1" or head[1] not in ("yes", "no") or not is_day(head[2]):
-        yield Violation("not a record of a decision")
-    for word in words[3:]:
-        # Two spaces stand where the record ends in an empty list.
-        if word and not _WORD.fullmatch(word):
-            yield Violation("unknown word", "?", word)
-
-
-def _entry(line: bytes) -> Iterator[Violation]:
-    link = hash_chain.parse(line)
-    if link.entry is None:
-        yield Violation("not an entry of the history", "", line.decode("utf-8", "replace"))
-        return
-    if json.dumps(json.loads(line)).encode() != line:
-        yield Violation("not canonical")
-        return
-    codes = (("previous_sha256", link.previous), ("sha256", link.sha256))
-    for key, value in (*link.entry.items(), *codes):
-        check = _ENTRY.get(key)
-        if check is None:
-            yield Violation("unknown field", "?", key)
-        elif not check(value):
-            yield Violation("not in its domain", key, str(value))
-
-
-_ENTRY: dict[str, Any] = {
-    "schema": lambda v: type(v) is int and 0 < v < 100,
-    "id": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
-    "decision": lambda v: v in ("yes", "no"),
-    "at": lambda v: type(v) is str and _TIME.fullmatch(v) is not None,
-    "method": lambda v: v in ("prompt", "flag", "api"),
-    "notice": lambda v: type(v) is int and 0 < v < 10_000,
-    "notice_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "dictionary_sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "expires": lambda v: v is None or (type(v) is str and is_day(v)),
-    "withdrawn_at": lambda v: v is None or (type(v) is str and _TIME.fullmatch(v) is not None),
-    "declined": lambda v: type(v) is str and _PLACE.fullmatch(v) is not None,
-    "sha256": lambda v: type(v) is str and _HEX64.fullmatch(v) is not None,
-    "previous_sha256": lambda v: v is None or (type(v) is str and _HEX64.fullmatch(v) is not None),
+# The fields of an entry of the history, each with the pattern of its value in JSON.
+_ENTRY = {
+    "schema": r"[1-9]\d?",
+    "id": rf'"{_CODE}"',
+    "decision": '"(?:yes|no)"',
+    "at": _TIME,
+    "method": '"(?:prompt|flag|api)"',
+    "notice": r"[1-9]\d{0,3}",
+    "notice_sha256": _SHA256,
+    "dictionary_sha256": _SHA256,
+    "expires": rf'null|"{_DAY}"',
+    "withdrawn_at": f"null|{_TIME}",
+    "declined": rf'"{_CODE}"',
+    "sha256": _SHA256,
+    "previous_sha256": f"null|{_SHA256}",
 }
-
-
-def is_torn_name(line: bytes) -> bool:
-    """Whether a line of the names ledger is the beginning of an entry, left by a short write."""
-    text = line.strip(b"\0")
-    begins = b'["'.startswith(text[:2])
-    return begins and not text.endswith(b"]") and len(text) < _MAX_NAME_LINE_BYTES
-
-
-# What our own records say, whoever the user is.
+# The words of our own records, which are public.
 WORDS = (
     *_ENTRY,
     *("v1", "yes", "no", "prompt", "flag", "api", "notice", "scope", "expires", "time", "keep"),
@@ -188,29 +73,136 @@ WORDS = (
 )
 
 
-def ownership_problems(home: ProjectPaths) -> Iterator[tuple[str, str]]:
-    """What is wrong with owners, modes and names of the user's folders: name and sentence.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One file in the config or state directory of the user.
 
     Args:
-        home: the project's places.
+        path: the file.
+        name: its name in the certificate, without the folders above that of the app.
+        kind: `record`, `history`, `names`, `key` or `other`.
+        size_bytes: its size on disk.
     """
-    for top, label, forbidden in (
-        (home.config, "config", 0o022),
-        (home.state, "state", 0o077),
-    ):
+
+    path: str
+    name: str
+    kind: str
+    size_bytes: int
+
+
+def files(home: ProjectPaths) -> Iterator[Record]:
+    """Yield the files of this project and of the app, and none of other projects.
+
+    Args:
+        home: the paths of the project.
+    """
+    try:
+        dirs = projects.ProjectDirs.of(home)
+    except ConsentError:
+        dirs = None
+    inside = [""] if dirs is None else ["", f"/projects/{dirs.name}"]
+    found = {
+        path: f"{label}{inner}/{os.path.basename(path)}"
+        # On some systems both directories are the same.
+        for top, label in {home.config: "config", home.state: "state"}.items()
+        for inner in inside
+        for path in sorted(glob.glob(f"{glob.escape(top + inner)}/*", include_hidden=True))
+    }
+    for path, shown in {**found, f"{home.folder}/{COUNT_CACHE}": COUNT_CACHE}.items():
+        try:
+            st = os.lstat(path)
+        except OSError:
+            continue  # missing, or deleted by another process
+        name = os.path.basename(path)
+        kind = _KINDS.get(name, OTHER)
+        if name == projects.INDEX_ENTRY and read(path) == os.fsencode(home.root):
+            kind = KEY  # the entry of this project in the index, which is a path
+        if name != _TOML and not stat.S_ISDIR(st.st_mode):
+            yield Record(path, shown, kind, st.st_size)
+
+
+def read(path: str) -> bytes:
+    """Return the first `MAX_BYTES` of a file; no bytes if it cannot be read."""
+    try:
+        return private.read_regular(path, MAX_BYTES, follow=False)
+    except OSError:
+        return b""
+
+
+def violations(kind: str, data: bytes) -> Iterator[tuple[int, Violation]]:
+    """Yield the violations of the grammar of a record, each with the number of its line.
+
+    Args:
+        kind: the kind of the file.
+        data: its bytes.
+    """
+    check = {RECORD: check_decision, HISTORY: check_entry}.get(kind)
+    if check is None:
+        return
+    for number, line in enumerate(data.splitlines(), 1):
+        for violation in check(line):
+            yield number, violation
+    if kind == RECORD and decision.parse_record(data, decision.today())[0] == "corrupt":
+        yield 0, Violation("not a record of a decision")
+
+
+def check_decision(line: bytes) -> Iterator[Violation]:
+    """Check one line of the current decision."""
+    version, answer, day, *words = (*line.decode("ascii", "replace").split(" "), "", "")
+    if version != "v1" or answer not in ("yes", "no") or not is_day(day):
+        yield Violation("not a record of a decision")
+    for word in words:
+        # An empty list at the end leaves an empty word.
+        if word and not _WORD.fullmatch(word):
+            yield Violation("unknown word", "?", word)
+
+
+def check_entry(line: bytes) -> Iterator[Violation]:
+    """Check one line of the history of decisions."""
+    link = hash_chain.parse(line)
+    if link.entry is None:
+        yield Violation("not an entry of the history", "", line.decode("utf-8", "replace"))
+    elif json.dumps(json.loads(line)).encode() != line:
+        yield Violation("not canonical")
+    else:
+        hashes = {"previous_sha256": link.previous, "sha256": link.sha256}
+        for key, value in (*link.entry.items(), *hashes.items()):
+            if key not in _ENTRY:
+                yield Violation("unknown field", "?", key)
+            elif not re.fullmatch(_ENTRY[key], json.dumps(value)):
+                yield Violation("not in its domain", key, str(value))
+
+
+def is_torn_name(line: bytes) -> bool:
+    """Return whether a line is the beginning of a declared name, left by a short write."""
+    text = line.strip(b"\0")
+    begins = b'["'.startswith(text[:2])
+    return begins and not text.endswith(b"]") and len(text) < _MAX_NAME_LINE_BYTES
+
+
+def ownership_problems(home: ProjectPaths) -> Iterator[tuple[str, str]]:
+    """Yield the name and the problem of each file with a wrong owner, mode or name.
+
+    Args:
+        home: the paths of the project.
+    """
+    for top, label, forbidden in ((home.config, "config", 0o022), (home.state, "state", 0o077)):
         for folder, folders, names in os.walk(top):
-            shown = label + folder.removeprefix(top)
-            parent = os.path.basename(os.path.dirname(folder))
-            if parent == "projects" and not _PLACE.fullmatch(os.path.basename(folder)):
-                shown = f"{label}/projects/?"
+            inner = [
+                part if part == "projects" or re.fullmatch(_CODE, part) else "?"
+                for part in folder.removeprefix(top).split("/")[1:]
+            ]
+            shown = "/".join((label, *inner))
+            if inner[-2:] == ["projects", "?"]:
                 yield shown, "a folder that is not named by a code"
             for name in (*folders, *names):
-                wrong = _wrong(f"{folder}/{name}", forbidden)
-                if wrong:
-                    yield f"{shown}/{name if name in _KINDS else '?'}", wrong
+                problem = ownership_problem(f"{folder}/{name}", forbidden)
+                if problem:
+                    yield f"{shown}/{name if name in (*_KINDS, _TOML) else '?'}", problem
 
 
-def _wrong(path: str, forbidden: int) -> str:
+def ownership_problem(path: str, forbidden: int) -> str:
+    """Return what is wrong with the owner or mode of a file; empty if nothing is."""
     try:
         st = os.lstat(path)
     except OSError:
@@ -222,10 +214,3 @@ def _wrong(path: str, forbidden: int) -> str:
     if st.st_mode & forbidden:
         return f"open to others (mode {st.st_mode & 0o777:04o})"
     return ""
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []

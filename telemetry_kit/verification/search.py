@@ -1,18 +1,20 @@
-"""Search bytes for known texts: decode them once from each encoding, and fold the case.
+"""Search bytes for known texts, in plain text and in each of `FORMS`.
 
-Only the owner of each match is kept.
+The search decodes each encoded run once and ignores letter case. It returns the texts that it
+found, without their positions.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
-from telemetry_kit.verification.encodings import fold
 from telemetry_kit.verification.machine_secrets import Secret
 
-# More than this is not decoded in one run of `verify`. It takes about ten minutes.
+FORMS = ("plain", "folded", "URL", "JSON", "hex", "base64", "base32", "UTF-16")
+# One run of `verify` decodes at most this much, which takes about ten minutes.
 MAX_DECODED_BYTES = 1 << 30
 BOUNDED_CHARS = 6
 HEX_CHARS = 8
@@ -20,19 +22,22 @@ HEX_BYTES = 6
 NUMBER_DIGITS = 6
 
 _BATCH_BYTES = 1 << 20
+_FOREIGN = re.compile(r"[^\x00-\x7f]")
 _NOT_ALNUM = re.compile(r"[\W_]+")
-_JSON_ESCAPE = re.compile(rb'\\(?:u([0-9a-fA-F]{4})|(["\\/]))')
+_DAY = re.compile(r"\d{4}([-_.]?\d{2}){1,2}")
+_JSON_ESCAPE = re.compile(rb'((?:\\u[0-9a-fA-F]{4})+)|\\(["\\/bfnrt])')
+_CONTROLS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _PERCENT = re.compile(rb"%([0-9a-fA-F]{2})")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}[ :-]?){3,}[0-9a-fA-F]{2}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{5,}")
 _BASE32 = re.compile(rb"[A-Z2-7]{7,}|[a-z2-7]{7,}")
-# The interpreter reads numbers of base 32 with the digits 0 to 9 and A to V.
+# `int(digits, 32)` reads the digits 0 to 9 and A to V.
 _AS_DIGITS = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567abcdefghijklmnopqrstuvwxyz",
     b"0123456789ABCDEFGHIJKLMNOPQRSTUV0123456789ABCDEFGHIJKLMNOP",
 )
 
-# Words that are names of users, folders and branches on many machines and words of any report.
+# Names of users, folders and branches on many machines that are also words of many reports.
 _COMMON = """
     root home user users main work works tmp temp code project projects master trunk develop dev
     test tests testing data host local localhost localdomain admin administrator guest nobody
@@ -52,171 +57,182 @@ _COMMON = """
 COMMON = frozenset(_COMMON.split())
 
 
-class Search:
-    """The secrets to look for, with one budget of decoded bytes for all that is searched.
+def fold(text: str) -> str:
+    """Reduce a text to one case and one Unicode form, without accents and invisible characters."""
+    if text.isascii():
+        return text.lower()
+    text = _FOREIGN.sub(
+        lambda match: "" if unicodedata.category(match[0]) in ("Mn", "Cf") else match[0],
+        unicodedata.normalize("NFKD", text),
+    )
+    return text.casefold()
 
-    `exhausted` is true once something was not decoded.
+
+def select(
+    secrets: Iterable[Secret], public: Iterable[str] = (), declared: Iterable[str] = ()
+) -> tuple[list[Secret], list[Secret], list[Secret]]:
+    """Divide secrets into those to search for and those that are public words.
 
     Args:
-        secrets: what to look for.
-        public: texts that anybody may know; a secret that is a word of one is set aside.
-        declared: names that the tool, the project or the user declared: the same.
+        secrets: the secrets of this machine.
+        public: public texts. A secret that is a word of one is set aside.
+        declared: names that the tool, the project or the user declared. The same applies.
+
+    Returns:
+        The secrets to search for, the ones set aside, and those of the latter that are words of
+        declared names.
+    """
+    searched, set_aside, in_names = [], [], []
+    text = "\n".join(map(fold, public))
+    names = "\n".join(map(fold, declared))
+    for secret in secrets:
+        word = fold(secret.text)
+        plain = word.strip("/.")
+        is_number = plain.isdigit() and len(plain) < NUMBER_DIGITS
+        if plain in COMMON or is_number or _DAY.fullmatch(plain) or has_word(text, word):
+            set_aside.append(secret)
+        elif has_word(names, word):
+            set_aside.append(secret)
+            in_names.append(secret)
+        else:
+            searched.append(secret)
+    return searched, set_aside, in_names
+
+
+class Search:
+    """A search for some texts, with one budget of decoded bytes.
+
+    `exhausted` is true once the budget was too small to decode everything.
+
+    Args:
+        secrets: the texts to search for.
+        whole_words: find a text shorter than `BOUNDED_CHARS` only as a whole word.
     """
 
-    def __init__(
-        self,
-        secrets: Iterable[Secret],
-        public: Iterable[str] = (),
-        declared: Iterable[str] = (),
-    ) -> None:
-        self._left = MAX_DECODED_BYTES
+    def __init__(self, secrets: Iterable[Secret], whole_words: bool = True) -> None:
+        self._left_bytes = MAX_DECODED_BYTES
         self.exhausted = False
-        text = "\n".join(fold(word) for word in public)
-        names = "\n".join(fold(name) for name in declared)
-        self.secrets: list[Secret] = []
-        self.declared: list[Secret] = []
-        self.set_aside: list[Secret] = []
-        for secret in secrets:
-            word = fold(secret.text)
-            plain = word.strip("/.")
-            aside = plain in COMMON or (plain.isdigit() and len(plain) < NUMBER_DIGITS)
-            aside = aside or _is_day(plain) or (word in text and bool(_whole(word).search(text)))
-            if not aside and word in names and _whole(word).search(names):
-                self.declared.append(secret)
-                aside = True
-            (self.set_aside if aside else self.secrets).append(secret)
+        self.digits: dict[str, Secret] = {}
         self._needles: list[tuple[str, Secret]] = []
-        self._bounded: list[tuple[re.Pattern[str], Secret]] = []
+        self._words: list[tuple[re.Pattern[str], Secret]] = []
         self._utf16: list[tuple[bytes, Secret]] = []
         self._hex: list[tuple[str, Secret]] = []
-        self._coded: list[tuple[bytes, Secret]] = []
-        self.digits: dict[str, Secret] = {}
-        for secret in self.secrets:
-            self._add(secret)
-
-    def _add(self, secret: Secret) -> None:
-        word = fold(secret.text)
-        if len(word) < BOUNDED_CHARS and word.isalnum():
-            self._bounded.append((_whole(word), secret))
-        else:
-            self._needles.append((word, secret))
-        digits = _NOT_ALNUM.sub("", word)
-        if digits.isdigit() and len(digits) >= NUMBER_DIGITS:
-            self.digits[digits] = secret
-        if len(digits) >= HEX_CHARS and set(digits) <= set("0123456789abcdef"):
-            self._hex.append((digits, secret))
-        if not secret.text.isascii():
-            for encoding in ("utf-16-le", "utf-16-be"):
-                self._utf16.append((secret.text.encode(encoding, "surrogatepass"), secret))
-        raw = secret.text.encode("utf-8", "surrogatepass").lower()
-        if len(raw) >= HEX_BYTES:
-            self._coded.append((raw, secret))
+        self._bytes: list[tuple[bytes, Secret]] = []
+        for secret in secrets:
+            word = fold(secret.text)
+            if whole_words and len(word) < BOUNDED_CHARS and word.isalnum():
+                self._words.append((word_pattern(word), secret))
+            else:
+                self._needles.append((word, secret))
+            digits = _NOT_ALNUM.sub("", word)
+            if digits.isdigit() and len(digits) >= NUMBER_DIGITS:
+                self.digits[digits] = secret
+            if len(digits) >= HEX_CHARS and set(digits) <= set("0123456789abcdef"):
+                self._hex.append((digits, secret))
+            if not secret.text.isascii():
+                for encoding in ("utf-16-le", "utf-16-be"):
+                    self._utf16.append((secret.text.encode(encoding, "surrogatepass"), secret))
+            raw = secret.text.encode("utf-8", "surrogatepass").lower()
+            if len(raw) >= HEX_BYTES:
+                self._bytes.append((raw, secret))
 
     def find(self, data: bytes) -> set[Secret]:
-        """The secrets that are in `data` in one of the forms of `encodings.FORMS`.
+        """Return the secrets that `data` holds in one of `FORMS`.
 
         Args:
             data: a line, or a whole file.
         """
-        found = {secret for raw, secret in self._utf16 if raw in data} | self._scan(data)
+        found = {secret for raw, secret in self._utf16 if raw in data} | self.scan(data)
         batch: list[bytes] = []
         size = 0
         for piece in decoded(data):
-            if len(piece) > self._left:
+            if len(piece) > self._left_bytes:
                 self.exhausted = True
                 break
-            self._left -= len(piece)
+            self._left_bytes -= len(piece)
             batch.append(piece)
             size += len(piece)
             if size > _BATCH_BYTES:
-                found |= self._scan(b"\n".join(batch))
+                found |= self.scan(b"\n".join(batch))
                 batch, size = [], 0
-        return found | self._scan(b"\n".join(batch))
+        return found | self.scan(b"\n".join(batch))
 
-    def _scan(self, data: bytes) -> set[Secret]:
+    def scan(self, data: bytes) -> set[Secret]:
+        """Return the secrets that `data` holds as text in UTF-8 or UTF-16."""
         text = fold(data.decode("utf-8", "replace").replace("\ufffd", " "))
         if "\0" in text:
             text += "\n" + text.replace("\0", "")
         found = {secret for needle, secret in self._needles if needle in text}
-        return found | {secret for whole, secret in self._bounded if whole.search(text)}
+        return found | {secret for word, secret in self._words if word.search(text)}
 
     def find_joined(self, values: Iterable[str]) -> set[Secret]:
-        """The secrets that the values spell one after the other.
+        """Return the secrets that the values spell if they are joined.
 
         Args:
-            values: strings in the order in which they stand.
+            values: strings in their order in the file.
         """
         text = fold("".join(values))
         found = {secret for needle, secret in self._needles if needle in text}
-        return found | {s for needle, s in self._bounded if needle.fullmatch(text)}
+        return found | {secret for word, secret in self._words if word.fullmatch(text)}
 
     def find_hex(self, digits: str) -> set[Secret]:
-        """The secrets that hex digits spell: as digits, or as the bytes that these stand for.
+        """Return the secrets that hex digits spell, as digits or as bytes.
 
         Args:
-            digits: of many fields, one after the other.
+            digits: the digits of many fields, joined.
         """
         found = {secret for needle, secret in self._hex if needle in digits}
-        for raw in map(bytes.lower, _from_hex(digits)):
-            found |= {secret for needle, secret in self._coded if needle in raw}
+        for raw in map(bytes.lower, from_hex(digits)):
+            found |= {secret for needle, secret in self._bytes if needle in raw}
         return found
 
 
 def decoded(data: bytes) -> Iterator[bytes]:
-    """What `data`, or words in it, stand for in URL, JSON, hex, base64 and base32.
+    """Decode `data`, or runs in it, from URL, JSON, hex, base64 and base32.
 
     Args:
         data: any bytes.
     """
     if b"%" in data:
-        yield _PERCENT.sub(lambda m: bytes.fromhex(m[1].decode("ascii")), data)
+        yield _PERCENT.sub(lambda match: bytes.fromhex(match[1].decode("ascii")), data)
     if b"\\" in data:
-        yield _joined_surrogates(_JSON_ESCAPE.sub(_unescaped, data))
+        yield _JSON_ESCAPE.sub(unescape, data)
     for run in dict.fromkeys(_HEX.findall(data)):
-        yield from _from_hex(run.translate(None, b" :-").decode("ascii"))
+        yield from from_hex(run.translate(None, b" :-").decode("ascii"))
     for run in dict.fromkeys(_BASE64.findall(data)):
         code = run.translate(bytes.maketrans(b"-_", b"+/"))
-        # The code may begin behind other letters.
+        # Other letters may precede the code in the run.
         for start in range(4):
-            yield _from_base64(code[start:])
+            # A single digit after a group of four holds less than one byte.
+            end = len(code) - ((len(code) - start) % 4 == 1)
+            yield binascii.a2b_base64(code[start:end] + b"=" * (-(end - start) % 4))
     for run in dict.fromkeys(_BASE32.findall(data)):
         for start in range(8):
-            yield _from_base32(run[start:])
+            bits = 5 * (len(run) - start)
+            number = int(b"0" + run[start:].translate(_AS_DIGITS), 32)
+            yield (number >> bits % 8).to_bytes(bits // 8, "big")
 
 
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    return chr(int(match[1], 16)).encode("utf-8", "surrogatepass") if match[1] else match[2]
+def unescape(match: re.Match[bytes]) -> bytes:
+    """Return the characters of a run of JSON escapes, in UTF-8."""
+    if match[1] is None:
+        return _CONTROLS.get(match[2], match[2])
+    units = bytes.fromhex(match[1].replace(b"\\u", b"").decode("ascii"))
+    return units.decode("utf-16-be", "replace").encode()
 
 
-def _joined_surrogates(data: bytes) -> bytes:
-    try:
-        text = data.decode("utf-8", "surrogatepass")
-        return text.encode("utf-16", "surrogatepass").decode("utf-16").encode()
-    except UnicodeError:
-        return data
-
-
-def _from_hex(digits: str) -> Iterator[bytes]:
+def from_hex(digits: str) -> Iterator[bytes]:
+    """Decode hex digits from the first and from the second digit on."""
     for start in (0, 1):
         end = len(digits) - (len(digits) - start) % 2
         yield bytes.fromhex(digits[start:end])
 
 
-def _from_base64(code: bytes) -> bytes:
-    # One digit behind the last four says less than a byte.
-    code = code[: len(code) - (len(code) % 4 == 1)]
-    return binascii.a2b_base64(code + b"=" * (-len(code) % 4))
+def has_word(text: str, word: str) -> bool:
+    """Return whether a folded text holds a folded word between two borders of words."""
+    return word in text and word_pattern(word).search(text) is not None
 
 
-def _from_base32(code: bytes) -> bytes:
-    bits = 5 * len(code)
-    number = int(b"0" + code.translate(_AS_DIGITS), 32)
-    return (number >> bits % 8).to_bytes(bits // 8, "big")
-
-
-def _whole(word: str) -> re.Pattern[str]:
+def word_pattern(word: str) -> re.Pattern[str]:
+    """Compile the pattern of a whole word."""
     return re.compile(rf"(?<![^\W_]){re.escape(word)}(?![^\W_])")
-
-
-def _is_day(word: str) -> bool:
-    return re.fullmatch(r"\d{4}([-_.]?\d{2}){1,2}", word) is not None

@@ -1,6 +1,6 @@
-"""Record 1,000 events, and watch every operation that the interpreter reports.
+"""The child process of `selftest`: record 1,000 events and count what the interpreter reports.
 
-It runs as a process of its own, in its own home and project. The caller's files are not read.
+It runs in a home and a project of its own, and does not read the files of the caller.
 """
 
 from __future__ import annotations
@@ -14,46 +14,32 @@ from typing import Any
 EVENTS = 1_000
 NETWORK = ("socket.", "ssl.", "ftplib.", "http.", "imaplib.", "smtplib.", "urllib.", "poplib.")
 PROCESSES = (
-    "subprocess.",
-    "os.fork",
-    "os.forkpty",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.system",
-    "os.startfile",
-    "pty.spawn",
+    *("subprocess.", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn"),
+    *("os.system", "os.startfile", "pty.spawn"),
 )
 THREADS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 CHANGES = (
-    "os.chmod",
-    "os.chown",
-    "os.link",
-    "os.mkdir",
-    "os.remove",
-    "os.rename",
-    "os.rmdir",
-    "os.symlink",
-    "os.truncate",
-    "os.utime",
-    "shutil.",
+    *("os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"),
+    *("os.symlink", "os.truncate", "os.utime", "shutil."),
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
 
-class Witness:
-    """What was seen since `watch()`; an audit hook (PEP 578) cannot be taken away again."""
+class Observer:
+    """Counts of what the interpreter did since `start()`.
+
+    An audit hook (PEP 578) cannot be removed, so `on` ends the counting.
+    """
 
     def __init__(self) -> None:
         self.on = False
         self.counts = {"sockets": 0, "subprocesses": 0, "threads": 0}
         self.paths: set[str] = set()
 
-    def watch(self) -> None:
-        """Begin."""
+    def start(self) -> None:
+        """Install the audit hook, and count threads, which not every interpreter reports to it."""
         self.on = True
-        sys.addaudithook(self._see)
-        # Not every interpreter tells its hooks of a thread.
+        sys.addaudithook(self.observe)
         start = _thread.start_new_thread
 
         def counted(*args: Any, **kwargs: Any) -> int:
@@ -65,7 +51,8 @@ class Witness:
                 if hasattr(sys.modules.get(module), name):
                     setattr(sys.modules[module], name, counted)
 
-    def _see(self, event: str, args: tuple[Any, ...]) -> None:
+    def observe(self, event: str, args: tuple[Any, ...]) -> None:
+        """Count one audit event, or note the path that it changes."""
         if not self.on:
             return
         if event.startswith(NETWORK):
@@ -75,28 +62,25 @@ class Witness:
         elif event in THREADS:
             self.counts["threads"] += 1
         elif event == "open":
-            path, _, flags = (*args, None, None)[:3]
-            # Bytecode belongs to the interpreter, which was told not to write any.
-            if isinstance(flags, int) and flags & _WRITES:
-                self.paths.add(_text(path))
+            # The parent process turned off the writing of bytecode.
+            if len(args) > 2 and isinstance(args[2], int) and args[2] & _WRITES:
+                self.paths.add(
+                    os.fsdecode(args[0]) if isinstance(args[0], str | bytes) else str(args[0])
+                )
         elif event.startswith(CHANGES):
-            self.paths |= {_text(a) for a in args[:2] if isinstance(a, str | bytes)}
-
-
-def _text(path: object) -> str:
-    return os.fsdecode(path) if isinstance(path, str | bytes) else str(path)
+            self.paths |= {os.fsdecode(a) for a in args[:2] if isinstance(a, str | bytes)}
 
 
 def main(report: str, app: str) -> None:
-    """Record through every door, and write down what was seen.
+    """Record through each way of the public API, and write the counts to a file.
 
     Args:
-        report: the file to write to, when the watch is over.
-        app: the app name to record under.
+        report: the file to write, after the observation.
+        app: the name of the app that records.
     """
-    witness = Witness()
-    witness.watch()
-    # deferred: what their loading does is a part of what is watched
+    observer = Observer()
+    observer.start()
+    # deferred: the observer also counts what their import does
     from telemetry_kit import _api, settings
     from telemetry_kit.consent import changes
     from telemetry_kit.instrumentation import sessions, tracks
@@ -109,20 +93,16 @@ def main(report: str, app: str) -> None:
     def work(number: int) -> int:
         return number
 
-    recorded = 0
+    kinds = list(catalog.EVENTS)
+    # The session is one event, each round three.
     with sessions.role_session("dev", command="/self:test"):
-        recorded += 1
-        while recorded + 3 <= EVENTS:
-            work(recorded)
-            kind = list(catalog.EVENTS)[recorded % len(catalog.EVENTS)]
-            _api.track_role_event(kind, role="qa", agent=f"somebody-{recorded}")
-            recorded += 3
-        while recorded < EVENTS:
-            _api.track_role_event("role.selected", role="pm")
-            recorded += 1
-    witness.on = False
+        for number in range((EVENTS - 1) // 3):
+            work(number)
+            kind = kinds[number % len(kinds)]
+            _api.track_role_event(kind, role="qa", agent=f"undeclared-{number}")
+    observer.on = False
     with open(report, "w", encoding="utf-8") as file:
-        json.dump({**witness.counts, "paths": sorted(witness.paths)}, file)
+        json.dump({**observer.counts, "paths": sorted(observer.paths)}, file)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""One run of `verify`: each file passes through its layers, into a certificate.
+"""One run of `verify`: check each file in five layers and collect a certificate.
 
-Data is read once, line by line. Canonical lines cost a parse and a look-up. All other lines are
-searched in each of `encodings.FORMS`.
+The command reads each file once, line by line. It parses each canonical line and checks its
+values. It searches all other lines in each of `search.FORMS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EISDIR, ENXIO
+from itertools import chain
 
 from telemetry_kit import settings
 from telemetry_kit.consent import policy
@@ -21,61 +22,73 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
+from telemetry_kit.storage import compression
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
-from telemetry_kit.verification import capacity, machine_secrets, records, streams, vocabulary
+from telemetry_kit.verification import capacity, records, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
     GRAMMAR,
     PROVENANCE,
     Certificate,
+    CheckedFile,
     Finding,
-    Looked,
     masked,
 )
 from telemetry_kit.verification.fragments import is_torn
 from telemetry_kit.verification.grammar import Grammar, Pairs, Violation
-from telemetry_kit.verification.provenance import WeakHashes, salts_of
-from telemetry_kit.verification.search import Search
+from telemetry_kit.verification.machine_secrets import (
+    MAX_SECRETS,
+    Secret,
+    WeakHashes,
+    gather,
+    salts_of,
+)
+from telemetry_kit.verification.search import Search, select
 from telemetry_kit.verification.texts import WORDS, Texts
 from telemetry_kit.verification.vocabulary import Vocabulary
 
-# Different pseudonyms that are counted: about 60 MB of them.
+# The run counts at most this many different pseudonyms, which take about 60 MB.
 MAX_PSEUDONYMS = 500_000
-# As the reader and `forget` take lines apart: at NULs, and where an event begins.
+BATCH_BYTES = 1 << 20
+OVERLAP_BYTES = 4_096
+_CHUNK_BYTES = 1 << 16
+# The reader and `forget` divide joined lines at the same places: NULs and beginnings of events.
 _CUT = re.compile(rb"\0+|(?=%b)" % re.escape(catalog.LINE_PREFIX.encode()))
 _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
+_KINDS = {row.name: row.kind for row in catalog.FIELDS.values()}
+_MAGIC = {b"\x1f\x8b": compression.GZIP, b"\x28\xb5\x2f\xfd": compression.ZSTD}
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What is known before the first file is opened.
+    """The data that the check needs before it opens the first file.
 
     Args:
-        home: the project's places.
-        vocabulary: names that may stand in clear.
-        key: the key in force, if there is one.
-        resolution: the finest resolution of times that was agreed to.
-        secrets: this machine's own.
+        home: the paths of the project.
+        vocabulary: the names that may occur in plain text.
+        key: the current key, if there is one.
+        resolution: the finest resolution of times that the user granted.
+        secrets: the secrets of this machine.
     """
 
     home: ProjectPaths
     vocabulary: Vocabulary
     key: keys.Key | None
     resolution: str
-    secrets: list[machine_secrets.Secret]
+    secrets: list[Secret]
 
 
 def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Baseline:
-    """Gather what the check needs.
+    """Gather the data that the check needs.
 
     Args:
-        home: the project's places.
+        home: the paths of the project.
         environ: the environment variables.
         start: the working directory.
 
     Raises:
-        UnsafeFileError: the names ledger cannot be trusted.
-        ConsentError: the directory key cannot be used.
+        UnsafeFileError: the file of declared names cannot be trusted.
+        ConsentError: the key that names the project directory cannot be used.
     """
     grant = policy.decide(home, environ).grant
     return Baseline(
@@ -83,69 +96,77 @@ def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Base
         vocabulary.of(home),
         keys.current(projects.ProjectDirs.of(home)),
         "second" if grant is None else grant.time,
-        machine_secrets.gather(home, environ, start),
+        gather(home, environ, start),
     )
 
 
-class Examination:
-    """The files of one run.
+class Verification:
+    """One run over the files of a project.
 
     Args:
-        baseline: what is known before.
-        public: further texts that anybody may know.
+        baseline: the vocabulary, key and secrets to check against.
+        public: further texts that are not secret.
     """
 
     def __init__(self, baseline: Baseline, public: Iterable[str] = ()) -> None:
+        app, names, secrets = baseline.home.app, baseline.vocabulary, baseline.secrets
         self._baseline = baseline
-        self.certificate = Certificate(
-            baseline.home.app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION
-        )
-        words = [*_schema_words(), baseline.home.app, *public]
-        self.search = Search(baseline.secrets, words, baseline.vocabulary.strings())
-        self.grammar = Grammar(baseline.vocabulary, resolution=baseline.resolution)
-        context = [f"context.{key}" for key in baseline.vocabulary.context]
-        self._weak = WeakHashes(
-            baseline.secrets, [*salts_of(baseline.home.app, baseline.secrets), *context]
-        )
-        self._codes: set[str] = set()
+        self.certificate = Certificate(app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION)
+        self.grammar = Grammar(names, resolution=baseline.resolution)
+        words = [app, *public, *WORDS, *records.WORDS]
+        for row in catalog.FIELDS.values():
+            words += (row.meaning, row.kind)
+        for event in catalog.EVENTS.values():
+            words += (event.question, event.owner)
+        searched, set_aside, declared = select(secrets, words, names.strings())
+        self.search = Search(searched)
+        context = [f"context.{key}" for key in names.context]
+        weak = WeakHashes(secrets, [*salts_of(app, secrets), *context])
+        self._texts = Texts(self.certificate, self.grammar, self.search, weak, declared)
+        self._pseudonyms: set[str] = set()
+        # By epoch. Keys of earlier epochs are deleted, so the first event of each one counts.
         self._projects: dict[int, str] = {}
-        self._texts = Texts(self.certificate, self.grammar, self.search, self._weak)
-        self.certificate.secrets = dict(Counter(s.kind for s in self.search.secrets))
-        self.certificate.set_aside = dict(Counter(s.kind for s in self.search.set_aside))
+        if (key := baseline.key) is not None:
+            self._projects[key.epoch] = key.pseudonym("project_id", baseline.home.root)
+        self.certificate.secrets = Counter(secret.kind for secret in searched)
+        self.certificate.set_aside = Counter(secret.kind for secret in set_aside)
 
-    def run(self, given: Iterable[str]) -> Certificate:
-        """Everything: the journal, the records beside it, and files that were named.
+    def run(self, paths: Iterable[str]) -> Certificate:
+        """Check the log, the records beside it, and other files.
 
         Args:
-            given: paths of exports, reports or other files.
+            paths: exports, reports or other files.
+
+        Raises:
+            ConsentError: one of `paths` cannot be opened.
         """
+        home, key, notes = self._baseline.home, self._baseline.key, self.certificate.notes
         problems = ReadReport()
-        with snapshot(self._baseline.home, problems) as sources:
+        with snapshot(home, problems) as sources:
             for source in sources:
-                self._segment(source, problems)
+                self.check_segment(source, problems)
         for name, report in problems.files.items():
             if report.stopped:
-                self.certificate.notes.append(f"{os.path.basename(name)}: {report.stopped}")
-        for record in records.files(self._baseline.home):
-            self._record(record)
-        for number, path in enumerate(given, 1):
-            self._given(number, path)
-        for name, sentence in records.ownership_problems(self._baseline.home):
+                notes.append(f"{os.path.basename(name)}: {report.stopped}")
+        for record in records.files(home):
+            self.check_record(record)
+        for number, path in enumerate(paths, 1):
+            self.check_given(number, path)
+        for name, sentence in records.ownership_problems(home):
             self.certificate.add(Finding(ENVIRONMENT, sentence, name))
         if self.search.exhausted:
             self.certificate.unsearched.append(
-                "these files hold more encoded text than is decoded in one run"
+                "these files hold more encoded text than one run decodes"
             )
-        self.certificate.notes += self._texts.notes()
-        if len(self._baseline.secrets) == machine_secrets.MAX_SECRETS:
-            self.certificate.notes.append(
-                f"this machine has more than {machine_secrets.MAX_SECRETS} secrets: "
-                "the first were looked for"
+        notes += self._texts.notes()
+        if len(self._baseline.secrets) == MAX_SECRETS:
+            notes.append(
+                f"this machine has more than {MAX_SECRETS} secrets: "
+                "only the first were searched for"
             )
-        key = self._baseline.key
-        self.certificate.pseudonyms = len(self._codes)
-        if len(self._codes) == MAX_PSEUDONYMS:
-            self.certificate.notes.append("there are more pseudonyms than were counted")
+        if len(self._pseudonyms) == MAX_PSEUDONYMS:
+            notes.append(f"there are more than {MAX_PSEUDONYMS:,} pseudonyms")
+        self.certificate.pseudonyms = len(self._pseudonyms)
         self.certificate.capacity_bits = capacity.of(
             self._baseline.vocabulary,
             self._baseline.resolution,
@@ -154,222 +175,216 @@ class Examination:
         )
         return self.certificate
 
-    # -- files ---------------------------------------------------------------------------------
-
-    def _segment(self, source: Source, problems: ReadReport) -> None:
+    def check_segment(self, source: Source, problems: ReadReport) -> None:
+        """Check one file of the log."""
         segment = source.segment
-        looked = Looked(segment.name, segment.kind, segment.size_bytes)
+        checked = CheckedFile(segment.name, segment.kind, segment.size_bytes)
         digest = hashlib.sha256()
-        chunks = streams.digested(source.chunks(problems.of(segment.name)), digest)
-        self._events(looked, chunks, ours=True)
-        looked.sha256 = digest.hexdigest()
+
+        def digested() -> Iterator[bytes]:
+            for chunk in source.chunks(problems.of(segment.name)):
+                digest.update(chunk)
+                yield chunk
+
+        self.check_lines(checked, digested(), as_events=True, of_project=True)
+        checked.sha256 = digest.hexdigest()
         if segment.kind == ARCHIVE:
-            looked.sha256 = streams.sha256(f"{self._baseline.home.folder}/{segment.name}")
-        self.certificate.files.append(looked)
+            checked.sha256 = ""
+            try:
+                path = f"{self._baseline.home.folder}/{segment.name}"
+                with open(private.open_regular(path, follow=False), "rb") as file:
+                    checked.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError:
+                pass  # another process deleted it, and its events are checked
+        self.certificate.files.append(checked)
 
-    def _record(self, record: records.Record) -> None:
-        if record.kind == records.TOML:
-            return  # written by people, for people
-        data = records.content(record)
-        size = len(data) or streams.size(record.path)
-        looked = Looked(record.name, record.kind, size)
+    def check_record(self, record: records.Record) -> None:
+        """Check a file beside the log; of a key only the size."""
+        checked = CheckedFile(record.name, record.kind, record.size_bytes)
         if record.kind != records.KEY:
-            looked.sha256 = hashlib.sha256(data).hexdigest()
-            looked.lines = data.count(b"\n")
+            data = records.read(record.path)
+            checked.size_bytes = len(data) or record.size_bytes
+            checked.sha256 = hashlib.sha256(data).hexdigest()
             for number, violation in records.violations(record.kind, data):
-                self._violation(record.name, number, violation)
-            if record.kind == records.NAMES:
-                data = self._names(looked, data)
-            self._foreign(looked, [data])
-        self.certificate.files.append(looked)
+                self.add_violation(record.name, number, violation)
+            rest = self.check_names(checked, data) if record.kind == records.NAMES else data
+            self.check_lines(checked, [rest])
+            checked.lines = max(checked.lines, data.count(b"\n"))
+        self.certificate.files.append(checked)
 
-    def _names(self, looked: Looked, data: bytes) -> bytes:
-        """Count the entries of the names ledger; returns the lines that are none."""
+    def check_names(self, checked: CheckedFile, data: bytes) -> bytes:
+        """Check the file of declared names, and return the lines that are no entries."""
         rest = []
         home = self._baseline.home
         dirs = projects.ProjectDirs.of(home)
         if dirs is None:
-            raise private.UnsafeFileError(f"{home.directory_key} is gone")
+            raise private.UnsafeFileError(f"{home.directory_key} is missing")
         for number, line, entry in declared_names.entries(dirs, data):
-            if entry is None:
-                rest.append(line)
-                if records.is_torn_name(line):
-                    looked.torn += 1
-                else:
-                    text = line.decode("utf-8", "replace")
-                    self._violation(
-                        looked.file, number, Violation("not written by the recorder", "", text)
-                    )
+            if entry is not None:
+                continue
+            rest.append(line)
+            if records.is_torn_name(line):
+                checked.torn += 1
+            else:
+                text = line.decode("utf-8", "replace")
+                violation = Violation("not written by the recorder", "", text)
+                self.add_violation(checked.file, number, violation)
         return b"\n".join(rest)
 
-    def _given(self, number: int, path: str) -> None:
+    def check_given(self, number: int, path: str) -> None:
+        """Check a file that the user named, as events or as free text.
+
+        Raises:
+            ConsentError: the file cannot be opened.
+        """
         name = os.path.basename(path)
         if self.search.find(os.fsencode(name)):
             name = f"FILE {number}"
         try:
             fd = private.open_regular(path)
-        except OSError as error:
-            if error.errno in (ENXIO, EISDIR):
-                raise ConsentError(f"{name} is not a regular file: give a file") from None
-            raise ConsentError(f"{name} cannot be opened ({error.strerror})") from None
-        except ValueError:
-            raise ConsentError(f"{name!r} is not a path") from None
+        except (OSError, ValueError) as error:
+            is_other = getattr(error, "errno", None) in (ENXIO, EISDIR)
+            told = "is not a regular file" if is_other else "cannot be opened"
+            raise ConsentError(f"{name} {told} ({private.name_of(error)}): name a file") from None
+        report = FileReport()
         with open(fd, "rb") as file:
-            digest = hashlib.sha256()
-            looked = Looked(name, "given", os.fstat(fd).st_size)
-            report = FileReport()
-            chunks = streams.unpacked(streams.digested(streams.chunks(file), digest), report)
+            checked = CheckedFile(name, "given", os.fstat(fd).st_size)
+            checked.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            chunks: Iterator[bytes] = iter(lambda: file.read(_CHUNK_BYTES), b"")
             first = next(chunks, b"")
-            again = streams.again(first, chunks)
-            if first.startswith(_FIRST):
-                self._events(looked, again, ours=False)
-            else:
-                self._foreign(looked, again)
-            looked.sha256 = digest.hexdigest()
+            chunks = chain([first], chunks)
+            for magic, suffix in _MAGIC.items():
+                if first.startswith(magic):
+                    chunks = compression.decompress(chunks, report, suffix)
+                    first = next(chunks, b"")
+                    chunks = chain([first], chunks)
+                    break
+            self.check_lines(checked, chunks, as_events=first.startswith(_FIRST))
         if report.stopped:
-            looked.sha256 = streams.sha256(path)
             self.certificate.notes.append(f"{name}: {report.stopped}")
-        self.certificate.files.append(looked)
+        self.certificate.files.append(checked)
 
-    def _events(self, looked: Looked, chunks: Iterable[bytes], ours: bool) -> None:
-        """Lines that should be events."""
-        hexes: list[tuple[int, str]] = []
-        loose: list[tuple[int, bytes]] = []
-        size = 0
-        for number, line in enumerate(streams.lines(chunks), 1):
-            looked.lines = number
-            if not line:
-                looked.blank += 1
-            elif (pairs := self._event(line)) is not None:
-                size += self._canonical(looked, number, pairs, ours, hexes)
-            else:
-                for piece in filter(None, _CUT.split(line)):
-                    # A line may be glued to the fragment that a killed process left.
-                    pairs = self._event(piece)
-                    if pairs is not None:
-                        size += self._canonical(looked, number, pairs, ours, hexes)
-                    else:
-                        self._not_canonical(looked, number, piece)
-                        loose.append((number, piece))
-                        size += len(piece)
-            if size > streams.BATCH_BYTES:
-                self._texts.spelled(looked.file, hexes)
-                self._texts.loose(looked.file, loose)
-                hexes, loose, size = hexes[-2:], [], 0
-        self._texts.spelled(looked.file, hexes)
-        self._texts.loose(looked.file, loose)
+    def check_lines(
+        self,
+        checked: CheckedFile,
+        chunks: Iterable[bytes],
+        as_events: bool = False,
+        of_project: bool = False,
+    ) -> None:
+        """Check the lines of one file.
 
-    def _foreign(self, looked: Looked, chunks: Iterable[bytes]) -> None:
-        """Bytes that no grammar of ours covers."""
-        numbered = enumerate(streams.lines(chunks), 1)
-        batch: list[tuple[int, bytes]] = []
+        Args:
+            checked: takes the counts.
+            chunks: the bytes of the file.
+            as_events: each line should be an event; otherwise all lines are free text.
+            of_project: the key of this project made the pseudonyms.
+        """
+        ids: list[tuple[int, str]] = []
+        free: list[tuple[int, bytes]] = []
         size = 0
-        for number, line in numbered:
-            looked.lines = number
-            batch.append((number, line))
+
+        def is_event(number: int, piece: bytes) -> bool:
+            pairs = self.grammar.parse(piece)
+            if pairs is None or self.grammar.violations_of(pairs, piece):
+                return False
+            checked.events += 1
+            ids.append((number, self.check_values(checked.file, number, pairs, of_project)))
+            return True
+
+        for number, line in enumerate(lines_of(chunks), 1):
+            checked.lines = number
             size += len(line)
-            if size > streams.BATCH_BYTES:
-                self._texts.loose(looked.file, batch)
+            if not as_events:
+                free.append((number, line))
+            elif not line:
+                checked.blank += 1
+            elif not is_event(number, line):
+                # A line may be joined to the fragment that a killed process left.
+                for piece in filter(None, _CUT.split(line)):
+                    if is_event(number, piece):
+                        continue
+                    free.append((number, piece))
+                    if is_torn(piece, self.grammar):
+                        checked.torn += 1
+                        continue
+                    for violation in self.grammar.violations(piece):
+                        self.add_violation(checked.file, number, violation)
+            if size > BATCH_BYTES:
+                self._texts.check_ids(checked.file, ids)
+                self._texts.check_free(checked.file, free)
                 # A text may begin in one batch and end in the next.
-                batch, size = batch[-1:] if len(line) <= streams.OVERLAP_BYTES else [], 0
-        self._texts.loose(looked.file, batch)
+                is_short = bool(free) and len(free[-1][1]) <= OVERLAP_BYTES
+                ids, free, size = ids[-2:], free[-1:] if is_short else [], 0
+        self._texts.check_ids(checked.file, ids)
+        self._texts.check_free(checked.file, free)
 
-    # -- layer 1 and 2 -------------------------------------------------------------------------
-
-    def _event(self, line: bytes) -> Pairs | None:
-        """The pairs of a canonical line; None for anything else."""
-        pairs = self.grammar.parse(line)
-        return None if pairs is None or self.grammar.violations_of(pairs, line) else pairs
-
-    def _not_canonical(self, looked: Looked, number: int, piece: bytes) -> None:
-        if is_torn(piece, self.grammar):
-            looked.torn += 1
-            return
-        for violation in self.grammar.violations(piece):
-            self._violation(looked.file, number, violation)
-
-    def _violation(self, file: str, number: int, violation: Violation) -> None:
+    def add_violation(self, file: str, number: int, violation: Violation) -> None:
+        """Report a violation of the grammar."""
         self.certificate.add(
             Finding(GRAMMAR, violation.kind, file, number, violation.field, masked(violation.text))
         )
 
-    def _canonical(
-        self, looked: Looked, number: int, pairs: Pairs, ours: bool, hexes: list[tuple[int, str]]
-    ) -> int:
-        """Take in the values of an event, and its hex digits; returns how many there are."""
-        looked.events += 1
-        file = looked.file
+    def check_values(self, file: str, number: int, pairs: Pairs, of_project: bool) -> str:
+        """Check the values of a canonical event, and return the hex digits of its ids."""
         digits: list[str] = []
         epoch, project = 0, ""
         for name, value in pairs:
-            kind = _KIND[name]
+            kind = _KINDS[name]
             if kind in (catalog.RANDOM, catalog.IDENTIFIER):
-                digits.append(self._code(file, number, name, value))
+                digits.append(self.check_id(file, number, name, value))
                 project = value if name == "project_id" else project
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
                 # A duration is one of 54 powers of two.
                 if value > 99_999 and name != "duration_ms":
-                    self._texts.number(file, number, name, value)
+                    self._texts.check_number(file, number, name, value)
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):
-                digits.append(self._code(file, number, name, value))
+                digits.append(self.check_id(file, number, name, value))
             elif kind == catalog.MAPPING:
                 for key, given in value.pairs:
                     if type(given) is str and given.startswith(catalog.PSEUDONYM_PREFIX):
-                        digits.append(self._code(file, number, f"{name}.{key}", given))
+                        digits.append(self.check_id(file, number, f"{name}.{key}", given))
                     elif type(given) is str:
                         self._texts.check_value(given)
                     elif type(given) is int:
-                        self._texts.number(file, number, f"{name}.{key}", given)
+                        self._texts.check_number(file, number, f"{name}.{key}", given)
             elif kind == catalog.NAME or name == "error_type":
                 self._texts.check_value(value)
-        if ours:
-            self._epoch(file, number, epoch, project)
-        hexes.append((number, "".join(digits)))
-        return len(hexes[-1][1])
+        if of_project:
+            self.check_epoch(file, number, epoch, project)
+        return "".join(digits)
 
-    def _epoch(self, file: str, number: int, epoch: int, project: str) -> None:
+    def check_epoch(self, file: str, number: int, epoch: int, project: str) -> None:
+        """Check that the key of an epoch made the pseudonym of the project."""
         key = self._baseline.key
+        kind, field = "not made by the key of its epoch", "project_id"
         if key is not None and epoch > key.epoch:
-            self.certificate.add(
-                Finding(PROVENANCE, "an epoch that no key has had", file, number, "key_epoch")
-            )
+            kind, field = "an epoch that no key has had", "key_epoch"
+        elif project == self._projects.setdefault(epoch, project):
             return
-        if epoch not in self._projects:
-            home = self._baseline.home
-            known_ = key is not None and epoch == key.epoch
-            made = key.pseudonym("project_id", home.root) if key is not None and known_ else project
-            self._projects[epoch] = made
-        if self._projects[epoch] != project:
-            self.certificate.add(
-                Finding(PROVENANCE, "not made by the key of its epoch", file, number, "project_id")
-            )
+        self.certificate.add(Finding(PROVENANCE, kind, file, number, field))
 
-    def _code(self, file: str, number: int, field: str, value: str) -> str:
-        code = value.removeprefix(catalog.PSEUDONYM_PREFIX)
-        if len(code) != len(value):
-            if value in self._codes:
-                return code
-            if len(self._codes) < MAX_PSEUDONYMS:
-                self._codes.add(value)
-        secret = self._weak.made(code)
-        if secret is not None:
-            kind = f"a hash without a key, of: {secret.kind}"
-            self.certificate.add(
-                Finding(PROVENANCE, kind, file, number, field, masked(secret.text))
-            )
-        return code
+    def check_id(self, file: str, number: int, field: str, value: str) -> str:
+        """Check that an id is no weak hash of a secret, and return its hex digits."""
+        digits = value.removeprefix(catalog.PSEUDONYM_PREFIX)
+        if digits != value:
+            if value in self._pseudonyms:
+                return digits
+            if len(self._pseudonyms) < MAX_PSEUDONYMS:
+                self._pseudonyms.add(value)
+        self._texts.check_hash(file, number, field, digits)
+        return digits
 
 
-_KIND = {row.name: row.kind for row in catalog.FIELDS.values()}
-
-
-def _schema_words() -> Iterator[str]:
-    yield from WORDS
-    yield from records.WORDS
-    for row in catalog.FIELDS.values():
-        yield row.meaning
-        yield row.kind
-    for event in catalog.EVENTS.values():
-        yield event.question
-        yield event.owner
+def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield lines without their ends, divided where one is longer than `BATCH_BYTES`."""
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+        if len(rest) > BATCH_BYTES:
+            yield rest
+            rest = rest[-OVERLAP_BYTES:]
+    if rest:
+        yield rest

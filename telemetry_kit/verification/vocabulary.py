@@ -1,7 +1,4 @@
-"""The closed vocabulary: every name that may occur in plain text in the events of one project.
-
-`verification.grammar` defines the lines.
-"""
+"""The closed vocabulary: every name that may occur in plain text in the events of one project."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from telemetry_kit.schema import catalog
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Names that are no finding.
+    """Names that events may hold in plain text.
 
     Args:
-        names: for each of `catalog.VOCABULARIES` its names.
-        errors: names of exceptions.
-        context: for each context key its tokens.
+        names: the names of each of `catalog.VOCABULARIES`.
+        errors: the names of exceptions.
+        context: the tokens of each context key.
     """
 
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -29,38 +26,37 @@ class Vocabulary:
     context: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def strings(self) -> frozenset[str]:
-        """All of them."""
+        """Return all names, tokens and context keys."""
         tokens = frozenset[str]().union(*self.names.values(), *self.context.values())
         return tokens | self.errors | frozenset(self.context)
 
 
 def of(home: ProjectPaths) -> Vocabulary:
-    """What is built in, in the names ledger, in the configuration files, or declared right now.
+    """Return the names that are built in, declared now or earlier, or listed in files.
 
     Args:
-        home: the project's places.
+        home: the paths of the project.
 
     Raises:
-        UnsafeFileError: the ledger cannot be trusted.
-        ConsentError: the directory key cannot be used.
+        UnsafeFileError: the file of declared names cannot be trusted.
+        ConsentError: the key that names the project directory cannot be used.
     """
-    noted = declared_names.read(home)
+    earlier = declared_names.read(home)
     now = settings.current()
     listed = settings.names_from_files(home.naming_files)
-    names = {
-        v: settings.vocabulary(v, noted.get(v, frozenset()).union(listed[v]))
-        for v in catalog.VOCABULARIES
-    }
-    builtin = frozenset({*catalog.BUILTIN_ERRORS.values(), "other"})
-    keys = noted.get("context", frozenset()) | frozenset(now.context)
-    context = {key: _tokens(now.context.get(key), noted.get(f"context.{key}")) for key in keys}
+    empty = frozenset[str]()
+    context = {}
+    for key in earlier.get("context", empty) | frozenset(now.context):
+        tokens = now.context.get(key)
+        declared = tokens if isinstance(tokens, frozenset) else empty
+        context[key] = declared | earlier.get(f"context.{key}", empty)
     return Vocabulary(
-        names=names,
-        errors=builtin | now.errors | noted.get("errors", frozenset()),
+        names={
+            name: settings.vocabulary(name, earlier.get(name, empty).union(listed[name]))
+            for name in catalog.VOCABULARIES
+        },
+        errors=now.errors.union(
+            catalog.BUILTIN_ERRORS.values(), ("other",), earlier.get("errors", empty)
+        ),
         context=context,
     )
-
-
-def _tokens(kind: object, noted: frozenset[str] | None) -> frozenset[str]:
-    declared = kind if isinstance(kind, frozenset) else frozenset()
-    return declared | (noted or frozenset())

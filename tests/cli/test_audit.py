@@ -36,13 +36,12 @@ def exported(place):
     place.log.write_bytes(encode(event))
     place.log.chmod(0o600)
     assert run(place, "export", "-o", "out-0").returncode == 0
-    first = next(log.read(place.home, []))
+    first = next(iter(log.ExportLog(place.home)))
     for number in range(1, COUNT):
-        log.note(
+        log.append(
             place.home,
             NOW + number,
             first["command"],
-            first["fields"],
             first["rows"],
             first["sha256"],
             f"out-{number}",
@@ -73,7 +72,7 @@ def test_an_export_that_failed_is_not_in_it(exported):
     run(exported, "export", "-o", "out-0")
     run(exported, "export", "--format", "nothing")
 
-    assert len(list(log.read(exported.home, []))) == COUNT
+    assert len(list(log.ExportLog(exported.home))) == COUNT
 
 
 def former(line, before):
@@ -125,10 +124,10 @@ def test_a_log_of_an_earlier_version(earlier, counted):
     ("change", "told"),
     [
         (lambda lines: [lines[0].replace(b"out-0", b"out-9"), *lines[1:]], "entry 1 of the"),
-        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is gone; 1 entry of the"),
-        (lambda lines: lines[:-1], "1 entry of the exports is gone"),
-        (lambda lines: [*lines[:-1], b"x\n"], f"entry {COUNT} of the exports is not as"),
-        (lambda lines: lines[1:], "entry 1 of the exports is not as it was written"),
+        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is missing; 1 entry of the"),
+        (lambda lines: lines[:-1], "1 entry of the export log is missing"),
+        (lambda lines: [*lines[:-1], b"x\n"], f"entry {COUNT} of the export log is not as"),
+        (lambda lines: lines[1:], "entry 1 of the export log is not as it was written"),
     ],
     ids=["edited", "middle", "last", "no JSON", "first"],
 )
@@ -173,20 +172,23 @@ def test_tampering_is_said(exported, number, change):
     done = run(exported, "audit")
 
     assert done.returncode == 1
-    assert f"entry {number} of the exports is not as it was written" in done.stderr
+    assert f"entry {number} of the export log is not as it was written" in done.stderr
     assert "Exports and reports:" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda lines: lines[1:], "entry 1 of the exports is not as it was written"),
-        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is gone; 1 entry of the"),
-        (lambda lines: lines[:-1], "1 entry of the exports is gone"),
-        (lambda lines: lines[:1], "3 entries of the exports are gone"),
-        (lambda lines: [], f"{COUNT} entries of the exports are gone"),
-        (lambda lines: [*lines, lines[-1]], f"entry {COUNT + 1} of the exports is not as"),
-        (lambda lines: [*lines[:-1], resealed(lines[-1])], "the last entry of the exports is not"),
+        (lambda lines: lines[1:], "entry 1 of the export log is not as it was written"),
+        (lambda lines: [*lines[:2], *lines[3:]], "or one before it is missing; 1 entry of the"),
+        (lambda lines: lines[:-1], "1 entry of the export log is missing"),
+        (lambda lines: lines[:1], "3 entries of the export log are missing"),
+        (lambda lines: [], f"{COUNT} entries of the export log are missing"),
+        (lambda lines: [*lines, lines[-1]], f"entry {COUNT + 1} of the export log is not as"),
+        (
+            lambda lines: [*lines[:-1], resealed(lines[-1])],
+            "the last entry of the export log is not",
+        ),
     ],
     ids=["first", "middle", "last", "tail", "all", "twice", "resealed"],
 )
@@ -201,7 +203,7 @@ def test_what_is_gone_is_missed(exported, change, told):
 
     assert (first.returncode, second.returncode) == (1, 1)
     assert told in first.stderr
-    assert "exports" in second.stderr
+    assert "the export log" in second.stderr
 
 
 def resealed(line):
@@ -212,9 +214,9 @@ def resealed(line):
 
 def broken(home):
     """What is wrong with the log of exports."""
-    wrong = []
-    list(log.read(home, wrong))
-    return wrong
+    exported = log.ExportLog(home)
+    list(exported)
+    return exported.problems
 
 
 def test_a_count_that_is_gone(exported):
@@ -225,8 +227,8 @@ def test_a_count_that_is_gone(exported):
     then = run(exported, "audit")
 
     assert (now.returncode, then.returncode) == (1, 1)
-    assert "the count beside the ledger is gone" in now.stderr
-    assert f"whether the first {COUNT} entries of the exports are all" in then.stderr
+    assert "its entry count is missing" in now.stderr
+    assert f"the first {COUNT} entries of the export log may be incomplete" in then.stderr
 
 
 def test_an_entry_that_was_not_counted_yet(exported):
@@ -262,7 +264,7 @@ def test_before_any_decision(undecided, make_place):
     assert (told.returncode, told.stderr) == (0, "")
 
 
-def test_a_long_ledger(exported):
+def test_a_long_log(exported):
     """It may be of any length; an entry is short, with its fields by their number."""
     path, lines = lines_of(exported)
     assert max(map(len, lines)) < 450
@@ -285,8 +287,8 @@ def test_it_goes_on_behind_damage(exported):
     run(exported, "export", "-o", "more")
     run(exported, "export", "-o", "again")
 
-    assert broken(exported.home) == [f"entry {COUNT} of the exports is not as it was written"]
-    assert [e["destination"] for e in list(log.read(exported.home, []))][-2:] == [
+    assert broken(exported.home) == [f"entry {COUNT} of the export log is not as it was written"]
+    assert [e["destination"] for e in list(log.ExportLog(exported.home))][-2:] == [
         "more",
         "again",
     ]
@@ -302,7 +304,7 @@ def test_it_goes_on_behind_damage(exported):
     ],
     ids=["open to others", "link", "folder", "pipe"],
 )
-def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
+def test_a_log_that_is_not_to_be_trusted(exported, harm):
     """One that others may write, a link, a folder, a pipe: one sentence beside the decisions."""
     harm(log.path_of(exported.home))
     done = run(exported, "audit")
@@ -310,21 +312,21 @@ def test_a_ledger_that_is_not_to_be_trusted(exported, harm):
 
     assert (done.returncode, data.returncode) == (1, 1)
     assert "yes  this project, by api" in done.stdout
-    assert "the ledger of exports cannot be read" in done.stderr
+    assert "the export log cannot be read" in done.stderr
     assert done.stderr.count("\n") == 1
     assert json.loads(data.stdout)["exports"] == []
     assert json.loads(data.stdout)["this project"][0]["decision"] == "yes"
 
 
 def test_an_export_that_cannot_be_noted_says_so(exported):
-    """The file is there, the exit code tells that the ledger does not know of it."""
+    """The file is there, the exit code tells that the export log does not know of it."""
     path = log.path_of(exported.home)
     os.unlink(path)
     os.mkdir(path)
     done = run(exported, "export", "-o", "more")
 
     assert done.returncode == 1
-    assert "exported, but not noted in the ledger of exports" in done.stderr
+    assert "exported, but not added to the export log" in done.stderr
     assert (exported.root / "more").exists()
 
 
@@ -336,7 +338,7 @@ def test_exports_at_once(exported):
         )
 
     assert codes == [0] * 8
-    assert len(list(log.read(exported.home, []))) == COUNT + 8
+    assert len(list(log.ExportLog(exported.home))) == COUNT + 8
     assert broken(exported.home) == []
 
 
@@ -351,7 +353,7 @@ def test_nothing_yet(undecided):
 
 
 def test_control_characters_in_an_entry(exported):
-    """What stands in the ledger cannot move the cursor."""
+    """What stands in the export log cannot move the cursor."""
     path, lines = lines_of(exported)
     with open(path, "wb") as file:
         file.write(b"".join(lines).replace(b"out-3", b"out-\\u001b[2J"))

@@ -1,4 +1,4 @@
-"""`telemetry-kit export`: whole or not there, complete, and noted in the ledger."""
+"""`telemetry-kit export`: whole or not there, complete, and noted in the export log."""
 
 import csv
 import errno
@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit.export import log as export_log
-from telemetry_kit.export.formats import COLUMNS, FORMATS, guarded, guarded_json
+from telemetry_kit.export.formats import FORMATS, guarded, guarded_json
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema.encoding import encode
@@ -285,7 +285,7 @@ def test_csv(undecided):
     fill(undecided, stored(1, exit_code=-1, context={"a": 1}))
     rows = list(csv.DictReader(io.StringIO(export(undecided, "--format", "csv").stdout)))
 
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == export_log.FIELDS
     assert rows[0]["role"] == "'=cmd|'/c x'"
     assert (rows[1]["exit_code"], rows[1]["context"]) == ("-1", '{"a": 1}')
 
@@ -302,7 +302,7 @@ def test_period_and_default(undecided):
 
 
 def test_role_and_event(place):
-    """Only those; the ledger names a role as the events do."""
+    """Only those; the export log names a role as the events do."""
     done = place.run(
         "from telemetry_kit import role_session, track_role_event as t\n"
         "for role in ('dev', 'my chief'):\n"
@@ -312,7 +312,7 @@ def test_role_and_event(place):
     dev = export(place, "--role", "dev", "--event", "agent.invoked")
     chief = export(place, "--role", "my chief")
     wrong = export(place, "--role", "dve")
-    commands = [entry["command"] for entry in list(export_log.read(place.home, []))]
+    commands = [entry["command"] for entry in list(export_log.ExportLog(place.home))]
 
     assert [json.loads(line)["role"] for line in dev.stdout.splitlines()] == ["dev"]
     assert len(chief.stdout.splitlines()) == 2
@@ -660,14 +660,14 @@ def test_an_unreadable_archive_is_said(undecided):
     assert len((undecided.root / "out").read_text().splitlines()) == 1
 
 
-def test_the_ledger(place):
+def test_the_export_log(place):
     """Time, command, fields, rows, checksum and destination; private, and shown by audit."""
     fill(place, stored(1), stored(2))
     outside = place.user / "out.json"
     export(place, "-o", "sub.jsonl")
     export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
     export(place)
-    first, second, third = list(export_log.read(place.home, []))
+    first, second, third = list(export_log.ExportLog(place.home))
     told = place.python("-m", "telemetry_kit", "audit").stdout
     as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
     path = export_log.path_of(place.home)
@@ -675,17 +675,20 @@ def test_the_ledger(place):
     assert (first["rows"], first["destination"], third["destination"]) == (2, "sub.jsonl", "-")
     assert first["sha256"] == hashlib.sha256((place.root / "sub.jsonl").read_bytes()).hexdigest()
     assert second["command"] == "export --format json --since 2026-01-01"
-    assert (second["destination"], second["fields"]) == ("out.json", list(COLUMNS))
+    assert (second["destination"], second["fields"]) == ("out.json", list(export_log.FIELDS))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with open(path) as file:
         assert str(place.user) not in file.read()
-    assert f"2 events of {len(COLUMNS)} fields to sub.jsonl, by export --format jsonl" in told
+    assert (
+        f"2 events of {len(export_log.FIELDS)} fields to sub.jsonl, by export --format jsonl"
+        in told
+    )
     assert as_json["exports"] == [first, second, third]
 
 
 @pytest.mark.parametrize("harm", ["head -c1 >/dev/null", "KeyboardInterrupt", "SIGTERM"])
 def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
-    """What went out has left the journal: the ledger says so, and that it was not all."""
+    """What went out has left the journal: the export log says so, and that it was not all."""
     fill(undecided, *(stored(n) for n in range(5_000)))
     if harm.startswith("head"):
         code = (
@@ -699,7 +702,7 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
         }[harm]
         undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
     told = undecided.python("-m", "telemetry_kit", "audit")
-    (entry,) = list(export_log.read(undecided.home, []))
+    (entry,) = list(export_log.ExportLog(undecided.home))
 
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
@@ -719,7 +722,7 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     assert done.returncode == 2
     assert f"out{there}: it is " in done.stderr
     assert others(place) == [taken.name]
-    assert list(export_log.read(place.home, [])) == []
+    assert list(export_log.ExportLog(place.home)) == []
 
 
 LATE = """
@@ -749,7 +752,7 @@ def test_what_stands_beside_fails(place):
         "nothing was left there"
     )
     assert others(place) == ["out", "out.consent.jsonl"]
-    assert [entry["destination"] for entry in list(export_log.read(place.home, []))] == ["out"]
+    assert [entry["destination"] for entry in list(export_log.ExportLog(place.home))] == ["out"]
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
@@ -766,7 +769,7 @@ def test_a_pipe_is_written_into(undecided, force):
     assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
     assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
-    assert next(export_log.read(undecided.home, []))["destination"] == "pipe"
+    assert next(iter(export_log.ExportLog(undecided.home)))["destination"] == "pipe"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

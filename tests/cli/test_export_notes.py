@@ -23,7 +23,10 @@ def test_only_the_day_is_noted(place, option: str, typed: str, noted: str) -> No
     """Of a time only its day is noted."""
     assert 0 == place.python(*EXPORT, option, typed).returncode
 
-    assert f"export --format jsonl {option} {noted}" == next(log.read(place.home, []))["command"]
+    assert (
+        f"export --format jsonl {option} {noted}"
+        == next(iter(log.ExportLog(place.home)))["command"]
+    )
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])
@@ -32,7 +35,7 @@ def test_a_text_that_is_no_day_is_refused(place, option: str, typed: str) -> Non
     """Free text is a usage error, and nothing is noted."""
     assert 2 == place.python(*EXPORT, option, typed).returncode
 
-    assert [] == list(log.read(place.home, []))
+    assert [] == list(log.ExportLog(place.home))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,7 @@ def test_a_text_that_is_no_day_is_refused(place, option: str, typed: str) -> Non
 def test_a_role_is_noted_as_a_pseudonym(place, typed: str) -> None:
     """A role that no one declared is not noted as it was typed, whatever it begins with."""
     place.python(*EXPORT, "--role", typed)
-    (entry,) = list(log.read(place.home, []))
+    (entry,) = list(log.ExportLog(place.home))
 
     assert "zora" not in json.dumps(entry)
 
@@ -62,7 +65,7 @@ def test_a_file_name_with_personal_data_is_not_noted(place, name: str, noted: st
     git.mkdir()
     (git / "config").write_text("[user]\n\tname = Zora Quillfeather\n")
     done = place.python(*EXPORT, "-o", name)
-    (entry,) = list(log.read(place.home, []))
+    (entry,) = list(log.ExportLog(place.home))
     verified = place.python("-m", "telemetry_kit", "--app", "flowspec", "verify")
 
     assert (0, noted) == (done.returncode, entry["destination"])

@@ -3,7 +3,7 @@
 import json
 
 from telemetry_kit.cli.commands import selftest
-from telemetry_kit.verification.selftest_child import Witness
+from telemetry_kit.verification.selftest_child import Observer
 
 
 def test_selftest_passes(undecided) -> None:
@@ -24,12 +24,12 @@ def test_another_app(undecided) -> None:
     assert "project/.acme/telemetry.jsonl" in json.loads(done.stdout)["files"]
 
 
-def test_the_witness_sees(undecided) -> None:
-    """A program that opens a socket, starts a process and a thread is seen to do so."""
+def test_the_child_counts_what_it_observes(undecided) -> None:
+    """The observer counts a socket, a process and a thread, and notes a written file."""
     code = (
-        "from telemetry_kit.verification.selftest_child import Witness;"
+        "from telemetry_kit.verification.selftest_child import Observer;"
         " import socket, subprocess, threading;"
-        "w = Witness(); w.watch(); socket.socket().close(); subprocess.run(['true']);"
+        "w = Observer(); w.start(); socket.socket().close(); subprocess.run(['true']);"
         "t = threading.Thread(target=int); t.start(); t.join(); open('made', 'w').close();"
         "w.on = False; print(*(v > 0 for v in w.counts.values()), *sorted(w.paths))"
     )
@@ -37,4 +37,4 @@ def test_the_witness_sees(undecided) -> None:
 
     assert "True True True" in done.stdout, done.stderr
     assert "made" in done.stdout
-    assert {"sockets": 0, "subprocesses": 0, "threads": 0} == Witness().counts
+    assert {"sockets": 0, "subprocesses": 0, "threads": 0} == Observer().counts

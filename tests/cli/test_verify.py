@@ -1,10 +1,10 @@
-"""`telemetry-kit verify` in a project of its own: what passes, what fails, what is never said."""
+"""`telemetry-kit verify` in one project: what passes, what fails, and that no secret is printed."""
 
 import json
 
 import pytest
 
-from telemetry_kit.verification.encodings import FORMS
+from telemetry_kit.verification.search import FORMS
 
 SECRET = "zora.quillfeather@quill.example"
 
@@ -85,6 +85,21 @@ def test_planted_secret_fails_and_is_not_repeated(project, where, tmp_path) -> N
     assert "uillfeather" not in printed
 
 
+def test_folder_names_are_masked(project) -> None:
+    """A folder with an unknown name is a finding, and no output repeats the name."""
+    folder = project.key_file.parents[1] / "quillfeather" / "zora-quillfeather"
+    folder.mkdir(parents=True)
+    (folder / "open").touch()
+    (folder / "open").chmod(0o666)
+    code, certificate, printed = verify(project)
+    found = {(finding["file"], finding["kind"]) for finding in certificate["findings"]}
+
+    assert 1 == code
+    assert ("state/projects/?", "a folder that is not named by a code") in found
+    assert ("state/projects/?/?/?", "open to others (mode 0666)") in found
+    assert "uillfeather" not in printed
+
+
 @pytest.mark.parametrize("epoch", ["project", "epoch"])
 def test_foreign_pseudonyms_fail(project, epoch) -> None:
     """A project code that the key does not make, and an epoch that never was, are findings."""
@@ -102,7 +117,7 @@ def test_foreign_pseudonyms_fail(project, epoch) -> None:
 
 
 def test_unkeyed_hash_of_the_user_fails(project) -> None:
-    """A code that is nothing but SHA-256 of the user's address is found out."""
+    """A code that is the plain SHA-256 of the user's address is a finding."""
     import hashlib
 
     code = hashlib.sha256(SECRET.encode()).hexdigest()[:12]
@@ -118,7 +133,7 @@ def test_unkeyed_hash_of_the_user_fails(project) -> None:
 
 
 def test_torn_and_blank_lines_are_counted_and_no_leak(project) -> None:
-    """What a killed writer leaves is counted, and is no finding."""
+    """The fragment of a killed process is counted, and is no finding."""
     line = project.lines()[0]
     project.log.write_bytes(project.log.read_bytes() + line[:100] + b"\n\n" + line)
     code, certificate, _ = verify(project)
@@ -128,7 +143,7 @@ def test_torn_and_blank_lines_are_counted_and_no_leak(project) -> None:
 
 
 def test_name_declared_by_the_project_is_public(project) -> None:
-    """What the project's own file lists is no finding."""
+    """A name in the project's own file is no finding."""
     (project.log.parent / "telemetry.toml").write_text(f'roles = ["{SECRET}"]\n')
     project.run(f"from telemetry_kit import *; track_role_event('role.selected', role={SECRET!r})")
     code, certificate, _ = verify(project)
@@ -147,7 +162,7 @@ def test_open_key_fails(project) -> None:
 
 
 def test_nothing_recorded_passes(undecided) -> None:
-    """Where nothing was ever decided there is nothing to find, and nothing is made."""
+    """Without any decision the command passes, and makes no file."""
     code, certificate, _ = verify(undecided)
 
     assert (0, 0, []) == (code, certificate["events"], undecided.tree())

@@ -65,7 +65,7 @@ COLUMNS = (
 )
 
 
-class Ledger:
+class DeclaredNames:
     """What the campaign did and found, by row and column."""
 
     def __init__(self) -> None:
@@ -124,11 +124,11 @@ class Ledger:
         return "\n".join(lines)
 
 
-_LEDGER = Ledger()
+_LEDGER = DeclaredNames()
 
 
 @pytest.fixture(scope="session")
-def ledger() -> Ledger:
+def ledger() -> DeclaredNames:
     """The counts of this session."""
     return _LEDGER
 
@@ -156,7 +156,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture
-def lacking(ledger: Ledger) -> Callable[[str, str], None]:
+def lacking(ledger: DeclaredNames) -> Callable[[str, str], None]:
     """Skip the rest of a row, with the reason, in the table too."""
 
     def skip(row: str, reason: str) -> None:

@@ -74,19 +74,19 @@ def seal() -> object:
 def pack() -> object:
     """Maintenance, as each command does it."""
     done = maintenance.maintain(changes.paths_of(), 90, decision.today())
-    return {"survivors": done.failures}
+    return {"failures": done.failures}
 
 
 def clear() -> object:
     """Everything goes."""
-    return {"survivors": changes.clear(changes.paths_of())}
+    return {"failures": changes.clear(changes.paths_of())}
 
 
 def thin() -> object:
     """A part goes: what `clear --before` does."""
     limit = sys.argv[2]
     return {
-        "survivors": maintenance.rewrite(
+        "failures": maintenance.rewrite(
             changes.paths_of(), maintenance.keep_since(limit), limit
         ).failures
     }
@@ -95,7 +95,7 @@ def thin() -> object:
 def blank() -> object:
     """The same for three lines of a sealed segment that a program holds open."""
     done = maintenance.rewrite(changes.paths_of(), lambda line: not GOES(line), decision.today())
-    return {"survivors": done.failures, "lines": done.lines}
+    return {"failures": done.failures, "lines": done.lines}
 
 
 def revoke() -> object:

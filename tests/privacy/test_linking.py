@@ -16,8 +16,7 @@ from telemetry_kit import configure, track_role_event
 from telemetry_kit.consent import changes
 from telemetry_kit.privacy import keys
 from telemetry_kit.schema import catalog
-from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.provenance import WeakHashes, salts_of
+from telemetry_kit.verification.machine_secrets import Secret, WeakHashes, salts_of
 
 DAY = 86_400
 PEOPLE = [f"{first}.{last}" for first in ("ada", "bob", "eve", "kim") for last in "abcdefghijklm"]
@@ -38,7 +37,7 @@ def guessed_without_key(found: set[str], people: list[str], app: str) -> set[str
     """Whom a dictionary attack with every unkeyed and weakly salted hash recovers."""
     secrets = [Secret("user", name) for name in people]
     weak = WeakHashes(secrets, salts_of(app, secrets[:1]))
-    made = (weak.made(code.removeprefix("h:")) for code in found)
+    made = (weak.owner(code.removeprefix("h:")) for code in found)
     return {secret.text for secret in made if secret is not None}
 
 

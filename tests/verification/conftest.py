@@ -1,4 +1,4 @@
-"""Lines as the chain writes them, made from nothing but the schema, and what examines them."""
+"""Lines as the pipeline writes them, made from the schema alone, and a verification of them."""
 
 import random
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.verification.grammar import Grammar
 from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.verify import Baseline, Verification
 from telemetry_kit.verification.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -25,7 +25,7 @@ VOCABULARY = Vocabulary(
 
 
 def make_record(dice: random.Random, seq: int) -> dict[str, object]:
-    """One record of the schema, every field of which is there or not by chance."""
+    """One record of the schema, in which each optional field is present at random."""
 
     def code(digits: int) -> str:
         return f"{dice.getrandbits(digits * 4):0{digits}x}"
@@ -73,13 +73,13 @@ def make_record(dice: random.Random, seq: int) -> dict[str, object]:
 
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    """The names that the lines below may hold in clear."""
+    """The names that the lines may hold in plain text."""
     return VOCABULARY
 
 
 @pytest.fixture
 def grammar() -> Grammar:
-    """The grammar of the lines below."""
+    """The grammar of the lines."""
     return Grammar(VOCABULARY, resolution="day")
 
 
@@ -95,11 +95,11 @@ def make_lines() -> Callable[[int, int], list[bytes]]:
 
 
 @pytest.fixture
-def make_examination(undecided) -> Callable[[list[str]], Examination]:
-    """An examination of nothing yet, that knows these secrets."""
+def make_verification(undecided) -> Callable[[list[str]], Verification]:
+    """A run over nothing yet, with these secrets."""
 
-    def make(texts: list[str], resolution: str = "day") -> Examination:
+    def make(texts: list[str], resolution: str = "day") -> Verification:
         secrets = [Secret("environment", text) for text in texts]
-        return Examination(Baseline(undecided.home, VOCABULARY, None, resolution, secrets))
+        return Verification(Baseline(undecided.home, VOCABULARY, None, resolution, secrets))
 
     return make

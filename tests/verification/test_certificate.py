@@ -1,4 +1,4 @@
-"""The certificate: what it keeps of millions of findings."""
+"""The certificate of millions of findings."""
 
 from telemetry_kit.verification.certificate import (
     GRAMMAR,
@@ -10,7 +10,7 @@ from telemetry_kit.verification.certificate import (
 
 
 def test_all_are_counted_and_the_first_are_listed():
-    """Memory does not grow with the number of findings; the counts are of all of them."""
+    """The certificate counts every finding and lists the first ones, so memory stays bounded."""
     certificate = Certificate("flowspec", "1.0", 1)
     for line in range(10_000):
         certificate.add(Finding(GRAMMAR, "not a line", "telemetry.jsonl", line))
@@ -24,7 +24,7 @@ def test_all_are_counted_and_the_first_are_listed():
 
 
 def test_the_same_finding_counts_once():
-    """A text that stands in a line in two encodings is one finding."""
+    """A text in two encodings in one line is one finding."""
     certificate = Certificate("flowspec", "1.0", 1)
     for _ in range(3):
         certificate.add(Finding(KNOWN, "a name", "telemetry.jsonl", 3))

@@ -1,4 +1,4 @@
-"""The grammar accepts what the chain writes, to the byte, and nothing else."""
+"""The grammar accepts exactly the lines that the pipeline writes."""
 
 import itertools
 import json
@@ -17,14 +17,14 @@ MUTATIONS = 10_000
 
 
 def test_clean_lines_are_accepted(grammar, make_lines) -> None:
-    """2,000 lines of every shape have no violation."""
+    """2,000 random lines have no violation."""
     found = [violation for line in make_lines(2_000) for violation in grammar.violations(line)]
 
     assert [] == found
 
 
 def test_mutated_lines_are_accepted_only_when_canonical(grammar, make_lines) -> None:
-    """Of 10,000 changes of bytes, those accepted are lines that the chain could have written."""
+    """Of 10,000 lines with changed bytes, the grammar accepts those the pipeline could write."""
     dice = random.Random(6)
     lines = make_lines(200)
     accepted = 0
@@ -56,7 +56,7 @@ def test_mutated_lines_are_accepted_only_when_canonical(grammar, make_lines) -> 
 
 
 def _by_the_schema(record: dict, vocabulary: Vocabulary) -> bool:
-    """An oracle of its own: every string is in a closed list, or hex of its length, or the day."""
+    """An independent oracle: every string is in a closed list, hex of its length, or a day."""
     places = [catalog.ORDER.index(name) for name in record]
     names = frozenset().union(*vocabulary.names.values(), vocabulary.errors)
     tokens = {*catalog.EVENTS, *catalog.OUTCOMES, *catalog.SOURCES, catalog.SCHEMA_VERSION}
@@ -115,13 +115,13 @@ LINE = (
 
 
 def test_the_example_is_accepted(grammar) -> None:
-    """The line that is broken below is canonical itself."""
+    """The line that the next test changes is canonical."""
     assert [] == grammar.violations(bytes(LINE, "utf-8"))
 
 
 @pytest.mark.parametrize("how", BROKEN.values(), ids=BROKEN)
 def test_a_broken_line_is_rejected(grammar, how) -> None:
-    """Each way of writing something else, or the same thing otherwise, is a violation."""
+    """Each other content, and each other encoding of the same content, is a violation."""
     line = how(LINE)
 
     assert line != LINE
@@ -129,7 +129,7 @@ def test_a_broken_line_is_rejected(grammar, how) -> None:
 
 
 def test_tiny_schema_is_enumerated() -> None:
-    """Of every sequence of up to eight tokens, exactly the records of a tiny schema pass."""
+    """Of all sequences of up to five tokens, the grammar accepts the records of a tiny schema."""
     fields = (
         catalog.Field("a", catalog.MEASURE, "", (0, 1)),
         catalog.Field("b", catalog.TOKEN, "", ("x", "y")),
@@ -149,7 +149,7 @@ def test_tiny_schema_is_enumerated() -> None:
 
 
 def test_every_beginning_of_a_line_is_torn(grammar, make_lines) -> None:
-    """Whatever a killed writer leaves of a line is known as a fragment, and no fragment passes."""
+    """Every beginning of a line is recognised as torn, and none is accepted as a line."""
     missed = [
         line[:end]
         for line in make_lines(60)
@@ -161,7 +161,7 @@ def test_every_beginning_of_a_line_is_torn(grammar, make_lines) -> None:
 
 
 def test_a_secret_is_no_fragment(grammar, make_lines) -> None:
-    """A line that ends in anything but the beginning of its next value is a finding."""
+    """A fragment with other text at its end is not torn."""
     dice = random.Random(3)
     taken = []
     for line in make_lines(100):
@@ -174,7 +174,7 @@ def test_a_secret_is_no_fragment(grammar, make_lines) -> None:
 
 
 def test_capacity_is_counted() -> None:
-    """The bits of a line are the logarithms of its domains, and a finer clock has more."""
+    """The bits of a line are the logarithms of its domains; finer times have more bits."""
     names = Vocabulary(names={"roles": frozenset({"dev"})}, errors=frozenset({"other"}))
     day = capacity.of(names, "day", 90, 1)
     second = capacity.of(names, "second", 90, 1)

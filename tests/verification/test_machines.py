@@ -1,4 +1,4 @@
-"""`verify` on ordinary machines: a word that happens to be the user's is no violation."""
+"""`verify` on ordinary machines: a declared name that is also a user name is no finding."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from telemetry_kit import configure, track_role_event
 from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.verify import Baseline, Examination
+from telemetry_kit.verification.verify import Baseline, Verification
 from telemetry_kit.verification.vocabulary import of
 
 AGENTS = [
@@ -68,19 +68,19 @@ def recorded(undecided, tmp_path):
     return undecided
 
 
-def examine(place, secrets, tmp_path):
-    """The certificate of a machine with these secrets."""
+def verify(place, secrets, tmp_path):
+    """The certificate on a machine with these secrets."""
     baseline = Baseline(place.home, of(place.home), place.key, "day", secrets)
     given = [str(tmp_path / f"out.{form}") for form in ("csv", "json", "jsonl")]
-    return Examination(baseline).run(given)
+    return Verification(baseline).run(given)
 
 
 def test_ordinary_machines_pass(recorded, tmp_path) -> None:
-    """Users, branches, folders and hosts with the name of an agent or a command are no finding."""
+    """Users, branches, folders and hosts that have the name of an agent or a command pass."""
     found = {
         name: certificate.findings
         for name, secrets in MACHINES.items()
-        if (certificate := examine(recorded, secrets, tmp_path)).findings
+        if (certificate := verify(recorded, secrets, tmp_path)).findings
     }
 
     assert len(MACHINES) >= 48
@@ -89,8 +89,8 @@ def test_ordinary_machines_pass(recorded, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["user ruby", "branch feature/search", "host sql-pro"])
 def test_a_declared_name_that_is_a_word_of_the_machine_is_a_note(recorded, name, tmp_path) -> None:
-    """The certificate says of which kind the word is, and does not show it."""
-    notes = examine(recorded, MACHINES[name], tmp_path).notes
+    """A note names the kind of the word, without the word."""
+    notes = verify(recorded, MACHINES[name], tmp_path).notes
 
     assert [MACHINES[name][0].kind] == [
         kind for kind in ("user", "git branch", "host") if any(kind in note for note in notes)
@@ -104,7 +104,7 @@ def test_other_words_of_the_machine_are_findings(recorded, text, tmp_path) -> No
     line = recorded.lines()[0].replace(b'"dev"', json.dumps(text).encode())
     recorded.log.write_bytes(recorded.log.read_bytes() + line)
 
-    assert not examine(recorded, [Secret("user", text)], tmp_path).passed
+    assert not verify(recorded, [Secret("user", text)], tmp_path).passed
 
 
 def test_a_user_of_a_declared_name_through_the_command(recorded) -> None:
@@ -121,7 +121,7 @@ def test_a_user_of_a_declared_name_through_the_command(recorded) -> None:
 
 
 def test_findings_of_the_environment_have_their_own_sentence(recorded) -> None:
-    """A key that others can read is not called something that is stored."""
+    """A key that others can read is a finding about the environment."""
     recorded.key_file.chmod(0o644)
     done = recorded.python("-m", "telemetry_kit", "--app", "flowspec", "verify")
 
@@ -131,7 +131,7 @@ def test_findings_of_the_environment_have_their_own_sentence(recorded) -> None:
 
 
 def test_findings_of_stored_data_have_theirs(recorded) -> None:
-    """Free text in the log is called so, and nothing is said of the environment."""
+    """Free text in the log is a finding about the stored data."""
     recorded.log.write_bytes(recorded.log.read_bytes() + b"free text\n")
     done = recorded.python("-m", "telemetry_kit", "--app", "flowspec", "verify")
 

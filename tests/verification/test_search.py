@@ -1,4 +1,4 @@
-"""`verify` against itself: planted secrets are found in each form it reports, and nothing else."""
+"""`verify` finds planted secrets in each form that it reports, and nothing else."""
 
 import base64
 import json
@@ -11,9 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from telemetry_kit.verification.certificate import KNOWN
-from telemetry_kit.verification.encodings import FORMS, encodings, fold
 from telemetry_kit.verification.machine_secrets import Secret
-from telemetry_kit.verification.search import Search
+from telemetry_kit.verification.search import FORMS, Search, fold, select
 
 
 def _base64(shift: int) -> Callable[[str], str]:
@@ -126,11 +125,11 @@ PLACES = {f.__name__[3:]: f for f in (as_line, as_csv, as_json, as_html, as_reco
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
-def test_planted_secrets_are_found(place, make_examination, make_lines) -> None:
-    """12 secrets are all found by the search alone, in each of its forms."""
+def test_planted_secrets_are_found(place, make_verification, make_lines) -> None:
+    """The search finds 12 secrets in each of its forms."""
     dice = random.Random(7)
     lines = make_lines(40)
-    search = make_examination(SECRETS).search
+    search = make_verification(SECRETS).search
     missed = []
     for text in SECRETS:
         for name, encode in ENCODED.items():
@@ -143,65 +142,64 @@ def test_planted_secrets_are_found(place, make_examination, make_lines) -> None:
     assert [] == missed
 
 
-def test_planted_secrets_fail_the_examination(make_examination, make_lines, tmp_path) -> None:
-    """In a file of events, every planted line is a finding, in each of the forms."""
+def test_planted_secrets_fail_the_verification(make_verification, make_lines, tmp_path) -> None:
+    """A secret in a line of events is a finding, in each of the forms."""
     dice = random.Random(8)
     lines = make_lines(40)
     for name, encode in ENCODED.items():
         path = tmp_path / "export.jsonl"
         planted = as_line(encode(SECRETS[0]), lines, dice)
         path.write_bytes(b"\n".join([*lines, planted]) + b"\n")
-        certificate = make_examination(SECRETS).run([str(path)])
+        certificate = make_verification(SECRETS).run([str(path)])
 
         assert not certificate.passed, name
         assert SECRETS[0] not in json.dumps(certificate.as_json())
 
 
 def test_each_form_of_the_report_is_searched() -> None:
-    """The forms that the certificate names are those that the tests above plant."""
+    """The certificate names exactly the forms that these tests plant."""
     assert set(FORMS) == set(ENCODERS)
 
 
-LOOSE = ("JSON \\u", "hex with colons")
+@pytest.mark.parametrize("encode", ENCODED.values(), ids=ENCODED)
+def test_assert_private_searches_the_same_forms(encode) -> None:
+    """The search of the pytest fixture, which also finds parts of words, finds every form."""
+    search = Search([Secret("secret", text) for text in SECRETS], whole_words=False)
+    missed = [
+        text
+        for text in SECRETS
+        if text not in {found.text for found in search.find(encode(text).encode())}
+    ]
 
-
-@pytest.mark.parametrize(
-    "name", [name for name in ENCODED if name not in LOOSE and not name.startswith("folded")]
-)
-def test_the_fixture_looks_for_the_same_forms(name) -> None:
-    """`assert_private` finds the same encodings, without decoding a line."""
-    for text in SECRETS:
-        data = ENCODED[name](text).encode("latin-1")
-
-        assert any(code in data for code in encodings(text)), text
+    assert [] == missed
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-def test_a_file_in_utf_16(encoding, make_examination, tmp_path) -> None:
-    """Other alphabets are found in UTF-16 too."""
+def test_a_file_in_utf_16(encoding, make_verification, tmp_path) -> None:
+    """Secrets in other alphabets are found in UTF-16 too."""
     path = tmp_path / "report.txt"
     name = "\u0437\u043e\u0440\u0430\u0458\u0430"
     path.write_bytes(f"of {name} and Zora Quillfeather".encode(encoding))
     for text in (name, "zora quillfeather"):
-        assert not make_examination([text]).run([str(path)]).passed
+        assert not make_verification([text]).run([str(path)]).passed
 
 
 @pytest.mark.parametrize("text", SECRETS)
-def test_secret_split_across_fields(text: str, make_examination, make_lines, tmp_path) -> None:
-    """Halves of a secret in two fields are put together again."""
+def test_secret_split_across_fields(text: str, make_verification, make_lines, tmp_path) -> None:
+    """The halves of a secret in two fields are found."""
     half = len(text) // 2
     record = json.loads(make_lines(1)[0])
     record |= {"role": text[:half], "agent": "backend-engineer", "workflow": text[half:]}
     path = tmp_path / "export.json"
     path.write_text(json.dumps([record]))
 
-    found = make_examination(SECRETS).run([str(path)]).findings
+    found = make_verification(SECRETS).run([str(path)]).findings
 
     assert KNOWN in {finding.layer for finding in found}
 
 
-def test_secret_spelled_in_hex_fields(make_examination, make_lines, tmp_path) -> None:
-    """A secret as the digits of ids, over the border of two fields, is no random number."""
+def test_secret_spelled_in_hex_fields(make_verification, make_lines, tmp_path) -> None:
+    """A secret that the digits of two ids spell is found."""
     code = SECRETS[0].encode().hex()
     first, second = code[:16].ljust(16, "0"), code[16:28].ljust(12, "0")
     line = (
@@ -211,15 +209,15 @@ def test_secret_spelled_in_hex_fields(make_examination, make_lines, tmp_path) ->
     )
     path = tmp_path / "events.jsonl"
     path.write_text(line + "\n")
-    examination = make_examination([SECRETS[0]])
-    certificate = examination.run([str(path)])
+    verification = make_verification([SECRETS[0]])
+    certificate = verification.run([str(path)])
 
-    assert [] == examination.grammar.violations(bytes(line, "utf-8"))
+    assert [] == verification.grammar.violations(bytes(line, "utf-8"))
     assert [KNOWN] == [finding.layer for finding in certificate.findings]
 
 
 @pytest.mark.slow
-def test_no_alarm_on_clean_lines(make_examination, make_lines, tmp_path) -> None:
+def test_no_alarm_on_clean_lines(make_verification, make_lines, tmp_path) -> None:
     """2,000 clean lines, as lines and as exports, are no finding for 60 secrets."""
     lines = make_lines(2_000, 9)
     log = tmp_path / "events.jsonl"
@@ -229,23 +227,23 @@ def test_no_alarm_on_clean_lines(make_examination, make_lines, tmp_path) -> None
     table.write_text("\n".join(cells))
     whole = tmp_path / "events.json"
     whole.write_text(json.dumps([json.loads(line) for line in lines], indent=1))
-    examination = make_examination([*make_secrets(60), "root", "main", "work", "2026", "user"])
+    verification = make_verification([*make_secrets(60), "root", "main", "work", "2026", "user"])
 
-    certificate = examination.run([str(log), str(table), str(whole)])
+    certificate = verification.run([str(log), str(table), str(whole)])
 
     assert [] == certificate.findings
-    assert 2_000 == sum(looked.events for looked in certificate.files)
+    assert 2_000 == certificate.events
     assert 5 == sum(certificate.set_aside.values())
 
 
-def test_fast_path(make_examination, make_lines, tmp_path) -> None:
+def test_fast_path(make_verification, make_lines, tmp_path) -> None:
     """Canonical lines cost less than 1 ms a kilobyte, of processor time."""
     lines = make_lines(5_000, 4)
     log = tmp_path / "events.jsonl"
     log.write_bytes(b"\n".join(lines) + b"\n")
-    examination = make_examination(make_secrets(60))
+    verification = make_verification(make_secrets(60))
     began = time.process_time()
-    certificate = examination.run([str(log)])
+    certificate = verification.run([str(log)])
     milliseconds = (time.process_time() - began) * 1_000
 
     assert certificate.passed
@@ -261,26 +259,39 @@ def test_fast_path(make_examination, make_lines, tmp_path) -> None:
         ("a\u200bda", "ada"),
     ],
 )
-def test_fold_makes_twins_equal(one: str, other: str) -> None:
-    """Texts that look the same are the same when folded."""
+def test_fold_makes_spellings_equal(one: str, other: str) -> None:
+    """Folding makes different spellings of a text equal."""
     assert fold(one) == fold(other)
 
 
 def test_declared_and_common_words_are_set_aside() -> None:
-    """A user called `main` does not make every report an alarm, and the count says so."""
-    search = Search(
+    """Public words and common words such as `main` are set aside."""
+    searched, set_aside, _ = select(
         [Secret("user", "main"), Secret("user", "zora"), Secret("directory", "engineer")],
         ["backend-engineer"],
     )
 
     assert [["zora"], ["main", "engineer"]] == [
-        [secret.text for secret in listed] for listed in (search.secrets, search.set_aside)
+        [secret.text for secret in listed] for listed in (searched, set_aside)
     ]
-    assert "zora" not in repr(search.secrets)
+    assert "zora" not in repr(searched)
 
 
-def test_short_words_stand_alone() -> None:
-    """A user called `mark` is found as a word, not inside another."""
-    search = Search([Secret("user", "mark")])
+def test_short_words_are_whole_words() -> None:
+    """A user name of four letters is found as a word, and inside another only on request."""
+    secret = Secret("user", "mark")
+    texts = (b"bookmarks", b"by mark.", b"x=bWFyaw==")
+    found = {
+        whole: [len(Search([secret], whole_words=whole).find(text)) for text in texts]
+        for whole in (True, False)
+    }
 
-    assert [0, 1, 1] == [len(search.find(t)) for t in (b"bookmarks", b"by mark.", b"x=bWFyaw==")]
+    assert {True: [0, 1, 1], False: [1, 1, 1]} == found
+
+
+@pytest.mark.parametrize("text", ["zora\nquill", "zora\tquill", 'zora"quill', "zora\\quill"])
+def test_escaped_controls_are_found(text: str) -> None:
+    """A secret with a control character is found where a file holds it as JSON."""
+    secret = Secret("environment", text)
+
+    assert {secret} == Search([secret]).find(json.dumps({"role": text}).encode())

@@ -1,4 +1,4 @@
-"""What a kill or a full disk leaves is counted as what it is; a secret in it is still found."""
+"""Fragments that a kill or a full disk leaves are counted; a secret in one is found."""
 
 import json
 
@@ -29,15 +29,15 @@ def verify(place, *args):
 
 
 @pytest.mark.parametrize("digits", [b"abababababababab", b"0049301234567890"])
-def test_events_glued_to_fragments_are_events(recorded, digits: bytes) -> None:
+def test_events_joined_to_fragments_are_events(recorded, digits: bytes) -> None:
     """A fragment of any length with an event behind it is one of each, and no finding.
 
     So it is where an id, cut short, looks like a telephone number.
     """
     line = recorded.lines()[0]
     line = line.replace(json.loads(line)["event_id"].encode(), digits)
-    glued = b"".join(line[:cut] + line for cut in range(1, len(line) - 1))
-    recorded.log.write_bytes(recorded.log.read_bytes() + glued)
+    joined = b"".join(line[:cut] + line for cut in range(1, len(line) - 1))
+    recorded.log.write_bytes(recorded.log.read_bytes() + joined)
     code, log, findings = verify(recorded)
 
     assert (0, []) == (code, findings)
@@ -56,14 +56,14 @@ def test_an_id_that_is_cut_short_is_no_number(before: str) -> None:
 def test_several_in_one_line(recorded, between: bytes) -> None:
     """Whole events and fragments in one line come apart, with or without NULs between them."""
     line = recorded.lines()[0][:-1]
-    glued = between.join((line[:50], line, line[:120], line, line))
-    recorded.log.write_bytes(recorded.log.read_bytes() + glued + b"\n")
+    joined = between.join((line[:50], line, line[:120], line, line))
+    recorded.log.write_bytes(recorded.log.read_bytes() + joined + b"\n")
     code, log, findings = verify(recorded)
 
     assert (0, [], 2, 5) == (code, findings, log["torn"], log["events"])
 
 
-@pytest.mark.parametrize("behind", [True, False], ids=["glued", "alone"])
+@pytest.mark.parametrize("behind", [True, False], ids=["joined", "alone"])
 def test_a_secret_in_a_fragment_is_found(recorded, behind: bool) -> None:
     """Text that no event can begin with is a finding, also in front of a whole event."""
     line = recorded.lines()[0]
@@ -76,8 +76,8 @@ def test_a_secret_in_a_fragment_is_found(recorded, behind: bool) -> None:
     assert {"grammar", "recognisers"} <= {f["layer"] for f in findings}
 
 
-def test_a_secret_behind_a_glued_event_is_found(recorded) -> None:
-    """So it is where it follows the event, or stands in the event that is glued."""
+def test_a_secret_behind_a_joined_event_is_found(recorded) -> None:
+    """So it is where it follows the event, or stands in the event that is joined."""
     line = recorded.lines()[0]
     for planted in (
         line[:40] + line[:-1] + SECRET.encode() + b"\n",

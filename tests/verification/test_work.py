@@ -16,7 +16,7 @@ from telemetry_kit.verification.machine_secrets import Secret
 from telemetry_kit.verification.recognisers import recognise
 from telemetry_kit.verification.search import Search
 
-# What patterns may trip over: a beginning that stands again and again, and no end.
+# Texts that are slow for a careless pattern: many beginnings of a match, and no end.
 UNITS = {
     "eyJ": b"eyJ",
     "token, no end": b"eyJaaaaaaaaa.",
@@ -73,7 +73,7 @@ def is_linear(work, size: int) -> bool:
 
 @pytest.mark.parametrize("unit", UNITS.values(), ids=UNITS)
 def test_patterns_are_linear(unit: bytes) -> None:
-    """Search and recognisers cost in proportion to the bytes that they are given."""
+    """Search and recognisers take time in proportion to the bytes."""
     secrets = [Secret("user", text) for text in ("zora", "quillfeather", "zora@quill.example")]
 
     def work(size: int) -> None:
@@ -86,7 +86,7 @@ def test_patterns_are_linear(unit: bytes) -> None:
 
 @pytest.mark.parametrize("before", BEFORE[1:], ids=str)
 def test_patterns_are_linear_behind_a_beginning(before: bytes) -> None:
-    """So they do where a word that begins a shape is followed by more and more of one kind."""
+    """The same holds if many characters of one kind follow the beginning of a match."""
 
     def work(size: int) -> None:
         for unit in (b" ", b"a", b"A ", b"1", b"1.", b"-", b"a@"):
@@ -104,11 +104,12 @@ PATTERNS = {
     for name, pattern in vars(module).items()
     if isinstance(pattern, re.Pattern)
 }
+PATTERNS |= {f"records.{name}": re.compile(text) for name, text in records._ENTRY.items()}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS)
 def test_every_pattern_is_linear(pattern) -> None:
-    """Each pattern by itself costs in proportion to its text, also where it does not match."""
+    """Each pattern takes time in proportion to the text, also if it does not match."""
     dice = random.Random(9)
     units = [*UNITS.values(), b"context=a:=x", b"a:=xx,", b" <a> ", b"name = ", b"0" * 40 + b" "]
     units += ["".join(dice.choices(string.printable, k=3)).encode() for _ in range(10)]
@@ -151,15 +152,15 @@ def test_encoded_text_costs_little_memory(undecided) -> None:
     assert int(done.stdout) < 100 << 10
 
 
-def test_one_budget_for_a_run(make_examination, tmp_path, monkeypatch) -> None:
-    """All files share one budget of decoded bytes; where it is used up, the run is not passed."""
+def test_one_budget_for_a_run(make_verification, tmp_path, monkeypatch) -> None:
+    """All files share one budget of decoded bytes; a run that exceeds it does not pass."""
     monkeypatch.setattr(search, "MAX_DECODED_BYTES", 1 << 18)
     paths = []
     for number in range(10):
         path = tmp_path / f"{number}.txt"
         path.write_bytes(base64.b64encode(bytes([48 + number]) * 30_000))
         paths.append(str(path))
-    whole, part = make_examination(["quillfeather"]), make_examination(["quillfeather"])
+    whole, part = make_verification(["quillfeather"]), make_verification(["quillfeather"])
     certificate = whole.run(paths)
 
     assert ([], False) == (certificate.findings, certificate.passed)
@@ -168,25 +169,25 @@ def test_one_budget_for_a_run(make_examination, tmp_path, monkeypatch) -> None:
 
 
 def test_a_secret_is_found_before_the_budget_is_used_up(
-    make_examination, tmp_path, monkeypatch
+    make_verification, tmp_path, monkeypatch
 ) -> None:
-    """What was decoded counts, and what stands there in plain text always does."""
+    """A secret in the decoded part is found, and one in plain text always."""
     monkeypatch.setattr(search, "MAX_DECODED_BYTES", 1 << 17)
     found = []
     for text in (base64.b64encode(b"x" * 1_000 + b" quillfeather "), b"quillfeather"):
         path = tmp_path / "out.txt"
         path.write_bytes(text + b"\n" + base64.b64encode(bytes(range(256)) * 1_000))
-        found.append(make_examination(["quillfeather"]).run([str(path)]).findings)
+        found.append(make_verification(["quillfeather"]).run([str(path)]).findings)
 
     assert all(found)
 
 
-def test_an_archive_that_is_a_bomb_is_stopped(make_examination, tmp_path, monkeypatch) -> None:
-    """A named file of gzip that unpacks to more than an archive may hold is read so far only."""
+def test_an_archive_that_is_a_bomb_is_stopped(make_verification, tmp_path, monkeypatch) -> None:
+    """A gzip file that unpacks to more than an archive may hold is read up to that limit."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1 << 16)
     path = tmp_path / "out.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
-    certificate = make_examination(["quillfeather"]).run([str(path)])
+    certificate = make_verification(["quillfeather"]).run([str(path)])
 
     assert any("more than an archive can hold" in note for note in certificate.notes)
     assert certificate.files[-1].lines < 1 << 20

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
 from telemetry_kit.cli.tables import display_width, fold
 from telemetry_kit.consent import changes, history, policy
-from telemetry_kit.errors import TelemetryError
-from telemetry_kit.export import log
-from telemetry_kit.paths import ProjectPaths
+from telemetry_kit.export.log import ExportLog
 
 _INDENT = 22
 
@@ -38,46 +35,24 @@ def run(project: str | None, as_json: bool) -> None:
         for path in history.set_aside(folder):
             info(f"Set aside, because it could not be trusted: {safe(path)}")
     wrong += filter(None, [policy.lost_key_problem(home)])
-    exported = _Exported(home, wrong)
+    exported = ExportLog(home)
     if as_json:
         _as_json(found, exported)
     else:
         _print(found)
         _print_exports(exported)
+    wrong += exported.problems
     if wrong:
         raise CommandError("; ".join(wrong))
     if not as_json and not any(found.values()) and not exported.count:
         info("Nothing was decided yet.")
 
 
-class _Exported:
-    """The entries of the ledger of exports, one at a time: it may be of any length.
-
-    Args:
-        home: the project's places.
-        wrong: filled with what is wrong with the ledger.
-    """
-
-    def __init__(self, home: ProjectPaths, wrong: list[str]) -> None:
-        self.count = 0
-        self._home = home
-        self._wrong = wrong
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            for entry in log.read(self._home, self._wrong):
-                self.count += 1
-                yield entry
-        except TelemetryError as error:
-            # What was decided is told all the same.
-            self._wrong.append(str(error))
-
-
-def _as_json(found: dict[str, list[dict[str, Any]]], exported: _Exported) -> None:
+def _as_json(found: dict[str, list[dict[str, Any]]], exported: ExportLog) -> None:
     write = sys.stdout.write
     write(json.dumps({**found, "exports": []}).removesuffix("]}"))
-    for entry in exported:
-        write((", " if exported.count > 1 else "") + json.dumps(entry))
+    for number, entry in enumerate(exported):
+        write((", " if number else "") + json.dumps(entry))
     write("]}\n")
 
 
@@ -93,9 +68,9 @@ def _print(found: dict[str, list[dict[str, Any]]]) -> None:
             )
 
 
-def _print_exports(exported: _Exported) -> None:
-    for entry in exported:
-        if exported.count == 1:
+def _print_exports(exported: ExportLog) -> None:
+    for number, entry in enumerate(exported):
+        if not number:
             print_line("Exports and reports:")
         cut = ", cut short" if entry.get("incomplete") else ""
         fields = entry.get("fields")

@@ -26,7 +26,7 @@ from telemetry_kit.consent import changes, notice
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
-from telemetry_kit.export.formats import COLUMNS, FORMATS, Format, Portion
+from telemetry_kit.export.formats import FORMATS, Format, Portion
 from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
@@ -399,7 +399,7 @@ def _unless_personal(home: ProjectPaths, destination: str) -> str:
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
     secrets = machine_secrets.gather(home, runtime.environ, home.root)
-    found = search.Search(secrets).find(os.fsencode(destination))
+    found = search.Search(search.select(secrets)[0]).find(os.fsencode(destination))
     if not found and next(recognisers.recognise(destination), None) is None:
         return destination
     ending = os.path.splitext(destination)[1].lstrip(".")
@@ -427,10 +427,10 @@ class _Entry:
     def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
         """Put it there; what to say where that failed."""
         now = runtime.now()
-        given = (self._command, COLUMNS, rows, sha256, self._destination, incomplete)
+        given = (self._command, rows, sha256, self._destination, incomplete)
         try:
-            log.note(self._home, now, *given)
+            log.append(self._home, now, *given)
         except (OSError, TelemetryError) as error:
             why = _why(error) if isinstance(error, OSError) else str(error)
-            return f"exported, but not noted in the ledger of exports ({why})"
+            return f"exported, but not added to the export log ({why})"
         return ""

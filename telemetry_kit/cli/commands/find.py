@@ -10,7 +10,7 @@ import sys
 
 from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe
 from telemetry_kit.consent import changes
-from telemetry_kit.verification.lookup import FORMS, Found, Lookup
+from telemetry_kit.verification.lookup import FORMS, Lookup, Matches
 
 STDIN = "-"
 
@@ -47,29 +47,31 @@ def given(text: str) -> str:
     return text
 
 
-def lines(found: Found) -> list[str]:
+def lines(found: Matches) -> list[str]:
     """What was found, in words."""
     if not found.events:
         where = "what could be read" if found.unread else "the data"
         return [f"Not in {where}: no event holds it, in clear or as a pseudonym."]
     kinds = ", ".join(f"{name} {count}" for name, count in sorted(found.types.items()))
     told = [f"In {found.events} events: {kinds}."]
-    told += [f"  in clear      {name:<16} {n} events" for name, n in sorted(found.clear.items())]
-    told += [f"  as pseudonym  {name:<16} {n} events" for name, n in sorted(found.coded.items())]
+    told += [f"  in clear      {name:<16} {n} events" for name, n in sorted(found.plain.items())]
+    told += [
+        f"  as pseudonym  {name:<16} {n} events" for name, n in sorted(found.pseudonyms.items())
+    ]
     return told
 
 
-def limits(found: Found) -> list[str]:
+def limits(found: Matches) -> list[str]:
     """What cannot be said, in words."""
     told = []
     if found.parts:
         told.append(f"In {found.parts} more events it is a part of a longer text.")
-    if found.in_ledger:
+    if found.is_declared:
         told.append("The tool has declared this name: its events hold it in clear.")
-    if found.retired:
+    if found.other_keys:
         told.append(
-            f"{_events(found.retired)} made with other keys, before a rotation or in a folder of "
-            "another name: whether it is in them as a pseudonym, nobody can tell."
+            f"{_events(found.other_keys)} made with other keys, before a rotation or in a folder "
+            "of another name: whether it is in them as a pseudonym, nobody can tell."
         )
     return told
 
@@ -78,15 +80,15 @@ def _events(count: int) -> str:
     return "1 event was" if count == 1 else f"{count:,} events were"
 
 
-def _as_json(found: Found) -> dict[str, object]:
+def _as_json(found: Matches) -> dict[str, object]:
     return {
         "events": found.events,
         "types": dict(sorted(found.types.items())),
-        "in_clear": dict(sorted(found.clear.items())),
-        "as_pseudonym": dict(sorted(found.coded.items())),
+        "in_clear": dict(sorted(found.plain.items())),
+        "as_pseudonym": dict(sorted(found.pseudonyms.items())),
         "part_of_longer_text": found.parts,
-        "declared": found.in_ledger,
-        "of_retired_keys": found.retired,
+        "declared": found.is_declared,
+        "of_retired_keys": found.other_keys,
         "unread": found.unread,
         "forms_looked_for": list(FORMS),
     }

@@ -25,11 +25,11 @@ def run(project: str | None, text: str, yes: bool) -> None:
         return
     done = maintenance.rewrite(home, lookup.keeps, decision.today())
     after = lookup.count()
-    unknown = f"; {after.retired:,} could not be looked into" if after.retired else ""
+    unknown = f"; {after.other_keys:,} could not be looked into" if after.other_keys else ""
     print_line(f"Removed {done.lines} lines. {after.events} events that hold it remain{unknown}.")
     for line in limits(after):
         info(line)
-    if after.in_ledger:
+    if after.is_declared:
         info("To keep it out of new events, take it out of the tool's or your own declarations.")
     if done.failures:
         raise CommandError("not everything could be removed: " + "; ".join(done.failures))

@@ -44,7 +44,7 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
 
 def _exports(home: ProjectPaths) -> list[str]:
     try:
-        log.forget(home)
+        log.delete_early(home)
     except (ConsentError, OSError) as error:
         why = str(error) if isinstance(error, ConsentError) else name_of(error)
         return [f"the note of what was exported ({why})"]

@@ -21,11 +21,11 @@ from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
     LAYERS,
     Certificate,
+    CheckedFile,
     Finding,
-    Looked,
 )
-from telemetry_kit.verification.encodings import FORMS
-from telemetry_kit.verification.verify import Examination, baseline
+from telemetry_kit.verification.search import FORMS
+from telemetry_kit.verification.verify import Verification, baseline
 
 
 def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
@@ -37,7 +37,7 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     home = changes.paths_of(project)
     try:
         known = baseline(home, runtime.environ, os.getcwd())
-        certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
+        certificate = Verification(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
             files
         )
     except (TelemetryError, OSError) as error:
@@ -80,14 +80,13 @@ def _surroundings(home: ProjectPaths, certificate: Certificate) -> None:
 
 def lines(certificate: Certificate) -> Iterator[str]:
     """The certificate for people."""
-    counts = certificate.counts()
-    events = sum(looked.events for looked in certificate.files)
     capacity = certificate.capacity_bits
     random = capacity["random"]
     looked_for = sum(certificate.secrets.values())
     aside = sum(certificate.set_aside.values())
     verdict = "PASSED" if certificate.passed else "FAILED" if certificate.total else "INCOMPLETE"
-    yield f"{verdict}: {events} events of {certificate.app}, schema {certificate.schema}"
+    events, app, schema = certificate.events, certificate.app, certificate.schema
+    yield f"{verdict}: {events} events of {app}, schema {schema}"
     yield ""
     said = (
         f"a closed grammar; {capacity['total']:.0f} bits left a line, {random:.0f} of them random",
@@ -97,12 +96,12 @@ def lines(certificate: Certificate) -> Iterator[str]:
         f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
     )
     for number, (layer, text) in enumerate(zip(LAYERS, said, strict=True), 1):
-        state = "ok" if not counts[layer] else f"{counts[layer]} findings"
+        state = "ok" if not certificate.found[layer] else f"{certificate.found[layer]} findings"
         yield f"  {number}  {layer:<14} {state:<11}  {text}"
     yield f"     forms of the secrets looked for: {', '.join(FORMS)}"
     yield ""
-    for looked in certificate.files:
-        yield _looked(looked)
+    for checked in certificate.files:
+        yield _checked(checked)
     for note in certificate.notes:
         yield f"  note: {note}"
     if certificate.findings:
@@ -113,13 +112,13 @@ def lines(certificate: Certificate) -> Iterator[str]:
         yield f"  and {certificate.total - len(certificate.findings)} more"
 
 
-def _looked(looked: Looked) -> str:
-    parts = [f"{looked.size_bytes} bytes"]
-    if looked.events:
-        parts.append(f"{looked.events} events")
-    if looked.torn:
-        parts.append(f"{looked.torn} torn lines")
-    if looked.blank:
-        parts.append(f"{looked.blank} blank lines")
-    code = f"sha256 {looked.sha256}" if looked.sha256 else "content not shown"
-    return f"  {looked.file}  {', '.join(parts)}  {code}"
+def _checked(checked: CheckedFile) -> str:
+    parts = [f"{checked.size_bytes} bytes"]
+    if checked.events:
+        parts.append(f"{checked.events} events")
+    if checked.torn:
+        parts.append(f"{checked.torn} torn lines")
+    if checked.blank:
+        parts.append(f"{checked.blank} blank lines")
+    code = f"sha256 {checked.sha256}" if checked.sha256 else "content not shown"
+    return f"  {checked.file}  {', '.join(parts)}  {code}"
