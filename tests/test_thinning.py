@@ -142,7 +142,7 @@ def test_a_held_line_that_is_not_ended(home, sleeper) -> None:
     path = put(home, line(0) + line(2)[:-1])
     sleeper.append(Sleeper(path))
     done = maintenance.rewrite(home, odd, DAY)
-    told = "its last line is not ended, and a program holds it open"
+    told = "its last line has no newline, and a program has it open"
 
     assert (1, [f"{path} ({told})"]) == (done.lines, done.failures)
     assert b"\n" * len(line(0)) + line(2)[:-1] == path.read_bytes()
@@ -534,7 +534,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
     assert (1, 0) == (done.lines, done.deleted)
     assert done.failures == [
         f"{path} (EPERM)",
-        f"{held} (its last line is not ended, and a program holds it open)",
+        f"{held} (its last line has no newline, and a program has it open)",
     ]
 
 

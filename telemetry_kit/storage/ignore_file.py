@@ -55,7 +55,7 @@ def ignore(folder: int, home: Home) -> bool:
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
             f"git would take the events from {home.folder}, which is not ours alone: the next "
-            "telemetry command in this project sees to that"
+            "telemetry command in this project adds the rule"
         )
     return False
 

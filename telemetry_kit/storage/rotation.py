@@ -325,7 +325,7 @@ def without_locks(home: Home) -> str:
         if error.errno in NO_LOCKS:
             return (
                 f"files in {home.folder} cannot be locked ({name_of(error)}): "
-                "events are recorded there, but never packed"
+                "events are recorded there, but never compressed"
             )
     finally:
         close(fd)
