@@ -611,8 +611,10 @@ def test_counts_are_told_in_words(home):
             f"telemetry-{DAY}.jsonl: 2 malformed lines, 1 line over 1 MiB, "
             "1 line of another version, 1 event recovered from them"
         ),
-        f"telemetry-{DAY}-2.jsonl.gz: 1 malformed line; "
-        "the archive is incomplete: the rest is lost",
+        (
+            f"telemetry-{DAY}-2.jsonl.gz: 1 malformed line; "
+            "the archive is incomplete: the rest is lost"
+        ),
         (
             "telemetry.jsonl: 1,201 malformed lines, 2 lines over 1 MiB, "
             "2 lines of another version, 1 event recovered from them"

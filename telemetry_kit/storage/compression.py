@@ -78,11 +78,7 @@ def obstacle(name: str) -> str:
 
 
 def find(names: tuple[str, ...]) -> Any:
-    """Return the first of these modules that can be imported, or None.
-
-    Args:
-        names: modules with the interface of `compression.zstd`.
-    """
+    """Return the first importable module of these, which have the interface of `_STANDARD`."""
     for name in names:
         if name == _STANDARD and sys.version_info < (3, 14):
             continue  # a module of that name would belong to the program

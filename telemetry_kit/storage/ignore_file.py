@@ -92,12 +92,9 @@ def write_ignore_file(folder: int, is_new: bool) -> bool:
 
 
 def exclude_around(folder: str) -> tuple[str, str]:
-    """Return the repository around a folder, and the file with git's rules for one user.
+    """Return the repository around a real path, and the file with git's rules for one user.
 
     All worktrees share the file of the common directory: git reads none of a linked worktree.
-
-    Args:
-        folder: the real path of a folder.
 
     Returns:
         Both paths, or empty strings if git finds no repository.
