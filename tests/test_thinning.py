@@ -352,12 +352,12 @@ def test_a_disk_that_takes_little_at_once(home, monkeypatch) -> None:
     assert [f"{path.name}.gz"] == names(home)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "damaged"])
+@pytest.mark.parametrize("damage", ["incomplete", "damaged"])
 def test_a_damaged_archive_is_not_rewritten(home, damage: str) -> None:
     """Better a damaged archive than what is left of it; it is told."""
     path = put(home, b"".join(line(number) for number in range(100)), packed=True)
     data = path.read_bytes()
-    data = data[:-20] if damage == "cut off" else data[:200] + b"\xff" * 40 + data[240:]
+    data = data[:-20] if damage == "incomplete" else data[:200] + b"\xff" * 40 + data[240:]
     path.write_bytes(data)
     done = maintenance.rewrite(home, odd, DAY)
 
