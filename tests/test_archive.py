@@ -290,7 +290,7 @@ def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
     done = maintenance.rewrite(home, maintenance.keep_since("2024-02-20"), DAY)
 
     assert 1 == len(done.failures)
-    assert f"{path.name} (it is packed with zstd" in done.failures[0]
+    assert f"{path.name} (it is compressed with zstd" in done.failures[0]
     assert content == path.read_bytes()
 
 

@@ -611,7 +611,10 @@ def test_counts_are_told_in_words(home):
             f"telemetry-{DAY}.jsonl: 2 malformed lines, 1 line over 1 MiB, "
             "1 line of another version, 1 event recovered from them"
         ),
-        f"telemetry-{DAY}-2.jsonl.gz: 1 malformed line; the archive is cut off: the rest is lost",
+        (
+            f"telemetry-{DAY}-2.jsonl.gz: 1 malformed line; "
+            "the archive is incomplete: the rest is lost"
+        ),
         (
             "telemetry.jsonl: 1,201 malformed lines, 2 lines over 1 MiB, "
             "2 lines of another version, 1 event recovered from them"
@@ -750,7 +753,7 @@ def test_an_archive_that_this_python_cannot_read(home):
 
     assert events == "1"
     assert said == (
-        f"{name}: it is packed with zstd, which this Python cannot read: "
+        f"{name}: it is compressed with zstd, which this Python cannot read: "
         "use Python 3.14 or later, or install backports.zstd"
     )
     assert Path(home.folder, name).read_bytes() == packed
@@ -766,7 +769,7 @@ def test_no_module_of_the_host_unpacks(home, tmp_path, monkeypatch):
     events, problems = read(home)
 
     assert events == []
-    assert "packed with zstd" in problems.sentences()[0]
+    assert "compressed with zstd" in problems.sentences()[0]
 
 
 @by_packing
@@ -779,7 +782,7 @@ def test_a_bomb_is_left_unread(home, ending):
 
     assert ids(events) == [1, 2]
     assert len(bomb) < 100_000
-    told = "it unpacks to more than an archive can hold; the rest is left"
+    told = "it is larger than an archive may be: the rest was not read"
     assert problems.sentences() == [f"telemetry-{DAY}.jsonl.{ending}: {told}"]
 
 
@@ -792,7 +795,7 @@ def test_an_archive_has_a_largest_size(home, monkeypatch, ending):
     events, problems = read(home)
 
     assert ids(events) == [1]
-    assert "unpacks to more" in problems.sentences()[0]
+    assert "it is larger than an archive may be" in problems.sentences()[0]
 
 
 @pytest.mark.parametrize("packed", [b"X", b"\x1f\x8b", zlib.compress(line(2))], ids=len)
@@ -803,13 +806,10 @@ def test_what_is_no_member_of_an_archive(home, packed):
     events, problems = read(home)
 
     assert ids(events) == [1]
-    damaged = (
-        "the archive is damaged: what was read before the damage may be wrong, "
-        "what comes behind it is lost"
-    )
+    damaged = "the archive is damaged: events before the damage may be wrong, later ones are lost"
     assert {report.stopped for report in problems.files.values()} <= {
         damaged,
-        "the archive is cut off: the rest is lost",
+        "the archive is incomplete: the rest is lost",
     }
     assert (damaged in str(problems.sentences())) == (len(packed) > 2)
     assert len(problems.sentences()) == 2
@@ -845,7 +845,7 @@ def test_all_of_an_archive_is_weighed(home, monkeypatch, ending):
     events, problems = read(home)
 
     assert ids(events) == [1, 2]
-    assert "unpacks to more" not in problems.sentences()[0]
+    assert "it is larger than an archive may be" not in problems.sentences()[0]
 
 
 def test_the_limits_of_an_archive():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit.insights.counters import TABLES, Tally
+from telemetry_kit.insights.counters import TABLES, Counters
 from telemetry_kit.schema import catalog
 
 NAMES = st.sampled_from(["dev", "pm", "h:0123456789ab"])
@@ -25,7 +25,7 @@ EVENTS = st.fixed_dictionaries(
 
 
 def tally_of(events):
-    tally = Tally()
+    tally = Counters()
     for event in events:
         tally.add(event)
     return tally
@@ -34,7 +34,7 @@ def tally_of(events):
 @given(st.lists(st.lists(EVENTS)), st.lists(st.integers(0, 5)))
 def test_any_split_merged_is_one_pass(parts, malformed):
     """The parts of a log, tallied one by one and merged, give the tally of the whole."""
-    merged = Tally()
+    merged = Counters()
     for part in parts:
         merged.merge(tally_of(part))
     for lines in malformed:
@@ -52,8 +52,8 @@ def test_a_tally_comes_back_from_json(events):
     tally = tally_of(events)
     stored = json.dumps(tally.to_dict())
 
-    assert Tally.from_dict(json.loads(stored)) == tally
-    assert json.dumps(Tally.from_dict(json.loads(stored)).to_dict()) == stored
+    assert Counters.from_dict(json.loads(stored)) == tally
+    assert json.dumps(Counters.from_dict(json.loads(stored)).to_dict()) == stored
 
 
 @given(st.lists(EVENTS))
@@ -117,4 +117,4 @@ def test_what_is_counted():
 def test_a_stored_tally_is_checked(stored):
     """A table or row of another shape is refused, not counted."""
     with pytest.raises(ValueError, match=r"tally|table|row"):
-        Tally.from_dict(stored)
+        Counters.from_dict(stored)

@@ -142,7 +142,7 @@ def test_a_held_line_that_is_not_ended(home, sleeper) -> None:
     path = put(home, line(0) + line(2)[:-1])
     sleeper.append(Sleeper(path))
     done = maintenance.rewrite(home, odd, DAY)
-    told = "its last line is not ended, and a program holds it open"
+    told = "its last line has no newline, and a program has it open"
 
     assert (1, [f"{path} ({told})"]) == (done.lines, done.failures)
     assert b"\n" * len(line(0)) + line(2)[:-1] == path.read_bytes()
@@ -352,12 +352,12 @@ def test_a_disk_that_takes_little_at_once(home, monkeypatch) -> None:
     assert [f"{path.name}.gz"] == names(home)
 
 
-@pytest.mark.parametrize("damage", ["cut off", "damaged"])
+@pytest.mark.parametrize("damage", ["incomplete", "damaged"])
 def test_a_damaged_archive_is_not_rewritten(home, damage: str) -> None:
     """Better a damaged archive than what is left of it; it is told."""
     path = put(home, b"".join(line(number) for number in range(100)), packed=True)
     data = path.read_bytes()
-    data = data[:-20] if damage == "cut off" else data[:200] + b"\xff" * 40 + data[240:]
+    data = data[:-20] if damage == "incomplete" else data[:200] + b"\xff" * 40 + data[240:]
     path.write_bytes(data)
     done = maintenance.rewrite(home, odd, DAY)
 
@@ -534,7 +534,7 @@ def test_segments_that_cannot_be_deleted(home, sleeper, monkeypatch) -> None:
     assert (1, 0) == (done.lines, done.deleted)
     assert done.failures == [
         f"{path} (EPERM)",
-        f"{held} (its last line is not ended, and a program holds it open)",
+        f"{held} (its last line has no newline, and a program has it open)",
     ]
 
 

@@ -87,7 +87,7 @@ class NewFile:
             os.fsync(self.fd)
         now = os.stat(self.path, dir_fd=self._dir_fd, follow_symlinks=False)
         if not os.path.samestat(now, os.fstat(self.fd)):
-            raise OSError("another file came in the place of the temporary one")
+            raise OSError("another process has replaced the temporary file")
         if not replace:
             try:
                 # Never over a file that was created meanwhile.

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from telemetry_kit.files import private
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted, count, count_file
 from telemetry_kit.insights.scanner import fingerprint
 from telemetry_kit.paths import ProjectPaths
@@ -70,7 +70,7 @@ class Look:
 
     def __init__(
         self,
-        tally: Tally,
+        tally: Counters,
         problems: ReadReport,
         keep: list[bytes | memoryview] | None = None,
         entries: list[Entry] | None = None,
@@ -92,14 +92,14 @@ class Stored:
 
     def __init__(self, data: bytes | None) -> None:
         self.entries: dict[tuple[int, int], Entry] = {}
-        self.whole = Tally()
+        self.whole = Counters()
         # Views, no copies: a thousand files make it tens of megabytes.
         self._lines: dict[tuple[int, int], memoryview] = {}
         if data is not None:
             try:
                 self._load(data)
             except (ValueError, TypeError, KeyError, RecursionError):
-                self.entries, self.whole, self._lines = {}, Tally(), {}
+                self.entries, self.whole, self._lines = {}, Counters(), {}
 
     def _load(self, data: bytes) -> None:
         total, *lines = _lines_of(data)
@@ -109,7 +109,7 @@ class Stored:
         said = json.loads(bytes(head))
         if said["version"] != VERSION or said["made_by"] != fingerprint():
             return
-        self.whole = Tally.from_dict(json.loads(bytes(whole)))
+        self.whole = Counters.from_dict(json.loads(bytes(whole)))
         for (name, inode, state, report), line in zip(said["files"], lines, strict=True):
             entry = Entry(name, tuple(inode), tuple(state), tuple(report))
             self.entries[entry.inode] = entry
@@ -119,9 +119,9 @@ class Stored:
         """The stored tally of one file."""
         return self._lines[inode]
 
-    def tally(self, inode: tuple[int, int]) -> Tally:
+    def tally(self, inode: tuple[int, int]) -> Counters:
         """The tally of one file."""
-        return Tally.from_dict(json.loads(bytes(self._lines[inode])))
+        return Counters.from_dict(json.loads(bytes(self._lines[inode])))
 
 
 def _lines_of(data: bytes) -> Iterator[memoryview]:
@@ -158,7 +158,7 @@ class _Looking:
         self._stored = stored
         self._problems = problems
         self._whole = stored.whole
-        self._loose = Tally()
+        self._loose = Counters()
         self._gone = dict(stored.entries)
         # What to keep of each file: worked out only where it is kept.
         self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
@@ -221,7 +221,7 @@ class _Looking:
         for inode in self._gone:
             self._whole.take_away(self._stored.tally(inode))
             self._changed = True
-        tally = Tally()
+        tally = Counters()
         tally.merge(self._whole)
         tally.merge(self._loose)
         tally.count_malformed(self._problems.malformed)

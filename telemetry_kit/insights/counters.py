@@ -51,7 +51,7 @@ _WORK = {"command": "commands", "agent": "agents", "workflow": "workflows"}
 _ENDED = ("completed", "failed")
 
 
-class Tally:
+class Counters:
     """Counts of events. Tallies of any parts of a log, merged, equal the tally of the whole."""
 
     __slots__ = ("tables",)
@@ -60,7 +60,7 @@ class Tally:
         self.tables: dict[str, Counter[Key]] = {name: Counter() for name in TABLES}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tally) and self.tables == other.tables
+        return isinstance(other, Counters) and self.tables == other.tables
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -120,12 +120,12 @@ class Tally:
         """Count lines that the reader could not read."""
         self.tables["totals"]["malformed",] += lines
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Counters) -> None:
         """Add the counts of another tally to this one."""
         for name, table in self.tables.items():
             table.update(other.tables[name])
 
-    def take_away(self, other: Tally) -> None:
+    def take_away(self, other: Counters) -> None:
         """Undo the merging of another tally."""
         for name, table in self.tables.items():
             for key, count in other.tables[name].items():
@@ -160,7 +160,7 @@ class Tally:
         return json.dumps(self.to_dict(), separators=(",", ":")).encode("ascii")
 
     @classmethod
-    def from_dict(cls, stored: object) -> Tally:
+    def from_dict(cls, stored: object) -> Counters:
         """The tally that `to_dict` was called on.
 
         Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
@@ -62,7 +62,7 @@ class Counting:
     """
 
     def __init__(self, wanted: Wanted, roles: set[str] | None = None) -> None:
-        self.tally = Tally()
+        self.tally = Counters()
         self._roles = roles
         self._names: set[bytes] = set()
         self._wanted = wanted
@@ -98,7 +98,7 @@ class Counting:
         else:
             self.tally.count_day(day, event["event_type"], 1)
 
-    def settle(self) -> Tally:
+    def settle(self) -> Counters:
         """Bring everything into the tally, which is complete then."""
         for (name, day), times in self._days.items():
             self.tally.count_day(day.decode(), name.decode(), times)
@@ -139,10 +139,10 @@ class Counted:
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.tally = Tally()
+        self.tally = Counters()
         self.report = FileReport()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
-        self.loose = Tally()
+        self.loose = Counters()
         self.unended = FileReport()
         # Where not everything counts: each role there is, also in events that do not count.
         self.roles: set[str] = set()
@@ -176,7 +176,7 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
 
 def count(
     home: ProjectPaths, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None
-) -> Tally:
+) -> Counters:
     """The tally of the journal, from scratch.
 
     Args:
@@ -185,7 +185,7 @@ def count(
         problems: filled while reading.
         roles: filled with every role there is, in events that count and in those that do not.
     """
-    tally = Tally()
+    tally = Counters()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from telemetry_kit.insights.counters import Key, Tally
+from telemetry_kit.insights.counters import Counters, Key
 from telemetry_kit.insights.counting import Wanted
 from telemetry_kit.schema import catalog
 
@@ -89,7 +89,7 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def figures(tally: Tally, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
+def figures(tally: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
     """All the numbers.
 
     Args:
@@ -137,7 +137,7 @@ def _counted(table: Counter[Key], names: tuple[str, ...]) -> list[Figures]:
     return _ranked(rows, "count")
 
 
-def _roles(tally: Tally) -> list[Figures]:
+def _roles(tally: Counters) -> list[Figures]:
     rows = tally.rows("roles")
     chosen = sum(_chosen(counts) for counts in rows.values())
     return _ranked(
@@ -158,7 +158,7 @@ def _chosen(counts: dict[str, int]) -> int:
     return counts.get("selected", 0) + counts.get("changed", 0)
 
 
-def _used(tally: Tally, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
+def _used(tally: Counters, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
     """Who used what how often: all of it, the role that used most first."""
     rows: list[Figures] = [
         {"role": role, kind: name, "count": sum(counts.get(what, 0) for what in begun)}
@@ -182,7 +182,7 @@ def owner_of(command: str, roles: frozenset[str]) -> str | None:
     return before if before in roles and ":" in command else None
 
 
-def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
+def _cross_use(tally: Counters, roles: Iterable[str]) -> list[Figures]:
     used = _used(tally, "role_commands", "command", ("executed",))
     known = frozenset({*catalog.ROLES, *roles, *tally.roles()})
     found = []
@@ -193,7 +193,7 @@ def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
     return _ranked(found, "count")
 
 
-def _work(tally: Tally, table: str) -> list[Figures]:
+def _work(tally: Counters, table: str) -> list[Figures]:
     buckets: dict[str, list[tuple[int, int]]] = {}
     for (kind, name, end), count in tally.tables["durations"].items():
         if kind == _KIND[table] and count:
@@ -213,7 +213,7 @@ def _text(row: Figures) -> list[str]:
     return [str(value) for value in row.values()]
 
 
-def _handoffs(tally: Tally) -> list[Figures]:
+def _handoffs(tally: Counters) -> list[Figures]:
     found = []
     for (source, target), counts in tally.rows("handoffs").items():
         clicked, completed = counts.get("clicked", 0), counts.get("completed", 0)
@@ -225,7 +225,7 @@ def _handoffs(tally: Tally) -> list[Figures]:
 # -- time ------------------------------------------------------------------------------------
 
 
-def _by_day(tally: Tally) -> dict[str, int]:
+def _by_day(tally: Counters) -> dict[str, int]:
     days: Counter[str] = Counter()
     for (day, _), count in tally.tables["days"].items():
         days[day] += count
@@ -254,7 +254,7 @@ def _weeks(days: dict[str, int]) -> list[Figures]:
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
-def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures | None:
+def _comparison(tally: Counters, wanted: Wanted, days: dict[str, int]) -> Figures | None:
     """A period and the one of the same length before it; None where no day is known."""
     if not days:
         return None
@@ -276,7 +276,7 @@ def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures |
     }
 
 
-def _measures(tally: Tally, first: str, last: str) -> Figures:
+def _measures(tally: Counters, first: str, last: str) -> Figures:
     types: Counter[str] = Counter()
     for (day, name), count in tally.tables["days"].items():
         if first <= day <= last:

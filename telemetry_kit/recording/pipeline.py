@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from telemetry_kit.context import Scope
-    from telemetry_kit.schema.encoding import Layout
+    from telemetry_kit.schema.encoding import LineFormat
 
     EventDict = dict[str, Any]
     Step = Callable[[Any, str, EventDict], EventDict]
@@ -261,7 +261,7 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
         Stale: nothing was written; look again.
     """
     at: Recorder = event.pop("_at")
-    shaped: Layout | None = event.pop("_layout")
+    shaped: LineFormat | None = event.pop("_layout")
     del event["_given"]
     if shaped is not None:
         record = shaped.blank | event

@@ -26,7 +26,7 @@ else:
 
 
 _MAX_SHAPES = 256
-_layouts: dict[tuple[str, ...], Layout] = {}
+_layouts: dict[tuple[str, ...], LineFormat] = {}
 _chunks = _make_encoder(None, None, quote, None, ":", ",", False, False, False)
 
 
@@ -35,7 +35,7 @@ def encode(record: Mapping[str, object]) -> bytes:
     return ("".join(_chunks(record, 0)) + "\n").encode("ascii")
 
 
-class Layout:
+class LineFormat:
     """The fields that an event of one shape has, in the order of the line.
 
     Args:
@@ -56,7 +56,7 @@ class Layout:
         self.template = "{" + ",".join(parts) + "}\n"
 
 
-def layout(shape: tuple[str, ...]) -> Layout:
+def layout(shape: tuple[str, ...]) -> LineFormat:
     """The layout of events with these keys, worked out once.
 
     Args:
@@ -67,8 +67,8 @@ def layout(shape: tuple[str, ...]) -> Layout:
         return known
     if len(_layouts) >= _MAX_SHAPES:
         _layouts.clear()
-    found = _layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
+    found = _layouts[shape] = LineFormat(tuple(f for f in catalog.ORDER if f in shape))
     return found
 
 
-__all__ = ["Layout", "encode", "layout", "quote"]
+__all__ = ["LineFormat", "encode", "layout", "quote"]

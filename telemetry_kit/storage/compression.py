@@ -22,7 +22,7 @@ _STANDARD = "compression.zstd"
 WRITING = (_STANDARD,)
 READING = (_STANDARD, "backports.zstd")
 _NO_ZSTD = (
-    "it is packed with zstd, which this Python cannot read: "
+    "it is compressed with zstd, which this Python cannot read: "
     "use Python 3.14 or later, or install backports.zstd"
 )
 _GZIP_LEVEL = 6
@@ -78,11 +78,7 @@ def obstacle(name: str) -> str:
 
 
 def find(names: tuple[str, ...]) -> Any:
-    """Return the first of these modules that can be imported, or None.
-
-    Args:
-        names: modules with the interface of `compression.zstd`.
-    """
+    """Return the first importable module of these, which have the interface of `_STANDARD`."""
     for name in names:
         if name == _STANDARD and sys.version_info < (3, 14):
             continue  # a module of that name would belong to the program
@@ -149,7 +145,7 @@ def decompress(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterat
                 block = member.decompress(rest, _CHUNK_BYTES)
                 total += len(block)
                 if is_bomb(read, total):
-                    report.stopped = "it unpacks to more than an archive can hold; the rest is left"
+                    report.stopped = "it is larger than an archive may be: the rest was not read"
                     return
                 yield block
                 rest = member.unused_data if member.eof else b""
@@ -157,12 +153,11 @@ def decompress(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterat
                     break
     except error:
         report.stopped = (
-            "the archive is damaged: what was read before the damage may be wrong, "
-            "what comes behind it is lost"
+            "the archive is damaged: events before the damage may be wrong, later ones are lost"
         )
         return
     if not member.eof:
-        report.stopped = "the archive is cut off: the rest is lost"
+        report.stopped = "the archive is incomplete: the rest is lost"
 
 
 class GzipDecompressor:

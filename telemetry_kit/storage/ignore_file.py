@@ -55,7 +55,7 @@ def ignore(folder: int, home: ProjectPaths) -> bool:
     if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
             f"git would take the events from {home.folder}, which is not ours alone: the next "
-            "telemetry command in this project sees to that"
+            "telemetry command in this project adds the rule"
         )
     return False
 
@@ -92,12 +92,9 @@ def write_ignore_file(folder: int, is_new: bool) -> bool:
 
 
 def exclude_around(folder: str) -> tuple[str, str]:
-    """Return the repository around a folder, and the file with git's rules for one user.
+    """Return the repository around a real path, and the file with git's rules for one user.
 
     All worktrees share the file of the common directory: git reads none of a linked worktree.
-
-    Args:
-        folder: the real path of a folder.
 
     Returns:
         Both paths, or empty strings if git finds no repository.

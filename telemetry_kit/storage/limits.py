@@ -74,11 +74,9 @@ def expire(home: ProjectPaths, folder: int, keep_days: int, now: float) -> Maint
 
 
 def limit_size(rewriter: Rewriter, segments: list[Segment]) -> None:
-    """Delete the oldest segments beyond the size limit; the newest stays.
+    """Delete the oldest of the given segments beyond the size limit; the newest stays.
 
-    Args:
-        rewriter: deletes them.
-        segments: sealed ones and archives, oldest first.
+    The segments are in order, the oldest first.
     """
     total = sum(segment.size_bytes for segment in segments)
     for segment in segments[:-1]:

@@ -86,7 +86,7 @@ class LogOpener:
                     return lease
         finally:
             _close(folder)
-        raise Refused(f"{self.home.log} is being replaced all the time")
+        raise Refused(f"{self.home.log} was replaced by other processes at every attempt")
 
     def open_log_folder(self, created: list[str]) -> int:
         """Open the folder of the log; one that is created is added to `created`."""

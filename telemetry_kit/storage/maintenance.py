@@ -130,10 +130,6 @@ def retention(home: ProjectPaths, retention_days: int, today: str) -> Retention:
     The newest archive of an earlier day shows whether the clock is plausible. One of the same day
     proves nothing, because the same clock named it. Without such an archive, the newest event
     decides.
-
-    Args:
-        retention_days: how many days lines are kept.
-        today: the day in UTC, as `YYYY-MM-DD`.
     """
     days = [day for day in map(day_in_name, list_segments(home)) if day not in (today, _NEVER)]
     return Retention(retention_days, today, max(days) if days else newest_day(home) or today)

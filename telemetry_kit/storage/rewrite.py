@@ -172,7 +172,7 @@ class Rewriter:
                     self.result.lines += part.begins
                 elif is_removed:
                     # A program may be writing this line, and would append to the newlines.
-                    self.fail(segment, "its last line is not ended, and a program holds it open")
+                    self.fail(segment, "its last line has no newline, and a program has it open")
                 at += len(part.data) + len(part.end)
             os.fsync(fd)
         finally:

@@ -56,7 +56,7 @@ def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int |
     except OSError as error:
         raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
     try:
-        if os.fstat(folder).st_uid != os.geteuid():
+        if not is_own(folder):
             # The owner could not open a lock file that root created.
             raise JournalError(f"{home.folder} belongs to another user")
         lock = take_lock(home, folder, wait_seconds)
@@ -66,6 +66,14 @@ def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int |
             close(lock)
     finally:
         close(folder)
+
+
+def is_own(fd: int) -> bool:
+    """Whether an open folder belongs to this user; False if the system does not tell."""
+    try:
+        return os.fstat(fd).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def take_lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
@@ -325,7 +333,7 @@ def without_locks(home: ProjectPaths) -> str:
         if error.errno in NO_LOCKS:
             return (
                 f"files in {home.folder} cannot be locked ({name_of(error)}): "
-                "events are recorded there, but never packed"
+                "events are recorded there, but never compressed"
             )
     finally:
         close(fd)

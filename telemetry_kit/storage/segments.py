@@ -104,7 +104,7 @@ class ReadReport:
     def sentences(self) -> list[str]:
         """Return one sentence for each file that was not read completely."""
         found = self.files.items()
-        return [f"{name}: {told}" for name, report in found if (told := report.sentence())]
+        return [f"{name}: {sentence}" for name, report in found if (sentence := report.sentence())]
 
 
 class Source:

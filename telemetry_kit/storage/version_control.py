@@ -37,8 +37,8 @@ def ensure(home: ProjectPaths) -> None:
     try:
         added = set_lines(exclude, lines, present=True)
     except (OSError, UnsafeFileError) as error:
-        told = isinstance(error, UnsafeFileError)
-        why_no_lines = str(error) if told else f"{exclude}: {explain(error)}"
+        is_unsafe = isinstance(error, UnsafeFileError)
+        why_no_lines = str(error) if is_unsafe else f"{exclude}: {explain(error)}"
     wrong = why_taken(home, repository, why_no_file, why_no_lines)
     if wrong:
         if added:

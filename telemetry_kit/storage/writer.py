@@ -95,7 +95,7 @@ class OpenLogs:
         kept: list[LogWriter] = []
         for writer in writers:
             is_idle = now - max(writer.used, writer.opened) > IDLE_SECONDS
-            # One that was opened for an event that is still to come has `used` -1.
+            # A log that was opened for the next event has `used` -1.
             is_unused = is_idle or (left > MAX_OPEN and writer.used >= 0.0)
             if writer is not current and is_unused and writer.give_back():
                 left -= 1

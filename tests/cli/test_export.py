@@ -564,7 +564,7 @@ def test_another_file_is_not_put_in_place(undecided, form):
     done = undecided.python("-c", SWAPPED, "--force", "--format", form)
 
     assert done.returncode == 1
-    assert "another file came in the place of the temporary one" in done.stderr
+    assert "another process has replaced the temporary file" in done.stderr
     assert (undecided.root / "out").read_text() == "mine"
 
 

@@ -114,4 +114,4 @@ def test_what_is_forgotten_without_zstd(place, packed) -> None:
     code, _, said = run(place, "forget", "someone-1", "--yes", code=hide)
 
     assert 1 == code
-    assert f"{archive.name} (it is packed with zstd" in said
+    assert f"{archive.name} (it is compressed with zstd" in said

@@ -218,5 +218,5 @@ def test_a_writer_inside_its_write(place, found, sleeping) -> None:
 
     assert 1 == done.lines
     assert 1 == len(done.failures)
-    assert "its last line is not ended, and a program holds it open" in done.failures[0]
+    assert "its last line has no newline, and a program has it open" in done.failures[0]
     assert old_line(1_001)[:140] == left[-1]

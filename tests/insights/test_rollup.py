@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.insights import cache, counting
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted, count
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
@@ -146,7 +146,7 @@ def test_many_files_take_little_memory(place, monkeypatch):
 
     def rendered(self, made):
         gc.collect()
-        seen.append(sum(isinstance(held, Tally) for held in gc.get_objects()))
+        seen.append(sum(isinstance(held, Counters) for held in gc.get_objects()))
         return real(self, made)
 
     monkeypatch.setattr(cache._Looking, "_rendered", rendered)
@@ -267,12 +267,12 @@ def test_a_change_in_an_archive_is_seen(home):
 def test_any_split_is_the_same(parts):
     """Tallies of any parts of a log, stored and read again, merge into that of the whole."""
     events = list(written.sessions(60))
-    tallies = [Tally() for _ in range(4)]
+    tallies = [Counters() for _ in range(4)]
     for part, event in zip(parts, events, strict=False):
         tallies[part].add(event)
-    merged = Tally()
+    merged = Counters()
     for tally in tallies:
-        merged.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
+        merged.merge(Counters.from_dict(json.loads(json.dumps(tally.to_dict()))))
 
     assert written.counted(events[: len(parts)]) == merged
 

@@ -23,7 +23,7 @@ from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, wid
 from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.consent import notice
 from telemetry_kit.files.private import name_of
-from telemetry_kit.insights.counters import Key, Tally
+from telemetry_kit.insights.counters import Counters, Key
 from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.storage.reader import read
 from telemetry_kit.storage.segments import ReadReport
@@ -228,7 +228,7 @@ def _show_table(stage: Stage) -> None:
 
 
 def _show_counts(stage: Stage) -> list[str]:
-    tally, problems = Tally(), ReadReport()
+    tally, problems = Counters(), ReadReport()
     for event in read(stage.home, problems):
         tally.add(event)
     _title("Counts")
