@@ -203,7 +203,7 @@ def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
 def test_a_place_that_is_none(place, start: object) -> None:
-    """`is_open()` raises nothing, and returns False."""
+    """`is_allowed()` raises nothing, and returns False."""
     assert False is cache.is_allowed(start)  # type: ignore[arg-type]
 
 
