@@ -103,7 +103,7 @@ def test_each_app_and_place_has_its_own(place) -> None:
     with configure(app="acme"):
         other = cache.lookup()
 
-        assert (other.home.app, other.allowed) == ("acme", False)
+        assert (other.paths.app, other.allowed) == ("acme", False)
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
         assert "ACME_TELEMETRY_DISABLED is set" == cache.lookup().decision.rule.says
     assert mine is not below
