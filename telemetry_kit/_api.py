@@ -98,7 +98,7 @@ def _is_open(start: "str | None") -> bool:
     cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
     if cache is None or scope is None:
         return False
-    found: bool = cache.is_open(scope.place(None) if start is None else start)
+    found: bool = cache.is_allowed(scope.place(None) if start is None else start)
     return found
 
 
@@ -131,7 +131,7 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
         if cache is None:
             return False
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
-        if not cache.is_open(root):
+        if not cache.is_allowed(root):
             return False
         checks = load("telemetry_kit.consent.obstacles")  # deferred: only where recording is on
         found: bool = checks is not None and checks.is_recording(root)

@@ -103,7 +103,7 @@ def test_each_app_and_place_has_its_own(place) -> None:
     with configure(app="acme"):
         other = cache.lookup()
 
-        assert (other.home.app, other.allowed) == ("acme", False)
+        assert (other.paths.app, other.allowed) == ("acme", False)
         place.environ["ACME_TELEMETRY_DISABLED"] = "1"
         assert "ACME_TELEMETRY_DISABLED is set" == cache.lookup().decision.rule.says
     assert mine is not below
@@ -128,8 +128,8 @@ def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
     with pytest.raises(Refused, match="no longer exists"):
         cache.lookup()
 
-    assert not cache.is_open()
-    assert cache.is_open(str(place.root))
+    assert not cache.is_allowed()
+    assert cache.is_allowed(str(place.root))
 
 
 def test_the_cache_is_bounded(place) -> None:
@@ -166,7 +166,7 @@ def test_what_sets_off_until(place, denying: Callable[..., object], shut: bool |
     denying(place)
     cache.invalidate()
 
-    assert (shut is None) == cache.is_open()
+    assert (shut is None) == cache.is_allowed()
     assert runtime.off_until == (1.02 if shut else 0.0)
 
 
@@ -195,16 +195,16 @@ def test_a_runtime_is_overridden_and_restored(place) -> None:
 
 def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
     """Captured events go into memory, whatever the decision is."""
-    assert not cache.is_open()
+    assert not cache.is_allowed()
     monkeypatch.setattr(runtime, "captured", 1)
 
-    assert cache.is_open()
+    assert cache.is_allowed()
 
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
 def test_a_place_that_is_none(place, start: object) -> None:
-    """`is_open()` raises nothing, and returns False."""
-    assert False is cache.is_open(start)  # type: ignore[arg-type]
+    """`is_allowed()` raises nothing, and returns False."""
+    assert False is cache.is_allowed(start)  # type: ignore[arg-type]
 
 
 def test_the_table_behind_the_environment(place, monkeypatch) -> None:
@@ -223,7 +223,7 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
 def test_a_denial_in_this_process(place) -> None:
     """A denial that could not be saved is valid for the rest of this process."""
     folder = place.user / ".config"
-    assert cache.is_open()
+    assert cache.is_allowed()
     kept = folder.rename(place.user / "moved")
     folder.write_text("")
     with pytest.raises(ConsentError):
@@ -231,7 +231,7 @@ def test_a_denial_in_this_process(place) -> None:
     folder.unlink()
     kept.rename(folder)
 
-    assert not cache.is_open()
+    assert not cache.is_allowed()
     assert cache.lookup().decision.rule.says.startswith("you denied consent in this run")
     assert not prompt.ask_consent()
 

@@ -931,7 +931,7 @@ def test_key_epoch_says_which_key(place) -> None:
 
 
 def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
-    """The key is loaded first. If a clear replaces it before, it is loaded again."""
+    """The key is loaded first, and again if a clear replaces it before the log is open."""
     from telemetry_kit.consent import changes
     from telemetry_kit.storage.writer import LogWriter
 

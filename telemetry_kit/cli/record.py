@@ -140,7 +140,7 @@ def _record(event: str, given: "dict[str, str]") -> None:
     fields: dict[str, object] = dict(given)
     start = context.place(project)
     fields.pop("project", None)
-    if not cache.is_open(start):
+    if not cache.is_allowed(start):
         return
     from telemetry_kit.recording import pipeline  # deferred: only where recording is on
 

@@ -183,7 +183,7 @@ def _decide_anew(start: str | None, directory: str) -> CachedDecision:
     return _decisions[directory]
 
 
-def is_open(start: str | None = None) -> bool:
+def is_allowed(start: str | None = None) -> bool:
     """Whether consent allows an event from a directory to be recorded; never raises."""
     if runtime.captured:
         return True

@@ -4,7 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# CODEX_HOME is no sign: people set it in their own shells, to say where Codex keeps its files.
+# CODEX_HOME proves nothing: users set it in their own shells, to choose the folder of Codex.
 AGENTS = (
     ("claude-code", ("CLAUDECODE",)),
     ("codex", ("CODEX_SANDBOX", "CODEX_THREAD_ID", "CODEX_CI")),
@@ -13,12 +13,12 @@ AGENTS = (
     ("gemini", ("GEMINI_CLI",)),
     ("other-agent", ("AI_AGENT",)),
 )
-# As for the variables that deny: these values say that it is not so.
+# As with the variables that deny, these values mean no.
 _FALSE = ("", "0", "false", "no", "off")
 
 
 def invoker(environ: "Mapping[str, str]") -> str:
-    """The name of the coding agent that runs the program; `person` where there is none."""
+    """The name of the coding agent that runs the program; `person` if there is none."""
     for agent, variables in AGENTS:
         for variable in variables:
             if environ.get(variable, "").strip().casefold() not in _FALSE:

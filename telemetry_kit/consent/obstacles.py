@@ -18,14 +18,14 @@ def is_recording(start: str | None = None) -> bool:
     """Whether an event from a directory (by default the working one) would be stored."""
     if runtime.captured:
         return True
-    return cache.is_open(start) and not obstacles(cache.lookup(start).paths)
+    return cache.is_allowed(start) and not obstacles(cache.lookup(start).paths)
 
 
 def obstacles(paths: ProjectPaths) -> list[str]:
     """Find what would prevent an event from being written although consent allows it.
 
     Returns:
-        One sentence for each obstacle, with the remedy where it is known.
+        One sentence for each obstacle, with the remedy if it is known.
     """
     from telemetry_kit.storage import rotation  # deferred: it locks, which Windows cannot
 

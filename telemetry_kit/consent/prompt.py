@@ -59,8 +59,8 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         paths = cache.lookup(start).paths
         if not quiet and not runtime.is_denied and _terminals() and is_person(runtime.environ):
-            _ask_if_open(paths)
-        if not cache.is_open(start):
+            _ask_if_needed(paths)
+        if not cache.is_allowed(start):
             return False
         # deferred: key and journal, only where recording is on
         from telemetry_kit.consent import obstacles
@@ -73,7 +73,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         return False
 
 
-def _ask_if_open(paths: ProjectPaths) -> None:
+def _ask_if_needed(paths: ProjectPaths) -> None:
     """Ask for a first grant or for an extension, unless the user has answered."""
     decision = policy.decide(paths, runtime.environ, every_file=True)
     extension = pending_extension(decision)

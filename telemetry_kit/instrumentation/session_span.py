@@ -29,7 +29,7 @@ def begin(names: Mapping[str, object], start: str | os.PathLike[str] | None) -> 
     """
     try:
         place = scopes.place(start)
-        return Session(spans.texts(names), place) if cache.is_open(place) else None
+        return Session(spans.texts(names), place) if cache.is_allowed(place) else None
     except Refused:
         return None
     except Exception as error:

@@ -159,7 +159,7 @@ def begin(
     """
     try:
         place = scopes.place(start)
-        if not cache.is_open(place):
+        if not cache.is_allowed(place):
             return None
         span = Span(catalog.EVENTS[event], texts(names), source, place)
         if not span.start_event():

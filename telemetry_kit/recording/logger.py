@@ -109,7 +109,7 @@ class _Chain(list[Any]):
 
     def fill(self) -> bool:
         """Load the chain, where recording is on; whether it is."""
-        if not cache.is_open(context.place(None)):
+        if not cache.is_allowed(context.place(None)):
             return False
         pipeline = load("telemetry_kit.recording.pipeline")  # deferred: only where recording is on
         if pipeline is None:
