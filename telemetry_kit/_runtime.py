@@ -60,7 +60,17 @@ class Runtime:
     Only what holds for every project shuts it, so a change of directory is never missed.
     """
 
-    __slots__ = ("_on_until", "app", "captured", "declared", "off_until", "world")
+    __slots__ = (
+        "_on_until",
+        "app",
+        "captured",
+        "declared",
+        "forks",
+        "off_until",
+        "pipeline",
+        "spans",
+        "world",
+    )
 
     def __init__(self) -> None:
         self.off_until = 0.0
@@ -72,6 +82,11 @@ class Runtime:
         self.captured = 0
         # (field, name) pairs given at decoration time, until `settings` takes them over.
         self.declared: set[tuple[str, str]] = set()
+        # The modules that record, once they are loaded: later events do not look for them.
+        self.pipeline: Any = None
+        self.spans: Any = None
+        # How often the process was forked, its parents included.
+        self.forks = 0
 
     def is_off(self) -> bool:
         """Whether recording is off whatever the project; False when that takes a closer look.

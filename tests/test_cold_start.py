@@ -43,7 +43,6 @@ OFF = {
     "paths",
     "_runtime",
     "instrumentation.tracks",
-    "instrumentation.decorate",
     "settings",
     "_terms",
 }
@@ -171,12 +170,7 @@ def test_on(place) -> None:
     """A session and a decorated call with three events on disk load the street, and no more."""
     rooms, others = loaded(place, SESSION)
 
-    assert (
-        OFF
-        | WRITING
-        | {"instrumentation.session_span", "instrumentation.sessions", "instrumentation.spans"}
-        == rooms
-    )
+    assert OFF | WRITING | {"instrumentation.sessions", "instrumentation.spans"} == rooms
     assert {"__future__"} == others
     assert place.types() == ["role.selected", "agent.invoked", "agent.completed"]
 

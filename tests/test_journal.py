@@ -690,7 +690,7 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, -1))\n"
         "assert t('role.selected', role='dev') is None\n"
-        "print(recorder.recorder_for().journal.lost, recorder.recorder_for().journal.trouble)\n"
+        "print(recorder.recorder_for().writer.lost, recorder.recorder_for().writer.trouble)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
     )
     again = place.run(
@@ -1249,7 +1249,7 @@ def test_a_signal_handler_may_record(place) -> None:
         "own = [t('role.selected', role='dev') for _ in range(2000)]\n"
         "signal.setitimer(signal.ITIMER_REAL, 0, 0)\n"
         "every = own + made\n"
-        "if None in every: assert 'slow' in recorder.recorder_for().journal.trouble\n"
+        "if None in every: assert 'slow' in recorder.recorder_for().writer.trouble\n"
         "print(len([record for record in every if record is not None]))\n"
     )
 

@@ -1,6 +1,6 @@
-"""The shared state of one project's events: its log, its key, its names in plain text.
+"""The shared state of one project's events: its writer, its key, its names in plain text.
 
-It is built at most every 20 ms, under the cached decision, for the processors of the pipeline.
+The processors use it for as long as the cached decision lasts, 20 ms.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache as gates
-from telemetry_kit.consent import policy
-from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused
+from telemetry_kit.consent import cache, policy
+from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_for_writing
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.privacy.declared_names import Ledger
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
     from telemetry_kit.paths import Home
     from telemetry_kit.storage.writer import Journal
 
-    class Sink(Protocol):
-        """Where lines go: the journal, or memory."""
+    class Writer(Protocol):
+        """The destination of lines: the log, or memory."""
 
         def append(self, line: bytes) -> bool:
-            """Write one line; False asks for a second look at consent and key first."""
+            """Write one line; False if consent and key must be read again first."""
             raise NotImplementedError
 
 
@@ -42,171 +41,174 @@ _sequence = itertools.count()
 
 
 class Recorder:
-    """What the events of one place have in common, worked out at most every 20 ms.
+    """The facts that the events of one project share.
 
     Args:
-        verdict: the gate's answer it rests on.
-        journal: the open journal.
-        key: the key in force.
+        decided: the cached decision that it was made under.
+        writer: the open log.
+        key: the current key.
+        ledger: the declared names that are stored already.
     """
 
     __slots__ = (
-        "clear",
+        "allowed",
         "context",
+        "decided",
         "dropped",
-        "instant",
-        "journal",
+        "environment_ids",
         "key",
         "ledger",
         "names",
-        "outside",
-        "plain",
+        "needs_no_escape",
+        "period",
         "project_id",
         "resolution",
         "sequence",
         "settings",
-        "stored",
+        "stored_names",
+        "uncovered",
+        "uncovered_tokens",
         "undeclared",
-        "unseen",
-        "unseen_tokens",
-        "verdict",
+        "writer",
     )
 
     def __init__(
-        self, verdict: gates.Verdict, journal: Sink, key: keys.Key, names_ledger: Ledger
+        self, decided: cache.Verdict, writer: Writer, key: keys.Key, ledger: Ledger
     ) -> None:
-        self.ledger = names_ledger
-        self.verdict = verdict
-        self.journal = journal
+        self.ledger = ledger
+        self.decided = decided
+        self.writer = writer
         self.key = key
-        self.take_over_settings()
-        self.project_id = key.pseudonym("project_id", verdict.home.root)
-        self.instant = (0.0, 0.0, "")
+        self.apply_settings()
+        self.project_id = key.pseudonym("project_id", decided.home.root)
+        # Begin and end of the current day, hour, minute or second, and its timestamp.
+        self.period = (0.0, 0.0, "")
         self.sequence = _sequence
-        # What was left out, and which names became pseudonyms; None outside of captures.
+        # Dropped values, and names that became pseudonyms; None outside of captures.
         self.dropped: list[tuple[str, str]] | None = None
         self.undeclared: list[tuple[str, str]] | None = None
-        self.outside = _outside(self.settings.prefix, key)
+        self.environment_ids = environment_ids(self.settings.prefix, key)
 
-    def refresh(self) -> None:
-        """Take over names and settings that were declared since, for a recorder that stays."""
-        if self.verdict.settings_generation != settings.generation():
-            self.verdict.settings_generation = settings.generation()
-            self.take_over_settings()
-
-    def take_over_settings(self) -> None:
-        """Names, context and resolution: what is declared, as far as the user said yes to it."""
+    def apply_settings(self) -> None:
+        """Read the declared names, context keys and resolution that the user consented to."""
         self.settings = now = settings.current()
-        listed = settings.listed(self.verdict.home.naming_files)
+        listed = settings.listed(self.decided.home.naming_files)
         self.names = {v: now.names[v].union(listed[v]) for v in catalog.VOCABULARIES}
-        # By vocabulary (and `errors`, `context`, `context.KEY`): what the ledger has, so far.
-        self.clear: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
-        self.clear["roles"].update(catalog.ROLES)
-        # By field: names that were met, each as it is stored.
-        self.stored: dict[str, dict[str, str]] = {field: {} for field in catalog.NAMES}
+        # By vocabulary (and `errors`, `context`, `context.KEY`): names in the ledger, so far.
+        self.allowed: dict[str, set[str]] = {v: set() for v in catalog.VOCABULARIES}
+        self.allowed["roles"].update(catalog.ROLES)
+        # By field: the names of earlier events, each as it is stored.
+        self.stored_names: dict[str, dict[str, str]] = {field: {} for field in catalog.NAMES}
         self.context = now.context
         self.resolution = now.resolution
-        # Whether no name in `clear` needs an escape in JSON, so that a line can be made by format.
-        self.plain = True
-        self.unseen: frozenset[str] = frozenset()
-        self.unseen_tokens: dict[str, frozenset[str]] = {}
-        accepted = self.verdict.decision.accepted
+        # Whether no allowed name needs an escape in JSON, so that a template can make the line.
+        self.needs_no_escape = True
+        self.uncovered: frozenset[str] = frozenset()
+        self.uncovered_tokens: dict[str, frozenset[str]] = {}
+        accepted = self.decided.decision.accepted
         if accepted is None:
             return
         self.resolution = accepted.resolution(now.resolution)
         self.context = accepted.covered(now.context)
-        if accepted.notice < catalog.NOTICE_VERSION:
-            known = catalog.covered_events(accepted.notice) | catalog.covered_fields(
-                accepted.notice
-            )
-            self.unseen = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
-            self.unseen -= known
-            self.unseen_tokens = catalog.later_tokens(accepted.notice)
+        notice = accepted.notice
+        if notice < catalog.NOTICE_VERSION:
+            self.uncovered = frozenset(catalog.EVENTS) | frozenset(catalog.FIELDS)
+            self.uncovered -= catalog.covered_events(notice) | catalog.covered_fields(notice)
+            self.uncovered_tokens = catalog.later_tokens(notice)
 
-    def keeps(self, kind: str, name: str) -> bool:
-        """Whether a declared name may stand in clear: it is in the ledger, or was put there."""
-        if name not in self.clear.setdefault(kind, set()):
+    def allows(self, kind: str, name: str) -> bool:
+        """Store a declared name with the others; whether it may now be in plain text in events."""
+        if name not in self.allowed.setdefault(kind, set()):
             try:
                 self.ledger.note(kind, name)
             except (OSError, UnsafeFileError):
                 return False
-            # In this order: another thread that finds the name knows how to write it.
-            self.plain = self.plain and quote(name) == f'"{name}"'
-            self.clear[kind].add(name)
+            # In this order: a thread that finds the name in `allowed` reads the flag after it.
+            self.needs_no_escape = self.needs_no_escape and quote(name) == f'"{name}"'
+            self.allowed[kind].add(name)
         return True
 
     def timestamp(self, now: float) -> str:
         """`now` in UTC, cut to the configured resolution."""
-        begin, end, text = self.instant
-        if not begin <= now < end:
-            step = catalog.RESOLUTIONS[self.resolution]
-            begin = now // step * step
-            text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
-            self.instant = (begin, begin + step, text)
-        return text
+        step = catalog.RESOLUTIONS[self.resolution]
+        begin = now // step * step
+        found = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin))
+        self.period = (begin, begin + step, found)
+        return found
 
 
-_recorders: dict[tuple[str, str], Recorder] = {}
-_journals: dict[tuple[str, str], Journal] = {}
-# Standings of `capture_events()`, the innermost last: every event goes there while there is one.
+class Project:
+    """What one project keeps beyond a decision: its writer, key and stored names."""
+
+    __slots__ = ("key", "ledger", "writer")
+
+    def __init__(self, home: Home) -> None:
+        self.key: keys.Key | None = None
+        self.ledger: Ledger | None = None
+        # deferred: a capture needs no file, and on Windows this cannot be loaded
+        module = load("telemetry_kit.storage.writer")
+        if module is None:
+            raise Refused("the writer cannot be loaded now")
+        self.writer: Journal = module.Journal(
+            home,
+            lambda: decide(home).allowed,
+            keep_days=lambda: decide(home).keep_days,
+            remember=lambda name: save_error(home, name),
+        )
+
+
+# By app and root.
+_projects: dict[tuple[str, str], Project] = {}
+# The recorders of `capture_events()`: while there is one, the last one gets every event.
 captures: list[Recorder] = []
 
 
 def recorder_for(start: str | None = None) -> Recorder:
-    """The recorder of a directory: recording is on, the journal is open, the key is loaded.
+    """The recorder of a directory's project, with its log open and its key loaded.
 
     Raises:
-        Refused: one of the three is not so.
+        Refused: recording is off there, or the log or the key cannot be used.
     """
     if captures:
-        captures[-1].refresh()
-        return captures[-1]
-    verdict = gates.verdict(start)
-    if verdict.recorder is not None:
-        recorder: Recorder = verdict.recorder
+        capture = captures[-1]
+        if capture.decided.settings_generation != settings.generation():
+            capture.decided.settings_generation = settings.generation()
+            capture.apply_settings()
+        return capture
+    decided = cache.verdict(start)
+    if decided.recorder is not None:
+        recorder: Recorder = decided.recorder
         return recorder
-    if not verdict.allowed:
-        raise Off(verdict.decision.rule.says)
-    home = verdict.home
-    known = _recorders.get((home.app, home.root))
-    place = _place(home)
-    # First of all: without a key there is to be no log either.
-    _key_at(home, place)
-    journal = _journals.get((home.app, home.root))
-    if journal is None:
-        # deferred: a capture needs no file, and on Windows this cannot be loaded
-        writer = load("telemetry_kit.storage.writer")
-        if writer is None:
-            raise Refused("the journal cannot be loaded now")
-        journal = _journals[home.app, home.root] = writer.Journal(
-            home,
-            lambda: _decision(home).allowed,
-            keep_days=lambda: _decision(home).keep_days,
-            remember=lambda name: remember(home, name),
-        )
-    journal.open()
-    # Once more, now that the log is open: a clear in between has deleted the key.
-    key = _key_at(home, place)
-    if known is not None and known.key is key:
-        names_ledger = known.ledger
-    else:
-        path = declared_names.path_of(home, place)
-        names_ledger = Ledger(path, quote, home.place_key)
-    found = _recorders[home.app, home.root] = Recorder(verdict, journal, key, names_ledger)
-    verdict.recorder = found
+    if not decided.allowed:
+        raise Off(decided.decision.rule.says)
+    home = decided.home
+    directory = directory_of(home)
+    # First of all: a project without a key gets no log.
+    current_key(home, directory)
+    project = _projects.get((home.app, home.root))
+    if project is None:
+        project = _projects[home.app, home.root] = Project(home)
+    project.writer.open()
+    # Again, now that the log is open: a clear in between has deleted the key.
+    key = current_key(home, directory)
+    if project.ledger is None or project.key is not key:
+        project.key = key
+        project.ledger = Ledger(declared_names.path_of(home, directory), quote, home.place_key)
+    found = decided.recorder = Recorder(decided, project.writer, key, project.ledger)
     return found
 
 
-def _decision(home: Home) -> policy.Decision:
+def decide(home: Home) -> policy.Decision:
+    """The decision of this moment, without the cache."""
     return policy.decide(home, runtime.world.environ)
 
 
-def remember(home: Home, name: str) -> None:
-    """Keep the name of the last error, and its day, for `doctor`; never the cause of another one.
+def save_error(home: Home, name: str) -> None:
+    """Save the name of the last error, and its day, for `doctor`. It raises nothing.
 
     Args:
-        home: whose event was not recorded.
-        name: the system's name of the error, or that of an exception of the language.
+        home: the project whose event was not recorded.
+        name: the system's name of the error, or that of a builtin exception.
     """
     try:
         path = keys.error_path(home, projects.place_of(home) or "")
@@ -217,108 +219,117 @@ def remember(home: Home, name: str) -> None:
         finally:
             os.close(fd)
     except Exception:
-        return  # it is in trouble already
+        return  # the first error is the one to report
 
 
-def key_of(home: Home) -> keys.Key:
-    """The key in force in a project; made where a yes for all projects meets it first.
+def directory_of(home: Home) -> str:
+    """The name of the directories of a project for which recording is on.
 
     Raises:
-        Refused: there is none that can be used.
+        Refused: the project has none.
     """
-    return _key_at(home, _place(home))
-
-
-def _place(home: Home) -> str:
-    """The name of the folders of a project for which recording is on."""
     try:
-        place = projects.place_of(home)
+        directory = projects.place_of(home)
     except ConsentError as error:
         raise Refused(str(error)) from None
-    if place is None:
+    if directory is None:
         raise Refused("there is no key")
-    return place
+    return directory
 
 
-def _key_at(home: Home, place: str) -> keys.Key:
-    known = _recorders.get((home.app, home.root))
-    path = keys.key_path(home, place)
+def current_key(home: Home, directory: str = "") -> keys.Key:
+    """The current key of a project, created if a grant for all projects meets the project first.
+
+    Args:
+        home: the project's paths.
+        directory: the name of its directories, where the caller has it.
+
+    Raises:
+        Refused: there is no usable key.
+    """
+    directory = directory or directory_of(home)
+    path = keys.key_path(home, directory)
     try:
-        # In this order: another process makes the key before the folder.
-        is_there = os.path.lexists(home.folder)
+        # In this order: another process creates the key before the folder.
+        folder_exists = os.path.lexists(home.folder)
         if not os.path.lexists(path):
-            _prepare(home, place, is_there)
+            prepare(home, directory, folder_exists)
         key = keys.renew_if_old(path, keys.load(path), runtime.world.now())
     except KeyUnavailableError as error:
         raise Refused(str(error)) from None
     except OSError as error:
-        raise Refused(f"the key cannot be made ({name_of(error)})") from None
-    # The one in use knows its pseudonyms already.
-    return known.key if known is not None and known.key.equals(key) else key
+        raise Refused(f"the key cannot be created ({name_of(error)})") from None
+    project = _projects.get((home.app, home.root))
+    # The key in use has its pseudonyms cached.
+    used = None if project is None else project.key
+    return used if used is not None and used.equals(key) else key
 
 
-def _prepare(home: Home, place: str, is_there: bool) -> None:
-    """Make a project ready that a grant for all projects meets for the first time.
+def prepare(home: Home, directory: str, folder_exists: bool) -> None:
+    """Create the key of a project that a grant for all projects meets for the first time.
 
     Args:
-        home: the project's places.
-        place: the name of its folders in the user's directories.
-        is_there: whether the folder of its log was there before its key was looked for.
+        home: the project's paths.
+        directory: the name of its directories in the user's directories.
+        folder_exists: whether the folder of its log existed before its key was searched.
 
     Raises:
-        Refused: the folder is not one that we made, or recording was turned off meanwhile.
-        OSError: the key cannot be made.
+        Refused: another program made the folder, or recording was turned off meanwhile.
+        OSError: the key cannot be created.
     """
-    projects = load("telemetry_kit.privacy.projects")  # deferred: once in the life of a project
-    if projects is None:
-        raise Refused("what makes a key is being loaded")
-    if is_there and not projects.is_known(home, place):
+    if folder_exists and not projects.is_known(home, directory):
         raise Refused(_NOT_OURS.format(home.folder))
-    projects.note(home, place, sync=False)
-    keys.create(keys.key_path(home, place), runtime.world.now(), sync=False)
-    if _decision(home).allowed:
+    projects.note(home, directory, sync=False)
+    keys.create(keys.key_path(home, directory), runtime.world.now(), sync=False)
+    if decide(home).allowed:
         return
-    # A reset has returned meanwhile: what was made after it is taken away.
-    projects.take_away(home, place)
+    # A reset has returned meanwhile: files made after it are deleted.
+    projects.take_away(home, directory)
     raise Off("recording was turned off")
 
 
-def environment_of(scope: Scope) -> dict[str, str]:
-    """What ties a child process to a scope; `child_environment()` is for callers.
+# -- ids that the environment carries ------------------------------------------------------------
 
-    Raises:
-        Refused: nothing is recorded there.
-    """
-    at = recorder_for(scope.start)
-    ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
-    return {
-        _OUTSIDE[field].format(at.settings.prefix): f"{value}-{at.key.signature(field, value)}"
-        for field, value in ids.items()
-        if value is not None
-    }
-
-
+_VARIABLES = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
 _HEX = frozenset("0123456789abcdef")
-_OUTSIDE = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
 
 
-def is_outside(field: str) -> bool:
-    """Whether the environment carries this id (`session_id` or `parent_id`)."""
-    variable = _OUTSIDE[field].format(settings.current().prefix)
+def child_environment(scope: Scope) -> dict[str, str]:
+    """The variables that tie the events of a child process to a scope; empty where it is off."""
+    try:
+        recorder = recorder_for(scope.start)
+        ids = {"session_id": scope.session_id, "parent_id": scope.enclosing_span}
+        return {
+            _VARIABLES[field].format(recorder.settings.prefix): (
+                f"{value}-{recorder.key.signature(field, value)}"
+            )
+            for field, value in ids.items()
+            if value is not None
+        }
+    except Refused:
+        return {}
+    except Exception as error:
+        swallow(error)
+        return {}
+
+
+def has_session() -> bool:
+    """Whether the environment carries a session, so that this process continues it."""
+    variable = _VARIABLES["session_id"].format(settings.current().prefix)
     return bool(runtime.world.environ.get(variable))
 
 
-def _outside(prefix: str, key: keys.Key) -> dict[str, str]:
+def environment_ids(prefix: str, key: keys.Key) -> dict[str, str]:
     """Session and parent that the environment carries, each as 12 hex digits.
 
-    An id that this library signed stays as it is; anything else is stored as a code.
+    An id that this library signed is stored as it is, any other text as a pseudonym.
     """
     found: dict[str, str] = {}
-    for field, variable in _OUTSIDE.items():
+    for field, variable in _VARIABLES.items():
         given = text(runtime.world.environ.get(variable.format(prefix)))
         if given is not None:
-            value, _, code = given.partition("-")
-            ours = len(value) == 12 and _HEX.issuperset(value)
-            signed = ours and code == key.signature(field, value)
+            value, _, signature = given.partition("-")
+            is_id = len(value) == 12 and _HEX.issuperset(value)
+            signed = is_id and signature == key.signature(field, value)
             found[field] = value if signed else key.outside_id(field, given)
     return found
