@@ -59,11 +59,12 @@ def track_role_event(
         ('role.selected', 'dev')
     """
     fields: dict[str, Any] = {"event": event}
-    if runtime.pipeline is None or project_root is not None:
+    pipeline = runtime.pipeline
+    if pipeline is None or project_root is not None:
         if runtime.is_off():
             return None
         try:
-            fields["_metadata"] = _metadata(project_root)
+            pipeline, fields["_metadata"] = _load_pipeline(project_root)
         except Exception:
             return None  # recording is off there, or it is no directory
     # One by one: most are not given, and the processors look at each one that is.
@@ -81,12 +82,12 @@ def track_role_event(
         fields["target_agent"] = target_agent
     if context is not None:
         fields["context"] = context
-    record: dict[str, Any] | None = runtime.pipeline.emit(fields)
+    record: dict[str, Any] | None = pipeline.emit(fields)
     return record
 
 
-def _metadata(project_root: "Path | None") -> "Any":
-    """Load the pipeline where recording is on in a directory; the metadata of an event there.
+def _load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
+    """The pipeline where recording is on in a directory, and the metadata of an event there.
 
     Raises:
         LookupError: recording is off there.
@@ -100,7 +101,7 @@ def _metadata(project_root: "Path | None") -> "Any":
     if runtime.pipeline is None:
         # deferred: only where recording is on
         runtime.pipeline = load("telemetry_kit.recording.pipeline")
-    return runtime.pipeline.EventMetadata(start=start)
+    return runtime.pipeline, runtime.pipeline.EventMetadata(start=start)
 
 
 def _consent() -> "tuple[Any, Any]":

@@ -586,6 +586,17 @@ def test_an_exit_code_that_fails(place) -> None:
 # -- more for the end ----------------------------------------------------------------------------
 
 
+def test_a_name_that_is_no_text_is_counted(place) -> None:
+    """Both events of a block leave it out and count it; what is inside inherits nothing of it."""
+    with tracks("agent.invoked", agent=3, role="dev"):  # type: ignore[arg-type]
+        track_role_event("handoff.clicked")
+    start, inside, end = place.events()
+
+    assert (start["dropped"], inside.get("dropped"), end["dropped"]) == (1, None, 1)
+    assert ["agent" in e for e in (start, inside, end)] == [False, False, False]
+    assert inside["role"] == "dev"
+
+
 def test_set_adds_to_the_last_event(place) -> None:
     """A block can add context and exit code to the event that ends it."""
     place.configure(context={"size": "measure", "dry": "flag"})

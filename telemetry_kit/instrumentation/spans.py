@@ -31,7 +31,7 @@ def open_span(
 
     Args:
         event: a known event type.
-        names: names for its events; a value that is no text is left out.
+        names: names for its events.
         source: how the span was given, one of `catalog.SOURCES`.
         start: a directory in the project; None for that of the current scope.
 
@@ -45,7 +45,7 @@ def open_span(
         # For an event at the start, a pipeline that is loaded checks consent itself.
         if runtime.pipeline is None or not is_start:
             load_pipeline(directory)
-        span = Span(row, texts(names), source, directory)
+        span = Span(row, names, source, directory)
         if is_start and not span.emit(row.name):
             return None
         scopes.variable.set(span.scope)
@@ -117,7 +117,7 @@ class Span:
     )
 
     def __init__(
-        self, row: catalog.Event, names: Mapping[str, str], source: str, start: str | None
+        self, row: catalog.Event, names: Mapping[str, object], source: str, start: str | None
     ) -> None:
         self._row = row
         self._names = names
@@ -126,7 +126,7 @@ class Span:
         self._extra: dict[str, object] = {}
         self.outer = outer = scopes.innermost()
         # Source and target of a hand-off are names of that hand-off alone.
-        inherited = {k: v for k, v in names.items() if k in scopes.INHERITED}
+        inherited = texts({k: v for k, v in names.items() if k in scopes.INHERITED})
         self._id = scopes.new_id()
         self.scope: Scope | None = Scope(self, outer, inherited, span_id=self._id, start=start)
         self._started = runtime.world.clock()

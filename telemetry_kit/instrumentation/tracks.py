@@ -109,7 +109,7 @@ class SpanDecorator:
         self.__exit__(kind, error, trace)
 
     def _leave(self) -> "ActiveSpan | None":
-        """The entry that ends: the innermost one of this object around the caller, else the last."""
+        """Remove the entry that ends: the innermost one around the caller, else the latest."""
         entered = self._entered
         if entered == [None]:
             entered.clear()

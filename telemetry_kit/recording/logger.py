@@ -78,17 +78,10 @@ def add_level(level: str) -> None:
         setattr(RoleLogger, name, function)
 
 
-for _level in [
-    "debug",
-    "info",
-    "warning",
-    "error",
-    "critical",
-    "exception",
-    "fatal",
-    "msg",
-    "warn",
-]:
+for _level in (
+    *("debug", "info", "warning", "error", "critical"),
+    *("exception", "fatal", "msg", "warn"),
+):
     add_level(_level)
 
 

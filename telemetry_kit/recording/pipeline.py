@@ -50,6 +50,7 @@ METADATA = "_metadata"
 _RUNS = range(51)
 _MAX_STORED_NAMES = 1_024
 _MAX_NAME_CHARS = catalog.MAX_NAME_CHARS
+_NAMES = frozenset(catalog.NAMES)
 _NO_FIELDS = frozenset({"event", "context", METADATA})
 
 
@@ -65,6 +66,9 @@ class EventMetadata:
     """
 
     __slots__ = ("error", "line_format", "recorder", "scope", "source", "span_id", "start")
+    # Set by processors: `check_consent` and `pseudonymize`.
+    recorder: Recorder
+    line_format: Layout | None
 
     def __init__(
         self,
@@ -79,8 +83,6 @@ class EventMetadata:
         self.span_id = span_id
         self.error = error
         self.start = start
-        self.recorder: Recorder | None = None
-        self.line_format: Layout | None = None
 
 
 # -- the processors ----------------------------------------------------------------------------
@@ -111,11 +113,13 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
     Raises:
         Refused: the type of the event is unknown, or the user has not seen it in a notice.
     """
-    name = text(event.get("event"))
+    name = event.get("event")
+    if type(name) is not str:
+        name = text(name)
     if name not in catalog.EVENTS:
         raise Refused("unknown event type")
     metadata: EventMetadata = event[METADATA]
-    recorder: Any = metadata.recorder
+    recorder = metadata.recorder
     if name in recorder.uncovered:
         raise Off("the accepted notice does not name this event")
     out: EventDict = {
@@ -128,12 +132,12 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
     }
     dropped = 0
     for key, value in event.items():
+        if key in _NAMES and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
+            out[key] = value  # what text() would return, for nearly all values
+            continue
         if value is None or key in _NO_FIELDS:
             continue
         take = TAKE.get(key)
-        if take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
-            out[key] = value  # the result of text() for nearly all values
-            continue
         taken = None if take is None else take(value)
         if taken is not None:
             out[key] = taken
@@ -210,16 +214,15 @@ def add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep declared names, and replace every other name and identifier by a keyed pseudonym."""
     metadata: EventMetadata = event[METADATA]
-    recorder: Any = metadata.recorder
+    recorder = metadata.recorder
     metadata.line_format = line_format = layout(tuple(event))
     for field in line_format.names:
-        value = event[field]
-        event[field] = recorder.stored_names[field].get(value) or stored_name(
-            recorder, field, value
-        )
-    error = event.get("error_type")
-    if error is not None and error not in ERROR_NAMES and not recorder.allows("errors", error):
-        event["error_type"] = "other"
+        value, known = event[field], recorder.stored_names[field]
+        event[field] = known[value] if value in known else stored_name(recorder, field, value)
+    if "error_type" in event:
+        error = event["error_type"]
+        if error not in ERROR_NAMES and not recorder.allows("errors", error):
+            event["error_type"] = "other"
     if not recorder.needs_no_escape:
         metadata.line_format = None
     if recorder.uncovered or recorder.uncovered_tokens:
