@@ -123,6 +123,16 @@ def configure(
 
     Raises:
         ConfigurationError: a value that cannot be kept; nothing was changed.
+
+    Example:
+        >>> from telemetry_kit import capture_events, configure, track_role_event
+        >>> with configure(app="acme", agents=["planner"], context={"tries": "measure"}):
+        ...     with capture_events() as captured:
+        ...         record = track_role_event(
+        ...             "agent.invoked", agent="planner", context={"tries": 2}
+        ...         )
+        >>> record["agent"], record["context"], captured.dropped
+        ('planner', {'tries': 2}, [])
     """
     old = _current
     given = {"roles": roles, "agents": agents, "commands": commands, "workflows": workflows}

@@ -77,6 +77,14 @@ def enable_telemetry(
 
     Raises:
         ConsentError: it could not be written, or no key could be made; nothing was decided.
+
+    Example:
+        >>> from telemetry_kit import configure, enable_telemetry, track_role_event
+        >>> restore = configure(app="acme")
+        >>> enable_telemetry()
+        True
+        >>> track_role_event("role.selected", role="dev")["role"]
+        'dev'
     """
     if not SUPPORTED:
         return False
@@ -100,6 +108,13 @@ def disable_telemetry(
     Raises:
         ConsentError: it could not be written. Nothing was decided, and this process records
             nothing from then on.
+
+    Example:
+        >>> from telemetry_kit import configure, disable_telemetry, is_telemetry_enabled
+        >>> restore = configure(app="acme")
+        >>> disable_telemetry()
+        >>> is_telemetry_enabled()
+        False
     """
     if not SUPPORTED:
         return  # nothing is ever recorded there
