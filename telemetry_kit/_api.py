@@ -64,7 +64,7 @@ def track_role_event(
         if runtime.is_off():
             return None
         try:
-            pipeline, fields["_metadata"] = _load_pipeline(project_root)
+            pipeline, fields["_metadata"] = load_pipeline(project_root)
         except Exception:
             return None  # recording is off there, or it is no directory
     # One by one: most are not given, and the processors look at each one that is.
@@ -86,7 +86,7 @@ def track_role_event(
     return record
 
 
-def _load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
+def load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
     """The pipeline where recording is on in a directory, and the metadata of an event there.
 
     Raises:
@@ -94,7 +94,7 @@ def _load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
         AttributeError: a module cannot be loaded now.
         TypeError, ValueError, OSError: it is no directory.
     """
-    cache, scopes = _consent()
+    cache, scopes = load_consent()
     start = scopes.place(project_root)
     if not cache.is_open(start):
         raise LookupError("recording is off")
@@ -104,7 +104,7 @@ def _load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
     return runtime.pipeline, runtime.pipeline.EventMetadata(start=start)
 
 
-def _consent() -> "tuple[Any, Any]":
+def load_consent() -> "tuple[Any, Any]":
     """The modules that know whether and where recording is on; None for one not loaded now."""
     # deferred: only where the user may have granted consent
     return load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
@@ -127,7 +127,7 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
     if runtime.is_off():
         return False
     try:
-        cache, _ = _consent()
+        cache, _ = load_consent()
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         if not cache.is_open(root):
             return False
@@ -166,7 +166,13 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
     field, value = str.__str__(field), str.__str__(value)
     if not runtime.is_off():
         try:
-            return _stored_digits(field, value, project_root)
+            cache, scopes = load_consent()
+            decided = cache.verdict(scopes.place(project_root))
+            if decided.allowed:
+                # deferred: only where recording is on
+                recorder = load("telemetry_kit.recording.recorder")
+                digits: str = recorder.current_key(decided.home)[0].digits(field, value)
+                return digits
         except Exception:
             pass  # there is no key: the random one of this process follows
     if not _own_key:
@@ -176,23 +182,6 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
             return os.urandom(6).hex()
         _own_key.append(mac.Mac(os.urandom(32)))
     return _own_key[0].code(field, value)
-
-
-def _stored_digits(field: str, value: str, project_root: "Path | None") -> str:
-    """The hash under the project's key.
-
-    Raises:
-        Refused, LookupError: recording is off there, or there is no key.
-        AttributeError: a module cannot be loaded now.
-    """
-    cache, scopes = _consent()
-    decided = cache.verdict(scopes.place(project_root))
-    if not decided.allowed:
-        raise LookupError("recording is off")
-    # deferred: only where recording is on
-    recorder = load("telemetry_kit.recording.recorder")
-    digits: str = recorder.current_key(decided.home).digits(field, value)
-    return digits
 
 
 def child_environment() -> dict[str, str]:
@@ -216,7 +205,7 @@ def child_environment() -> dict[str, str]:
     if runtime.is_off():
         return {}
     try:
-        cache, scopes = _consent()
+        cache, scopes = load_consent()
         scope = scopes.innermost()
         if scope is None or not cache.is_open(scope.start):
             return {}

@@ -233,20 +233,16 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
                 del event[field]
     if "context" in event:
         metadata.line_format = None
-        event["context"] = {
-            key: recorder.key.pseudonym(f"context.{key}", value)
-            if kind == catalog.IDENTIFIER
-            else value
-            for key, (kind, value) in event["context"].items()
-            if recorder.allows("context", key)
-            and (
-                type(value) is not str
-                or kind == catalog.IDENTIFIER
-                or recorder.allows(f"context.{key}", value)
-            )
-        }
-        if not event["context"]:
-            del event["context"]
+        context, pseudonym = {}, recorder.key.pseudonym
+        for key, (kind, value) in event.pop("context").items():
+            if not recorder.allows("context", key):
+                continue
+            if kind == catalog.IDENTIFIER:
+                context[key] = pseudonym(f"context.{key}", value)
+            elif type(value) is not str or recorder.allows(f"context.{key}", value):
+                context[key] = value
+        if context:
+            event["context"] = context
     return event
 
 
@@ -279,19 +275,15 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
         record = line_format.blank | event
         line = (line_format.template % tuple(record.values())).encode("ascii")
     else:
-        record = _in_order(event)
+        record = layout(tuple(event)).blank | event
         line = encode(record)
     if len(line) > catalog.MAX_LINE_BYTES:
         event["dropped"] = event.get("dropped", 0) + len(event.pop("context", ()))
-        record = _in_order(event)
+        record = layout(tuple(event)).blank | event
         line = encode(record)
     if not metadata.recorder.writer.append(line):
         raise Stale("the log was replaced")
     return record
-
-
-def _in_order(event: EventDict) -> EventDict:
-    return {field: event[field] for field in catalog.ORDER if field in event}
 
 
 PROCESSORS: tuple[Processor, ...] = (
@@ -337,14 +329,7 @@ def run(event: EventDict, drive: Callable[[EventDict], EventDict] = drive) -> Ev
 
 
 def emit(event: EventDict, drive: Callable[[EventDict], EventDict] = drive) -> EventDict | None:
-    """Run the pipeline for a host: it raises nothing.
-
-    Args:
-        event: as for `run()`.
-        drive: as for `run()`.
-
-    Returns:
-        The record as it was written; None when nothing was written.
+    """The same for a host: it raises nothing, and returns None when nothing was written.
 
     Raises:
         Exception: an internal error, while a test is running.

@@ -50,28 +50,6 @@ class Recorder:
         ledger: the declared names that are stored already.
     """
 
-    __slots__ = (
-        "allowed",
-        "context",
-        "decided",
-        "dropped",
-        "environment_ids",
-        "key",
-        "ledger",
-        "names",
-        "needs_no_escape",
-        "period",
-        "project_id",
-        "resolution",
-        "sequence",
-        "settings",
-        "stored_names",
-        "uncovered",
-        "uncovered_tokens",
-        "undeclared",
-        "writer",
-    )
-
     def __init__(
         self, decided: cache.Verdict, writer: Writer, key: keys.Key, ledger: Ledger
     ) -> None:
@@ -182,15 +160,14 @@ def recorder_for(start: str | None = None) -> Recorder:
     if not decided.allowed:
         raise Off(decided.decision.rule.says)
     home = decided.home
-    directory = directory_of(home)
     # First of all: a project without a key gets no log.
-    current_key(home, directory)
+    _, directory = current_key(home)
     project = _projects.get((home.app, home.root))
     if project is None:
         project = _projects[home.app, home.root] = Project(home)
     project.writer.open()
     # Again, now that the log is open: a clear in between has deleted the key.
-    key = current_key(home, directory)
+    key, _ = current_key(home, directory)
     if project.ledger is None or project.key is not key:
         project.key = key
         project.ledger = Ledger(declared_names.path_of(home, directory), quote, home.place_key)
@@ -222,76 +199,60 @@ def save_error(home: Home, name: str) -> None:
         return  # the first error is the one to report
 
 
-def directory_of(home: Home) -> str:
-    """The name of the directories of a project for which recording is on.
-
-    Raises:
-        Refused: the project has none.
-    """
-    try:
-        directory = projects.place_of(home)
-    except ConsentError as error:
-        raise Refused(str(error)) from None
-    if directory is None:
-        raise Refused("there is no key")
-    return directory
-
-
-def current_key(home: Home, directory: str = "") -> keys.Key:
+def current_key(home: Home, directory: str | None = None) -> tuple[keys.Key, str]:
     """The current key of a project, created if a grant for all projects meets the project first.
 
     Args:
         home: the project's paths.
         directory: the name of its directories, where the caller has it.
 
+    Returns:
+        The key, and the name of the project's directories.
+
     Raises:
         Refused: there is no usable key.
     """
-    directory = directory or directory_of(home)
-    path = keys.key_path(home, directory)
     try:
+        directory = directory or projects.place_of(home)
+        if directory is None:
+            raise Refused("there is no key")
+        path = keys.key_path(home, directory)
         # In this order: another process creates the key before the folder.
         folder_exists = os.path.lexists(home.folder)
         if not os.path.lexists(path):
-            prepare(home, directory, folder_exists)
+            create_key(home, directory, folder_exists)
         key = keys.renew_if_old(path, keys.load(path), runtime.world.now())
-    except KeyUnavailableError as error:
+    except (ConsentError, KeyUnavailableError) as error:
         raise Refused(str(error)) from None
     except OSError as error:
         raise Refused(f"the key cannot be created ({name_of(error)})") from None
     project = _projects.get((home.app, home.root))
     # The key in use has its pseudonyms cached.
-    used = None if project is None else project.key
-    return used if used is not None and used.equals(key) else key
+    if project is not None and project.key is not None and project.key.equals(key):
+        key = project.key
+    return key, directory
 
 
-def prepare(home: Home, directory: str, folder_exists: bool) -> None:
+def create_key(home: Home, directory: str, folder_exists: bool) -> None:
     """Create the key of a project that a grant for all projects meets for the first time.
 
-    Args:
-        home: the project's paths.
-        directory: the name of its directories in the user's directories.
-        folder_exists: whether the folder of its log existed before its key was searched.
-
     Raises:
-        Refused: another program made the folder, or recording was turned off meanwhile.
+        Refused: another program made the folder of the log, or recording was turned off meanwhile.
         OSError: the key cannot be created.
     """
     if folder_exists and not projects.is_known(home, directory):
         raise Refused(_NOT_OURS.format(home.folder))
     projects.note(home, directory, sync=False)
     keys.create(keys.key_path(home, directory), runtime.world.now(), sync=False)
-    if decide(home).allowed:
-        return
-    # A reset has returned meanwhile: files made after it are deleted.
-    projects.take_away(home, directory)
-    raise Off("recording was turned off")
+    if not decide(home).allowed:
+        # A reset has returned meanwhile: files made after it are deleted.
+        projects.take_away(home, directory)
+        raise Off("recording was turned off")
 
 
 # -- ids that the environment carries ------------------------------------------------------------
 
 _VARIABLES = {"session_id": "{}_TELEMETRY_SESSION_ID", "parent_id": "{}_TELEMETRY_PARENT_ID"}
-_HEX = frozenset("0123456789abcdef")
 
 
 def child_environment(scope: Scope) -> dict[str, str]:
@@ -329,7 +290,7 @@ def environment_ids(prefix: str, key: keys.Key) -> dict[str, str]:
         given = text(runtime.world.environ.get(variable.format(prefix)))
         if given is not None:
             value, _, signature = given.partition("-")
-            is_id = len(value) == 12 and _HEX.issuperset(value)
+            is_id = len(value) == 12 and set(value) <= set("0123456789abcdef")
             signed = is_id and signature == key.signature(field, value)
             found[field] = value if signed else key.outside_id(field, given)
     return found
