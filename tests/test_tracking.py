@@ -586,6 +586,19 @@ def test_an_exit_code_that_fails(place) -> None:
 # -- more for the end ----------------------------------------------------------------------------
 
 
+def test_one_object_entered_twice_when_off(undecided) -> None:
+    """It can be left as often as it was entered, and nothing is loaded for that."""
+    done = undecided.run(
+        "import sys\nfrom telemetry_kit import RoleEvent, tracks\n"
+        "block = tracks(RoleEvent.AGENT_INVOKED)\n"
+        "with block, block:\n    pass\n"
+        "block.__exit__(None, None, None)\n"
+        "print(block._entered, 'telemetry_kit.context' in sys.modules)"
+    )
+
+    assert (done.stdout, done.stderr) == ("[] False\n", "")
+
+
 def test_a_name_that_is_no_text_is_counted(place) -> None:
     """Both events of a block leave it out and count it; what is inside inherits nothing of it."""
     with tracks("agent.invoked", agent=3, role="dev"):  # type: ignore[arg-type]

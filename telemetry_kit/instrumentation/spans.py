@@ -16,7 +16,9 @@ from telemetry_kit.schema.validation import text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from telemetry_kit.instrumentation.tracks import ActiveSpan
 
 OK, ERROR, CANCELLED, CLOSED = catalog.OUTCOMES[0], "error", "cancelled", "closed"
 
@@ -93,6 +95,15 @@ def load_pipeline(start: str | None) -> None:
         runtime.pipeline = load("telemetry_kit.recording.pipeline")
         if runtime.pipeline is None:
             raise Refused("the pipeline cannot be loaded now")
+
+
+def innermost_of(entered: Sequence[ActiveSpan | None]) -> ActiveSpan | None:
+    """The innermost open span or session around the caller that is one of these."""
+    scope = scopes.variable.get()
+    while scope is not None and not (scope.open and scope.owner in entered):
+        scope = scope.parent
+    owner: ActiveSpan | None = None if scope is None else scope.owner
+    return owner
 
 
 def texts(names: Mapping[str, object]) -> dict[str, str]:

@@ -111,20 +111,12 @@ class SpanDecorator:
     def _leave(self) -> "ActiveSpan | None":
         """Remove the entry that ends: the innermost one around the caller, else the latest."""
         entered = self._entered
-        if entered == [None]:
-            entered.clear()
-            return None
-        from telemetry_kit import context as scopes  # deferred: only where a span was opened
-
-        node = scopes.variable.get()
-        while node is not None:
-            if node.open and node.owner in entered:
-                return entered.pop(entered.index(node.owner))
-            node = node.parent
-        if None in entered:
-            entered.remove(None)
-            return None
-        return entered.pop() if entered else None
+        found = runtime.spans.innermost_of(entered) if any(entered) else None
+        if found is None and None not in entered:
+            return entered.pop() if entered else None
+        entered.remove(found)
+        ending: ActiveSpan | None = found
+        return ending
 
 
 class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
@@ -193,7 +185,11 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
             }
         )
         if type(event) is str or type(event).__module__ != "telemetry_kit.events":
-            event = _known(event)
+            if not isinstance(event, str):
+                raise _mistake("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+            catalog = load("telemetry_kit.schema.catalog")  # deferred: a RoleEvent needs no look-up
+            # Where the catalog cannot be loaded now, the pipeline rejects an unknown event.
+            event = event if catalog is None else catalog.event(event).name
         self._event = event
         self._start = project_root
 
@@ -269,17 +265,6 @@ def is_top_level(frame: "FrameType | None") -> bool:
     return False
 
 
-def _known(event: object) -> str:
-    if not isinstance(event, str):
-        from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
-
-        raise DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
-    catalog = load("telemetry_kit.schema.catalog")  # deferred: a RoleEvent needs no look-up
-    # Where the catalog cannot be loaded now, the pipeline rejects an unknown event.
-    name: str = event if catalog is None else catalog.event(event).name
-    return name
-
-
 # -- wrapping a function -------------------------------------------------------------------------
 
 
@@ -301,7 +286,7 @@ def wrap(target: "Any", begin: "Open", decorator: str) -> "Any":
     if issubclass(kind, (classmethod, staticmethod)):
         return kind(wrap(target.__func__, begin, decorator))
     if isinstance(target, type) or not callable(target) or isinstance(target, property):
-        raise _refusal(target, decorator)
+        raise _mistake(f"{decorator} cannot decorate {_advice(target)}")
     # deferred: wrapt, eight times a bare interpreter
     proxies = load("telemetry_kit.instrumentation.proxies")
     if proxies is None:
@@ -319,10 +304,15 @@ def driver(flags: int) -> "Driver | None":
     """What makes the wrapper of a function, by the flags of its code; None if it is not loaded."""
     if not flags & _RESUMABLE:
         return _plain
-    # deferred: only for generators and coroutines
-    coroutines = load("telemetry_kit.instrumentation.coroutines")
+    coroutines = load_coroutines()
     found: Driver | None = None if coroutines is None else coroutines.driver(flags)
     return found
+
+
+def load_coroutines() -> "Any":
+    """The module that wraps generators and coroutines; None when it cannot be loaded now."""
+    # deferred: only for generators and coroutines
+    return load("telemetry_kit.instrumentation.coroutines")
 
 
 def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]":
@@ -342,9 +332,7 @@ def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]
             raise
         if type(result) is CoroutineType:
             try:
-                # deferred: only for such a function
-                coroutines = load("telemetry_kit.instrumentation.coroutines")
-                return coroutines.wrap_coroutine(result, span)
+                return load_coroutines().wrap_coroutine(result, span)
             except Exception:
                 # It cannot be loaded or followed: the host gets what its function returned.
                 span.finish(None)
@@ -355,17 +343,22 @@ def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]
     return wrapper
 
 
-def _refusal(target: "Any", decorator: str) -> TypeError:
-    from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
-
+def _advice(target: "Any") -> str:
+    """The kind of an object that cannot be decorated, and what to decorate in its place."""
     kind = type(target)
-    what, advice = f"a {kind.__qualname__} object", "decorate something that can be called"
     if isinstance(target, type):
-        what, advice = f"the class {target.__qualname__}", "decorate the method that does the work"
-    elif isinstance(target, property):
+        return f"the class {target.__qualname__}: decorate the method that does the work"
+    advice = "decorate something that can be called"
+    if isinstance(target, property):
         advice = "put it under @property"
     elif kind.__name__ in ("cached_property", "singledispatchmethod"):
         advice = f"put it under @{kind.__name__}"
     elif kind.__name__ == "partialmethod":
         advice = "decorate the method it is made of"
-    return DecorationError(f"{decorator} cannot decorate {what}: {advice}")
+    return f"a {kind.__qualname__} object: {advice}"
+
+
+def _mistake(message: str) -> TypeError:
+    from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
+
+    return DecorationError(message)

@@ -215,7 +215,7 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep declared names, and replace every other name and identifier by a keyed pseudonym."""
     metadata: EventMetadata = event[METADATA]
     recorder = metadata.recorder
-    metadata.line_format = line_format = layout(tuple(event))
+    line_format = layout(tuple(event))
     for field in line_format.names:
         value, known = event[field], recorder.stored_names[field]
         event[field] = known[value] if value in known else stored_name(recorder, field, value)
@@ -223,8 +223,8 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         error = event["error_type"]
         if error not in ERROR_NAMES and not recorder.allows("errors", error):
             event["error_type"] = "other"
-    if not recorder.needs_no_escape:
-        metadata.line_format = None
+    # After the names: one of them may be the first that needs an escape.
+    metadata.line_format = line_format if recorder.needs_no_escape else None
     if recorder.uncovered or recorder.uncovered_tokens:
         metadata.line_format = None
         for field in list(event):
