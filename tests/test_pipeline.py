@@ -1,4 +1,4 @@
-"""The chain: what is kept, hashed or dropped, and what a line looks like."""
+"""The pipeline: which values are kept, hashed or dropped, and the form of a line."""
 
 import json
 import math
@@ -32,7 +32,7 @@ HASHED = re.compile("h:[0-9a-f]{12}")
 
 
 def emitted(name: str, **fields: object) -> dict:
-    """One event through the chain, which must be written."""
+    """One event through the pipeline, which must be written."""
     record = pipeline.emit({**fields, "event": name})
     assert record is not None
     return record
@@ -208,7 +208,7 @@ def test_time_zone_does_not_matter(place) -> None:
 
 @pytest.mark.parametrize("role", catalog.ROLES)
 def test_built_in_roles_are_kept(place, role: str) -> None:
-    """The seven roles stand in clear, before as well as now."""
+    """The seven roles are in plain text, also as previous role."""
     record = emitted("role.changed", role=role, previous_role=role)
 
     assert (role, role) == (record["role"], record["previous_role"])
@@ -216,7 +216,7 @@ def test_built_in_roles_are_kept(place, role: str) -> None:
 
 @pytest.mark.parametrize("field", [*NAMES, "previous_role"])
 def test_undeclared_names_are_hashed(place, field: str) -> None:
-    """A name that nobody declared is a pseudonym made for its own field."""
+    """A name that was not declared is a pseudonym made for its own field."""
     record = emitted("role.changed", **{field: "jane.doe@example.org"})
 
     assert place.key.pseudonym(field, "jane.doe@example.org") == record[field]
@@ -276,7 +276,7 @@ def test_nonsense_in_a_names_file_declares_nothing(place, listed: str) -> None:
 
 
 def test_names_given_at_decoration_are_kept(place, at_top_level) -> None:
-    """Arguments of `@tracks` stand in clear, from then on and wherever they come from."""
+    """Arguments of `@tracks` are in plain text from then on, in every event."""
     before = emitted("agent.invoked", agent="planner")
     at_top_level("tracks('agent.invoked', agent='planner')(lambda: None)")
     after = emitted("agent.invoked", agent="planner")
@@ -310,7 +310,7 @@ def test_a_restored_configuration_hashes_again(place) -> None:
 
 
 @given(st.text(max_size=1024))
-def test_nothing_undeclared_stands_in_clear(place, value: str) -> None:
+def test_nothing_undeclared_is_in_plain_text(place, value: str) -> None:
     """Whatever text arrives as an agent, the line has a pseudonym or nothing of it."""
     record = track_role_event("agent.invoked", agent=value)
 
@@ -372,7 +372,7 @@ def test_none_is_not_given(place) -> None:
     ],
 )
 def test_fields_that_a_host_may_not_set(place, field: str) -> None:
-    """Unknown fields, and those that the chain fills in, are dropped and counted."""
+    """Unknown fields, and those that processors fill in, are dropped and counted."""
     plain = emitted("agent.invoked")
     record = emitted("agent.invoked", **{field: "mine"})
 
@@ -733,7 +733,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
-    """In every argument: no exception, no hook called, one whole line or none, nothing in clear."""
+    """In every argument: no exception, no hook called, one line or none, nothing in plain text."""
     value: object = HOSTILE[kind]
     place.configure(context={"dry": "flag", "k": "identifier", "m": "measure", "t": ["fast"]})
     for field in NAMES:
@@ -768,7 +768,7 @@ def test_an_object_that_lies_about_its_class(place, field: str) -> None:
 
 
 def test_a_subclass_of_str_counts_by_its_text(place) -> None:
-    """A str subclass is taken as the text it is: declared in clear, otherwise a pseudonym."""
+    """A str subclass counts as its text: in plain text if declared, else a pseudonym."""
     kept = emitted("agent.invoked", role=loud(str)("dev"), agent=loud(str)("x"))
 
     assert ("dev", str) == (kept["role"], type(kept["role"]))
@@ -890,7 +890,7 @@ def test_the_working_directory_chooses_the_project(place, other: Path, monkeypat
 
 
 def test_a_project_without_consent_gets_nothing(place, monkeypatch) -> None:
-    """Walking into a project that nobody granted records nothing there, nor elsewhere."""
+    """A change into a project without a grant records nothing there, nor elsewhere."""
     strange = place.root.parent / "strange"
     strange.mkdir()
     monkeypatch.chdir(strange)

@@ -152,7 +152,7 @@ def test_source_is_told(place) -> None:
 
 
 def test_names(place, at_top_level) -> None:
-    """Names of the decorator stand in clear in both events."""
+    """Names of the decorator are in plain text in both events."""
     names = {"role": "dev", "command": "/c", "agent": "a", "workflow": "w"}
 
     at_top_level(

@@ -1,4 +1,4 @@
-"""One chain, two drivers: structlog and the direct driver write the same bytes."""
+"""One pipeline, two drivers: structlog and the direct driver write the same bytes."""
 
 import asyncio
 import itertools
@@ -64,22 +64,22 @@ def lines(place, drive) -> list[bytes]:
 
 @given(st.sampled_from(list(catalog.EVENTS)), FIELDS)
 def test_same_bytes(place, name: str, fields: dict) -> None:
-    """Any event through `walk()` and through `get_logger()` makes the same line."""
+    """Any event through `run()` and through `get_logger()` makes the same line."""
     with place.configure(
         context={"f": "flag", "m": "measure", "t": ["a", "b"], "k": "identifier", "event": "flag"}
     ):
         log = get_logger()
-        cold = lines(place, lambda: pipeline.run({"event": name, **fields}))
-        warm = lines(place, lambda: log.info(name, **fields))
+        direct = lines(place, lambda: pipeline.run({"event": name, **fields}))
+        through_structlog = lines(place, lambda: log.info(name, **fields))
         bound = lines(place, lambda: log.bind(**fields).info(name))
 
-    assert len(cold) == 1
-    assert cold == warm == bound
+    assert len(direct) == 1
+    assert direct == through_structlog == bound
 
 
 @given(st.lists(st.sampled_from(["dev", "qa", "somebody"]), max_size=4))
 def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
-    """Inside sessions and spans both doors inherit the same."""
+    """Inside sessions and spans both drivers inherit the same."""
 
     def within(emit) -> None:
         from contextlib import ExitStack
@@ -91,16 +91,16 @@ def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
             emit("handoff.clicked")
 
     log = get_logger()
-    cold = lines(place, lambda: within(lambda name: pipeline.run({"event": name})))
-    warm = lines(place, lambda: within(log.info))
+    direct = lines(place, lambda: within(lambda name: pipeline.run({"event": name})))
+    through_structlog = lines(place, lambda: within(log.info))
 
-    assert 4 * len(roles) - len(roles) + 1 == len(cold)
-    assert cold == warm
+    assert 4 * len(roles) - len(roles) + 1 == len(direct)
+    assert direct == through_structlog
 
 
 @pytest.mark.parametrize("name", ["agent.invokd", "", "x" * 5000, None, 3, object()])
 def test_both_refuse_an_unknown_event(place, name: object) -> None:
-    """What one door refuses the other refuses: an exception inside, None outside."""
+    """Both drivers refuse the same: an exception inside, None outside."""
     with pytest.raises(Refused):
         pipeline.run({"event": name})
 
@@ -165,7 +165,7 @@ class Explosive:
 
 
 def hostile() -> None:
-    """Configure structlog so that whoever uses the host's settings fails."""
+    """Configure structlog so that any use of the host's settings fails."""
     structlog.configure(
         processors=[explode],
         wrapper_class=Explosive,
@@ -307,9 +307,9 @@ def test_bind_and_new_and_unbind(place) -> None:
     ]
 
 
-@pytest.mark.parametrize("door", ["cold", "warm"])
+@pytest.mark.parametrize("driver", ["direct", "structlog"])
 @pytest.mark.parametrize(("refusals", "looks"), [(1, 2), (50, 51), (1_000, 51)])
-def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, looks: int) -> None:
+def test_a_log_that_is_replaced(place, monkeypatch, driver: str, refusals: int, looks: int) -> None:
     """An event that finds it replaced is looked at again, from consent on, up to fifty times."""
     append, events, asked = Journal.append, 0, []
 
@@ -319,7 +319,7 @@ def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, lo
         return events > refusals and append(journal, line)
 
     def record() -> object:
-        if door == "cold":
+        if driver == "direct":
             return pipeline.emit({"event": "agent.invoked", "agent": "x"})
         return get_logger().info("agent.invoked", agent="x")
 
@@ -443,7 +443,7 @@ def test_a_processor_that_logs_through_us(place) -> None:
 
 
 def test_a_host_cannot_reach_behind_the_gate(place) -> None:
-    """What steps hand to each other cannot be forged from outside or by a processor."""
+    """The metadata of an event cannot be forged from outside or by a processor of the host."""
 
     def forge(_logger: object, _method: str, event: dict) -> dict:
         event["_metadata"] = "forged"

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
         def append(self, line: bytes) -> bool:
             """Write one line; False if consent and key must be read again first."""
-            raise NotImplementedError
 
 
 _NOT_OURS = "{} was there before: recording begins after the next telemetry command in this project"
