@@ -35,7 +35,7 @@ def track_role_event(
     """Record one event now.
 
     Names that were not declared are stored as pseudonyms. Context keys that were not declared are
-    dropped and counted. It raises nothing, whatever is given.
+    dropped and counted. It raises nothing, for any value.
 
     Args:
         event: a `RoleEvent` or its string value.

@@ -69,7 +69,7 @@ class Captured:
 
 
 def capture_events() -> Captured:
-    """Run a block with every event of the process going into memory, whatever consent says.
+    """Run a block with every event of the process going into memory, with or without consent.
 
     The processors are the real ones; nothing is written to disk. Blocks can be nested: the
     innermost one gets the events, those of other threads included.

@@ -28,8 +28,9 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
     """A structlog logger whose `info(event, **fields)` records an event.
 
     It returns the record as it was written, or None when nothing was written. It raises nothing,
-    whatever the fields are called. Values for context are given as `context={...}`. Positional
-    arguments after the event are ignored: no message of the host is formatted.
+    also for a field named as an argument of structlog. Values for context are given as
+    `context={...}`. Positional arguments after the event are ignored: no message of the host is
+    formatted.
     """
 
     def bind(self, /, **values: Any) -> Self:
