@@ -110,6 +110,11 @@ def load_consent() -> "tuple[Any, Any]":
     return load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
 
 
+def load_recorder() -> "Any":
+    """The module with the keys and ids of a project; None when it cannot be loaded now."""
+    return load("telemetry_kit.recording.recorder")  # deferred: only where recording is on
+
+
 def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
     """Whether an event from here would be recorded now: consent allows it, and it can be written.
 
@@ -169,9 +174,8 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
             cache, scopes = load_consent()
             decided = cache.verdict(scopes.place(project_root))
             if decided.allowed:
-                # deferred: only where recording is on
-                recorder = load("telemetry_kit.recording.recorder")
-                digits: str = recorder.current_key(decided.home)[0].digits(field, value)
+                key, _ = load_recorder().current_key(decided.home)
+                digits: str = key.digits(field, value)
                 return digits
         except Exception:
             pass  # there is no key: the random one of this process follows
@@ -209,9 +213,8 @@ def child_environment() -> dict[str, str]:
         scope = scopes.innermost()
         if scope is None or not cache.is_open(scope.start):
             return {}
-        # deferred: only where recording is on
-        recorder = load("telemetry_kit.recording.recorder")
     except Exception:
-        return {}
+        return {}  # a module cannot be loaded now
+    recorder = load_recorder()
     found: dict[str, str] = {} if recorder is None else recorder.child_environment(scope)
     return found

@@ -29,8 +29,7 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
 
     It returns the record as it was written, or None when nothing was written. It raises nothing,
     also for a field named as an argument of structlog. Values for context are given as
-    `context={...}`. Positional arguments after the event are ignored: no message of the host is
-    formatted.
+    `context={...}`. Positional arguments after the event are ignored: no message is formatted.
     """
 
     def bind(self, /, **values: Any) -> Self:

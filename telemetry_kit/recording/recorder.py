@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
         def append(self, line: bytes) -> bool:
             """Write one line; False if consent and key must be read again first."""
+            raise NotImplementedError
 
 
 _NOT_OURS = "{} was there before: recording begins after the next telemetry command in this project"
@@ -128,8 +129,8 @@ class Project:
             raise Refused("the writer cannot be loaded now")
         self.writer: Journal = module.Journal(
             home,
-            lambda: decide(home).allowed,
-            keep_days=lambda: decide(home).keep_days,
+            lambda: policy.decide(home, runtime.world.environ).allowed,
+            keep_days=lambda: policy.decide(home, runtime.world.environ).keep_days,
             remember=lambda name: save_error(home, name),
         )
 
@@ -172,11 +173,6 @@ def recorder_for(start: str | None = None) -> Recorder:
         project.ledger = Ledger(declared_names.path_of(home, directory), quote, home.place_key)
     found = decided.recorder = Recorder(decided, project.writer, key, project.ledger)
     return found
-
-
-def decide(home: Home) -> policy.Decision:
-    """The decision of this moment, without the cache."""
-    return policy.decide(home, runtime.world.environ)
 
 
 def save_error(home: Home, name: str) -> None:
@@ -243,7 +239,7 @@ def create_key(home: Home, directory: str, folder_exists: bool) -> None:
         raise Refused(_NOT_OURS.format(home.folder))
     projects.note(home, directory, sync=False)
     keys.create(keys.key_path(home, directory), runtime.world.now(), sync=False)
-    if not decide(home).allowed:
+    if not policy.decide(home, runtime.world.environ).allowed:
         # A reset has returned meanwhile: files made after it are deleted.
         projects.take_away(home, directory)
         raise Off("recording was turned off")
