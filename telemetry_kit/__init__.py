@@ -75,7 +75,8 @@ def __getattr__(name: str) -> object:
         # What importlib.import_module does, without its import.
         loaded = __import__(f"{__name__}.{module}", fromlist=[name])
     except (OSError, ImportError, MemoryError) as error:
-        if not _is_off(name, error):
+        missing = type(error) is ModuleNotFoundError and not str(error.name).startswith(__name__)
+        if missing or name in _MUST_LOAD:
             raise
         return "0+unknown" if name == "__version__" else _Absent(name)
     value: object = getattr(loaded, name)
@@ -83,24 +84,18 @@ def __getattr__(name: str) -> object:
     return value
 
 
-# -- what cannot be loaded ---------------------------------------------------------------------
+# -- names that cannot be loaded ---------------------------------------------------------------
 #
-# A program that has used up its descriptors can open no file of ours. It must go on as where
-# recording is off, so each name then has a stand-in that tries again at each use, and does nothing
-# until that works. Loading all names at once instead would cost every program 60 ms.
+# A program that has used up its descriptors can open no file of this package. It must go on as it
+# does where recording is off. So each name then has a substitute that tries again at each use, and
+# does nothing until that works. Loading all names at once would cost every program 60 ms.
 
-# Decisions are never lost in silence, and a test that captures nothing would be none.
-_LOUD = ("disable_telemetry", "enable_telemetry", "capture_events")
-
-
-def _is_off(name: str, error: Exception) -> bool:
-    """Whether a name that cannot be loaded has a stand-in; where a package is missing, none has."""
-    missing = type(error) is ModuleNotFoundError and not str(error.name).startswith(__name__)
-    return name not in _LOUD and not missing
+# Without these the user's decision would be lost, or a test would capture no event.
+_MUST_LOAD = ("disable_telemetry", "enable_telemetry", "capture_events")
 
 
 class _Absent:
-    """A name that cannot be loaded now: each use tries again, and until then does nothing."""
+    """A name that cannot be loaded now: each use tries again, and does nothing until then."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -147,7 +142,7 @@ class _Nothing:
     async def __aenter__(self) -> "Any":
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object, **__: object) -> None:
         return None
 
     def __getattr__(self, name: str) -> "Any":
@@ -156,12 +151,8 @@ class _Nothing:
         if name in ("bind", "new", "unbind", "try_unbind"):
             return lambda *_, **__: self
         if name[:1] == "a" and name != "apply":
-            return _nothing_later
+            return self.__aexit__
         return lambda *_, **__: None
-
-
-async def _nothing_later(*_: object, **__: object) -> None:
-    return None
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """Functions that a program calls: record an event, hash a text, ask whether recording is on.
 
-The pipeline is loaded only when there is an event to record.
+The modules that record are loaded only where recording is on.
 """
 
 import os
@@ -9,13 +9,15 @@ from telemetry_kit._runtime import load, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
     from telemetry_kit.privacy.hmac_sha256 import Mac
 
-    EventDict = MutableMapping[str, Any]
     Path = str | os.PathLike[str]
+
+# The key of hashes that match nothing, once it is made.
+_own_key: "list[Mac]" = []
 
 
 def track_role_event(
@@ -32,91 +34,85 @@ def track_role_event(
 ) -> "dict[str, Any] | None":
     """Record one event now.
 
-    Names outside the declared vocabulary are stored as pseudonyms; context keys that were not
-    declared are dropped and counted. Nothing is raised, whatever is given.
+    Names that were not declared are stored as pseudonyms. Context keys that were not declared are
+    dropped and counted. It raises nothing, for any value.
 
     Args:
         event: a `RoleEvent` or its string value.
-        role: who is acting.
+        role: the acting role.
         command: the command that runs.
         agent: the agent at work.
-        workflow: the workflow it belongs to.
-        source_agent: who hands off.
-        target_agent: who takes over.
+        workflow: the workflow that the event belongs to.
+        source_agent: the agent that hands off.
+        target_agent: the agent that takes over.
         context: values for keys declared with `configure(context=...)`.
         project_root: a directory inside the project; the working directory by default.
 
     Returns:
         The record as it was written, or None when nothing was written.
+
+    Example:
+        >>> from telemetry_kit import RoleEvent, capture_events, track_role_event
+        >>> with capture_events():
+        ...     record = track_role_event(RoleEvent.ROLE_SELECTED, role="dev")
+        >>> record["event_type"], record["role"]
+        ('role.selected', 'dev')
     """
-    made: EventDict = {"event": event}
-    if project_root is not None:
+    fields: dict[str, Any] = {"event": event}
+    pipeline = runtime.pipeline
+    if pipeline is None or project_root is not None:
+        if runtime.is_off():
+            return None
         try:
-            made["_given"] = _given(project_root)
+            pipeline, fields["_metadata"] = load_pipeline(project_root)
         except Exception:
-            return None  # no such place, and what was given may be anything
-    # One by one: most are not given, and each that is costs the steps a look.
+            return None  # recording is off there, or it is no directory
+    # One by one: most are not given, and the processors look at each one that is.
     if role is not None:
-        made["role"] = role
+        fields["role"] = role
     if command is not None:
-        made["command"] = command
+        fields["command"] = command
     if agent is not None:
-        made["agent"] = agent
+        fields["agent"] = agent
     if workflow is not None:
-        made["workflow"] = workflow
+        fields["workflow"] = workflow
     if source_agent is not None:
-        made["source_agent"] = source_agent
+        fields["source_agent"] = source_agent
     if target_agent is not None:
-        made["target_agent"] = target_agent
+        fields["target_agent"] = target_agent
     if context is not None:
-        made["context"] = context
-    return _enter(made)
+        fields["context"] = context
+    record: dict[str, Any] | None = pipeline.emit(fields)
+    return record
 
 
-def _first(made: "EventDict") -> "dict[str, Any] | None":
-    """Load the chain for the first event that is to be recorded, and drive it through."""
-    global _enter
-    given = made.get("_given")
-    if not _is_open(None if given is None else given.start):
-        return None
-    pipeline = load("telemetry_kit.recording.pipeline")  # deferred: only where recording is on
-    if pipeline is None:
-        return None
-    _enter = pipeline.enter
-    return _enter(made)
-
-
-# The chain's own door, once it is loaded: later events pay nothing for the look before.
-_enter: "Callable[[EventDict], dict[str, Any] | None]" = _first
-
-
-def _is_open(start: "str | None") -> bool:
-    """Whether recording is on in a directory; None for the one of the scope around."""
-    if runtime.is_off():
-        return False
-    # deferred: only where somebody may have said yes
-    cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
-    if cache is None or scope is None:
-        return False
-    found: bool = cache.is_allowed(scope.place(None) if start is None else start)
-    return found
-
-
-def _given(project_root: "Path") -> "Any":
-    """What the chain is told of an event for another directory.
+def load_pipeline(project_root: "Path | None") -> "tuple[Any, Any]":
+    """The pipeline where recording is on in a directory, and the metadata of an event there.
 
     Raises:
-        LookupError: recording is off there, or nothing can be loaded now.
+        LookupError: recording is off there.
+        AttributeError: a module cannot be loaded now.
+        TypeError, ValueError, OSError: it is no directory.
     """
-    scope = None if runtime.is_off() else load("telemetry_kit.context")  # deferred: as above
-    if scope is None:
+    cache, scopes = load_consent()
+    start = scopes.place(project_root)
+    if not cache.is_allowed(start):
         raise LookupError("recording is off")
-    start = scope.place(project_root)
-    # deferred: only where recording is on
-    pipeline = load("telemetry_kit.recording.pipeline") if _is_open(start) else None
-    if pipeline is None:
-        raise LookupError("recording is off there")
-    return pipeline.Given(start=start)
+    if runtime.pipeline is None:
+        # deferred: only where recording is on
+        runtime.pipeline = load("telemetry_kit.recording.pipeline")
+    return runtime.pipeline, runtime.pipeline.EventMetadata(start=start)
+
+
+def load_consent() -> "tuple[Any, Any]":
+    """The modules that know whether and where recording is on; None for one not loaded now."""
+    # deferred: only where the user may have granted consent
+    return load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
+
+
+def load_recorder() -> "Any":
+    """The module with the keys and ids of a project; None when it cannot be loaded now."""
+    return load("telemetry_kit.recording.recorder")  # deferred: only where recording is on
 
 
 def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
@@ -124,27 +120,34 @@ def is_telemetry_enabled(project_root: "Path | None" = None) -> bool:
 
     Args:
         project_root: a directory inside the project; the working directory by default.
+
+    Example:
+        >>> from telemetry_kit import capture_events, is_telemetry_enabled
+        >>> is_telemetry_enabled()
+        False
+        >>> with capture_events():
+        ...     is_telemetry_enabled()
+        True
     """
+    if runtime.is_off():
+        return False
     try:
-        # deferred: as above
-        cache = None if runtime.is_off() else load("telemetry_kit.consent.cache")
-        if cache is None:
-            return False
+        cache, _ = load_consent()
         root = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         if not cache.is_allowed(root):
             return False
-        checks = load("telemetry_kit.consent.obstacles")  # deferred: only where recording is on
-        found: bool = checks is not None and checks.is_recording(root)
+        obstacles = load("telemetry_kit.consent.obstacles")  # deferred: only where recording is on
+        found: bool = obstacles.is_recording(root)
         return found
     except Exception:
         return False
 
 
 def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> str:
-    """The keyed hash of a value, as it would stand in a stored event behind `h:`.
+    """The keyed hash of a value, as a stored event has it behind `h:`.
 
-    Where there is no key, or recording is off, the hash is made with a random key that only this
-    process has: it is never unkeyed, and matches nothing that is stored.
+    Without a key, or where recording is off, the hash is made with a random key of this process.
+    It is never unkeyed, and then matches no stored hash.
 
     Args:
         value: the text.
@@ -156,44 +159,28 @@ def hash_pii(value: str, *, field: str, project_root: "Path | None" = None) -> s
 
     Raises:
         TypeError: value or field is no string.
+
+    Example:
+        >>> from telemetry_kit import hash_pii
+        >>> digits = hash_pii("jane@example.org", field="agent")
+        >>> len(digits), digits == hash_pii("jane@example.org", field="agent")
+        (12, True)
     """
     if not isinstance(value, str) or not isinstance(field, str):
         raise TypeError("hash_pii() takes two strings: the value, and the field it belongs to")
     field, value = str.__str__(field), str.__str__(value)
-    try:
-        key = _key(project_root)
-        if key is not None:
-            digits: str = key.digits(field, value)
-            return digits
-    except Exception:
-        key = None
-    return _ephemeral(field, value)
-
-
-def _key(project_root: "Path | None") -> "Any":
-    """The key in force, or None where recording is off.
-
-    Raises:
-        AttributeError: nothing can be loaded now.
-    """
-    if runtime.is_off():
-        return None
-    # deferred: only where somebody may have said yes
-    cache, scope = load("telemetry_kit.consent.cache"), load("telemetry_kit.context")
-    cached = cache.lookup(scope.place(project_root))
-    if not cached.allowed:
-        return None
-    # deferred: where recording is on
-    return load("telemetry_kit.recording.recorder").key_of(cached.paths)
-
-
-_own_key: "list[Mac]" = []
-
-
-def _ephemeral(field: str, value: str) -> str:
-    """The hash under a key that nobody keeps: it can never be linked to anything stored."""
+    if not runtime.is_off():
+        try:
+            cache, scopes = load_consent()
+            cached = cache.lookup(scopes.place(project_root))
+            if cached.allowed:
+                key = load_recorder().current_key(cached.paths)
+                digits: str = key.digits(field, value)
+                return digits
+        except Exception:
+            pass  # there is no key: the random one of this process follows
     if not _own_key:
-        # deferred: most programs never hash by themselves
+        # deferred: most programs never hash a text themselves
         mac = load("telemetry_kit.privacy.hmac_sha256")
         if mac is None:
             return os.urandom(6).hex()
@@ -204,29 +191,30 @@ def _ephemeral(field: str, value: str) -> str:
 def child_environment() -> dict[str, str]:
     """Variables that tie the events of a child process to the session and span of this one.
 
-    Their values carry a keyed code, by which the child knows that this library made them; an id
-    that somebody else put there is stored as a pseudonym only.
+    Their values carry a keyed signature, by which the child recognises the ids of this library.
+    An id from another source is stored as a pseudonym only.
 
     Returns:
         The variables to add to the child's environment; empty where nothing is recorded or no
         session or span is open.
+
+    Example:
+        >>> import os
+        >>> from telemetry_kit import capture_events, child_environment, configure, role_session
+        >>> with configure(app="acme"), capture_events(), role_session("dev"):
+        ...     env = {**os.environ, **child_environment()}
+        >>> "ACME_TELEMETRY_SESSION_ID" in env
+        True
     """
     if runtime.is_off():
         return {}
-    # deferred: only where somebody may have said yes
-    errors, scope = load("telemetry_kit.errors"), load("telemetry_kit.context")
-    if errors is None or scope is None:
-        return {}
     try:
-        around = scope.innermost()
-        recorder = None
-        if around is not None and _is_open(around.start):
-            # deferred: only where recording is on
-            recorder = load("telemetry_kit.recording.recorder")
-        found: dict[str, str] = {} if recorder is None else recorder.environment_of(around)
-        return found
-    except errors.Refused:
-        return {}
-    except Exception as error:
-        errors.swallow(error)
-        return {}
+        cache, scopes = load_consent()
+        scope = scopes.innermost()
+        if scope is None or not cache.is_allowed(scope.start):
+            return {}
+    except Exception:
+        return {}  # a module cannot be loaded now
+    recorder = load_recorder()
+    found: dict[str, str] = {} if recorder is None else recorder.child_environment(scope)
+    return found

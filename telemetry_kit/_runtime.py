@@ -38,8 +38,8 @@ class Runtime:
     """
 
     __slots__ = (
-        *("_on_until", "app", "captured", "clock", "declared", "environ", "is_denied", "now"),
-        *("off_until", "random"),
+        *("_on_until", "app", "captured", "clock", "declared", "environ", "forks", "is_denied"),
+        *("now", "off_until", "pipeline", "random", "spans"),
     )
 
     def __init__(self) -> None:
@@ -56,6 +56,11 @@ class Runtime:
         self.clock: Callable[[], float] = monotonic
         self.now: Callable[[], float] = time
         self.random: Callable[[int], bytes] = os.urandom
+        # The modules that record, once they are loaded: later events do not look for them.
+        self.pipeline: Any = None
+        self.spans: Any = None
+        # How often the process was forked, its parents included.
+        self.forks = 0
         self.off_until = 0.0
         self._on_until = 0.0
 

@@ -1,14 +1,21 @@
-"""`RoleEvent`, the Python handle on the catalog's event types.
+"""`RoleEvent`: the event types.
 
-The catalog holds the meaning of each; nothing but the names is repeated here, and a test keeps
-both equal.
+The catalog has their meanings; a test compares the names.
 """
 
 from enum import StrEnum
 
 
 class RoleEvent(StrEnum):
-    """The event types that can be recorded. Each one equals its string value."""
+    """The event types that can be recorded. Each one equals its string value.
+
+    Example:
+        >>> from telemetry_kit import RoleEvent
+        >>> RoleEvent.AGENT_INVOKED == "agent.invoked"
+        True
+        >>> RoleEvent("role.selected").name
+        'ROLE_SELECTED'
+    """
 
     ROLE_SELECTED = "role.selected"
     ROLE_CHANGED = "role.changed"

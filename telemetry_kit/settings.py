@@ -175,6 +175,16 @@ def configure(
 
     Raises:
         ConfigurationError: a value cannot be used; nothing has changed.
+
+    Example:
+        >>> from telemetry_kit import capture_events, configure, track_role_event
+        >>> with configure(app="acme", agents=["planner"], context={"tries": "measure"}):
+        ...     with capture_events() as captured:
+        ...         record = track_role_event(
+        ...             "agent.invoked", agent="planner", context={"tries": 2}
+        ...         )
+        >>> record["agent"], record["context"], captured.dropped
+        ('planner', {'tries': 2}, [])
     """
     if app is not None and not is_app_name(app):
         raise _mistake(

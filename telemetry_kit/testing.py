@@ -1,6 +1,6 @@
-"""`capture_events()`: the real pipeline, with memory instead of a disk at its end.
+"""`capture_events()`: the real pipeline, writing into memory.
 
-The assertions are the test's own.
+A test makes its own assertions about the events.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Captured:
         return [json.loads(line) for line in self.lines]
 
     def append(self, line: bytes) -> bool:
-        """Take a line, as the journal would."""
+        """Take a line, as the log would."""
         self.lines.append(line)
         return True
 
@@ -54,33 +54,41 @@ class Captured:
             home, decision, cache.Switches({}, ""), settings.generation(), 0.0
         )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        place = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))
-        place.dropped = self.dropped
-        place.undeclared = self.undeclared
-        place.sequence = itertools.count()
-        self._recorders.append(place)
+        capture = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))
+        capture.dropped = self.dropped
+        capture.undeclared = self.undeclared
+        capture.sequence = itertools.count()
+        self._recorders.append(capture)
         runtime.captured += 1
         runtime.off_until = 0.0
-        recorder.captures.append(place)
+        recorder.captures.append(capture)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._recorders:
-            return
-        recorder.captures.remove(self._recorders.pop())
-        runtime.captured -= 1
+        if self._recorders:
+            recorder.captures.remove(self._recorders.pop())
+            runtime.captured -= 1
 
 
 def capture_events() -> Captured:
-    """Run a block with every event of the process going into memory, whatever consent says.
+    """Run a block with every event of the process going into memory, with or without consent.
 
-    The steps of the chain are the real ones; nothing is written to disk. Blocks nest: the
+    The processors are the real ones; nothing is written to disk. Blocks can be nested: the
     innermost one gets the events, those of other threads included.
 
     Returns:
-        A context manager; `.events` are the records, `.lines` their bytes, `.dropped` pairs of
-        event type and key of what was left out, `.undeclared` pairs of field and name that became
-        pseudonyms: those given to a decorator inside a running function, for instance, and
-        `.notes` what would keep the program from recording anything outside of tests.
+        A context manager. `.events` are the records, `.lines` their bytes. `.dropped` are pairs of
+        event type and key of dropped values. `.undeclared` are pairs of field and name that became
+        pseudonyms, for instance names given to a decorator inside a running function. `.notes` are
+        reasons for which the program would record nothing outside of tests.
+
+    Example:
+        >>> from telemetry_kit import capture_events, track_role_event
+        >>> with capture_events() as captured:
+        ...     record = track_role_event("agent.invoked", agent="planner", context={"x": 1})
+        >>> [event["event_type"] for event in captured.events]
+        ['agent.invoked']
+        >>> captured.dropped, captured.undeclared
+        ([('agent.invoked', 'context.x')], [('agent', 'planner')])
     """
     return Captured()

@@ -223,9 +223,9 @@ def believed(path: Path, data: bytes) -> bytes:
 
 
 def _close_journals() -> None:
-    for place in recorder._recorders.values():
-        place.journal.close()
-    recorder._recorders.clear()
+    for project in recorder._projects.values():
+        project.writer.close()
+    recorder._projects.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -305,9 +305,9 @@ import os, sys, errno, fcntl, unicodedata, difflib, hashlib, tomllib, json, thre
 import resource
 import telemetry_kit
 from telemetry_kit import *
-from telemetry_kit.instrumentation import session_span as bound
+from telemetry_kit.instrumentation import spans
 from telemetry_kit.recording import pipeline
-from telemetry_kit.instrumentation import coroutines as steps
+from telemetry_kit.instrumentation import coroutines
 from telemetry_kit.consent import changes as control
 from telemetry_kit.cli import record
 from telemetry_kit.storage import reader

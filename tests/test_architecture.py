@@ -11,7 +11,7 @@ import telemetry_kit
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "examples" not in p.relative_to(PACKAGE).parts)
-# Bottom up: nothing imports a later line, and nothing in a line imports what stands behind it.
+# Bottom up: nothing imports a later line, and nothing imports a later name of its line.
 ORDER = runpy.run_path(str(Path(__file__).parents[1] / "docs/make.py"))["ORDER"]
 RANK = {name: number for number, line in enumerate(ORDER) for name in line}
 # What other packages may import of a package; the package itself (its `__init__`) always counts.
@@ -148,7 +148,7 @@ def test_packages_are_in_order() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_run_downward(path: Path) -> None:
-    """No file imports from a package that stands in a later line of the order."""
+    """No file imports from a package in a later line of the order."""
     here = package_of(name_of(path))
     found = {
         module
@@ -239,7 +239,7 @@ def test_no_network_module_is_imported(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_deferred_import_says_why(path: Path) -> None:
-    """`# deferred: ...` stands beside it, or above the block of imports that it belongs to."""
+    """`# deferred: ...` is beside it, or above the block of imports that it belongs to."""
     text = path.read_text().splitlines()
 
     def reason(node: Import) -> bool:

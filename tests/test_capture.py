@@ -1,4 +1,4 @@
-"""`capture_events()`: the real chain into memory, and back to what was before."""
+"""`capture_events()`: the real pipeline into memory, and back to the former state."""
 
 import threading
 from typing import Any
@@ -52,7 +52,7 @@ def test_granted_events_go_to_memory_only(place: Any) -> None:
     assert place.types() == ["agent.invoked", "agent.failed"]
 
 
-def test_the_real_chain_runs() -> None:
+def test_the_real_pipeline_runs() -> None:
     """Names are hashed, undeclared keys are dropped, declared ones are kept."""
     declared = configure(agents=["writer"], context={"count": "measure"})
     with declared, capture_events() as captured:
@@ -150,7 +150,7 @@ def test_left_by_an_exception() -> None:
 
 
 def test_off_function_is_recorded_at_once(undecided: Any) -> None:
-    """A function that just ran with the runtime shut is seen by the next capture."""
+    """A function that just ran while recording was off is seen by the next capture."""
 
     @tracks(RoleEvent.AGENT_INVOKED)
     def work() -> None: ...

@@ -43,7 +43,6 @@ OFF = {
     "paths",
     "_runtime",
     "instrumentation.tracks",
-    "instrumentation.decorate",
     "settings",
 }
 WRITING = {
@@ -111,7 +110,7 @@ def loaded(place, code: str, **env: str) -> tuple[set[str], set[str]]:
 
 @pytest.fixture
 def denied(place):
-    """A project whose user said yes once and no since."""
+    """A project whose user granted consent once and has denied it since."""
     from telemetry_kit.consent import changes
 
     changes.disable_telemetry()
@@ -119,7 +118,7 @@ def denied(place):
 
 
 def test_undecided(undecided) -> None:
-    """A user who was never asked pays for seven small files, and for nothing of others."""
+    """Without a decision a program loads six small files of ours, and none of others."""
     assert loaded(undecided, DECORATED) == (OFF, set())
 
 
@@ -133,26 +132,26 @@ def test_undecided_strings(undecided) -> None:
     code = DECORATED.replace("RoleEvent.AGENT_INVOKED", "'agent.invoked'").replace(
         "RoleEvent, ", ""
     )
-    rooms, others = loaded(undecided, code)
+    modules, others = loaded(undecided, code)
 
-    assert ((OFF - {"events"}) | {"schema.catalog", "errors"}, {"__future__"}) == (rooms, others)
+    assert ((OFF - {"events"}) | {"schema.catalog", "errors"}, {"__future__"}) == (modules, others)
 
 
 def test_vetoed_without_a_grant(undecided) -> None:
-    """A veto where nobody said yes costs no more than that nobody did."""
+    """A veto without a grant costs no more than the missing grant alone."""
     assert loaded(undecided, DECORATED, DO_NOT_TRACK="1") == (OFF, set())
 
 
 def test_denied(denied) -> None:
-    """A user who said no pays what one pays who was never asked."""
+    """A denial costs as much as a question that was never asked."""
     assert loaded(denied, DECORATED) == (OFF, set())
 
 
 def test_denied_session(denied) -> None:
-    """Nor does a session load chain, key or journal where the answer is no."""
-    rooms, _ = loaded(denied, SESSION)
+    """A session loads no pipeline, key or writer after a denial."""
+    modules, _ = loaded(denied, SESSION)
 
-    assert set() == rooms & {"recording.pipeline", "storage.writer", "privacy.keys"}
+    assert set() == modules & {"recording.pipeline", "storage.writer", "privacy.keys"}
 
 
 @pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "FLOWSPEC_TELEMETRY_DISABLED"])
@@ -160,53 +159,51 @@ def test_denied_session(denied) -> None:
     "code", [DECORATED, SESSION], ids=["decorated", "instrumentation.sessions"]
 )
 def test_vetoed_with_a_grant(place, code: str, variable: str) -> None:
-    """A veto over a grant loads neither chain, key nor journal."""
-    rooms, _ = loaded(place, code, **{variable: "1"})
+    """A veto over a grant loads no pipeline, key or writer."""
+    modules, _ = loaded(place, code, **{variable: "1"})
 
-    assert set() == rooms & {"recording.pipeline", "storage.writer", "privacy.keys"}
+    assert set() == modules & {"recording.pipeline", "storage.writer", "privacy.keys"}
 
 
 def test_on(place) -> None:
-    """A session and a decorated call with three events on disk load the street, and no more."""
-    rooms, others = loaded(place, SESSION)
+    """A session and a decorated call with three events on disk load exactly these modules."""
+    modules, others = loaded(place, SESSION)
 
-    assert (
-        OFF
-        | WRITING
-        | {"instrumentation.session_span", "instrumentation.sessions", "instrumentation.spans"}
-        == rooms
-    )
+    assert OFF | WRITING | {"instrumentation.sessions", "instrumentation.spans"} == modules
     assert {"__future__"} == others
     assert place.types() == ["role.selected", "agent.invoked", "agent.completed"]
 
 
 def test_record_undecided(undecided) -> None:
-    """`record` where nobody was asked loads the door, its own file, the runtime's two, and apps."""
+    """`record` without a decision loads the command line, the runtime and the choice of the app."""
     assert (COMMAND, {"__future__"}) == loaded(undecided, RECORD)
 
 
 def test_record_on(place) -> None:
-    """`record` loads the chain, and of the standard library nothing but `__future__`."""
-    rooms, others = loaded(place, RECORD)
+    """`record` loads the pipeline, and of the standard library nothing but `__future__`."""
+    modules, others = loaded(place, RECORD)
 
-    assert (COMMAND | WRITING, {"__future__"}) == (rooms, others)
+    assert (COMMAND | WRITING, {"__future__"}) == (modules, others)
     assert place.types() == ["agent.invoked"]
 
 
 def test_record_denied(denied) -> None:
-    """`record` loads no journal and no key where the answer is no."""
-    rooms, others = loaded(denied, RECORD)
+    """`record` loads no writer and no key after a denial."""
+    modules, others = loaded(denied, RECORD)
 
     assert set() == others & EXPENSIVE
-    assert set() == rooms & {"storage.writer", "privacy.keys"}
+    assert set() == modules & {"storage.writer", "privacy.keys"}
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["record", "--help"]], ids=" ".join)
 def test_help(undecided, args: list[str]) -> None:
     """Help and version load no parser, no terminal, nothing of others."""
-    rooms, others = loaded(undecided, MAIN.format(args=args))
+    modules, others = loaded(undecided, MAIN.format(args=args))
 
-    assert (set(), set()) == (rooms - {"", "cli", "cli.record", "cli.registry", "_version"}, others)
+    assert (set(), set()) == (
+        modules - {"", "cli", "cli.record", "cli.registry", "_version"},
+        others,
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +216,7 @@ def test_nothing_expensive(place, code: str) -> None:
     assert set() == others & EXPENSIVE
 
 
-def test_module_entry_is_the_same_door(place) -> None:
+def test_python_m_is_the_same_command(place) -> None:
     """`python -m telemetry_kit record` writes the event and loads what `record` loads.
 
     `-m` itself brings runpy and what that needs; of ours it adds only `__main__`.

@@ -1,5 +1,7 @@
 """The pages say what the program does: blocks are run, links lead somewhere, tables are real."""
 
+import doctest
+import importlib
 import importlib.util
 import os
 import re
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import telemetry_kit
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import notice
 from telemetry_kit.schema import catalog
@@ -38,6 +41,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     ]
 
     assert missing == []
+
+
+@pytest.mark.parametrize("name", telemetry_kit.__all__)
+def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
+    """Each public name has an example in its docstring, which prints what the docstring shows."""
+    thing = getattr(telemetry_kit, name)
+    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
+    text = module.__doc__ if isinstance(thing, str) else thing.__doc__
+    example = doctest.DocTestParser().get_doctest(text, {"__name__": name}, name, name, 0)
+    printed: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
+
+    assert "Example:\n" in text
+    assert any(name in one.source for one in example.examples)
+    assert (result.failed, "".join(printed)) == (0, "")
 
 
 def test_the_tutorial_is_true(undecided, tmp_path: Path) -> None:

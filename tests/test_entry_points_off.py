@@ -1,4 +1,4 @@
-"""Every entry point against every veto: nothing is made, and nothing of the chain is loaded."""
+"""Every entry point against every veto: nothing is made, and no module that records is loaded."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from telemetry_kit import disable_telemetry, enable_telemetry
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import cache, policy
 
-CHAIN = (
+RECORDING = (
     "recording.pipeline",
     "recording.recorder",
     "privacy.keys",
@@ -80,7 +80,7 @@ assert json.dumps(1) == "1"
 """,
     "ask_consent": "from telemetry_kit import ask_consent; assert not ask_consent()",
 }
-# A test's own tool: it runs the chain, into memory.
+# A test's own tool: it runs the pipeline, into memory.
 IN_MEMORY = {
     "capture_events": """
 from telemetry_kit import capture_events, role_session
@@ -166,7 +166,7 @@ def vetoed(undecided, request):
         }[veto]
         path.parent.mkdir(exist_ok=True)
         path.write_text("[tool.telemetry_kit]\n" * (veto == "pyproject") + "enabled = false\n")
-    # The key that a yes has made: with it gone, its return would show.
+    # The key of the grant: it is deleted, so that a new one would show.
     for key in Path(undecided.home.state).glob("projects/*/*"):
         key.unlink()
     return undecided, env, before
@@ -184,7 +184,7 @@ for name, source in sources.items():
         error = ""
     except BaseException as caught:
         error = repr(caught)
-    loaded = [m for m in {chain!r} if "telemetry_kit." + m in sys.modules]
+    loaded = [m for m in {recording!r} if "telemetry_kit." + m in sys.modules]
     found[name] = [error, loaded]
 out.write(json.dumps(found))
 """
@@ -202,9 +202,9 @@ def content(place) -> dict[str, bytes]:
 
 
 def probe(vetoed, sources: dict[str, str]) -> dict[str, list]:
-    """Run all in one process: what each raised, and what of the chain was loaded by then."""
+    """Run all in one process: the errors of each, and the modules that record loaded by then."""
     place, env, before = vetoed
-    code = PROBE.format(before=before, chain=CHAIN)
+    code = PROBE.format(before=before, recording=RECORDING)
     done = place.python("-c", code, json.dumps(sources), env=env)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -219,19 +219,19 @@ def test_all_entry_points_are_here() -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("door", ["_api", "recording.logger", "others"])
-def test_entry_points(vetoed, door: str) -> None:
-    """What a program calls loads no chain, makes no file, no folder and no key."""
+@pytest.mark.parametrize("group", ["_api", "recording.logger", "others"])
+def test_entry_points(vetoed, group: str) -> None:
+    """A call of the public API loads no pipeline, and makes no file, no folder and no key."""
     place, _, _ = vetoed
     before = content(place)
-    sources = {name: source for name, source in LIGHT.items() if door_of(name) == door}
+    sources = {name: source for name, source in LIGHT.items() if module_group(name) == group}
     found = probe(vetoed, sources)
 
     assert found == {name: ["", []] for name in sources}
     assert content(place) == before
 
 
-def door_of(name: str) -> str:
+def module_group(name: str) -> str:
     """Those that are asked by themselves stand alone: what one has loaded would hide the rest."""
     if name == "get_logger":
         return "recording.logger"
@@ -251,7 +251,7 @@ def test_captured_events(vetoed) -> None:
 
 @everywhere
 def test_recording_commands_load_no_chain(vetoed) -> None:
-    """`record` and `hook` load no chain where nothing is recorded."""
+    """`record` and `hook` load no pipeline where nothing is recorded."""
     for name in sorted(LIGHT_COMMANDS.intersection(COMMAND_NAMES)):
         assert probe(vetoed, {name: command(name)}) == {name: ["", []]}
 

@@ -1,4 +1,4 @@
-"""The public API: which names there are, and that asking for one loads only its own room."""
+"""The public API: its names, and that the use of one loads only its own module."""
 
 import importlib
 
@@ -32,17 +32,17 @@ def test_names_are_complete() -> None:
     assert EARLY | {"__version__"} <= set(telemetry_kit.__all__)
 
 
-def test_every_name_has_a_room() -> None:
-    """The table of rooms and `__all__` agree."""
+def test_every_name_has_a_module() -> None:
+    """The table of modules and `__all__` agree."""
     assert telemetry_kit.__all__ == sorted(telemetry_kit._MODULES)
 
 
 @pytest.mark.parametrize("name", telemetry_kit.__all__)
-def test_a_name_is_the_one_in_its_room(name: str) -> None:
-    """Every name resolves, to the very object that its room holds."""
-    room = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
+def test_a_name_is_the_one_in_its_module(name: str) -> None:
+    """Every name resolves, to the object of that name in its module."""
+    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
 
-    assert getattr(room, name) is getattr(telemetry_kit, name)
+    assert getattr(module, name) is getattr(telemetry_kit, name)
 
 
 def test_names_are_listed() -> None:
@@ -57,7 +57,7 @@ def test_unknown_name() -> None:
 
 
 def test_types_are_declared_for_checkers() -> None:
-    """The names that type checkers see are the names that are handed on."""
+    """Type checkers see the names of `__all__`."""
     import ast
     from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_types_are_declared_for_checkers() -> None:
     assert telemetry_kit.__all__ == sorted(declared)
 
 
-def test_importing_loads_no_room(undecided) -> None:
+def test_importing_loads_no_module(undecided) -> None:
     """`import telemetry_kit` alone loads no other file of the package."""
     done = undecided.run(
         "import sys, telemetry_kit; print([m for m in sys.modules if m.startswith('telemetry_')])",
@@ -82,7 +82,7 @@ def test_importing_loads_no_room(undecided) -> None:
     assert (done.stdout, done.stderr) == ("['telemetry_kit']\n", "")
 
 
-def test_a_name_loads_its_room_alone(undecided) -> None:
+def test_a_name_loads_its_module_alone(undecided) -> None:
     """`RoleEvent` brings `events` and nothing else of the package."""
     done = undecided.run(
         "import sys\nfrom telemetry_kit import RoleEvent\n"

@@ -178,7 +178,7 @@ def test_the_recorder_does_not_write_a_foreign_file(place, tmp_path, which: str)
         "from telemetry_kit.consent import cache\n"
         "configure(app='flowspec', agents=['ada'])\n"
         "print(bool(track_role_event('agent.invoked', agent='ada')))\n"
-        "recorder.remember(cache.lookup().paths, 'ENOSPC')\n"
+        "recorder.save_error(cache.lookup().paths, 'ENOSPC')\n"
         "disable_telemetry()\n"
     )
     outside.chmod(0o644)

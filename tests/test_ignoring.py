@@ -360,7 +360,7 @@ def test_a_folder_that_was_there_before_is_said(undecided) -> None:
     grant(undecided, undecided.user, all_projects=True)
     (undecided.root / ".flowspec").mkdir()
     with pytest.raises(Refused, match="after the next telemetry command"):
-        recorder.key_of(undecided.home)
+        recorder.current_key(undecided.home)
     changes.prepare_project(undecided.home)
 
     assert keys.load(str(undecided.key_file)).epoch == 1

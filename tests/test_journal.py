@@ -690,7 +690,7 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
         "size = os.stat('.flowspec/telemetry.jsonl').st_size\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, -1))\n"
         "assert t('role.selected', role='dev') is None\n"
-        "journal = recorder.recorder_for().journal\n"
+        "journal = recorder.recorder_for().writer\n"
         "print(journal.lost, journal.breaker.reason)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))\n"
     )
@@ -1250,7 +1250,7 @@ def test_a_signal_handler_may_record(place) -> None:
         "own = [t('role.selected', role='dev') for _ in range(2000)]\n"
         "signal.setitimer(signal.ITIMER_REAL, 0, 0)\n"
         "every = own + made\n"
-        "if None in every: assert 'slow' in recorder.recorder_for().journal.breaker.reason\n"
+        "if None in every: assert 'slow' in recorder.recorder_for().writer.breaker.reason\n"
         "print(len([record for record in every if record is not None]))\n"
     )
 

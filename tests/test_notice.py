@@ -107,13 +107,17 @@ def test_example_and_samples_are_what_the_pipeline_writes() -> None:
     """Example, samples and dictionary are constants; the pipeline writes the same, save for ids."""
     with capture_events() as captured:
         pipeline.emit(
-            "agent.completed",
-            {"role": "dev", "agent": "me@home", "duration_ms": 900},
-            pipeline.Given(scope=None),
+            {
+                "event": "agent.completed",
+                "role": "dev",
+                "agent": "me@home",
+                "duration_ms": 900,
+                pipeline.METADATA: pipeline.EventMetadata(scope=None),
+            }
         )
         given = {"role": "dev", "command": "/your:command", "agent": "your-agent"}
         for name in catalog.EVENTS:
-            pipeline.emit(name, {**given, "outcome": "ok", "duration_ms": 900})
+            pipeline.emit({**given, "event": name, "outcome": "ok", "duration_ms": 900})
     example, *samples = captured.events
     shown = json.loads(notice.example())
     own_id = {"event_id", "project_id", "timestamp", "seq"}
@@ -230,7 +234,7 @@ def test_context_fits_the_schema() -> None:
     context = {"task_id": "identifier", "tries": "measure", "dry": "flag", "mode": ["a", "b"]}
     with configure(context=context), capture_events() as captured:
         values = {"task_id": "T-1", "tries": 3, "dry": True, "mode": "b", "other": 1}
-        pipeline.emit("agent.invoked", {"agent": "x", "context": values})
+        pipeline.emit({"event": "agent.invoked", "agent": "x", "context": values})
         schema = notice.json_schema()
 
     assert fits(schema, captured.events[0])

@@ -52,7 +52,7 @@ def test_a_forged_id_is_a_code(place, text: str, field: str, variable: str) -> N
 
 @pytest.mark.parametrize("field", ["session_id", "parent_id"])
 def test_a_code_of_hash_pii_is_no_signature(place, field: str) -> None:
-    """Twelve hex digits with a code from `hash_pii` are somebody else's id, and become a code."""
+    """Twelve hex digits with a hash of `hash_pii` are an id of another source: a pseudonym."""
     value = "0123456789ab"
     for asked in told(field):
         given_id = f"{value}-{hash_pii(value, field=asked)}"

@@ -1,4 +1,4 @@
-"""The chain: what is kept, hashed or dropped, and what a line looks like."""
+"""The pipeline: which values are kept, hashed or dropped, and the form of a line."""
 
 import json
 import math
@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import RoleEvent, configure, settings, track_role_event, tracks
+from telemetry_kit import (
+    RoleEvent,
+    capture_events,
+    configure,
+    context,
+    settings,
+    track_role_event,
+    tracks,
+)
 from telemetry_kit.consent import cache
 from telemetry_kit.errors import Refused
 from telemetry_kit.recording import pipeline
@@ -23,8 +31,8 @@ HASHED = re.compile("h:[0-9a-f]{12}")
 
 
 def emitted(name: str, **fields: object) -> dict:
-    """One event through the chain, which must be written."""
-    record = pipeline.emit(name, fields)
+    """One event through the pipeline, which must be written."""
+    record = pipeline.emit({**fields, "event": name})
     assert record is not None
     return record
 
@@ -198,7 +206,7 @@ def test_time_zone_does_not_matter(place) -> None:
 
 @pytest.mark.parametrize("role", catalog.ROLES)
 def test_built_in_roles_are_kept(place, role: str) -> None:
-    """The seven roles stand in clear, before as well as now."""
+    """The seven roles are in plain text, also as previous role."""
     record = emitted("role.changed", role=role, previous_role=role)
 
     assert (role, role) == (record["role"], record["previous_role"])
@@ -206,7 +214,7 @@ def test_built_in_roles_are_kept(place, role: str) -> None:
 
 @pytest.mark.parametrize("field", [*NAMES, "previous_role"])
 def test_undeclared_names_are_hashed(place, field: str) -> None:
-    """A name that nobody declared is a pseudonym made for its own field."""
+    """A name that was not declared is a pseudonym made for its own field."""
     record = emitted("role.changed", **{field: "jane.doe@example.org"})
 
     assert place.key.pseudonym(field, "jane.doe@example.org") == record[field]
@@ -266,7 +274,7 @@ def test_nonsense_in_a_names_file_declares_nothing(place, listed: str) -> None:
 
 
 def test_names_given_at_decoration_are_kept(place, at_top_level) -> None:
-    """Arguments of `@tracks` stand in clear, from then on and wherever they come from."""
+    """Arguments of `@tracks` are in plain text from then on, in every event."""
     before = emitted("agent.invoked", agent="planner")
     at_top_level("tracks('agent.invoked', agent='planner')(lambda: None)")
     after = emitted("agent.invoked", agent="planner")
@@ -300,7 +308,7 @@ def test_a_restored_configuration_hashes_again(place) -> None:
 
 
 @given(st.text(max_size=1024))
-def test_nothing_undeclared_stands_in_clear(place, value: str) -> None:
+def test_nothing_undeclared_is_in_plain_text(place, value: str) -> None:
     """Whatever text arrives as an agent, the line has a pseudonym or nothing of it."""
     record = track_role_event("agent.invoked", agent=value)
 
@@ -353,6 +361,8 @@ def test_none_is_not_given(place) -> None:
         "dropped",
         "level",
         "logger",
+        "_at",
+        "_given",
         "_record",
         "_scope",
         "exc_info",
@@ -360,7 +370,7 @@ def test_none_is_not_given(place) -> None:
     ],
 )
 def test_fields_that_a_host_may_not_set(place, field: str) -> None:
-    """Unknown fields, and those that the chain fills in, are dropped and counted."""
+    """Unknown fields, and those that processors fill in, are dropped and counted."""
     plain = emitted("agent.invoked")
     record = emitted("agent.invoked", **{field: "mine"})
 
@@ -370,12 +380,15 @@ def test_fields_that_a_host_may_not_set(place, field: str) -> None:
     assert {f: plain[f] for f in same} == {f: record[f] for f in same}
 
 
-@pytest.mark.parametrize("key", ["_at", "_given"])
-def test_the_chains_own_keys_cannot_be_given(place, key: str) -> None:
-    """What steps hand to each other cannot be set from outside."""
-    record = emitted("agent.invoked", **({key: "mine"} if key == "_at" else {}))
+@pytest.mark.parametrize("value", ["mine", None, {"source": "mine"}, object()])
+def test_the_metadata_cannot_be_given(place, value: object) -> None:
+    """A host cannot set the metadata that the processors share, and it is in no record."""
+    record = track_role_event("agent.invoked")
+    plain = emitted("agent.invoked", **{pipeline.METADATA: value})
 
-    assert record["source"] == "api"
+    assert record is not None
+    assert {*record} == {*plain}
+    assert (plain["source"], b"mine" in place.log.read_bytes()) == ("api", False)
 
 
 @pytest.mark.parametrize(
@@ -718,7 +731,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
-    """In every argument: no exception, no hook called, one whole line or none, nothing in clear."""
+    """In every argument: no exception, no hook called, one line or none, nothing in plain text."""
     value: object = HOSTILE[kind]
     place.configure(context={"dry": "flag", "k": "identifier", "m": "measure", "t": ["fast"]})
     for field in NAMES:
@@ -726,8 +739,10 @@ def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
     track_role_event("agent.invoked", context=value)  # type: ignore[arg-type]
     for key in ("dry", "k", "m", "t", "unknown"):
         track_role_event("agent.invoked", context={key: value})
-    pipeline.emit("agent.invoked", dict.fromkeys(("outcome", "exit_code", "duration_ms"), value))
-    pipeline.emit("agent.invoked", {"unknown": value})
+    pipeline.emit(
+        {"event": "agent.invoked", "outcome": value, "exit_code": value, "duration_ms": value}
+    )
+    pipeline.emit({"event": "agent.invoked", "unknown": value})
     assert None is track_role_event(value)  # type: ignore[arg-type]
 
     assert len(NAMES) + 1 + 5 + 2 == len(place.events())
@@ -751,7 +766,7 @@ def test_an_object_that_lies_about_its_class(place, field: str) -> None:
 
 
 def test_a_subclass_of_str_counts_by_its_text(place) -> None:
-    """A str subclass is taken as the text it is: declared in clear, otherwise a pseudonym."""
+    """A str subclass counts as its text: in plain text if declared, else a pseudonym."""
     kept = emitted("agent.invoked", role=loud(str)("dev"), agent=loud(str)("x"))
 
     assert ("dev", str) == (kept["role"], type(kept["role"]))
@@ -796,7 +811,7 @@ def test_lines_are_canonical(place, fields: dict, name: str) -> None:
         context={"f": "flag", "m": "measure", "t": ["a", "ü", '"'], "k": "identifier"},
         agents=['"quoted"', "back\\slash", "ü"],
     ):
-        record = pipeline.emit(name, fields)
+        record = pipeline.emit({**fields, "event": name})
     line = place.lines()[-1]
 
     assert canonical(line) == line == encode(record or {})
@@ -873,7 +888,7 @@ def test_the_working_directory_chooses_the_project(place, other: Path, monkeypat
 
 
 def test_a_project_without_consent_gets_nothing(place, monkeypatch) -> None:
-    """Walking into a project that nobody granted records nothing there, nor elsewhere."""
+    """A change into a project without a grant records nothing there, nor elsewhere."""
     strange = place.root.parent / "strange"
     strange.mkdir()
     monkeypatch.chdir(strange)
@@ -950,24 +965,112 @@ def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
     assert place.key.pseudonym("agent", "x") == event["agent"]
 
 
-def test_walk_says_why(undecided) -> None:
+def test_run_says_why(undecided) -> None:
     """The direct driver raises `Refused` with a reason; nothing else."""
     with pytest.raises(Refused) as caught:
-        pipeline.walk({"event": "role.selected"})
+        pipeline.run({"event": "role.selected"})
 
     assert caught.value.reason
 
 
-def test_steps_are_the_route(place) -> None:
-    """The chain is the six steps of the design, each a structlog processor."""
-    assert [step.__name__ for step in pipeline.PROCESSORS] == [
-        "gate",
-        "admit",
-        "stamp",
-        "bind",
+def test_the_processors_in_order() -> None:
+    """The pipeline is six processors, in this order."""
+    assert [processor.__name__ for processor in pipeline.PROCESSORS] == [
+        "check_consent",
+        "validate",
+        "add_metadata",
+        "add_context",
         "pseudonymize",
         "write",
     ]
+
+
+# -- each processor alone ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone():
+    """An event with metadata, as `check_consent` leaves it, and what is captured."""
+    with capture_events() as captured:
+        yield pipeline.check_consent(None, "info", {"event": "agent.invoked"}), captured
+
+
+def test_check_consent_alone(place) -> None:
+    """It adds the metadata with a recorder under one key, and changes nothing else."""
+    event = pipeline.check_consent(None, "info", {"event": "agent.invoked", "agent": "x"})
+    metadata = event.pop(pipeline.METADATA)
+
+    assert event == {"event": "agent.invoked", "agent": "x"}
+    assert (metadata.source, metadata.scope) == ("api", None)
+    assert metadata.recorder.key.equals(place.key)
+
+
+def test_check_consent_alone_when_off(undecided) -> None:
+    """Where recording is off it raises `Refused`."""
+    with pytest.raises(Refused):
+        pipeline.check_consent(None, "info", {"event": "agent.invoked"})
+
+
+def test_validate_alone(alone) -> None:
+    """It keeps known fields with fitting values, and counts the others."""
+    event, captured = alone
+    given = {**event, "agent": "x", "exit_code": "many", "unknown": 1, "role": None}
+    valid = pipeline.validate(None, "info", given)
+    valid.pop(pipeline.METADATA)
+
+    assert sorted(valid) == [
+        *("agent", "dropped", "event_type", "key_epoch", "project_id", "schema_version", "source")
+    ]
+    assert (valid["agent"], valid["dropped"]) == ("x", 2)
+    assert captured.dropped == [("agent.invoked", "exit_code"), ("agent.invoked", "unknown")]
+
+
+def test_add_metadata_alone(alone) -> None:
+    """It adds id, time and sequence number."""
+    first = pipeline.add_metadata(None, "info", dict(alone[0]))
+    second = pipeline.add_metadata(None, "info", dict(alone[0]))
+
+    assert set(first) - set(alone[0]) == {"event_id", "timestamp", "seq"}
+    assert (second["seq"] - first["seq"], first["event_id"] == second["event_id"]) == (1, False)
+
+
+def test_add_context_alone(alone) -> None:
+    """It adds what the scope has; a name that the event has is left as it is."""
+    event, _ = alone
+    scope = context.Scope(None, None, {"role": "dev", "agent": "x"}, "s" * 12, "p" * 12)
+    metadata = pipeline.EventMetadata(scope=scope, span_id="i" * 12)
+    metadata.recorder = event[pipeline.METADATA].recorder
+    found = pipeline.add_context(None, "info", {"agent": "y", pipeline.METADATA: metadata})
+    found.pop(pipeline.METADATA)
+
+    assert found == {
+        "agent": "y",
+        "role": "dev",
+        "span_id": "i" * 12,
+        "session_id": "s" * 12,
+        "parent_id": "p" * 12,
+    }
+
+
+def test_pseudonymize_alone(alone) -> None:
+    """It keeps a declared name and replaces every other one."""
+    event = pipeline.pseudonymize(None, "info", {**alone[0], "role": "dev", "agent": "x"})
+
+    assert (event["role"], bool(HASHED.fullmatch(event["agent"]))) == ("dev", True)
+    assert alone[1].undeclared == [("agent", "x")]
+
+
+@pytest.mark.parametrize("formatted", [True, False])
+def test_write_alone(alone, formatted: bool) -> None:
+    """It writes one line with the fields in order, and returns the record without metadata."""
+    event = pipeline.validate(None, "info", {**alone[0], "role": "dev"})
+    event = pipeline.pseudonymize(None, "info", pipeline.add_metadata(None, "info", event))
+    if not formatted:
+        event[pipeline.METADATA].line_format = None
+    record = pipeline.write(None, "info", event)
+
+    assert [f for f in catalog.ORDER if f in record] == list(record)
+    assert alone[1].lines == [encode(record)]
 
 
 def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:

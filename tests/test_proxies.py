@@ -1,4 +1,4 @@
-"""Everything that can be called, decorated: it stays what it was, for whoever looks at it."""
+"""Every kind of callable, decorated: it looks as it did, also to other libraries."""
 
 import abc
 import asyncio
@@ -153,25 +153,25 @@ class Methods:
     @tracks(AGENT)
     @classmethod
     def class_above(cls, a: int) -> tuple[type, int]:
-        """The decorator stands above."""
+        """The decorator is above."""
         return cls, a
 
     @classmethod
     @tracks(AGENT)
     def class_below(cls, a: int) -> tuple[type, int]:
-        """The decorator stands below."""
+        """The decorator is below."""
         return cls, a
 
     @tracks(AGENT)
     @staticmethod
     def static_above(a: int) -> int:
-        """The decorator stands above."""
+        """The decorator is above."""
         return a + 2
 
     @staticmethod
     @tracks(AGENT)
     def static_below(a: int) -> int:
-        """The decorator stands below."""
+        """The decorator is below."""
         return a + 2
 
     @tracks(AGENT)

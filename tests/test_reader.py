@@ -296,8 +296,8 @@ def test_a_held_lock_is_not_waited_for(home):
 def test_a_written_record_comes_back_as_it_was(place):
     """What the chain wrote is what the reader yields."""
     written = [
-        pipeline.emit("role.selected", {"role": "dev"}),
-        pipeline.emit("agent.invoked", {"agent": "someone unknown", "role": "dev"}),
+        pipeline.emit({"event": "role.selected", "role": "dev"}),
+        pipeline.emit({"event": "agent.invoked", "agent": "someone unknown", "role": "dev"}),
     ]
 
     assert all(written)

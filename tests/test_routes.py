@@ -51,7 +51,7 @@ def test_a_decorated_call_when_off(undecided) -> None:
     """It calls the wrapper, which asks the clock, and nothing else of ours."""
     calls, _ = route(undecided, DECORATED, "implement()")
 
-    assert calls == {"instrumentation.decorate.wrapper": 1}
+    assert calls == {"instrumentation.tracks.wrapper": 1}
 
 
 def test_a_decorated_call_to_a_line_on_disk(place) -> None:

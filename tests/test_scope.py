@@ -98,7 +98,7 @@ def test_to_thread_and_run_in_executor(captured: Captured) -> None:
 
 
 def test_nested_sessions_in_gathered_tasks(captured: Captured) -> None:
-    """Each task keeps its own chain of sessions, while all of them interleave."""
+    """Each task has sessions of its own, while all tasks interleave."""
 
     async def task(own: str) -> tuple[str | None, ...]:
         with role_session(own):
@@ -394,7 +394,7 @@ def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
 
 
 def test_ctrl_c(captured: Captured) -> None:
-    """A real SIGINT passes untouched and is recorded as cancelled."""
+    """A real SIGINT passes unchanged and is recorded as cancelled."""
 
     @tracks(AGENT)
     def busy() -> None:
@@ -591,7 +591,7 @@ def test_threads_of_a_forked_child(captured: Captured) -> None:
 
 
 def test_no_event_outside_of_a_capture(undecided: Any) -> None:
-    """Nobody was asked: nothing is recorded, and a child is told nothing."""
+    """Without a decision nothing is recorded, and a child gets no variables."""
     track_role_event("agent.invoked")
     done = subprocess.run(
         [sys.executable, "-c", CHILD], cwd=undecided.root, env=undecided.env, check=False

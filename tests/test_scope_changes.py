@@ -261,9 +261,9 @@ from telemetry_kit.recording import pipeline
 from telemetry_kit.cli import main
 """
 USE_IT = """
-pipeline.emit("model.used", {"model": "m", "outcome": "skipped"})
-pipeline.emit("agent.completed", {"agent": "x", "model": "m", "outcome": "skipped"})
-pipeline.emit("agent.completed", {"agent": "x", "outcome": "ok"})
+pipeline.emit({"event": "model.used", "model": "m", "outcome": "skipped"})
+pipeline.emit({"event": "agent.completed", "agent": "x", "model": "m", "outcome": "skipped"})
+pipeline.emit({"event": "agent.completed", "agent": "x", "outcome": "ok"})
 """
 NEW = [
     "a new kind of event: model.used",

@@ -100,7 +100,7 @@ def test_two_sessions_have_two_ids(place) -> None:
 
 
 def test_undeclared_role_is_hashed(place) -> None:
-    """A role that nobody declared is a pseudonym, as the previous one too, each for its field."""
+    """An undeclared role is a pseudonym, and so is the previous one, each for its field."""
     with role_session("jane"), role_session("joe"):
         pass
     first, second = place.events()
@@ -144,7 +144,7 @@ def test_workflow(place, error: BaseException | None, last: str, outcome: str) -
 
 
 def test_as_a_decorator(place, at_top_level) -> None:
-    """Each call is a session of its own, and the names of the decorator stand in clear."""
+    """Each call is a session of its own, and the names of the decorator are in plain text."""
     work = at_top_level("""
 @role_session("analyst", command="/c", workflow="w")
 def work():

@@ -1,4 +1,4 @@
-"""Generators, coroutines and async generators: driven by hand, and nobody can tell."""
+"""Generators, coroutines and async generators: driven by hand, without a difference."""
 
 import asyncio
 import contextlib
@@ -386,7 +386,7 @@ def test_never_awaited_warns_once_under_the_users_name(captured: Captured) -> No
 
 
 def test_cancelled_task(captured: Captured) -> None:
-    """Cancellation reaches the body, passes untouched and is recorded as cancelled."""
+    """Cancellation reaches the body, passes unchanged and is recorded as cancelled."""
     cleaned = []
 
     @tracks(AGENT)

@@ -152,7 +152,7 @@ def test_source_is_told(place) -> None:
 
 
 def test_names(place, at_top_level) -> None:
-    """Names of the decorator stand in clear in both events."""
+    """Names of the decorator are in plain text in both events."""
     names = {"role": "dev", "command": "/c", "agent": "a", "workflow": "w"}
 
     at_top_level(
@@ -584,6 +584,30 @@ def test_an_exit_code_that_fails(place) -> None:
 
 
 # -- more for the end ----------------------------------------------------------------------------
+
+
+def test_one_object_entered_twice_when_off(undecided) -> None:
+    """It can be left as often as it was entered, and nothing is loaded for that."""
+    done = undecided.run(
+        "import sys\nfrom telemetry_kit import RoleEvent, tracks\n"
+        "block = tracks(RoleEvent.AGENT_INVOKED)\n"
+        "with block, block:\n    pass\n"
+        "block.__exit__(None, None, None)\n"
+        "print(block._entered, 'telemetry_kit.context' in sys.modules)"
+    )
+
+    assert (done.stdout, done.stderr) == ("[] False\n", "")
+
+
+def test_a_name_that_is_no_text_is_counted(place) -> None:
+    """Both events of a block leave it out and count it; what is inside inherits nothing of it."""
+    with tracks("agent.invoked", agent=3, role="dev"):  # type: ignore[arg-type]
+        track_role_event("handoff.clicked")
+    start, inside, end = place.events()
+
+    assert (start["dropped"], inside.get("dropped"), end["dropped"]) == (1, None, 1)
+    assert ["agent" in e for e in (start, inside, end)] == [False, False, False]
+    assert inside["role"] == "dev"
 
 
 def test_set_adds_to_the_last_event(place) -> None:

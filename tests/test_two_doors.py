@@ -1,4 +1,4 @@
-"""One chain, two drivers: structlog and the direct driver write the same bytes."""
+"""One pipeline, two drivers: structlog and the direct driver write the same bytes."""
 
 import asyncio
 import itertools
@@ -63,22 +63,22 @@ def lines(place, drive) -> list[bytes]:
 
 @given(st.sampled_from(list(catalog.EVENTS)), FIELDS)
 def test_same_bytes(place, name: str, fields: dict) -> None:
-    """Any event through `walk()` and through `get_logger()` makes the same line."""
+    """Any event through `run()` and through `get_logger()` makes the same line."""
     with place.configure(
         context={"f": "flag", "m": "measure", "t": ["a", "b"], "k": "identifier", "event": "flag"}
     ):
         log = get_logger()
-        cold = lines(place, lambda: pipeline.walk({"event": name, **fields}))
-        warm = lines(place, lambda: log.info(name, **fields))
+        direct = lines(place, lambda: pipeline.run({"event": name, **fields}))
+        through_structlog = lines(place, lambda: log.info(name, **fields))
         bound = lines(place, lambda: log.bind(**fields).info(name))
 
-    assert len(cold) == 1
-    assert cold == warm == bound
+    assert len(direct) == 1
+    assert direct == through_structlog == bound
 
 
 @given(st.lists(st.sampled_from(["dev", "qa", "somebody"]), max_size=4))
 def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
-    """Inside sessions and spans both doors inherit the same."""
+    """Inside sessions and spans both drivers inherit the same."""
 
     def within(emit) -> None:
         from contextlib import ExitStack
@@ -90,18 +90,18 @@ def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
             emit("handoff.clicked")
 
     log = get_logger()
-    cold = lines(place, lambda: within(lambda name: pipeline.walk({"event": name})))
-    warm = lines(place, lambda: within(log.info))
+    direct = lines(place, lambda: within(lambda name: pipeline.run({"event": name})))
+    through_structlog = lines(place, lambda: within(log.info))
 
-    assert 4 * len(roles) - len(roles) + 1 == len(cold)
-    assert cold == warm
+    assert 4 * len(roles) - len(roles) + 1 == len(direct)
+    assert direct == through_structlog
 
 
 @pytest.mark.parametrize("name", ["agent.invokd", "", "x" * 5000, None, 3, object()])
 def test_both_refuse_an_unknown_event(place, name: object) -> None:
-    """What one door refuses the other refuses: an exception inside, None outside."""
+    """Both drivers refuse the same: an exception inside, None outside."""
     with pytest.raises(Refused):
-        pipeline.walk({"event": name})
+        pipeline.run({"event": name})
 
     assert None is get_logger().info(name)
     assert place.lines() == []
@@ -164,7 +164,7 @@ class Explosive:
 
 
 def hostile() -> None:
-    """Configure structlog so that whoever uses the host's settings fails."""
+    """Configure structlog so that any use of the host's settings fails."""
     structlog.configure(
         processors=[explode],
         wrapper_class=Explosive,
@@ -243,8 +243,8 @@ def test_thread_local_context_stays_out(place) -> None:
     assert "role" not in (log.info("agent.invoked") or {})
 
 
-def test_a_falsy_wrapped_logger_is_not_the_hosts(place) -> None:
-    """Our output is an object of ours: structlog takes the host's in the place of a falsy one."""
+def test_the_hosts_logger_factory_is_not_used(place) -> None:
+    """No logger of the host is made for our events."""
     made = []
 
     def factory(*_: object) -> structlog.PrintLogger:
@@ -255,7 +255,7 @@ def test_a_falsy_wrapped_logger_is_not_the_hosts(place) -> None:
     log = get_logger()
 
     assert log.info("agent.invoked")
-    assert (made, bool(log._logger)) == ([], True)
+    assert made == []
 
 
 def test_nothing_is_printed(place, capfd) -> None:
@@ -306,9 +306,9 @@ def test_bind_and_new_and_unbind(place) -> None:
     ]
 
 
-@pytest.mark.parametrize("door", ["cold", "warm"])
+@pytest.mark.parametrize("driver", ["direct", "structlog"])
 @pytest.mark.parametrize(("refusals", "looks"), [(1, 2), (50, 51), (1_000, 51)])
-def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, looks: int) -> None:
+def test_a_log_that_is_replaced(place, monkeypatch, driver: str, refusals: int, looks: int) -> None:
     """An event that finds it replaced is looked at again, from consent on, up to fifty times."""
     append, events, asked = LogWriter.append, 0, []
 
@@ -318,8 +318,8 @@ def test_a_log_that_is_replaced(place, monkeypatch, door: str, refusals: int, lo
         return events > refusals and append(journal, line)
 
     def record() -> object:
-        if door == "cold":
-            return pipeline.emit("agent.invoked", {"agent": "x"})
+        if driver == "direct":
+            return pipeline.emit({"event": "agent.invoked", "agent": "x"})
         return get_logger().info("agent.invoked", agent="x")
 
     record()
@@ -352,7 +352,7 @@ def test_context_takes_any_key(place) -> None:
     assert given_ == record["context"]
 
 
-@pytest.mark.parametrize("name", ["event", "self", "method_name", "level", "_given", "_at", "name"])
+@pytest.mark.parametrize("name", ["event", "self", "method_name", "level", "_metadata", "name"])
 def test_keywords_that_hurt_structlog(place, name: str) -> None:
     """A field called like one of structlog's own arguments raises nothing into the host."""
     try:
@@ -442,14 +442,14 @@ def test_a_processor_that_logs_through_us(place) -> None:
 
 
 def test_a_host_cannot_reach_behind_the_gate(place) -> None:
-    """What steps hand to each other cannot be forged from outside or by a processor."""
+    """The metadata of an event cannot be forged from outside or by a processor of the host."""
 
     def forge(_logger: object, _method: str, event: dict) -> dict:
-        event["_at"] = event["_given"] = "forged"
+        event["_metadata"] = "forged"
         event["event_id"] = "forged"
         return event
 
-    record = get_logger(processors=[forge]).info("agent.invoked", _given="x", _at="y")
+    record = get_logger(processors=[forge]).info("agent.invoked", _metadata="x")
 
     assert record is None or b"forged" not in place.log.read_bytes()
     assert record is None or record["source"] == "logger" or record["source"] == "api"

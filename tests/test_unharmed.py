@@ -457,7 +457,7 @@ def test_odd_processes(place: Any, before: str, after: str) -> None:
 
 
 def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
-    """Its events are recorded, once; what it logs through the same door is not."""
+    """Its events are recorded, once; the events that it logs through the same logger are not."""
     loggers: list[Any] = []
 
     @AGENT

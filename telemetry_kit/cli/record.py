@@ -147,7 +147,8 @@ def _record(event: str, given: "dict[str, str]") -> None:
     for key in ("exit_code", "duration_ms"):
         if key in given:
             fields[key] = _number(given[key])
-    pipeline.emit(event, fields, pipeline.Given("cli", None, start=start))
+    metadata = pipeline.EventMetadata("cli", None, start=start)
+    pipeline.emit({**fields, "event": event, "_metadata": metadata})
 
 
 def _is_folder(path: str) -> bool:

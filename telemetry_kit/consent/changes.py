@@ -79,6 +79,14 @@ def enable_telemetry(
 
     Raises:
         ConsentError: the grant could not be saved, or no key could be made; nothing has changed.
+
+    Example:
+        >>> from telemetry_kit import configure, enable_telemetry, track_role_event
+        >>> restore = configure(app="acme")
+        >>> enable_telemetry()
+        True
+        >>> track_role_event("role.selected", role="dev")["role"]
+        'dev'
     """
     if not SUPPORTED:
         return False
@@ -106,6 +114,13 @@ def disable_telemetry(
 
     Raises:
         ConsentError: the denial could not be saved. This process stops recording all the same.
+
+    Example:
+        >>> from telemetry_kit import configure, disable_telemetry, is_telemetry_enabled
+        >>> restore = configure(app="acme")
+        >>> disable_telemetry()
+        >>> is_telemetry_enabled()
+        False
     """
     if not SUPPORTED:
         return

@@ -54,6 +54,12 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
 
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C at the question; nothing was decided.
+
+    Example:
+        >>> from telemetry_kit import ask_consent, configure
+        >>> restore = configure(app="acme")
+        >>> ask_consent(quiet=True)
+        False
     """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))

@@ -1,7 +1,7 @@
-"""Drive generators and coroutines: the scope is current while the body runs, never in a pause.
+"""Generators and coroutines: the scope is current while the body runs, never in a pause.
 
 Generators, coroutines and async generators are driven by hand, so that every sent, thrown or
-returned value reaches the other side. The caller chooses the span and its events.
+returned value reaches the other side.
 """
 
 from __future__ import annotations
@@ -18,242 +18,255 @@ if TYPE_CHECKING:
     from typing import Any
 
     from telemetry_kit.context import Scope
-    from telemetry_kit.instrumentation.decorate import Begin, Opened
+    from telemetry_kit.instrumentation.tracks import ActiveSpan, Driver, Open
 
-AWAITABLE = 0x100  # inspect.CO_ITERABLE_COROUTINE
+# Flags of code objects, as `inspect` has them.
+_COROUTINE = 0x80
+_AWAITABLE_GENERATOR = 0x100
+_ASYNC_GENERATOR = 0x200
 
 
-class _Inside:
-    """What is current inside a body that is paused: its own scope, and what it opened since."""
+class Paused:
+    """A body in a pause: its span, and the scope that is current when it runs on.
 
-    __slots__ = ("call", "scope")
+    Args:
+        span: the span of its call.
+        scope: the innermost scope that the body has opened and not left.
+    """
 
-    def __init__(self, call: Opened | None, scope: Scope | None) -> None:
-        self.call = call
+    __slots__ = ("scope", "span")
+
+    def __init__(self, span: ActiveSpan, scope: Scope | None) -> None:
+        self.span = span
         self.scope = scope
 
-    def finish(self, error: BaseException | None) -> None:
-        if self.call is not None:
-            self.call.finish(error)
 
-
-def _begin(begin: Begin) -> _Inside | None:
-    """Open, and leave current what was; None when this run is not recorded."""
+def start(begin: Open) -> Paused | None:
+    """Open a span and make the former scope current again; None when nothing is recorded."""
     if monotonic() < runtime.off_until:
         return None
     variable = scopes.variable
     outer = variable.get()
-    call = begin()
-    if call is None:
+    span = begin()
+    if span is None:
         return None
     inner = variable.get()
     variable.set(outer)
-    return _Inside(call, inner)
+    return Paused(span, inner)
 
 
-def generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """A generator function around whose body `begin()` opens something, at the first step."""
+def driver(flags: int) -> Driver:
+    """What makes the wrapper of a generator or coroutine function, by the flags of its code."""
+    if flags & _COROUTINE:
+        return coroutine
+    if flags & _ASYNC_GENERATOR:
+        return async_generator
+    return awaitable_generator if flags & _AWAITABLE_GENERATOR else generator
+
+
+def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
+    """A generator function whose body runs in a span; the first step opens it."""
     variable = scopes.variable
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        inside = _begin(begin)
-        if inside is None:
+        paused = start(begin)
+        if paused is None:
             return (yield from function(*args, **kwargs))
-        body = _called(function, args, kwargs, inside)
+        body = call(function, args, kwargs, paused)
         resume, value, closing = body.send, None, None
         while True:
             outer = variable.get()
-            variable.set(inside.scope)
+            variable.set(paused.scope)
             try:
                 yielded = resume(value)
             except StopIteration as stop:
                 variable.set(outer)
-                inside.finish(closing)
+                paused.span.finish(closing)
                 return stop.value
             except BaseException as error:
                 variable.set(outer)
-                inside.finish(error)
+                paused.span.finish(error)
                 raise
-            inside.scope = variable.get()
+            paused.scope = variable.get()
             variable.set(outer)
             try:
                 value = yield yielded
                 resume = body.send
             except BaseException as error:
-                resume, value = body.throw, untouched(error)
+                resume, value = body.throw, strip_frame(error)
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
 
 
-def awaitable_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """The same for what `types.coroutine` made: a generator function that may be awaited."""
+def awaitable_generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
+    """The same for a result of `types.coroutine`: a generator function that may be awaited."""
     wrapper: Any = generator(function, begin)
     code = wrapper.__code__
-    wrapper.__code__ = code.replace(co_flags=code.co_flags | AWAITABLE)
+    wrapper.__code__ = code.replace(co_flags=code.co_flags | _AWAITABLE_GENERATOR)
     made: Callable[..., Any] = wrapper
     return made
 
 
-def coroutine(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """An async function around whose body `begin()` opens something, at the first step."""
+def coroutine(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
+    """An async function whose body runs in a span; the first step opens it."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        inside = _begin(begin)
-        if inside is None:
+        paused = start(begin)
+        if paused is None:
             return await function(*args, **kwargs)
         try:
-            result = await _Steps(function(*args, **kwargs), inside)
+            result = await Steps(function(*args, **kwargs), paused)
         except BaseException as error:
-            inside.finish(error)
+            paused.span.finish(error)
             raise
-        inside.finish(None)
+        paused.span.finish(None)
         return result
 
     return wrapper
 
 
-def async_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """An async generator function around whose body `begin()` opens something."""
+def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
+    """An async generator function whose body runs in a span; the first step opens it."""
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         # An async generator cannot delegate to another one, so it is driven when off, too.
-        inside = _begin(begin)
-        body: AsyncGenerator[Any, Any] = _called(function, args, kwargs, inside)
-        step = _unregistered(body)
+        paused = start(begin)
+        body: AsyncGenerator[Any, Any] = call(function, args, kwargs, paused)
+        step = first_step(body)
         closing = None
         while True:
             try:
-                yielded = await (step if inside is None else _Steps(step, inside))
+                yielded = await (step if paused is None else Steps(step, paused))
             except StopAsyncIteration:
-                if inside is not None:
-                    inside.finish(closing)
+                if paused is not None:
+                    paused.span.finish(closing)
                 return
             except BaseException as error:
-                if inside is not None:
-                    inside.finish(error)
+                if paused is not None:
+                    paused.span.finish(error)
                 raise
             try:
                 value = yield yielded
                 step = body.asend(value)
             except BaseException as error:
-                step = body.athrow(untouched(error))
+                step = body.athrow(strip_frame(error))
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
 
 
-def adopt(result: Coroutine[Any, Any, Any], call: Opened) -> Coroutine[Any, Any, Any]:
-    """The coroutine that a plain function returned, with its call open until it has run.
+def wrap_coroutine(made: Coroutine[Any, Any, Any], span: ActiveSpan) -> Coroutine[Any, Any, Any]:
+    """The coroutine that a plain function returned, with the span open until it has run.
 
     Args:
-        result: a coroutine that has not been started.
-        call: what was opened around the function that made it.
+        made: a coroutine that has not been started.
+        span: the span of the call that made it.
     """
     variable = scopes.variable
-    inside = _Inside(call, variable.get())
-    variable.set(call.outer)
-    adopted: Any = _adopted(result, inside, _Unstarted(result, call))
-    made: Any = result
-    adopted.__name__ = made.__name__
-    adopted.__qualname__ = made.__qualname__
-    known: Coroutine[Any, Any, Any] = adopted
-    return known
+    paused = Paused(span, variable.get())
+    variable.set(span.outer)
+    wrapped: Any = run_wrapped(made, paused, Unstarted(made, span))
+    named: Any = made
+    wrapped.__name__, wrapped.__qualname__ = named.__name__, named.__qualname__
+    found: Coroutine[Any, Any, Any] = wrapped
+    return found
 
 
-async def _adopted(result: Coroutine[Any, Any, Any], inside: _Inside, unstarted: _Unstarted) -> Any:
+async def run_wrapped(made: Coroutine[Any, Any, Any], paused: Paused, unstarted: Unstarted) -> Any:
+    """Run a coroutine to its end, and end its span."""
     unstarted.coroutine = None
     try:
-        value = await _Steps(result, inside)
+        result = await Steps(made, paused)
     except BaseException as error:
-        inside.finish(error)
+        paused.span.finish(error)
         raise
-    inside.finish(None)
-    return value
+    paused.span.finish(None)
+    return result
 
 
-class _Unstarted:
-    """Closes a coroutine that nobody awaited, so that Python warns of it once and not twice.
+class Unstarted:
+    """Closes a coroutine that is never awaited, so that Python warns of it once and not twice.
 
-    One that somebody else still holds is theirs to await or to close.
+    If other code holds the coroutine, that code awaits or closes it.
     """
 
-    __slots__ = ("call", "coroutine")
+    __slots__ = ("coroutine", "span")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], call: Opened) -> None:
-        self.coroutine: Coroutine[Any, Any, Any] | None = coroutine
-        self.call = call
+    def __init__(self, made: Coroutine[Any, Any, Any], span: ActiveSpan) -> None:
+        self.coroutine: Coroutine[Any, Any, Any] | None = made
+        self.span = span
 
     def __del__(self) -> None:
         if self.coroutine is not None:
-            # Ours and the argument's: the frame that held a third one is gone by now.
+            # Ours and the argument's: the frame that held a third one has ended.
             if sys.getrefcount(self.coroutine) == 2:
                 self.coroutine.close()
-            self.call.finish(GeneratorExit())
+            self.span.finish(GeneratorExit())
 
 
-class _Steps:
-    """An awaitable that runs another one step by step, its scope current only inside a step."""
+class Steps:
+    """An awaitable that runs another one step by step, its scope current only in each step."""
 
-    __slots__ = ("_awaited", "_inside")
+    __slots__ = ("_awaited", "_paused")
 
-    def __init__(self, awaited: Any, inside: _Inside) -> None:
+    def __init__(self, awaited: Any, paused: Paused) -> None:
         self._awaited = awaited
-        self._inside = inside
+        self._paused = paused
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        awaited, inside, variable = self._awaited, self._inside, scopes.variable
+        awaited, paused, variable = self._awaited, self._paused, scopes.variable
         resume, value = awaited.send, None
         while True:
             outer = variable.get()
-            variable.set(inside.scope)
+            variable.set(paused.scope)
             try:
                 yielded = resume(value)
             except StopIteration as stop:
                 return stop.value
             except BaseException as error:
-                # This frame is taken out again: the host sees one more than without us, not two.
-                untouched(error)
+                # In a traceback the host sees one frame of ours, the wrapper's.
+                strip_frame(error)
                 raise
             finally:
-                # What the body has opened and not closed yet is its own until the next step.
-                inside.scope = variable.get()
+                # The next step continues in the scope that the body has opened and not left.
+                paused.scope = variable.get()
                 variable.set(outer)
             try:
                 value = yield yielded
                 resume = awaited.send
             except BaseException as error:
-                resume, value = awaited.throw, untouched(error)
+                resume, value = awaited.throw, strip_frame(error)
 
 
-def _called(
+def call(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    inside: _Inside | None,
+    paused: Paused | None,
 ) -> Any:
-    # Arguments that do not fit end the span, too.
+    """Call the function; arguments that do not fit end the span, too."""
     try:
         return function(*args, **kwargs)
     except BaseException as error:
-        if inside is not None:
-            inside.finish(error)
-        untouched(error)
+        if paused is not None:
+            paused.span.finish(error)
+        strip_frame(error)
         raise
 
 
-def untouched(error: BaseException) -> BaseException:
+def strip_frame(error: BaseException) -> BaseException:
     """An exception without the frame that has just caught it."""
     if error.__traceback__ is not None:
         error.__traceback__ = error.__traceback__.tb_next
     return error
 
 
-def _unregistered(body: AsyncGenerator[Any, Any]) -> Any:
-    """The first step of an async generator that the event loop must not close by itself.
+def first_step(body: AsyncGenerator[Any, Any]) -> Any:
+    """The first step of an async generator, without its registration in the event loop.
 
-    The loop closes all generators that it knows at once; ours closes its body, so that the body
-    must be known to nobody else.
+    The loop closes all registered generators at once. The wrapper closes its body, so the loop
+    must not close the body by itself.
     """
     firstiter, finalizer = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(None, None)

@@ -1,6 +1,7 @@
-"""Callables other than plain functions: wrapt's transparent proxies, and instrumentation by name.
+"""Callables other than plain functions: wrapt's transparent proxies, and `instrument()`.
 
-Loaded only if such an object is decorated, because wrapt costs eight bare interpreters.
+Loaded only if such an object is decorated, because the import of wrapt takes as long as eight
+starts of a bare interpreter.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-    from telemetry_kit.instrumentation.decorate import Around, Begin, Driver
+    from telemetry_kit.instrumentation.tracks import Driver, Open, SpanDecorator
 
-_IN_STEPS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+    FindDriver = Callable[[int], Driver | None]
+
+_RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class BoundProxy(wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
@@ -46,30 +49,30 @@ class BoundProxy(wrapt.BoundFunctionWrapper):  # type: ignore[misc,type-arg,unus
 
 
 class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
-    """A transparent proxy around whose calls something is opened.
+    """A transparent proxy whose calls run in a span.
 
-    It is copied as what it wraps is, and pickled by reference where it has a name of its own.
+    It is copied as its target is, and pickled by reference where it has a name of its own.
 
     Args:
-        target: what is called.
-        begin: opens something around each call.
-        driver: makes the wrapper of a function, by the flags of its code.
+        target: the object that is called.
+        begin: opens the span of a call.
+        driver: finds what makes the wrapper of a function, by the flags of its code.
     """
 
     __bound_function_wrapper__ = BoundProxy
 
-    def __init__(self, target: Any, begin: Begin, driver: Driver) -> None:
+    def __init__(self, target: Any, begin: Open, driver: FindDriver) -> None:
         self._self_begin = begin
         self._self_driver = driver
-        super().__init__(target, _caller(target, begin, driver))
+        super().__init__(target, caller(target, begin, driver))
 
     def __copy__(self) -> Any:
-        return self._around(copy.copy(self.__wrapped__))
+        return self._self_wrap(copy.copy(self.__wrapped__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return self._around(copy.deepcopy(self.__wrapped__, memo))
+        return self._self_wrap(copy.deepcopy(self.__wrapped__, memo))
 
-    def _around(self, copied: Any) -> Any:
+    def _self_wrap(self, copied: Any) -> Any:
         if copied is self.__wrapped__:
             return self
         return Proxy(copied, self._self_begin, self._self_driver)
@@ -79,51 +82,42 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
 
     def __reduce__(self) -> Any:
         wrapped = self.__wrapped__
-        name = getattr(wrapped, "__qualname__", None)
-        module = getattr(wrapped, "__module__", None)
-        if isinstance(name, str) and isinstance(module, str) and _is_found(self, module, name):
-            return name
+        try:
+            name: object = wrapped.__qualname__
+            if type(name) is str and attrgetter(name)(sys.modules[wrapped.__module__]) is self:
+                return name
+        except (AttributeError, KeyError, TypeError):
+            pass  # it has no name by which it is found
         return Proxy, (wrapped, self._self_begin, self._self_driver)
 
 
-def _is_found(proxy: Any, module: str, name: str) -> bool:
-    try:
-        return attrgetter(name)(sys.modules[module]) is proxy
-    except (AttributeError, KeyError):
-        return False
-
-
-def _caller(target: Any, begin: Begin, driver: Driver) -> Callable[..., Any]:
-    """The wrapper function, as wrapt calls it, for `target`, chosen once by what its body is."""
-    flags = _flags(target)
+def caller(target: Any, begin: Open, driver: FindDriver) -> Callable[..., Any]:
+    """The function that wrapt calls in place of `target`, chosen once by the kind of its body."""
+    body = body_of(target)
+    code = getattr(body, "__code__", None)
+    flags: int = 0 if code is None else code.co_flags
     made = driver(flags)
-    assert made is not None  # it is had wherever this module is, which needs `steps` as well
+    assert made is not None  # it is loaded: this module imports it
 
     def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             return made(wrapped, begin)(*args, **kwargs)
         except BaseException as error:
-            # This frame is taken out again: the host sees one more than without us, not two.
-            coroutines.untouched(error)
+            # In a traceback the host sees one frame of ours, the wrapper's.
+            coroutines.strip_frame(error)
             raise
 
     def start(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         running = made(wrapped, begin)(*args, **kwargs)
-        # By this name Python warns of a coroutine that nobody awaited.
-        body = _body(wrapped)
+        # By this name Python warns of a coroutine that was never awaited.
+        body = body_of(wrapped)
         running.__name__, running.__qualname__ = body.__name__, body.__qualname__
         return running
 
-    return start if flags & _IN_STEPS else call
+    return start if flags & _RESUMABLE else call
 
 
-def _flags(target: Any) -> int:
-    """Code flags of the function that a call of `target` runs in the end; 0 for C code."""
-    code = getattr(_body(target), "__code__", None)
-    return code.co_flags if code is not None else 0
-
-
-def _body(target: Any) -> Any:
+def body_of(target: Any) -> Any:
     """The function that a call of `target` runs in the end."""
     while isinstance(target, partial):
         target = target.func
@@ -140,62 +134,58 @@ def _body(target: Any) -> Any:
 
 
 def commands(target: Any, decorator: str) -> list[Any] | None:
-    """The commands of a Click command or a Typer app; None for anything else.
+    """The commands of a Click command or a Typer app; None for any other object.
 
     Args:
-        target: what is decorated.
+        target: the object that is decorated.
         decorator: how the decorator is written, for messages.
 
     Raises:
         DecorationError: it has no function to track.
     """
-    found = _commands(target)
+    found = find_commands(target)
     if found is None:
         return None
-    if not found:
-        raise _without_function(decorator, "an app that has no commands yet")
-    for command in found:
-        if command.callback is None:
-            raise _without_function(decorator, f"the command {command.name!r}")
+    nameless = [command.name for command in found if command.callback is None]
+    if nameless or not found:
+        what = f"the command {nameless[0]!r}" if nameless else "an app that has no commands yet"
+        raise DecorationError(
+            f"{decorator} cannot decorate {what}: there is no function to track; "
+            "decorate the functions of its commands"
+        )
     return found
 
 
-def _commands(target: Any) -> list[Any] | None:
-    # Known by shape: Typer carries its own copy of Click, and either may be missing.
+def find_commands(target: Any) -> list[Any] | None:
+    """The commands of an app and of its groups, if it is one."""
+    # Recognised by attributes: Typer carries its own copy of Click, and either may be missing.
     kind = type(target)
     if hasattr(kind, "add_typer") and isinstance(
         getattr(target, "registered_commands", None), list
     ):
-        inner = (_commands(group.typer_instance) for group in target.registered_groups)
+        inner = (find_commands(group.typer_instance) for group in target.registered_groups)
         return [*target.registered_commands, *(c for found in inner for c in found or ())]
     if hasattr(kind, "invoke") and hasattr(kind, "make_context") and hasattr(target, "callback"):
         return [target]
     return None
 
 
-def _without_function(decorator: str, what: str) -> DecorationError:
-    return DecorationError(
-        f"{decorator} cannot decorate {what}: there is no function to track; "
-        "decorate the functions of its commands"
-    )
+# -- third-party code, by name ---------------------------------------------------------------
 
 
-# -- code of others, by name ---------------------------------------------------------------
-
-
-class Instrumented:
-    """Something decorated by name; `undo()` puts the original back.
+class Patch:
+    """A decoration by name; `undo()` puts the original back.
 
     Also a context manager that undoes when it is left.
 
     Args:
         module: the module's name.
         path: the name inside it, with dots.
-        around: what to decorate with.
+        decorator: the decorator to apply.
     """
 
-    def __init__(self, module: str, path: str, around: Around) -> None:
-        self._around = around
+    def __init__(self, module: str, path: str, decorator: SpanDecorator) -> None:
+        self._decorator = decorator
         self._path = path
         self._module = module
         self._original: Any = None
@@ -217,26 +207,22 @@ class Instrumented:
             found = getattr(owner, name)
         except AttributeError:
             raise DecorationError(f"{self._module} has no {self._path!r} to instrument") from None
-        # As it stands in the class: a classmethod must stay one.
+        # As it is in the class: a classmethod must remain one.
         self._inherited = name not in vars(owner)
-        self._original = found if self._inherited else vars(owner)[name]
-        if self._inherited and isinstance(owner, type):
-            for base in owner.__mro__:
-                if name in vars(base):
-                    self._original = vars(base)[name]
-                    break
-        setattr(owner, name, self._around(self._original))
+        classes = owner.__mro__ if isinstance(owner, type) else (owner,)
+        self._original = next((vars(c)[name] for c in classes if name in vars(c)), found)
+        setattr(owner, name, self._decorator(self._original))
         self._owner = owner
 
     def apply_quietly(self, module: Any) -> None:
-        """The same upon import, where a missing attribute must not fail somebody's import."""
+        """The same upon import, where a missing attribute must not fail the host's import."""
         try:
             self.apply(module)
         except Exception as error:
             swallow(error)
 
     def undo(self) -> None:
-        """Put the original back; a module that is not imported yet stays as it will be."""
+        """Put the original back; a module that is imported later is not changed any more."""
         self._undone = True
         owner, self._owner = self._owner, None
         if owner is None:
@@ -254,21 +240,31 @@ class Instrumented:
         self.undo()
 
 
-def instrument(target: str, around: Around) -> Instrumented:
-    """Decorate code that one does not own: now, or when its module is imported.
+def instrument(target: str, decorator: SpanDecorator) -> Patch:
+    """Decorate third-party code: now, or when its module is imported.
 
-    Called at the top level of a module, it declares the names that `around` gives.
+    Called at the top level of a module, it declares the names of the decorator.
 
     Args:
         target: `"package.module:function"` or `"package.module:Class.method"`.
-        around: `tracks(...)` or `role_session(...)`.
+        decorator: `tracks(...)` or `role_session(...)`.
 
     Returns:
         A handle whose `undo()` puts the original back.
 
     Raises:
         DecorationError: the target is not written like that, or an imported module has none.
-        ConfigurationError: a name that it declares cannot be stored in clear.
+        ConfigurationError: a name that it declares cannot be stored in plain text.
+
+    Example:
+        >>> import textwrap
+        >>> from telemetry_kit import capture_events, instrument, tracks
+        >>> with instrument("textwrap:dedent", tracks("command.executed", command="dedent")):
+        ...     with capture_events() as captured:
+        ...         textwrap.dedent("  text")
+        'text'
+        >>> [event["event_type"] for event in captured.events]
+        ['command.executed', 'command.completed']
     """
     module, colon, path = target.partition(":")
     if not (module and colon and path) or not all(p.isidentifier() for p in path.split(".")):
@@ -276,10 +272,10 @@ def instrument(target: str, around: Around) -> Instrumented:
             f"instrument({target!r}): write it as 'package.module:function' or "
             "'package.module:Class.method'"
         )
-    around.declare_at(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
-    made = Instrumented(module, path, around)
+    decorator.declare_at(sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+    patch = Patch(module, path, decorator)
     if module in sys.modules:
-        made.apply(import_module(module))
+        patch.apply(import_module(module))
     else:
-        wrapt.register_post_import_hook(made.apply_quietly, module)
-    return made
+        wrapt.register_post_import_hook(patch.apply_quietly, module)
+    return patch

@@ -1,50 +1,163 @@
-"""`@tracks`: the events around a function, and their names.
+"""`@tracks`: the events around a function or a block.
 
-`instrumentation.decorate` wraps the function. `instrumentation.spans` makes the events.
+The result of a decoration is a function of the same kind. `instrumentation.spans` makes the events.
 """
 
+from functools import update_wrapper
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from time import monotonic
+from types import CoroutineType, FunctionType
+
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.instrumentation.decorate import Around
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
-    from typing import Any
+    from collections.abc import Callable, Mapping
+    from types import FrameType, TracebackType
+    from typing import Any, Protocol, TypeVar
 
+    from telemetry_kit.context import Scope
     from telemetry_kit.instrumentation.spans import Span
 
-_spans: "Any" = None
+    class ActiveSpan(Protocol):
+        """An open span or session: the scope around it, and what to do at its end."""
+
+        outer: Scope | None
+
+        def finish(self, error: BaseException | None) -> None:
+            """End it, once; `error` is the exception of the body. It raises nothing."""
+
+    Open = Callable[[], ActiveSpan | None]
+    Driver = Callable[[Any, Open], Any]
+    T = TypeVar("T")
+
+# Flags of code objects: CO_GENERATOR, CO_COROUTINE and CO_ASYNC_GENERATOR of `inspect`.
+_RESUMABLE = 0x20 | 0x80 | 0x200
+# CO_OPTIMIZED: the code of a function. That of a module or a class body has no such flag.
+_OPTIMIZED = 0x1
+# Up to Python 3.11 each comprehension is a function, and a generator expression still is.
+_TRANSPARENT = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
-class tracks(Around):  # noqa: N801 - it is used like a function
+class SpanDecorator:
+    """A decorator and a (sync and async) context manager in one.
+
+    One object can be entered by many tasks and threads at once, because each entry has a span of
+    its own. It is made by the `__init__` of a subclass, whose caller decides whether its names
+    are declared.
+
+    Args:
+        names: the names given, by field; None for a name that was not given.
+    """
+
+    __slots__ = ("_entered", "_is_declaration", "_names")
+
+    def __init__(self, names: "dict[str, str | None]") -> None:
+        self._entered: list[ActiveSpan | None] = []
+        self._names = {k: v for k, v in names.items() if v is not None}
+        self._is_declaration = is_top_level(_getframe(2))
+
+    def _open(self) -> "ActiveSpan | None":
+        """Open a span; None when this entry is not recorded. It raises nothing."""
+        raise NotImplementedError
+
+    def declare_at(self, frame: "FrameType | None") -> None:
+        """Declare the names where the decorator is made or applied at the top level of a module.
+
+        Args:
+            frame: the frame that applies it.
+
+        Raises:
+            ConfigurationError: a name that cannot be stored in plain text.
+        """
+        if not (self._is_declaration or is_top_level(frame)):
+            return
+        for field, name in self._names.items():
+            if not runtime.declare(field, name):
+                settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
+                if settings is not None:
+                    settings.declare(field, name)
+
+    def __call__(self, target: "T", /) -> "T":
+        """Decorate a function: each of its calls runs in a span.
+
+        Raises:
+            DecorationError: `target` cannot be decorated; the message says what can be.
+            ConfigurationError: a name that cannot be stored in plain text.
+        """
+        self.declare_at(_getframe(1))
+        decorated: T = wrap(target, self._open, f"@{self!r}")
+        return decorated
+
+    def __exit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        trace: "TracebackType | None",
+    ) -> None:
+        span = self._leave()
+        if span is not None:
+            span.finish(error)
+
+    async def __aexit__(
+        self,
+        kind: "type[BaseException] | None",
+        error: "BaseException | None",
+        trace: "TracebackType | None",
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _leave(self) -> "ActiveSpan | None":
+        """Remove the entry that ends: the innermost one around the caller, else the latest."""
+        entered = self._entered
+        found = runtime.spans.innermost_of(entered) if any(entered) else None
+        if found is None and None not in entered:
+            return entered.pop() if entered else None
+        entered.remove(found)
+        ending: ActiveSpan | None = found
+        return ending
+
+
+class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
     """Record the start and the end of a function or a block.
 
     Given the first event of a pair (`agent.invoked`, `agent.started`, `command.executed`,
     `workflow.started`, `handoff.clicked`), it records that event at entry and `*.completed` or
-    `*.failed` at the end, tied together by a span id. Given any other event, it records that one
+    `*.failed` at the end. Both have the same span id. Given any other event, it records that event
     at the end: `*.failed` after a failure, the others after a success.
 
-    A decorator and a context manager (also `async with`); one object can be used many times, also
-    at once. As a decorator that is made or applied at the top level of a module or class body, it
-    declares its names, so that they are stored in clear. Inside a running function it declares
-    nothing: a name may be what a user typed, and is stored as a pseudonym unless it is declared
-    elsewhere.
+    It is a decorator and a context manager (also `async with`). One object can be used many times,
+    also at once. A decorator that is made or applied at the top level of a module or class body
+    declares its names, so that they are stored in plain text. Inside a running function it declares
+    nothing: a name may be a text that a user typed, and is stored as a pseudonym unless it is
+    declared elsewhere.
 
     Args:
         event: a `RoleEvent` or its string value.
-        role: who is acting.
+        role: the acting role.
         command: the command that runs.
         agent: the agent at work.
-        workflow: the workflow it belongs to.
-        source_agent: who hands off.
-        target_agent: who takes over.
+        workflow: the workflow that the function belongs to.
+        source_agent: the agent that hands off.
+        target_agent: the agent that takes over.
         project_root: a directory inside the project; the working directory by default.
 
     Raises:
-        UnknownEventError: no such event; the message names the nearest ones.
-        ConfigurationError: a name that it declares cannot be stored in clear.
-        DecorationError: as a decorator, on something that cannot be decorated.
+        UnknownEventError: the event is unknown; the message names the nearest ones.
+        ConfigurationError: a name that it declares cannot be stored in plain text.
+        DecorationError: as a decorator, on an object that cannot be decorated.
+
+    Example:
+        >>> from telemetry_kit import RoleEvent, capture_events, tracks
+        >>> @tracks(RoleEvent.AGENT_INVOKED, agent="planner")
+        ... def plan(task):
+        ...     return f"a plan for {task}"
+        >>> with capture_events() as captured:
+        ...     plan("tests")
+        'a plan for tests'
+        >>> [event["event_type"] for event in captured.events]
+        ['agent.invoked', 'agent.completed']
     """
 
     __slots__ = ("_event", "_start")
@@ -72,39 +185,37 @@ class tracks(Around):  # noqa: N801 - it is used like a function
             }
         )
         if type(event) is str or type(event).__module__ != "telemetry_kit.events":
-            event = _known(event)
+            if not isinstance(event, str):
+                raise _mistake("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
+            catalog = load("telemetry_kit.schema.catalog")  # deferred: a RoleEvent needs no look-up
+            # Where the catalog cannot be loaded now, the pipeline rejects an unknown event.
+            event = event if catalog is None else catalog.event(event).name
         self._event = event
         self._start = project_root
 
+    def __repr__(self) -> str:
+        return f"tracks({str(self._event)!r})"
+
     def __enter__(self) -> "Call":
-        return Call(self._open())
+        span = self._open()
+        self._entered.append(span)
+        return Call(span)
 
     async def __aenter__(self) -> "Call":
-        return Call(self._open())
-
-    def _written(self) -> str:
-        return f"@tracks({str(self._event)!r})"
+        return self.__enter__()
 
     def _open(self) -> "Span | None":
-        opened = self._begin()
-        self._entered.append(opened)
-        return opened
-
-    def _begin(self) -> "Span | None":
         if runtime.is_off():
             return None
-        global _spans
-        if _spans is None:
-            # deferred: only where somebody may have said yes
-            _spans = load("telemetry_kit.instrumentation.spans")
-            if _spans is None:
-                return None
-        opened: Span | None = _spans.begin(self._event, self._names, "decorator", self._start)
-        return opened
+        spans = runtime.spans or load_spans()
+        found: Span | None = None
+        if spans is not None:
+            found = spans.open_span(self._event, self._names, "decorator", self._start)
+        return found
 
 
 class Call:
-    """What `with tracks(...) as call` gives: a handle on the open span, or on nothing.
+    """The handle of `with tracks(...) as call` on its open span.
 
     Args:
         span: the open span; None when nothing is recorded.
@@ -128,12 +239,126 @@ class Call:
             self._span.set(context=context, exit_code=exit_code)
 
 
-def _known(event: object) -> str:
-    if not isinstance(event, str):
-        from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
+def load_spans() -> "Any":
+    """Load the module that opens spans; None when it cannot be loaded now."""
+    # deferred: only where the user may have granted consent
+    runtime.spans = load("telemetry_kit.instrumentation.spans")
+    return runtime.spans
 
-        raise DecorationError("tracks() needs an event: @tracks(RoleEvent.AGENT_INVOKED)")
-    catalog = load("telemetry_kit.schema.catalog")  # deferred: a RoleEvent needs no look-up
-    # Where it is being loaded, the chain decides: it records no unknown event.
-    name: str = event if catalog is None else catalog.event(event).name
-    return name
+
+def is_top_level(frame: "FrameType | None") -> bool:
+    """Whether a frame runs at the top level of a module, or of a class body at that level.
+
+    A name written there comes from the source code. In a running function it may as well be a text
+    that a user typed.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if code.co_flags & _OPTIMIZED:
+            # A class with type parameters (Python 3.12) has a hidden function around its body.
+            name = code.co_name
+            if name not in _TRANSPARENT and not name.startswith("<generic parameters"):
+                return False
+        elif code.co_name == "<module>" or frame.f_locals is frame.f_globals:
+            return True
+        frame = frame.f_back
+    return False
+
+
+# -- wrapping a function -------------------------------------------------------------------------
+
+
+def wrap(target: "Any", begin: "Open", decorator: str) -> "Any":
+    """A function of the same kind as `target`, each of whose calls runs in a span.
+
+    Args:
+        target: a callable, but no class.
+        begin: opens the span of a call; None means that the call is not recorded.
+        decorator: how the decorator is written, for messages.
+
+    Raises:
+        DecorationError: `target` cannot be decorated.
+    """
+    kind = type(target)
+    if kind is FunctionType:
+        made = driver(target.__code__.co_flags)
+        return target if made is None else update_wrapper(made(target, begin), target)
+    if issubclass(kind, (classmethod, staticmethod)):
+        return kind(wrap(target.__func__, begin, decorator))
+    if isinstance(target, type) or not callable(target) or isinstance(target, property):
+        raise _mistake(f"{decorator} cannot decorate {_advice(target)}")
+    # deferred: wrapt, eight times a bare interpreter
+    proxies = load("telemetry_kit.instrumentation.proxies")
+    if proxies is None:
+        # It cannot be loaded now, without a free descriptor for instance: nothing is recorded.
+        return target
+    commands = proxies.commands(target, decorator)
+    if commands is None:
+        return proxies.Proxy(target, begin, driver)
+    for command in commands:
+        command.callback = wrap(command.callback, begin, decorator)
+    return target
+
+
+def driver(flags: int) -> "Driver | None":
+    """What makes the wrapper of a function, by the flags of its code; None if it is not loaded."""
+    if not flags & _RESUMABLE:
+        return _plain
+    coroutines = load_coroutines()
+    found: Driver | None = None if coroutines is None else coroutines.driver(flags)
+    return found
+
+
+def load_coroutines() -> "Any":
+    """The module that wraps generators and coroutines; None when it cannot be loaded now."""
+    # deferred: only for generators and coroutines
+    return load("telemetry_kit.instrumentation.coroutines")
+
+
+def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]":
+    # This runs when off, so each name is a local one.
+    state, clock = runtime, monotonic
+
+    def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
+        if clock() < state.off_until:
+            return function(*args, **kwargs)
+        span = begin()
+        if span is None:
+            return function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            span.finish(error)
+            raise
+        if type(result) is CoroutineType:
+            try:
+                return load_coroutines().wrap_coroutine(result, span)
+            except Exception:
+                # It cannot be loaded or followed: the host gets what its function returned.
+                span.finish(None)
+                return result
+        span.finish(None)
+        return result
+
+    return wrapper
+
+
+def _advice(target: "Any") -> str:
+    """The kind of an object that cannot be decorated, and what to decorate in its place."""
+    kind = type(target)
+    if isinstance(target, type):
+        return f"the class {target.__qualname__}: decorate the method that does the work"
+    advice = "decorate something that can be called"
+    if isinstance(target, property):
+        advice = "put it under @property"
+    elif kind.__name__ in ("cached_property", "singledispatchmethod"):
+        advice = f"put it under @{kind.__name__}"
+    elif kind.__name__ == "partialmethod":
+        advice = "decorate the method it is made of"
+    return f"a {kind.__qualname__} object: {advice}"
+
+
+def _mistake(message: str) -> TypeError:
+    from telemetry_kit.errors import DecorationError  # deferred: only for a mistake
+
+    return DecorationError(message)

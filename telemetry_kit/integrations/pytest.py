@@ -187,7 +187,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def telemetry_events(request: pytest.FixtureRequest) -> Iterator[TelemetryEvents]:
-    """The events of this test: the real chain into memory, with counted ids and a ticking clock.
+    """The events of this test: the real pipeline into memory, with counted ids and a ticking clock.
 
     Ids count from 1; the clock starts on 2026-01-01 and each look at it takes a millisecond.
     Internal errors of the library are raised.

@@ -1,4 +1,4 @@
-"""The structlog driver: `pipeline.PROCESSORS` as a private structlog logger.
+"""`get_logger()`: the structlog driver, a private structlog logger around `pipeline.PROCESSORS`.
 
 It neither reads nor writes the host's structlog configuration.
 """
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from telemetry_kit import context
-from telemetry_kit._runtime import load
+from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache
-from telemetry_kit.errors import Refused, Stale, swallow
+from telemetry_kit.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
 _Filtering: Any = structlog.make_filtering_bound_logger(0)
-# Set while a processor of the host runs, and only then: what it logs would call it again.
+# Set only while a processor of the host runs: an event that it logs would run it again.
 _in_host: ContextVar[bool] = ContextVar("telemetry_kit_in_host", default=False)
 
 
 class RoleLogger(_Filtering):  # type: ignore[misc]
     """A structlog logger whose `info(event, **fields)` records an event.
 
-    It returns the record as it was written, or None when nothing was written, and never raises,
-    whatever the fields are called. Values for context go into `context={...}`. Arguments by
-    position after the event are ignored: nothing of the host is ever formatted.
+    It returns the record as it was written, or None when nothing was written. It raises nothing,
+    also for a field named as an argument of structlog. Values for context are given as
+    `context={...}`. Positional arguments after the event are ignored: no message is formatted.
     """
 
     def bind(self, /, **values: Any) -> Self:
@@ -49,110 +49,97 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
         return self._record("info", event, fields)
 
     def _record(self, method: str, event: str | None, fields: dict[str, Any]) -> Any:
-        if _in_host.get():
+        if _in_host.get() or not self._processors.are_loaded():
             return None
-        try:
-            if not self._processors and not self._processors.fill():
-                return None
+
+        def drive(_: dict[str, Any]) -> Any:
             try:
                 return self._process_event(method, event, fields)[1]
-            except Stale:
-                # deferred: only where recording is on
-                pipeline = load("telemetry_kit.recording.pipeline")
-                return pipeline.look_again(lambda: self._process_event(method, event, fields)[1])
-        except (Refused, structlog.DropEvent):
-            return None
-        except Exception as error:
-            swallow(error)
-            return None
+            except structlog.DropEvent:
+                raise Refused("a processor of the host dropped the event") from None
+
+        return runtime.pipeline.emit(fields, drive)
 
 
-def _add_levels() -> None:
-    def make(level: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        def method(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
-            return self._record(level, event, fields)
+def add_level(level: str) -> None:
+    """Give `RoleLogger` the method of a level, and the one that can be awaited."""
 
-        # Writing is one system call: it needs no thread, as structlog's own would take.
-        async def later(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
-            return self._record(level, event, fields)
+    def method(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+        return self._record(level, event, fields)
 
-        return method, later
+    # Writing is one system call, so it runs in no thread, as structlog's own methods do.
+    async def awaited(self: Any, event: str | None = None, /, *_: Any, **fields: Any) -> Any:
+        return self._record(level, event, fields)
 
-    for level in (
-        *("debug", "info", "warning", "error", "critical"),
-        *("exception", "fatal", "msg", "warn"),
-    ):
-        for name, method in zip((level, f"a{level}"), make(level), strict=True):
-            method.__name__ = name
-            method.__qualname__ = f"RoleLogger.{name}"
-            method.__doc__ = "Record an event; no level is stored."
-            setattr(RoleLogger, name, method)
+    for name, function in ((level, method), (f"a{level}", awaited)):
+        function.__name__ = name
+        function.__qualname__ = f"RoleLogger.{name}"
+        function.__doc__ = "Record an event; no level is stored."
+        setattr(RoleLogger, name, function)
 
 
-_add_levels()
+for _level in (
+    *("debug", "info", "warning", "error", "critical"),
+    *("exception", "fatal", "msg", "warn"),
+):
+    add_level(_level)
 
 
-class _Nowhere:
-    """What structlog believes to be the output; the last step has written the line."""
-
-
-class _Chain(list[Any]):
-    """The processors of a logger: the host's between ours, once there is something to record.
+class Processors(list[Any]):
+    """The processors of a logger: the host's between ours, once there is an event to record.
 
     Args:
-        hosts: the processors of the host.
+        of_host: the processors of the host.
     """
 
-    def __init__(self, hosts: Iterable[Any]) -> None:
+    def __init__(self, of_host: Iterable[Any]) -> None:
         super().__init__()
-        self._hosts = [_guarded(processor) for processor in hosts]
+        self.of_host = [without_metadata(processor) for processor in of_host]
 
-    def fill(self) -> bool:
-        """Load the chain, where recording is on; whether it is."""
-        if not cache.is_allowed(context.place(None)):
-            return False
-        pipeline = load("telemetry_kit.recording.pipeline")  # deferred: only where recording is on
-        if pipeline is None:
-            return False
-        first, *rest = pipeline.PROCESSORS
-        self[:] = [first, *self._hosts, *rest]
-        return True
-
-
-def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
-    """A structlog logger around the chain.
-
-    Args:
-        processors: the host's own structlog processors; they run after the gate, so only where
-            recording is on, and before values are admitted, so nothing they add is exempt.
-            What they log through such a logger is not recorded, or it would never end.
-
-    Returns:
-        A bound logger: `bind()`, `unbind()`, `new()` and the level methods work as usual.
-    """
-    # Every argument is given: structlog takes those that are None from the host at each call.
-    logger: RoleLogger = structlog.wrap_logger(
-        _Nowhere(),
-        processors=_Chain(processors),
-        wrapper_class=RoleLogger,
-        context_class=dict,
-        cache_logger_on_first_use=True,
-        logger_factory_args=(),
-    ).bind()
-    return logger
+    def are_loaded(self) -> bool:
+        """Load the pipeline where recording is on; whether it is loaded."""
+        if not self and cache.is_allowed(context.place(None)):
+            # deferred: only where recording is on
+            runtime.pipeline = runtime.pipeline or load("telemetry_kit.recording.pipeline")
+            if runtime.pipeline is not None:
+                first, *others = runtime.pipeline.PROCESSORS
+                self[:] = [first, *self.of_host, *others]
+        return bool(self)
 
 
-def _guarded(processor: Callable[..., Any]) -> Callable[..., Any]:
-    """A host's processor that sees its event and nothing of ours."""
+def without_metadata(processor: Callable[..., Any]) -> Callable[..., Any]:
+    """A processor that hides the metadata of an event from a processor of the host."""
 
-    def step(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
-        ours = {key: event.pop(key) for key in ("_at", "_given")}
+    def hiding(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+        metadata = event.pop("_metadata")
         token = _in_host.set(True)
         try:
             event = processor(logger, method, event)
         finally:
             _in_host.reset(token)
         # A copy, because the processor may have kept its own.
-        return {**event, **ours}
+        return {**event, "_metadata": metadata}
 
-    return step
+    return hiding
+
+
+def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
+    """A structlog logger that records events.
+
+    Args:
+        processors: the host's own structlog processors. They run where recording is on, before
+            the fields are validated, so nothing they add is exempt. Events that they log through
+            such a logger are not recorded, because each would run them again.
+
+    Returns:
+        A bound logger: `bind()`, `unbind()`, `new()` and the level methods work as usual.
+
+    Example:
+        >>> from telemetry_kit import capture_events, get_logger
+        >>> log = get_logger().bind(role="dev")
+        >>> with capture_events() as captured:
+        ...     record = log.info("handoff.clicked", agent="planner")
+        >>> captured.events[0]["role"]
+        'dev'
+    """
+    return RoleLogger(None, Processors(processors), {})

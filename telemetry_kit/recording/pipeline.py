@@ -1,15 +1,14 @@
-"""The pipeline: the processors of an event, in order, and the direct driver that runs them.
+"""The processors that turn an event into a line of the log, and the direct driver that runs them.
 
-They are structlog processors, `(logger, method_name, event_dict) -> event_dict`, and do not depend
-on their driver. A processor that rejects an event raises `Refused`, and `Stale` if the driver must
-run the pipeline once more.
+Each one is a structlog processor, `(logger, method_name, event_dict) -> event_dict`, and works the
+same under both drivers. A processor that rejects an event raises `Refused`.
 
-    gate          is recording on here? the log is open and the key is loaded
-    admit         keep known fields of the right shape; count the rest
-    stamp         id, time, order
-    bind          the fields of the scope: session, spans, names
-    pseudonymize  names outside the vocabulary, and identifiers, become pseudonyms
-    write         one canonical line
+    check_consent  is recording on here? find the recorder with its log and key
+    validate       keep the fields that the catalog knows, and count the others
+    add_metadata   id, time, order
+    add_context    session, spans and names of the current scope
+    pseudonymize   replace undeclared names and identifiers by pseudonyms
+    write          write one line
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from telemetry_kit import context as scopes
 from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache
 from telemetry_kit.errors import Off, Refused, Stale, swallow
-from telemetry_kit.recording.recorder import Recorder, recorder_for, remember
+from telemetry_kit.recording.recorder import Recorder, recorder_for, save_error
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode, layout
 from telemetry_kit.schema.validation import (
@@ -35,7 +34,7 @@ from telemetry_kit.settings import decorated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import EllipsisType
     from typing import Any
 
@@ -43,26 +42,33 @@ if TYPE_CHECKING:
     from telemetry_kit.schema.encoding import LineFormat
 
     EventDict = dict[str, Any]
-    Step = Callable[[Any, str, EventDict], EventDict]
+    Processor = Callable[[Any, str, EventDict], EventDict]
 
-_SECOND_LOOKS = 50
-_MAX_STORED = 1_024
+# The key of the `EventMetadata` in an event dictionary.
+METADATA = "_metadata"
+# While other processes keep replacing the log, the pipeline runs this often for one event.
+_RUNS = range(51)
+_MAX_STORED_NAMES = 1_024
 _MAX_NAME_CHARS = catalog.MAX_NAME_CHARS
-_OWN_KEYS = frozenset({"event", "context", "_at", "_given"})
+_NAMES = frozenset(catalog.NAMES)
+_NO_FIELDS = frozenset({"event", "context", METADATA})
 
 
-class Given:
-    """What our own callers know of an event besides its fields. Hosts cannot set any of it.
+class EventMetadata:
+    """The facts about an event that are no fields of it, for the processors. Hosts set none.
 
     Args:
-        source: how the event came in, one of `catalog.SOURCES`.
-        scope: the scope it happens in, None for none; left out for the current one.
-        span_id: the span that it begins or ends.
+        source: how the event was given, one of `catalog.SOURCES`.
+        scope: the scope it happens in; None for no scope, `...` for the current one.
+        span_id: the span that it starts or ends.
         error: class of the exception that ended the span.
-        start: a directory in the project; None for the working directory.
+        start: a directory in the project; None for that of the scope.
     """
 
-    __slots__ = ("error", "scope", "source", "span_id", "start")
+    __slots__ = ("error", "line_format", "recorder", "scope", "source", "span_id", "start")
+    # Set by processors: `check_consent` and `pseudonymize`.
+    recorder: Recorder
+    line_format: LineFormat | None
 
     def __init__(
         self,
@@ -79,82 +85,88 @@ class Given:
         self.start = start
 
 
-# Most events: nothing is known of them but their fields.
-_FROM_API = Given()
+# -- the processors ----------------------------------------------------------------------------
 
 
-# -- the steps -------------------------------------------------------------------------------
+def check_consent(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Find the recorder of the event's project.
 
-
-def gate(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Let an event in only where recording is on."""
-    given = event.get("_given")
-    if type(given) is not Given:
-        given = event["_given"] = _FROM_API
-    # The directory that it belongs to: the one given, else its scope's, else the working directory.
-    start = given.start
-    if start is None:
-        scope = scopes.innermost() if given.scope is ... else given.scope
-        start = None if scope is None else scope.start
-    event["_at"] = recorder_for(start)
+    Raises:
+        Refused: recording is off there, or the log or the key cannot be used.
+    """
+    metadata = event.get(METADATA)
+    if type(metadata) is not EventMetadata:
+        metadata = event[METADATA] = EventMetadata()
+    scope = metadata.scope
+    if scope is ...:
+        scope = metadata.scope = scopes.innermost()
+    start = metadata.start
+    if start is None and scope is not None:
+        start = scope.start
+    metadata.recorder = recorder_for(start)
     return event
 
 
-def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Take over what the catalog knows, each value of the shape its class demands."""
-    name = text(event.get("event"))
+def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Keep the fields that the catalog knows, where the value fits the field; count the others.
+
+    Raises:
+        Refused: the type of the event is unknown, or the user has not seen it in a notice.
+    """
+    name = event.get("event")
+    if type(name) is not str:
+        name = text(name)
     if name not in catalog.EVENTS:
         raise Refused("unknown event type")
-    at: Recorder = event["_at"]
-    if name in at.unseen:
-        raise Off("the notice that was accepted does not name this event")
-    given: Given = event["_given"]
+    metadata: EventMetadata = event[METADATA]
+    recorder = metadata.recorder
+    if name in recorder.uncovered:
+        raise Off("the accepted notice does not name this event")
     out: EventDict = {
-        "_at": at,
-        "_given": given,
+        METADATA: metadata,
         "schema_version": catalog.SCHEMA_VERSION,
         "event_type": name,
-        "source": given.source,
-        "project_id": at.project_id,
-        "key_epoch": at.key.epoch,
+        "source": metadata.source,
+        "project_id": recorder.project_id,
+        "key_epoch": recorder.key.epoch,
     }
     dropped = 0
     for key, value in event.items():
-        if value is None or key in _OWN_KEYS:
+        if key in _NAMES and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
+            out[key] = value  # what text() would return, for nearly all values
+            continue
+        if value is None or key in _NO_FIELDS:
             continue
         take = TAKE.get(key)
-        if take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
-            out[key] = value  # what text() would say, for nearly all of them
-            continue
         taken = None if take is None else take(value)
         if taken is not None:
             out[key] = taken
             continue
         dropped += 1
-        if at.dropped is not None:
-            at.dropped.append((name, key))
+        if recorder.dropped is not None:
+            recorder.dropped.append((name, key))
     context = event.get("context")
     if context is not None:
-        out["context"], lost = context_of(context, at.context)
+        out["context"], lost = context_of(context, recorder.context)
         dropped += lost
-        if lost and at.dropped is not None:
-            at.dropped += lost_keys(name, context, out["context"])
-    if given.error is not None:
-        out["error_type"] = error_name(given.error, at.settings.errors)
+        if lost and recorder.dropped is not None:
+            recorder.dropped += lost_keys(name, context, out["context"])
+    if metadata.error is not None:
+        out["error_type"] = error_name(metadata.error, recorder.settings.errors)
     if dropped:
         out["dropped"] = dropped
     return out
 
 
-def stamp(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Give the event its id, its time and its place in the order."""
-    at: Recorder = event["_at"]
+def add_metadata(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add id, time and sequence number."""
+    recorder = event[METADATA].recorder
     random = runtime.random
     event["event_id"] = _next_id() if random is os.urandom else random(8).hex()
     now = runtime.now()
-    begin, end, day = at.instant
-    event["timestamp"] = day if begin <= now < end else at.timestamp(now)
-    event["seq"] = next(at.sequence)
+    begin, end, timestamp = recorder.period
+    event["timestamp"] = timestamp if begin <= now < end else recorder.timestamp(now)
+    event["seq"] = next(recorder.sequence)
     return event
 
 
@@ -163,7 +175,7 @@ _ids: list[str] = []
 _IDS = 64
 
 if hasattr(os, "register_at_fork"):
-    # A child with the same ones would record events under the ids of its parent.
+    # A child with the same ids would record events under those of its parent.
     os.register_at_fork(after_in_child=_ids.clear)
 
 
@@ -177,12 +189,12 @@ def _next_id() -> str:
         return found[0]
 
 
-def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add what the scope says: session, the span around, and names that were not given."""
-    given: Given = event["_given"]
-    scope = scopes.innermost() if given.scope is ... else given.scope
-    if given.span_id is not None:
-        event["span_id"] = given.span_id
+def add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Add session, enclosing span and names of the scope; a name of the event itself wins."""
+    metadata = event[METADATA]
+    if metadata.span_id is not None:
+        event["span_id"] = metadata.span_id
+    scope = metadata.scope
     if scope is not None:
         for name, value in scope.names.items():
             if name not in event:
@@ -192,131 +204,113 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
         span = scope.enclosing_span
         if span is not None:
             event["parent_id"] = span
-    outside = event["_at"].outside
-    if outside:
-        for field, value in outside.items():
+    if metadata.recorder.environment_ids:
+        for field, value in metadata.recorder.environment_ids.items():
             event.setdefault(field, value)
     return event
 
 
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Keep the names that are declared; a keyed code takes the place of every other one."""
-    at: Recorder = event["_at"]
-    shaped = layout(tuple(event))
-    for field in shaped.names:
-        value = event[field]
-        event[field] = at.stored[field].get(value) or _stored(at, field, value)
-    error = event.get("error_type")
-    if error is not None and error not in ERROR_NAMES and not at.keeps("errors", error):
-        event["error_type"] = "other"
-    formatted = at.plain
-    if at.unseen or at.unseen_tokens:
-        formatted = False
-        _leave_out_unseen(event, at)
+    """Keep declared names, and replace every other name and identifier by a keyed pseudonym."""
+    metadata: EventMetadata = event[METADATA]
+    recorder = metadata.recorder
+    line_format = layout(tuple(event))
+    for field in line_format.names:
+        value, known = event[field], recorder.stored_names[field]
+        event[field] = known[value] if value in known else stored_name(recorder, field, value)
+    if "error_type" in event:
+        error = event["error_type"]
+        if error not in ERROR_NAMES and not recorder.allows("errors", error):
+            event["error_type"] = "other"
+    # After the names: one of them may be the first that needs an escape.
+    metadata.line_format = line_format if recorder.needs_no_escape else None
+    if recorder.uncovered or recorder.uncovered_tokens:
+        metadata.line_format = None
+        for field in list(event):
+            tokens = recorder.uncovered_tokens.get(field, ())
+            if field in recorder.uncovered or (tokens and event[field] in tokens):
+                del event[field]
     if "context" in event:
-        formatted = False
-        event["context"] = {
-            k: at.key.pseudonym(f"context.{k}", v) if kind == catalog.IDENTIFIER else v
-            for k, (kind, v) in event["context"].items()
-            if at.keeps("context", k) and (type(v) is not str or _keeps_token(at, k, kind, v))
-        }
-        if not event["context"]:
-            del event["context"]
-    event["_layout"] = shaped if formatted else None
+        metadata.line_format = None
+        context, pseudonym = {}, recorder.key.pseudonym
+        for key, (kind, value) in event.pop("context").items():
+            if not recorder.allows("context", key):
+                continue
+            if kind == catalog.IDENTIFIER:
+                context[key] = pseudonym(f"context.{key}", value)
+            elif type(value) is not str or recorder.allows(f"context.{key}", value):
+                context[key] = value
+        if context:
+            event["context"] = context
     return event
 
 
-def _stored(at: Recorder, field: str, value: str) -> str:
-    """A name as it is stored: itself when it is declared, else a pseudonym."""
+def stored_name(recorder: Recorder, field: str, value: str) -> str:
+    """A name as it is stored: the name itself if it is declared, else a pseudonym."""
     vocabulary = catalog.NAMES[field]
-    declared = value in at.names[vocabulary] or value in decorated[vocabulary]
-    if value in at.clear[vocabulary] or (declared and at.keeps(vocabulary, value)):
+    declared = value in recorder.names[vocabulary] or value in decorated[vocabulary]
+    if value in recorder.allowed[vocabulary] or (declared and recorder.allows(vocabulary, value)):
         found = value
     else:
-        found = at.key.pseudonym(field, value)
-        if at.undeclared is not None:
-            at.undeclared.append((field, value))
+        found = recorder.key.pseudonym(field, value)
+        if recorder.undeclared is not None:
+            recorder.undeclared.append((field, value))
             return found
-    if len(at.stored[field]) < _MAX_STORED:
-        at.stored[field][value] = found
+    if len(recorder.stored_names[field]) < _MAX_STORED_NAMES:
+        recorder.stored_names[field][value] = found
     return found
 
 
-def _keeps_token(at: Recorder, key: str, kind: object, value: str) -> bool:
-    return kind == catalog.IDENTIFIER or at.keeps(f"context.{key}", value)
-
-
-def _leave_out_unseen(event: EventDict, at: Recorder) -> None:
-    """Take out what the accepted notice did not name."""
-    for field in list(event):
-        tokens = at.unseen_tokens.get(field)
-        if field in at.unseen or (tokens is not None and event[field] in tokens):
-            del event[field]
-
-
 def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Put the event on file as one line, and hand it back as it was written: in schema order.
+    """Write the event as one line of JSON; the result is the record, its fields in that order.
 
     Raises:
-        Stale: nothing was written; look again.
+        Stale: the log was replaced and nothing was written; the driver starts again.
+        Refused: the line cannot be written.
     """
-    at: Recorder = event.pop("_at")
-    shaped: LineFormat | None = event.pop("_layout")
-    del event["_given"]
-    if shaped is not None:
-        record = shaped.blank | event
-        line = (shaped.template % tuple(record.values())).encode("ascii")
+    metadata: Any = event.pop(METADATA)
+    line_format: LineFormat | None = metadata.line_format
+    if line_format is not None:
+        record = line_format.blank | event
+        line = (line_format.template % tuple(record.values())).encode("ascii")
     else:
-        record = _ordered(event)
+        record = layout(tuple(event)).blank | event
         line = encode(record)
     if len(line) > catalog.MAX_LINE_BYTES:
         event["dropped"] = event.get("dropped", 0) + len(event.pop("context", ()))
-        record = _ordered(event)
+        record = layout(tuple(event)).blank | event
         line = encode(record)
-    if not at.journal.append(line):
+    if not metadata.recorder.writer.append(line):
         raise Stale("the log was replaced")
     return record
 
 
-def _ordered(event: EventDict) -> EventDict:
-    return {field: event[field] for field in catalog.ORDER if field in event}
+PROCESSORS: tuple[Processor, ...] = (
+    check_consent,
+    validate,
+    add_metadata,
+    add_context,
+    pseudonymize,
+    write,
+)
 
 
-PROCESSORS: tuple[Step, ...] = (gate, admit, stamp, bind, pseudonymize, write)
+# -- the drivers -------------------------------------------------------------------------------
 
 
-# -- the direct driver ---------------------------------------------------------------------------
-
-
-def walk(event: EventDict) -> EventDict:
-    """Drive one event through the steps without structlog.
-
-    Args:
-        event: `event` (the type), fields of the catalog, and `_given`.
-
-    Returns:
-        The record as it was written.
-
-    Raises:
-        Refused: the event was not recorded.
-    """
-    try:
-        return _once(event)
-    except Stale:
-        return look_again(lambda: _once(event))
-
-
-def _once(event: EventDict) -> EventDict:
-    for step in PROCESSORS:
-        event = step(None, "info", event)
+def drive(event: EventDict) -> EventDict:
+    """Pass an event through the processors, once, without structlog."""
+    for processor in PROCESSORS:
+        event = processor(None, "info", event)
     return event
 
 
-def look_again(drive: Callable[[], EventDict]) -> EventDict:
-    """Drive an event through the steps that found the log sealed, cleared or replaced.
+def run(event: EventDict, drive: Callable[[EventDict], EventDict] = drive) -> EventDict:
+    """Pass an event through the processors, again while the log is being replaced.
 
     Args:
-        drive: asks consent, key and log for everything, from the first step on.
+        event: `event` (the type), fields of the catalog, and perhaps an `EventMetadata`.
+        drive: passes the event through all processors; without structlog by default.
 
     Returns:
         The record as it was written.
@@ -324,35 +318,28 @@ def look_again(drive: Callable[[], EventDict]) -> EventDict:
     Raises:
         Refused: the event was not recorded.
     """
-    for _ in range(_SECOND_LOOKS):
-        cache.invalidate()
+    for _ in _RUNS:
         try:
-            return drive()
+            return drive(event)
         except Stale:
-            continue
-    raise Refused("the log is being replaced all the time")
+            # Sealed, cleared or replaced: consent, key and log are all read again.
+            cache.invalidate()
+    raise Refused("the log is replaced again and again")
 
 
-def emit(
-    name: object, fields: Mapping[str, object], given: Given | None = None
-) -> EventDict | None:
-    """The same for callers inside the host: never raises, and says None when nothing was written.
+def emit(event: EventDict, drive: Callable[[EventDict], EventDict] = drive) -> EventDict | None:
+    """The same for a host: it raises nothing, and returns None when nothing was written.
 
     Raises:
-        Exception: an internal error, when a test is running.
+        Exception: an internal error, while a test is running.
     """
-    return enter({**fields, "event": name, "_given": given})
-
-
-def enter(event: EventDict) -> EventDict | None:
-    """`emit()` for callers who made the event themselves, with `event` and `_given` in it."""
     try:
-        return walk(event)
+        return run(event, drive)
     except Refused:
         return None
     except Exception as error:
-        at = event.get("_at")
-        if type(at) is Recorder:
-            remember(at.cached.paths, error_name(type(error), frozenset()))
+        recorder = getattr(event.get(METADATA), "recorder", None)
+        if type(recorder) is Recorder:
+            save_error(recorder.cached.paths, error_name(type(error), frozenset()))
         swallow(error)
         return None

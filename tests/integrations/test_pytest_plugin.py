@@ -165,7 +165,7 @@ def test_assert_private_finds_every_form(telemetry_events: TelemetryEvents, form
 
 
 def test_assert_private_refuses_what_proves_nothing(telemetry_events: TelemetryEvents) -> None:
-    """A secret of three letters stands in every line by chance."""
+    """A secret of three letters is in every line by chance."""
     with pytest.raises(ValueError, match="4 characters"):
         telemetry_events.assert_private("bob")
 
@@ -224,8 +224,8 @@ def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
         import sys
 
         def test_it():
-            rooms = sorted(m for m in sys.modules if m.startswith("telemetry_kit."))
-            assert rooms == ["telemetry_kit.integrations", "telemetry_kit.integrations.pytest"]
+            loaded = sorted(m for m in sys.modules if m.startswith("telemetry_kit."))
+            assert loaded == ["telemetry_kit.integrations", "telemetry_kit.integrations.pytest"]
             assert "wrapt" not in sys.modules
             assert "structlog" not in sys.modules
         """,
