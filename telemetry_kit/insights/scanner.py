@@ -15,6 +15,7 @@ from itertools import chain
 
 from telemetry_kit.insights.counters import READ, TABLES
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import CLOCK, DAY, kind_of
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.storage.segments import ACTIVE, Report
@@ -22,25 +23,6 @@ from telemetry_kit.storage.segments import ACTIVE, Report
 # Event type, day, and the fields of `READ` as they stand in the line, in runs.
 Row = tuple[bytes, ...]
 
-_TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]{1,1024}+"'
-_NUMBER = rb"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][-+]?\d{1,2})?"
-_VALUE = rb'(?:"[^"\\{}\x00-\x1f\x7f-\xff]{0,1024}"|true|false|' + _NUMBER + rb")"
-_PAIR = rb'"[^"\\{}\x00-\x1f\x7f-\xff]{0,128}":' + _VALUE
-# The group stays empty in every match: it is there to refuse a key that stands twice.
-_CONTEXT = (
-    rb'(?!\{[^}]*"(?P<twice>[^"\\]*)":[^}]*"(?P=twice)":)\{(?:'
-    + _PAIR
-    + rb"(?:,"
-    + _PAIR
-    + rb"){0,7})?\}"
-)
-# The 29th of February is left to the reader, who knows the years.
-_DAY = (
-    rb"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
-    rb"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-)
-_CLOCK = rb"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-_TIME = rb'"(' + _DAY + rb")T" + _CLOCK + rb'Z"'
 _decode = json.JSONDecoder().decode
 
 
@@ -161,37 +143,6 @@ def read_rest(rest: Rest, report: Report, kind: str) -> Iterator[Event]:
     return events_in(rest.chunks, report, rest.last and kind == ACTIVE)
 
 
-# -- the pattern, from the catalog -----------------------------------------------------------
-
-
-def _pattern(row: catalog.Field) -> bytes:
-    """What a value of a field looks like when it needs no closer look."""
-    domain = row.domain
-    if row.kind == catalog.CONSTANT:
-        return re.escape(f'"{domain}"'.encode())
-    if row.kind == catalog.TIME:
-        return _TIME
-    if row.kind == catalog.MAPPING:
-        return _CONTEXT
-    if row.kind == catalog.MEASURE and isinstance(domain, tuple):
-        return _measure(*domain)
-    if row.kind == catalog.TOKEN and isinstance(domain, tuple):
-        return rb'"(?:' + b"|".join(re.escape(t.encode()) for t in domain) + rb')"'
-    if row.kind == catalog.IDENTIFIER:
-        return rb'"h:[0-9a-f]{12}"'
-    if row.kind == catalog.RANDOM and isinstance(domain, int):
-        return b'"[0-9a-f]{%d}"' % (domain // 4)
-    return _TEXT
-
-
-def _measure(lowest: int, highest: int) -> bytes:
-    digits = len(str(highest)) - 1  # so many nines are always within
-    number = rb"[1-9]\d{0,%d}" % (digits - 1)
-    if lowest < 0:
-        return rb"(?:0|-?" + number + rb")"
-    return rb"(?:0|" + number + rb")" if lowest == 0 else number
-
-
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
 
 
@@ -200,9 +151,11 @@ def _pattern_of_lines() -> bytes:
     parts: list[bytes] = [rb"\{"]
     open_run = False
     for name, row in catalog.FIELDS.items():
-        value = _pattern(row)
+        value = kind_of(row).pattern
         if name == "event_type":
             value = b'"(' + value[4:-2] + b')"'
+        elif row.kind == catalog.TIME:
+            value = value.replace(DAY, b"(" + DAY + b")")
         if open_run and name not in READ:
             parts.append(b")")
         if not open_run and name in READ:
@@ -222,5 +175,5 @@ def _canonical() -> re.Pattern[bytes]:
 
 @cache
 def _of_days() -> re.Pattern[bytes]:
-    plain = re.sub(rb"\((?!\?)", rb"(?:", _pattern_of_lines()).replace(_CLOCK, rb"00:00:00")
+    plain = re.sub(rb"\((?!\?)", rb"(?:", _pattern_of_lines()).replace(CLOCK, rb"00:00:00")
     return re.compile(rb"(?:" + plain + rb")*+")

@@ -14,6 +14,7 @@ from telemetry_kit.errors import UnknownEventError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 SCHEMA_VERSION = "1.0"
 # How each line begins, so that a reader finds the next one inside a damaged line.
@@ -96,7 +97,7 @@ class Field:
         name: str,
         kind: str,
         meaning: str,
-        domain: object = None,
+        domain: Any = None,
         given: bool = False,
         since: int = 1,
         later: Mapping[str, int] | None = None,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,43 +100,7 @@ def _fits(found: Event) -> bool:
     return True
 
 
-def _check_of(row: catalog.Field) -> Callable[[Any], bool]:
-    kind, domain = row.kind, row.domain
-    if kind == catalog.CONSTANT:
-        return lambda value: bool(value == domain)
-    if kind == catalog.TIME:
-        return lambda value: type(value) is str and _is_time(value)
-    if kind == catalog.MAPPING:
-        return _is_context
-    if kind == catalog.MEASURE and isinstance(domain, tuple):
-        lowest, highest = domain
-        return lambda value: type(value) is int and lowest <= value <= highest
-    if kind == catalog.TOKEN and isinstance(domain, tuple):
-        return lambda value: type(value) is str and value in domain
-    if kind in (catalog.RANDOM, catalog.IDENTIFIER):
-        digits = domain // 4 if isinstance(domain, int) else 12
-        # A session id given from outside is stored as a pseudonym.
-        code = re.compile(rf"[0-9a-f]{{{digits}}}|h:[0-9a-f]{{12}}").fullmatch
-        return lambda value: type(value) is str and code(value) is not None
-    return _is_name
-
-
-def _is_name(value: Any) -> bool:
-    return type(value) is str and 0 < len(value) <= catalog.MAX_NAME_CHARS
-
-
-def _is_context(value: Any) -> bool:
-    return type(value) is dict and all(type(v) in (str, int, float, bool) for v in value.values())
-
-
-@lru_cache(maxsize=1024)
-def _is_time(text: str) -> bool:
-    if len(text) != len("2026-11-22T00:00:00Z") or text[10] != "T" or text[-1] != "Z":
-        return False
-    return _utc(text) == text
-
-
-_CHECKS = {name: _check_of(row) for name, row in catalog.FIELDS.items()}
+_CHECKS = {name: kind_of(field).accepts for name, field in catalog.FIELDS.items()}
 _REQUIRED = frozenset({"schema_version", "event_id", "event_type", "timestamp"})
 _OURS = frozenset({"event_id", "seq", "project_id", "key_epoch"})
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from typing import Any
 
 from telemetry_kit.schema import catalog
 from telemetry_kit.verification.grammar import ALWAYS, Grammar
 
 _END = re.compile(r'("(?:[^"\\]|\\.)*"|-?[0-9][0-9.e+-]*|true|false)([,}])')
-_NUMBER = re.compile(r"-?(?:[0-9]{1,17}(?:\.[0-9]{0,17})?(?:e[+-]?[0-9]{0,3})?)?")
-_TIME = "0000-00-00T00:00:00Z"
-_BOOLEANS = ("true", "false")
 
 
 def is_torn(fragment: bytes, grammar: Grammar) -> bool:
@@ -31,17 +30,17 @@ def is_torn(fragment: bytes, grammar: Grammar) -> bool:
     if not text.startswith("{"):
         return False
     rows = [row.name for row in grammar.fields]
-    return _pairs(text[1:], rows, grammar, "")
+    return _pairs(text[1:], rows, grammar, False)
 
 
-def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
+def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: bool) -> bool:
     """Whether `rest` begins the pairs of an object whose keys stand in this order.
 
     Args:
         rest: what follows the brace.
         keys: those that may still come.
         grammar: what is acceptable.
-        inside: the field that the object is the value of; empty for the line itself.
+        inside: whether it is the context, and not the line itself.
     """
     while True:
         for key in keys:
@@ -57,84 +56,22 @@ def _pairs(rest: str, keys: list[str], grammar: Grammar, inside: str) -> bool:
         rest, keys = rest[len(start) :], keys[keys.index(key) + 1 :]
         if not inside and key == "context":
             known = sorted(grammar.vocabulary.context)
-            return not rest or (rest[0] == "{" and _pairs(rest[1:], known, grammar, "context."))
+            return not rest or (rest[0] == "{" and _pairs(rest[1:], known, grammar, True))
+        kind = grammar.context[key] if inside else grammar.kinds[key]
         whole = _END.match(rest)
         if whole is None:
-            return _begins(rest, inside + key, grammar)
+            return kind.begins(rest)
+        check = kind.is_canonical if inside else grammar.checks[key]
+        if not _is_canonical(whole[1], check):
+            return False
         if whole[2] == "}":
             # The brace of the context may be followed by that of the line, which may be missing.
-            return inside != "" and rest[whole.end() :] == "" and _fits(whole[1], key, grammar)
-        if not (_fits(whole[1], key, grammar) if inside else _is(whole[1], key, grammar)):
-            return False
+            return inside and rest[whole.end() :] == ""
         rest = rest[whole.end() :]
 
 
-def _is(value: str, key: str, grammar: Grammar) -> bool:
+def _is_canonical(text: str, check: Callable[[Any], bool]) -> bool:
     try:
-        return grammar.fits(key, json.loads(value))
+        return check(json.loads(text))
     except ValueError:
         return False
-
-
-def _fits(value: str, key: str, grammar: Grammar) -> bool:
-    try:
-        return grammar.fits_context(key, json.loads(value))
-    except ValueError:
-        return False
-
-
-def _begins(rest: str, field: str, grammar: Grammar) -> bool:
-    """Whether a value of this field can begin like this."""
-    if rest in ("", '"', "-"):
-        return True
-    row = catalog.FIELDS.get(field)
-    if row is None:
-        tokens = grammar.vocabulary.context.get(field.removeprefix("context."), frozenset())
-        return (
-            _one_of(rest, tokens)
-            or _code(rest, "h:", 12)
-            or _NUMBER.fullmatch(rest) is not None
-            or any(word.startswith(rest) for word in _BOOLEANS)
-        )
-    if row.kind == catalog.MEASURE:
-        return _NUMBER.fullmatch(rest) is not None
-    if row.kind == catalog.TIME:
-        return _like_time(rest)
-    if row.kind == catalog.RANDOM and isinstance(row.domain, int):
-        return _code(rest, "", row.domain // 4)
-    if row.kind == catalog.CONSTANT:
-        return _one_of(rest, {str(row.domain)})
-    if row.kind == catalog.TOKEN:
-        return _one_of(
-            rest, row.domain if isinstance(row.domain, tuple) else grammar.vocabulary.errors
-        )
-    if row.kind == catalog.NAME:
-        names = grammar.vocabulary.names.get(str(row.domain), frozenset())
-        return _one_of(rest, names) or _code(rest, "h:", 12)
-    return _code(rest, "h:", 12)
-
-
-def _one_of(rest: str, tokens: frozenset[str] | set[str] | tuple[str, ...]) -> bool:
-    return any(json.dumps(token).startswith(rest) for token in tokens)
-
-
-def _code(rest: str, mark: str, digits: int) -> bool:
-    body = rest[1:].removesuffix('"')
-    if mark.startswith(body):
-        return True
-    hexes = body.removeprefix(mark)
-    whole = len(hexes) == digits
-    return (
-        body.startswith(mark)
-        and len(hexes) <= digits
-        and set(hexes) <= set("0123456789abcdef")
-        and (whole or not rest.endswith('"'))
-    )
-
-
-def _like_time(rest: str) -> bool:
-    body = rest[1:]
-    whole = _TIME + '"'
-    return len(body) <= len(whole) and all(
-        c.isdigit() if form == "0" else c == form for c, form in zip(body, whole, strict=False)
-    )

@@ -34,9 +34,9 @@ from telemetry_kit.insights.selection import Filter, Meter, lines
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import PSEUDONYM
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.segments import Problems
-from telemetry_kit.verification.grammar import is_pseudonym
 
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
@@ -139,7 +139,7 @@ def _named(home: Home, role: str | None) -> str | None:
     """A role as the ledger may name it: in clear only where its name is public or declared."""
     if role is None or role in declared(home, "roles"):
         return role
-    codes = [form for form in forms(home, "role", role) if is_pseudonym(form)]
+    codes = [form for form in forms(home, "role", role) if PSEUDONYM.is_canonical(form)]
     return codes[0] if codes else "?"
 
 
