@@ -25,7 +25,7 @@ from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode, layout
 from telemetry_kit.schema.validation import (
     ERROR_NAMES,
-    TAKE,
+    VALIDATORS,
     context_of,
     error_name,
     lost_keys,
@@ -122,7 +122,7 @@ def admit(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for key, value in event.items():
         if value is None or key in _OWN_KEYS:
             continue
-        take = TAKE.get(key)
+        take = VALIDATORS.get(key)
         if take is text and type(value) is str and 0 < len(value) <= _MAX_NAME_CHARS:
             out[key] = value  # what text() would say, for nearly all of them
             continue

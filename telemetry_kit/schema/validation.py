@@ -70,7 +70,7 @@ def _exit_code(value: object) -> int | None:
 
 
 ERROR_NAMES = frozenset(catalog.BUILTIN_ERRORS.values()) | {"other"}
-TAKE: dict[str, Callable[[object], object]] = {
+VALIDATORS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(catalog.NAMES, text),
     "outcome": _outcome,
     "exit_code": _exit_code,
