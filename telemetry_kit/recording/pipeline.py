@@ -22,7 +22,7 @@ from telemetry_kit.consent import cache as gates
 from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.recording.recorder import Recorder, recorder_for, remember
 from telemetry_kit.schema import catalog
-from telemetry_kit.schema.encoding import encode, layout
+from telemetry_kit.schema.encoding import encode, line_format
 from telemetry_kit.schema.validation import (
     ERROR_NAMES,
     VALIDATORS,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from telemetry_kit.context import Scope
-    from telemetry_kit.schema.encoding import Layout
+    from telemetry_kit.schema.encoding import LineFormat
 
     EventDict = dict[str, Any]
     Step = Callable[[Any, str, EventDict], EventDict]
@@ -203,7 +203,7 @@ def bind(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep the names that are declared; a keyed code takes the place of every other one."""
     at: Recorder = event["_at"]
-    shaped = layout(tuple(event))
+    shaped = line_format(tuple(event))
     for field in shaped.names:
         value = event[field]
         event[field] = at.stored[field].get(value) or _stored(at, field, value)
@@ -262,7 +262,7 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
         Stale: nothing was written; look again.
     """
     at: Recorder = event.pop("_at")
-    shaped: Layout | None = event.pop("_layout")
+    shaped: LineFormat | None = event.pop("_layout")
     del event["_given"]
     if shaped is not None:
         record = shaped.blank | event

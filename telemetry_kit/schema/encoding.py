@@ -26,7 +26,7 @@ else:
 
 
 _MAX_SHAPES = 256
-_layouts: dict[tuple[str, ...], Layout] = {}
+_line_formats: dict[tuple[str, ...], LineFormat] = {}
 _chunks = _make_encoder(None, None, quote, None, ":", ",", False, False, False)
 
 
@@ -35,7 +35,7 @@ def encode(record: Mapping[str, object]) -> bytes:
     return ("".join(_chunks(record, 0)) + "\n").encode("ascii")
 
 
-class Layout:
+class LineFormat:
     """The fields that an event of one shape has, in the order of the line.
 
     Args:
@@ -56,19 +56,19 @@ class Layout:
         self.template = "{" + ",".join(parts) + "}\n"
 
 
-def layout(shape: tuple[str, ...]) -> Layout:
+def line_format(shape: tuple[str, ...]) -> LineFormat:
     """The layout of events with these keys, worked out once.
 
     Args:
         shape: the keys of an event, in the order in which it has them.
     """
-    known = _layouts.get(shape)
+    known = _line_formats.get(shape)
     if known is not None:
         return known
-    if len(_layouts) >= _MAX_SHAPES:
-        _layouts.clear()
-    found = _layouts[shape] = Layout(tuple(f for f in catalog.ORDER if f in shape))
+    if len(_line_formats) >= _MAX_SHAPES:
+        _line_formats.clear()
+    found = _line_formats[shape] = LineFormat(tuple(f for f in catalog.ORDER if f in shape))
     return found
 
 
-__all__ = ["Layout", "encode", "layout", "quote"]
+__all__ = ["LineFormat", "encode", "line_format", "quote"]
