@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from telemetry_kit.files import private
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted, count, count_file
 from telemetry_kit.insights.scanner import fingerprint
 from telemetry_kit.paths import Home
@@ -56,28 +56,28 @@ class Entry:
 
 
 class Look:
-    """A tally, and what to keep of it.
+    """Counters, and what to keep of it.
 
     Args:
-        tally: of everything.
+        counters: of everything.
         problems: what was wrong in the files.
         keep: the lines of the roll-up to write; None where the one there is good enough.
         entries: the files that it is about.
-        roles: those that occur, also in events that are not in the tally.
+        roles: those that occur, also in events that are not in the counters.
     """
 
-    __slots__ = ("entries", "keep", "problems", "roles", "tally")
+    __slots__ = ("entries", "keep", "problems", "roles", "counters")
 
     def __init__(
         self,
-        tally: Tally,
+        counters: Counters,
         problems: Problems,
         keep: list[bytes | memoryview] | None = None,
         entries: list[Entry] | None = None,
         roles: set[str] | None = None,
     ) -> None:
-        self.roles = tally.roles() if roles is None else roles
-        self.tally = tally
+        self.roles = counters.roles() if roles is None else roles
+        self.counters = counters
         self.problems = problems
         self.keep = keep
         self.entries = entries or []
@@ -92,14 +92,14 @@ class Stored:
 
     def __init__(self, data: bytes | None) -> None:
         self.entries: dict[tuple[int, int], Entry] = {}
-        self.whole = Tally()
+        self.whole = Counters()
         # Views, no copies: a thousand files make it tens of megabytes.
         self._lines: dict[tuple[int, int], memoryview] = {}
         if data is not None:
             try:
                 self._load(data)
             except (ValueError, TypeError, KeyError, RecursionError):
-                self.entries, self.whole, self._lines = {}, Tally(), {}
+                self.entries, self.whole, self._lines = {}, Counters(), {}
 
     def _load(self, data: bytes) -> None:
         total, *lines = _lines_of(data)
@@ -109,19 +109,19 @@ class Stored:
         said = json.loads(bytes(head))
         if said["version"] != VERSION or said["made_by"] != fingerprint():
             return
-        self.whole = Tally.from_dict(json.loads(bytes(whole)))
+        self.whole = Counters.from_dict(json.loads(bytes(whole)))
         for (name, inode, state, report), line in zip(said["files"], lines, strict=True):
             entry = Entry(name, tuple(inode), tuple(state), tuple(report))
             self.entries[entry.inode] = entry
             self._lines[entry.inode] = line
 
     def line(self, inode: tuple[int, int]) -> memoryview:
-        """The stored tally of one file."""
+        """The stored counters of one file."""
         return self._lines[inode]
 
-    def tally(self, inode: tuple[int, int]) -> Tally:
-        """The tally of one file."""
-        return Tally.from_dict(json.loads(bytes(self._lines[inode])))
+    def counters(self, inode: tuple[int, int]) -> Counters:
+        """The counters of one file."""
+        return Counters.from_dict(json.loads(bytes(self._lines[inode])))
 
 
 def _lines_of(data: bytes) -> Iterator[memoryview]:
@@ -132,7 +132,7 @@ def _lines_of(data: bytes) -> Iterator[memoryview]:
 
 
 def look(home: Home, wanted: Wanted | None = None) -> Look:
-    """The tally of the journal; of all of it, with the help of the roll-up.
+    """The counters of the journal; of all of it, with the help of the roll-up.
 
     Args:
         home: whose journal.
@@ -158,7 +158,7 @@ class _Looking:
         self._stored = stored
         self._problems = problems
         self._whole = stored.whole
-        self._loose = Tally()
+        self._loose = Counters()
         self._gone = dict(stored.entries)
         # What to keep of each file: worked out only where it is kept.
         self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
@@ -187,7 +187,7 @@ class _Looking:
     def _count(self, source: Source, entry: Entry | None, report: Report, marks: Marks) -> None:
         """Count one file, from where it is known to on."""
         counted = count_file(source, Wanted(), entry.state[0] if entry else 0)
-        news = counted.tally
+        news = counted.counters
         self._loose.merge(counted.loose)
         self._news += news.total("events")
         report.add(counted.report)
@@ -196,14 +196,14 @@ class _Looking:
             # Another look may find more: it is counted, and not kept.
             self._loose.merge(news)
             if entry is not None:
-                self._loose.merge(self._stored.tally(entry.inode))
-                self._whole.take_away(self._stored.tally(entry.inode))
+                self._loose.merge(self._stored.counters(entry.inode))
+                self._whole.take_away(self._stored.counters(entry.inode))
             return
         self._whole.merge(news)
         self._changed |= entry is None
         at, whole = counted.at, counted.report
         if entry is None:
-            # As text: the tallies of a thousand files take ten times as much.
+            # As text: the counters of a thousand files take ten times as much.
             line = news.dumped()
             self._kept.append(lambda: (_entry(source, at, marks, whole), line))
             return
@@ -211,27 +211,27 @@ class _Looking:
         whole.add(Report(*entry.report))
 
         def kept() -> tuple[Entry, bytes]:
-            news.merge(self._stored.tally(entry.inode))
+            news.merge(self._stored.counters(entry.inode))
             return _entry(source, at, marks, whole, entry), news.dumped()
 
         self._kept.append(kept)
 
     def done(self) -> Look:
-        """The tally of all files that were added."""
+        """The counters of all files that were added."""
         for inode in self._gone:
-            self._whole.take_away(self._stored.tally(inode))
+            self._whole.take_away(self._stored.counters(inode))
             self._changed = True
-        tally = Tally()
-        tally.merge(self._whole)
-        tally.merge(self._loose)
-        tally.count_malformed(self._problems.malformed)
+        counters = Counters()
+        counters.merge(self._whole)
+        counters.merge(self._loose)
+        counters.count_malformed(self._problems.malformed)
         enough = self._changed or self._news >= MIN_NEWS
-        worth = tally.total("events") >= MIN_NEWS or bool(self._stored.entries)
+        worth = counters.total("events") >= MIN_NEWS or bool(self._stored.entries)
         if not (enough and worth):
-            return Look(tally, self._problems)
+            return Look(counters, self._problems)
         made = [kept() for kept in self._kept]
         entries = [entry for entry, _ in made]
-        return Look(tally, self._problems, self._rendered(made), entries)
+        return Look(counters, self._problems, self._rendered(made), entries)
 
     def _rendered(self, made: list[tuple[Entry, bytes | memoryview]]) -> list[bytes | memoryview]:
         head = {

@@ -51,8 +51,8 @@ _WORK = {"command": "commands", "agent": "agents", "workflow": "workflows"}
 _ENDED = ("completed", "failed")
 
 
-class Tally:
-    """Counts of events. Tallies of any parts of a log, merged, equal the tally of the whole."""
+class Counters:
+    """Counts of events. Those of any parts of a log, merged, equal the counters of the whole."""
 
     __slots__ = ("tables",)
 
@@ -60,7 +60,7 @@ class Tally:
         self.tables: dict[str, Counter[Key]] = {name: Counter() for name in TABLES}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Tally) and self.tables == other.tables
+        return isinstance(other, Counters) and self.tables == other.tables
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -120,13 +120,13 @@ class Tally:
         """Count lines that the reader could not read."""
         self.tables["totals"]["malformed",] += lines
 
-    def merge(self, other: Tally) -> None:
-        """Add the counts of another tally to this one."""
+    def merge(self, other: Counters) -> None:
+        """Add the counts of other counters to this one."""
         for name, table in self.tables.items():
             table.update(other.tables[name])
 
-    def take_away(self, other: Tally) -> None:
-        """Undo the merging of another tally."""
+    def take_away(self, other: Counters) -> None:
+        """Undo the merging of other counters."""
         for name, table in self.tables.items():
             for key, count in other.tables[name].items():
                 table[key] -= count
@@ -160,8 +160,8 @@ class Tally:
         return json.dumps(self.to_dict(), separators=(",", ":")).encode("ascii")
 
     @classmethod
-    def from_dict(cls, stored: object) -> Tally:
-        """The tally that `to_dict` was called on.
+    def from_dict(cls, stored: object) -> Counters:
+        """The counters that `to_dict` was called on.
 
         Args:
             stored: what it returned; tables that it lacks are empty, others are ignored.
@@ -170,16 +170,16 @@ class Tally:
             ValueError: a table or a row has another shape, or a count is no positive number.
         """
         if not isinstance(stored, dict):
-            raise ValueError("a tally is a mapping of tables")
-        tally = cls()
+            raise ValueError("counters are a mapping of tables")
+        counters = cls()
         for name, names in TABLES.items():
             rows = stored.get(name, [])
             if not isinstance(rows, list):
                 raise ValueError(f"table {name!r} is a list of rows")
             for row in rows:
                 key, count = _checked(name, names, row)
-                tally.tables[name][key] += count
-        return tally
+                counters.tables[name][key] += count
+        return counters
 
 
 def _checked(table: str, names: int, row: object) -> tuple[Key, int]:

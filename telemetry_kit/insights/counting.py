@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
+# Rows that are not yet in the counters; beyond it they are counted there, so that memory is bounded.
 MAX_PENDING = 50_000
 
 
@@ -53,7 +53,7 @@ class Wanted:
 
 
 class Counting:
-    """A tally being made.
+    """Counters being made.
 
     Args:
         wanted: which events count. The table of days has all days, so that a period can be
@@ -62,7 +62,7 @@ class Counting:
     """
 
     def __init__(self, wanted: Wanted, roles: set[str] | None = None) -> None:
-        self.tally = Tally()
+        self.counters = Counters()
         self._roles = roles
         self._names: set[bytes] = set()
         self._wanted = wanted
@@ -94,24 +94,24 @@ class Counting:
             return
         day = event["timestamp"][:10]
         if self._wanted.has_day(day):
-            self.tally.add(event)
+            self.counters.add(event)
         else:
-            self.tally.count_day(day, event["event_type"], 1)
+            self.counters.count_day(day, event["event_type"], 1)
 
-    def settle(self) -> Tally:
-        """Bring everything into the tally, which is complete then."""
+    def settle(self) -> Counters:
+        """Bring everything into the counters, which is complete then."""
         for (name, day), times in self._days.items():
-            self.tally.count_day(day.decode(), name.decode(), times)
+            self.counters.count_day(day.decode(), name.decode(), times)
         for row, times in self._rows.items():
             event = {"event_type": row[0].decode(), **self._fields_of(row[1:])}
-            self.tally.count(event, times)
+            self.counters.count(event, times)
         if self._roles is not None:
             found = (self._fields_of((run,)).get("role") for run in self._names)
             self._roles.update(role for role in found if role is not None)
         self._names.clear()
         self._days.clear()
         self._rows.clear()
-        return self.tally
+        return self.counters
 
     def _fields_of(self, runs: tuple[bytes, ...]) -> dict[str, Any]:
         # Runs are far fewer than rows: names, how it ended, how long it took.
@@ -132,17 +132,17 @@ class Counted:
     """What was counted of one file.
 
     Args:
-        at: how many of its bytes are in the tally.
+        at: how many of its bytes are in the counters.
     """
 
-    __slots__ = ("at", "loose", "report", "roles", "tally", "unended")
+    __slots__ = ("at", "loose", "report", "roles", "counters", "unended")
 
     def __init__(self, at: int) -> None:
         self.at = at
-        self.tally = Tally()
+        self.counters = Counters()
         self.report = Report()
         # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
-        self.loose = Tally()
+        self.loose = Counters()
         self.unended = Report()
         # Where not everything counts: each role there is, also in events that do not count.
         self.roles: set[str] = set()
@@ -170,12 +170,14 @@ def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
         for event in read_rest(region, report, kind):
             to.event(event)
         found.at += region.ended_bytes
-    found.tally, found.loose = counting.settle(), loose.settle()
+    found.counters, found.loose = counting.settle(), loose.settle()
     return found
 
 
-def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None) -> Tally:
-    """The tally of the journal, from scratch.
+def count(
+    home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None = None
+) -> Counters:
+    """The counters of the journal, from scratch.
 
     Args:
         home: whose journal.
@@ -183,21 +185,21 @@ def count(home: Home, wanted: Wanted, problems: Problems, roles: set[str] | None
         problems: filled while reading.
         roles: filled with every role there is, in events that count and in those that do not.
     """
-    tally = Tally()
+    counters = Counters()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             found = count_file(source, wanted)
-            tally.merge(found.tally)
-            tally.merge(found.loose)
+            counters.merge(found.counters)
+            counters.merge(found.loose)
             report.add(found.report)
             report.add(found.unended)
             if roles is not None:
                 roles |= found.roles
     if roles is not None and wanted.everything:
-        roles |= tally.roles()
-    tally.count_malformed(problems.malformed)
-    return tally
+        roles |= counters.roles()
+    counters.count_malformed(problems.malformed)
+    return counters
 
 
 def names(home: Home) -> dict[str, set[str]]:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from telemetry_kit.insights.counters import Key, Tally
+from telemetry_kit.insights.counters import Counters, Key
 from telemetry_kit.insights.counting import Wanted
 from telemetry_kit.schema import catalog
 
@@ -89,11 +89,11 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def figures(tally: Tally, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
+def figures(counters: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
     """All the numbers.
 
     Args:
-        tally: of the wanted events.
+        counters: of the wanted events.
         wanted: which these were, for the period and the one before it.
         roles: those there are beyond the built-in ones and those of the wanted events.
 
@@ -102,29 +102,29 @@ def figures(tally: Tally, wanted: Wanted | None = None, roles: Iterable[str] = (
         `stats --json` prints.
     """
     wanted = wanted or Wanted()
-    days = {d: n for d, n in _by_day(tally).items() if wanted.has_day(d)}
+    days = {d: n for d, n in _by_day(counters).items() if wanted.has_day(d)}
     return {
         "since": wanted.since or (min(days) if days else None),
         "until": wanted.until or (max(days) if days else None),
         "role": wanted.role or None,
-        "events": tally.total("events"),
-        "types": _counted(tally.tables["types"], ("event",)),
-        "roles": _roles(tally),
-        "role_changes": _counted(tally.tables["changes"], ("from", "to")),
-        "role_commands": _used(tally, "role_commands", "command", ("executed",)),
-        "cross_use": _cross_use(tally, roles),
-        "role_agents": _used(tally, "role_agents", "agent", _BEGUN["agents"]),
-        "commands": _work(tally, "commands"),
-        "agents": _work(tally, "agents"),
-        "workflows": _work(tally, "workflows"),
-        "handoffs": _handoffs(tally),
-        "outcomes": _counted(tally.tables["outcomes"], ("outcome",)),
-        "errors": _counted(tally.tables["errors"], ("kind", "name", "error_type")),
+        "events": counters.total("events"),
+        "types": _counted(counters.tables["types"], ("event",)),
+        "roles": _roles(counters),
+        "role_changes": _counted(counters.tables["changes"], ("from", "to")),
+        "role_commands": _used(counters, "role_commands", "command", ("executed",)),
+        "cross_use": _cross_use(counters, roles),
+        "role_agents": _used(counters, "role_agents", "agent", _BEGUN["agents"]),
+        "commands": _work(counters, "commands"),
+        "agents": _work(counters, "agents"),
+        "workflows": _work(counters, "workflows"),
+        "handoffs": _handoffs(counters),
+        "outcomes": _counted(counters.tables["outcomes"], ("outcome",)),
+        "errors": _counted(counters.tables["errors"], ("kind", "name", "error_type")),
         "days": _filled(days),
         "weeks": _weeks(days),
-        "comparison": _comparison(tally, wanted, days),
-        "dropped": tally.total("dropped"),
-        "malformed": tally.total("malformed"),
+        "comparison": _comparison(counters, wanted, days),
+        "dropped": counters.total("dropped"),
+        "malformed": counters.total("malformed"),
     }
 
 
@@ -137,8 +137,8 @@ def _counted(table: Counter[Key], names: tuple[str, ...]) -> list[Figures]:
     return _ranked(rows, "count")
 
 
-def _roles(tally: Tally) -> list[Figures]:
-    rows = tally.rows("roles")
+def _roles(counters: Counters) -> list[Figures]:
+    rows = counters.rows("roles")
     chosen = sum(_chosen(counts) for counts in rows.values())
     return _ranked(
         [
@@ -158,11 +158,11 @@ def _chosen(counts: dict[str, int]) -> int:
     return counts.get("selected", 0) + counts.get("changed", 0)
 
 
-def _used(tally: Tally, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
+def _used(counters: Counters, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
     """Who used what how often: all of it, the role that used most first."""
     rows: list[Figures] = [
         {"role": role, kind: name, "count": sum(counts.get(what, 0) for what in begun)}
-        for (role, name), counts in tally.rows(table).items()
+        for (role, name), counts in counters.rows(table).items()
     ]
     total: Counter[str] = Counter()
     for row in rows:
@@ -182,9 +182,9 @@ def owner_of(command: str, roles: frozenset[str]) -> str | None:
     return before if before in roles and ":" in command else None
 
 
-def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
-    used = _used(tally, "role_commands", "command", ("executed",))
-    known = frozenset({*catalog.ROLES, *roles, *tally.roles()})
+def _cross_use(counters: Counters, roles: Iterable[str]) -> list[Figures]:
+    used = _used(counters, "role_commands", "command", ("executed",))
+    known = frozenset({*catalog.ROLES, *roles, *counters.roles()})
     found = []
     for row in used:
         owner = owner_of(row["command"], known)
@@ -193,13 +193,13 @@ def _cross_use(tally: Tally, roles: Iterable[str]) -> list[Figures]:
     return _ranked(found, "count")
 
 
-def _work(tally: Tally, table: str) -> list[Figures]:
+def _work(counters: Counters, table: str) -> list[Figures]:
     buckets: dict[str, list[tuple[int, int]]] = {}
-    for (kind, name, end), count in tally.tables["durations"].items():
+    for (kind, name, end), count in counters.tables["durations"].items():
         if kind == _KIND[table] and count:
             buckets.setdefault(name, []).append((int(end), count))
     found = []
-    for (name,), counts in tally.rows(table).items():
+    for (name,), counts in counters.rows(table).items():
         begun = sum(counts.get(what, 0) for what in _BEGUN[table])
         completed, failed = counts.get("completed", 0), counts.get("failed", 0)
         row = {_KIND[table]: name, "begun": begun, "completed": completed, "failed": failed}
@@ -213,9 +213,9 @@ def _text(row: Figures) -> list[str]:
     return [str(value) for value in row.values()]
 
 
-def _handoffs(tally: Tally) -> list[Figures]:
+def _handoffs(counters: Counters) -> list[Figures]:
     found = []
-    for (source, target), counts in tally.rows("handoffs").items():
+    for (source, target), counts in counters.rows("handoffs").items():
         clicked, completed = counts.get("clicked", 0), counts.get("completed", 0)
         row = {"source": source, "target": target, "clicked": clicked, "completed": completed}
         found.append(row | rate(completed, clicked))
@@ -225,9 +225,9 @@ def _handoffs(tally: Tally) -> list[Figures]:
 # -- time ------------------------------------------------------------------------------------
 
 
-def _by_day(tally: Tally) -> dict[str, int]:
+def _by_day(counters: Counters) -> dict[str, int]:
     days: Counter[str] = Counter()
-    for (day, _), count in tally.tables["days"].items():
+    for (day, _), count in counters.tables["days"].items():
         days[day] += count
     return dict(days)
 
@@ -254,7 +254,7 @@ def _weeks(days: dict[str, int]) -> list[Figures]:
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
-def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures | None:
+def _comparison(counters: Counters, wanted: Wanted, days: dict[str, int]) -> Figures | None:
     """A period and the one of the same length before it; None where no day is known."""
     if not days:
         return None
@@ -268,7 +268,7 @@ def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures |
         (str(first), str(last)),
         (str(before), str(date.fromordinal(max(first.toordinal() - 1, 1)))),
     )
-    now, then = (_measures(tally, *pair) for pair in ends)
+    now, then = (_measures(counters, *pair) for pair in ends)
     return {
         "days": length,
         "now": {"since": ends[0][0], "until": ends[0][1], **now},
@@ -276,9 +276,9 @@ def _comparison(tally: Tally, wanted: Wanted, days: dict[str, int]) -> Figures |
     }
 
 
-def _measures(tally: Tally, first: str, last: str) -> Figures:
+def _measures(counters: Counters, first: str, last: str) -> Figures:
     types: Counter[str] = Counter()
-    for (day, name), count in tally.tables["days"].items():
+    for (day, name), count in counters.tables["days"].items():
         if first <= day <= last:
             types[name] += count
     completed, failed = types["command.completed"], types["command.failed"]

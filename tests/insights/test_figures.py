@@ -1,11 +1,11 @@
-"""Numbers made from a tally: intervals, percentiles, periods, and where there is nothing."""
+"""Numbers made from counters: intervals, percentiles, periods, and where there is nothing."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from telemetry_kit.insights.answers import answers, percent, span
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted
 from telemetry_kit.insights.metrics import figures, owner_of, quantile, rate, rounded, wilson
 
@@ -66,8 +66,8 @@ def test_whose_command_it_is(command, owner):
 
 
 def test_figures_of_nothing():
-    """An empty tally has all keys, and every question an answer."""
-    found = figures(Tally())
+    """Empty counters have all keys, and every question an answer."""
+    found = figures(Counters())
 
     assert (found["events"], found["days"], found["comparison"]) == (0, [], None)
     assert {row["answer"] for row in answers(found)} == {"Nothing was recorded yet."}
@@ -75,10 +75,10 @@ def test_figures_of_nothing():
 
 def test_days_without_events_are_there():
     """The trend has no gaps, also over the end of a year; weeks begin on Mondays."""
-    tally = Tally()
+    counters = Counters()
     for day in ("2025-12-30", "2026-01-02"):
-        tally.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
-    found = figures(tally)
+        counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
+    found = figures(counters)
 
     assert [row["events"] for row in found["days"]] == [1, 0, 0, 1]
     assert found["weeks"] == [{"week": "2025-12-29", "events": 2}]
@@ -87,12 +87,12 @@ def test_days_without_events_are_there():
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
 def test_the_ends_of_the_calendar(day):
     """A wrong clock makes no error."""
-    tally = Tally()
-    tally.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
-    tally.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
+    counters = Counters()
+    counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
+    counters.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
 
-    assert figures(tally, Wanted())["events"] == 2
-    assert figures(tally, Wanted(since=day))["comparison"]
+    assert figures(counters, Wanted())["events"] == 2
+    assert figures(counters, Wanted(since=day))["comparison"]
 
 
 @pytest.mark.parametrize(

@@ -86,10 +86,10 @@ def asked(tmp_path_factory):
 def test_each_table_is_its_sql(asked, table):
     """Group by group, count by count."""
     home, sql = asked
-    tally = count(home, Wanted(), Problems())
+    counters = count(home, Wanted(), Problems())
     expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
 
-    assert expected == {key: n for key, n in tally.tables[table].items() if n}
+    assert expected == {key: n for key, n in counters.tables[table].items() if n}
     assert expected
 
 

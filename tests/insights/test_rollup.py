@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.insights import cache, counting
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted, count
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
@@ -46,7 +46,7 @@ def compare(home):
     expected = count(home, Wanted(), problems)
     seen = cache.look(home)
 
-    assert expected == seen.tally
+    assert expected == seen.counters
     assert problems.sentences() == seen.problems.sentences()
     keep(home, seen)
 
@@ -132,7 +132,7 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
 
     assert [size] == seen
     assert (first.keep, second.keep) == (None, None)
-    assert second.tally.total("events") == first.tally.total("events") + 1
+    assert second.counters.total("events") == first.counters.total("events") + 1
 
 
 def test_many_files_take_little_memory(place, monkeypatch):
@@ -146,12 +146,12 @@ def test_many_files_take_little_memory(place, monkeypatch):
 
     def rendered(self, made):
         gc.collect()
-        seen.append(sum(isinstance(held, Tally) for held in gc.get_objects()))
+        seen.append(sum(isinstance(held, Counters) for held in gc.get_objects()))
         return real(self, made)
 
     monkeypatch.setattr(cache._Looking, "_rendered", rendered)
 
-    assert cache.look(home).tally.total("events") == 12
+    assert cache.look(home).counters.total("events") == 12
     assert seen[0] < 12
 
 
@@ -265,14 +265,14 @@ def test_a_change_in_an_archive_is_seen(home):
 @given(st.lists(st.integers(0, 3), min_size=60, max_size=60))
 @settings(max_examples=15)
 def test_any_split_is_the_same(parts):
-    """Tallies of any parts of a log, stored and read again, merge into that of the whole."""
+    """Counters of any parts of a log, stored and read again, merge into that of the whole."""
     events = list(written.sessions(60))
-    tallies = [Tally() for _ in range(4)]
+    counters = [Counters() for _ in range(4)]
     for part, event in zip(parts, events, strict=False):
-        tallies[part].add(event)
-    merged = Tally()
-    for tally in tallies:
-        merged.merge(Tally.from_dict(json.loads(json.dumps(tally.to_dict()))))
+        counters[part].add(event)
+    merged = Counters()
+    for part in counters:
+        merged.merge(Counters.from_dict(json.loads(json.dumps(part.to_dict()))))
 
     assert written.counted(events[: len(parts)]) == merged
 

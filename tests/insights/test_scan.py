@@ -48,7 +48,7 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
 
 
 @given(written.LINES)
-def test_the_same_tally_as_the_reader(lines):
+def test_the_same_counters_as_the_reader(lines):
     """Counting rows is counting events."""
     chunks = [b"".join(lines)]
     counting = Counting(Wanted())
@@ -112,20 +112,20 @@ def test_a_context_does_not_pass_for_a_field(place):
 
 
 def test_wanted(place):
-    """A tally of a period and a role is the tally of those events, besides the table of days."""
+    """The counters of a period and a role are those of its events, besides the table of days."""
     written.fill(place.home, *written.sessions(2_000))
     wanted = Wanted("2026-09-10", "2026-09-30", "dev")
-    tally = count(place.home, wanted, Problems())
+    counters = count(place.home, wanted, Problems())
     expected = written.counted(
         event
         for event in reader.read(place.home)
         if wanted.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
     )
-    tally.tables["days"].clear()
+    counters.tables["days"].clear()
     expected.tables["days"].clear()
 
-    assert expected == tally
-    assert tally.total("events") > 0
+    assert expected == counters
+    assert counters.total("events") > 0
 
 
 def test_sessions_are_whole(place):

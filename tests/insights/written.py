@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from telemetry_kit.insights.counters import Tally
+from telemetry_kit.insights.counters import Counters
 from telemetry_kit.paths import Home
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
@@ -153,9 +153,9 @@ _ORIGINAL = st.sampled_from(
 LINES = st.lists(st.one_of(_WHOLE, _WHOLE, _TORN, _ORIGINAL), max_size=30)
 
 
-def counted(events: Iterable[dict[str, Any]]) -> Tally:
-    """The tally of events, counted one by one."""
-    tally = Tally()
+def counted(events: Iterable[dict[str, Any]]) -> Counters:
+    """The counters of events, counted one by one."""
+    counters = Counters()
     for event in events:
-        tally.add(event)
-    return tally
+        counters.add(event)
+    return counters

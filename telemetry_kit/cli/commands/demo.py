@@ -23,7 +23,7 @@ from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, wid
 from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.consent import notice
 from telemetry_kit.files.private import name_of
-from telemetry_kit.insights.counters import Key, Tally
+from telemetry_kit.insights.counters import Counters, Key
 from telemetry_kit.paths import Home, find
 from telemetry_kit.storage.reader import read
 from telemetry_kit.storage.segments import Problems
@@ -228,15 +228,15 @@ def _show_table(stage: Stage) -> None:
 
 
 def _show_counts(stage: Stage) -> list[str]:
-    tally, problems = Tally(), Problems()
+    counters, problems = Counters(), Problems()
     for event in read(stage.home, problems):
-        tally.add(event)
+        counters.add(event)
     _title("Counts")
-    _count_table("role", tally.rows("roles"), ("selected", "changed", "events"))
-    _count_table("command", tally.rows("commands"), ("executed", "completed", "failed"))
-    _count_table("hand-off", tally.rows("handoffs"), ("clicked", "completed"))
+    _count_table("role", counters.rows("roles"), ("selected", "changed", "events"))
+    _count_table("command", counters.rows("commands"), ("executed", "completed", "failed"))
+    _count_table("hand-off", counters.rows("handoffs"), ("clicked", "completed"))
     expected = sum(events for _, _, events in PROCESSORS)
-    found = tally.total("events")
+    found = counters.total("events")
     print_line(f"{_events(found)} read, {expected} expected, {problems.malformed} malformed lines.")
     return [] if problems.malformed == 0 else problems.sentences()
 

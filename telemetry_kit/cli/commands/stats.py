@@ -61,7 +61,7 @@ def run(
     home = changes.home_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
-    found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
+    found = figures(seen.counters, wanted, seen.roles | declared(home, "roles"))
     found["incomplete"] = read_report.unread(seen.problems)
     check_role(home, role, seen)
     if as_json:
@@ -97,13 +97,13 @@ def check_role(home: Home, role: str | None, seen: Look) -> None:
     Raises:
         CommandError: there is no such role.
     """
-    asked = role is not None and not seen.tally.total("events")
+    asked = role is not None and not seen.counters.total("events")
     if role is not None and asked and seen.roles and not read_report.unread(seen.problems):
         must_be_known(home, "--role", "role", role, seen.roles)
 
 
 def looked(home: Home, wanted: Wanted) -> Look:
-    """The tally, with what could not be read said on stderr."""
+    """The counters, with what could not be read said on stderr."""
     seen = look(home, wanted)
     read_report.tell(seen.problems)
     return seen
