@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from telemetry_kit.insights.metrics import Figures
+from telemetry_kit.insights.metrics import Metrics
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -48,11 +48,11 @@ def span(milliseconds: int | None) -> str:
 _UNITS = (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 172_800_000), ("d", 8.64e7, 0))
 
 
-def answers(found: Figures) -> list[Row]:
+def answers(found: Metrics) -> list[Row]:
     """Every declared question once, with its answer.
 
     Args:
-        found: what `figures()` returned.
+        found: what `metrics()` returned.
 
     Returns:
         In the order of the catalog: `question`, `answer`, and the `events` it is read from.
@@ -99,14 +99,14 @@ def _most(counts: list[tuple[str, int]], whole: int) -> str:
     return f"{word} {tied[0]} ({count:,} of {whole:,})"
 
 
-def _roles(found: Figures) -> str:
+def _roles(found: Metrics) -> str:
     rows = [row for row in found["roles"] if row["chosen"]]
     if not rows:
         return ""
     return _top(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {percent(r['share'])})") + "."
 
 
-def _changes(found: Figures) -> str:
+def _changes(found: Metrics) -> str:
     types = {row["event"]: row["count"] for row in found["types"]}
     changed = types.get("role.changed", 0)
     if not changed and not types.get("role.selected"):
@@ -125,8 +125,8 @@ def _were(count: int) -> str:
     return "was" if count == 1 else "were"
 
 
-def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
+def _by_role(table: str, kind: str) -> Callable[[Metrics], str]:
+    def answer(found: Metrics) -> str:
         used: dict[str, list[tuple[str, int]]] = {}
         for row in found[table]:
             used.setdefault(row["role"], []).append((row[kind], row["count"]))
@@ -142,7 +142,7 @@ def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
     return answer
 
 
-def _commands(found: Figures) -> str:
+def _commands(found: Metrics) -> str:
     said = _by_role("role_commands", "command")(found)
     crossed = found["cross_use"]
     if not said or not crossed:
@@ -155,8 +155,8 @@ def _commands(found: Figures) -> str:
     )
 
 
-def _finish(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
+def _finish(table: str, kind: str) -> Callable[[Metrics], str]:
+    def answer(found: Metrics) -> str:
         rows = [row for row in found[table] if row["rate"] is not None]
         if not rows:
             return ""
@@ -175,8 +175,8 @@ def _how(row: Row, kind: str) -> str:
     return f"{row[kind]} {percent(row['rate'])}{took}"
 
 
-def _fail(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
+def _fail(table: str, kind: str) -> Callable[[Metrics], str]:
+    def answer(found: Metrics) -> str:
         ended = [row for row in found[table] if row["rate"] is not None]
         rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
         if not rows:
@@ -197,7 +197,7 @@ def _fail(table: str, kind: str) -> Callable[[Figures], str]:
     return answer
 
 
-def _clicked(found: Figures) -> str:
+def _clicked(found: Metrics) -> str:
     clicked = sum(row["clicked"] for row in found["handoffs"])
     if not clicked:
         return ""
@@ -208,7 +208,7 @@ def _clicked(found: Figures) -> str:
     )
 
 
-def _reached(found: Figures) -> str:
+def _reached(found: Metrics) -> str:
     rows = [row for row in found["handoffs"] if row["clicked"]]
     if not rows:
         return ""
@@ -225,13 +225,13 @@ def _pair(row: Row) -> str:
     return f"{row['source']} -> {row['target']}"
 
 
-def _begun(found: Figures) -> str:
+def _begun(found: Metrics) -> str:
     rows = [row for row in found["workflows"] if row["begun"]]
     return _top(rows, lambda r: f"{r['workflow']} ({r['begun']:,})") + "." if rows else ""
 
 
 # By the first event that asks the question.
-_ANSWERS: dict[str, Callable[[Figures], str]] = {
+_ANSWERS: dict[str, Callable[[Metrics], str]] = {
     "role.selected": _roles,
     "role.changed": _changes,
     "agent.invoked": _by_role("role_agents", "agent"),

@@ -25,7 +25,7 @@ _QUANTILES = (("p50", 50), ("p90", 90), ("p95", 95))
 _BEGUN = {"commands": ("executed",), "agents": ("invoked", "started"), "workflows": ("started",)}
 _KIND = {"commands": "command", "agents": "agent", "workflows": "workflow"}
 
-Figures = dict[str, "Any"]
+Metrics = dict[str, "Any"]
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
@@ -46,7 +46,7 @@ def wilson(part: int, whole: int) -> tuple[float, float]:
     return low, 1.0 if part == whole else (middle + spread) / scale
 
 
-def rate(part: int, whole: int) -> Figures:
+def rate(part: int, whole: int) -> Metrics:
     """A rate with its interval; all None where there is nothing to divide by.
 
     Args:
@@ -89,7 +89,7 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def figures(counters: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
+def metrics(counters: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Metrics:
     """All the numbers.
 
     Args:
@@ -128,16 +128,16 @@ def figures(counters: Counters, wanted: Wanted | None = None, roles: Iterable[st
     }
 
 
-def _ranked(rows: list[Figures], by: str) -> list[Figures]:
+def _ranked(rows: list[Metrics], by: str) -> list[Metrics]:
     return sorted(rows, key=lambda row: (-row[by], *(str(v) for v in row.values())))
 
 
-def _counted(table: Counter[Key], names: tuple[str, ...]) -> list[Figures]:
+def _counted(table: Counter[Key], names: tuple[str, ...]) -> list[Metrics]:
     rows = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in table.items() if n]
     return _ranked(rows, "count")
 
 
-def _roles(counters: Counters) -> list[Figures]:
+def _roles(counters: Counters) -> list[Metrics]:
     rows = counters.rows("roles")
     chosen = sum(_chosen(counts) for counts in rows.values())
     return _ranked(
@@ -158,9 +158,9 @@ def _chosen(counts: dict[str, int]) -> int:
     return counts.get("selected", 0) + counts.get("changed", 0)
 
 
-def _used(counters: Counters, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
+def _used(counters: Counters, table: str, kind: str, begun: tuple[str, ...]) -> list[Metrics]:
     """Who used what how often: all of it, the role that used most first."""
-    rows: list[Figures] = [
+    rows: list[Metrics] = [
         {"role": role, kind: name, "count": sum(counts.get(what, 0) for what in begun)}
         for (role, name), counts in counters.rows(table).items()
     ]
@@ -182,7 +182,7 @@ def owner_of(command: str, roles: frozenset[str]) -> str | None:
     return before if before in roles and ":" in command else None
 
 
-def _cross_use(counters: Counters, roles: Iterable[str]) -> list[Figures]:
+def _cross_use(counters: Counters, roles: Iterable[str]) -> list[Metrics]:
     used = _used(counters, "role_commands", "command", ("executed",))
     known = frozenset({*catalog.ROLES, *roles, *counters.roles()})
     found = []
@@ -193,7 +193,7 @@ def _cross_use(counters: Counters, roles: Iterable[str]) -> list[Figures]:
     return _ranked(found, "count")
 
 
-def _work(counters: Counters, table: str) -> list[Figures]:
+def _work(counters: Counters, table: str) -> list[Metrics]:
     buckets: dict[str, list[tuple[int, int]]] = {}
     for (kind, name, end), count in counters.tables["durations"].items():
         if kind == _KIND[table] and count:
@@ -209,11 +209,11 @@ def _work(counters: Counters, table: str) -> list[Figures]:
     return sorted(found, key=lambda r: (-max(r["begun"], r["completed"] + r["failed"]), *_text(r)))
 
 
-def _text(row: Figures) -> list[str]:
+def _text(row: Metrics) -> list[str]:
     return [str(value) for value in row.values()]
 
 
-def _handoffs(counters: Counters) -> list[Figures]:
+def _handoffs(counters: Counters) -> list[Metrics]:
     found = []
     for (source, target), counts in counters.rows("handoffs").items():
         clicked, completed = counts.get("clicked", 0), counts.get("completed", 0)
@@ -232,7 +232,7 @@ def _by_day(counters: Counters) -> dict[str, int]:
     return dict(days)
 
 
-def _filled(days: dict[str, int]) -> list[Figures]:
+def _filled(days: dict[str, int]) -> list[Metrics]:
     """Every day from the first to the last, also those without an event."""
     if not days:
         return []
@@ -244,7 +244,7 @@ def _filled(days: dict[str, int]) -> list[Figures]:
     return [{"day": d, "events": days.get(d, 0)} for d in every]
 
 
-def _weeks(days: dict[str, int]) -> list[Figures]:
+def _weeks(days: dict[str, int]) -> list[Metrics]:
     """By ISO week, named by its Monday."""
     weeks: Counter[str] = Counter()
     for row in _filled(days):
@@ -254,7 +254,7 @@ def _weeks(days: dict[str, int]) -> list[Figures]:
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
-def _comparison(counters: Counters, wanted: Wanted, days: dict[str, int]) -> Figures | None:
+def _comparison(counters: Counters, wanted: Wanted, days: dict[str, int]) -> Metrics | None:
     """A period and the one of the same length before it; None where no day is known."""
     if not days:
         return None
@@ -276,7 +276,7 @@ def _comparison(counters: Counters, wanted: Wanted, days: dict[str, int]) -> Fig
     }
 
 
-def _measures(counters: Counters, first: str, last: str) -> Figures:
+def _measures(counters: Counters, first: str, last: str) -> Metrics:
     types: Counter[str] = Counter()
     for (day, name), count in counters.tables["days"].items():
         if first <= day <= last:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from telemetry_kit.insights.answers import answers, percent, span
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import Wanted
-from telemetry_kit.insights.metrics import figures, owner_of, quantile, rate, rounded, wilson
+from telemetry_kit.insights.metrics import metrics, owner_of, quantile, rate, rounded, wilson
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_whose_command_it_is(command, owner):
 
 def test_figures_of_nothing():
     """Empty counters have all keys, and every question an answer."""
-    found = figures(Counters())
+    found = metrics(Counters())
 
     assert (found["events"], found["days"], found["comparison"]) == (0, [], None)
     assert {row["answer"] for row in answers(found)} == {"Nothing was recorded yet."}
@@ -78,7 +78,7 @@ def test_days_without_events_are_there():
     counters = Counters()
     for day in ("2025-12-30", "2026-01-02"):
         counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
-    found = figures(counters)
+    found = metrics(counters)
 
     assert [row["events"] for row in found["days"]] == [1, 0, 0, 1]
     assert found["weeks"] == [{"week": "2025-12-29", "events": 2}]
@@ -91,8 +91,8 @@ def test_the_ends_of_the_calendar(day):
     counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
     counters.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
 
-    assert figures(counters, Wanted())["events"] == 2
-    assert figures(counters, Wanted(since=day))["comparison"]
+    assert metrics(counters, Wanted())["events"] == 2
+    assert metrics(counters, Wanted(since=day))["comparison"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import written
 from telemetry_kit.insights.answers import answers
 from telemetry_kit.insights.counters import TABLES
 from telemetry_kit.insights.counting import Wanted, count
-from telemetry_kit.insights.metrics import figures, owner_of
+from telemetry_kit.insights.metrics import metrics, owner_of
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.segments import Problems
 
@@ -95,8 +95,8 @@ def test_each_table_is_its_sql(asked, table):
 
 @pytest.fixture(scope="module")
 def found(asked):
-    """The figures of the same log."""
-    return figures(count(asked[0], Wanted(), Problems()))
+    """The metrics of the same log."""
+    return metrics(count(asked[0], Wanted(), Problems()))
 
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
@@ -169,7 +169,7 @@ def test_the_period_before(asked):
     """A period and the one of the same length before it, each by its own SQL."""
     home, sql = asked
     wanted = Wanted("2026-10-01", "2026-10-10")
-    both = figures(count(home, wanted, Problems()), wanted)["comparison"]
+    both = metrics(count(home, wanted, Problems()), wanted)["comparison"]
     for part in (both["now"], both["before"]):
         rows = dict(
             sql(

@@ -12,7 +12,7 @@ from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.tables import fold, heading
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import answers as answers_to
-from telemetry_kit.insights.metrics import figures
+from telemetry_kit.insights.metrics import metrics
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
     seen = looked(home, wanted)
     check_role(home, role, seen)
     roles = seen.roles | declared(home, "roles")
-    found = answers_to(figures(seen.counters, wanted, roles))
+    found = answers_to(metrics(seen.counters, wanted, roles))
     unread = read_report.unread(seen.problems)
     if as_json:
         print_line(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
