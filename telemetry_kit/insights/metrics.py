@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 from telemetry_kit.insights.counters import Counters, Key
-from telemetry_kit.insights.counting import Wanted
+from telemetry_kit.insights.query import Query
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -89,7 +89,12 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def metrics(counters: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Metrics:
+def metrics(
+    counters: Counters,
+    wanted: Query | None = None,
+    roles: Iterable[str] = (),
+    role: str | None = None,
+) -> Metrics:
     """All the numbers.
 
     Args:
@@ -101,12 +106,12 @@ def metrics(counters: Counters, wanted: Wanted | None = None, roles: Iterable[st
         Lists of rows, each list from most to least, by name where equal. It is what
         `stats --json` prints.
     """
-    wanted = wanted or Wanted()
+    wanted = wanted or Query()
     days = {d: n for d, n in _by_day(counters).items() if wanted.has_day(d)}
     return {
         "since": wanted.since or (min(days) if days else None),
         "until": wanted.until or (max(days) if days else None),
-        "role": wanted.role or None,
+        "role": role,
         "events": counters.total("events"),
         "types": _counted(counters.tables["types"], ("event",)),
         "roles": _roles(counters),
@@ -254,7 +259,7 @@ def _weeks(days: dict[str, int]) -> list[Metrics]:
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
-def _comparison(counters: Counters, wanted: Wanted, days: dict[str, int]) -> Metrics | None:
+def _comparison(counters: Counters, wanted: Query, days: dict[str, int]) -> Metrics | None:
     """A period and the one of the same length before it; None where no day is known."""
     if not days:
         return None

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from telemetry_kit.insights.answers import answers, percent, span
 from telemetry_kit.insights.counters import Counters
-from telemetry_kit.insights.counting import Wanted
 from telemetry_kit.insights.metrics import metrics, owner_of, quantile, rate, rounded, wilson
+from telemetry_kit.insights.query import Query
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_ends_of_the_calendar(day):
     counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
     counters.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
 
-    assert metrics(counters, Wanted())["events"] == 2
-    assert metrics(counters, Wanted(since=day))["comparison"]
+    assert metrics(counters, Query())["events"] == 2
+    assert metrics(counters, Query(since=day))["comparison"]
 
 
 @pytest.mark.parametrize(

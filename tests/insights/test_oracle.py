@@ -5,10 +5,10 @@ import written
 
 from telemetry_kit.insights.answers import answers
 from telemetry_kit.insights.counters import TABLES
-from telemetry_kit.insights.counting import Wanted, count
+from telemetry_kit.insights.counting import count
 from telemetry_kit.insights.metrics import metrics, owner_of
+from telemetry_kit.insights.query import Query
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import Problems
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -86,7 +86,7 @@ def asked(tmp_path_factory):
 def test_each_table_is_its_sql(asked, table):
     """Group by group, count by count."""
     home, sql = asked
-    counters = count(home, Wanted(), Problems())
+    counters = count(home, Query()).counters
     expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
 
     assert expected == {key: n for key, n in counters.tables[table].items() if n}
@@ -96,7 +96,7 @@ def test_each_table_is_its_sql(asked, table):
 @pytest.fixture(scope="module")
 def found(asked):
     """The metrics of the same log."""
-    return metrics(count(asked[0], Wanted(), Problems()))
+    return metrics(count(asked[0], Query()).counters)
 
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
@@ -168,8 +168,8 @@ def test_roles_trend_and_hand_offs(asked, found):
 def test_the_period_before(asked):
     """A period and the one of the same length before it, each by its own SQL."""
     home, sql = asked
-    wanted = Wanted("2026-10-01", "2026-10-10")
-    both = metrics(count(home, wanted, Problems()), wanted)["comparison"]
+    wanted = Query("2026-10-01", "2026-10-10")
+    both = metrics(count(home, wanted).counters, wanted)["comparison"]
     for part in (both["now"], both["before"]):
         rows = dict(
             sql(

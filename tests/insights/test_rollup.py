@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.insights import cache, counting
 from telemetry_kit.insights.counters import Counters
-from telemetry_kit.insights.counting import Wanted, count
+from telemetry_kit.insights.counting import count
+from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.segments import Problems
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -42,12 +42,11 @@ PROCESSORS = st.lists(
 
 def compare(home):
     """A look with the roll-up says what counting from scratch says; keeps it."""
-    problems = Problems()
-    expected = count(home, Wanted(), problems)
-    seen = cache.look(home)
+    expected = count(home, Query())
+    seen = cache.count_log(home)
 
-    assert expected == seen.counters
-    assert problems.sentences() == seen.problems.sentences()
+    assert expected.counters == seen.counters
+    assert expected.problems.sentences() == seen.problems.sentences()
     keep(home, seen)
 
 
@@ -103,7 +102,7 @@ def home(place):
     """A journal with a roll-up."""
     written.fill(place.home, *written.sessions(3_000))
 
-    assert keep(place.home, cache.look(place.home))
+    assert keep(place.home, cache.count_log(place.home))
     return place.home
 
 
@@ -126,12 +125,12 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
 
     monkeypatch.setattr(cache, "count_file", watched)
     size = Path(home.log).stat().st_size
-    first = cache.look(home)
+    first = cache.count_log(home)
     written.fill(home, written.stored(9_999_999))
-    second = cache.look(home)
+    second = cache.count_log(home)
 
     assert [size] == seen
-    assert (first.keep, second.keep) == (None, None)
+    assert (first.cache_lines, second.cache_lines) == (None, None)
     assert second.counters.total("events") == first.counters.total("events") + 1
 
 
@@ -142,16 +141,16 @@ def test_many_files_take_little_memory(place, monkeypatch):
         written.fill(home, written.stored(number))
         rotation.seal(home, TODAY)
     monkeypatch.setattr(cache, "MIN_NEWS", 1)
-    real, seen = cache._Looking._rendered, []
+    real, seen = cache.CachedCounting.lines, []
 
-    def rendered(self, made):
+    def lines(self, entries):
         gc.collect()
         seen.append(sum(isinstance(held, Counters) for held in gc.get_objects()))
-        return real(self, made)
+        return real(self, entries)
 
-    monkeypatch.setattr(cache._Looking, "_rendered", rendered)
+    monkeypatch.setattr(cache.CachedCounting, "lines", lines)
 
-    assert cache.look(home).counters.total("events") == 12
+    assert cache.count_log(home).counters.total("events") == 12
     assert seen[0] < 12
 
 
@@ -193,11 +192,11 @@ def test_a_forged_head_is_not_believed(home):
 def test_one_of_an_older_version_is_made_anew(home, monkeypatch):
     """What an earlier release kept is counted again, once."""
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
-    seen = cache.look(home)
+    seen = cache.count_log(home)
 
-    assert seen.keep is not None
+    assert seen.cache_lines is not None
     assert keep(home, seen)
-    assert cache.look(home).keep is None
+    assert cache.count_log(home).cache_lines is None
 
 
 def edited(path, at, text):
@@ -238,12 +237,12 @@ def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
         rotation.seal(home, TODAY)
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
     compare(home)
-    keep(home, cache.look(home))
-    known = cache.Stored(Path(home.folder, cache.NAME).read_bytes())
+    keep(home, cache.count_log(home))
+    entries, _ = cache.load(Path(home.folder, cache.NAME).read_bytes())
     data = path.read_bytes()
     edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
 
-    assert known.entries
+    assert entries
     compare(home)
 
 
@@ -288,7 +287,7 @@ def test_one_that_others_can_write_is_not_believed(home):
 
 def test_what_was_cleared_does_not_come_back(home):
     """A roll-up that was counted before a clear is not written after it."""
-    seen = cache.look(home)
+    seen = cache.count_log(home)
     rotation.clear(home)
 
     assert not keep(home, seen)
@@ -297,9 +296,9 @@ def test_what_was_cleared_does_not_come_back(home):
 
 def test_nothing_is_kept_of_nothing(undecided):
     """Where there are no events, there is no file."""
-    seen = cache.look(undecided.home)
+    seen = cache.count_log(undecided.home)
 
-    assert (None, False) == (seen.keep, keep(undecided.home, seen))
+    assert (None, False) == (seen.cache_lines, keep(undecided.home, seen))
     assert undecided.tree() == []
 
 
@@ -333,17 +332,15 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 
     before = os.listdir("/dev/fd")
     monkeypatch.setattr(counting, "snapshot", opened)
-    problems = Problems()
+    counted = count(three_files, Query())
+    sentences = counted.problems.sentences()
 
-    assert count(three_files, Wanted(), problems).total("events") == 0
-    assert all("EMFILE" in sentence for sentence in problems.sentences())
-    assert len(problems.sentences()) == 3
+    assert counted.counters.total("events") == 0
+    assert all("EMFILE" in sentence for sentence in sentences)
+    assert len(sentences) == 3
     assert before == os.listdir("/dev/fd")
 
 
 def test_every_role_is_reported(three_files):
     """Also where all events count."""
-    roles = set()
-    count(three_files, Wanted(), Problems(), roles)
-
-    assert set(written.ROLES) <= roles
+    assert set(written.ROLES) <= count(three_files, Query()).roles

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_kit.insights import selection
-from telemetry_kit.insights.counting import Counting, Wanted, count
+from telemetry_kit.insights.counting import Counting, count
+from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.scanner import Region, is_of_whole_days, read_rest, regions
-from telemetry_kit.insights.selection import Block, Filter, Meter, newest, sessions
+from telemetry_kit.insights.selection import Block, Meter, newest, sessions
 from telemetry_kit.paths import find
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import maintenance, reader, rotation
@@ -51,13 +52,13 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
 def test_the_same_counters_as_the_reader(lines):
     """Counting rows is counting events."""
     chunks = [b"".join(lines)]
-    counting = Counting(Wanted())
+    counting = Counting(Query())
     for region in regions(iter(chunks)):
         if isinstance(region, Region):
-            counting.rows(region.rows)
+            counting.add_rows(region.rows)
         else:
             for event in read_rest(region, Report(), ACTIVE):
-                counting.event(event)
+                counting.add_event(event)
 
     expected = written.counted(reader.events_in(iter(chunks), Report(), active=True))
 
@@ -97,7 +98,7 @@ def test_a_line_without_end_is_not_collected(place):
 def test_filters(place, chosen):
     """Each filter leaves what it says, in order, and the newest are the last of it."""
     written.fill(place.home, *written.sessions(2_000))
-    one = Filter(**chosen)
+    one = Query(**chosen)
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
 
     assert expected == list(selected(place.home, one, Problems()))
@@ -108,14 +109,14 @@ def test_a_context_does_not_pass_for_a_field(place):
     """A filter compares fields, not letters."""
     written.fill(place.home, written.stored(1, context={"role": "dev"}))
 
-    assert list(selected(place.home, Filter(fields={"role": "dev"}), Problems())) == []
+    assert list(selected(place.home, Query(fields={"role": "dev"}), Problems())) == []
 
 
 def test_wanted(place):
     """The counters of a period and a role are those of its events, besides the table of days."""
     written.fill(place.home, *written.sessions(2_000))
-    wanted = Wanted("2026-09-10", "2026-09-30", "dev")
-    counters = count(place.home, wanted, Problems())
+    wanted = Query("2026-09-10", "2026-09-30", {"role": "dev"})
+    counters = count(place.home, wanted).counters
     expected = written.counted(
         event
         for event in reader.read(place.home)
@@ -137,7 +138,7 @@ def test_sessions_are_whole(place):
         by_session[key] = [*by_session.pop(key, []), event]
     expected = list(reversed(by_session.items()))[:4]
 
-    assert expected == list(sessions(place.home, 4, Filter(), Problems()))
+    assert expected == list(sessions(place.home, 4, Query(), Problems()))
 
 
 def sealed_and_packed(home, lines):
@@ -161,7 +162,7 @@ def test_from_the_end_it_is_the_same(chosen, lines):
     with tempfile.TemporaryDirectory() as base:
         home = find("flowspec", base, {"HOME": base})
         sealed_and_packed(home, lines)
-        one = Filter(**chosen)
+        one = Query(**chosen)
         expected, problems = list(selected(home, one, Problems())), Problems()
         for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
@@ -179,7 +180,7 @@ def test_the_newest_are_read_alone(place):
         file.write(b"x" * 100_000)  # what lies there would be told as damage
     problems = Problems()
 
-    assert len(list(newest(place.home, 20, Filter(), problems))) == 20
+    assert len(list(newest(place.home, 20, Query(), problems))) == 20
     assert problems.sentences() == []
 
 
@@ -190,7 +191,7 @@ def test_a_line_without_end_from_the_end(place):
         file.write(b"x" * (3 << 20))
     written.fill(place.home, written.stored(2), written.stored(3))
     problems = Problems()
-    found = [event["seq"] for event in newest(place.home, 9, Filter(), problems)]
+    found = [event["seq"] for event in newest(place.home, 9, Query(), problems)]
 
     assert [3, 2, 1] == found
     assert problems.sentences() == [
@@ -206,14 +207,14 @@ def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
         rotation.seal(place.home, "2026-11-23")
         maintenance.maintain(place.home, 36_500, "2026-11-23")
         monkeypatch.setattr(selection, "_MAX_HELD", 7)
-    expected = list(sessions(place.home, 9, Filter(), Problems()))
+    expected = list(sessions(place.home, 9, Query(), Problems()))
     monkeypatch.setattr(selection, "_BLOCK_BYTES", 500)
 
-    assert expected == list(sessions(place.home, 9, Filter(), Problems()))
+    assert expected == list(sessions(place.home, 9, Query(), Problems()))
 
     for name in ("_NEAR_BYTES", "_FAR_BYTES"):
         monkeypatch.setattr(selection, name, 1_000)
-    parts = list(sessions(place.home, 10_000, Filter(), Problems()))
+    parts = list(sessions(place.home, 10_000, Query(), Problems()))
     total = sum(len(events) for _, events in parts)
 
     assert len(list(reader.read(place.home))) == total

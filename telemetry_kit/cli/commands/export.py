@@ -30,7 +30,8 @@ from telemetry_kit.export.formats import COLUMNS, FORMATS, Format, Portion
 from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
-from telemetry_kit.insights.selection import Filter, Meter, lines
+from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import Meter, lines
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
@@ -68,7 +69,7 @@ def run(
     path = None if output in (None, "-") else output
     made = _format(form)
     fields = _fields(home, role, event)
-    chosen = Filter(*period(since, until), fields)
+    chosen = Query(*period(since, until), fields)
     streams = path is None or _is_stream(path)
     _check(home, made, path, streams, dictionary or history, force)
     beside = {} if path is None else _beside(home, path, dictionary, history)
@@ -382,7 +383,7 @@ def _put_beside(path: str, data: bytes, force: bool) -> str:
 
 
 def _words(
-    form: str, chosen: Filter, precise: bool, role: str | None, event: str | None
+    form: str, chosen: Query, precise: bool, role: str | None, event: str | None
 ) -> list[str]:
     """What was run, without paths."""
     words = ["export", "--format", form]

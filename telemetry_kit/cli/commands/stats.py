@@ -23,9 +23,10 @@ from telemetry_kit.cli.tables import (
 )
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import percent, span
-from telemetry_kit.insights.cache import Look, look
-from telemetry_kit.insights.counting import Wanted
+from telemetry_kit.insights.cache import count_log
+from telemetry_kit.insights.counting import CountedLog
 from telemetry_kit.insights.metrics import TOP, Metrics, metrics
+from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import Home
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def run(
     home = changes.home_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
-    found = metrics(seen.counters, wanted, seen.roles | declared(home, "roles"))
+    found = metrics(seen.counters, wanted, seen.roles | declared(home, "roles"), role)
     found["incomplete"] = read_report.unread(seen.problems)
     check_role(home, role, seen)
     if as_json:
@@ -75,18 +76,18 @@ def run(
     read_report.must_be_whole(seen.problems, bool(found["events"]))
 
 
-def wanted_of(home: Home, since: str | None, until: str | None, role: str | None) -> Wanted:
+def wanted_of(home: Home, since: str | None, until: str | None, role: str | None) -> Query:
     """Which events are wanted; a role also where it is stored as a pseudonym.
 
     Raises:
         CommandError: a day cannot be understood, or the role is empty.
     """
     name = given("--role", role)
-    codes = forms(home, "role", name) if name is not None else ()
-    return Wanted(*period(since, until), name or "", codes)
+    fields = {} if name is None else {"role": forms(home, "role", name)}
+    return Query(*period(since, until), fields)
 
 
-def check_role(home: Home, role: str | None, seen: Look) -> None:
+def check_role(home: Home, role: str | None, seen: CountedLog) -> None:
     """Nothing where events of a role were found, or there may be some.
 
     Args:
@@ -102,14 +103,14 @@ def check_role(home: Home, role: str | None, seen: Look) -> None:
         must_be_known(home, "--role", "role", role, seen.roles)
 
 
-def looked(home: Home, wanted: Wanted) -> Look:
+def looked(home: Home, wanted: Query) -> CountedLog:
     """The counters, with what could not be read said on stderr."""
-    seen = look(home, wanted)
+    seen = count_log(home, wanted)
     read_report.tell(seen.problems)
     return seen
 
 
-def nothing(wanted: Wanted) -> str:
+def nothing(wanted: Query) -> str:
     """What to say where there is no event to show."""
     return "no events yet" if wanted.everything else "no events there: see telemetry-kit stats"
 
