@@ -129,7 +129,8 @@ class CachedCounting:
 
     def add(self, source: Source) -> None:
         """Count one file."""
-        segment, marks = source.segment, marks_of(source)
+        segment, now = source.segment, source.state()
+        marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
         report = self.problems.of(segment.name)
         known = self._entries.get(segment.identity)
         if known is not None and not is_unchanged(source, known, marks):
@@ -203,12 +204,6 @@ class CachedCounting:
         for line in lines:
             checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
         return [b"%d" % checksum, *lines]
-
-
-def marks_of(source: Source) -> Marks:
-    """Return the size and the times of a file, which are taken before it is read."""
-    found = source.state()
-    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns) if found else (-1, -1, -1)
 
 
 def is_unchanged(source: Source, entry: Entry, marks: Marks) -> bool:

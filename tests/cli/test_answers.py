@@ -59,7 +59,7 @@ SAID = {
     ),
     "Which agents fail, and with what kind of error?": "writer 1 of 2, only KeyError (1).",
     "Are hand-offs followed or ignored?": (
-        "1 was followed, only writer -> tester (1); those that nobody clicks leave no event."
+        "1 was followed, only writer -> tester (1); an ignored hand-off leaves no event."
     ),
     "Which followed hand-offs reach the next agent?": "1 of 1 (100%): writer -> tester 100%.",
     "Which commands does each role use?": (
