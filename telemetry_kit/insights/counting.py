@@ -152,15 +152,14 @@ def count_file(source: Source, query: Query, begin: int = 0) -> FileCounts:
     counting, unended = Counting(query), Counting(query)
     kind = source.segment.kind
     for region in regions(source.chunks(found.report, begin)):
+        found.counted_bytes += region.ended_bytes
         if isinstance(region, Region):
             counting.add_rows(region.rows)
-            found.counted_bytes += len(region.block)
             continue
         is_ended = kind == ARCHIVE or region.ended_bytes
         to, report = (counting, found.report) if is_ended else (unended, found.unended_report)
         for event in read_rest(region, report, kind):
             to.add_event(event)
-        found.counted_bytes += region.ended_bytes
     found.counters, found.unended = counting.settle(), unended.settle()
     found.roles = counting.roles | unended.roles
     return found

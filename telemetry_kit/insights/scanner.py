@@ -35,11 +35,12 @@ class Region:
         rows: one for each line, or none if they were not asked for.
     """
 
-    __slots__ = ("block", "rows")
+    __slots__ = ("block", "ended_bytes", "rows")
 
     def __init__(self, block: bytes, rows: list[Row]) -> None:
         self.block = block
         self.rows = rows
+        self.ended_bytes = len(block)
 
 
 class Rest:

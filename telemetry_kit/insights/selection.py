@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from telemetry_kit.insights.query import Query
-from telemetry_kit.insights.scanner import Region, read_rest, regions
+from telemetry_kit.insights.scanner import Region, Rest, read_rest, regions
 from telemetry_kit.paths import Home
 from telemetry_kit.storage.parser import Event, parse
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES
@@ -92,14 +92,21 @@ def lines(
             for region in regions(meter.watched(source, report), whole=query.everything):
                 if isinstance(region, Region) and not region.rows:
                     yield Block(region.block)
-                elif isinstance(region, Region):
-                    yield matching_lines(query, region)
                 else:
-                    yield [*filter(query.accepts, read_rest(region, report, kind))]
+                    yield items_of(region, kind, query, report)
 
 
-def matching_lines(query: Query, region: Region) -> list[Item]:
-    """Return the lines of a region that a query accepts, without their ends."""
+def items_of(region: Region | Rest, kind: str, query: Query, report: Report) -> list[Item]:
+    """Return the items of a region that a query accepts, lines without their ends.
+
+    Args:
+        region: the lines.
+        kind: that of the segment.
+        query: which events.
+        report: receives the problems of the lines.
+    """
+    if isinstance(region, Rest):
+        return [*filter(query.accepts, read_rest(region, report, kind))]
     found: list[bytes] = region.block.splitlines()
     if query.since or query.until:
         rows = zip(found, region.rows, strict=True)
@@ -154,19 +161,10 @@ def portions_backwards(
                 yield from archive_backwards(source, query, report)
                 continue
             for block in source.backwards(report, _BLOCK_BYTES, MAX_READ_LINE_BYTES + 1):
-                found = portions(iter((block,)), source.segment.kind, query, report)
-                yield [item for portion in found for item in portion], len(block)
-
-
-def portions(
-    chunks: Iterator[bytes], kind: str, query: Query, report: Report
-) -> Iterator[list[Item]]:
-    """Yield the items in the bytes of a file that a query accepts."""
-    for region in regions(chunks):
-        if isinstance(region, Region):
-            yield matching_lines(query, region)
-        else:
-            yield [*filter(query.accepts, read_rest(region, report, kind))]
+                found: list[Item] = []
+                for region in regions(iter((block,))):
+                    found += items_of(region, source.segment.kind, query, report)
+                yield found, len(block)
 
 
 def archive_backwards(
@@ -185,7 +183,8 @@ def archive_backwards(
     while upto != 0:
         last: deque[Item] = deque(maxlen=_MAX_HELD)
         read_bytes = seen = 0
-        for items in portions(metered(), ARCHIVE, query, report):
+        for region in regions(metered()):
+            items = items_of(region, ARCHIVE, query, report)
             left = len(items) if upto is None else upto - seen
             last += items[:left]
             seen += min(left, len(items))
@@ -304,17 +303,11 @@ class Following:
                 if segment.kind == ARCHIVE:
                     continue
                 at = self.read_bytes(source)
-                if begin or segment.size_bytes > at:
-                    for region in regions(source.chunks(Report(), at)):
-                        if isinstance(region, Region):
-                            at += len(region.block)
-                            if not begin:
-                                yield from map(parsed, matching_lines(self._query, region))
-                        elif region.ended_bytes:
-                            at += region.ended_bytes
-                            if not begin:
-                                read = read_rest(region, Report(), segment.kind)
-                                yield from filter(self._query.accepts, read)
+                for region in regions(source.chunks(Report(), at)):
+                    at += region.ended_bytes
+                    if region.ended_bytes and not begin:
+                        items = items_of(region, segment.kind, self._query, Report())
+                        yield from map(parsed, items)
                 now[segment.identity] = at, head_of(source, at)
         self._seen = now
 
