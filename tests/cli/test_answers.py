@@ -70,11 +70,11 @@ SAID = {
         "1 of 2 that ended was completed (50%): /qa:check 50%, half within 2.05 s."
     ),
     "Which commands fail, and with what kind of error?": "/qa:check 1 of 2, only KeyError (1).",
-    "Which workflows are begun?": "release (1).",
-    "Which workflows are carried to the end?": (
+    "Which workflows are started?": "release (1).",
+    "Which workflows are completed?": (
         "1 of 2 that ended was completed (50%): release 50%, half within 2.05 s."
     ),
-    "Which workflows break off?": "release 1 of 2, only KeyError (1).",
+    "Which workflows fail?": "release 1 of 2, only KeyError (1).",
 }
 
 
