@@ -1,4 +1,4 @@
-"""Counters: what is counted, and that it does not matter in how many pieces."""
+"""Counters: the counts of events, which do not depend on the parts of a log."""
 
 import json
 
@@ -32,8 +32,8 @@ def counters_of(events):
 
 
 @given(st.lists(st.lists(EVENTS)), st.lists(st.integers(0, 5)))
-def test_any_split_merged_is_one_pass(parts, malformed):
-    """The parts of a log, counted one by one and merged, give the counters of the whole."""
+def test_merged_parts_equal_the_log(parts, malformed):
+    """The merged counters of the parts of a log equal the counters of the log."""
     merged = Counters()
     for part in parts:
         merged.merge(counters_of(part))
@@ -48,7 +48,7 @@ def test_any_split_merged_is_one_pass(parts, malformed):
 
 @given(st.lists(EVENTS))
 def test_counters_come_back_from_json(events):
-    """`from_dict` undoes `to_dict`, through JSON text too, and equal counters write equal text."""
+    """`from_dict` reverses `to_dict`, also through JSON, and equal counters give equal text."""
     counters = counters_of(events)
     stored = json.dumps(counters.to_dict())
 
@@ -58,7 +58,7 @@ def test_counters_come_back_from_json(events):
 
 @given(st.lists(EVENTS))
 def test_totals_agree_with_tables(events):
-    """Every event is in `types` once, and no table counts more than there are."""
+    """Each event is in `types` once, and no table has more counts than there are events."""
     counters = counters_of(events)
 
     assert sum(counters.tables["types"].values()) == counters.total("events") == len(events)
@@ -68,7 +68,7 @@ def test_totals_agree_with_tables(events):
 
 
 def test_what_is_counted():
-    """Roles by selection, commands and agents by how they end, hand-offs by both ends."""
+    """Roles are counted by choice, work by its steps, hand-offs by both agents."""
     dev = {"role": "dev", "command": "/dev:build"}
     counters = counters_of(
         [
@@ -115,6 +115,6 @@ def test_what_is_counted():
     ],
 )
 def test_stored_counters_are_checked(stored):
-    """A table or row of another shape is refused, not counted."""
+    """An invalid table or row raises ValueError."""
     with pytest.raises(ValueError, match=r"counters|table|row"):
         Counters.from_dict(stored)

@@ -16,7 +16,7 @@ from telemetry_kit.storage import rotation
 
 
 def keep(home: Home, counted: CountedLog) -> bool:
-    """Put the roll-up beside the data.
+    """Save the count cache beside the log.
 
     Args:
         home: whose journal.

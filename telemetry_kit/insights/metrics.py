@@ -30,7 +30,7 @@ Metrics = dict[str, "Any"]
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927, 209-212).
+    """Return the 95 % interval of a rate (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927, 209-212).
 
     Args:
         part: at most `whole`.
@@ -48,7 +48,7 @@ def wilson(part: int, whole: int) -> tuple[float, float]:
 
 
 def rate(part: int, whole: int) -> Metrics:
-    """A rate with its interval; all three are None if `whole` is zero.
+    """Return a rate with its interval; all three are None if `whole` is zero.
 
     Args:
         part: a larger one than `whole` counts as `whole`.
@@ -62,7 +62,7 @@ def rate(part: int, whole: int) -> Metrics:
 
 
 def rounded(share: float) -> float:
-    """A share with four digits. Only 0 becomes 0, and only 1 becomes 1.
+    """Round a share to four digits. Only 0 becomes 0, and only 1 becomes 1.
 
     Args:
         share: from 0 to 1.
@@ -71,7 +71,7 @@ def rounded(share: float) -> float:
 
 
 def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
-    """The upper end of the bucket of a percentile, by the nearest-rank method.
+    """Return the upper end of the bucket of a percentile, by the nearest-rank method.
 
     Args:
         buckets: upper end and count of each.
@@ -96,7 +96,7 @@ def metrics(
     roles: Iterable[str] = (),
     role: str | None = None,
 ) -> Metrics:
-    """All metrics of the counted events.
+    """Compute all metrics of the counted events.
 
     Args:
         counters: of the events that the query accepts.
@@ -179,7 +179,7 @@ def use_by_role(counters: Counters, table: str) -> list[Metrics]:
 
 
 def owner_of(command: str, roles: frozenset[str]) -> str | None:
-    """The role that a command is made for: `qa` for `/qa:check`.
+    """Return the role that a command is made for: `qa` for `/qa:check`.
 
     Args:
         command: its name.

@@ -1,4 +1,4 @@
-"""Every number of `stats` equals its SQL over the same file, as DuckDB works it out."""
+"""Every number of `stats` equals the result of its SQL query in DuckDB over the same file."""
 
 import pytest
 import written
@@ -60,7 +60,7 @@ TALLY = {
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """The home of a log, and a function that asks DuckDB about the same file."""
+    """A project, and a function that queries its log with DuckDB."""
     from telemetry_kit.paths import find
 
     base = tmp_path_factory.mktemp("oracle")
@@ -83,8 +83,8 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("table", list(TABLES))
-def test_each_table_is_its_sql(asked, table):
-    """Group by group, count by count."""
+def test_each_table_equals_its_query(asked, table):
+    """The counts of all keys are equal."""
     home, sql = asked
     counters = count(home, Query()).counters
     expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
@@ -101,7 +101,7 @@ def found(asked):
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
 def test_rates_and_percentiles(asked, found, table):
-    """Begun, completed, failed, rate, the Wilson interval and the discrete percentiles."""
+    """Counts, rates, Wilson intervals and discrete percentiles are equal."""
     _, sql = asked
     name, begun = WORK[table], "'executed', 'invoked', 'started'"
     z = 1.959963984540054
@@ -128,7 +128,7 @@ def test_rates_and_percentiles(asked, found, table):
 
 
 def test_roles_trend_and_hand_offs(asked, found):
-    """Shares, days, weeks, hand-offs, the use of another role's commands, what was dropped."""
+    """Shares, days, weeks, hand-offs and the use of another role's commands are equal."""
     _, sql = asked
     chosen = dict(
         sql(f"select role, count(*) from e where {KIND} = 'role' and role is not null group by all")
@@ -166,7 +166,7 @@ def test_roles_trend_and_hand_offs(asked, found):
 
 
 def test_the_period_before(asked):
-    """A period and the one of the same length before it, each by its own SQL."""
+    """A period and the one before it equal their queries."""
     home, sql = asked
     wanted = Query("2026-10-01", "2026-10-10")
     both = metrics(count(home, wanted).counters, wanted)["comparison"]
@@ -185,7 +185,7 @@ def test_the_period_before(asked):
 
 
 def test_each_declared_question_has_an_answer(found):
-    """One sentence each, with a number in it where something was recorded."""
+    """Each answer is a sentence, with a number if events were recorded."""
     said = answers(found)
 
     assert [row["question"] for row in said] == list(

@@ -1,4 +1,4 @@
-"""Reading fast gives what the reader gives, whatever the lines are."""
+"""The scanner gives the same events and problems as the reader, for all lines."""
 
 import tempfile
 
@@ -20,7 +20,7 @@ from telemetry_kit.storage.segments import ACTIVE, Problems, Report
 
 
 def scanned(chunks, report):
-    """The events of the regions, one by one."""
+    """Yield the events of the regions."""
     for region in regions(iter(chunks)):
         if isinstance(region, Region):
             yield from map(parse, region.block.splitlines())
@@ -29,7 +29,7 @@ def scanned(chunks, report):
 
 
 def selected(home, one, problems):
-    """The wanted events, oldest first, as an export gets them."""
+    """Yield the accepted events, oldest first, as an export does."""
     for portion in selection.lines(home, one, problems, Meter()):
         items = portion.data.splitlines() if isinstance(portion, Block) else portion
         yield from (parse(item) if isinstance(item, bytes) else item for item in items)
@@ -37,7 +37,7 @@ def selected(home, one, problems):
 
 @given(written.LINES, st.integers(1, 500))
 def test_the_same_events_and_problems_as_the_reader(lines, size):
-    """Canonical, old, damaged, torn lines; in pieces of any size."""
+    """The lines are canonical, old, damaged or torn, and the pieces have any size."""
     data = b"".join(lines)
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     expected, report = Report(), Report()
@@ -50,7 +50,7 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
 
 @given(written.LINES)
 def test_the_same_counters_as_the_reader(lines):
-    """Counting rows is counting events."""
+    """The counters of rows are those of the events."""
     chunks = [b"".join(lines)]
     counting = Counting(Query())
     for region in regions(iter(chunks)):
@@ -66,8 +66,8 @@ def test_the_same_counters_as_the_reader(lines):
 
 
 @given(written.RECORDS)
-def test_a_whole_day_is_one_that_the_reader_takes(record):
-    """The faster pattern accepts nothing that the reader refuses, and only midnights."""
+def test_a_line_of_a_whole_day_is_accepted_by_the_reader(record):
+    """The faster pattern accepts only midnights, and no line that the reader rejects."""
     line = encode(record) if "timestamp" in record else b""
     if is_of_whole_days(line):
         assert parse(line.rstrip(b"\n")) == record
@@ -75,7 +75,7 @@ def test_a_whole_day_is_one_that_the_reader_takes(record):
 
 
 def test_a_line_without_end_is_not_collected(place):
-    """A gigabyte without a newline is passed over in bounded pieces."""
+    """A very long line without an end is skipped in bounded pieces."""
     piece = b"x" * 65_536
     report = Report()
 
@@ -95,8 +95,8 @@ def test_a_line_without_end_is_not_collected(place):
         {"fields": {"role": "nobody"}},
     ],
 )
-def test_filters(place, chosen):
-    """Each filter leaves what it says, in order, and the newest are the last of it."""
+def test_queries(place, chosen):
+    """Each query selects its events in order, and the newest are the last of them."""
     written.fill(place.home, *written.sessions(2_000))
     one = Query(**chosen)
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
@@ -105,15 +105,15 @@ def test_filters(place, chosen):
     assert expected[::-1][:7] == list(newest(place.home, 7, one, Problems()))
 
 
-def test_a_context_does_not_pass_for_a_field(place):
-    """A filter compares fields, not letters."""
+def test_a_context_key_is_not_a_field(place):
+    """A query compares fields, not text."""
     written.fill(place.home, written.stored(1, context={"role": "dev"}))
 
     assert list(selected(place.home, Query(fields={"role": "dev"}), Problems())) == []
 
 
-def test_wanted(place):
-    """The counters of a period and a role are those of its events, besides the table of days."""
+def test_counts_of_a_query(place):
+    """The counters of a query are those of its events, except for the table of days."""
     written.fill(place.home, *written.sessions(2_000))
     wanted = Query("2026-09-10", "2026-09-30", {"role": "dev"})
     counters = count(place.home, wanted).counters
@@ -130,7 +130,7 @@ def test_wanted(place):
 
 
 def test_sessions_are_whole(place):
-    """The last sessions, newest first, each with all its events."""
+    """The last sessions come newest first, each with all its events."""
     written.fill(place.home, *written.sessions(500))
     by_session = {}
     for event in reader.read(place.home):
@@ -142,7 +142,7 @@ def test_sessions_are_whole(place):
 
 
 def sealed_and_packed(home, lines):
-    """The lines as a packed, a sealed and an active file; the last line may have no end."""
+    """Write the lines as an archive, a rotated and an active file."""
     third = len(lines) // 3
     for at, step in ((0, "pack"), (third, "seal"), (2 * third, "")):
         written.fill(home)
@@ -158,7 +158,7 @@ def sealed_and_packed(home, lines):
 @settings(max_examples=25)
 @given(written.LINES)
 def test_from_the_end_it_is_the_same(chosen, lines):
-    """In blocks of any size, whatever lies at their borders; also more than is held at once."""
+    """The events are the same in blocks of any size, also if they do not fit in memory at once."""
     with tempfile.TemporaryDirectory() as base:
         home = find("flowspec", base, {"HOME": base})
         sealed_and_packed(home, lines)
@@ -173,11 +173,11 @@ def test_from_the_end_it_is_the_same(chosen, lines):
                 assert expected[::-1][:5] == list(newest(home, 5, one, Problems()))
 
 
-def test_the_newest_are_read_alone(place):
-    """However long the log is, only its end is read for the last events."""
+def test_the_newest_events_are_read_from_the_end(place):
+    """Only the end of a log is read for the last events."""
     log = written.fill(place.home, *written.sessions(3_000))
     with log.open("r+b") as file:
-        file.write(b"x" * 100_000)  # what lies there would be told as damage
+        file.write(b"x" * 100_000)  # would be reported as damage
     problems = Problems()
 
     assert len(list(newest(place.home, 20, Query(), problems))) == 20
@@ -185,7 +185,7 @@ def test_the_newest_are_read_alone(place):
 
 
 def test_a_line_without_end_from_the_end(place):
-    """Three megabytes without a newline are passed over; a whole event at their end is found."""
+    """A line of three megabytes is skipped, and a complete event at its end is found."""
     log = written.fill(place.home, written.stored(1))
     with log.open("ab") as file:
         file.write(b"x" * (3 << 20))
@@ -201,7 +201,7 @@ def test_a_line_without_end_from_the_end(place):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
-    """Sessions are whole in blocks of any size; those that lie far apart come in parts."""
+    """Sessions are whole in blocks of any size. A session that is far apart is split."""
     written.fill(place.home, *written.sessions(400))
     if packed:
         rotation.seal(place.home, "2026-11-23")
