@@ -130,7 +130,7 @@ class CachedCounting:
     def add(self, source: Source) -> None:
         """Count one file."""
         segment, now = source.segment, source.state()
-        marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
+        marks: Marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
         report = self.problems.of(segment.name)
         known = self._entries.get(segment.identity)
         if known is not None and not is_unchanged(source, known, marks):
