@@ -130,7 +130,7 @@ class CachedCounting:
     def add(self, source: Source) -> None:
         """Count one file."""
         segment, now = source.segment, source.state()
-        marks: Marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
+        marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
         report = self.problems.of(segment.name)
         known = self._entries.get(segment.identity)
         if known is not None and not is_unchanged(source, known, marks):
@@ -170,7 +170,8 @@ class CachedCounting:
                 line = both.dumped()
             checksum = 0 if segment.kind == ARCHIVE else checksum_of(source, size, known)
             numbers = (lines.malformed, lines.recovered, lines.too_long, lines.other_version)
-            return Entry(segment.name, segment.identity, (size, checksum, *marks), numbers, line)
+            state = (size, checksum, marks[0], marks[1], marks[2])
+            return Entry(segment.name, segment.identity, state, numbers, line)
 
         self._new.append(entry)
 
