@@ -1,4 +1,4 @@
-"""The catalog: the order of fields, their classes, and what a wrong name is told."""
+"""The catalog: the order of fields, their classes, and the message for a wrong name."""
 
 import builtins
 import re
@@ -63,17 +63,17 @@ PAIRS = {
 
 
 def test_order_of_fields() -> None:
-    """Fields stand in the order of the design's table, which is the order in a line."""
+    """The fields are in the order of the design, which is the order in a line."""
     assert tuple(ORDER) == catalog.ORDER
 
 
 def test_classes_of_fields() -> None:
-    """Each field has the class that the design gives it."""
+    """Each field has the class of the design."""
     assert {name: field.kind for name, field in catalog.FIELDS.items()} == CLASSES
 
 
 def test_rows_are_explained() -> None:
-    """Every field says what it means, and every event which question it answers and for whom."""
+    """Each field has a meaning, and each event has a question and an owner."""
     for field in catalog.FIELDS.values():
         assert re.fullmatch(r"\S.{8,}", field.meaning), field.name
     for event in catalog.EVENTS.values():
@@ -82,17 +82,17 @@ def test_rows_are_explained() -> None:
 
 
 def test_built_in_roles() -> None:
-    """The seven roles are public from the start."""
+    """The seven roles are built in."""
     assert catalog.ROLES == ("pm", "arch", "dev", "sec", "qa", "ops", "all")
 
 
 def test_outcomes() -> None:
-    """There are four ways to end."""
+    """There are four outcomes."""
     assert catalog.OUTCOMES == ("ok", "error", "cancelled", "closed")
 
 
 def test_random_values_have_their_size() -> None:
-    """An event id has 64 bits, the ids that tie events together 48."""
+    """An event ID has 64 bits, and the IDs that link events have 48."""
     bits = {f.name: f.domain for f in catalog.FIELDS.values() if f.kind == "random"}
 
     assert bits == {"event_id": 64, "session_id": 48, "span_id": 48, "parent_id": 48}
@@ -100,7 +100,7 @@ def test_random_values_have_their_size() -> None:
 
 @pytest.mark.parametrize("event", RoleEvent)
 def test_pairs(event: RoleEvent) -> None:
-    """What follows an event is what the design's table of pairs says."""
+    """Each event is followed by the events of the design's table of pairs."""
     row = catalog.event(event)
 
     assert PAIRS.get(str(event), (None, None)) == (row.completed, row.failed)
@@ -108,7 +108,7 @@ def test_pairs(event: RoleEvent) -> None:
 
 @pytest.mark.parametrize("event", RoleEvent)
 def test_member_and_string_find_the_same_row(event: RoleEvent) -> None:
-    """A `RoleEvent` and its value name one row."""
+    """A `RoleEvent` and its value have the same row."""
     assert catalog.event(event) is catalog.event(event.value)
 
 
@@ -126,7 +126,7 @@ def test_member_and_string_find_the_same_row(event: RoleEvent) -> None:
     ],
 )
 def test_the_nearest_name_comes_first(wrong: str, right: str) -> None:
-    """A typing mistake is told the name that was meant, before any other."""
+    """The message for a typing mistake names the intended event first."""
     with pytest.raises(UnknownEventError) as caught:
         catalog.event(wrong)
 
@@ -136,7 +136,7 @@ def test_the_nearest_name_comes_first(wrong: str, right: str) -> None:
 
 @pytest.mark.parametrize("wrong", ["", "x", "\0", "zzzzzz", "h" * 10_000, "ü.ä"])
 def test_there_is_always_a_nearest_name(wrong: str) -> None:
-    """Whatever was given, up to three valid names are offered and at least one."""
+    """The message suggests one to three valid names."""
     with pytest.raises(UnknownEventError) as caught:
         catalog.event(wrong)
 
@@ -146,19 +146,19 @@ def test_there_is_always_a_nearest_name(wrong: str) -> None:
 
 @pytest.mark.parametrize("wrong", [None, 3, b"agent.invoked", ["agent.invoked"], object()])
 def test_what_is_no_string_is_unknown(wrong: object) -> None:
-    """Something else than a string is refused by its type's name, never by its text."""
+    """The message for a value that is not a string names its type and not its text."""
     with pytest.raises(UnknownEventError, match=type(wrong).__name__):
         catalog.event(wrong)  # type: ignore[arg-type]
 
 
 def test_unknown_event_is_a_value_error_of_ours() -> None:
-    """It can be caught as ValueError and as the root of our tree."""
+    """The error is a ValueError and a TelemetryError."""
     assert issubclass(UnknownEventError, ValueError)
     assert issubclass(UnknownEventError, TelemetryError)
 
 
 def test_builtin_errors() -> None:
-    """Every builtin exception class is known by its own name, and no other class is."""
+    """The builtin exception classes are known by their names, and no other class is."""
     for identity, name in catalog.BUILTIN_ERRORS.items():
         assert identity == id(getattr(builtins, name))
     assert {"ValueError", "KeyboardInterrupt", "ExceptionGroup"} <= set(
@@ -167,5 +167,5 @@ def test_builtin_errors() -> None:
 
 
 def test_the_vocabulary_of_each_name() -> None:
-    """What settings know without the catalog is what the catalog says."""
+    """The vocabulary of each field in `settings` is that of the catalog."""
     assert catalog.NAMES == settings.VOCABULARY_OF

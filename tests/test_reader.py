@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import telemetry_kit
-from telemetry_kit.insights.selection import Filter, newest
+from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import newest
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
@@ -234,7 +235,7 @@ def test_nothing_is_written_and_no_file_stays_open(home):
     before = sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))
     read(home)
     next(reader.read(home))
-    next(newest(home, 1, Filter(), ReadReport()))
+    next(newest(home, 1, Query(), ReadReport()))
     with snapshot(home, ReadReport()) as sources:
         assert len(sources) == 2
 
@@ -248,10 +249,10 @@ def test_newest_reads_no_more_files_than_it_needs(home):
     put(home, line(3) + line(4))
     problems = ReadReport()
 
-    assert ids(newest(home, 1, Filter(), problems)) == [4]
-    assert ids(newest(home, 3, Filter(), problems)) == [4, 3, 2]
+    assert ids(newest(home, 1, Query(), problems)) == [4]
+    assert ids(newest(home, 3, Query(), problems)) == [4, 3, 2]
     assert problems.sentences() == []
-    assert ids(newest(home, 10**30, Filter(), problems)) == [4, 3, 2, 1]
+    assert ids(newest(home, 10**30, Query(), problems)) == [4, 3, 2, 1]
     assert len(problems.sentences()) == 1
 
 
@@ -653,7 +654,7 @@ def test_problems_without_reading_all(home):
 
     with snapshot(home, listed) as sources:
         assert [s.segment.name for s in sources] == ["telemetry.jsonl"]
-    assert ids(newest(home, 1, Filter(), last)) == [1]
+    assert ids(newest(home, 1, Query(), last)) == [1]
     assert listed.sentences() == [pipe]
     assert last.sentences() == [pipe, "telemetry.jsonl: 1 malformed line"]
 

@@ -90,7 +90,7 @@ def test_stats_reads_the_log_in_one_place(place) -> None:
     words = ["--app", "flowspec", "stats"]
     calls, loaded = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
 
-    assert (calls["insights.cache.look"], calls["insights.counting.count_file"]) == (1, 1)
+    assert (calls["insights.cache.count_log"], calls["insights.counting.count_file"]) == (1, 1)
     assert not {"telemetry_kit.recording.pipeline", "telemetry_kit.storage.writer"} & set(loaded)
 
 

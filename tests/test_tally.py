@@ -1,4 +1,4 @@
-"""Counters: what is counted, and that it does not matter in how many pieces."""
+"""Counters: the counts of events, which do not depend on the parts of a log."""
 
 import json
 
@@ -24,22 +24,22 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-def tally_of(events):
-    tally = Counters()
+def counters_of(events):
+    counters = Counters()
     for event in events:
-        tally.add(event)
-    return tally
+        counters.add(event)
+    return counters
 
 
 @given(st.lists(st.lists(EVENTS)), st.lists(st.integers(0, 5)))
-def test_any_split_merged_is_one_pass(parts, malformed):
-    """The parts of a log, tallied one by one and merged, give the tally of the whole."""
+def test_merged_parts_equal_the_log(parts, malformed):
+    """The merged counters of the parts of a log equal the counters of the log."""
     merged = Counters()
     for part in parts:
-        merged.merge(tally_of(part))
+        merged.merge(counters_of(part))
     for lines in malformed:
         merged.count_malformed(lines)
-    whole = tally_of(event for part in parts for event in part)
+    whole = counters_of(event for part in parts for event in part)
     whole.count_malformed(sum(malformed))
 
     assert merged == whole
@@ -47,30 +47,30 @@ def test_any_split_merged_is_one_pass(parts, malformed):
 
 
 @given(st.lists(EVENTS))
-def test_a_tally_comes_back_from_json(events):
-    """`from_dict` undoes `to_dict`, through JSON text too, and equal tallies write equal text."""
-    tally = tally_of(events)
-    stored = json.dumps(tally.to_dict())
+def test_counters_come_back_from_json(events):
+    """`from_dict` reverses `to_dict`, also through JSON, and equal counters give equal text."""
+    counters = counters_of(events)
+    stored = json.dumps(counters.to_dict())
 
-    assert Counters.from_dict(json.loads(stored)) == tally
+    assert Counters.from_dict(json.loads(stored)) == counters
     assert json.dumps(Counters.from_dict(json.loads(stored)).to_dict()) == stored
 
 
 @given(st.lists(EVENTS))
 def test_totals_agree_with_tables(events):
-    """Every event is in `types` once, and no table counts more than there are."""
-    tally = tally_of(events)
+    """Each event is in `types` once, and no table has more counts than there are events."""
+    counters = counters_of(events)
 
-    assert sum(tally.tables["types"].values()) == tally.total("events") == len(events)
-    assert tally.total("dropped") == sum(event.get("dropped", 0) for event in events)
+    assert sum(counters.tables["types"].values()) == counters.total("events") == len(events)
+    assert counters.total("dropped") == sum(event.get("dropped", 0) for event in events)
     for name in TABLES.keys() - {"totals", "roles"}:
-        assert sum(tally.tables[name].values()) <= len(events)
+        assert sum(counters.tables[name].values()) <= len(events)
 
 
 def test_what_is_counted():
-    """Roles by selection, commands and agents by how they end, hand-offs by both ends."""
+    """Roles are counted by choice, work by its steps, hand-offs by both agents."""
     dev = {"role": "dev", "command": "/dev:build"}
-    tally = tally_of(
+    counters = counters_of(
         [
             {"event_type": "role.selected", **dev},
             {"event_type": "role.changed", "role": "qa", "previous_role": "dev"},
@@ -83,19 +83,19 @@ def test_what_is_counted():
         ]
     )
 
-    assert tally.rows("roles") == {
+    assert counters.rows("roles") == {
         ("dev",): {"events": 5, "selected": 1},
         ("qa",): {"changed": 1, "events": 1},
     }
-    assert tally.rows("commands") == {("/dev:build",): {"executed": 1, "failed": 1}}
-    assert tally.rows("role_commands") == {("dev", "/dev:build"): {"executed": 1, "failed": 1}}
-    assert tally.rows("agents") == {("writer",): {"failed": 1, "invoked": 1}}
-    assert tally.rows("handoffs") == {
+    assert counters.rows("commands") == {("/dev:build",): {"executed": 1, "failed": 1}}
+    assert counters.rows("role_commands") == {("dev", "/dev:build"): {"executed": 1, "failed": 1}}
+    assert counters.rows("agents") == {("writer",): {"failed": 1, "invoked": 1}}
+    assert counters.rows("handoffs") == {
         ("?", "tester"): {"completed": 1},
         ("writer", "tester"): {"clicked": 1},
     }
-    assert tally.tables["outcomes"] == {("ok",): 1, ("error",): 2}
-    assert tally.total("dropped") == 2
+    assert counters.tables["outcomes"] == {("ok",): 1, ("error",): 2}
+    assert counters.total("dropped") == 2
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_counted():
         {"roles": [["dev", 1]]},
     ],
 )
-def test_a_stored_tally_is_checked(stored):
-    """A table or row of another shape is refused, not counted."""
-    with pytest.raises(ValueError, match=r"tally|table|row"):
+def test_stored_counters_are_checked(stored):
+    """An invalid table or row raises ValueError."""
+    with pytest.raises(ValueError, match=r"counters|table|row"):
         Counters.from_dict(stored)

@@ -13,7 +13,8 @@ import time
 from telemetry_kit import settings
 from telemetry_kit.consent.app_choice import DEFAULT as DEFAULT_APP
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.schema import catalog
+from telemetry_kit.schema import catalog, validation
+from telemetry_kit.schema.kinds import ContextValue, kind_of
 from telemetry_kit.settings import Settings
 
 TYPE_CHECKING = False
@@ -34,17 +35,6 @@ _EXAMPLE = {
 # A fixed moment, so that the same notice has the same hash on any day.
 _EXAMPLE_SECONDS = 1_795_343_430
 _PLURALS = {"handoff": "hand-offs"}
-_TYPES = {
-    catalog.CONSTANT: "the text",
-    catalog.RANDOM: "random hex digits,",
-    catalog.TOKEN: "one of",
-    catalog.TIME: "UTC time",
-    catalog.MEASURE: "whole number",
-    catalog.NAME: "declared name, or pseudonym",
-    catalog.IDENTIFIER: "pseudonym",
-    catalog.MAPPING: "declared keys",
-}
-_CONTEXT_TYPES = {catalog.IDENTIFIER: "pseudonym", catalog.MEASURE: "number", "flag": "yes/no"}
 
 
 def lines(
@@ -116,8 +106,7 @@ def _context_line(now: Settings) -> str:
     if not now.context:
         return f"{begin}pseudonyms, numbers, yes/no, listed words."
     keys = [
-        f"{key} ({_CONTEXT_TYPES[kind] if isinstance(kind, str) else f'{len(kind)} words'})"
-        for key, kind in sorted(now.context.items())
+        f"{key} ({ContextValue(kind).description})" for key, kind in sorted(now.context.items())
     ]
     for shown in range(len(keys), 0, -1):
         rest = len(keys) - shown
@@ -252,7 +241,7 @@ def dictionary() -> str:
     for field in catalog.FIELDS.values():
         shown = _EXAMPLES.get(field.name, "")
         rows.append(
-            f"| `{field.name}` | {field.kind} | {domain(field)} | `{shown}` "
+            f"| `{field.name}` | {field.kind} | {kind_of(field).description} | `{shown}` "
             f"| {field.meaning} | {now.retention_days} days | no |"
         )
     for key, kind in sorted(now.context.items()):
@@ -261,68 +250,19 @@ def dictionary() -> str:
     return "\n".join(rows) + "\n"
 
 
-def domain(field: catalog.Field) -> str:
-    """Type and domain of a field, in words."""
-    words = _TYPES[field.kind]
-    limits: Any = field.domain
-    if field.kind == catalog.RANDOM:
-        return f"{words} {limits} bits"
-    if field.kind == catalog.MEASURE:
-        return f"{words}, {limits[0]} to {limits[1]}"
-    if field.kind == catalog.NAME:
-        return f"{words} ({limits})"
-    if field.kind == catalog.TOKEN and limits:
-        return f"{words} {', '.join(limits)}"
-    if field.name == "error_type":
-        return "name of a builtin or declared exception, or `other`"
-    return f"{words} {limits}" if limits else words
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of one line."""
     now = settings.current()
+    errors = now.errors | validation.ERROR_NAMES
+    properties = {f.name: kind_of(f, errors).json_schema for f in catalog.FIELDS.values()}
+    properties["context"]["properties"] = {
+        key: ContextValue(kind).json_schema for key, kind in sorted(now.context.items())
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"telemetry_kit event {catalog.SCHEMA_VERSION}",
         "type": "object",
         "additionalProperties": False,
         "required": ["schema_version", "event_id", "event_type", "timestamp"],
-        "properties": {f.name: _schema(f, now) for f in catalog.FIELDS.values()},
+        "properties": properties,
     }
-
-
-_PSEUDONYM = {"type": "string", "pattern": "^h:[0-9a-f]{12}$"}
-
-
-def _schema(field: catalog.Field, now: Settings) -> dict[str, Any]:
-    limits: Any = field.domain
-    if field.kind == catalog.CONSTANT:
-        return {"const": limits}
-    if field.kind == catalog.RANDOM:
-        return {"type": "string", "pattern": f"^[0-9a-f]{{{limits // 4}}}$"}
-    if field.kind == catalog.TIME:
-        return {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z$"}
-    if field.kind == catalog.MEASURE:
-        return {"type": "integer", "minimum": limits[0], "maximum": limits[1]}
-    if field.kind == catalog.IDENTIFIER:
-        return _PSEUDONYM
-    if field.kind == catalog.NAME:
-        return {"type": "string", "minLength": 1, "maxLength": catalog.MAX_DECLARED_BYTES}
-    if field.kind == catalog.MAPPING:
-        return {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {k: _context_schema(v) for k, v in sorted(now.context.items())},
-        }
-    if limits:
-        return {"enum": list(limits)}
-    errors = sorted({*catalog.BUILTIN_ERRORS.values(), *now.errors, "other"})
-    return {"enum": errors}
-
-
-def _context_schema(kind: str | frozenset[str]) -> dict[str, Any]:
-    if not isinstance(kind, str):
-        return {"enum": sorted(kind)}
-    if kind == catalog.IDENTIFIER:
-        return _PSEUDONYM
-    return {"type": "boolean" if kind == "flag" else "number"}

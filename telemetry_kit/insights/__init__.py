@@ -1,4 +1,1 @@
-"""Insights from events: counters first, then answers, formats and reports made from them.
-
-Nothing here can write an event, and a heavy library is imported only where it is used.
-"""
+"""Insights from the recorded events: counters, metrics, answers and selections."""

@@ -1,4 +1,4 @@
-"""Each question of the catalog with its present answer in one sentence.
+"""The questions of the catalog, each with its present answer in one sentence.
 
 The numbers come from `insights.metrics`.
 """
@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
-from telemetry_kit.insights.metrics import Figures
+from telemetry_kit.insights.metrics import Metrics
 from telemetry_kit.schema import catalog
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+# Names with their counts, the largest count first.
+Counts = list[tuple[str, int]]
 
-Row = dict[str, "Any"]
+# An answer names this many rows, and the number of the others.
 NAMED = 3
 _JOINED = re.compile(", | and ")
 _BRACKETS = re.compile(r"\([^)]*\)")
+# Each unit with its length in milliseconds, and where the next unit begins.
+_UNITS = (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 172_800_000), ("d", 8.64e7, 0))
 
 
 def percent(share: float | None) -> str:
-    """A share in words; `?` where there is none. Only all is 100 %, and only nothing is 0 %."""
+    """Format a share; `?` for None. Only 1 is `100%`, and only 0 is `0%`."""
     if share is None:
         return "?"
     text = f"{share:.0%}"
@@ -32,32 +34,26 @@ def percent(share: float | None) -> str:
 
 
 def span(milliseconds: int | None) -> str:
-    """A length of time, short: `512 ms`, `16.4 s`, `4.4 min`, `3.2 d`."""
+    """Format a duration: `512 ms`, `16.4 s`, `4.4 min`, `3.2 d`; empty for None."""
     if milliseconds is None:
         return ""
     if milliseconds < 1_000:
         return f"{milliseconds} ms"
-    for unit, size, limit in _UNITS:
-        if milliseconds < limit or not limit:
-            count = milliseconds / size
-            return f"{count:.3g} {unit}" if count < 999.5 else f"{count:,.0f} {unit}"
-    return ""
+    unit, size = next((u, size) for u, size, limit in _UNITS if milliseconds < limit or not limit)
+    count = milliseconds / size
+    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:,.0f} {unit}"
 
 
-# Each with its length in milliseconds, and with what the next one begins.
-_UNITS = (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 172_800_000), ("d", 8.64e7, 0))
-
-
-def answers(found: Figures) -> list[Row]:
-    """Every declared question once, with its answer.
+def answers(found: Metrics) -> list[Metrics]:
+    """Answer each declared question.
 
     Args:
-        found: what `figures()` returned.
+        found: the result of `metrics()`.
 
     Returns:
-        In the order of the catalog: `question`, `answer`, and the `events` it is read from.
+        In the order of the catalog: `question`, `answer`, and the `events` that it is about.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, Metrics] = {}
     for event in catalog.EVENTS.values():
         row = rows.setdefault(event.question, {"question": event.question, "events": []})
         row["events"].append(event.name)
@@ -67,9 +63,19 @@ def answers(found: Figures) -> list[Row]:
     return list(rows.values())
 
 
-def _listed(parts: list[str], more: int = 0) -> str:
-    if more > 0:
-        parts = [*parts, f"{more} more"]
+# -- parts of a sentence ---------------------------------------------------------------------
+
+
+def join(parts: list[str], total: int) -> str:
+    """Join parts with commas and `and`, or with semicolons if a part has some itself.
+
+    Args:
+        parts: the first of them are named.
+        total: how many there are.
+    """
+    parts = parts[:NAMED]
+    if total > NAMED:
+        parts.append(f"{total - NAMED} more")
     if len(parts) == 1:
         return parts[0]
     nested = any(_JOINED.search(_BRACKETS.sub("", part)) for part in parts)
@@ -77,172 +83,160 @@ def _listed(parts: list[str], more: int = 0) -> str:
     return comma.join(parts[:-1]) + last + parts[-1]
 
 
-def _top(rows: list[Row], say: Callable[[Row], str]) -> str:
-    return _listed([say(row) for row in rows[:NAMED]], len(rows) - NAMED)
+def join_rows(rows: list[Metrics], text_of: Callable[[Metrics], str]) -> str:
+    """Describe the first rows, and end the sentence; empty without rows."""
+    return join([text_of(row) for row in rows[:NAMED]], len(rows)) + "." if rows else ""
 
 
-def _most(counts: list[tuple[str, int]], whole: int) -> str:
-    """What there is most of, with its count and of how many; several where it is a tie.
+def most_of(counts: Counts, total: int) -> str:
+    """Name the largest count, or several equal ones.
 
     Args:
-        counts: names with their counts, the largest first, at least one.
-        whole: how many there are of all names, and of those without one.
+        counts: at least one.
+        total: how many there are, also without a name.
     """
     count = counts[0][1]
     tied = [name for name, n in counts if n == count]
     if len(tied) > 1:
-        names = _listed(tied[:NAMED], len(tied) - NAMED)
-        return f"{names} equally often ({count:,} of {whole:,} each)"
-    if count >= whole:
+        return f"{join(tied, len(tied))} equally often ({count:,} of {total:,} each)"
+    if count >= total:
         return f"only {tied[0]} ({count:,})"
-    word = "mostly" if 2 * count > whole else "most often"
-    return f"{word} {tied[0]} ({count:,} of {whole:,})"
+    word = "mostly" if 2 * count > total else "most often"
+    return f"{word} {tied[0]} ({count:,} of {total:,})"
 
 
-def _roles(found: Figures) -> str:
-    rows = [row for row in found["roles"] if row["chosen"]]
-    if not rows:
-        return ""
-    return _top(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {percent(r['share'])})") + "."
-
-
-def _changes(found: Figures) -> str:
-    types = {row["event"]: row["count"] for row in found["types"]}
-    changed = types.get("role.changed", 0)
-    if not changed and not types.get("role.selected"):
-        return ""
-    sessions = types.get("role.selected", 0)
-    said = f"{_times(changed)}, in {sessions:,} session{'' if sessions == 1 else 's'}"
-    pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
-    return f"{said}; {_most(pairs, changed)}." if pairs else f"{said}."
-
-
-def _times(count: int) -> str:
-    return "Never" if count == 0 else "Once" if count == 1 else f"{count:,} times"
-
-
-def _were(count: int) -> str:
+def was(count: int) -> str:
+    """`was` or `were`."""
     return "was" if count == 1 else "were"
 
 
-def _by_role(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
-        used: dict[str, list[tuple[str, int]]] = {}
-        for row in found[table]:
-            used.setdefault(row["role"], []).append((row[kind], row["count"]))
-        rows: list[Row] = [{"role": role, "counts": counts} for role, counts in used.items()]
-        if not rows:
-            return ""
-
-        def say(row: Row) -> str:
-            return f"{row['role']}: {_most(row['counts'], sum(n for _, n in row['counts']))}"
-
-        return _top(rows, say) + "."
-
-    return answer
+def handoff_of(row: Metrics) -> str:
+    """Both agents of a hand-off."""
+    return f"{row['source']} -> {row['target']}"
 
 
-def _commands(found: Figures) -> str:
-    said = _by_role("role_commands", "command")(found)
-    crossed = found["cross_use"]
-    if not said or not crossed:
-        return said
-    total = sum(row["count"] for row in crossed)
-    most = _most([(f"{row['command']} by {row['role']}", row["count"]) for row in crossed], total)
-    return (
-        f"{said[:-1]}; another role's commands were used {total:,} "
-        f"{'time' if total == 1 else 'times'}, {most}."
-    )
+# -- answers, each empty if there are no such events -----------------------------------------
 
 
-def _finish(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
-        rows = [row for row in found[table] if row["rate"] is not None]
-        if not rows:
-            return ""
-        completed = sum(row["completed"] for row in rows)
-        ended = completed + sum(row["failed"] for row in rows)
-        return (
-            f"{completed:,} of {ended:,} that ended {_were(completed)} completed "
-            f"({percent(completed / ended)}): " + _top(rows, lambda r: _how(r, kind)) + "."
-        )
-
-    return answer
+def roles(found: Metrics) -> str:
+    """Which roles are selected most?"""
+    rows = [row for row in found["roles"] if row["chosen"]]
+    return join_rows(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {percent(r['share'])})")
 
 
-def _how(row: Row, kind: str) -> str:
-    took = f", half within {span(row['p50_ms'])}" if row["p50_ms"] else ""
-    return f"{row[kind]} {percent(row['rate'])}{took}"
-
-
-def _fail(table: str, kind: str) -> Callable[[Figures], str]:
-    def answer(found: Figures) -> str:
-        ended = [row for row in found[table] if row["rate"] is not None]
-        rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
-        if not rows:
-            return "None of those that ended failed." if ended else ""
-        errors: dict[str, list[tuple[str, int]]] = {}
-        for row in found["errors"]:
-            if row["kind"] == kind:
-                errors.setdefault(row["name"], []).append((row["error_type"], row["count"]))
-
-        def say(row: Row) -> str:
-            counts = errors.get(row[kind])
-            most = f", {_most(counts, row['failed'])}" if counts else ""
-            ended = row["completed"] + row["failed"]
-            return f"{row[kind]} {row['failed']:,} of {ended:,}{most}"
-
-        return _top(rows, say) + "."
-
-    return answer
-
-
-def _clicked(found: Figures) -> str:
-    clicked = sum(row["clicked"] for row in found["handoffs"])
-    if not clicked:
+def role_changes(found: Metrics) -> str:
+    """How often do people change roles within a session?"""
+    types = {row["event"]: row["count"] for row in found["types"]}
+    changed, sessions = types.get("role.changed", 0), types.get("role.selected", 0)
+    if not changed and not sessions:
         return ""
-    rows = [row for row in found["handoffs"] if row["clicked"]]
-    most = _most([(_pair(row), row["clicked"]) for row in rows], clicked)
+    times = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
+    text = f"{times}, in {sessions:,} session{'' if sessions == 1 else 's'}"
+    pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
+    return f"{text}; {most_of(pairs, changed)}." if pairs else f"{text}."
+
+
+def use_by_role(kind: str, found: Metrics) -> str:
+    """Which agents or commands does each role use?"""
+    used: dict[str, Counts] = {}
+    for row in found[f"role_{kind}s"]:
+        used.setdefault(row["role"], []).append((row[kind], row["count"]))
+    rows = [{"role": role, "counts": counts} for role, counts in used.items()]
+
+    def text_of(row: Metrics) -> str:
+        return f"{row['role']}: {most_of(row['counts'], sum(n for _, n in row['counts']))}"
+
+    return join_rows(rows, text_of)
+
+
+def commands_by_role(found: Metrics) -> str:
+    """Which commands does each role use, also those of another role?"""
+    text, crossed = use_by_role("command", found), found["cross_use"]
+    if not text or not crossed:
+        return text
+    total = sum(row["count"] for row in crossed)
+    most = most_of([(f"{row['command']} by {row['role']}", row["count"]) for row in crossed], total)
+    times = "time" if total == 1 else "times"
+    return f"{text[:-1]}; another role's commands were used {total:,} {times}, {most}."
+
+
+def completions(kind: str, found: Metrics) -> str:
+    """Which agents, commands or workflows finish, and how long do they take?"""
+    rows = [row for row in found[f"{kind}s"] if row["rate"] is not None]
+    if not rows:
+        return ""
+    completed = sum(row["completed"] for row in rows)
+    ended = completed + sum(row["failed"] for row in rows)
+
+    def text_of(row: Metrics) -> str:
+        took = f", half within {span(row['p50_ms'])}" if row["p50_ms"] else ""
+        return f"{row[kind]} {percent(row['rate'])}{took}"
+
     return (
-        f"{clicked:,} {_were(clicked)} followed, {most}; those that nobody clicks leave no event."
+        f"{completed:,} of {ended:,} that ended {was(completed)} completed "
+        f"({percent(completed / ended)}): {join_rows(rows, text_of)}"
     )
 
 
-def _reached(found: Figures) -> str:
+def failures(kind: str, found: Metrics) -> str:
+    """Which agents, commands or workflows fail, and with what kind of error?"""
+    ended = [row for row in found[f"{kind}s"] if row["rate"] is not None]
+    rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
+    if ended and not rows:
+        return "None of those that ended failed."
+    errors: dict[str, Counts] = {}
+    for row in found["errors"]:
+        if row["kind"] == kind:
+            errors.setdefault(row["name"], []).append((row["error_type"], row["count"]))
+
+    def text_of(row: Metrics) -> str:
+        counts = errors.get(row[kind])
+        most = f", {most_of(counts, row['failed'])}" if counts else ""
+        return f"{row[kind]} {row['failed']:,} of {row['completed'] + row['failed']:,}{most}"
+
+    return join_rows(rows, text_of)
+
+
+def handoffs_clicked(found: Metrics) -> str:
+    """Are hand-offs followed or ignored?"""
+    counts = [(handoff_of(row), row["clicked"]) for row in found["handoffs"] if row["clicked"]]
+    if not counts:
+        return ""
+    clicked = sum(count for _, count in counts)
+    most = most_of(counts, clicked)
+    return f"{clicked:,} {was(clicked)} followed, {most}; an ignored hand-off leaves no event."
+
+
+def handoffs_completed(found: Metrics) -> str:
+    """Which followed hand-offs reach the next agent?"""
     rows = [row for row in found["handoffs"] if row["clicked"]]
     if not rows:
         return ""
     clicked = sum(row["clicked"] for row in rows)
-    reached = sum(min(row["completed"], row["clicked"]) for row in rows)
-    return (
-        f"{reached:,} of {clicked:,} ({percent(reached / clicked)}): "
-        + _top(rows, lambda r: f"{_pair(r)} {percent(r['rate'])}")
-        + "."
-    )
+    completed = sum(min(row["completed"], row["clicked"]) for row in rows)
+    pairs = join_rows(rows, lambda r: f"{handoff_of(r)} {percent(r['rate'])}")
+    return f"{completed:,} of {clicked:,} ({percent(completed / clicked)}): {pairs}"
 
 
-def _pair(row: Row) -> str:
-    return f"{row['source']} -> {row['target']}"
-
-
-def _begun(found: Figures) -> str:
+def workflows(found: Metrics) -> str:
+    """Which workflows are started?"""
     rows = [row for row in found["workflows"] if row["begun"]]
-    return _top(rows, lambda r: f"{r['workflow']} ({r['begun']:,})") + "." if rows else ""
+    return join_rows(rows, lambda r: f"{r['workflow']} ({r['begun']:,})")
 
 
-# By the first event that asks the question.
-_ANSWERS: dict[str, Callable[[Figures], str]] = {
-    "role.selected": _roles,
-    "role.changed": _changes,
-    "agent.invoked": _by_role("role_agents", "agent"),
-    "agent.completed": _finish("agents", "agent"),
-    "agent.failed": _fail("agents", "agent"),
-    "handoff.clicked": _clicked,
-    "handoff.completed": _reached,
-    "command.executed": _commands,
-    "command.completed": _finish("commands", "command"),
-    "command.failed": _fail("commands", "command"),
-    "workflow.started": _begun,
-    "workflow.completed": _finish("workflows", "workflow"),
-    "workflow.failed": _fail("workflows", "workflow"),
+# By the first event of the question.
+_ANSWERS: dict[str, Callable[[Metrics], str]] = {
+    "role.selected": roles,
+    "role.changed": role_changes,
+    "agent.invoked": partial(use_by_role, "agent"),
+    "agent.completed": partial(completions, "agent"),
+    "agent.failed": partial(failures, "agent"),
+    "handoff.clicked": handoffs_clicked,
+    "handoff.completed": handoffs_completed,
+    "command.executed": commands_by_role,
+    "command.completed": partial(completions, "command"),
+    "command.failed": partial(failures, "command"),
+    "workflow.started": workflows,
+    "workflow.completed": partial(completions, "workflow"),
+    "workflow.failed": partial(failures, "workflow"),
 }

@@ -1,290 +1,230 @@
-"""The count cache: the counts of each file of the log, so that only new lines are read again.
+"""The count cache: the counts of each file of the log, so that only new lines are counted.
 
-Each use checks it: a compressed file counts as known while its inode, size and times are the
-same, a plain one while its counted bytes are. Nothing is written here. The holder of the
-maintenance lock does that.
+Each use checks it: the counts of a compressed file are valid while its inode, size and times are
+unchanged, those of a plain file while its counted bytes are. This module only reads the cache.
+`telemetry_kit.cli.count_cache` saves it under the maintenance lock.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from telemetry_kit.files import private
 from telemetry_kit.insights.counters import Counters
-from telemetry_kit.insights.counting import Wanted, count, count_file
+from telemetry_kit.insights.counting import CountedLog, count, count_file
+from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.scanner import fingerprint
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 
-# Bytes counted, their CRC-32, size, and the two times in nanoseconds.
-State = tuple[int, int, int, int, int]
+# Size, and the times of the last write and of the last change in nanoseconds.
 Marks = tuple[int, int, int]
+Inode = tuple[int, int]
 
 NAME = "telemetry-rollup.json"
 VERSION = 2
 MAX_BYTES = 64 << 20
-# So many new events, or a file that came or went, make it worth writing anew.
+# The cache is saved after this many new events, or if a file was added, renamed or deleted.
 MIN_NEWS = 1_000
-# A log is sealed at 10,000 events, long before this: it is compared byte for byte.
+# The log is rotated at 10,000 events, so its files are smaller: all their bytes are compared.
 _COMPARED_BYTES = 40 << 20
-# Of a longer one, which no journal in order has, both ends are, and its times while it is as long.
+# Of a larger file, both ends are compared, and its times as long as its size is unchanged.
 _END_BYTES = 4 << 20
 
 
 class Entry:
-    """What is known of one file.
+    """What the cache knows of one file.
 
     Args:
         name: its name when it was counted.
         inode: device and inode.
-        state: of a plain file the bytes counted and their sum; of any its size, the time when
-            it was written, and the one when that or its name or mode changed.
-        report: malformed, recovered, too long lines, and those of another version.
+        state: the number of counted bytes and their checksum, both for plain files only, and
+            the marks.
+        report: the numbers of malformed, recovered and too long lines, and of lines of another
+            version.
+        line: its counters as JSON.
     """
 
-    __slots__ = ("inode", "name", "report", "state")
+    __slots__ = ("inode", "line", "name", "report", "state")
 
     def __init__(
-        self, name: str, inode: tuple[int, int], state: State, report: tuple[int, int, int, int]
+        self,
+        name: str,
+        inode: Inode,
+        state: tuple[int, int, int, int, int],
+        report: tuple[int, int, int, int],
+        line: bytes,
     ) -> None:
         self.name = name
         self.inode = inode
         self.state = state
         self.report = report
+        self.line = line
+
+    def counters(self) -> Counters:
+        """Parse its counters."""
+        return Counters.from_dict(json.loads(self.line))
 
 
-class Look:
-    """A tally, and what to keep of it.
-
-    Args:
-        tally: of everything.
-        problems: what was wrong in the files.
-        keep: the lines of the roll-up to write; None where the one there is good enough.
-        entries: the files that it is about.
-        roles: those that occur, also in events that are not in the tally.
-    """
-
-    __slots__ = ("entries", "keep", "problems", "roles", "tally")
-
-    def __init__(
-        self,
-        tally: Counters,
-        problems: ReadReport,
-        keep: list[bytes | memoryview] | None = None,
-        entries: list[Entry] | None = None,
-        roles: set[str] | None = None,
-    ) -> None:
-        self.roles = tally.roles() if roles is None else roles
-        self.tally = tally
-        self.problems = problems
-        self.keep = keep
-        self.entries = entries or []
-
-
-class Stored:
-    """A roll-up as it was read.
+def load(data: bytes) -> tuple[dict[Inode, Entry], Counters]:
+    """Return the entries of a saved cache and the sum of their counters.
 
     Args:
-        data: its bytes; nothing in them makes it raise.
+        data: the content of its file. Nothing is returned of a damaged or an outdated one.
     """
-
-    def __init__(self, data: bytes | None) -> None:
-        self.entries: dict[tuple[int, int], Entry] = {}
-        self.whole = Counters()
-        # Views, no copies: a thousand files make it tens of megabytes.
-        self._lines: dict[tuple[int, int], memoryview] = {}
-        if data is not None:
-            try:
-                self._load(data)
-            except (ValueError, TypeError, KeyError, RecursionError):
-                self.entries, self.whole, self._lines = {}, Counters(), {}
-
-    def _load(self, data: bytes) -> None:
-        total, *lines = _lines_of(data)
-        if int(bytes(total)) != zlib.crc32(memoryview(data)[len(total) + 1 :]):
-            raise ValueError("it is damaged")
-        head, whole, *lines = lines
-        said = json.loads(bytes(head))
-        if said["version"] != VERSION or said["made_by"] != fingerprint():
-            return
-        self.whole = Counters.from_dict(json.loads(bytes(whole)))
-        for (name, inode, state, report), line in zip(said["files"], lines, strict=True):
-            entry = Entry(name, tuple(inode), tuple(state), tuple(report))
-            self.entries[entry.inode] = entry
-            self._lines[entry.inode] = line
-
-    def line(self, inode: tuple[int, int]) -> memoryview:
-        """The stored tally of one file."""
-        return self._lines[inode]
-
-    def tally(self, inode: tuple[int, int]) -> Counters:
-        """The tally of one file."""
-        return Counters.from_dict(json.loads(bytes(self._lines[inode])))
-
-
-def _lines_of(data: bytes) -> Iterator[memoryview]:
-    view, at = memoryview(data), 0
-    while (end := data.find(b"\n", at)) >= 0:
-        yield view[at:end]
-        at = end + 1
-
-
-def look(home: ProjectPaths, wanted: Wanted | None = None) -> Look:
-    """The tally of the journal; of all of it, with the help of the roll-up.
-
-    Args:
-        home: whose journal.
-        wanted: which events count; where that is not all, everything is read.
-    """
-    problems = ReadReport()
-    if wanted is not None and not wanted.everything:
-        roles: set[str] = set()
-        return Look(count(home, wanted, problems, roles), problems, roles=roles)
+    entries: dict[Inode, Entry] = {}
     try:
-        stored = Stored(private.read(f"{home.folder}/{NAME}", MAX_BYTES))
+        checksum, head, total, *lines = data.split(b"\n")
+        if int(checksum) != zlib.crc32(memoryview(data)[len(checksum) + 1 :]):
+            return {}, Counters()
+        found = json.loads(head)
+        if (found["version"], found["made_by"]) != (VERSION, fingerprint()):
+            return {}, Counters()
+        for (name, inode, state, report), line in zip(found["files"], lines[:-1], strict=True):
+            entry = Entry(name, tuple(inode), tuple(state), tuple(report), line)
+            entries[entry.inode] = entry
+        return entries, Counters.from_dict(json.loads(total))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {}, Counters()
+
+
+def count_log(home: ProjectPaths, query: Query | None = None) -> CountedLog:
+    """Count the events of the log, with the count cache if all of them count.
+
+    Args:
+        home: the project.
+        query: which events count; by default all.
+    """
+    if query is not None and not query.everything:
+        return count(home, query)
+    try:
+        data = private.read(f"{home.folder}/{NAME}", MAX_BYTES)
     except private.UnsafeFileError:
-        stored = Stored(None)
-    made = _Looking(stored, problems)
-    with snapshot(home, problems) as sources:
+        data = None
+    counting = CachedCounting(data or b"")
+    with snapshot(home, counting.problems) as sources:
         for source in sources:
-            made.add(source)
-        return made.done()
+            counting.add(source)
+        return counting.result()
 
 
-class _Looking:
-    def __init__(self, stored: Stored, problems: ReadReport) -> None:
-        self._stored = stored
-        self._problems = problems
-        self._whole = stored.whole
-        self._loose = Counters()
-        self._gone = dict(stored.entries)
-        # What to keep of each file: worked out only where it is kept.
-        self._kept: list[Callable[[], tuple[Entry, bytes | memoryview]]] = []
+class CachedCounting:
+    """Count files, and reuse the counts of known bytes.
+
+    Args:
+        data: the content of the saved cache.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.problems = ReadReport()
+        self._entries, self._cached = load(data)
+        self._uncached = Counters()
+        self._gone = dict(self._entries)
+        # Each makes the new entry of a file, which is necessary only if the cache is saved.
+        self._new: list[Callable[[], Entry]] = []
         self._news = 0
         self._changed = False
 
     def add(self, source: Source) -> None:
-        """Count one file, or take over what is known of it."""
-        segment = source.segment
-        entry = self._stored.entries.get(segment.identity)
-        marks = _marks(source)
-        report = self._problems.of(segment.name)
-        if entry is None or not _is_the_same(source, entry, marks):
-            self._count(source, None, report, marks)
-            return
-        self._gone.pop(entry.inode, None)
-        self._changed |= entry.name != segment.name
-        report.add(FileReport(*entry.report))
-        if segment.kind != ARCHIVE and segment.size_bytes != entry.state[0]:
-            self._count(source, entry, report, marks)
-            return
-        same = Entry(segment.name, entry.inode, entry.state, entry.report)
-        self._kept.append(lambda: (same, self._stored.line(same.inode)))
-        source.close()
-
-    def _count(self, source: Source, entry: Entry | None, report: FileReport, marks: Marks) -> None:
-        """Count one file, from where it is known to on."""
-        counted = count_file(source, Wanted(), entry.state[0] if entry else 0)
-        news = counted.tally
-        self._loose.merge(counted.loose)
-        self._news += news.total("events")
+        """Count one file."""
+        segment, now = source.segment, source.state()
+        marks = (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
+        report = self.problems.of(segment.name)
+        known = self._entries.get(segment.identity)
+        if known is not None and not is_unchanged(source, known, marks):
+            known = None
+        if known is not None:
+            self._gone.pop(known.inode, None)
+            self._changed |= known.name != segment.name
+            report.add(FileReport(*known.report))
+            if segment.kind == ARCHIVE or segment.size_bytes == known.state[0]:
+                same = Entry(segment.name, known.inode, known.state, known.report, known.line)
+                self._new.append(lambda: same)
+                source.close()
+                return
+        counted = count_file(source, Query(), known.state[0] if known else 0)
+        self._uncached.merge(counted.unended)
+        self._news += counted.counters.total("events")
         report.add(counted.report)
-        report.add(counted.unended)
+        report.add(counted.unended_report)
         if report.stopped:
-            # Another look may find more: it is counted, and not kept.
-            self._loose.merge(news)
-            if entry is not None:
-                self._loose.merge(self._stored.tally(entry.inode))
-                self._whole.take_away(self._stored.tally(entry.inode))
+            # The rest of the file may be readable next time, so its counts are not saved.
+            self._uncached.merge(counted.counters)
+            if known is not None:
+                self._uncached.merge(known.counters())
+                self._cached.take_away(known.counters())
             return
-        self._whole.merge(news)
-        self._changed |= entry is None
-        at, whole = counted.at, counted.report
-        if entry is None:
-            # As text: the tallies of a thousand files take ten times as much.
-            line = news.dumped()
-            self._kept.append(lambda: (_entry(source, at, marks, whole), line))
-            return
+        self._cached.merge(counted.counters)
+        self._changed |= known is None
+        # As text: the counters of a thousand files take ten times as much memory.
+        news, size, lines = counted.counters.dumped(), counted.counted_bytes, counted.report
 
-        whole.add(FileReport(*entry.report))
+        def entry() -> Entry:
+            line = news
+            if known is not None:
+                lines.add(FileReport(*known.report))
+                both = known.counters()
+                both.merge(Counters.from_dict(json.loads(news)))
+                line = both.dumped()
+            checksum = 0 if segment.kind == ARCHIVE else checksum_of(source, size, known)
+            numbers = (lines.malformed, lines.recovered, lines.too_long, lines.other_version)
+            state = (size, checksum, marks[0], marks[1], marks[2])
+            return Entry(segment.name, segment.identity, state, numbers, line)
 
-        def kept() -> tuple[Entry, bytes]:
-            news.merge(self._stored.tally(entry.inode))
-            return _entry(source, at, marks, whole, entry), news.dumped()
+        self._new.append(entry)
 
-        self._kept.append(kept)
-
-    def done(self) -> Look:
-        """The tally of all files that were added."""
-        for inode in self._gone:
-            self._whole.take_away(self._stored.tally(inode))
+    def result(self) -> CountedLog:
+        """Return the counts of all files that were added."""
+        for entry in self._gone.values():
+            self._cached.take_away(entry.counters())
             self._changed = True
-        tally = Counters()
-        tally.merge(self._whole)
-        tally.merge(self._loose)
-        tally.count_malformed(self._problems.malformed)
-        enough = self._changed or self._news >= MIN_NEWS
-        worth = tally.total("events") >= MIN_NEWS or bool(self._stored.entries)
-        if not (enough and worth):
-            return Look(tally, self._problems)
-        made = [kept() for kept in self._kept]
-        entries = [entry for entry, _ in made]
-        return Look(tally, self._problems, self._rendered(made), entries)
+        counters = Counters()
+        counters.merge(self._cached)
+        counters.merge(self._uncached)
+        counters.count_malformed(self.problems.malformed)
+        found = CountedLog(counters, self.problems, counters.roles())
+        is_new = self._changed or self._news >= MIN_NEWS
+        if is_new and (self._entries or counters.total("events") >= MIN_NEWS):
+            entries = [entry() for entry in self._new]
+            found.files = [(entry.name, entry.inode) for entry in entries]
+            found.cache_lines = self.lines(entries)
+        return found
 
-    def _rendered(self, made: list[tuple[Entry, bytes | memoryview]]) -> list[bytes | memoryview]:
+    def lines(self, entries: list[Entry]) -> list[bytes]:
+        """Return the lines of the cache to save."""
         head = {
             "version": VERSION,
             "made_by": fingerprint(),
-            "files": [[e.name, e.inode, e.state, e.report] for e, _ in made],
+            "files": [[e.name, e.inode, e.state, e.report] for e in entries],
         }
-        said = json.dumps(head, separators=(",", ":")).encode()
-        lines = [said, self._whole.dumped(), *(line for _, line in made)]
-        total = 0
+        text = json.dumps(head, separators=(",", ":")).encode()
+        lines = [text, self._cached.dumped(), *(entry.line for entry in entries)]
+        checksum = 0
         for line in lines:
-            total = zlib.crc32(b"\n", zlib.crc32(line, total))
-        return [b"%d" % total, *lines]
+            checksum = zlib.crc32(b"\n", zlib.crc32(line, checksum))
+        return [b"%d" % checksum, *lines]
 
 
-def _entry(
-    source: Source, at: int, marks: Marks, report: FileReport, known: Entry | None = None
-) -> Entry:
-    """What is known of a file after so many bytes of it were counted."""
-    segment = source.segment
-    total = 0 if segment.kind == ARCHIVE else _sum_of(source, at, known)
-    return Entry(segment.name, segment.identity, (at, total, *marks), _numbers(report))
-
-
-def _marks(source: Source) -> Marks:
-    """By which a change of a file is noticed without reading it; before it is read."""
-    now = source.state()
-    return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) if now else (-1, -1, -1)
-
-
-def _is_the_same(source: Source, entry: Entry, marks: Marks) -> bool:
-    at, total, *known = entry.state
+def is_unchanged(source: Source, entry: Entry, marks: Marks) -> bool:
+    """Whether the counted bytes of a file are as they were."""
+    size, checksum, *known = entry.state
     if source.segment.kind == ARCHIVE:
         return tuple(known) == marks and entry.name == source.segment.name
-    if at > _COMPARED_BYTES and known[0] == marks[0] and tuple(known) != marks:
+    if size > _COMPARED_BYTES and known[0] == marks[0] and tuple(known) != marks:
         return False
-    return marks[0] >= at and _sum_of(source, at) == total
+    return marks[0] >= size and checksum_of(source, size) == checksum
 
 
-def _sum_of(source: Source, count: int, known: Entry | None = None) -> int:
-    """The sum of the first bytes of a plain file, or what stands for it where they are too many.
+def checksum_of(source: Source, size: int, known: Entry | None = None) -> int:
+    """Return the checksum of the first bytes of a plain file, or of both ends of many bytes.
 
     Args:
         source: the file.
-        count: how many bytes.
-        known: a state of it that was found to be true, to go on from.
+        size: how many bytes.
+        known: what is known of its beginning, if that is still true.
     """
-    if count > _COMPARED_BYTES:
-        return source.checksum(count, _END_BYTES)
-    if known is not None:
-        return source.checksum(count, count, *known.state[:2])
-    return source.checksum(count, count)
-
-
-def _numbers(report: FileReport) -> tuple[int, int, int, int]:
-    return report.malformed, report.recovered, report.too_long, report.other_version
+    if size > _COMPARED_BYTES:
+        return source.checksum(size, _END_BYTES)
+    return source.checksum(size, size, *(known.state[:2] if known is not None else ()))

@@ -1,4 +1,4 @@
-"""Counters over events: one pass, bounded by the number of different names, and mergeable.
+"""Counters of events: made in one pass, bounded by the number of different names, and mergeable.
 
 The caller supplies the events and shows the counts.
 """
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 Key = tuple[str, ...]
 
-# Each table, and how many names make a key of it.
+# The tables, each with the number of names in a key.
 TABLES = {
     "types": 1,  # event type
     "days": 2,  # day, event type
-    "roles": 2,  # role, what: selected, changed, events
+    "roles": 2,  # role, step: selected, changed, events
     "changes": 2,  # previous role, role
-    "commands": 2,  # command, what: executed, completed, failed
-    "agents": 2,  # agent, what: invoked, started, completed, failed
-    "workflows": 2,  # workflow, what: started, completed, failed
-    "role_commands": 3,  # role, command, what
-    "role_agents": 3,  # role, agent, what
-    "handoffs": 3,  # source agent, target agent, what: clicked, completed
+    "commands": 2,  # command, step: executed, completed, failed
+    "agents": 2,  # agent, step: invoked, started, completed, failed
+    "workflows": 2,  # workflow, step: started, completed, failed
+    "role_commands": 3,  # role, command, step
+    "role_agents": 3,  # role, agent, step
+    "handoffs": 3,  # source agent, target agent, step: clicked, completed
     "outcomes": 1,  # outcome
     "errors": 3,  # command, agent or workflow; its name; error type
     "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
@@ -48,11 +48,10 @@ READ = (
 )
 UNKNOWN = "?"
 _WORK = {"command": "commands", "agent": "agents", "workflow": "workflows"}
-_ENDED = ("completed", "failed")
 
 
 class Counters:
-    """Counts of events. Tallies of any parts of a log, merged, equal the tally of the whole."""
+    """Counts of events. The counters of the parts of a log, merged, equal those of the log."""
 
     __slots__ = ("tables",)
 
@@ -68,25 +67,25 @@ class Counters:
         """Count one event.
 
         Args:
-            event: as the reader yields it; fields it lacks are not counted.
+            event: as the reader yields it; missing fields are not counted.
         """
         if "timestamp" in event:
             self.count_day(event["timestamp"][:10], event["event_type"], 1)
         self.count(event)
 
     def count_day(self, day: str, event_type: str, times: int) -> None:
-        """Count events of one type on one day, in the table of days alone."""
+        """Count events of one type on one day, only in the table of days."""
         self.tables["days"][day, event_type] += times
 
     def count(self, event: Mapping[str, Any], times: int = 1) -> None:
-        """Count one event in all tables but that of days.
+        """Count one event in all tables except that of days.
 
         Args:
             event: at least its `event_type`.
-            times: how many events there are that say the same.
+            times: how many events have the same fields.
         """
         tables = self.tables
-        kind, _, what = event["event_type"].partition(".")
+        kind, _, step = event["event_type"].partition(".")
         role = event.get("role")
         tables["totals"]["events",] += times
         if "dropped" in event:
@@ -95,96 +94,90 @@ class Counters:
         if role is not None:
             tables["roles"][role, "events"] += times
             if kind == "role":
-                tables["roles"][role, what] += times
+                tables["roles"][role, step] += times
                 if "previous_role" in event:
                     tables["changes"][event["previous_role"], role] += times
-        if kind in _WORK and event.get(kind) is not None:
-            self._count_work(kind, what, event, times)
+        name = event.get(kind) if kind in _WORK else None
+        if name is not None:
+            tables[_WORK[kind]][name, step] += times
+            if role is not None and kind != "workflow":
+                tables["role_" + _WORK[kind]][role, name, step] += times
+            if step in ("completed", "failed") and "duration_ms" in event:
+                tables["durations"][kind, name, str(event["duration_ms"])] += times
+            if step == "failed" and "error_type" in event:
+                tables["errors"][kind, name, event["error_type"]] += times
         if kind == "handoff":
             source = event.get("source_agent", UNKNOWN)
-            tables["handoffs"][source, event.get("target_agent", UNKNOWN), what] += times
+            tables["handoffs"][source, event.get("target_agent", UNKNOWN), step] += times
         if "outcome" in event:
             tables["outcomes"][event["outcome"],] += times
 
-    def _count_work(self, kind: str, what: str, event: Mapping[str, Any], times: int) -> None:
-        tables, name, role = self.tables, event[kind], event.get("role")
-        tables[_WORK[kind]][name, what] += times
-        if role is not None and kind != "workflow":
-            tables["role_" + _WORK[kind]][role, name, what] += times
-        if what in _ENDED and "duration_ms" in event:
-            tables["durations"][kind, name, str(event["duration_ms"])] += times
-        if what == "failed" and "error_type" in event:
-            tables["errors"][kind, name, event["error_type"]] += times
-
     def count_malformed(self, lines: int) -> None:
-        """Count lines that the reader could not read."""
+        """Count malformed lines."""
         self.tables["totals"]["malformed",] += lines
 
     def merge(self, other: Counters) -> None:
-        """Add the counts of another tally to this one."""
+        """Add the counts of other counters."""
         for name, table in self.tables.items():
             table.update(other.tables[name])
 
     def take_away(self, other: Counters) -> None:
-        """Undo the merging of another tally."""
+        """Subtract the counts of counters that were merged."""
         for name, table in self.tables.items():
             for key, count in other.tables[name].items():
                 table[key] -= count
                 if not table[key]:
                     del table[key]
 
-    def total(self, what: str) -> int:
-        """One of the totals: `events`, `dropped` or `malformed`."""
-        return self.tables["totals"][what,]
+    def total(self, name: str) -> int:
+        """Return one of the totals: `events`, `dropped` or `malformed`."""
+        return self.tables["totals"][name,]
 
     def rows(self, table: str) -> dict[Key, dict[str, int]]:
-        """A table by name, each name with its counts by what happened, sorted by name."""
+        """Return a table as the counts of each step, by name and sorted by name."""
         found: dict[Key, dict[str, int]] = {}
         for key, count in sorted(self.tables[table].items()):
             found.setdefault(key[:-1], {})[key[-1]] = count
         return found
 
     def roles(self) -> set[str]:
-        """Every role in the counted events."""
+        """Return the roles of the counted events."""
         return {role for role, _ in self.tables["roles"]}
 
     def to_dict(self) -> dict[str, list[list[str | int]]]:
-        """The counts as JSON can hold them, in an order that depends on nothing else."""
+        """Return the counts as JSON can represent them, sorted by name."""
         return {
             name: [[*key, count] for key, count in sorted(table.items()) if count]
             for name, table in self.tables.items()
         }
 
     def dumped(self) -> bytes:
-        """The counts as one line of JSON, without its end."""
+        """Return the counts as one line of JSON, without its end."""
         return json.dumps(self.to_dict(), separators=(",", ":")).encode("ascii")
 
     @classmethod
     def from_dict(cls, stored: object) -> Counters:
-        """The tally that `to_dict` was called on.
+        """Return the counters from the result of `to_dict`.
 
         Args:
-            stored: what it returned; tables that it lacks are empty, others are ignored.
+            stored: that result. Missing tables are empty, and unknown ones are ignored.
 
         Raises:
-            ValueError: a table or a row has another shape, or a count is no positive number.
+            ValueError: a table is not a list, a row has a wrong length or type, or a count is not
+                positive.
         """
         if not isinstance(stored, dict):
-            raise ValueError("a tally is a mapping of tables")
-        tally = cls()
-        for name, names in TABLES.items():
+            raise ValueError("counters are a mapping of tables")
+        counters = cls()
+        for name, length in TABLES.items():
             rows = stored.get(name, [])
             if not isinstance(rows, list):
                 raise ValueError(f"table {name!r} is a list of rows")
             for row in rows:
-                key, count = _checked(name, names, row)
-                tally.tables[name][key] += count
-        return tally
-
-
-def _checked(table: str, names: int, row: object) -> tuple[Key, int]:
-    if isinstance(row, list) and len(row) == names + 1:
-        *key, count = row
-        if set(map(type, key)) == {str} and type(count) is int and count > 0:
-            return tuple(key), count
-    raise ValueError(f"a row of {table!r} is {names} names and a count above zero")
+                key = tuple(row[:-1]) if isinstance(row, list) else ()
+                if len(key) != length or set(map(type, key)) != {str}:
+                    raise ValueError(f"a row of {name!r} begins with {length} names")
+                if type(row[-1]) is not int or row[-1] <= 0:
+                    raise ValueError(f"a row of {name!r} ends with a count above zero")
+                counters.tables[name][key] += row[-1]
+        return counters

@@ -1,6 +1,6 @@
-"""Count the log: all of it, or the events of a period and a role.
+"""Count the events of the log: all of them, or those that a query accepts.
 
-`insights.cache` keeps earlier counts.
+`insights.cache` reuses earlier counts.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from telemetry_kit.insights.counters import Counters
+from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
@@ -18,217 +19,200 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Rows that are not yet in the tally; beyond it they are counted there, so that memory is bounded.
+# More rows than this are added to the counters, so that memory is bounded.
 MAX_PENDING = 50_000
 
 
-class Wanted:
-    """Which events count.
+class CountedLog:
+    """The counts of a log.
 
     Args:
-        since: first day, as `YYYY-MM-DD`; empty for all.
-        until: last day; empty for all.
-        role: events of this role only; empty for all.
-        codes: pseudonyms of it.
+        counters: of the events that the query accepts.
+        problems: of the files.
+        roles: of all events, also of those that the query rejects.
+        cache_lines: the count cache to save; None if the saved one is good enough.
+        files: the name and the inode of each file that it is about.
     """
 
-    __slots__ = ("role", "roles", "since", "until")
+    __slots__ = ("cache_lines", "counters", "files", "problems", "roles")
 
     def __init__(
-        self, since: str = "", until: str = "", role: str = "", codes: Iterable[str] = ()
+        self,
+        counters: Counters,
+        problems: ReadReport,
+        roles: set[str],
+        cache_lines: list[bytes] | None = None,
+        files: Iterable[tuple[str, tuple[int, int]]] = (),
     ) -> None:
-        self.since = since
-        self.until = until
-        self.role = role
-        self.roles = frozenset({role, *codes}) if role else frozenset()
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is left out."""
-        return not (self.since or self.until or self.role)
-
-    def has_day(self, day: str) -> bool:
-        """Whether a day is in the period."""
-        return (not self.since or day >= self.since) and (not self.until or day <= self.until)
+        self.counters = counters
+        self.problems = problems
+        self.roles = roles
+        self.cache_lines = cache_lines
+        self.files = files
 
 
 class Counting:
-    """A tally being made.
+    """Count rows and events, the same rows at once.
 
     Args:
-        wanted: which events count. The table of days has all days, so that a period can be
+        query: which events count. The table of days has all days, so that a period can be
             compared with the one before it.
-        roles: filled with every role there is, in events that count and in those that do not.
     """
 
-    def __init__(self, wanted: Wanted, roles: set[str] | None = None) -> None:
-        self.tally = Counters()
-        self._roles = roles
+    def __init__(self, query: Query) -> None:
+        self.counters = Counters()
+        self.roles: set[str] = set()
+        self._query = query
         self._names: set[bytes] = set()
-        self._wanted = wanted
-        self._all_days = not (wanted.since or wanted.until)
-        self._rows: Counter[tuple[bytes, ...]] = Counter()
-        self._days: Counter[tuple[bytes, bytes]] = Counter()
+        self._rows: Counter[Row] = Counter()
+        self._days: Counter[Row] = Counter()
         self._parsed: dict[bytes, dict[str, Any]] = {}
 
-    def rows(self, rows: list[Row]) -> None:
+    def add_rows(self, rows: list[Row]) -> None:
         """Count canonical lines."""
-        wanted = self._wanted
-        if self._roles is not None:
+        query = self._query
+        if not query.everything:
             self._names.update([row[2] for row in rows])
-        if wanted.role:
-            rows = [row for row in rows if self._fields_of(row[2:]).get("role") in wanted.roles]
-        self._days.update([(row[0], row[1]) for row in rows])
-        if not self._all_days:
-            rows = [row for row in rows if wanted.has_day(row[1].decode())]
-        # Without the day there are far fewer different ones.
+        if query.fields:
+            rows = [row for row in rows if query.has_fields(self.parse(row[2:]))]
+        self._days.update([row[:2] for row in rows])
+        if query.since or query.until:
+            rows = [row for row in rows if query.has_day(row[1].decode())]
+        # There are far fewer different rows without the day.
         self._rows.update([(row[0], *row[2:]) for row in rows])
         if len(self._rows) + len(self._days) + len(self._names) > MAX_PENDING:
             self.settle()
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Count an event that the reader made out."""
-        if self._roles is not None and "role" in event:
-            self._roles.add(event["role"])
-        if self._wanted.role and event.get("role") not in self._wanted.roles:
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Count an event that the reader parsed."""
+        if "role" in event:
+            self.roles.add(event["role"])
+        if not self._query.has_fields(event):
             return
         day = event["timestamp"][:10]
-        if self._wanted.has_day(day):
-            self.tally.add(event)
+        if self._query.has_day(day):
+            self.counters.add(event)
         else:
-            self.tally.count_day(day, event["event_type"], 1)
+            self.counters.count_day(day, event["event_type"], 1)
 
     def settle(self) -> Counters:
-        """Bring everything into the tally, which is complete then."""
+        """Add all rows to the counters, and return these."""
         for (name, day), times in self._days.items():
-            self.tally.count_day(day.decode(), name.decode(), times)
+            self.counters.count_day(day.decode(), name.decode(), times)
         for row, times in self._rows.items():
-            event = {"event_type": row[0].decode(), **self._fields_of(row[1:])}
-            self.tally.count(event, times)
-        if self._roles is not None:
-            found = (self._fields_of((run,)).get("role") for run in self._names)
-            self._roles.update(role for role in found if role is not None)
-        self._names.clear()
-        self._days.clear()
-        self._rows.clear()
-        return self.tally
+            event = {"event_type": row[0].decode(), **self.parse(row[1:])}
+            self.counters.count(event, times)
+        events = (self.parse((item,)) for item in self._names)
+        self.roles.update(event["role"] for event in events if "role" in event)
+        for pending in (self._names, self._days, self._rows):
+            pending.clear()
+        return self.counters
 
-    def _fields_of(self, runs: tuple[bytes, ...]) -> dict[str, Any]:
-        # Runs are far fewer than rows: names, how it ended, how long it took.
+    def parse(self, items: Row) -> dict[str, Any]:
+        """Parse the fields of a row. There are far fewer different items than rows."""
         found: dict[str, Any] = {}
-        for run in runs:
-            if run:
-                found.update(self._parsed.get(run) or self._parse(run))
+        for item in filter(None, items):
+            fields = self._parsed.get(item)
+            if fields is None:
+                if len(self._parsed) > MAX_PENDING:
+                    self._parsed.clear()
+                fields = self._parsed[item] = parse_fields(item)
+            found.update(fields)
         return found
 
-    def _parse(self, run: bytes) -> dict[str, Any]:
-        if len(self._parsed) > MAX_PENDING:
-            self._parsed.clear()
-        found = self._parsed[run] = parse_fields(run)
-        return found
 
-
-class Counted:
-    """What was counted of one file.
+class FileCounts:
+    """The counts of one file.
 
     Args:
-        at: how many of its bytes are in the tally.
+        counted_bytes: how many bytes of the file are in the counters.
     """
 
-    __slots__ = ("at", "loose", "report", "roles", "tally", "unended")
+    __slots__ = ("counted_bytes", "counters", "report", "roles", "unended", "unended_report")
 
-    def __init__(self, at: int) -> None:
-        self.at = at
-        self.tally = Counters()
+    def __init__(self, counted_bytes: int) -> None:
+        self.counted_bytes = counted_bytes
+        self.counters = Counters()
         self.report = FileReport()
-        # Of a plain file: the event whose line has no end yet, and what is wrong with that line.
-        self.loose = Counters()
-        self.unended = FileReport()
-        # Where not everything counts: each role there is, also in events that do not count.
+        # Of a last line without an end, which may still be written.
+        self.unended = Counters()
+        self.unended_report = FileReport()
         self.roles: set[str] = set()
 
 
-def count_file(source: Source, wanted: Wanted, begin: int = 0) -> Counted:
+def count_file(source: Source, query: Query, begin: int = 0) -> FileCounts:
     """Count the events of one file.
 
     Args:
-        source: the file; it is closed.
-        wanted: which events count.
-        begin: how many bytes of a plain file are left out.
+        source: the file, which is closed afterwards.
+        query: which events count.
+        begin: how many bytes of a plain file to skip.
     """
-    found = Counted(begin)
-    names = None if wanted.everything else found.roles
-    counting, loose = Counting(wanted, names), Counting(wanted, names)
+    found = FileCounts(begin)
+    counting, unended = Counting(query), Counting(query)
     kind = source.segment.kind
     for region in regions(source.chunks(found.report, begin)):
+        found.counted_bytes += region.ended_bytes
         if isinstance(region, Region):
-            counting.rows(region.rows)
-            found.at += len(region.block)
+            counting.add_rows(region.rows)
             continue
-        ended = kind == ARCHIVE or not region.last
-        to, report = (counting, found.report) if ended else (loose, found.unended)
+        is_ended = kind == ARCHIVE or region.ended_bytes
+        to, report = (counting, found.report) if is_ended else (unended, found.unended_report)
         for event in read_rest(region, report, kind):
-            to.event(event)
-        found.at += region.ended_bytes
-    found.tally, found.loose = counting.settle(), loose.settle()
+            to.add_event(event)
+    found.counters, found.unended = counting.settle(), unended.settle()
+    found.roles = counting.roles | unended.roles
     return found
 
 
-def count(
-    home: ProjectPaths, wanted: Wanted, problems: ReadReport, roles: set[str] | None = None
-) -> Counters:
-    """The tally of the journal, from scratch.
+def count(home: ProjectPaths, query: Query) -> CountedLog:
+    """Count the events of the log without the count cache.
 
     Args:
-        home: whose journal.
-        wanted: which events count.
-        problems: filled while reading.
-        roles: filled with every role there is, in events that count and in those that do not.
+        home: the project.
+        query: which events count.
     """
-    tally = Counters()
+    counters, problems = Counters(), ReadReport()
+    roles: set[str] = set()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
-            found = count_file(source, wanted)
-            tally.merge(found.tally)
-            tally.merge(found.loose)
+            found = count_file(source, query)
+            counters.merge(found.counters)
+            counters.merge(found.unended)
             report.add(found.report)
-            report.add(found.unended)
-            if roles is not None:
-                roles |= found.roles
-    if roles is not None and wanted.everything:
-        roles |= tally.roles()
-    tally.count_malformed(problems.malformed)
-    return tally
+            report.add(found.unended_report)
+            roles |= found.roles
+    counters.count_malformed(problems.malformed)
+    return CountedLog(counters, problems, roles | counters.roles())
 
 
 def names(home: ProjectPaths) -> dict[str, set[str]]:
-    """Every name that stands in an event, by field.
+    """Return the names in the events, by field.
 
     Args:
-        home: whose journal.
+        home: the project.
     """
     found: dict[str, set[str]] = {name: set() for name in catalog.NAMES}
-    runs: set[bytes] = set()
+
+    def add(events: Iterable[Mapping[str, Any]]) -> None:
+        for event in events:
+            for field in found.keys() & event.keys():
+                found[field].add(event[field])
+
+    items: set[bytes] = set()
     problems = ReadReport()
     with snapshot(home, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             for region in regions(source.chunks(report)):
                 if isinstance(region, Region):
-                    # All fields that are names stand side by side.
-                    runs.update([row[2] for row in region.rows])
-                    if len(runs) > MAX_PENDING:
-                        _add_names(found, map(parse_fields, filter(None, runs)))
-                        runs.clear()
+                    # All names are in the first item.
+                    items.update([row[2] for row in region.rows])
+                    if len(items) > MAX_PENDING:
+                        add(map(parse_fields, filter(None, items)))
+                        items.clear()
                 else:
-                    _add_names(found, read_rest(region, report, source.segment.kind))
-    _add_names(found, map(parse_fields, filter(None, runs)))
+                    add(read_rest(region, report, source.segment.kind))
+    add(map(parse_fields, filter(None, items)))
     return found
-
-
-def _add_names(found: dict[str, set[str]], events: Iterable[Mapping[str, Any]]) -> None:
-    for event in events:
-        for field, known in found.items():
-            if field in event:
-                known.add(event[field])

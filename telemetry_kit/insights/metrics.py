@@ -1,6 +1,6 @@
 """Compute metrics from counters: one definition for `stats`, `answers` and JSON.
 
-The caller supplies the counters and lays out the numbers.
+The caller supplies the counters and formats the numbers.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from telemetry_kit.insights.counters import Counters, Key
-from telemetry_kit.insights.counting import Wanted
+from telemetry_kit.insights.counters import Counters
+from telemetry_kit.insights.query import Query
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 TOP = 5
 PERIOD_DAYS = 28
 Z_95 = 1.959963984540054
+_MAX_DAYS = 4_000
 _QUANTILES = (("p50", 50), ("p90", 90), ("p95", 95))
-_BEGUN = {"commands": ("executed",), "agents": ("invoked", "started"), "workflows": ("started",)}
-_KIND = {"commands": "command", "agents": "agent", "workflows": "workflow"}
+# The steps that begin the work of each table.
+_BEGIN = {"commands": ("executed",), "agents": ("invoked", "started"), "workflows": ("started",)}
 
-Figures = dict[str, "Any"]
+Metrics = dict[str, "Any"]
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
-    """The 95 % score interval of a rate (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927, 209-212).
+    """Return the 95 % interval of a rate (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927, 209-212).
 
     Args:
-        part: how many of `whole`; not more than it.
+        part: at most `whole`.
         whole: above zero.
 
     Returns:
@@ -46,11 +47,11 @@ def wilson(part: int, whole: int) -> tuple[float, float]:
     return low, 1.0 if part == whole else (middle + spread) / scale
 
 
-def rate(part: int, whole: int) -> Figures:
-    """A rate with its interval; all None where there is nothing to divide by.
+def rate(part: int, whole: int) -> Metrics:
+    """Return a rate with its interval; all three are None if `whole` is zero.
 
     Args:
-        part: how many of `whole`; taken for `whole` where it is more.
+        part: a larger one than `whole` counts as `whole`.
         whole: how many there are.
     """
     if whole <= 0:
@@ -61,7 +62,7 @@ def rate(part: int, whole: int) -> Figures:
 
 
 def rounded(share: float) -> float:
-    """A share to four digits; what is neither nothing nor all does not become either.
+    """Round a share to four digits. Only 0 becomes 0, and only 1 becomes 1.
 
     Args:
         share: from 0 to 1.
@@ -70,14 +71,14 @@ def rounded(share: float) -> float:
 
 
 def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
-    """The bucket that a percentile falls into, by the nearest-rank method.
+    """Return the upper end of the bucket of a percentile, by the nearest-rank method.
 
     Args:
-        buckets: upper end and count.
-        percent: which percentile.
+        buckets: upper end and count of each.
+        percent: the percentile.
 
     Returns:
-        The upper end of that bucket, None where there is no count.
+        None if all counts are zero.
     """
     ordered = sorted(buckets)
     rank = -(-sum(count for _, count in ordered) * percent // 100)
@@ -89,200 +90,199 @@ def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
     return None
 
 
-def figures(tally: Counters, wanted: Wanted | None = None, roles: Iterable[str] = ()) -> Figures:
-    """All the numbers.
+def metrics(
+    counters: Counters,
+    query: Query | None = None,
+    roles: Iterable[str] = (),
+    role: str | None = None,
+) -> Metrics:
+    """Compute all metrics of the counted events.
 
     Args:
-        tally: of the wanted events.
-        wanted: which these were, for the period and the one before it.
-        roles: those there are beyond the built-in ones and those of the wanted events.
+        counters: of the events that the query accepts.
+        query: which events these are; by default all.
+        roles: those of other events.
+        role: the role that the query asks for, as the user typed it.
 
     Returns:
-        Lists of rows, each list from most to least, by name where equal. It is what
-        `stats --json` prints.
+        Lists of rows, each sorted by count, then by name. `stats --json` prints it.
     """
-    wanted = wanted or Wanted()
-    days = {d: n for d, n in _by_day(tally).items() if wanted.has_day(d)}
+    query = query or Query()
+    days: Counter[str] = Counter()
+    for (day, _), count in counters.tables["days"].items():
+        if query.has_day(day):
+            days[day] += count
+    every_day = filled_days(days)
     return {
-        "since": wanted.since or (min(days) if days else None),
-        "until": wanted.until or (max(days) if days else None),
-        "role": wanted.role or None,
-        "events": tally.total("events"),
-        "types": _counted(tally.tables["types"], ("event",)),
-        "roles": _roles(tally),
-        "role_changes": _counted(tally.tables["changes"], ("from", "to")),
-        "role_commands": _used(tally, "role_commands", "command", ("executed",)),
-        "cross_use": _cross_use(tally, roles),
-        "role_agents": _used(tally, "role_agents", "agent", _BEGUN["agents"]),
-        "commands": _work(tally, "commands"),
-        "agents": _work(tally, "agents"),
-        "workflows": _work(tally, "workflows"),
-        "handoffs": _handoffs(tally),
-        "outcomes": _counted(tally.tables["outcomes"], ("outcome",)),
-        "errors": _counted(tally.tables["errors"], ("kind", "name", "error_type")),
-        "days": _filled(days),
-        "weeks": _weeks(days),
-        "comparison": _comparison(tally, wanted, days),
-        "dropped": tally.total("dropped"),
-        "malformed": tally.total("malformed"),
+        "since": query.since or (min(days) if days else None),
+        "until": query.until or (max(days) if days else None),
+        "role": role,
+        "events": counters.total("events"),
+        "types": table_rows(counters, "types", "event"),
+        "roles": role_rows(counters),
+        "role_changes": table_rows(counters, "changes", "from", "to"),
+        "role_commands": use_by_role(counters, "commands"),
+        "cross_use": cross_use(counters, roles),
+        "role_agents": use_by_role(counters, "agents"),
+        "commands": work_rows(counters, "commands"),
+        "agents": work_rows(counters, "agents"),
+        "workflows": work_rows(counters, "workflows"),
+        "handoffs": handoff_rows(counters),
+        "outcomes": table_rows(counters, "outcomes", "outcome"),
+        "errors": table_rows(counters, "errors", "kind", "name", "error_type"),
+        "days": every_day,
+        "weeks": weeks_of(every_day),
+        "comparison": comparison(counters, query, days),
+        "dropped": counters.total("dropped"),
+        "malformed": counters.total("malformed"),
     }
 
 
-def _ranked(rows: list[Figures], by: str) -> list[Figures]:
-    return sorted(rows, key=lambda row: (-row[by], *(str(v) for v in row.values())))
+def sort_rows(rows: list[Metrics], by: str) -> list[Metrics]:
+    """Sort rows by a count, the largest first, then by their values."""
+    return sorted(rows, key=lambda row: (-row[by], *map(str, row.values())))
 
 
-def _counted(table: Counter[Key], names: tuple[str, ...]) -> list[Figures]:
-    rows = [{**dict(zip(names, key, strict=True)), "count": n} for key, n in table.items() if n]
-    return _ranked(rows, "count")
-
-
-def _roles(tally: Counters) -> list[Figures]:
-    rows = tally.rows("roles")
-    chosen = sum(_chosen(counts) for counts in rows.values())
-    return _ranked(
-        [
-            {
-                "role": role,
-                "chosen": _chosen(counts),
-                "share": rounded(_chosen(counts) / chosen) if chosen else None,
-                "events": counts.get("events", 0),
-            }
-            for (role,), counts in rows.items()
-        ],
-        "chosen",
+def table_rows(counters: Counters, table: str, *names: str) -> list[Metrics]:
+    """Return a table as rows, with a key for each name and `count`."""
+    counts = counters.tables[table].items()
+    return sort_rows(
+        [{**dict(zip(names, key, strict=True)), "count": n} for key, n in counts if n], "count"
     )
 
 
-def _chosen(counts: dict[str, int]) -> int:
-    return counts.get("selected", 0) + counts.get("changed", 0)
+def role_rows(counters: Counters) -> list[Metrics]:
+    """Return how often each role was chosen, its share, and its events."""
+    rows: list[Metrics] = []
+    for (role,), counts in counters.rows("roles").items():
+        chosen = counts.get("selected", 0) + counts.get("changed", 0)
+        rows.append(
+            {"role": role, "chosen": chosen, "share": None, "events": counts.get("events", 0)}
+        )
+    total = sum(row["chosen"] for row in rows)
+    for row in rows if total else ():
+        row["share"] = rounded(row["chosen"] / total)
+    return sort_rows(rows, "chosen")
 
 
-def _used(tally: Counters, table: str, kind: str, begun: tuple[str, ...]) -> list[Figures]:
-    """Who used what how often: all of it, the role that used most first."""
-    rows: list[Figures] = [
-        {"role": role, kind: name, "count": sum(counts.get(what, 0) for what in begun)}
-        for (role, name), counts in tally.rows(table).items()
-    ]
+def use_by_role(counters: Counters, table: str) -> list[Metrics]:
+    """Return how often each role used each command or agent, the most active role first."""
+    kind = table[:-1]
+    rows: list[Metrics] = []
     total: Counter[str] = Counter()
-    for row in rows:
-        total[row["role"]] += row["count"]
-    used = [row for row in rows if row["count"]]
-    return sorted(used, key=lambda r: (-total[r["role"]], r["role"], -r["count"], r[kind]))
+    for (role, name), counts in counters.rows(f"role_{table}").items():
+        count = sum(counts.get(step, 0) for step in _BEGIN[table])
+        total[role] += count
+        if count:
+            rows.append({"role": role, kind: name, "count": count})
+    return sorted(rows, key=lambda r: (-total[r["role"]], r["role"], -r["count"], r[kind]))
 
 
 def owner_of(command: str, roles: frozenset[str]) -> str | None:
-    """The role that a command is made for, by its name: `/qa:check` is the one of `qa`.
+    """Return the role that a command is made for: `qa` for `/qa:check`.
 
     Args:
         command: its name.
-        roles: the roles there are.
+        roles: the known roles.
     """
-    before = command.lstrip("/").partition(":")[0]
-    return before if before in roles and ":" in command else None
+    before, colon, _ = command.lstrip("/").partition(":")
+    return before if colon and before in roles else None
 
 
-def _cross_use(tally: Counters, roles: Iterable[str]) -> list[Figures]:
-    used = _used(tally, "role_commands", "command", ("executed",))
-    known = frozenset({*catalog.ROLES, *roles, *tally.roles()})
-    found = []
-    for row in used:
-        owner = owner_of(row["command"], known)
-        if owner is not None and owner != row["role"]:
-            found.append({**row, "owner": owner})
-    return _ranked(found, "count")
+def cross_use(counters: Counters, roles: Iterable[str]) -> list[Metrics]:
+    """Return the use of commands that are made for another role."""
+    known = frozenset({*catalog.ROLES, *roles, *counters.roles()})
+    used = [
+        {**r, "owner": owner_of(r["command"], known)} for r in use_by_role(counters, "commands")
+    ]
+    return sort_rows([row for row in used if row["owner"] not in (None, row["role"])], "count")
 
 
-def _work(tally: Counters, table: str) -> list[Figures]:
+def work_rows(counters: Counters, table: str) -> list[Metrics]:
+    """Return how often each command, agent or workflow began and ended, and how long it took."""
+    kind = table[:-1]
     buckets: dict[str, list[tuple[int, int]]] = {}
-    for (kind, name, end), count in tally.tables["durations"].items():
-        if kind == _KIND[table] and count:
+    for (of, name, end), count in counters.tables["durations"].items():
+        if of == kind and count:
             buckets.setdefault(name, []).append((int(end), count))
-    found = []
-    for (name,), counts in tally.rows(table).items():
-        begun = sum(counts.get(what, 0) for what in _BEGUN[table])
+    rows = []
+    for (name,), counts in counters.rows(table).items():
+        begun = sum(counts.get(step, 0) for step in _BEGIN[table])
         completed, failed = counts.get("completed", 0), counts.get("failed", 0)
-        row = {_KIND[table]: name, "begun": begun, "completed": completed, "failed": failed}
+        row = {kind: name, "begun": begun, "completed": completed, "failed": failed}
         row |= rate(completed, completed + failed)
         row |= {f"{q}_ms": quantile(buckets.get(name, ()), percent) for q, percent in _QUANTILES}
-        found.append(row)
-    return sorted(found, key=lambda r: (-max(r["begun"], r["completed"] + r["failed"]), *_text(r)))
+        rows.append(row)
+    return sorted(rows, key=lambda r: (-max(r["begun"], r["completed"] + r["failed"]), r[kind]))
 
 
-def _text(row: Figures) -> list[str]:
-    return [str(value) for value in row.values()]
-
-
-def _handoffs(tally: Counters) -> list[Figures]:
-    found = []
-    for (source, target), counts in tally.rows("handoffs").items():
+def handoff_rows(counters: Counters) -> list[Metrics]:
+    """Return how often each hand-off was clicked and completed."""
+    rows = []
+    for (source, target), counts in counters.rows("handoffs").items():
         clicked, completed = counts.get("clicked", 0), counts.get("completed", 0)
         row = {"source": source, "target": target, "clicked": clicked, "completed": completed}
-        found.append(row | rate(completed, clicked))
-    return _ranked(found, "clicked")
+        rows.append(row | rate(completed, clicked))
+    return sort_rows(rows, "clicked")
 
 
 # -- time ------------------------------------------------------------------------------------
 
 
-def _by_day(tally: Counters) -> dict[str, int]:
-    days: Counter[str] = Counter()
-    for (day, _), count in tally.tables["days"].items():
-        days[day] += count
-    return dict(days)
-
-
-def _filled(days: dict[str, int]) -> list[Figures]:
-    """Every day from the first to the last, also those without an event."""
+def filled_days(days: Counter[str]) -> list[Metrics]:
+    """Return the events of each day from the first to the last, without gaps."""
     if not days:
         return []
     first, last = date.fromisoformat(min(days)), date.fromisoformat(max(days))
-    if (last - first).days > 4_000:
-        # One wrong clock long ago must not make a million empty days.
-        return [{"day": d, "events": n} for d, n in sorted(days.items())]
-    every = (str(first + timedelta(n)) for n in range((last - first).days + 1))
-    return [{"day": d, "events": days.get(d, 0)} for d in every]
+    if (last - first).days > _MAX_DAYS:
+        # One event with a wrong time would add a million empty days.
+        return [{"day": day, "events": count} for day, count in sorted(days.items())]
+    every_day = (str(first + timedelta(n)) for n in range((last - first).days + 1))
+    return [{"day": day, "events": days[day]} for day in every_day]
 
 
-def _weeks(days: dict[str, int]) -> list[Figures]:
-    """By ISO week, named by its Monday."""
+def weeks_of(days: list[Metrics]) -> list[Metrics]:
+    """Return the events of each ISO week, named by its Monday."""
     weeks: Counter[str] = Counter()
-    for row in _filled(days):
+    for row in days:
         day = date.fromisoformat(row["day"])
-        # The first days there are can lie before any Monday.
+        # The first day of the calendar is not preceded by a Monday.
         weeks[str(day - timedelta(min(day.weekday(), day.toordinal() - 1)))] += row["events"]
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
-def _comparison(tally: Counters, wanted: Wanted, days: dict[str, int]) -> Figures | None:
-    """A period and the one of the same length before it; None where no day is known."""
+def comparison(counters: Counters, query: Query, days: Counter[str]) -> Metrics | None:
+    """Compare a period with the one of the same length before it; None without events."""
     if not days:
         return None
-    last = date.fromisoformat(wanted.until or max(days))
-    first = date.fromisoformat(wanted.since) if wanted.since else None
-    if first is None:
-        first = date.fromordinal(max(last.toordinal() - PERIOD_DAYS + 1, 1))
-    length = (last - first).days + 1
-    before = date.fromordinal(max(first.toordinal() - length, 1))
-    ends = (
-        (str(first), str(last)),
-        (str(before), str(date.fromordinal(max(first.toordinal() - 1, 1)))),
-    )
-    now, then = (_measures(tally, *pair) for pair in ends)
+    last = date.fromisoformat(query.until or max(days)).toordinal()
+    first = date.fromisoformat(query.since).toordinal() if query.since else last - PERIOD_DAYS + 1
+    first = max(first, 1)
+    length = last - first + 1
     return {
         "days": length,
-        "now": {"since": ends[0][0], "until": ends[0][1], **now},
-        "before": {"since": ends[1][0], "until": ends[1][1], **then},
+        "now": count_period(counters, first, last),
+        "before": count_period(counters, max(first - length, 1), max(first - 1, 1)),
     }
 
 
-def _measures(tally: Counters, first: str, last: str) -> Figures:
+def count_period(counters: Counters, first: int, last: int) -> Metrics:
+    """Return the events of a period by what began.
+
+    Args:
+        counters: with all days.
+        first: the first day, as the number that `date.toordinal` returns.
+        last: the last day.
+    """
+    since, until = str(date.fromordinal(first)), str(date.fromordinal(last))
     types: Counter[str] = Counter()
-    for (day, name), count in tally.tables["days"].items():
-        if first <= day <= last:
+    for (day, name), count in counters.tables["days"].items():
+        if since <= day <= until:
             types[name] += count
     completed, failed = types["command.completed"], types["command.failed"]
     return {
+        "since": since,
+        "until": until,
         "events": types.total(),
         "roles_chosen": types["role.selected"] + types["role.changed"],
         "commands_begun": types["command.executed"],

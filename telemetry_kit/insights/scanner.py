@@ -1,7 +1,7 @@
-"""Fast reading: blocks of canonical lines at once, and all other lines by the reader.
+"""Fast reading: the scanner matches blocks of canonical lines, the reader parses all other lines.
 
-The reader accepts every line that the pattern here accepts, with the same fields. All other lines
-(old files, escapes, damage) go to the reader, so that the result never differs.
+The reader accepts each line that the pattern matches, with the same fields. Old lines, lines with
+escapes and damaged lines go to the reader, so the events are the same as without the scanner.
 """
 
 from __future__ import annotations
@@ -15,212 +15,156 @@ from itertools import chain
 
 from telemetry_kit.insights.counters import READ, TABLES
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import CLOCK, DAY, kind_of
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.storage.segments import ACTIVE, FileReport
 
-# Event type, day, and the fields of `READ` as they stand in the line, in runs.
+# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item.
 Row = tuple[bytes, ...]
 
-_TEXT = rb'"[^"\\\x00-\x1f\x7f-\xff]{1,1024}+"'
-_NUMBER = rb"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?(?:[eE][-+]?\d{1,2})?"
-_VALUE = rb'(?:"[^"\\{}\x00-\x1f\x7f-\xff]{0,1024}"|true|false|' + _NUMBER + rb")"
-_PAIR = rb'"[^"\\{}\x00-\x1f\x7f-\xff]{0,128}":' + _VALUE
-# The group stays empty in every match: it is there to refuse a key that stands twice.
-_CONTEXT = (
-    rb'(?!\{[^}]*"(?P<twice>[^"\\]*)":[^}]*"(?P=twice)":)\{(?:'
-    + _PAIR
-    + rb"(?:,"
-    + _PAIR
-    + rb"){0,7})?\}"
-)
-# The 29th of February is left to the reader, who knows the years.
-_DAY = (
-    rb"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
-    rb"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
-)
-_CLOCK = rb"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d"
-_TIME = rb'"(' + _DAY + rb")T" + _CLOCK + rb'Z"'
+_REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
 _decode = json.JSONDecoder().decode
 
 
 class Region:
-    """A run of canonical lines.
+    """Consecutive canonical lines.
 
     Args:
-        block: the bytes, each line with its end.
-        rows: one for each line; none where they were not asked for.
+        block: the lines, each with its end.
+        rows: one for each line, or none if they were not asked for.
     """
 
-    __slots__ = ("block", "rows")
+    __slots__ = ("block", "ended_bytes", "rows")
 
     def __init__(self, block: bytes, rows: list[Row]) -> None:
         self.block = block
         self.rows = rows
+        self.ended_bytes = len(block)
 
 
 class Rest:
-    """Lines that the pattern is not for.
+    """Lines for the reader.
 
     Args:
         chunks: the bytes, in pieces.
-        ended_bytes: how many bytes they have; 0 where they go to the end of the file and the
-            last line has no end.
-        last: whether they do.
+        ended_bytes: how many bytes the lines have; 0 for the rest of the file, whose last line
+            has no end.
     """
 
-    __slots__ = ("chunks", "ended_bytes", "last")
+    __slots__ = ("chunks", "ended_bytes")
 
-    def __init__(self, chunks: Iterator[bytes], ended_bytes: int, last: bool = False) -> None:
+    def __init__(self, chunks: Iterator[bytes], ended_bytes: int = 0) -> None:
         self.chunks = chunks
         self.ended_bytes = ended_bytes
-        self.last = last
 
 
 def regions(chunks: Iterator[bytes], whole: bool = False) -> Iterator[Region | Rest]:
-    """The bytes of one file in order, each line in exactly one region; use each before the next.
+    """Yield the lines of a file in order. Each item is valid until the next one is requested.
 
     Args:
         chunks: the bytes, in pieces.
-        whole: a block whose times are all cut to the day may come without its rows.
+        whole: leave out the rows of a block whose times are all cut to the day.
     """
     rest = b""
     for chunk in chunks:
         data = rest + chunk if rest else chunk
         end = data.rfind(b"\n") + 1
         block, rest = data[:end], data[end:]
-        if block:
-            if whole and is_of_whole_days(block):
-                yield Region(block, [])
-            else:
-                yield from _of_block(block)
+        if whole and block and is_of_whole_days(block):
+            yield Region(block, [])
+        elif block:
+            yield from split_block(block)
         if len(rest) > MAX_READ_LINE_BYTES:
-            # A line without end must not be collected; the reader knows how to pass over it.
-            yield Rest(chain((rest,), chunks), 0, last=True)
+            # The reader can skip a line without an end. Here it would fill the memory.
+            yield Rest(chain((rest,), chunks))
             return
     if rest:
-        yield Rest(iter((rest,)), 0, last=True)
+        yield Rest(iter((rest,)))
 
 
-def _of_block(block: bytes) -> Iterator[Region | Rest]:
-    line = _canonical()
+def split_block(block: bytes) -> Iterator[Region | Rest]:
+    """Yield the canonical lines of a block, and the lines between them."""
+    line = canonical_line()
     rows: list[Row] = line.findall(block)
     if len(rows) == block.count(b"\n"):
         yield Region(block, rows)
         return
-    # Some line is not canonical: runs of those that are, and what lies between them.
     begin = at = 0
     rows = []
     for match in line.finditer(block):
         if match.start() > at:
             if rows:
                 yield Region(block[begin:at], rows)
-            yield _between(block[at : match.start()])
+            yield Rest(iter((block[at : match.start()],)), match.start() - at)
             begin, rows = match.start(), []
         rows.append(match.groups(b""))
         at = match.end()
     if rows:
         yield Region(block[begin:at], rows)
     if at < len(block):
-        yield _between(block[at:])
-
-
-def _between(lines: bytes) -> Rest:
-    return Rest(iter((lines,)), len(lines))
+        yield Rest(iter((block[at:],)), len(block) - at)
 
 
 def is_of_whole_days(block: bytes) -> bool:
-    """Whether all lines of a block are canonical, with times cut to the day; about twice as fast.
+    """Whether all lines of a block are canonical, with times cut to the day.
 
-    Args:
-        block: whole lines.
+    This takes about half the time of making rows.
     """
-    found = _of_days().match(block)
+    found = canonical_days().match(block)
     return found is not None and found.end() == len(block)
 
 
 def parse_fields(fields: bytes) -> Event:
-    """Fields as they stand in a canonical line, each with the comma before it."""
+    """Parse adjacent fields of a canonical line, each with the comma before it."""
     found: Event = _decode("{" + fields[1:].decode("ascii") + "}")
     return found
 
 
 def fingerprint() -> int:
-    """A number that changes when other lines are accepted, or counted in another way."""
-    return zlib.crc32(_pattern_of_lines() + repr(TABLES).encode())
+    """Return a number that changes if other lines are accepted, or counted in another way."""
+    return zlib.crc32(line_pattern() + repr(TABLES).encode())
 
 
 def read_rest(rest: Rest, report: FileReport, kind: str) -> Iterator[Event]:
-    """The events in lines that are not canonical.
+    """Yield the events in lines for the reader.
 
     Args:
         rest: the lines.
-        report: filled while reading.
-        kind: of the segment.
+        report: receives their problems.
+        kind: that of the segment.
     """
-    return events_in(rest.chunks, report, rest.last and kind == ACTIVE)
-
-
-# -- the pattern, from the catalog -----------------------------------------------------------
-
-
-def _pattern(row: catalog.Field) -> bytes:
-    """What a value of a field looks like when it needs no closer look."""
-    domain = row.domain
-    if row.kind == catalog.CONSTANT:
-        return re.escape(f'"{domain}"'.encode())
-    if row.kind == catalog.TIME:
-        return _TIME
-    if row.kind == catalog.MAPPING:
-        return _CONTEXT
-    if row.kind == catalog.MEASURE and isinstance(domain, tuple):
-        return _measure(*domain)
-    if row.kind == catalog.TOKEN and isinstance(domain, tuple):
-        return rb'"(?:' + b"|".join(re.escape(t.encode()) for t in domain) + rb')"'
-    if row.kind == catalog.IDENTIFIER:
-        return rb'"h:[0-9a-f]{12}"'
-    if row.kind == catalog.RANDOM and isinstance(domain, int):
-        return b'"[0-9a-f]{%d}"' % (domain // 4)
-    return _TEXT
-
-
-def _measure(lowest: int, highest: int) -> bytes:
-    digits = len(str(highest)) - 1  # so many nines are always within
-    number = rb"[1-9]\d{0,%d}" % (digits - 1)
-    if lowest < 0:
-        return rb"(?:0|-?" + number + rb")"
-    return rb"(?:0|" + number + rb")" if lowest == 0 else number
-
-
-_REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
+    return events_in(rest.chunks, report, kind == ACTIVE and not rest.ended_bytes)
 
 
 @cache
-def _pattern_of_lines() -> bytes:
-    parts: list[bytes] = [rb"\{"]
-    open_run = False
-    for name, row in catalog.FIELDS.items():
-        value = _pattern(row)
+def line_pattern() -> bytes:
+    """Return the pattern of a canonical line, with a group for each item of a row."""
+    parts = [rb"\{"]
+    in_group = False
+    for name, field in catalog.FIELDS.items():
+        value = kind_of(field).pattern
         if name == "event_type":
             value = b'"(' + value[4:-2] + b')"'
-        if open_run and name not in READ:
-            parts.append(b")")
-        if not open_run and name in READ:
-            parts.append(b"(")
-        open_run = name in READ
-        comma = b"" if name == "schema_version" else b","
-        pair = comma + b'"%s":' % name.encode() + value
+        elif field.kind == catalog.TIME:
+            value = value.replace(DAY, b"(" + DAY + b")")
+        if in_group != (name in READ):
+            parts.append(b")" if in_group else b"(")
+            in_group = not in_group
+        pair = b'%s"%s":%s' % (b"," if name != "schema_version" else b"", name.encode(), value)
         parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?+")
-    return b"".join([*parts, b")" if open_run else b"", rb"\}\n"])
+    return b"".join([*parts, b")" if in_group else b"", rb"\}\n"])
 
 
-# Compiling takes longer than a second look at everything that is known.
+# Compiling takes longer than `stats` takes for a log whose counts are known.
 @cache
-def _canonical() -> re.Pattern[bytes]:
-    return re.compile(rb"^" + _pattern_of_lines(), re.MULTILINE)
+def canonical_line() -> re.Pattern[bytes]:
+    """Compile the pattern of one line."""
+    return re.compile(rb"^" + line_pattern(), re.MULTILINE)
 
 
 @cache
-def _of_days() -> re.Pattern[bytes]:
-    plain = re.sub(rb"\((?!\?)", rb"(?:", _pattern_of_lines()).replace(_CLOCK, rb"00:00:00")
+def canonical_days() -> re.Pattern[bytes]:
+    """Compile the pattern of lines with times cut to the day, without groups."""
+    plain = re.sub(rb"\((?!\?)", rb"(?:", line_pattern()).replace(CLOCK, rb"00:00:00")
     return re.compile(rb"(?:" + plain + rb")*+")

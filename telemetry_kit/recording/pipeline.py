@@ -21,10 +21,10 @@ from telemetry_kit.consent import cache
 from telemetry_kit.errors import Off, Refused, Stale, swallow
 from telemetry_kit.recording.recorder import Recorder, recorder_for, save_error
 from telemetry_kit.schema import catalog
-from telemetry_kit.schema.encoding import encode, layout
+from telemetry_kit.schema.encoding import encode, line_format
 from telemetry_kit.schema.validation import (
     ERROR_NAMES,
-    TAKE,
+    VALIDATORS,
     context_of,
     error_name,
     lost_keys,
@@ -137,7 +137,7 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
             continue
         if value is None or key in _NO_FIELDS:
             continue
-        take = TAKE.get(key)
+        take = VALIDATORS.get(key)
         taken = None if take is None else take(value)
         if taken is not None:
             out[key] = taken
@@ -214,8 +214,8 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Keep declared names, and replace every other name and identifier by a keyed pseudonym."""
     metadata: EventMetadata = event[METADATA]
     recorder = metadata.recorder
-    line_format = layout(tuple(event))
-    for field in line_format.names:
+    found = line_format(tuple(event))
+    for field in found.names:
         value, known = event[field], recorder.stored_names[field]
         event[field] = known[value] if value in known else stored_name(recorder, field, value)
     if "error_type" in event:
@@ -223,7 +223,7 @@ def pseudonymize(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if error not in ERROR_NAMES and not recorder.allows("errors", error):
             event["error_type"] = "other"
     # After the names: one of them may be the first that needs an escape.
-    metadata.line_format = line_format if recorder.needs_no_escape else None
+    metadata.line_format = found if recorder.needs_no_escape else None
     if recorder.uncovered or recorder.uncovered_tokens:
         metadata.line_format = None
         for field in list(event):
@@ -269,16 +269,16 @@ def write(_logger: Any, _method: str, event: EventDict) -> EventDict:
         Refused: the line cannot be written.
     """
     metadata: Any = event.pop(METADATA)
-    line_format: LineFormat | None = metadata.line_format
-    if line_format is not None:
-        record = line_format.blank | event
-        line = (line_format.template % tuple(record.values())).encode("ascii")
+    known: LineFormat | None = metadata.line_format
+    if known is not None:
+        record = known.blank | event
+        line = (known.template % tuple(record.values())).encode("ascii")
     else:
-        record = layout(tuple(event)).blank | event
+        record = line_format(tuple(event)).blank | event
         line = encode(record)
     if len(line) > catalog.MAX_LINE_BYTES:
         event["dropped"] = event.get("dropped", 0) + len(event.pop("context", ()))
-        record = layout(tuple(event)).blank | event
+        record = line_format(tuple(event)).blank | event
         line = encode(record)
     if not metadata.recorder.writer.append(line):
         raise Stale("the log was replaced")

@@ -1,7 +1,7 @@
-"""The catalog: every event, every field, its class, and its purpose.
+"""The catalog: each event and each field, with its class and its purpose.
 
-Nothing is recorded here. Validation, the order of keys in a line, and the documents shown to the
-user (notice, data dictionary, schema) all come from these two tables.
+Validation, the order of keys in a line, and the documents for the user (notice, data dictionary,
+JSON Schema) all come from these two tables.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from telemetry_kit.errors import UnknownEventError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 SCHEMA_VERSION = "1.0"
-# How each line begins, so that a reader finds the next one inside a damaged line.
+# The beginning of each line, by which the reader finds events inside a damaged line.
 LINE_PREFIX = f'{{"schema_version":"{SCHEMA_VERSION}","event_id":"'
 NOTICE_VERSION = 1
 
-# Classes of fields; what happens to a value depends on nothing else.
+# The classes of fields. The class alone decides what is done with a value.
 CONSTANT = "constant"
 RANDOM = "random"
 TOKEN = "token"
@@ -49,10 +50,10 @@ class Event:
 
     Args:
         name: the value stored in `event_type`.
-        completed: the event that follows when what it started succeeds, or None.
-        failed: the event that follows when what it started fails, or None.
-        question: the question this event answers for the user.
-        owner: who answers for its being collected.
+        question: the question that this event answers for the user.
+        completed: the event that follows if the operation succeeds, or None.
+        failed: the event that follows if the operation fails, or None.
+        owner: the people who are responsible for its collection.
         since: version of the notice that first named it.
     """
 
@@ -80,13 +81,13 @@ class Field:
 
     Args:
         name: the key in the stored line.
-        kind: its class, which decides between keep, hash and drop.
+        kind: its class.
         meaning: one line for the data dictionary.
-        domain: allowed tokens, or (lowest, highest) of a measure, or the bits of a random value,
-            or the vocabulary a name belongs to.
-        given: whether a caller may set it; other fields are filled in by the chain.
+        domain: the tokens, the lowest and the highest measure, the number of random bits, or the
+            vocabulary of a name.
+        given: whether a caller may set it. The pipeline sets the other fields.
         since: version of the notice that first named it.
-        later: tokens of a later notice than the field, each with its version.
+        later: tokens that a later notice than `since` first named, each with its version.
     """
 
     __slots__ = ("domain", "given", "kind", "later", "meaning", "name", "since")
@@ -96,7 +97,7 @@ class Field:
         name: str,
         kind: str,
         meaning: str,
-        domain: object = None,
+        domain: Any = None,
         given: bool = False,
         since: int = 1,
         later: Mapping[str, int] | None = None,
@@ -143,38 +144,38 @@ _EVENTS = (
     Event("command.failed", "Which commands fail, and with what kind of error?"),
     Event(
         "workflow.started",
-        "Which workflows are begun?",
+        "Which workflows are started?",
         completed="workflow.completed",
         failed="workflow.failed",
     ),
-    Event("workflow.completed", "Which workflows are carried to the end?"),
-    Event("workflow.failed", "Which workflows break off?"),
+    Event("workflow.completed", "Which workflows are completed?"),
+    Event("workflow.failed", "Which workflows fail?"),
 )
 
 _FIELDS = (
     Field("schema_version", CONSTANT, "version of this table", SCHEMA_VERSION),
-    Field("event_id", RANDOM, "tells two events apart; carries no time", 64),
+    Field("event_id", RANDOM, "distinguishes events; contains no time", 64),
     Field("event_type", TOKEN, "what happened", tuple(e.name for e in _EVENTS)),
     Field("timestamp", TIME, "UTC, cut to the configured resolution (default: the day)"),
     Field("seq", MEASURE, "order within one process", (0, 2**53)),
-    Field("role", NAME, "who is acting", "roles", given=True),
-    Field("command", NAME, "the command that runs", "commands", given=True),
+    Field("role", NAME, "the acting role", "roles", given=True),
+    Field("command", NAME, "the running command", "commands", given=True),
     Field("agent", NAME, "the agent at work", "agents", given=True),
     Field("workflow", NAME, "the workflow it belongs to", "workflows", given=True),
-    Field("source_agent", NAME, "who hands off", "agents", given=True),
-    Field("target_agent", NAME, "who takes over", "agents", given=True),
+    Field("source_agent", NAME, "the agent that hands off", "agents", given=True),
+    Field("target_agent", NAME, "the agent that takes over", "agents", given=True),
     Field("previous_role", NAME, "the role before a change", "roles", given=True),
     Field("project_id", IDENTIFIER, "pseudonym of the project root's real path"),
-    Field("session_id", RANDOM, "ties the events of one session together", 48),
-    Field("span_id", RANDOM, "ties the two events of a pair together", 48),
-    Field("parent_id", RANDOM, "the span around this one", 48),
+    Field("session_id", RANDOM, "links the events of one session", 48),
+    Field("span_id", RANDOM, "links the start and the end of one span", 48),
+    Field("parent_id", RANDOM, "the enclosing span", 48),
     Field("outcome", TOKEN, "how it ended", OUTCOMES, given=True),
     Field("error_type", TOKEN, "class name of a builtin or declared exception, else other"),
     Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
     Field("duration_ms", MEASURE, "rounded up to a power of two", (1, 2**53), given=True),
-    Field("source", TOKEN, "how the event came in", SOURCES),
-    Field("key_epoch", MEASURE, "which key made the pseudonyms of this line", (1, 2**53)),
-    Field("dropped", MEASURE, "how many values were left out of this event", (1, 2**53)),
+    Field("source", TOKEN, "the interface that recorded the event", SOURCES),
+    Field("key_epoch", MEASURE, "number of the key that made the pseudonyms", (1, 2**53)),
+    Field("dropped", MEASURE, "number of values that were left out", (1, 2**53)),
     Field("context", MAPPING, "declared keys, each of a declared class", given=True),
 )
 
@@ -183,8 +184,8 @@ FIELDS: dict[str, Field] = {f.name: f for f in _FIELDS}
 ORDER: tuple[str, ...] = tuple(FIELDS)
 NAMES: dict[str, str] = {f.name: str(f.domain) for f in _FIELDS if f.kind == NAME}
 
-# By the identity of the class, so that an exception is recognised without asking it anything.
-# A host may have put classes of its own there, under any name.
+# By the identity of the class, so that looking one up runs no code of the host. A host may have
+# added classes of its own to `builtins`.
 BUILTIN_ERRORS: dict[int, str] = {
     id(value): value.__name__
     for name, value in vars(builtins).items()
@@ -198,17 +199,17 @@ BUILTIN_ERRORS: dict[int, str] = {
 
 
 def covered_events(notice: int) -> frozenset[str]:
-    """The event types that a version of the notice named."""
+    """Return the event types that a version of the notice named."""
     return frozenset(e.name for e in _EVENTS if e.since <= notice)
 
 
 def covered_fields(notice: int) -> frozenset[str]:
-    """The fields that a version of the notice named."""
+    """Return the fields that a version of the notice named."""
     return frozenset(f.name for f in _FIELDS if f.since <= notice)
 
 
 def later_tokens(notice: int) -> dict[str, frozenset[str]]:
-    """For fields with tokens of a later notice, those that this version did not name."""
+    """Return the tokens that a version of the notice did not name, by field."""
     return {
         f.name: frozenset(t for t, since in f.later.items() if since > notice)
         for f in _FIELDS
@@ -217,13 +218,13 @@ def later_tokens(notice: int) -> dict[str, frozenset[str]]:
 
 
 def event(name: str) -> Event:
-    """The row of an event type.
+    """Return the row of an event type.
 
     Args:
         name: a `RoleEvent` or its string value.
 
     Raises:
-        UnknownEventError: no such event; the message names the nearest valid ones.
+        UnknownEventError: no such event; the message suggests the closest ones.
     """
     row = EVENTS.get(name) if isinstance(name, str) else None
     if row is None:
@@ -233,8 +234,8 @@ def event(name: str) -> Event:
 
 
 def nearest(name: str, names: object) -> tuple[str, ...]:
-    """Up to three of `names` that look most like `name`, best first; never empty."""
-    import difflib  # deferred: 10 ms, and only a mistake needs it
+    """Return one to three of `names` that are most similar to `name`, best first."""
+    import difflib  # deferred: 10 ms, and only needed for an unknown name
 
     pool = list(names)  # type: ignore[call-overload]
     found = difflib.get_close_matches(name[:100].lower(), pool, n=3, cutoff=0.5)

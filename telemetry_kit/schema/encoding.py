@@ -1,7 +1,4 @@
-"""A record as one canonical line of JSON.
-
-`schema.catalog` defines the content.
-"""
+"""Encode a record as one canonical line of JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from telemetry_kit.schema import catalog
 TYPE_CHECKING = False
 if not TYPE_CHECKING:
     try:
-        # The C half of json; its Python half would load re and enum.
+        # The C part of json. Its Python part would import re and enum.
         from _json import encode_basestring_ascii as quote
         from _json import make_encoder as _make_encoder
     except ImportError:
@@ -25,25 +22,26 @@ else:
         raise NotImplementedError
 
 
-_MAX_SHAPES = 256
-_layouts: dict[tuple[str, ...], LineFormat] = {}
+_MAX_LINE_FORMATS = 256
+_line_formats: dict[tuple[str, ...], LineFormat] = {}
 _chunks = _make_encoder(None, None, quote, None, ":", ",", False, False, False)
 
 
 def encode(record: Mapping[str, object]) -> bytes:
-    """A record as one canonical line: ASCII JSON, no spaces, a newline last."""
+    """Encode a record as ASCII JSON without spaces, with a newline at the end."""
     return ("".join(_chunks(record, 0)) + "\n").encode("ascii")
 
 
 class LineFormat:
-    """The fields that an event of one shape has, in the order of the line.
+    """The format of a line with given fields.
 
     Args:
-        fields: their names.
+        fields: the fields, in the order of the line.
 
-    `names` are those of them that are names. `blank` has all of them in order, without
-    values, to be filled. `template` is the line for values that need no escape,
-    none of them a context.
+    Attributes:
+        names: the fields that are names.
+        blank: the fields without values.
+        template: the line for values that need no escape. It does not fit a context.
     """
 
     __slots__ = ("blank", "names", "template")
@@ -56,19 +54,19 @@ class LineFormat:
         self.template = "{" + ",".join(parts) + "}\n"
 
 
-def layout(shape: tuple[str, ...]) -> LineFormat:
-    """The layout of events with these keys, worked out once.
+def line_format(keys: tuple[str, ...]) -> LineFormat:
+    """Return the line format of an event with these keys. It is made once.
 
     Args:
-        shape: the keys of an event, in the order in which it has them.
+        keys: in the order of the event.
     """
-    known = _layouts.get(shape)
+    known = _line_formats.get(keys)
     if known is not None:
         return known
-    if len(_layouts) >= _MAX_SHAPES:
-        _layouts.clear()
-    found = _layouts[shape] = LineFormat(tuple(f for f in catalog.ORDER if f in shape))
+    if len(_line_formats) >= _MAX_LINE_FORMATS:
+        _line_formats.clear()
+    found = _line_formats[keys] = LineFormat(tuple(f for f in catalog.ORDER if f in keys))
     return found
 
 
-__all__ = ["LineFormat", "encode", "layout", "quote"]
+__all__ = ["LineFormat", "encode", "line_format", "quote"]

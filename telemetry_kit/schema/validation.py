@@ -1,7 +1,7 @@
-"""Validate incoming values: accept the shape of their class, and leave out the rest.
+"""Validate the values that a host passes: each either fits the class of its field or is left out.
 
-The caller supplies the event and writes it. Nothing here runs code of the host: no `str()`, no
-`repr()`, no comparison and no `isinstance`, which asks an object for its class.
+Nothing here runs code of the host. It calls no `str()`, `repr()` or comparison of an object, and
+no `isinstance`, which reads the attribute `__class__`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from typing import Any
 
 MAX_CONTEXT_ITEMS = 64
 
 
 def text(value: object) -> str | None:
-    """A string of 1 to 1,024 characters, freed of any subclass; None for anything else."""
+    """Return a string of 1 to 1,024 characters as a plain `str`; None for any other value."""
     kind = type(value)
     if kind is not str and not issubclass(kind, str):
         return None
@@ -29,11 +29,11 @@ def text(value: object) -> str | None:
 
 
 def measure(value: object) -> int | float | None:
-    """A bounded number with three significant digits; None for anything else."""
+    """Return a number with three significant digits; None for any other value or a large one."""
     if type(value) is int:
         if abs(value) >= catalog.MAX_MEASURE:
             return None
-        # Three digits tell how much; ten tell a telephone number.
+        # Three digits are enough for a measure. Ten could be a telephone number.
         step: int = 10 ** max(0, len(str(abs(value))) - 3)
         return round(value / step) * step
     if type(value) is float and abs(value) < catalog.MAX_MEASURE:  # false for nan
@@ -42,7 +42,7 @@ def measure(value: object) -> int | float | None:
 
 
 def power_of_two(milliseconds: object) -> int | None:
-    """A duration rounded up to a power of two, at least 1; None for anything else."""
+    """Return a duration rounded up to a power of two, at least 1; None for any other value."""
     if type(milliseconds) is float and 0 <= milliseconds < catalog.MAX_MEASURE:
         milliseconds = int(-(-milliseconds // 1))
     if type(milliseconds) is not int or not 0 <= milliseconds < catalog.MAX_MEASURE:
@@ -51,77 +51,73 @@ def power_of_two(milliseconds: object) -> int | None:
 
 
 def error_name(kind: type[BaseException], declared: frozenset[str]) -> str:
-    """The storable name of an exception class."""
-    # By identity: looking the class up would run the hash of its metaclass.
+    """Return the name of a builtin or declared exception class, or `other`."""
+    # By identity: looking up the class itself would call the hash of its metaclass.
     builtin = catalog.BUILTIN_ERRORS.get(id(kind))
     if builtin is not None:
         return builtin
-    name = text(type.__dict__["__name__"].__get__(kind))
-    return name if name is not None and name in declared else "other"
+    return token(type.__dict__["__name__"].__get__(kind), declared) or "other"
 
 
-def _outcome(value: object) -> str | None:
+def token(value: object, tokens: Collection[str]) -> str | None:
+    """Return a string of a closed list; None for any other value."""
     found = text(value)
-    return found if found in catalog.OUTCOMES else None
+    return found if found in tokens else None
 
 
-def _exit_code(value: object) -> int | None:
-    return value if type(value) is int and -(2**31) <= value < 2**31 else None
+def identifier(value: object) -> str | None:
+    """Return a string, or a 64-bit number as a string; None for any other value."""
+    return str(value) if type(value) is int and value.bit_length() <= 64 else text(value)
 
 
 ERROR_NAMES = frozenset(catalog.BUILTIN_ERRORS.values()) | {"other"}
-TAKE: dict[str, Callable[[object], object]] = {
+VALIDATORS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(catalog.NAMES, text),
-    "outcome": _outcome,
-    "exit_code": _exit_code,
+    "outcome": lambda v: name if (name := text(v)) in catalog.OUTCOMES else None,
+    "exit_code": lambda v: v if type(v) is int and -(2**31) <= v < 2**31 else None,
     "duration_ms": power_of_two,
+}
+CONTEXT_VALIDATORS: dict[object, Callable[[object], object]] = {
+    catalog.MEASURE: measure,
+    catalog.IDENTIFIER: identifier,
+    "flag": lambda value: value if type(value) is bool else None,
 }
 
 
 def context_of(
     given: object, declared: Mapping[str, str | frozenset[str]]
 ) -> tuple[dict[str, tuple[object, object]], int]:
-    """Declared keys with (class, value), and how many were dropped."""
+    """Return the declared keys with their class and value, and how many keys were left out."""
     if not issubclass(type(given), dict):
         return {}, 1
     mapping: Any = given
     kept: dict[str, tuple[object, object]] = {}
-    # dict's own methods: a subclass may have made theirs do anything.
+    # The methods of dict: a subclass may override its own.
     for key, value in itertools.islice(dict.items(mapping), MAX_CONTEXT_ITEMS):
-        name = text(key)
-        kind = declared.get(name) if name is not None else None
-        taken = None if kind is None else _context_value(kind, value)
-        if taken is not None and name is not None:
+        name = text(key) or ""
+        kind = declared.get(name)
+        if kind is None:
+            continue
+        validate = CONTEXT_VALIDATORS.get(kind)
+        taken = validate(value) if validate else token(value, kind)
+        if taken is not None:
             kept[name] = (kind, taken)
     return dict(sorted(kept.items())), dict.__len__(mapping) - len(kept)
 
 
 def lost_keys(name: str, given: object, kept: Mapping[str, object]) -> list[tuple[str, str]]:
-    """What was dropped of a context, as pairs of event type and key.
+    """Return what was left out of a context, as pairs of event type and key.
 
     Args:
         name: the event type.
-        given: the context as the host gave it.
-        kept: what was kept of it.
+        given: the context that the host passed.
+        kept: the keys that were stored.
     """
     if not issubclass(type(given), dict):
         return [(name, "context")]
     mapping: Any = given
     keys: list[str | None] = [text(key) for key in dict.keys(mapping)]
     return [(name, f"context.{key or '?'}") for key in keys if key not in kept]
-
-
-def _context_value(kind: str | frozenset[str], value: object) -> object:
-    if kind == catalog.MEASURE:
-        return measure(value)
-    if kind == "flag":
-        return value if type(value) is bool else None
-    if kind == catalog.IDENTIFIER:
-        if type(value) is int and value.bit_length() <= 64:
-            return str(value)
-        return text(value)
-    found = text(value)
-    return found if found is not None and found in kind else None
 
 
 def is_day(text: str) -> bool:

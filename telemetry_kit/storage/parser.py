@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import kind_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,35 +93,7 @@ def is_event(found: Event) -> bool:
     return True
 
 
-def _check_of(row: catalog.Field) -> Callable[[Any], bool]:
-    kind, domain = row.kind, row.domain
-    if kind == catalog.CONSTANT:
-        return lambda value: bool(value == domain)
-    if kind == catalog.TIME:
-        return lambda value: type(value) is str and is_time(value)
-    if kind == catalog.MAPPING:
-        scalars = (str, int, float, bool)
-        return lambda value: type(value) is dict and all(type(v) in scalars for v in value.values())
-    if kind == catalog.MEASURE and isinstance(domain, tuple):
-        lowest, highest = domain
-        return lambda value: type(value) is int and lowest <= value <= highest
-    if kind == catalog.TOKEN and isinstance(domain, tuple):
-        return lambda value: type(value) is str and value in domain
-    if kind in (catalog.RANDOM, catalog.IDENTIFIER):
-        digits = domain // 4 if isinstance(domain, int) else 12
-        # A session id from the environment is stored as a pseudonym.
-        code = re.compile(rf"[0-9a-f]{{{digits}}}|h:[0-9a-f]{{12}}").fullmatch
-        return lambda value: type(value) is str and code(value) is not None
-    return lambda value: type(value) is str and 0 < len(value) <= catalog.MAX_NAME_CHARS
-
-
-@lru_cache(maxsize=1024)
-def is_time(text: str) -> bool:
-    """Whether this is a time as the recorder writes it, for example `2026-11-22T00:00:00Z`."""
-    return len(text) == 20 and text[10] == "T" and text[-1] == "Z" and as_utc(text) == text
-
-
-_CHECKS = {name: _check_of(row) for name, row in catalog.FIELDS.items()}
+_CHECKS = {name: kind_of(field).accepts for name, field in catalog.FIELDS.items()}
 _REQUIRED = frozenset({"schema_version", "event_id", "event_type", "timestamp"})
 _OURS = frozenset({"event_id", "seq", "project_id", "key_epoch"})
 

@@ -10,13 +10,9 @@ from __future__ import annotations
 from math import log2
 
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import ContextValue, kind_of
 from telemetry_kit.verification.grammar import ALWAYS
 from telemetry_kit.verification.vocabulary import Vocabulary
-
-PSEUDONYMS = 2**48
-# Signed whole numbers of three significant digits below 10^12, and the same digits with a decimal
-# exponent from -324 to 12.
-_MEASURES = 2 * (1_000 + 900 * 9) + 2 * 900 * 336
 
 
 def of(vocabulary: Vocabulary, resolution: str, days: int, epoch: int) -> dict[str, float]:
@@ -34,35 +30,17 @@ def of(vocabulary: Vocabulary, resolution: str, days: int, epoch: int) -> dict[s
     """
     found: dict[str, float] = {}
     for row in catalog.FIELDS.values():
+        values = kind_of(row, vocabulary.of_field(row)).size
+        if row.kind == catalog.TIME:
+            values = max(days, 1) * 86_400 // catalog.RESOLUTIONS[resolution]
+        elif row.name == "key_epoch":
+            values = max(epoch, 1)
+        bits = log2(values + (row.name not in ALWAYS))
         if row.kind == catalog.MAPPING:
-            # A pseudonym, a flag, a measure, a token, or nothing.
-            others = PSEUDONYMS + 2 + _MEASURES + 1
-            bits = sum(log2(others + len(tokens)) for tokens in vocabulary.context.values())
-        else:
-            values = _values(row, vocabulary, resolution, days, epoch)
-            bits = log2(values + (row.name not in ALWAYS))
+            tokens = vocabulary.context.values()
+            bits = sum(log2(ContextValue(names, names).size + 1) for names in tokens)
         kind = "pseudonym" if row.kind == catalog.IDENTIFIER else row.kind
         found[kind] = found.get(kind, 0.0) + bits
     found.pop(catalog.CONSTANT)
     found["total"] = sum(found.values())
     return {kind: round(bits, 1) for kind, bits in found.items()}
-
-
-def _values(
-    row: catalog.Field, vocabulary: Vocabulary, resolution: str, days: int, epoch: int
-) -> int:
-    if row.name == "key_epoch":
-        return max(epoch, 1)
-    if row.name == "duration_ms":
-        return 54
-    if row.kind == catalog.TIME:
-        return max(days, 1) * 86_400 // catalog.RESOLUTIONS[resolution]
-    if row.kind == catalog.RANDOM and isinstance(row.domain, int):
-        return int(2**row.domain)
-    if row.kind == catalog.NAME:
-        return PSEUDONYMS + len(vocabulary.names.get(str(row.domain), ()))
-    if row.kind == catalog.TOKEN:
-        return len(row.domain if isinstance(row.domain, tuple) else vocabulary.errors)
-    if row.kind == catalog.MEASURE and isinstance(row.domain, tuple):
-        return int(row.domain[1]) - int(row.domain[0]) + 1
-    return PSEUDONYMS if row.kind == catalog.IDENTIFIER else 1

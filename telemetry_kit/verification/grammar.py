@@ -7,7 +7,6 @@ numbers, times, and hex digits of fixed length. No line can hold free text.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,16 +14,14 @@ from typing import Any
 
 from telemetry_kit.schema import catalog, validation
 from telemetry_kit.schema.encoding import encode
-from telemetry_kit.schema.validation import is_day
+from telemetry_kit.schema.kinds import ContextValue, kind_of, seconds_of_day
 from telemetry_kit.verification.vocabulary import Vocabulary
 
-PSEUDONYM = re.compile(r"h:[0-9a-f]{12}")
 # The fields that every line has.
 ALWAYS = (
     *("schema_version", "event_id", "event_type", "timestamp", "seq"),
     *("project_id", "source", "key_epoch"),
 )
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z", re.ASCII)
 
 Pairs = list[tuple[str, Any]]
 
@@ -66,8 +63,9 @@ class Grammar:
         self._always = frozenset(always)
         self._place = {row.name: at for at, row in enumerate(self.fields)}
         self._step_seconds = catalog.RESOLUTIONS[resolution]
-        self._known_times: dict[str, bool] = {}
-        self._checks = {row.name: self._check_of(row) for row in self.fields}
+        self.kinds = {row.name: kind_of(row, vocabulary.of_field(row)) for row in self.fields}
+        self.context = {k: ContextValue(v, v) for k, v in vocabulary.context.items()}
+        self.checks = {row.name: self._check_of(row) for row in self.fields}
 
     def parse(self, line: bytes) -> Pairs | None:
         """Return the pairs of a line in their order; None if it is no JSON object.
@@ -106,7 +104,7 @@ class Grammar:
                 found.append(Violation("out of order", name))
             else:
                 last = at
-                if not self._checks[name](value):
+                if not self.checks[name](value):
                     found += self.blame(name, value)
         if not self._always.issubset(name for name, _ in pairs):
             found.append(Violation("missing field"))
@@ -114,62 +112,28 @@ class Grammar:
             found.append(Violation("not canonical"))
         return found
 
-    def fits(self, field: str, value: Any) -> bool:
-        """Return whether a field accepts a parsed value."""
-        return self._checks[field](value)
-
-    def fits_context(self, key: str, value: Any) -> bool:
-        """Return whether a context key of the vocabulary accepts a parsed value."""
-        if type(value) is str:
-            return is_pseudonym(value) or value in self.vocabulary.context[key]
-        if type(value) is bool:
-            return True
-        return type(value) in (int, float) and validation.measure(value) == value
-
     def blame(self, name: str, value: Any) -> list[Violation]:
         """Return what is wrong with a value that its field does not accept."""
-        if type(value) is not _Object or self._checks[name] != self._is_context:
+        if type(value) is not _Object or self.checks[name] != self._is_context:
             return [Violation("not in its domain", name, as_text(value))]
         found = []
         for key, given in value.pairs:
-            if key not in self.vocabulary.context:
+            if key not in self.context:
                 found.append(Violation("unknown context key", name, key))
-            elif not self.fits_context(key, given):
+            elif not self.context[key].is_canonical(given):
                 found.append(Violation("not in its domain", f"{name}.{key}", as_text(given)))
         return found or [Violation("out of order", name)]
 
     def _check_of(self, row: catalog.Field) -> Callable[[Any], bool]:
-        kind, domain = row.kind, row.domain
-        if kind == catalog.CONSTANT:
-            return lambda value: type(value) is str and value == domain
-        if kind == catalog.TIME:
+        if row.kind == catalog.TIME:
             return self._is_time
-        if kind == catalog.MAPPING:
+        if row.kind == catalog.MAPPING:
             return self._is_context
-        if kind == catalog.MEASURE and isinstance(domain, tuple):
-            return _measure_of(row.name, domain[0], domain[1])
-        if kind == catalog.TOKEN:
-            tokens = frozenset(domain) if isinstance(domain, tuple) else self.vocabulary.errors
-            return lambda value: type(value) is str and value in tokens
-        if kind == catalog.NAME:
-            names = self.vocabulary.names.get(str(domain), frozenset())
-            return lambda value: type(value) is str and (value in names or is_pseudonym(value))
-        if kind == catalog.RANDOM and isinstance(domain, int):
-            return _random_of(domain // 4)
-        return is_pseudonym
+        return self.kinds[row.name].is_canonical
 
     def _is_time(self, value: Any) -> bool:
-        if type(value) is not str:
-            return False
-        known = self._known_times.get(value)
-        if known is None:
-            match = _TIME.fullmatch(value)
-            hours, minutes, seconds = map(int, match.groups()[1:]) if match else (0, 0, 0)
-            of_day = hours * 3_600 + minutes * 60 + seconds
-            known = match is not None and is_day(match[1]) and of_day % self._step_seconds == 0
-            if len(self._known_times) < 10_000:
-                self._known_times[value] = known
-        return known
+        seconds = seconds_of_day(value)
+        return seconds is not None and seconds % self._step_seconds == 0
 
     def _is_context(self, value: Any) -> bool:
         if type(value) is not _Object or not 0 < len(value.pairs) <= validation.MAX_CONTEXT_ITEMS:
@@ -177,31 +141,13 @@ class Grammar:
         keys = [key for key, _ in value.pairs]
         known = self.vocabulary.context
         return all(a < b for a, b in pairwise(keys)) and all(
-            key in known and self.fits_context(key, given) for key, given in value.pairs
+            key in known and self.context[key].is_canonical(given) for key, given in value.pairs
         )
-
-
-def is_pseudonym(value: Any) -> bool:
-    """Return whether a value has the form of a pseudonym: `h:` and 12 hex digits."""
-    return type(value) is str and PSEUDONYM.fullmatch(value) is not None
 
 
 def plain(pairs: Pairs) -> dict[str, Any]:
     """Return the record of parsed pairs."""
     return {k: plain(v.pairs) if type(v) is _Object else v for k, v in pairs}
-
-
-def _measure_of(name: str, lowest: int, highest: int) -> Callable[[Any], bool]:
-    if name == "duration_ms":
-        return lambda value: (
-            type(value) is int and lowest <= value <= highest and value & (value - 1) == 0
-        )
-    return lambda value: type(value) is int and lowest <= value <= highest
-
-
-def _random_of(digits: int) -> Callable[[Any], bool]:
-    code = re.compile(rf"[0-9a-f]{{{digits}}}")
-    return lambda value: type(value) is str and code.fullmatch(value) is not None
 
 
 def as_text(value: Any) -> str:

@@ -25,6 +25,12 @@ class Vocabulary:
     errors: frozenset[str] = frozenset()
     context: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    def of_field(self, field: catalog.Field) -> frozenset[str]:
+        """Return the names that a field may store in plain text."""
+        if field.name == "error_type":
+            return self.errors
+        return self.names.get(field.domain, frozenset())
+
     def strings(self) -> frozenset[str]:
         """Return all names, tokens and context keys."""
         tokens = frozenset[str]().union(*self.names.values(), *self.context.values())

@@ -59,7 +59,7 @@ SAID = {
     ),
     "Which agents fail, and with what kind of error?": "writer 1 of 2, only KeyError (1).",
     "Are hand-offs followed or ignored?": (
-        "1 was followed, only writer -> tester (1); those that nobody clicks leave no event."
+        "1 was followed, only writer -> tester (1); an ignored hand-off leaves no event."
     ),
     "Which followed hand-offs reach the next agent?": "1 of 1 (100%): writer -> tester 100%.",
     "Which commands does each role use?": (
@@ -70,11 +70,11 @@ SAID = {
         "1 of 2 that ended was completed (50%): /qa:check 50%, half within 2.05 s."
     ),
     "Which commands fail, and with what kind of error?": "/qa:check 1 of 2, only KeyError (1).",
-    "Which workflows are begun?": "release (1).",
-    "Which workflows are carried to the end?": (
+    "Which workflows are started?": "release (1).",
+    "Which workflows are completed?": (
         "1 of 2 that ended was completed (50%): release 50%, half within 2.05 s."
     ),
-    "Which workflows break off?": "release 1 of 2, only KeyError (1).",
+    "Which workflows fail?": "release 1 of 2, only KeyError (1).",
 }
 
 

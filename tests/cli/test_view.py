@@ -10,7 +10,8 @@ import pytest
 
 from telemetry_kit.cli.commands.view import TITLES, rows_as_table
 from telemetry_kit.cli.tables import display_width
-from telemetry_kit.insights.selection import Filter, Following
+from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import Following
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import rotation
@@ -451,7 +452,7 @@ def test_wide(undecided):
 def test_following_a_log_with_the_inode_of_one_that_is_gone(undecided, count):
     """What was cleared, and began anew under the same inode number, is followed from its start."""
     fill(undecided, stored(1), stored(2))
-    following = Following(undecided.home, Filter())
+    following = Following(undecided.home, Query())
     with undecided.log.open("r+b") as log:
         log.truncate(0)
         log.writelines(encode(stored(n)) for n in range(10, 10 + count))
@@ -465,7 +466,7 @@ def test_following_a_log_with_the_inode_of_one_that_is_gone(undecided, count):
 def test_following_across_forgetting(undecided):
     """Lines that were written over in their place are no new file."""
     fill(undecided, stored(1), stored(2))
-    following = Following(undecided.home, Filter())
+    following = Following(undecided.home, Query())
     first = len(encode(stored(1))) - 1
     with undecided.log.open("r+b") as log:
         log.write(b"\n" * first)

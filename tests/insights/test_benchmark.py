@@ -41,7 +41,7 @@ def test_the_page_has_a_place_for_the_table():
 
 @pytest.mark.slow
 def test_a_small_run():
-    """Every group runs and tells its figures; the original is left out where it is not given."""
+    """Every group runs and tells its metrics; the original is left out where it is not given."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.insights", "--quick", "--pairs", "1"],
         cwd=ROOT,

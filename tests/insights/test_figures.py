@@ -1,4 +1,4 @@
-"""Numbers made from a tally: intervals, percentiles, periods, and where there is nothing."""
+"""Metrics of counters: intervals, percentiles, periods, and those of empty counters."""
 
 import pytest
 from hypothesis import given
@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from telemetry_kit.insights.answers import answers, percent, span
 from telemetry_kit.insights.counters import Counters
-from telemetry_kit.insights.counting import Wanted
-from telemetry_kit.insights.metrics import figures, owner_of, quantile, rate, rounded, wilson
+from telemetry_kit.insights.metrics import metrics, owner_of, quantile, rate, rounded, wilson
+from telemetry_kit.insights.query import Query
 
 
 @pytest.mark.parametrize(
@@ -21,20 +21,20 @@ from telemetry_kit.insights.metrics import figures, owner_of, quantile, rate, ro
     ],
 )
 def test_wilson_as_published(part, whole, low, high):
-    """The method's own examples, to four digits."""
+    """The interval equals published examples, to four digits."""
     assert (low, high) == pytest.approx(wilson(part, whole), abs=1e-4)
 
 
 @given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_an_interval_holds_its_rate(pair):
-    """It lies within 0 and 1, and the rate in it."""
+def test_an_interval_contains_its_rate(pair):
+    """The interval is between 0 and 1, and contains the rate."""
     low, high = wilson(*pair)
 
     assert 0 <= low <= pair[0] / pair[1] <= high <= 1
 
 
 def test_a_rate_of_nothing():
-    """Nothing is divided by zero, and more than all is all."""
+    """The rate of zero is None, and a part larger than the whole counts as the whole."""
     assert rate(0, 0) == {"rate": None, "low": None, "high": None}
     assert rate(5, 3)["rate"] == 1
 
@@ -44,7 +44,7 @@ def test_a_rate_of_nothing():
     st.integers(1, 100),
 )
 def test_a_percentile_is_that_of_the_values(buckets, percent):
-    """By nearest rank, over all single values."""
+    """The percentile of buckets is that of the single values, by nearest rank."""
     values = sorted(end for end, count in buckets for _ in range(count))
     rank = -(-len(values) * percent // 100)
 
@@ -52,7 +52,7 @@ def test_a_percentile_is_that_of_the_values(buckets, percent):
 
 
 def test_no_percentile_of_nothing():
-    """None, not an error."""
+    """The percentile of no values is None."""
     assert quantile([], 50) is None
 
 
@@ -60,25 +60,25 @@ def test_no_percentile_of_nothing():
     ("command", "owner"),
     [("/qa:check", "qa"), ("qa:check", "qa"), ("/flow:check", None), ("qa", None), ("h:0a", None)],
 )
-def test_whose_command_it_is(command, owner):
-    """The role before the colon, where it is one."""
+def test_the_owner_of_a_command(command, owner):
+    """The owner is the role before the colon."""
     assert owner == owner_of(command, frozenset({"qa", "dev"}))
 
 
-def test_figures_of_nothing():
-    """An empty tally has all keys, and every question an answer."""
-    found = figures(Counters())
+def test_metrics_of_empty_counters():
+    """Empty counters have all metrics, and each question has an answer."""
+    found = metrics(Counters())
 
     assert (found["events"], found["days"], found["comparison"]) == (0, [], None)
     assert {row["answer"] for row in answers(found)} == {"Nothing was recorded yet."}
 
 
-def test_days_without_events_are_there():
-    """The trend has no gaps, also over the end of a year; weeks begin on Mondays."""
-    tally = Counters()
+def test_days_without_events_are_included():
+    """The days have no gaps, also at the end of a year, and weeks begin on Mondays."""
+    counters = Counters()
     for day in ("2025-12-30", "2026-01-02"):
-        tally.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
-    found = figures(tally)
+        counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
+    found = metrics(counters)
 
     assert [row["events"] for row in found["days"]] == [1, 0, 0, 1]
     assert found["weeks"] == [{"week": "2025-12-29", "events": 2}]
@@ -86,13 +86,13 @@ def test_days_without_events_are_there():
 
 @pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
 def test_the_ends_of_the_calendar(day):
-    """A wrong clock makes no error."""
-    tally = Counters()
-    tally.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
-    tally.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
+    """An event with a wrong time causes no error."""
+    counters = Counters()
+    counters.add({"event_type": "role.selected", "timestamp": f"{day}T00:00:00Z", "role": "pm"})
+    counters.add({"event_type": "role.selected", "timestamp": "2026-11-22T00:00:00Z", "role": "pm"})
 
-    assert figures(tally, Wanted())["events"] == 2
-    assert figures(tally, Wanted(since=day))["comparison"]
+    assert metrics(counters, Query())["events"] == 2
+    assert metrics(counters, Query(since=day))["comparison"]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_the_ends_of_the_calendar(day):
     ],
 )
 def test_spans(milliseconds, said):
-    """Short, in the unit that fits."""
+    """A duration is short, in the largest unit that is not above it."""
     assert said == span(milliseconds)
 
 
@@ -132,12 +132,12 @@ def test_spans(milliseconds, said):
     ],
 )
 def test_all_and_nothing_are_exact(part, whole, said):
-    """One failure of a million is no rate of 100 %, neither in words nor as a number."""
+    """A rate just below 1 is not 100 %, neither in words nor as a number."""
     assert said == percent(rate(part, whole)["rate"])
 
 
 @given(st.floats(0, 1))
-def test_rounding_makes_neither_all_nor_nothing(share):
-    """Four digits, and 0 and 1 only for themselves."""
+def test_only_zero_and_one_are_rounded_to_themselves(share):
+    """A share has four digits. Only 0 becomes 0, and only 1 becomes 1."""
     assert abs(rounded(share) - share) <= 0.0001
     assert (rounded(share) in (0, 1)) == (share in (0, 1))

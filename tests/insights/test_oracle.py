@@ -1,14 +1,14 @@
-"""Every number of `stats` equals its SQL over the same file, as DuckDB works it out."""
+"""Every number of `stats` equals the result of its SQL query in DuckDB over the same file."""
 
 import pytest
 import written
 
 from telemetry_kit.insights.answers import answers
 from telemetry_kit.insights.counters import TABLES
-from telemetry_kit.insights.counting import Wanted, count
-from telemetry_kit.insights.metrics import figures, owner_of
+from telemetry_kit.insights.counting import count
+from telemetry_kit.insights.metrics import metrics, owner_of
+from telemetry_kit.insights.query import Query
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ReadReport
 
 duckdb = pytest.importorskip("duckdb")
 
@@ -60,7 +60,7 @@ TALLY = {
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
-    """The home of a log, and a function that asks DuckDB about the same file."""
+    """A project, and a function that queries its log with DuckDB."""
     from telemetry_kit.paths import find
 
     base = tmp_path_factory.mktemp("oracle")
@@ -83,25 +83,25 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("table", list(TABLES))
-def test_each_table_is_its_sql(asked, table):
-    """Group by group, count by count."""
+def test_each_table_equals_its_query(asked, table):
+    """The counts of all keys are equal."""
     home, sql = asked
-    tally = count(home, Wanted(), ReadReport())
+    counters = count(home, Query()).counters
     expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
 
-    assert expected == {key: n for key, n in tally.tables[table].items() if n}
+    assert expected == {key: n for key, n in counters.tables[table].items() if n}
     assert expected
 
 
 @pytest.fixture(scope="module")
 def found(asked):
-    """The figures of the same log."""
-    return figures(count(asked[0], Wanted(), ReadReport()))
+    """The metrics of the same log."""
+    return metrics(count(asked[0], Query()).counters)
 
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
 def test_rates_and_percentiles(asked, found, table):
-    """Begun, completed, failed, rate, the Wilson interval and the discrete percentiles."""
+    """Counts, rates, Wilson intervals and discrete percentiles are equal."""
     _, sql = asked
     name, begun = WORK[table], "'executed', 'invoked', 'started'"
     z = 1.959963984540054
@@ -128,7 +128,7 @@ def test_rates_and_percentiles(asked, found, table):
 
 
 def test_roles_trend_and_hand_offs(asked, found):
-    """Shares, days, weeks, hand-offs, the use of another role's commands, what was dropped."""
+    """Shares, days, weeks, hand-offs and the use of another role's commands are equal."""
     _, sql = asked
     chosen = dict(
         sql(f"select role, count(*) from e where {KIND} = 'role' and role is not null group by all")
@@ -166,10 +166,10 @@ def test_roles_trend_and_hand_offs(asked, found):
 
 
 def test_the_period_before(asked):
-    """A period and the one of the same length before it, each by its own SQL."""
+    """A period and the one before it equal their queries."""
     home, sql = asked
-    wanted = Wanted("2026-10-01", "2026-10-10")
-    both = figures(count(home, wanted, ReadReport()), wanted)["comparison"]
+    wanted = Query("2026-10-01", "2026-10-10")
+    both = metrics(count(home, wanted).counters, wanted)["comparison"]
     for part in (both["now"], both["before"]):
         rows = dict(
             sql(
@@ -185,7 +185,7 @@ def test_the_period_before(asked):
 
 
 def test_each_declared_question_has_an_answer(found):
-    """One sentence each, with a number in it where something was recorded."""
+    """Each answer is a sentence, with a number if events were recorded."""
     said = answers(found)
 
     assert [row["question"] for row in said] == list(
@@ -193,5 +193,5 @@ def test_each_declared_question_has_an_answer(found):
     )
     for row in said:
         assert row["answer"].endswith(".")
-        if row["question"] != "Which workflows are carried to the end?":
+        if row["question"] != "Which workflows are completed?":
             assert any(c.isdigit() for c in row["answer"]), row

@@ -1,4 +1,4 @@
-"""The roll-up: the same numbers as from scratch, whatever happened to the files meanwhile."""
+"""The count cache gives the same counts as counting anew, after any change of the files."""
 
 import contextlib
 import errno
@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.insights import cache, counting
 from telemetry_kit.insights.counters import Counters
-from telemetry_kit.insights.counting import Wanted, count
+from telemetry_kit.insights.counting import count
+from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, rotation
-from telemetry_kit.storage.segments import ReadReport
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -41,18 +41,17 @@ PROCESSORS = st.lists(
 
 
 def compare(home):
-    """A look with the roll-up says what counting from scratch says; keeps it."""
-    problems = ReadReport()
-    expected = count(home, Wanted(), problems)
-    seen = cache.look(home)
+    """Compare a count with the cache with one without it, and save the cache."""
+    expected = count(home, Query())
+    seen = cache.count_log(home)
 
-    assert expected == seen.tally
-    assert problems.sentences() == seen.problems.sentences()
+    assert expected.counters == seen.counters
+    assert expected.problems.sentences() == seen.problems.sentences()
     keep(home, seen)
 
 
 def do(home, step, number):
-    """One thing that happens to a journal."""
+    """Change the log in one way."""
     log = Path(home.log)
     if step == "write":
         day = f"2026-{1 + number % 11:02d}-10T00:00:00Z"
@@ -82,7 +81,7 @@ def do(home, step, number):
 @settings(max_examples=40)
 @given(PROCESSORS)
 def test_whatever_happens_it_is_as_from_scratch(steps):
-    """Writing, damage, torn lines, sealing, packing, forgetting, retention, edits by hand."""
+    """The counts are right after each order of changes, such as damage, rotation and deletion."""
     with tempfile.TemporaryDirectory() as base:
         root, user = Path(base, "work"), Path(base, "user")
         root.mkdir()
@@ -100,23 +99,23 @@ def test_whatever_happens_it_is_as_from_scratch(steps):
 
 @pytest.fixture
 def home(place):
-    """A journal with a roll-up."""
+    """A log with a count cache."""
     written.fill(place.home, *written.sessions(3_000))
 
-    assert keep(place.home, cache.look(place.home))
+    assert keep(place.home, cache.count_log(place.home))
     return place.home
 
 
 def test_it_is_private(home):
-    """Nobody else can read it, and nothing else is left beside it."""
+    """Other users cannot read the cache, and no temporary file is left beside it."""
     path = Path(home.folder, cache.NAME)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not [name for name in os.listdir(home.folder) if name.endswith(".tmp")]
 
 
-def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
-    """Known bytes are not counted again."""
+def test_the_second_count_reads_only_new_bytes(home, monkeypatch):
+    """The bytes in the cache are not counted again."""
     seen = []
     real = cache.count_file
 
@@ -126,32 +125,32 @@ def test_a_second_look_reads_only_what_is_new(home, monkeypatch):
 
     monkeypatch.setattr(cache, "count_file", watched)
     size = Path(home.log).stat().st_size
-    first = cache.look(home)
+    first = cache.count_log(home)
     written.fill(home, written.stored(9_999_999))
-    second = cache.look(home)
+    second = cache.count_log(home)
 
     assert [size] == seen
-    assert (first.keep, second.keep) == (None, None)
-    assert second.tally.total("events") == first.tally.total("events") + 1
+    assert (first.cache_lines, second.cache_lines) == (None, None)
+    assert second.counters.total("events") == first.counters.total("events") + 1
 
 
 def test_many_files_take_little_memory(place, monkeypatch):
-    """Only the sum is there as counters, however many files there are; each of them is text."""
+    """For any number of files, only the sum is in memory as counters; each file is text."""
     home = place.home
     for number in range(12):
         written.fill(home, written.stored(number))
         rotation.seal(home, TODAY)
     monkeypatch.setattr(cache, "MIN_NEWS", 1)
-    real, seen = cache._Looking._rendered, []
+    real, seen = cache.CachedCounting.lines, []
 
-    def rendered(self, made):
+    def lines(self, entries):
         gc.collect()
         seen.append(sum(isinstance(held, Counters) for held in gc.get_objects()))
-        return real(self, made)
+        return real(self, entries)
 
-    monkeypatch.setattr(cache._Looking, "_rendered", rendered)
+    monkeypatch.setattr(cache.CachedCounting, "lines", lines)
 
-    assert cache.look(home).tally.total("events") == 12
+    assert cache.count_log(home).counters.total("events") == 12
     assert seen[0] < 12
 
 
@@ -171,16 +170,16 @@ def test_many_files_take_little_memory(place, monkeypatch):
     ],
     ids=["cut", "other", "empty", "braces", "deep", "version", "byte", "shape", "headless", "sum"],
 )
-def test_a_damaged_roll_up_is_not_believed(home, change):
-    """Any damage costs time and nothing else."""
+def test_a_damaged_cache_is_ignored(home, change):
+    """Damage of the cache does not change the counts."""
     path = Path(home.folder, cache.NAME)
     path.write_bytes(change(path.read_bytes()))
 
     compare(home)
 
 
-def test_a_forged_head_is_not_believed(home):
-    """The sum is of all of it: counts of malformed lines, sizes and times too."""
+def test_a_forged_head_is_ignored(home):
+    """The checksum includes the counts of malformed lines, the sizes and the times."""
     path = Path(home.folder, cache.NAME)
     data = path.read_bytes()
     forged = data.replace(b",[0,0,0,0]]", b",[7,0,0,0]]", 1)
@@ -190,18 +189,18 @@ def test_a_forged_head_is_not_believed(home):
     compare(home)
 
 
-def test_one_of_an_older_version_is_made_anew(home, monkeypatch):
-    """What an earlier release kept is counted again, once."""
+def test_a_cache_of_an_older_version_is_replaced(home, monkeypatch):
+    """The cache of an earlier release is ignored and replaced."""
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
-    seen = cache.look(home)
+    seen = cache.count_log(home)
 
-    assert seen.keep is not None
+    assert seen.cache_lines is not None
     assert keep(home, seen)
-    assert cache.look(home).keep is None
+    assert cache.count_log(home).cache_lines is None
 
 
 def edited(path, at, text):
-    """Change bytes of a file where they are, and set its time back to what it was."""
+    """Change bytes of a file in place, and restore its time."""
     before = path.stat()
     path.chmod(0o600)
     with path.open("r+b") as file:
@@ -214,7 +213,7 @@ def edited(path, at, text):
 @pytest.mark.parametrize("kind", ["active", "sealed"])
 @pytest.mark.parametrize("more", [False, True], ids=["as-long", "longer"])
 def test_a_change_in_the_middle_is_seen(home, kind, more):
-    """Same length, same inode, time set back: the bytes are compared, all of them."""
+    """All bytes are compared: the length, the inode and the time may be unchanged."""
     path = Path(home.log)
     if kind == "sealed":
         rotation.seal(home, TODAY)
@@ -229,8 +228,8 @@ def test_a_change_in_the_middle_is_seen(home, kind, more):
 
 
 @pytest.mark.parametrize("kind", ["active", "sealed"])
-def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
-    """Of one that is longer than any journal makes it, the times tell as long as it is as long."""
+def test_a_change_in_the_middle_of_a_very_large_log(home, kind, monkeypatch):
+    """The times of a very large file are compared while its size is unchanged."""
     monkeypatch.setattr(cache, "_COMPARED_BYTES", 10_000)
     monkeypatch.setattr(cache, "_END_BYTES", 1_000)
     path = Path(home.log)
@@ -238,17 +237,17 @@ def test_a_change_in_the_middle_of_a_log_too_long(home, kind, monkeypatch):
         rotation.seal(home, TODAY)
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
     compare(home)
-    keep(home, cache.look(home))
-    known = cache.Stored(Path(home.folder, cache.NAME).read_bytes())
+    keep(home, cache.count_log(home))
+    entries, _ = cache.load(Path(home.folder, cache.NAME).read_bytes())
     data = path.read_bytes()
     edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
 
-    assert known.entries
+    assert entries
     compare(home)
 
 
 def test_a_change_in_an_archive_is_seen(home):
-    """Same size, same time, same inode: the time of the change itself tells."""
+    """The change time is compared: the size, the time and the inode may be unchanged."""
     rotation.seal(home, TODAY)
     maintenance.maintain(home, 36_500, TODAY)
     path = next(Path(home.folder).glob("telemetry-2*.gz"))
@@ -265,20 +264,20 @@ def test_a_change_in_an_archive_is_seen(home):
 @given(st.lists(st.integers(0, 3), min_size=60, max_size=60))
 @settings(max_examples=15)
 def test_any_split_is_the_same(parts):
-    """Tallies of any parts of a log, stored and read again, merge into that of the whole."""
+    """Counters of any parts of a log, stored and read again, merge into those of the log."""
     events = list(written.sessions(60))
-    tallies = [Counters() for _ in range(4)]
+    counters = [Counters() for _ in range(4)]
     for part, event in zip(parts, events, strict=False):
-        tallies[part].add(event)
+        counters[part].add(event)
     merged = Counters()
-    for tally in tallies:
-        merged.merge(Counters.from_dict(json.loads(json.dumps(tally.to_dict()))))
+    for part in counters:
+        merged.merge(Counters.from_dict(json.loads(json.dumps(part.to_dict()))))
 
     assert written.counted(events[: len(parts)]) == merged
 
 
-def test_one_that_others_can_write_is_not_believed(home):
-    """A file that is open to others, or a link, is counted anew."""
+def test_a_cache_that_others_can_write_is_ignored(home):
+    """A cache that other users can write is ignored and replaced."""
     path = Path(home.folder, cache.NAME)
     path.chmod(0o644)
     compare(home)
@@ -286,26 +285,26 @@ def test_one_that_others_can_write_is_not_believed(home):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_what_was_cleared_does_not_come_back(home):
-    """A roll-up that was counted before a clear is not written after it."""
-    seen = cache.look(home)
+def test_deleted_events_do_not_return(home):
+    """A cache that was counted before `clear` is not saved after it."""
+    seen = cache.count_log(home)
     rotation.clear(home)
 
     assert not keep(home, seen)
     assert not Path(home.folder, cache.NAME).exists()
 
 
-def test_nothing_is_kept_of_nothing(undecided):
-    """Where there are no events, there is no file."""
-    seen = cache.look(undecided.home)
+def test_an_empty_log_has_no_cache(undecided):
+    """Without events, no cache is saved."""
+    seen = cache.count_log(undecided.home)
 
-    assert (None, False) == (seen.keep, keep(undecided.home, seen))
+    assert (None, False) == (seen.cache_lines, keep(undecided.home, seen))
     assert undecided.tree() == []
 
 
 @pytest.fixture
 def three_files(place):
-    """A journal of 900 events in three files, one of them an archive."""
+    """A log of 900 events in three files, one of them an archive."""
     for _ in range(2):
         written.fill(place.home, *written.sessions(300))
         rotation.seal(place.home, TODAY)
@@ -315,7 +314,7 @@ def three_files(place):
 
 
 def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
-    """Each is named with the reason, nothing is raised, and no file stays open."""
+    """The result names each file with the reason, and no file stays open."""
     real_snapshot, real_open = counting.snapshot, os.open
 
     def full(path, *given, **more):
@@ -333,17 +332,15 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 
     before = os.listdir("/dev/fd")
     monkeypatch.setattr(counting, "snapshot", opened)
-    problems = ReadReport()
+    counted = count(three_files, Query())
+    sentences = counted.problems.sentences()
 
-    assert count(three_files, Wanted(), problems).total("events") == 0
-    assert all("EMFILE" in sentence for sentence in problems.sentences())
-    assert len(problems.sentences()) == 3
+    assert counted.counters.total("events") == 0
+    assert all("EMFILE" in sentence for sentence in sentences)
+    assert len(sentences) == 3
     assert before == os.listdir("/dev/fd")
 
 
 def test_every_role_is_reported(three_files):
-    """Also where all events count."""
-    roles = set()
-    count(three_files, Wanted(), ReadReport(), roles)
-
-    assert set(written.ROLES) <= roles
+    """The result names the roles, also if all events count."""
+    assert set(written.ROLES) <= count(three_files, Query()).roles

@@ -1,4 +1,4 @@
-"""Reading fast gives what the reader gives, whatever the lines are."""
+"""The scanner gives the same events and problems as the reader, for all lines."""
 
 import tempfile
 
@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from telemetry_kit.insights import selection
-from telemetry_kit.insights.counting import Counting, Wanted, count
+from telemetry_kit.insights.counting import Counting, count
+from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.scanner import Region, is_of_whole_days, read_rest, regions
-from telemetry_kit.insights.selection import Block, Filter, Meter, newest, sessions
+from telemetry_kit.insights.selection import Block, Meter, newest, sessions
 from telemetry_kit.paths import find
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import maintenance, reader, rotation
@@ -19,7 +20,7 @@ from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport
 
 
 def scanned(chunks, report):
-    """The events of the regions, one by one."""
+    """Yield the events of the regions."""
     for region in regions(iter(chunks)):
         if isinstance(region, Region):
             yield from map(parse, region.block.splitlines())
@@ -28,7 +29,7 @@ def scanned(chunks, report):
 
 
 def selected(home, one, problems):
-    """The wanted events, oldest first, as an export gets them."""
+    """Yield the accepted events, oldest first, as an export does."""
     for portion in selection.lines(home, one, problems, Meter()):
         items = portion.data.splitlines() if isinstance(portion, Block) else portion
         yield from (parse(item) if isinstance(item, bytes) else item for item in items)
@@ -36,7 +37,7 @@ def selected(home, one, problems):
 
 @given(written.LINES, st.integers(1, 500))
 def test_the_same_events_and_problems_as_the_reader(lines, size):
-    """Canonical, old, damaged, torn lines; in pieces of any size."""
+    """The lines are canonical, old, damaged or torn, and the pieces have any size."""
     data = b"".join(lines)
     chunks = [data[at : at + size] for at in range(0, len(data), size)]
     expected, report = FileReport(), FileReport()
@@ -48,16 +49,16 @@ def test_the_same_events_and_problems_as_the_reader(lines, size):
 
 
 @given(written.LINES)
-def test_the_same_tally_as_the_reader(lines):
-    """Counting rows is counting events."""
+def test_the_same_counters_as_the_reader(lines):
+    """The counters of rows are those of the events."""
     chunks = [b"".join(lines)]
-    counting = Counting(Wanted())
+    counting = Counting(Query())
     for region in regions(iter(chunks)):
         if isinstance(region, Region):
-            counting.rows(region.rows)
+            counting.add_rows(region.rows)
         else:
             for event in read_rest(region, FileReport(), ACTIVE):
-                counting.event(event)
+                counting.add_event(event)
 
     expected = written.counted(reader.events_in(iter(chunks), FileReport(), active=True))
 
@@ -65,8 +66,8 @@ def test_the_same_tally_as_the_reader(lines):
 
 
 @given(written.RECORDS)
-def test_a_whole_day_is_one_that_the_reader_takes(record):
-    """The faster pattern accepts nothing that the reader refuses, and only midnights."""
+def test_a_line_of_a_whole_day_is_accepted_by_the_reader(record):
+    """The faster pattern accepts only midnights, and no line that the reader rejects."""
     line = encode(record) if "timestamp" in record else b""
     if is_of_whole_days(line):
         assert parse(line.rstrip(b"\n")) == record
@@ -74,7 +75,7 @@ def test_a_whole_day_is_one_that_the_reader_takes(record):
 
 
 def test_a_line_without_end_is_not_collected(place):
-    """A gigabyte without a newline is passed over in bounded pieces."""
+    """A very long line without an end is skipped in bounded pieces."""
     piece = b"x" * 65_536
     report = FileReport()
 
@@ -94,42 +95,42 @@ def test_a_line_without_end_is_not_collected(place):
         {"fields": {"role": "nobody"}},
     ],
 )
-def test_filters(place, chosen):
-    """Each filter leaves what it says, in order, and the newest are the last of it."""
+def test_queries(place, chosen):
+    """Each query selects its events in order, and the newest are the last of them."""
     written.fill(place.home, *written.sessions(2_000))
-    one = Filter(**chosen)
+    one = Query(**chosen)
     expected = [event for event in reader.read(place.home) if one.accepts(event)]
 
     assert expected == list(selected(place.home, one, ReadReport()))
     assert expected[::-1][:7] == list(newest(place.home, 7, one, ReadReport()))
 
 
-def test_a_context_does_not_pass_for_a_field(place):
-    """A filter compares fields, not letters."""
+def test_a_context_key_is_not_a_field(place):
+    """A query compares fields, not text."""
     written.fill(place.home, written.stored(1, context={"role": "dev"}))
 
-    assert list(selected(place.home, Filter(fields={"role": "dev"}), ReadReport())) == []
+    assert list(selected(place.home, Query(fields={"role": "dev"}), ReadReport())) == []
 
 
-def test_wanted(place):
-    """A tally of a period and a role is the tally of those events, besides the table of days."""
+def test_counts_of_a_query(place):
+    """The counters of a query are those of its events, except for the table of days."""
     written.fill(place.home, *written.sessions(2_000))
-    wanted = Wanted("2026-09-10", "2026-09-30", "dev")
-    tally = count(place.home, wanted, ReadReport())
+    wanted = Query("2026-09-10", "2026-09-30", {"role": "dev"})
+    counters = count(place.home, wanted).counters
     expected = written.counted(
         event
         for event in reader.read(place.home)
         if wanted.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
     )
-    tally.tables["days"].clear()
+    counters.tables["days"].clear()
     expected.tables["days"].clear()
 
-    assert expected == tally
-    assert tally.total("events") > 0
+    assert expected == counters
+    assert counters.total("events") > 0
 
 
 def test_sessions_are_whole(place):
-    """The last sessions, newest first, each with all its events."""
+    """The last sessions come newest first, each with all its events."""
     written.fill(place.home, *written.sessions(500))
     by_session = {}
     for event in reader.read(place.home):
@@ -137,11 +138,11 @@ def test_sessions_are_whole(place):
         by_session[key] = [*by_session.pop(key, []), event]
     expected = list(reversed(by_session.items()))[:4]
 
-    assert expected == list(sessions(place.home, 4, Filter(), ReadReport()))
+    assert expected == list(sessions(place.home, 4, Query(), ReadReport()))
 
 
 def sealed_and_packed(home, lines):
-    """The lines as a packed, a sealed and an active file; the last line may have no end."""
+    """Write the lines as an archive, a rotated and an active file."""
     third = len(lines) // 3
     for at, step in ((0, "pack"), (third, "seal"), (2 * third, "")):
         written.fill(home)
@@ -157,11 +158,11 @@ def sealed_and_packed(home, lines):
 @settings(max_examples=25)
 @given(written.LINES)
 def test_from_the_end_it_is_the_same(chosen, lines):
-    """In blocks of any size, whatever lies at their borders; also more than is held at once."""
+    """The events are the same in blocks of any size, also if they do not fit in memory at once."""
     with tempfile.TemporaryDirectory() as base:
         home = find("flowspec", base, {"HOME": base})
         sealed_and_packed(home, lines)
-        one = Filter(**chosen)
+        one = Query(**chosen)
         expected, problems = list(selected(home, one, ReadReport())), ReadReport()
         for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
@@ -172,25 +173,25 @@ def test_from_the_end_it_is_the_same(chosen, lines):
                 assert expected[::-1][:5] == list(newest(home, 5, one, ReadReport()))
 
 
-def test_the_newest_are_read_alone(place):
-    """However long the log is, only its end is read for the last events."""
+def test_the_newest_events_are_read_from_the_end(place):
+    """Only the end of a log is read for the last events."""
     log = written.fill(place.home, *written.sessions(3_000))
     with log.open("r+b") as file:
-        file.write(b"x" * 100_000)  # what lies there would be told as damage
+        file.write(b"x" * 100_000)  # would be reported as damage
     problems = ReadReport()
 
-    assert len(list(newest(place.home, 20, Filter(), problems))) == 20
+    assert len(list(newest(place.home, 20, Query(), problems))) == 20
     assert problems.sentences() == []
 
 
 def test_a_line_without_end_from_the_end(place):
-    """Three megabytes without a newline are passed over; a whole event at their end is found."""
+    """A line of three megabytes is skipped, and a complete event at its end is found."""
     log = written.fill(place.home, written.stored(1))
     with log.open("ab") as file:
         file.write(b"x" * (3 << 20))
     written.fill(place.home, written.stored(2), written.stored(3))
     problems = ReadReport()
-    found = [event["seq"] for event in newest(place.home, 9, Filter(), problems)]
+    found = [event["seq"] for event in newest(place.home, 9, Query(), problems)]
 
     assert [3, 2, 1] == found
     assert problems.sentences() == [
@@ -200,20 +201,20 @@ def test_a_line_without_end_from_the_end(place):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
-    """Sessions are whole in blocks of any size; those that lie far apart come in parts."""
+    """Sessions are whole in blocks of any size. A session that is far apart is split."""
     written.fill(place.home, *written.sessions(400))
     if packed:
         rotation.seal(place.home, "2026-11-23")
         maintenance.maintain(place.home, 36_500, "2026-11-23")
         monkeypatch.setattr(selection, "_MAX_HELD", 7)
-    expected = list(sessions(place.home, 9, Filter(), ReadReport()))
+    expected = list(sessions(place.home, 9, Query(), ReadReport()))
     monkeypatch.setattr(selection, "_BLOCK_BYTES", 500)
 
-    assert expected == list(sessions(place.home, 9, Filter(), ReadReport()))
+    assert expected == list(sessions(place.home, 9, Query(), ReadReport()))
 
     for name in ("_NEAR_BYTES", "_FAR_BYTES"):
         monkeypatch.setattr(selection, name, 1_000)
-    parts = list(sessions(place.home, 10_000, Filter(), ReadReport()))
+    parts = list(sessions(place.home, 10_000, Query(), ReadReport()))
     total = sum(len(events) for _, events in parts)
 
     assert len(list(reader.read(place.home))) == total

@@ -1,4 +1,4 @@
-"""Logs to read: events of sessions, and the damage that lines may have."""
+"""Logs for the tests: events of sessions, and damaged lines."""
 
 import json
 import random
@@ -20,7 +20,7 @@ FIRST_DAY = date(2026, 9, 1)
 
 
 def stored(number: int, kind: str = "command.failed", **fields: Any) -> dict[str, Any]:
-    """One record with the keys in schema order."""
+    """Return a record with its keys in schema order."""
     event = {
         "schema_version": "1.0",
         "event_id": f"{number:016x}",
@@ -33,7 +33,7 @@ def stored(number: int, kind: str = "command.failed", **fields: Any) -> dict[str
 
 
 def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
-    """`count` events of sessions, the same each time."""
+    """Yield `count` events of sessions, the same ones each time."""
     r = random.Random(7)
     made = 0
 
@@ -91,7 +91,7 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
 
 
 def fill(home: ProjectPaths, *events: dict[str, Any]) -> Path:
-    """Put records into the active log as they are."""
+    """Append records to the active log."""
     log = Path(home.log)
     log.parent.mkdir(mode=0o700, exist_ok=True)
     with log.open("ab") as file:
@@ -154,8 +154,8 @@ LINES = st.lists(st.one_of(_WHOLE, _WHOLE, _TORN, _ORIGINAL), max_size=30)
 
 
 def counted(events: Iterable[dict[str, Any]]) -> Counters:
-    """The tally of events, counted one by one."""
-    tally = Counters()
+    """Count events one by one."""
+    counters = Counters()
     for event in events:
-        tally.add(event)
-    return tally
+        counters.add(event)
+    return counters

@@ -12,7 +12,7 @@ from telemetry_kit.cli.output import info, print_line, width
 from telemetry_kit.cli.tables import fold, heading
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import answers as answers_to
-from telemetry_kit.insights.metrics import figures
+from telemetry_kit.insights.metrics import metrics
 
 
 def run(
@@ -39,13 +39,13 @@ def run(
     seen = looked(home, wanted)
     check_role(home, role, seen)
     roles = seen.roles | declared(home, "roles")
-    found = answers_to(figures(seen.tally, wanted, roles))
+    found = answers_to(metrics(seen.counters, wanted, roles))
     unread = read_report.unread(seen.problems)
     if as_json:
         print_line(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
     else:
         max_width = width()
-        if not seen.tally.total("events") and not unread:
+        if not seen.counters.total("events") and not unread:
             info(nothing(wanted))
         for row in found:
             for line in fold(row["question"], max_width):

@@ -228,15 +228,15 @@ def _show_table(stage: Stage) -> None:
 
 
 def _show_counts(stage: Stage) -> list[str]:
-    tally, problems = Counters(), ReadReport()
+    counters, problems = Counters(), ReadReport()
     for event in read(stage.home, problems):
-        tally.add(event)
+        counters.add(event)
     _title("Counts")
-    _count_table("role", tally.rows("roles"), ("selected", "changed", "events"))
-    _count_table("command", tally.rows("commands"), ("executed", "completed", "failed"))
-    _count_table("hand-off", tally.rows("handoffs"), ("clicked", "completed"))
+    _count_table("role", counters.rows("roles"), ("selected", "changed", "events"))
+    _count_table("command", counters.rows("commands"), ("executed", "completed", "failed"))
+    _count_table("hand-off", counters.rows("handoffs"), ("clicked", "completed"))
     expected = sum(events for _, _, events in PROCESSORS)
-    found = tally.total("events")
+    found = counters.total("events")
     print_line(f"{_events(found)} read, {expected} expected, {problems.malformed} malformed lines.")
     return [] if problems.malformed == 0 else problems.sentences()
 

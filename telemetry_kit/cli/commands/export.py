@@ -30,13 +30,14 @@ from telemetry_kit.export.formats import FORMATS, Format, Portion
 from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
-from telemetry_kit.insights.selection import Filter, Meter, lines
+from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import Meter, lines
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import PSEUDONYM
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.segments import ReadReport
-from telemetry_kit.verification.grammar import is_pseudonym
 
 _PROGRESS_BYTES = 8 << 20
 _PROGRESS_SECONDS = 0.2
@@ -68,7 +69,7 @@ def run(
     path = None if output in (None, "-") else output
     made = _format(form)
     fields = _fields(home, role, event)
-    chosen = Filter(*period(since, until), fields)
+    chosen = Query(*period(since, until), fields)
     streams = path is None or _is_stream(path)
     _check(home, made, path, streams, dictionary or history, force)
     beside = {} if path is None else _beside(home, path, dictionary, history)
@@ -141,7 +142,7 @@ def _named(home: ProjectPaths, role: str | None) -> str | None:
     """A role as the ledger may name it: in clear only where its name is public or declared."""
     if role is None or role in declared(home, "roles"):
         return role
-    codes = [form for form in forms(home, "role", role) if is_pseudonym(form)]
+    codes = [form for form in forms(home, "role", role) if PSEUDONYM.is_canonical(form)]
     return codes[0] if codes else "?"
 
 
@@ -382,7 +383,7 @@ def _put_beside(path: str, data: bytes, force: bool) -> str:
 
 
 def _words(
-    form: str, chosen: Filter, precise: bool, role: str | None, event: str | None
+    form: str, chosen: Query, precise: bool, role: str | None, event: str | None
 ) -> list[str]:
     """What was run, without paths."""
     words = ["export", "--format", form]

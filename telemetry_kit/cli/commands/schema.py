@@ -7,6 +7,7 @@ import json
 from telemetry_kit.cli.output import USAGE, CommandError, print_line
 from telemetry_kit.consent import notice
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import kind_of
 
 FORMATS = ("md", "json", "jsonschema")
 
@@ -47,7 +48,7 @@ def as_json() -> dict[str, object]:
             {
                 "name": f.name,
                 "class": f.kind,
-                "domain": notice.domain(f),
+                "domain": kind_of(f).description,
                 "purpose": f.meaning,
                 "leaves_the_machine": False,
                 "since_notice": f.since,

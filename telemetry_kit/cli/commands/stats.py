@@ -23,9 +23,10 @@ from telemetry_kit.cli.tables import (
 )
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import percent, span
-from telemetry_kit.insights.cache import Look, look
-from telemetry_kit.insights.counting import Wanted
-from telemetry_kit.insights.metrics import TOP, Figures, figures
+from telemetry_kit.insights.cache import count_log
+from telemetry_kit.insights.counting import CountedLog
+from telemetry_kit.insights.metrics import TOP, Metrics, metrics
+from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import ProjectPaths
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def run(
     home = changes.paths_of(project)
     wanted = wanted_of(home, since, until, role)
     seen = looked(home, wanted)
-    found = figures(seen.tally, wanted, seen.roles | declared(home, "roles"))
+    found = metrics(seen.counters, wanted, seen.roles | declared(home, "roles"), role)
     found["incomplete"] = read_report.unread(seen.problems)
     check_role(home, role, seen)
     if as_json:
@@ -75,18 +76,18 @@ def run(
     read_report.must_be_whole(seen.problems, bool(found["events"]))
 
 
-def wanted_of(home: ProjectPaths, since: str | None, until: str | None, role: str | None) -> Wanted:
+def wanted_of(home: ProjectPaths, since: str | None, until: str | None, role: str | None) -> Query:
     """Which events are wanted; a role also where it is stored as a pseudonym.
 
     Raises:
         CommandError: a day cannot be understood, or the role is empty.
     """
     name = given("--role", role)
-    codes = forms(home, "role", name) if name is not None else ()
-    return Wanted(*period(since, until), name or "", codes)
+    fields = {} if name is None else {"role": forms(home, "role", name)}
+    return Query(*period(since, until), fields)
 
 
-def check_role(home: ProjectPaths, role: str | None, seen: Look) -> None:
+def check_role(home: ProjectPaths, role: str | None, seen: CountedLog) -> None:
     """Nothing where events of a role were found, or there may be some.
 
     Args:
@@ -97,19 +98,19 @@ def check_role(home: ProjectPaths, role: str | None, seen: Look) -> None:
     Raises:
         CommandError: there is no such role.
     """
-    asked = role is not None and not seen.tally.total("events")
+    asked = role is not None and not seen.counters.total("events")
     if role is not None and asked and seen.roles and not read_report.unread(seen.problems):
         must_be_known(home, "--role", "role", role, seen.roles)
 
 
-def looked(home: ProjectPaths, wanted: Wanted) -> Look:
-    """The tally, with what could not be read said on stderr."""
-    seen = look(home, wanted)
+def looked(home: ProjectPaths, wanted: Query) -> CountedLog:
+    """The counters, with what could not be read said on stderr."""
+    seen = count_log(home, wanted)
     read_report.tell(seen.problems)
     return seen
 
 
-def nothing(wanted: Wanted) -> str:
+def nothing(wanted: Query) -> str:
     """What to say where there is no event to show."""
     return "no events yet" if wanted.everything else "no events there: see telemetry-kit stats"
 
@@ -117,11 +118,11 @@ def nothing(wanted: Wanted) -> str:
 # -- the page --------------------------------------------------------------------------------
 
 
-def text(found: Figures, max_width: int) -> Iterator[str]:
+def text(found: Metrics, max_width: int) -> Iterator[str]:
     """The whole page.
 
     Args:
-        found: what `figures()` returned.
+        found: what `metrics()` returned.
         max_width: columns of the terminal.
     """
     yield from _head(found, max_width)
@@ -146,7 +147,7 @@ def text(found: Figures, max_width: int) -> Iterator[str]:
     )
 
 
-def _head(found: Figures, max_width: int) -> Iterator[str]:
+def _head(found: Metrics, max_width: int) -> Iterator[str]:
     of = f" of role {found['role']}" if found["role"] else ""
     yield from fold(
         f"{found['events']:,} events{of}, {found['since']} to {found['until']}", max_width
@@ -179,15 +180,15 @@ def _section(
         yield from fold(f"and {more:,} more: --json has all", max_width)
 
 
-def _names(title: str, rows: list[Figures], key: str = "") -> Column:
+def _names(title: str, rows: list[Metrics], key: str = "") -> Column:
     return Column(title, [row[key or title] for row in rows], can_fold=True)
 
 
-def _counts(title: str, rows: list[Figures], key: str = "", priority: int = 0) -> Column:
+def _counts(title: str, rows: list[Metrics], key: str = "", priority: int = 0) -> Column:
     return numbers(title, [row[key or title] for row in rows], priority)
 
 
-def _roles(found: Figures, max_width: int) -> Iterator[str]:
+def _roles(found: Metrics, max_width: int) -> Iterator[str]:
     rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:_ROWS]
     columns = (
         _names("role", rows),
@@ -200,8 +201,8 @@ def _roles(found: Figures, max_width: int) -> Iterator[str]:
         yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", max_width)
 
 
-def _role_use(found: Figures, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
-    rows: list[Figures] = []
+def _role_use(found: Metrics, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
+    rows: list[Metrics] = []
     seen: dict[str, int] = {}
     for row in found[key]:
         seen[row["role"]] = number = seen.get(row["role"], 0) + 1
@@ -212,7 +213,7 @@ def _role_use(found: Figures, max_width: int, key: str, kind: str, title: str) -
     return _section(f"{title}, the first {TOP}", max_width, columns, counts)
 
 
-def _cross_use(found: Figures, max_width: int) -> Iterator[str]:
+def _cross_use(found: Metrics, max_width: int) -> Iterator[str]:
     rows = found["cross_use"][:TOP]
     columns = (
         _names("used by", rows, "role"),
@@ -224,7 +225,7 @@ def _cross_use(found: Figures, max_width: int) -> Iterator[str]:
     return _section("Commands of another role", max_width, columns, counts, more)
 
 
-def _work(found: Figures, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
+def _work(found: Metrics, max_width: int, key: str, kind: str, title: str) -> Iterator[str]:
     rows = found[key][:_ROWS]
     columns = (
         _names(kind, rows),
@@ -240,11 +241,11 @@ def _work(found: Figures, max_width: int, key: str, kind: str, title: str) -> It
     return _section(title, max_width, columns, more=len(found[key]) - _ROWS)
 
 
-def _interval(row: Figures) -> str:
+def _interval(row: Metrics) -> str:
     return "" if row["rate"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
-def _handoffs(found: Figures, max_width: int) -> Iterator[str]:
+def _handoffs(found: Metrics, max_width: int) -> Iterator[str]:
     rows = found["handoffs"][:_ROWS]
     columns = (
         _names("from", rows, "source"),
@@ -257,7 +258,7 @@ def _handoffs(found: Figures, max_width: int) -> Iterator[str]:
     return _section("Hand-offs", max_width, columns, more=len(found["handoffs"]) - _ROWS)
 
 
-def _errors(found: Figures, max_width: int) -> Iterator[str]:
+def _errors(found: Metrics, max_width: int) -> Iterator[str]:
     rows = found["errors"][:TOP]
     columns = (
         _names("of", rows, "name"),
@@ -268,7 +269,7 @@ def _errors(found: Figures, max_width: int) -> Iterator[str]:
     return _section("Errors", max_width, columns, counts, len(found["errors"]) - TOP)
 
 
-def _trend(found: Figures, max_width: int) -> Iterator[str]:
+def _trend(found: Metrics, max_width: int) -> Iterator[str]:
     if not found["days"]:
         return
     yield ""
@@ -289,7 +290,7 @@ _MEASURES = (
 )
 
 
-def _comparison(found: Figures, max_width: int) -> Iterator[str]:
+def _comparison(found: Metrics, max_width: int) -> Iterator[str]:
     both = found["comparison"]
     if both is None or not both["before"]["events"]:
         return

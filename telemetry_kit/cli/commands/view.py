@@ -20,7 +20,8 @@ from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.session_tree import render_tree
 from telemetry_kit.cli.tables import Column, fold, table
 from telemetry_kit.consent import changes
-from telemetry_kit.insights.selection import Filter, Following, newest, sessions
+from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import Following, newest, sessions
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event
@@ -70,7 +71,7 @@ def run(
     }
     wanted: dict[str, str | frozenset[str]] = {n: w for n, w in words.items() if w is not None}
     wanted |= {name: forms(home, name, text) for name, text in asked.items()}
-    chosen = Filter(*period(since, until), wanted)
+    chosen = Query(*period(since, until), wanted)
     problems = ReadReport()
     if tree:
         shown = _show_trees(home, limit, chosen, problems)
@@ -102,7 +103,7 @@ def _is_code(other: str | None) -> bool:
 
 
 def _show(
-    home: ProjectPaths, limit: int, chosen: Filter, wide: bool, as_json: bool, problems: ReadReport
+    home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool, problems: ReadReport
 ) -> int:
     """Show events; how many."""
     events = newest(home, limit, chosen, problems)
@@ -125,13 +126,13 @@ def _as_json(event: Event) -> str:
     return json.dumps(event, separators=(",", ":"))
 
 
-def _nothing(home: ProjectPaths, chosen: Filter, asked: dict[str, str]) -> None:
+def _nothing(home: ProjectPaths, chosen: Query, asked: dict[str, str]) -> None:
     """Say that there is nothing, and why that may be.
 
     Raises:
         CommandError: a name that was asked for is none.
     """
-    if chosen.everything or next(newest(home, 1, Filter(), ReadReport()), None) is None:
+    if chosen.everything or next(newest(home, 1, Query(), ReadReport()), None) is None:
         info("no events yet")
         return
     if asked:
@@ -143,7 +144,7 @@ def _nothing(home: ProjectPaths, chosen: Filter, asked: dict[str, str]) -> None:
     info("no such events")
 
 
-def _show_trees(home: ProjectPaths, limit: int, chosen: Filter, problems: ReadReport) -> int:
+def _show_trees(home: ProjectPaths, limit: int, chosen: Query, problems: ReadReport) -> int:
     """Show sessions; how many."""
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
@@ -155,7 +156,7 @@ def _show_trees(home: ProjectPaths, limit: int, chosen: Filter, problems: ReadRe
     return shown
 
 
-def _follow(home: ProjectPaths, limit: int, chosen: Filter, wide: bool, as_json: bool) -> int:
+def _follow(home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool) -> int:
     """Show the last events, oldest first, and then each new one, until Ctrl-C."""
     following = Following(home, chosen)
     shown = list(newest(home, limit, chosen, ReadReport()))

@@ -1,0 +1,112 @@
+"""Each kind of field: its checks, its pattern, its JSON Schema and its beginnings agree."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+
+from telemetry_kit.schema import catalog
+from telemetry_kit.schema.kinds import ContextValue, kind_of
+
+NAMES = frozenset({"dev", "a b", "wr\u00fcter", "ValueError"})
+VALUES = (
+    *(
+        "",
+        "dev",
+        "a b",
+        "wr\u00fcter",
+        "ok",
+        "api",
+        "1.0",
+        "agent.failed",
+        "ValueError",
+        "x" * 1024,
+    ),
+    *(
+        "x" * 1024,
+        "x" * 1025,
+        "h:0123456789ab",
+        "h:0123456789aB",
+        "0123456789ab",
+        "0123456789abcdef",
+    ),
+    *("0123456789abcde\n", "h:0123456789ab\n", "2026-11-22T00:00:00Z", "2024-02-29T23:59:59Z"),
+    *("2026-02-29T00:00:00Z", "0000-01-01T00:00:00Z", "2026-11-22T24:00:00Z"),
+    *("2026-11-22 00:00:00Z", "2026-W47-7T00:00:00Z", "2026-11-22T0\u0662:00:00Z"),
+    *(0, 1, -1, 3, 1024, 2**31, -(2**31), 2**53, 2**53 + 1, 10**12, 1.5, 1.234, 1e300),
+    *(True, False, None),
+    *({}, {"a": 1}, {"a": [1]}, {"a": None}, [], [1]),
+)
+FIELDS = pytest.mark.parametrize("field", catalog.FIELDS.values(), ids=catalog.FIELDS)
+
+
+def text_of(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+@FIELDS
+def test_a_canonical_value_is_accepted(field) -> None:
+    """The reader accepts each value that the recorder can have written."""
+    kind = kind_of(field, NAMES)
+    canonical = [value for value in VALUES if kind.is_canonical(value)]
+
+    assert [] == [value for value in canonical if not kind.accepts(value)]
+    assert canonical or field.kind == catalog.CONSTANT
+    assert {"accepts", "pattern", "json_schema", "description"} <= vars(kind).keys()
+
+
+@FIELDS
+def test_the_pattern_matches_nothing_that_is_rejected(field) -> None:
+    """The scanner counts no line that the reader would reject."""
+    kind = kind_of(field, NAMES)
+    found = [v for v in VALUES if re.fullmatch(kind.pattern, text_of(v).encode())]
+
+    assert [] == [value for value in found if not kind.accepts(value)]
+
+
+@FIELDS
+def test_a_canonical_value_fits_the_json_schema(field) -> None:
+    """The JSON Schema describes each value that the recorder writes."""
+    kind = kind_of(field, NAMES)
+    if field.kind == catalog.MAPPING:
+        kind.json_schema["properties"] = {"a": ContextValue(catalog.MEASURE).json_schema}
+    for value in VALUES:
+        if kind.is_canonical(value) and value != {"a": [1]}:
+            jsonschema.validate(value, kind.json_schema)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(kind_of(f, NAMES) for f in catalog.FIELDS.values() if f.kind != catalog.MAPPING),
+        ContextValue(NAMES, NAMES),
+    ],
+    ids=[*(name for name in catalog.FIELDS if name != "context"), "context.key"],
+)
+def test_a_value_begins_with_each_of_its_beginnings(kind) -> None:
+    """Each part of a canonical value is a beginning; a text that no value has is none."""
+    for value in VALUES:
+        if kind.is_canonical(value):
+            text = text_of(value)
+
+            assert all(kind.begins(text[:end]) for end in range(len(text)))
+    assert not kind.begins("[")
+    assert not kind.begins('"?')
+    assert not kind.begins("0123abc")
+
+
+@pytest.mark.parametrize(
+    ("declared", "words", "schema"),
+    [
+        (catalog.IDENTIFIER, "code", {"type": "string", "pattern": "^h:[0-9a-f]{12}$"}),
+        (catalog.MEASURE, "number", {"type": "number"}),
+        ("flag", "yes/no", {"type": "boolean"}),
+        (frozenset({"b", "a"}), "2 words", {"enum": ["a", "b"]}),
+    ],
+)
+def test_the_class_of_a_context_key(declared, words: str, schema: dict) -> None:
+    """The notice and the JSON Schema name the class that the host gave to a key."""
+    kind = ContextValue(declared)
+
+    assert (words, schema) == (kind.description, kind.json_schema)
