@@ -1,6 +1,6 @@
 """Save the count cache under the maintenance lock, and only while it is still valid.
 
-`insights.cache` defines its content. A failure costs only time, so it is never reported.
+`insights.cache` defines its content. A failure costs only time, so it is not reported.
 """
 
 from __future__ import annotations
@@ -9,47 +9,37 @@ import os
 
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files.atomic import NewFile
-from telemetry_kit.insights.cache import NAME, Entry, Look
+from telemetry_kit.insights.cache import NAME, Look
 from telemetry_kit.paths import Home
 from telemetry_kit.storage import rotation
 
 
 def keep(home: Home, look: Look) -> bool:
-    """Put the roll-up beside the data.
+    """Save the counts beside the log.
 
     Args:
-        home: whose journal.
-        look: what was counted.
+        home: the project's paths.
+        look: the counts.
 
     Returns:
-        Whether it was.
+        Whether they were saved.
     """
     if look.keep is None:
         return False
     try:
         with rotation.maintenance(home) as folder:
-            # What was deleted since it was counted must not come back as a number.
-            if folder is None or not all(_is_there(folder, entry) for entry in look.entries):
+            if folder is None:
                 return False
-            _put(folder, look.keep)
+            for entry in look.entries:
+                # A line that was deleted after the count must not remain in a number.
+                found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
+                if (found.st_dev, found.st_ino) != entry.inode:
+                    return False
+            with NewFile(NAME, folder) as new:
+                with open(new.fd, "wb", closefd=False) as out:
+                    out.writelines(part for line in look.keep for part in (line, b"\n"))
+                # The cache has a checksum: if a power failure damages it, the log is counted again.
+                new.place(NAME, sync=False)
             return True
     except (JournalError, OSError):
         return False
-
-
-def _is_there(folder: int, entry: Entry) -> bool:
-    try:
-        found = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == entry.inode
-
-
-def _put(folder: int, lines: list[bytes | memoryview]) -> None:
-    with NewFile(NAME, folder) as new:
-        with open(new.fd, "wb", closefd=False) as out:
-            for line in lines:
-                out.write(line)
-                out.write(b"\n")
-        # A cache with a checksum: after a power failure it is counted anew.
-        new.place(NAME, sync=False)

@@ -324,7 +324,7 @@ def test_an_export_that_cannot_be_noted_says_so(exported):
     done = run(exported, "export", "-o", "more")
 
     assert done.returncode == 1
-    assert "exported, but not noted in the ledger of exports" in done.stderr
+    assert "exported, but the export log has no entry of it" in done.stderr
     assert (exported.root / "more").exists()
 
 
@@ -345,7 +345,7 @@ def test_nothing_yet(undecided):
     done = run(undecided, "audit")
     data = run(undecided, "audit", "--json")
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing was decided yet.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No decision yet.\n")
     assert json.loads(data.stdout)["exports"] == []
     assert undecided.tree() == []
 

@@ -251,11 +251,11 @@ def test_not_yet(place) -> None:
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
     sentence = "  not yet  kept 90 days instead of 30: "
 
-    assert f"{sentence}only after a new yes\n" in status(place).stdout
+    assert f"{sentence}only after you grant it\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
     changes.decline_widening(place.home, policy.decide(place.home, place.environ))
-    assert f"{sentence}you said no to it\n" in status(place).stdout
+    assert f"{sentence}you have declined it\n" in status(place).stdout
 
 
 def test_another_app(undecided) -> None:

@@ -7,110 +7,91 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from telemetry_kit.cli.output import CommandError, info, print_line, safe, width
-from telemetry_kit.cli.tables import display_width, fold
+from telemetry_kit.cli.output import CommandError, info, safe
+from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
 from telemetry_kit.paths import Home
 
-_INDENT = 22
+INDENT = 22
+Entry = dict[str, Any]
 
 
 def run(project: str | None, as_json: bool) -> None:
-    """Show the history of decisions for this project and for all projects, and the exports.
+    """Show the decisions for this project and for all projects, and the exports.
 
     Raises:
-        CommandError: an entry is not as it was written, or is not what is in force.
+        CommandError: an entry was changed, or the last one is not the present decision.
         TelemetryError: the history cannot be read.
     """
     home = changes.home_of(project)
-    wrong: list[str] = []
-    found: dict[str, list[dict[str, Any]]] = {}
+    problems: list[str] = []
+    decisions: dict[str, list[Entry]] = {}
     for scope, folder in history.folders(home):
-        found[scope] = history.read(folder)
+        decisions[scope] = history.read(folder)
         number = history.broken_at(folder)
         if number is not None:
-            wrong.append(f"entry {number} for {scope} is not as it was written")
-        different = history.disagrees(folder)
-        if different is not None:
-            wrong.append(f"for {scope}, {different}")
+            problems.append(f"entry {number} for {scope} is not as it was written")
+        difference = history.disagrees(folder)
+        if difference is not None:
+            problems.append(f"for {scope}, {difference}")
         for path in history.set_aside(folder):
-            info(f"Set aside, because it could not be trusted: {safe(path)}")
+            info(f"Moved aside, because it could not be trusted: {safe(path)}")
     if policy.unplaced(home):
-        wrong.append(policy.key_is_gone(home))
-    exported = _Exported(home, wrong)
-    if as_json:
-        _as_json(found, exported)
-    else:
-        _print(found)
-        _print_exports(exported)
-    if wrong:
-        raise CommandError("; ".join(wrong))
-    if not as_json and not any(found.values()) and not exported.count:
-        info("Nothing was decided yet.")
+        problems.append(policy.key_is_gone(home))
+    # An export log of any length is read one entry at a time.
+    exports = read_exports(home, problems)
+    count = print_json(decisions, exports) if as_json else print_entries(decisions, exports)
+    if problems:
+        raise CommandError("; ".join(problems))
+    if not as_json and not any(decisions.values()) and not count:
+        info("No decision yet.")
 
 
-class _Exported:
-    """The entries of the ledger of exports, one at a time: it may be of any length.
-
-    Args:
-        home: the project's places.
-        wrong: filled with what is wrong with the ledger.
-    """
-
-    def __init__(self, home: Home, wrong: list[str]) -> None:
-        self.count = 0
-        self._home = home
-        self._wrong = wrong
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        try:
-            for entry in log.read(self._home, self._wrong):
-                self.count += 1
-                yield entry
-        except TelemetryError as error:
-            # What was decided is told all the same.
-            self._wrong.append(str(error))
+def read_exports(home: Home, problems: list[str]) -> Iterator[Entry]:
+    """Yield the entries of the export log; an error ends them and joins the problems."""
+    try:
+        yield from log.read(home, problems)
+    except TelemetryError as error:
+        problems.append(str(error))
 
 
-def _as_json(found: dict[str, list[dict[str, Any]]], exported: _Exported) -> None:
+def print_json(decisions: dict[str, list[Entry]], exports: Iterator[Entry]) -> int:
+    """Print both records as one JSON object and return the number of exports."""
     write = sys.stdout.write
-    write(json.dumps({**found, "exports": []}).removesuffix("]}"))
-    for entry in exported:
-        write((", " if exported.count > 1 else "") + json.dumps(entry))
+    write(json.dumps({**decisions, "exports": []}).removesuffix("]}"))
+    count = 0
+    for count, entry in enumerate(exports, 1):
+        write((", " if count > 1 else "") + json.dumps(entry))
     write("]}\n")
+    return count
 
 
-def _print(found: dict[str, list[dict[str, Any]]]) -> None:
-    for scope, entries in found.items():
+def print_entries(decisions: dict[str, list[Entry]], exports: Iterator[Entry]) -> int:
+    """Print one entry of a record in each line and return the number of exports."""
+    for scope, entries in decisions.items():
         for entry in entries:
-            until = f", until {entry['expires']}" if entry.get("expires") else ""
-            until = ", to what is wider; the yes stands" if "declined" in entry else until
-            _line(
+            more = f", until {entry['expires']}" if entry.get("expires") else ""
+            if "declined" in entry:
+                more = ", to an extended scope; the consent remains"
+            line = (
                 f"{entry.get('at')}  {entry.get('decision')!s:<3}  {scope}, by "
                 f"{entry.get('method')}, notice {entry.get('notice')} "
-                f"({str(entry.get('notice_sha256'))[:12]}){until}"
+                f"({str(entry.get('notice_sha256'))[:12]}){more}"
             )
-
-
-def _print_exports(exported: _Exported) -> None:
-    for entry in exported:
-        if exported.count == 1:
-            print_line("Exports and reports:")
-        cut = ", cut short" if entry.get("incomplete") else ""
+            print_folded(line, "", INDENT)
+    count = 0
+    for count, entry in enumerate(exports, 1):
+        if count == 1:
+            print("Exports and reports:")
         fields = entry.get("fields")
-        many = f" of {len(fields)} fields" if isinstance(fields, list) else ""
-        _line(
-            f"{entry.get('at')}  {entry.get('rows')} events{many} to "
+        columns = f" of {len(fields)} fields" if isinstance(fields, list) else ""
+        line = (
+            f"{entry.get('at')}  {entry.get('rows')} events{columns} to "
             f"{entry.get('destination')}, by {entry.get('command')} "
-            f"(SHA-256 {str(entry.get('sha256'))[:12]}){cut}"
+            f"(SHA-256 {str(entry.get('sha256'))[:12]})"
+            f"{', incomplete' if entry.get('incomplete') else ''}"
         )
-
-
-def _line(text: str) -> None:
-    """One entry; folded on a terminal, whole in a pipe."""
-    max_width = width() if sys.stdout.isatty() else max(display_width(text), 1)
-    below = " " * (_INDENT if max_width >= _INDENT * 2 else 2)
-    for part in fold(text, max_width, rest=below):
-        print_line(part)
+        print_folded(line, "", INDENT)
+    return count
