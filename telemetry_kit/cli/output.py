@@ -94,6 +94,15 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def in_bytes(size: int) -> str:
+    """Return a size in the unit that people use for it, such as `761 kB`."""
+    if size < 1_000:
+        return counted(size, "byte")
+    if size < 1_000_000:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.2f} MB" if size < 1_000_000_000 else f"{size / 1e9:.2f} GB"
+
+
 def confirm(question: str) -> bool:
     """Ask a yes-no question on stderr; the default answer is no.
 

@@ -84,10 +84,10 @@ def print_folded(text: str, lead: str | None = None, indent: int = 2) -> None:
     Args:
         text: the text; control characters are escaped.
         lead: the beginning of the first line; the same indentation as the others by default.
-        indent: indentation of the other lines; a narrow terminal has 2 columns at most.
+        indent: indentation of the other lines; at most 4 in a narrow terminal.
     """
     is_terminal = sys.stdout.isatty()
-    below = " " * (min(indent, 2) if is_terminal and width() < indent * 3 else indent)
+    below = " " * (min(indent, 4) if is_terminal and width() < indent * 2 else indent)
     first = below if lead is None else lead
     for line in fold(text, width(), first, below) if is_terminal else [f"{first}{safe(text)}"]:
         print(line)

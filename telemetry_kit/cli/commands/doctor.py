@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from errno import EPERM
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import CommandError
+from telemetry_kit.cli.output import CommandError, counted, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
@@ -108,7 +108,7 @@ def check_all(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield Finding("breaker", BAD if obstacles else OK, breaker)
     yield last_error(home)
     files, size = rotation.extent(home)
-    says = f"{size} bytes in {files} files, of at most {limits.MAX_BYTES}"
+    says = f"{in_bytes(size)} in {counted(files, 'file')}, at most {in_bytes(limits.MAX_BYTES)}"
     if size > limits.MAX_BYTES // 10 * 9:
         yield Finding("size", NOTE, f"{says}: the oldest files are deleted first")
     else:
@@ -348,7 +348,7 @@ def check_segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[F
     for kind in (SEALED, ARCHIVE):
         these = [s for s in segments if s.kind == kind]
         size = sum(s.size_bytes for s in these)
-        yield Finding(kind, OK, f"{len(these)} segments, {size} bytes")
+        yield Finding(kind, OK, f"{counted(len(these), 'segment')}, {in_bytes(size)}")
         for segment in these:
             path = f"{home.folder}/{segment.name}"
             right = rotation.SEALED_MODE if kind == SEALED else 0o600
@@ -388,8 +388,8 @@ def check_leftovers(home: Home, fix: bool) -> Iterator[Finding]:
             return []
 
     def problem() -> str:
-        count = len(temporary())
-        return f"{count} temporary files: the next command deletes them" if count else ""
+        found = counted(len(temporary()), "temporary file")
+        return f"{found}: the next command deletes them" if temporary() else ""
 
     def repair() -> None:
         maintenance.maintain(home, changes.retention_days(home), consent_decision.today())

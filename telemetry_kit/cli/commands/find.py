@@ -9,6 +9,7 @@ import json
 import sys
 
 from telemetry_kit.cli.output import USAGE, CommandError, counted, info, safe
+from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes
 from telemetry_kit.verification.lookup import FORMS, Found, Lookup
 
@@ -26,7 +27,7 @@ def run(project: str | None, text: str, as_json: bool) -> None:
         print(json.dumps(to_dict(found)))
     else:
         for line in lines(found):
-            print(line)
+            print_folded(line, "", 4)
         for line in limits(found):
             info(line)
         info(f"Forms searched for: {', '.join(FORMS)}.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import USAGE, CommandError, stop_output
+from telemetry_kit.cli.output import USAGE, CommandError, in_bytes, stop_output
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
@@ -193,10 +193,3 @@ def print_rules(rules: list[Rule], decisive: Rule) -> None:
             print_folded(text, indent=MARGIN)
     print()
     print_folded("Any denial wins; only you can grant. The rule marked > decided.", "", 0)
-
-
-def in_bytes(size: int) -> str:
-    """Return a size in the unit that people use for it."""
-    if size >= 1_000_000_000:
-        return f"{size / 1e9:.2f} GB"
-    return f"{size:,} bytes" if size < 10_000 else f"{size / 1e6:.2f} MB"
