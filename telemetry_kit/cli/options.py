@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from telemetry_kit.cli.output import USAGE, CommandError, safe, width
@@ -11,7 +11,6 @@ from telemetry_kit.cli.registry import GLOBAL_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any, NoReturn
 
 FLAG, TEXT, TEXTS, COUNT = "flag", "text", "texts", "count"

@@ -140,10 +140,8 @@ def record(event: str, given: "dict[str, str]") -> None:
     runtime.app = app
     if runtime.is_off():
         return
-    from telemetry_kit import (
-        context,  # deferred: only if consent may have been granted
-        settings,  # deferred: as above
-    )
+    # deferred: only if consent may have been granted
+    from telemetry_kit import context, settings
     from telemetry_kit.consent import cache  # deferred: as above
 
     settings.configure(app=app)

@@ -23,11 +23,12 @@ class Node:
         event: its first event.
     """
 
-    __slots__ = ("children", "events", "first", "last")
+    __slots__ = ("children", "events", "first", "last", "parent")
 
     def __init__(self, event: Event) -> None:
         self.first = self.last = event
         self.events = 0
+        self.parent: Node | None = None
         self.children: list[Node] = []
 
 
@@ -44,23 +45,16 @@ def build_tree(events: list[Event]) -> list[Node]:
         node.events += 1
     roots = []
     for node in nodes.values():
-        parent = nodes.get(node.first.get("parent_id", ""))
-        if parent is None or contains(node, parent):
+        parent = ancestor = nodes.get(node.first.get("parent_id", ""))
+        # Damaged events may name each other as parents.
+        while ancestor is not None and ancestor is not node:
+            ancestor = ancestor.parent
+        if parent is None or ancestor is node:
             roots.append(node)
         else:
+            node.parent = parent
             parent.children.append(node)
     return roots
-
-
-def contains(tree: Node, node: Node) -> bool:
-    """Whether a tree contains a node; damaged events may name each other as parents."""
-    left = [tree]
-    while left:
-        at = left.pop()
-        if at is node:
-            return True
-        left += at.children
-    return False
 
 
 def render_tree(session: str, events: list[Event], max_width: int) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from errno import EPERM
@@ -109,10 +110,9 @@ def check_all(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield last_error(home)
     files, size = rotation.extent(home)
     says = f"{in_bytes(size)} in {counted(files, 'file')}, at most {in_bytes(limits.MAX_BYTES)}"
-    if size > limits.MAX_BYTES // 10 * 9:
-        yield Finding("size", NOTE, f"{says}: the oldest files are deleted first")
-    else:
-        yield Finding("size", OK, says)
+    is_full = size > limits.MAX_BYTES // 10 * 9
+    says = f"{says}: the oldest files are deleted first" if is_full else says
+    yield Finding("size", NOTE if is_full else OK, says)
     yield check_retention(home)
     days = [m[1] for m in (rotation.SEGMENT.fullmatch(s.name) for s in segments) if m]
     latest, today = max(days, default=""), consent_decision.today()
@@ -355,21 +355,16 @@ def check_segments(home: Home, segments: list[Segment], fix: bool) -> Iterator[F
             yield from check_private(kind, path, fix, right)
             problem = compression.obstacle(segment.name)
             if not problem and kind == ARCHIVE:
-                problem = damage(home, segment)
+                # Reading it to the end shows whether it is damaged.
+                report = Report()
+                folder = os.open(home.folder, FOLDER_FLAGS)
+                try:
+                    deque(Source(segment, folder, None).chunks(report), maxlen=0)
+                finally:
+                    os.close(folder)
+                problem = report.stopped
             if problem:
                 yield Finding(kind, BAD, f"{path}: {problem}")
-
-
-def damage(home: Home, segment: Segment) -> str:
-    """Return the reason why an archive cannot be read to the end; empty if it can."""
-    report = Report()
-    folder = os.open(home.folder, FOLDER_FLAGS)
-    try:
-        for _ in Source(segment, folder, None).chunks(report):
-            pass
-    finally:
-        os.close(folder)
-    return report.stopped
 
 
 def check_leftovers(home: Home, fix: bool) -> Iterator[Finding]:

@@ -205,10 +205,8 @@ def reason(error: OSError) -> str:
 
 def failure_message(path: str | None, error: OSError, is_stream: bool = False) -> str:
     """Return the error for an output that cannot be written, with its present state."""
-    if is_stream:
-        state = "the output is incomplete"
-    else:
-        state = "the file is unchanged" if os.path.lexists(path or "") else "no file was created"
+    state = "the file is unchanged" if os.path.lexists(path or "") else "no file was created"
+    state = "the output is incomplete" if is_stream else state
     return f"{safe(path or 'stdout')} cannot be written ({reason(error)}): {state}"
 
 
@@ -388,10 +386,7 @@ def destination(home: Home, path: str | None, is_stream: bool) -> str:
     # deferred: only an export that is about to be written needs them
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
-    if path is not None and is_stream:
-        found = os.path.basename(path)
-    else:
-        found = log.destination_of(home, path)
+    found = os.path.basename(path) if path and is_stream else log.destination_of(home, path)
     secrets = machine_secrets.gather(home, runtime.world.environ, home.root)
     is_personal = search.Search(secrets).find(os.fsencode(found))
     if not is_personal and next(recognisers.recognise(found), None) is None:

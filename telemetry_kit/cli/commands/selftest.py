@@ -166,9 +166,7 @@ def report_of(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
         events = 0
     return Report(
         events=events,
-        sockets=seen["sockets"],
-        subprocesses=seen["subprocesses"],
-        threads=seen["threads"],
+        **{name: seen[name] for name in ("sockets", "subprocesses", "threads")},
         output_bytes=len(done.stdout) + len(done.stderr),
         files=left,
         unexpected=sorted(changed | (set(left) - expected)),

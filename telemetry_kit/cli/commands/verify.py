@@ -36,9 +36,8 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     home = changes.home_of(project)
     try:
         known = baseline(home, runtime.world.environ, os.getcwd())
-        certificate = Examination(known, [f"{name} {text}" for _, name, text in COMMANDS]).run(
-            files
-        )
+        help_texts = [f"{name} {text}" for _, name, text in COMMANDS]
+        certificate = Examination(known, help_texts).run(files)
     except (TelemetryError, OSError) as error:
         raise CommandError(f"not everything could be checked: {error}") from None
     check_environment(home, certificate)

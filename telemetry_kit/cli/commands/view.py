@@ -123,12 +123,8 @@ def show_events(
     # One page at a time, so that any number of events takes the same memory.
     shown = 0
     while page := list(islice(events, PAGE_EVENTS)):
-        lines = (
-            map(to_json, page)
-            if as_json
-            else rows_as_table([cells(event, wide) for event in page], width())
-        )
-        for line in lines:
+        rows = [] if as_json else [cells(event, wide) for event in page]
+        for line in map(to_json, page) if as_json else rows_as_table(rows, width()):
             print(line)
         shown += len(page)
     return shown
