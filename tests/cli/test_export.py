@@ -717,7 +717,8 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     done = export(place, "-o", "out", "--dictionary", "--history")
 
     assert done.returncode == 2
-    assert f"out{there}: the file exists" in done.stderr
+    reason = "the file exists" if kind == "file" else "it is a folder"
+    assert f"out{there}: {reason}" in done.stderr
     assert others(place) == [taken.name]
     assert list(export_log.read(place.home, [])) == []
 
