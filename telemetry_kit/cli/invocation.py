@@ -7,7 +7,7 @@ import os
 from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED
 from telemetry_kit.cli.options import GLOBALS, PARAMETERS, Parameters, converted, parse
 from telemetry_kit.cli.output import USAGE, CommandError, guarded
-from telemetry_kit.cli.registry import COLD, COMMANDS
+from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ def run_line(options: Sequence[str], name: str, words: Sequence[str]) -> int | N
     if name not in known:
         from telemetry_kit.schema.catalog import nearest  # deferred: only for a mistake
 
-        is_option = name.startswith("-")
-        kind = "option" if is_option else "command"
-        names = [option.names[0] for option in GLOBALS] if is_option else known
+        kind, names = ("option", GLOBAL_OPTIONS) if name.startswith("-") else ("command", known)
         problem = f"there is no {kind} {name[:40]!r}: did you mean {nearest(name, names)[0]!r}?"
         raise CommandError(f"{problem} See --help", USAGE)
     row = known[name]

@@ -67,8 +67,7 @@ def limits(found: Found) -> list[str]:
     """Return what the search cannot know, in words."""
     sentences = []
     if found.parts:
-        parts = counted(found.parts, "more event")
-        sentences.append(f"In {parts} it is a part of a longer text.")
+        sentences.append(f"In {counted(found.parts, 'more event')} it is a part of a longer text.")
     if found.in_ledger:
         sentences.append("The tool has declared this name: its events store it in plain text.")
     if found.retired:

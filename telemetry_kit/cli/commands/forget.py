@@ -26,8 +26,8 @@ def run(project: str | None, text: str, yes: bool) -> None:
     done = maintenance.rewrite(home, lookup.keeps, decision.today())
     after = lookup.count()
     unknown = f"; {after.retired:,} could not be searched" if after.retired else ""
-    left = f"{counted(after.events, 'event')} with the text"
-    print(f"Deleted {counted(done.lines, 'line')}. Remaining: {left}{unknown}.")
+    left = counted(after.events, "event")
+    print(f"Deleted {counted(done.lines, 'line')}. Remaining: {left} with the text{unknown}.")
     for line in limits(after):
         info(line)
     if after.in_ledger:

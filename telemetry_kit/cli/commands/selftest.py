@@ -188,7 +188,7 @@ def lines(report: Report) -> list[str]:
     found = [f"{verdict}: {report.events} of {total} events recorded in a new process"]
     for name in ("sockets", "subprocesses", "threads", "output_bytes"):
         found.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
-    found.append(f"  {'files':<13} {len(report.files)}:")
+    found += [f"  files         {len(report.files)}:"]
     found += [f"    {path}" for path in report.files]
     found += [f"  unexpected    {path}" for path in report.unexpected]
     if report.exit_code:
