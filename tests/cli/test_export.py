@@ -302,7 +302,7 @@ def test_period_and_default(undecided):
 
 
 def test_role_and_event(place):
-    """Only those; the ledger names a role as the events do."""
+    """Only those; the export log names a role as the events do."""
     done = place.run(
         "from telemetry_kit import role_session, track_role_event as t\n"
         "for role in ('dev', 'my chief'):\n"
@@ -660,7 +660,7 @@ def test_an_unreadable_archive_is_said(undecided):
     assert len((undecided.root / "out").read_text().splitlines()) == 1
 
 
-def test_the_ledger(place):
+def test_the_export_log(place):
     """Time, command, fields, rows, checksum and destination; private, and shown by audit."""
     fill(place, stored(1), stored(2))
     outside = place.user / "out.json"
@@ -685,7 +685,7 @@ def test_the_ledger(place):
 
 @pytest.mark.parametrize("harm", ["head -c1 >/dev/null", "KeyboardInterrupt", "SIGTERM"])
 def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
-    """What went out has left the journal: the ledger says so, and that it was not all."""
+    """The entry of a stream that ended early says that it is incomplete."""
     fill(undecided, *(stored(n) for n in range(5_000)))
     if harm.startswith("head"):
         code = (
