@@ -148,7 +148,7 @@ def test_all_of_them_say_so(unprivileged, scene) -> None:
     assert SCENES[scene] in why
     assert f"Recording is on, but events cannot be written: {why}." in said
     if scene is not projects_unreadable:
-        assert f"is kept, but events cannot be written: {why}" in said
+        assert f"is saved, but events cannot be written: {why}" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")

@@ -295,7 +295,7 @@ def test_audit_before_any_decision(undecided) -> None:
     """Nothing decided is no failure, and looking makes nothing."""
     done = audit(undecided)
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing was decided yet.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No decision yet.\n")
     assert undecided.tree() == []
 
 
@@ -327,7 +327,7 @@ def test_a_record_that_cannot_be_read_is_kept(decided) -> None:
     (kept,) = decided.record.parent.glob(f"{policy.RECORD}.damaged-*")
 
     assert kept.read_bytes() == b"v7 no 2031-01-01\n"
-    assert "Set aside" in audit(decided).stderr
+    assert "Moved aside" in audit(decided).stderr
 
 
 @pytest.mark.parametrize("damage", ["open", "link", "directory", "long"])
@@ -820,7 +820,7 @@ def test_audit_of_a_declined_widening(wider) -> None:
     done = audit(wider)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-1].endswith("), to what is wider; the yes stands")
+    assert done.stdout.splitlines()[-1].endswith("), to an extended scope; the consent remains")
 
 
 def test_what_follows_a_declined_widening(wider) -> None:

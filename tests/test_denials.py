@@ -80,7 +80,7 @@ def test_a_full_disk_and_a_grant_for_all_projects(undecided, mounted) -> None:
 
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         0,
-        f"Recording is off for {undecided.root}. Nothing is written from now on.",
+        f"Recording is off for {undecided.root}. Nothing is recorded any more.",
     )
     assert not records_events(undecided)
 

@@ -295,7 +295,7 @@ def test_a_wider_catalog_in_status(place) -> None:
     found = later_version(place, "main(['status', '--json'])")
 
     assert done.returncode == OUTDATED
-    assert [f"  not yet  {new}: only after another grant" for new in NEW] == [
+    assert [f"  not yet  {new}: only after you grant it" for new in NEW] == [
         line for line in done.stdout.splitlines() if "not yet" in line
     ]
     assert json.loads(found.stdout)["not_yet"] == NEW

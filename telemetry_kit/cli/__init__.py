@@ -1,6 +1,6 @@
 """The command line: `main()`, and the same commands for hosts to mount.
 
-Only what `record` and `--help` need is imported here. The first other command loads the parser.
+`record` and `--help` load no parser.
 """
 
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import click
     import typer
 
-# The options that may stand before a command; a test compares them with the table.
+# The options before a command; a test compares them with the table.
 _BEFORE = ("--app", "--project")
 
 
@@ -43,26 +43,30 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
         return show(f"telemetry-kit {__version__}\n")
     from telemetry_kit.cli.invocation import run_line  # deferred: the parser, 10 ms
+    from telemetry_kit.cli.output import guarded  # deferred: as above
 
-    return run_line(args[:at], name, words)
+    return guarded(lambda: run_line(args[:at], name, words))
 
 
 def _open_streams() -> None:
-    """Let no name of a folder, and no stream that was closed, be a failure of a command."""
+    """Replace closed standard streams, and print any file name without an encoding error."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            # It stays open as long as we are, and nobody is told that it was left so.
-            setattr(sys, name, open(nowhere, "w", closefd=False))  # noqa: SIM115
+            null = os.open(os.devnull, os.O_WRONLY)
+            # It stays open until the process ends; `closefd` prevents a warning about that.
+            setattr(sys, name, open(null, "w", closefd=False))  # noqa: SIM115
         elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def typer_app(app: "str | None" = None) -> "typer.Typer":
-    """The interactive commands as a Typer app that a host mounts.
+    """Return the interactive commands as a Typer app that a host mounts.
 
-    `host.add_typer(telemetry_kit.cli.typer_app("acme"), name="telemetry")`
+    Example:
+        >>> import typer
+        >>> host = typer.Typer()
+        >>> host.add_typer(typer_app("acme"), name="telemetry")
 
     Args:
         app: the host's app name; by default the one given to `configure()`.
@@ -78,9 +82,12 @@ def typer_app(app: "str | None" = None) -> "typer.Typer":
 
 
 def click_group(app: "str | None" = None) -> "click.Group":
-    """The interactive commands as a Click group that a host mounts.
+    """Return the interactive commands as a Click group that a host mounts.
 
-    `host.add_command(telemetry_kit.cli.click_group("acme"), name="telemetry")`
+    Example:
+        >>> import click
+        >>> host = click.Group("acme")
+        >>> host.add_command(click_group("acme"), name="telemetry")
 
     Args:
         app: the host's app name; by default the one given to `configure()`.
@@ -96,19 +103,15 @@ def click_group(app: "str | None" = None) -> "click.Group":
 
 
 def _missing(error: ModuleNotFoundError, name: str) -> ModuleNotFoundError:
-    """What to raise where a library is not installed that the host mounts the commands with."""
+    """Return the error for a library that is not installed; another error stays as it is."""
     if error.name != name:
         return error
-    sentence = f"{name} is not installed, and only hosts need it: pip install {name}"
+    sentence = f"{name} is not installed. Hosts that mount the commands need it: pip install {name}"
     return ModuleNotFoundError(sentence, name=name)
 
 
 def _command_at(args: "Sequence[str]") -> int:
-    """Where the command is: behind the global options and their values.
-
-    Returns:
-        The index of the first word that is none of these; it may lie behind the last word.
-    """
+    """Return the index of the command, after the global options and their values."""
     at = 0
     while at < len(args) and args[at].partition("=")[0] in _BEFORE:
         at += 1 if "=" in args[at] else 2

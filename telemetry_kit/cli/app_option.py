@@ -1,4 +1,4 @@
-"""Select the app of a command: `--app`, else the host's name, else the one that matches."""
+"""Select the app of a command: `--app`, else the host's app, else the one that matches."""
 
 from __future__ import annotations
 
@@ -8,33 +8,30 @@ from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import app_choice
 from telemetry_kit.errors import ConfigurationError
 
-# Commands about no project of the user's: any name will do.
+# These commands read no project of the user, so any app is right.
 ABOUT_NO_APP = ("demo", "selftest", "schema")
 
 
-def name_app(command: str, app: str | None, project: str | None) -> None:
-    """Configure the app that a command is about.
+def configure_app(command: str, app: str | None, project: str | None) -> None:
+    """Configure the app of a command.
 
     Args:
         command: the command's name.
-        app: the app that was named; None to find it.
+        app: the value of `--app`; None to find the app.
         project: a folder inside the project; None for the working directory.
 
     Raises:
-        CommandError: several apps fit, or the name is none.
+        CommandError: several apps match, or the name is invalid.
     """
     if app is None and settings.current().app:
         return
     try:
-        settings.configure(app=app if app is not None else _found(command, project))
+        found = app if app is not None else app_choice.choose(project, runtime.environ)
+    except ConfigurationError as error:
+        if command not in ABOUT_NO_APP:
+            raise CommandError(str(error), USAGE) from None
+        found = app_choice.DEFAULT
+    try:
+        settings.configure(app=found)
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None
-
-
-def _found(command: str, project: str | None) -> str:
-    try:
-        return app_choice.choose(project, runtime.environ)
-    except ConfigurationError:
-        if command in ABOUT_NO_APP:
-            return app_choice.DEFAULT
-        raise

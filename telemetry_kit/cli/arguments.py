@@ -1,7 +1,4 @@
-"""Names as command arguments: as typed, as stored, and the message for an unknown one.
-
-`insights` finds the events that have them.
-"""
+"""Names as command arguments: the forms in which they are stored, and errors for unknown names."""
 
 from __future__ import annotations
 
@@ -14,99 +11,89 @@ from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 
-_SHOWN = 20
-_CUTOFF = 0.6
+MAX_LISTED = 20
+MIN_SIMILARITY = 0.6
 
 
 def declared(home: ProjectPaths, vocabulary: str) -> frozenset[str]:
-    """Names that are built in, declared by the program, the project or the user, or were once.
+    """Return the names that are built in, declared by program, project or user, or were once.
 
     Args:
-        home: the project's places.
+        home: the project's paths.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
     found = set(settings.names_from_files(home.naming_files)[vocabulary])
     try:
         found |= declared_names.read(home).get(vocabulary, frozenset())
     except TelemetryError:
-        pass  # `verify` and `doctor` say so; whoever looks at numbers is not kept from it
+        pass  # `verify` and `doctor` report it; the numbers can be shown without these names
     return settings.vocabulary(vocabulary, found)
 
 
-def forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
-    """A name in every form in which it may be stored: in clear, and as the key's pseudonym.
+def stored_forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
+    """Return the forms in which a name may be stored: plain text and the key's pseudonym.
 
-    What keys that are gone made of it, nobody can tell: `find` says how many events those are.
+    Pseudonyms of deleted keys are unknown; `find` reports the number of those events.
 
     Args:
-        home: the project's places.
+        home: the project's paths.
         field: one of `catalog.NAMES`.
-        text: as it was typed.
-    """
-    try:
-        dirs = projects.ProjectDirs.of(home)
-        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
-            return frozenset((text,))
-        key = keys.load(dirs.key)
-        return frozenset((text, key.pseudonym(field, text)))
-    except (TelemetryError, UnicodeError):
-        return frozenset((text,))
-
-
-def given(option: str, text: str | None) -> str | None:
-    """A name as it was typed.
+        text: the name as the user typed it.
 
     Raises:
         CommandError: it is empty.
     """
-    if text is not None and not text.strip():
-        raise CommandError(f"{option} {safe(text[:40])!r}: which one? Write a name", USAGE)
-    return text
+    if not text.strip():
+        raise CommandError(f"--{field} {safe(text[:40])!r}: write a name", USAGE)
+    try:
+        dirs = projects.ProjectDirs.of(home)
+        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
+            return frozenset((text,))
+        return frozenset((text, keys.load(dirs.key).pseudonym(field, text)))
+    except (TelemetryError, UnicodeError):
+        return frozenset((text,))
 
 
-def one_of(option: str, text: str | None, names: Iterable[str]) -> str | None:
-    """A word of a closed list.
+def check_choice(option: str, text: str | None, names: Iterable[str]) -> None:
+    """Check that a value, if any, is in a closed list.
 
     Raises:
-        CommandError: it is none of them.
+        CommandError: it is not.
     """
     if text is not None and text not in (known := list(names)):
-        raise CommandError(f"{option} {safe(text[:40])!r}: {hint(text, known)}", USAGE)
-    return text
+        raise CommandError(f"{option} {safe(text[:40])!r}: {suggest(text, known)}", USAGE)
 
 
-def must_be_known(
-    home: ProjectPaths, option: str, field: str, text: str, present: Iterable[str]
-) -> None:
-    """Nothing where a name is in some event, or declared; it may have no events all the same.
+def check_known(home: ProjectPaths, field: str, text: str, present: Iterable[str]) -> None:
+    """Check that a name is declared or in some event.
 
     Args:
-        home: the project's places.
-        option: with which it was asked for.
+        home: the project's paths.
         field: one of `catalog.NAMES`.
-        text: as it was typed.
+        text: the name as the user typed it.
         present: the names in the events.
 
     Raises:
-        CommandError: there is no such name.
+        CommandError: the name is unknown; the message suggests the closest one.
     """
     known = {*present, *declared(home, catalog.NAMES[field])}
-    if known.isdisjoint(forms(home, field, text)):
-        problem = f"{option} {safe(text[:40])!r}: no events of it; {hint(text, known)}"
+    if known.isdisjoint(stored_forms(home, field, text)):
+        problem = f"--{field} {safe(text[:40])!r}: no events of it; {suggest(text, known)}"
         raise CommandError(problem, USAGE)
 
 
-def hint(text: str, known: Iterable[str]) -> str:
-    """What to write instead: the name that is close, else those there are."""
+def suggest(text: str, known: Iterable[str]) -> str:
+    """Suggest the closest name, or list the known ones."""
     import difflib  # deferred: 10 ms, and only a mistake needs it
 
-    # Pseudonyms last: nobody mistypes them.
+    # Pseudonyms last: a user rarely types one.
     names = sorted(known, key=lambda name: (name.startswith(catalog.PSEUDONYM_PREFIX), name))
     folded = {name.casefold(): name for name in reversed(names)}
-    near = difflib.get_close_matches(text[:100].casefold(), folded, n=1, cutoff=_CUTOFF)
+    near = difflib.get_close_matches(text[:100].casefold(), folded, n=1, cutoff=MIN_SIMILARITY)
     if near:
         return f"did you mean {safe(folded[near[0]])!r}?"
     if not names:
         return "there are no names"
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"there {'is' if len(names) == 1 else 'are'} {safe(', '.join(names[:_SHOWN]))}{more}"
+    more = f" and {len(names) - MAX_LISTED:,} more" if len(names) > MAX_LISTED else ""
+    listed = safe(", ".join(names[:MAX_LISTED]))
+    return f"there {'is' if len(names) == 1 else 'are'} {listed}{more}"

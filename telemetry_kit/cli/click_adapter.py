@@ -6,68 +6,73 @@ from typing import Any
 
 import click
 
-from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, Command, mounted
-from telemetry_kit.cli.options import FLAG, TEXTS, Argument, Option
-from telemetry_kit.cli.registry import GLOBAL_OPTIONS, HELP
+from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
+from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameter
+from telemetry_kit.cli.output import guarded
+from telemetry_kit.cli.registry import HELP
 
 
-class _Group(click.Group):
+class Group(click.Group):
+    """A Click group that lists its commands in the order of the table."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # in the order of the table, as everywhere else
+        """Return the names of the commands."""
+        return list(self.commands)
 
 
 def build(app: str | None) -> click.Group:
     """Make the Click group.
 
     Args:
-        app: the tool whose events are meant; None for the configured one.
+        app: the tool that recorded the events; None for the configured one.
     """
 
     @click.pass_context
     def target(context: click.Context, /, **given: Any) -> None:
         context.obj = (app if given["app"] is None else given["app"], given["project"])
 
-    made = _Group(
+    made = Group(
         "telemetry",
         callback=target,
-        params=[
-            click.Option([name], metavar=metavar, help=text)
-            for name, (metavar, text) in GLOBAL_OPTIONS.items()
-        ],
+        params=[parameter_of(option) for option in GLOBALS],
         help=HELP,
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )
-    for command in mounted():
-        for name in command.names:
-            made.add_command(_command(command, name))
+    for row in MOUNTED:
+        for name in row[0]:
+            made.add_command(command_of(row, name))
     return made
 
 
-def _command(command: Command, name: str) -> click.Command:
+def command_of(row: Row, name: str) -> click.Command:
+    """Make the Click command for one name of a command."""
+
     @click.pass_context
     def run(context: click.Context, /, **values: Any) -> None:
-        context.exit(command.run(context.obj, values))
+        context.exit(guarded(lambda: run_command(row, values, *context.obj)))
 
-    # Click has no place of its own for the help of an argument.
-    arguments = [f"{p.metavar}: {p.help}" for p in command.parameters if isinstance(p, Argument)]
+    parameters = parameters_of(row)
+    # Click shows no help for an argument, so the help of the command contains it.
+    arguments = [f"{p.metavar}: {p.help}" for p in parameters if p.is_argument]
     return click.Command(
         name,
         callback=run,
-        params=[_parameter(parameter) for parameter in command.parameters],
-        help="\n\n".join([command.help, *arguments]),
-        hidden=name != command.names[0],
+        params=[parameter_of(parameter) for parameter in parameters],
+        help="\n\n".join([row[2], *arguments]),
+        hidden=name != row[0][0],
         context_settings=CONTEXT_SETTINGS,
     )
 
 
-def _parameter(parameter: Option | Argument) -> click.Parameter:
-    if isinstance(parameter, Argument):
+def parameter_of(parameter: Parameter) -> click.Parameter:
+    """Make the Click option or argument."""
+    if parameter.is_argument:
         return click.Argument(
             [parameter.key],
             metavar=parameter.metavar,
-            nargs=-1 if parameter.many else 1,
-            required=not parameter.many,
+            nargs=-1 if parameter.kind == TEXTS else 1,
+            required=parameter.kind != TEXTS,
         )
     return click.Option(
         [*parameter.names, parameter.key],
@@ -75,7 +80,7 @@ def _parameter(parameter: Option | Argument) -> click.Parameter:
         metavar=parameter.metavar,
         is_flag=parameter.kind == FLAG,
         multiple=parameter.kind == TEXTS,
-        # A count is text here, so that every parser's mistake is told in the same words.
+        # A count is text here, so that its errors read the same with every parser.
         type=click.BOOL if parameter.kind == FLAG else click.STRING,
         default=False if parameter.kind == FLAG else parameter.default,
     )

@@ -1,6 +1,6 @@
 """Save the count cache under the maintenance lock, and only while it is still valid.
 
-`insights.cache` defines its content. A failure costs only time, so it is never reported.
+`insights.cache` defines its content. A failure costs only time, so it is not reported.
 """
 
 from __future__ import annotations
@@ -16,41 +16,31 @@ from telemetry_kit.storage import rotation
 
 
 def keep(home: ProjectPaths, counted: CountedLog) -> bool:
-    """Save the count cache beside the log.
+    """Save the counts beside the log.
 
     Args:
-        home: whose journal.
-        counted: what was counted.
+        home: the project's paths.
+        counted: the counts.
 
     Returns:
-        Whether it was.
+        Whether they were saved.
     """
     if counted.cache_lines is None:
         return False
     try:
         with rotation.maintenance(home) as folder:
-            # What was deleted since it was counted must not come back as a number.
-            if folder is None or not all(_is_there(folder, *file) for file in counted.files):
+            if folder is None:
                 return False
-            _put(folder, counted.cache_lines)
+            for name, inode in counted.files:
+                # A line that was deleted after the count must not remain in a number.
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if (found.st_dev, found.st_ino) != inode:
+                    return False
+            with NewFile(NAME, folder) as new:
+                with open(new.fd, "wb", closefd=False) as out:
+                    out.writelines(part for line in counted.cache_lines for part in (line, b"\n"))
+                # The cache has a checksum: if a power failure damages it, the log is counted again.
+                new.place(NAME, sync=False)
             return True
     except (JournalError, OSError):
         return False
-
-
-def _is_there(folder: int, name: str, inode: tuple[int, int]) -> bool:
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == inode
-
-
-def _put(folder: int, lines: list[bytes]) -> None:
-    with NewFile(NAME, folder) as new:
-        with open(new.fd, "wb", closefd=False) as out:
-            for line in lines:
-                out.write(line)
-                out.write(b"\n")
-        # A cache with a checksum: after a power failure it is counted anew.
-        new.place(NAME, sync=False)

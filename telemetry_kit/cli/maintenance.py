@@ -10,14 +10,14 @@ from telemetry_kit.errors import TelemetryError, swallow
 
 
 def run_maintenance(project: str | None) -> None:
-    """Pack and thin out what is due, where the user has ever decided.
+    """Compress segments and delete expired lines, if the user has ever decided.
 
-    Who never did has not been told that lines go after some days, and gets no files of ours.
+    A user who has never decided does not know about the retention, and gets no files of ours.
 
     Args:
         project: a folder inside the project; None for the working directory.
     """
-    # deferred: only once the command has spoken
+    # deferred: after the output of the command
     from telemetry_kit.storage import limits, maintenance
 
     if not settings.current().app:
@@ -31,12 +31,12 @@ def run_maintenance(project: str | None) -> None:
             home, policy.decide(home, runtime.environ).keep_days, decision.today()
         )
     except (TelemetryError, OSError):
-        return  # `doctor` says what is wrong
+        return  # `doctor` reports the problem
     except Exception as error:
         swallow(error)
         return
     if done.deleted_for_space:
         info(
             f"telemetry-kit: the events took more than {limits.MAX_BYTES >> 20} MiB: "
-            f"the oldest {done.deleted_for_space} files of them were deleted"
+            f"the oldest {done.deleted_for_space} files were deleted"
         )

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from telemetry_kit.cli.output import USAGE, CommandError, safe, width
 from telemetry_kit.cli.registry import GLOBAL_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
     from typing import Any, NoReturn
 
 FLAG, TEXT, TEXTS, COUNT = "flag", "text", "texts", "count"
-_MAX_HELP_COLUMNS = 100
-_HELP_COLUMN = 24
+MAX_HELP_COLUMNS = 100
 
 
-class Option:
-    """One option of a command.
+class Parameter:
+    """One option or argument of a command.
 
     Args:
-        names: as it is written, `-n --limit` for instance.
+        names: the names of an option, separated by spaces, for instance `-n --limit`; the key of
+            an argument.
         help: one sentence.
         metavar: the name of the value in the help; None for a flag.
-        kind: `FLAG`, `TEXT`, `TEXTS` where it may be given several times, or `COUNT`, a whole
-            number of at least one; by default a flag, or a text where there is a metavar.
+        kind: `FLAG`, `TEXT`, `TEXTS` if it may be repeated, or `COUNT` for a whole number of at
+            least 1; by default a flag, or a text if there is a metavar.
         default: the value if the option is not given.
-        key: the argument of the command's function; its last name by default.
+        key: the argument of the command's function; the last name by default.
     """
 
-    __slots__ = ("default", "help", "key", "kind", "metavar", "names")
+    __slots__ = ("default", "help", "is_argument", "key", "kind", "metavar", "names")
 
     def __init__(
         self,
@@ -43,123 +43,97 @@ class Option:
         key: str | None = None,
     ) -> None:
         self.names = names.split()
+        self.is_argument = not names.startswith("-")
         self.help = help if default is None else f"{help.rstrip('.')} (default: {default})."
-        self.metavar = metavar
         self.kind = kind or (TEXT if metavar else FLAG)
+        self.metavar = f"[{metavar}]..." if self.is_argument and kind == TEXTS else metavar
         self.default = default
         self.key = key or self.names[-1].removeprefix("--").replace("-", "_")
 
 
-class Argument:
-    """One argument of a command.
+Parameters = Sequence[Parameter]
 
-    Args:
-        key: the argument of the command's function.
-        metavar: its name in the help.
-        help: one sentence.
-        many: whether there may be none or several.
-    """
-
-    __slots__ = ("help", "key", "many", "metavar")
-
-    def __init__(
-        self,
-        key: str,
-        metavar: str,
-        help: str,  # noqa: A002 - as above
-        many: bool = False,
-    ) -> None:
-        self.key = key
-        self.metavar = f"[{metavar}]..." if many else metavar
-        self.help = help
-        self.many = many
-
-
-Parameters = Sequence[Option | Argument]
-
-_PERIOD = (
-    Option("--since", "From this day on: 2026-11-23, today, 7d, 2w, 3m ago.", "DATE"),
-    Option("--until", "Up to and with this day.", "DATE"),
+GLOBALS = tuple(Parameter(name, text, metavar) for name, (metavar, text) in GLOBAL_OPTIONS.items())
+_EVENT = Parameter("--event", "Only events of this type.", "TYPE")
+_JSON = Parameter("--json", "Print JSON.", key="as_json")
+_PERIOD_AND_ROLE = (
+    Parameter("--since", "First day: 2026-11-23, today, or 7d, 2w or 3m ago.", "DATE"),
+    Parameter("--until", "Last day.", "DATE"),
+    Parameter("--role", "Only events of this role.", "NAME"),
 )
-_ROLE = Option("--role", "Only events of this role.", "NAME")
-_JSON = Option("--json", "Print JSON.", key="as_json")
 # The options and arguments of each command, in the order of its help.
 PARAMETERS: dict[str, Parameters] = {
-    "demo": (Option("--keep", "Keep the temporary folder."),),
+    "demo": (Parameter("--keep", "Keep the temporary folder."),),
     "status": (
-        Option("--explain", "Show every rule and what it said."),
+        Parameter("--explain", "Show every rule and its result."),
         _JSON,
-        Option("--simulate", "As if this variable were set.", "VAR=VALUE", kind=TEXTS),
-        Option(
-            "--check",
-            "Exit with 0 recording, 10 off, 11 vetoed, 12 notice outdated, 13 not writable.",
-        ),
+        Parameter("--simulate", "Decide as if this variable were set.", "VAR=VALUE", kind=TEXTS),
+        Parameter("--check", "Exit with 0 on, 10 off, 11 vetoed, 12 outdated, 13 not writable."),
     ),
     "enable": (
-        Option("--yes", "Say yes without being asked."),
-        Option("--no", "Say no without being asked."),
-        Option("--all-projects", "In all projects, not only this one."),
+        Parameter("--yes", "Grant consent without a question."),
+        Parameter("--no", "Deny consent without a question."),
+        Parameter("--all-projects", "Decide for all projects."),
     ),
-    "disable": (Option("--all-projects", "In all projects, not only this one."),),
-    "preview": (Option("--json", "Print the samples only.", key="as_json"),),
+    "disable": (Parameter("--all-projects", "Decide for all projects."),),
+    "preview": (Parameter("--json", "Print the samples only.", key="as_json"),),
     "view": (
-        Option("-n --limit", "How many events, or sessions, to show.", "N", kind=COUNT, default=20),
-        *_PERIOD,
-        Option("--event", "Only events of this type.", "TYPE"),
-        _ROLE,
-        Option("--agent", "Only events of this agent.", "NAME"),
-        Option("--command", "Only events of this command.", "NAME", key="of_command"),
-        Option("--outcome", "Only events that ended like this.", "WORD"),
-        Option(
-            "--project",
-            "A folder inside the project, or a project's pseudonym.",
-            "DIR|CODE",
-            key="other",
-        ),
-        Option("--wide", "Also show ids, sequence, source and key epoch."),
-        Option("--json", "Print whole records, one JSON object per line.", key="as_json"),
-        Option("--follow", "Go on with new events as they come, until Ctrl-C."),
-        Option("--tree", "Show sessions as trees, newest first."),
+        Parameter("-n --limit", "Number of events, or sessions, to show.", "N", COUNT, default=20),
+        *_PERIOD_AND_ROLE[:2],
+        _EVENT,
+        _PERIOD_AND_ROLE[2],
+        Parameter("--agent", "Only events of this agent.", "NAME"),
+        Parameter("--command", "Only events of this command.", "NAME", key="of_command"),
+        Parameter("--outcome", "Only events with this outcome.", "WORD"),
+        Parameter("--project", "A folder of a project, or its pseudonym.", "DIR|CODE", key="other"),
+        Parameter("--wide", "Also show ids, sequence, source and key epoch."),
+        Parameter("--json", "Print whole events, one JSON object per line.", key="as_json"),
+        Parameter("--follow", "Also print new events as they arrive, until Ctrl-C."),
+        Parameter("--tree", "Show sessions as trees, newest first."),
     ),
-    "stats": (*_PERIOD, _ROLE, _JSON),
-    "answers": (*_PERIOD, _ROLE, _JSON),
+    "stats": (*_PERIOD_AND_ROLE, _JSON),
+    "answers": (*_PERIOD_AND_ROLE, _JSON),
     "export": (
-        Option(
+        Parameter(
             "--format",
-            "How to write it.",
+            "The format of the output.",
             "json|jsonl|csv|parquet|sqlite|otlp-json",
             default="jsonl",
             key="form",
         ),
-        *_PERIOD,
-        _ROLE,
-        Option("--event", "Only events of this type.", "TYPE"),
-        Option("-o --output", "Where to; stdout by default.", "FILE"),
-        Option("--precise", "Leave times as stored instead of cut to the day."),
-        Option("--dictionary", "Also write FILE.dictionary.md."),
-        Option("--history", "Also write FILE.consent.jsonl: what you decided."),
-        Option("--force", "Replace what is there."),
+        *_PERIOD_AND_ROLE,
+        _EVENT,
+        Parameter("-o --output", "The file to write; stdout by default.", "FILE"),
+        Parameter("--precise", "Write exact times instead of days."),
+        Parameter("--dictionary", "Also write FILE.dictionary.md."),
+        Parameter("--history", "Also write your decisions to FILE.consent.jsonl."),
+        Parameter("--force", "Replace an existing file."),
     ),
-    "verify": (Argument("files", "FILE", "Exports, reports, other files.", many=True), _JSON),
-    "find": (Argument("text", "TEXT", "What to look for; - reads stdin."), _JSON),
+    "verify": (
+        Parameter("files", "More files to check, such as exports.", "FILE", TEXTS),
+        _JSON,
+    ),
+    "find": (Parameter("text", "The text to search for; - reads stdin.", "TEXT"), _JSON),
     "forget": (
-        Argument("text", "TEXT", "What to forget; - reads stdin."),
-        Option("--yes", "Remove without being asked."),
+        Parameter("text", "The text to search for; - reads stdin.", "TEXT"),
+        Parameter("--yes", "Delete without a question."),
     ),
     "selftest": (_JSON,),
-    "rotate-key": (Option("--yes", "Replace it without being asked."),),
-    "doctor": (Option("--fix", "Mend what safely can be."), _JSON),
+    "rotate-key": (Parameter("--yes", "Replace the key without a question."),),
+    "doctor": (Parameter("--fix", "Repair the problems that can be repaired safely."), _JSON),
     "clear": (
-        Option("--before", "Only events of earlier days (YYYY-MM-DD).", "DATE"),
-        Option("--yes", "Delete without being asked."),
+        Parameter("--before", "Only events of earlier days (YYYY-MM-DD).", "DATE"),
+        Parameter("--yes", "Delete without a question."),
     ),
     "reset": (
-        Option("--all-projects", "In every project, not only this one."),
-        Option("--yes", "Erase without being asked."),
+        Parameter("--all-projects", "Delete the data of every project."),
+        Parameter("--yes", "Delete without a question."),
     ),
     "audit": (_JSON,),
     "schema": (
-        Option("--format", "How to print it.", "md|json|jsonschema", default="md", key="form"),
+        Parameter(
+            "--format", "The format of the output.", "md|json|jsonschema", None, "md", "form"
+        ),
     ),
 }
 
@@ -167,41 +141,40 @@ PARAMETERS: dict[str, Parameters] = {
 def parse(
     command: str, text: str, parameters: Parameters, words: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Read the words after a command.
+    """Parse the words after a command.
 
     Args:
         command: its name.
         text: its help, one sentence.
         parameters: its options and arguments.
-        words: what the user typed.
+        words: the words that the user typed.
 
     Returns:
-        The values by key; None if the user asked for help, which is printed.
+        The values by key; None after `--help`, which is printed.
 
     Raises:
         CommandError: an option is unknown, or a value is missing.
     """
-    parser = _parser(command, text, parameters)
     try:
-        found, unknown = parser.parse_known_args(words)
+        found, unknown = parser_of(command, text, parameters).parse_known_args(words)
     except SystemExit:
         return None  # by --help alone: every mistake raises CommandError
     values = vars(found)
-    many = next((p.key for p in parameters if isinstance(p, Argument) and p.many), "")
+    many = next((p.key for p in parameters if p.is_argument and p.kind == TEXTS), "")
     if many and not any(word.startswith("-") for word in unknown):
-        # argparse takes them up to the next option only; its "intermixed" loses what follows `--`.
+        # argparse stops at the next option, and its "intermixed" parser loses the words after `--`.
         values[many] += unknown
     elif unknown:
-        raise CommandError(_not_understood(command, parameters, unknown), USAGE)
+        raise CommandError(explain_unknown(command, parameters, unknown), USAGE)
     return values
 
 
 def converted(parameters: Parameters, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as the command's function takes them: counts as numbers, several texts as tuples.
+    """Convert the values of a parser: counts to numbers, repeated texts to tuples.
 
     Args:
         parameters: the options and arguments of the command.
-        values: what a parser found, by key.
+        values: the values from the parser, by key.
 
     Raises:
         CommandError: a count is not a whole number of at least 1.
@@ -209,91 +182,73 @@ def converted(parameters: Parameters, values: Mapping[str, Any]) -> dict[str, An
     found = dict(values)
     for parameter in parameters:
         value = found[parameter.key]
-        if isinstance(parameter, Argument):
-            found[parameter.key] = tuple(value or ()) if parameter.many else value
-        elif parameter.kind == TEXTS:
+        if parameter.kind == TEXTS:
             found[parameter.key] = tuple(value or ())
         elif parameter.kind == COUNT:
-            found[parameter.key] = _count(parameter, str(value))
+            text = str(value)
+            if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
+                problem = f"{'/'.join(parameter.names)} {text[:20]!r}"
+                raise CommandError(f"{problem}: write a whole number of at least 1", USAGE)
+            found[parameter.key] = int(text)
     return found
 
 
-def _count(option: Option, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
-        name = "/".join(option.names)
-        raise CommandError(f"{name} {text[:20]!r}: write a whole number of at least 1", USAGE)
-    return int(text)
+class Parser(argparse.ArgumentParser):
+    """An argparse parser in the style of the overview, whose errors are a `CommandError`."""
 
-
-class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        """Raise the error instead of printing it."""
         sentence = safe(message.removeprefix("argument "))
         raise CommandError(f"{sentence}. See {self.prog} --help", USAGE)
 
-
-class _Formatter(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        columns = min(width(), _MAX_HELP_COLUMNS)
-        super().__init__(prog, max_help_position=_HELP_COLUMN, width=columns)
-
-    def add_usage(
-        self,
-        usage: str | None,
-        actions: Iterable[argparse.Action],
-        groups: Iterable[Any],
-        prefix: str | None = None,
-    ) -> None:
-        super().add_usage(usage, actions, groups, "Usage: " if prefix is None else prefix)
+    def format_help(self) -> str:
+        """Return the help with a capital letter at its beginning."""
+        return super().format_help().replace("usage: ", "Usage: ", 1)
 
 
-def _parser(command: str, text: str, parameters: Parameters) -> argparse.ArgumentParser:
-    names = [p.metavar for p in parameters if isinstance(p, Argument)]
-    parser = _Parser(
+def parser_of(command: str, text: str, parameters: Parameters) -> Parser:
+    """Make the parser of one command."""
+    names = [p.metavar for p in parameters if p.is_argument and p.metavar]
+    columns = min(width(), MAX_HELP_COLUMNS)
+    parser = Parser(
         prog=f"telemetry-kit {command}",
         usage=" ".join(["%(prog)s [OPTIONS]", *names]),
         description=text,
-        formatter_class=_Formatter,
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=24, width=columns),
         add_help=False,
         allow_abbrev=False,
     )
     arguments, options = map(parser.add_argument_group, ("Arguments", "Options"))
     for parameter in parameters:
-        text = parameter.help.replace("%", "%%")
-        if isinstance(parameter, Argument):
-            arguments.add_argument(
-                parameter.key,
-                nargs="*" if parameter.many else None,
-                metavar=parameter.metavar,
-                help=text,
-            )
-        elif parameter.kind == FLAG:
-            options.add_argument(
-                *parameter.names, dest=parameter.key, action="store_true", help=text
-            )
+        given: dict[str, Any] = {"help": parameter.help.replace("%", "%%")}
+        if parameter.kind == FLAG:
+            given["action"] = "store_true"
         else:
-            options.add_argument(
-                *parameter.names,
-                dest=parameter.key,
-                action="append" if parameter.kind == TEXTS else "store",
-                metavar=parameter.metavar,
-                default=parameter.default,
-                help=text,
-            )
+            given["metavar"] = parameter.metavar
+        if parameter.is_argument:
+            nargs = "*" if parameter.kind == TEXTS else None
+            arguments.add_argument(parameter.key, nargs=nargs, **given)
+            continue
+        if parameter.kind == TEXTS:
+            given["action"] = "append"
+        elif parameter.kind != FLAG:
+            given["default"] = parameter.default
+        options.add_argument(*parameter.names, dest=parameter.key, **given)
     options.add_argument("-h", "--help", action="help", help="Show this message and exit.")
     return parser
 
 
-def _not_understood(command: str, parameters: Parameters, words: Sequence[str]) -> str:
-    """The sentence about words that the command does not take."""
+def explain_unknown(command: str, parameters: Parameters, words: Sequence[str]) -> str:
+    """Return the message for words that the command does not accept."""
     word = next((word for word in words if word.startswith("-")), words[0])
     name = word.partition("=")[0]
     if not word.startswith("-"):
-        told = f"{word[:40]!r} is one word too many"
+        problem = f"unexpected argument {word[:40]!r}"
     elif name in GLOBAL_OPTIONS:
-        told = f"{name} stands before the command"
+        problem = f"{name} must be before the command"
     else:
-        from telemetry_kit.cli.arguments import hint  # deferred: only for a mistake
+        from telemetry_kit.cli.arguments import suggest  # deferred: only for a mistake
 
-        known = [n for p in parameters if isinstance(p, Option) for n in p.names]
-        told = f"there is no option {name[:40]!r}: {hint(name, [*known, '--help'])}"
-    return f"{told}{'' if told.endswith('?') else '.'} See telemetry-kit {command} --help"
+        known = [n for p in parameters if not p.is_argument for n in p.names]
+        problem = f"there is no option {name[:40]!r}: {suggest(name, [*known, '--help'])}"
+    return f"{problem}{'' if problem.endswith('?') else '.'} See telemetry-kit {command} --help"

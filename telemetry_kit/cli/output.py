@@ -1,7 +1,4 @@
-"""Data to stdout, messages to stderr, and each failure as one sentence and an exit code.
-
-Control characters in data never reach a terminal.
-"""
+"""Messages, terminals and exit codes: results go to stdout, messages to stderr."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ PIPE_WIDTH = 120
 
 
 class CommandError(Exception):
-    """Why a command failed: one sentence for the user, and the exit code.
+    """A failed command: one sentence for the user, and the exit code.
 
     Args:
-        sentence: what is wrong and what to do.
+        sentence: what failed and which change helps.
         code: 1 failed or incomplete, 2 usage error with nothing changed.
     """
 
@@ -34,69 +31,57 @@ class CommandError(Exception):
 
 
 def guarded(action: Callable[[], int | None]) -> int:
-    """Run an action; tell the user in one sentence on stderr if it fails.
+    """Run an action and report a failure in one sentence on stderr.
 
     Returns:
         Its exit code: 0 for None, 1 failed or incomplete, 2 usage error, 130 interrupted.
     """
     try:
         code = action()
-        flush()
+        print(end="", flush=True)
         return code or 0
-    except CommandError as error:
+    except (CommandError, TelemetryError) as error:
         info(f"telemetry-kit: {error}")
-        return error.code
-    except TelemetryError as error:
-        info(f"telemetry-kit: {error}")
-        return FAILED
+        return error.code if isinstance(error, CommandError) else FAILED
     except KeyboardInterrupt:
         info()
         return INTERRUPTED
-    except BrokenPipeError:
-        stop_output()  # the reader has seen enough
-        return 0
     except OSError as error:
-        stop_output()
-        why = os.strerror(error.errno) if error.errno else str(error)
-        where = f": {safe(str(error.filename))}" if error.filename else ""
-        info(f"telemetry-kit: not finished, the system says: {why}{where}")
-        return FAILED
+        return report_os_error(error)
 
 
-def print_line(text: str = "") -> None:
-    """A line of data, to stdout, as it is."""
-    if sys.stdout is not None:
-        sys.stdout.write(f"{text}\n")
+def report_os_error(error: OSError) -> int:
+    """Report that the system refused an operation, usually because stdout cannot be written.
 
-
-def flush() -> None:
-    """Print what is waiting to be.
-
-    Raises:
-        OSError: the system does not take it.
+    Returns:
+        The exit code: 0 if the reader of a pipe has closed it, else 1.
     """
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    stop_output()
+    if isinstance(error, BrokenPipeError):
+        return 0
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    path = f": {safe(str(error.filename))}" if error.filename else ""
+    info(f"telemetry-kit: not finished, the system reports: {reason}{path}")
+    return FAILED
+
+
+def stop_output() -> None:
+    """Send further output to the null device, or the interpreter reports an error at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def info(text: str = "") -> None:
-    """A message for people, to stderr; nobody to hear it is no failure."""
+    """Print a message to stderr; a closed stderr is no failure."""
     if sys.stderr is None:
         return
     try:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        print(text, file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
-def stop_output() -> None:
-    """Let what was not printed yet go nowhere: else the interpreter complains at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
 def safe(text: str) -> str:
-    """`text` with everything escaped that a terminal would act upon."""
+    """Escape every character that a terminal would interpret as a command."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -104,26 +89,39 @@ def safe(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 event` or `2,371 events`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def in_bytes(size: int) -> str:
+    """Return a size in the unit that people use for it, such as `761 kB`."""
+    if size < 1_000:
+        return counted(size, "byte")
+    if size < 1_000_000:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.2f} MB" if size < 1_000_000_000 else f"{size / 1e9:.2f} GB"
+
+
 def confirm(question: str) -> bool:
-    """Ask on stderr; Enter is no.
+    """Ask a yes-no question on stderr; the default answer is no.
 
     Raises:
-        CommandError: there is no terminal to ask at.
-        KeyboardInterrupt: Ctrl-C, nothing decided.
+        CommandError: there is no terminal.
+        KeyboardInterrupt: the user pressed Ctrl-C.
     """
     if not is_terminal():
         raise CommandError("there is no terminal to ask at: add --yes. Nothing was changed", USAGE)
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
-        info()
-        return False  # end of file in the middle of an answer
+        info()  # the input ended in the middle of the line
+        return False
     return answer.strip().casefold() in ("y", "yes")
 
 
 def is_terminal() -> bool:
-    """Whether a person can be asked: stdin and stderr are both terminals."""
+    """Whether stdin and stderr are both terminals, so that the user can be asked."""
     try:
         return sys.stdin.isatty() and sys.stderr.isatty()
     except (AttributeError, ValueError):
@@ -131,10 +129,10 @@ def is_terminal() -> bool:
 
 
 def width() -> int:
-    """How many columns there are: those of the terminal, or space for whole lines in a pipe."""
-    given = os.environ.get("COLUMNS", "")
-    if given.isdigit() and int(given) > 0:
-        return int(given)
+    """Columns of the terminal; in a pipe enough for most lines."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns)
     try:
         return os.get_terminal_size(sys.stdout.fileno()).columns or PIPE_WIDTH
     except (OSError, ValueError, AttributeError):

@@ -1,7 +1,4 @@
-"""Report unreadable data in the same words in every command that shows events.
-
-`storage` reads the data.
-"""
+"""Report unreadable data in the same words in every command that shows events."""
 
 from __future__ import annotations
 
@@ -9,33 +6,33 @@ from telemetry_kit.cli.output import CommandError, info, safe
 from telemetry_kit.storage.segments import ReadReport
 
 
-def tell(problems: ReadReport) -> None:
-    """One sentence on stderr for each file with something wrong."""
+def print_problems(problems: ReadReport) -> None:
+    """Print one sentence on stderr for each file with a problem."""
     for sentence in problems.sentences():
         info(f"telemetry-kit: {safe(sentence)}")
 
 
-def unread(problems: ReadReport) -> list[str]:
-    """The files that could not be read to their end."""
+def unread_files(problems: ReadReport) -> list[str]:
+    """Return the names of the files that could not be read to the end."""
     return [name for name, report in problems.files.items() if report.stopped]
 
 
 def incomplete(problems: ReadReport) -> str:
-    """What to say of those files; empty where there are none."""
-    names = ", ".join(map(safe, unread(problems)))
+    """Return the sentence about these files; empty if there are none."""
+    names = ", ".join(map(safe, unread_files(problems)))
     return f"incomplete: {names} could not be read to the end" if names else ""
 
 
-def must_be_whole(problems: ReadReport, shown: bool = True) -> None:
-    """Nothing where all was read.
+def check_complete(problems: ReadReport, is_shown: bool = True) -> None:
+    """Check that all files were read.
 
     Args:
-        problems: filled by reading.
-        shown: whether there was anything to show.
+        problems: the problems of reading.
+        is_shown: whether the command has shown any event.
 
     Raises:
-        CommandError: it was not: exit code 1, after what could be read was shown.
+        CommandError: a file could not be read; the command exits with 1 after its output.
     """
-    told = incomplete(problems)
-    if told:
-        raise CommandError(told if shown else f"no such events in what could be read; {told}")
+    message = incomplete(problems)
+    if message:
+        raise CommandError(message if is_shown else f"no such events in the rest; {message}")

@@ -8,30 +8,32 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from telemetry_kit.cli.output import safe
+from telemetry_kit.cli.output import safe, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
-_GAP = "  "
-_MIN_NAME = 8
-# A pseudonym is cut in two only where no lesser column can go instead.
-_WHOLE_NAME = 14
-_MIN_REMARK = 16
-_BAR_WIDTH = 20
-_MIN_BAR = 6
-_SPARKS = " ▁▂▃▄▅▆▇█"
-_PLAIN_SPARKS = " .:-=+*#@"
-# After these a name may go on in the next line.
-_JOINTS = "-:/._"
-# They join the letter before them, as the later parts of a Korean syllable and skin tones do.
-_JOINING = ("Mn", "Me", "Cf")
-_EMOJI_STYLE = "\ufe0f"
+GAP = "  "
+MIN_NAME = 8
+# A pseudonym is broken only if no less important column can be left out instead.
+WHOLE_NAME = 14
+MIN_REMARK = 16
+BAR_WIDTH = 20
+MIN_BAR = 6
+SPARKS = " ▁▂▃▄▅▆▇█"
+PLAIN_SPARKS = " .:-=+*#@"
+# A name may be broken after these.
+JOINTS = "-:/._"
+# Unicode categories of letters that take no column of their own.
+JOINING = ("Mn", "Me", "Cf")
+# So do the later parts of a Korean syllable, and skin tones.
+JOINED = (("\u1160", "\u11ff"), ("\U0001f3fb", "\U0001f3ff"))
+EMOJI_STYLE = "\ufe0f"
 
 
 def display_width(text: str) -> int:
-    """How many columns of a terminal a text takes.
+    """Return how many columns of a terminal a text takes.
 
     By Unicode: marks take none, wide and full-width letters (East Asian Width W and F) two.
     """
@@ -39,59 +41,72 @@ def display_width(text: str) -> int:
         return len(text)
     total = last = 0
     for letter in text:
-        # A symbol of one column is drawn as a picture of two where this follows.
-        size = int(last == 1) if letter == _EMOJI_STYLE else _letter_width(letter)
+        if letter == EMOJI_STYLE:
+            # After a symbol of one column, this character makes terminals draw a picture of two.
+            size = int(last == 1)
+        elif letter.isascii():
+            size = 1
+        elif unicodedata.category(letter) in JOINING or any(a <= letter <= b for a, b in JOINED):
+            size = 0
+        else:
+            size = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
         total += size
         last = size or last
     return total
 
 
-def _letter_width(letter: str) -> int:
-    if letter.isascii():
-        return 1
-    if unicodedata.category(letter) in _JOINING or "\u1160" <= letter <= "\u11ff":
-        return 0
-    if "\U0001f3fb" <= letter <= "\U0001f3ff":
-        return 0
-    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-
-
 def fold(text: str, columns: int, first: str = "", rest: str | None = None) -> Iterator[str]:
-    """A text as lines of at most `columns` columns; one line at least.
+    """Break a text into lines of at most `columns` columns; at least one line.
 
-    Broken between words, else after a joint of a name, else anywhere. Nothing is left out.
+    It is broken between words, else after a joint of a name, else anywhere. No letter is left out.
 
     Args:
-        text: made safe here.
-        columns: how many there are.
-        first: what the first line begins with.
-        rest: what the other lines begin with; `first` by default.
+        text: the text; control characters are escaped.
+        columns: columns of the terminal.
+        first: the beginning of the first line.
+        rest: the beginning of the other lines; `first` by default.
     """
     text = safe(text).rstrip()
     rest = first if rest is None else rest
     lead, size = first, max(columns - display_width(first), 1)
+    next_size = max(columns - display_width(rest), 1)
     while display_width(text) > size:
-        cut = _break_at(text, size, max(columns - display_width(rest), 1))
+        cut = break_at(text, size, next_size)
         yield f"{lead}{text[:cut]}".rstrip()
         text = text[cut:].lstrip()
-        lead, size = rest, max(columns - display_width(rest), 1)
+        lead, size = rest, next_size
     yield f"{lead}{text}".rstrip()
 
 
-def _break_at(text: str, size: int, next_size: int) -> int:
-    """After how many letters a line of `size` columns ends."""
+def print_folded(text: str, lead: str | None = None, indent: int = 2) -> None:
+    """Print a text: folded on a terminal, as one line in a pipe.
+
+    Args:
+        text: the text; control characters are escaped.
+        lead: the beginning of the first line; the same indentation as the others by default.
+        indent: indentation of the other lines; at most 4 in a narrow terminal.
+    """
+    is_terminal = sys.stdout.isatty()
+    below = " " * (min(indent, 4) if is_terminal and width() < indent * 2 else indent)
+    first = below if lead is None else lead
+    for line in fold(text, width(), first, below) if is_terminal else [f"{first}{safe(text)}"]:
+        print(line)
+
+
+def break_at(text: str, size: int, next_size: int) -> int:
+    """Return after how many letters a line of `size` columns ends."""
     end = min(size, len(text))
     while end > 1 and display_width(text[:end]) > size:
         end -= 1
     while end < len(text) and display_width(text[: end + 1]) <= size:
         end += 1
-    gap, space = text.rfind(_GAP, 0, end + 2), text.rfind(" ", 0, end + 1)
+    gap, space = text.rfind(GAP, 0, end + 2), text.rfind(" ", 0, end + 1)
     for cut in (gap, space):
         if cut > end // 2:
             return cut
-    joint = max(text.rfind(letter, 0, end) for letter in _JOINTS) + 1
+    joint = max(text.rfind(letter, 0, end) for letter in JOINTS) + 1
     word = text[space + 1 :].partition(" ")[0]
-    # Rather a short line than a word in two, where the next line takes it whole.
+    # A short line is better than a broken word, if the next line has room for the whole word.
     if space > 0 and display_width(word) <= next_size:
         return space
     return joint if joint > end // 2 else end
@@ -105,15 +120,14 @@ class Column:
 
     Args:
         title: its heading.
-        cells: its text, one for each row; made safe here.
-        right: whether it holds numbers.
-        can_fold: whether it may be made narrower, going on in the next line.
-        priority: columns of the highest one are left out first where there is no max_width.
-        remark: whether its cells go to lines of their own where there is little max_width beside
-            the others.
+        cells: its texts, one for each row; control characters are escaped.
+        right: whether its texts are aligned to the right, as numbers are.
+        can_fold: whether its texts may be broken into several lines.
+        priority: in a narrow terminal, the columns with the highest number are left out first.
+        remark: whether, in a narrow terminal, its texts get lines of their own.
     """
 
-    __slots__ = ("can_fold", "cells", "priority", "remark", "right", "title")
+    __slots__ = ("can_fold", "cells", "natural", "priority", "remark", "right", "title")
 
     def __init__(
         self,
@@ -130,128 +144,130 @@ class Column:
         self.can_fold = can_fold
         self.priority = priority
         self.remark = remark
-
-    @property
-    def natural(self) -> int:
-        """The width it would like to have."""
-        return max(map(display_width, (self.title, *self.cells)))
+        # The width without folding.
+        self.natural = max(map(display_width, (title, *self.cells)))
 
 
 def numbers(title: str, counts: Sequence[int], priority: int = 0) -> Column:
-    """A column of whole numbers."""
+    """Make a column of whole numbers."""
     return Column(title, [f"{count:,}" for count in counts], right=True, priority=priority)
 
 
 def table(
     columns: Sequence[Column], max_width: int, shares: Sequence[float] = (), ruled: bool = False
 ) -> Iterator[str]:
-    """A table of at most `max_width` columns; where its names cannot be made narrow enough, a list.
+    """Lay out a table of at most `max_width` columns, or a list if the terminal is too narrow.
 
     Args:
-        columns: at least one; those of a priority are not shown where they are empty.
+        columns: at least one; an empty one with a priority is left out.
         max_width: columns of the terminal.
-        shares: bars behind each row, where there is room for them.
-        ruled: whether a line stands below the headings.
+        shares: a bar after each row, if there is room.
+        ruled: whether to draw a line below the headings.
     """
     shown = [c for c in columns if not c.priority or any(c.cells)]
-    while (
-        len(shown) > 1 and _least(shown, max_width) > max_width and max(c.priority for c in shown)
-    ):
-        worst = max(c.priority for c in shown)
-        shown = [c for c in shown if c.priority < worst]
-    sizes = _fitted([c for c in shown if not c.remark], max_width)
-    left = max_width - sum(sizes) - len(_GAP) * (len(sizes) - 1)
+    while len(shown) > 1 and min_width(shown, max_width) > max_width:
+        last = max(c.priority for c in shown)
+        if not last:
+            break
+        shown = [c for c in shown if c.priority < last]
+    sizes = fit([c for c in shown if not c.remark], max_width)
+    left = max_width - total_width(sizes)
     if left < 0:
-        yield from _listed(shown, max_width)
+        yield from as_list(shown, max_width)
         return
     remarks = []
     for column in [c for c in shown if c.remark]:
-        size = min(column.natural, left - len(_GAP))
-        if size >= min(column.natural, _MIN_REMARK):
+        size = min(column.natural, left - len(GAP))
+        if size >= min(column.natural, MIN_REMARK):
             sizes.append(size)
-            left -= size + len(_GAP)
+            left -= size + len(GAP)
         else:
             shown.remove(column)
             remarks.append(column)
-    beside = min(left - len(_GAP), _BAR_WIDTH) if shares else 0
-    yield from _row(shown, sizes, [c.title for c in shown])
+    bar_width = min(left - len(GAP), BAR_WIDTH) if shares else 0
+    yield from row(shown, sizes, [c.title for c in shown])
     if ruled:
-        yield _GAP.join("-" * size for size in sizes)
+        yield GAP.join("-" * size for size in sizes)
     for at in range(len(shown[0].cells)):
-        drawn = bar(shares[at], beside) if beside >= _MIN_BAR else ""
-        yield from _row(shown, sizes, [c.cells[at] for c in shown], drawn)
+        drawn = bar(shares[at], bar_width) if bar_width >= MIN_BAR else ""
+        yield from row(shown, sizes, [c.cells[at] for c in shown], drawn)
         for column in remarks:
             if column.cells[at]:
-                yield from fold(column.cells[at], max_width, _GAP, _GAP * 2)
+                yield from fold(column.cells[at], max_width, GAP, GAP * 2)
 
 
-def _least(columns: Sequence[Column], max_width: int) -> int:
-    name = max(_WHOLE_NAME, max_width // 4)
-    sizes = (min(c.natural, name) if c.can_fold else c.natural for c in columns)
-    return sum(sizes) + len(_GAP) * (len(columns) - 1)
+def total_width(sizes: Sequence[int]) -> int:
+    """Return the width of a row, with the gaps between its columns."""
+    return sum(sizes) + len(GAP) * (len(sizes) - 1)
 
 
-def _fitted(columns: Sequence[Column], max_width: int) -> list[int]:
+def min_width(columns: Sequence[Column], max_width: int) -> int:
+    """Return the width of a table whose names are folded as far as they stay readable."""
+    name = max(WHOLE_NAME, max_width // 4)
+    return total_width([min(c.natural, name) if c.can_fold else c.natural for c in columns])
+
+
+def fit(columns: Sequence[Column], max_width: int) -> list[int]:
+    """Return the width of each column; the widest ones that can be folded are narrowed."""
     sizes = [c.natural for c in columns]
-    while sum(sizes) + len(_GAP) * (len(sizes) - 1) > max_width:
-        folding = [at for at, c in enumerate(columns) if c.can_fold and sizes[at] > _MIN_NAME]
+    while total_width(sizes) > max_width:
+        folding = [at for at, c in enumerate(columns) if c.can_fold and sizes[at] > MIN_NAME]
         if not folding:
             break
-        widest = max(folding, key=lambda at: sizes[at])
-        sizes[widest] -= 1
+        sizes[max(folding, key=sizes.__getitem__)] -= 1
     return sizes
 
 
-def _row(
+def row(
     columns: Sequence[Column], sizes: Sequence[int], texts: Sequence[str], drawn: str = ""
 ) -> Iterator[str]:
-    """One row as lines; the first one ends with a bar."""
+    """Lay out one row; its first line ends with a bar."""
     parts = [fold(text, size) for text, size in zip(texts, sizes, strict=True)]
     for line in zip_longest(*parts, fillvalue=""):
         cells = []
         for column, size, text in zip(columns, sizes, line, strict=True):
             blank = " " * (size - display_width(text))
             cells.append(blank + text if column.right else text + blank)
-        yield _GAP.join([*cells, drawn]).rstrip()
+        yield GAP.join([*cells, drawn]).rstrip()
         drawn = ""
 
 
-def _listed(columns: Sequence[Column], max_width: int) -> Iterator[str]:
-    """Each row as a line with its name, of at most two cells, and one for each other cell."""
+def as_list(columns: Sequence[Column], max_width: int) -> Iterator[str]:
+    """Lay out each row as a line with its name, of at most two cells, and one for each other."""
     heads = 1 + (len(columns) > 1 and not columns[1].right and not columns[1].remark)
     for at in range(len(columns[0].cells)):
         yield from fold(" ".join(c.cells[at] for c in columns[:heads]).lstrip(), max_width)
         for column in columns[heads:]:
             if column.cells[at]:
-                yield from fold(f"{column.title}: {column.cells[at]}", max_width, _GAP, _GAP * 2)
+                yield from fold(f"{column.title}: {column.cells[at]}", max_width, GAP, GAP * 2)
 
 
-# -- lines that are drawn ----------------------------------------------------------------------
+# -- bars and sparklines -----------------------------------------------------------------------
 
 
 def can_draw(stream: TextIO | None = None) -> bool:
-    """Whether stdout, or another stream, takes block characters."""
+    """Whether a stream, by default stdout, can print block characters."""
     try:
-        _SPARKS.encode((stream or sys.stdout).encoding or "ascii")
+        SPARKS.encode((stream or sys.stdout).encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
 
 
 def heading(text: str) -> str:
-    """A heading: bold on a terminal that takes it."""
+    """Make a heading bold, if the terminal can show it."""
     plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ
     return text if plain or os.environ.get("TERM") == "dumb" else f"\x1b[1m{text}\x1b[0m"
 
 
 def sparkline(counts: Sequence[int], columns: int) -> str:
-    """Counts as one line; the oldest are left out where there are more than columns.
+    """Draw counts as one line; if there are too many, the oldest are left out.
 
     Args:
         counts: oldest first.
-        columns: how many there is room for.
+        columns: the width of the line.
     """
-    sparks = _SPARKS if can_draw() else _PLAIN_SPARKS
+    sparks = SPARKS if can_draw() else PLAIN_SPARKS
     shown = counts[-columns:]
     most = max(shown, default=0)
     steps = len(sparks) - 1
@@ -259,30 +275,28 @@ def sparkline(counts: Sequence[int], columns: int) -> str:
 
 
 def bar(share: float, columns: int) -> str:
-    """A bar that fills a share of its columns, and at least one where it is not zero.
-
-    Not the whole height of the line: bars in lines one below the other stay apart.
-    """
+    """Draw a bar that fills a share of its columns, and at least one if the share is not zero."""
     full = round(share * columns)
+    # This block is lower than a line, so that bars below each other stay apart.
     return ("▇" if can_draw() else "#") * (max(full, 1) if share > 0 else 0)
 
 
 def progress(share: float, events: int, stream: TextIO) -> str:
-    """How far long work has come, as one line that fits the terminal: a bar, and in numbers.
+    """Draw the progress of long work as a bar and numbers, in one line of the terminal.
 
     Args:
         share: from 0 to 1.
-        events: how many were handled.
+        events: how many events are done.
         stream: the terminal.
     """
     text = f"{share:4.0%}  {events:,} events"
     try:
-        max_width = os.get_terminal_size(stream.fileno()).columns - len(text) - len(_GAP) - 1
+        columns = os.get_terminal_size(stream.fileno()).columns - len(text) - len(GAP) - 1
     except (OSError, ValueError):
-        max_width = 0
-    size = min(max_width, _BAR_WIDTH)
-    if size < _MIN_BAR:
+        columns = 0
+    size = min(columns, BAR_WIDTH)
+    if size < MIN_BAR:
         return text
     full, empty = "▇-" if can_draw(stream) else "#-"
     done = round(share * size)
-    return f"{full * done}{empty * (size - done)}{_GAP}{text}"
+    return f"{full * done}{empty * (size - done)}{GAP}{text}"

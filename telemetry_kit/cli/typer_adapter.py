@@ -8,16 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
-from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, Command, mounted
-from telemetry_kit.cli.options import FLAG, TEXTS, Argument, Option
-from telemetry_kit.cli.registry import GLOBAL_OPTIONS, HELP
+from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
+from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameters
+from telemetry_kit.cli.output import guarded
+from telemetry_kit.cli.registry import HELP
 
 
 def build(app: str | None) -> typer.Typer:
     """Make the Typer app.
 
     Args:
-        app: the tool whose events are meant; None for the configured one.
+        app: the tool that recorded the events; None for the configured one.
     """
     made = typer.Typer(
         name="telemetry",
@@ -32,63 +33,53 @@ def build(app: str | None) -> typer.Typer:
     def target(context: typer.Context, **given: Any) -> None:
         context.obj = (app if given["app"] is None else given["app"], given["project"])
 
-    made.callback()(_signed(target, [_global(name) for name in GLOBAL_OPTIONS]))
-    for command in mounted():
-        for name in command.names:
+    made.callback()(with_parameters(target, GLOBALS))
+    for row in MOUNTED:
+        for name in row[0]:
             made.command(
-                name,
-                help=command.help,
-                hidden=name != command.names[0],
-                context_settings=CONTEXT_SETTINGS,
-            )(_function(command))
+                name, help=row[2], hidden=name != row[0][0], context_settings=CONTEXT_SETTINGS
+            )(function_of(row))
     return made
 
 
-def _function(command: Command) -> Callable[..., None]:
+def function_of(row: Row) -> Callable[..., None]:
+    """Make the function that Typer calls for a command."""
+
     def run(context: typer.Context, **values: Any) -> None:
-        raise typer.Exit(command.run(context.obj, values))
+        raise typer.Exit(guarded(lambda: run_command(row, values, *context.obj)))
 
-    return _signed(run, [_parameter(parameter) for parameter in command.parameters])
-
-
-_KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return with_parameters(run, parameters_of(row))
 
 
-def _signed(
-    function: Callable[..., None], parameters: list[inspect.Parameter]
-) -> Callable[..., None]:
-    """A function with named parameters instead of `**`: Typer reads them from its signature."""
-    context = inspect.Parameter("context", _KEYWORD, annotation=typer.Context)
-    function.__signature__ = inspect.Signature([context, *parameters])  # type: ignore[attr-defined]
-    function.__annotations__ = {p.name: p.annotation for p in (context, *parameters)}
+def with_parameters(function: Callable[..., None], parameters: Parameters) -> Callable[..., None]:
+    """Replace the `**` of a function by named parameters: Typer reads them from its signature."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    made = [inspect.Parameter("context", kind, annotation=typer.Context)]
+    for parameter in parameters:
+        annotation: Any
+        default: Any
+        if parameter.is_argument:
+            info = typer.Argument(
+                metavar=parameter.metavar, help=parameter.help, show_default=False
+            )
+            annotation, default = str, inspect.Parameter.empty
+            if parameter.kind == TEXTS:
+                annotation, default = list[str] | None, None
+        else:
+            info = typer.Option(
+                *parameter.names, help=parameter.help, metavar=parameter.metavar, show_default=False
+            )
+            # A count is text here, so that its errors read the same with every parser.
+            annotation, default = str | None, parameter.default and str(parameter.default)
+            if parameter.kind == FLAG:
+                annotation, default = bool, False
+            elif parameter.kind == TEXTS:
+                annotation = list[str] | None
+        made.append(
+            inspect.Parameter(
+                parameter.key, kind, default=default, annotation=Annotated[annotation, info]
+            )
+        )
+    function.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in made}
     return function
-
-
-def _global(name: str) -> inspect.Parameter:
-    metavar, text = GLOBAL_OPTIONS[name]
-    option = typer.Option(name, metavar=metavar, help=text)
-    key = name.removeprefix("--")
-    return inspect.Parameter(key, _KEYWORD, default=None, annotation=Annotated[str | None, option])
-
-
-def _parameter(parameter: Option | Argument) -> inspect.Parameter:
-    kind: Any
-    default: Any
-    if isinstance(parameter, Argument):
-        made = typer.Argument(metavar=parameter.metavar, help=parameter.help, show_default=False)
-        kind, default = (
-            (list[str] | None, None) if parameter.many else (str, inspect.Parameter.empty)
-        )
-    else:
-        made = typer.Option(
-            *parameter.names, help=parameter.help, metavar=parameter.metavar, show_default=False
-        )
-        # A count is text here, so that every parser's mistake is told in the same words.
-        kind, default = str | None, parameter.default and str(parameter.default)
-        if parameter.kind == FLAG:
-            kind, default = bool, False
-        elif parameter.kind == TEXTS:
-            kind = list[str] | None
-    return inspect.Parameter(
-        parameter.key, _KEYWORD, default=default, annotation=Annotated[kind, made]
-    )

@@ -1,6 +1,6 @@
-"""The flag that Click and Typer share: it decides once the command line is valid.
+"""The flag that Click and Typer share: it decides after the command line is parsed.
 
-Neither of the two is imported here.
+This module imports neither of the two.
 """
 
 from __future__ import annotations
@@ -11,37 +11,31 @@ from telemetry_kit.integrations.flag import decide
 
 
 def remember(context: Any, parameter: Any, value: bool | None) -> bool | None:
-    """The callback of the option: decide when the command is about to run.
+    """Let the option decide when its command is about to run.
 
-    By then every other option and argument was accepted, and `--help` was not asked for. A group
-    runs before the words of its subcommand are looked at.
+    By then, all other options and arguments are valid, and `--help` was not given. A group runs
+    before the arguments of its subcommand are parsed.
 
     Args:
-        context: Click's or Typer's context.
+        context: the context of Click or Typer.
         parameter: the option.
-        value: what was given; None when nothing was.
+        value: the value of the option; None if it was not given.
 
     Returns:
         The same value.
     """
-    # Completion parses what was typed so far; pressing Tab decides nothing.
-    if value is not None and not context.resilient_parsing:
-        _before_running(context, value, _is_typed(context, parameter))
-    return value
-
-
-def _is_typed(context: Any, parameter: Any) -> bool:
-    # By name: Typer brings a Click of its own, whose sources are no members of Click's.
+    # Completion parses the line so far. Pressing Tab decides nothing.
+    if value is None or context.resilient_parsing:
+        return value
     source = context.get_parameter_source(parameter.name)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _before_running(context: Any, value: bool, typed: bool) -> None:
+    # Compared by name, because Typer has its own copy of Click.
+    typed = source is not None and source.name == "COMMANDLINE"
     invoke = context.invoke
 
-    def deciding(*args: Any, **kwargs: Any) -> Any:
+    def decide_and_invoke(*args: Any, **kwargs: Any) -> Any:
         del vars(context)["invoke"]
         decide(value, typed=typed)
         return invoke(*args, **kwargs)
 
-    vars(context)["invoke"] = deciding
+    vars(context)["invoke"] = decide_and_invoke
+    return value

@@ -1,7 +1,4 @@
-"""The effect of `--telemetry` and `--no-telemetry` in every host.
-
-The parser of the host supplies the values.
-"""
+"""The effect of `--telemetry` and `--no-telemetry` in every host."""
 
 from __future__ import annotations
 
@@ -12,62 +9,55 @@ from telemetry_kit._runtime import SUPPORTED
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from telemetry_kit.paths import ProjectPaths
-
-# A program that starts does not wait longer for another process that is deciding.
+# How long a host waits at its start for another process that is deciding.
 PATIENCE_SECONDS = 1.0
+HELP = "Keep a private usage log on this computer (remembered)."
 
 
 def decide(value: bool | None, *, typed: bool = True) -> bool | None:
-    """Write down the answer that a flag gave; the host goes on whatever comes of it.
+    """Save the decision of a flag; the host continues in every case.
 
-    A yes that is in force already stays as it is, also where the program would record more by
-    now: that is for the question. What cannot be kept is said on stderr, and after a no that
-    cannot be kept nothing is recorded in this process.
+    A current grant stays unchanged, even if the program would record more now: the prompt asks
+    about an extended scope. An error is reported on stderr. If a denial cannot be saved, the
+    current process still stops recording.
 
     Args:
-        value: True for `--telemetry`, False for `--no-telemetry`, None when neither was given.
-        typed: whether it stood on the command line; a yes from anywhere else is none.
+        value: True for `--telemetry`, False for `--no-telemetry`, None for neither.
+        typed: whether the user typed it; a default or a variable grants nothing.
 
     Returns:
         The same value.
     """
     try:
         if value is True and typed:
-            _accept(changes.paths_of())
+            grant()
         elif value is False and SUPPORTED:
-            _refuse()
+            deny()
     except ConsentError as error:
-        _say(f"{'--telemetry' if value else '--no-telemetry'} could not be kept: {error}.")
+        option = f"{settings.current().app}: {'--telemetry' if value else '--no-telemetry'}"
+        message = f"{option} could not be saved: {error}. Nothing is recorded in this run.\n"
+        if sys.stderr is not None:
+            sys.stderr.write(message.encode("ascii", "backslashreplace").decode("ascii"))
     except TelemetryError:
-        return value  # it is kept; only what was recorded before could not be closed
+        return value  # the decision is saved; only the log could not be sealed
     except Exception as error:
         swallow(error)
     return value
 
 
-def _accept(home: ProjectPaths) -> None:
-    rules = list(policy.records(home))
-    stands = any(rule.verdict == policy.GRANT for rule in rules)
-    if stands and not any(rule.verdict == policy.DENY for rule in rules):
-        return
-    # What the tool declares is known here, so the yes covers just that.
-    changes.grant(home, method="flag", patience=PATIENCE_SECONDS)
+def grant() -> None:
+    """Grant consent for all that the tool has declared, unless consent is current."""
+    home = changes.paths_of()
+    verdicts = {rule.verdict for rule in policy.records(home)}
+    if policy.GRANT not in verdicts or policy.DENY in verdicts:
+        changes.grant(home, method="flag", patience=PATIENCE_SECONDS)
 
 
-def _refuse() -> None:
+def deny() -> None:
+    """Deny consent; without a home directory, the current process stops recording."""
     try:
         home = changes.paths_of()
     except ConsentError:
         cache.deny_in_process()
         raise
     changes.deny(home, method="flag", patience=PATIENCE_SECONDS)
-
-
-def _say(sentence: str) -> None:
-    app = settings.current().app
-    plain = f"{app}: {sentence} Nothing is recorded in this run.\n"
-    if sys.stderr is not None:
-        sys.stderr.write(plain.encode("ascii", "backslashreplace").decode("ascii"))

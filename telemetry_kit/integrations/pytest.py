@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture `telemetry_events`, which loads the rest on first use.
 
-Under pytest telemetry is off by itself. The fixture runs the real pipeline into memory.
+In a test run recording is off. The fixture runs the real pipeline into memory.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from telemetry_kit.testing import Captured
 
-_OWN_NAME = {"role": "role", "command": "command", "agent": "agent", "workflow": "workflow"}
-
 
 class TelemetryEvents:
-    """What was recorded in a test, with assertions about it.
+    """The events of a test, with assertions about them.
 
     Args:
-        captured: where the events go.
+        captured: the captured events.
     """
 
     def __init__(self, captured: Captured) -> None:
@@ -36,22 +34,22 @@ class TelemetryEvents:
 
     @property
     def lines(self) -> list[bytes]:
-        """The lines as they would stand in the file."""
+        """The lines as the log would contain them."""
         return list(self._captured.lines)
 
     @property
     def dropped(self) -> list[tuple[str, str]]:
-        """What was left out: pairs of event type and key."""
+        """The values that were left out: pairs of event type and key."""
         return list(self._captured.dropped)
 
     @property
     def notes(self) -> list[str]:
-        """What would keep the program from recording anything outside of tests."""
+        """The reasons why the program would record nothing outside of tests."""
         return list(self._captured.notes)
 
     @property
     def undeclared(self) -> list[tuple[str, str]]:
-        """Names that became pseudonyms because nothing declares them: pairs of field and name."""
+        """The undeclared names that became pseudonyms: pairs of field and name."""
         return list(self._captured.undeclared)
 
     @property
@@ -60,16 +58,15 @@ class TelemetryEvents:
         return [event["event_type"] for event in self]
 
     def clear(self) -> None:
-        """Forget what was recorded so far."""
-        self._captured.lines.clear()
-        self._captured.dropped.clear()
-        self._captured.undeclared.clear()
+        """Delete the events so far."""
+        for found in (self._captured.lines, self._captured.dropped, self._captured.undeclared):
+            found.clear()
 
     def one(self, event: str, **fields: object) -> dict[str, Any]:
-        """The one event of this type with these fields.
+        """Return the only event of this type with these fields.
 
         Raises:
-            AssertionError: there is none, or more than one.
+            AssertionError: no event matches, or several do.
         """
         found = [
             e
@@ -77,29 +74,29 @@ class TelemetryEvents:
             if e["event_type"] == event and all(e.get(k) == v for k, v in fields.items())
         ]
         asked = ", ".join([repr(str(event)), *(f"{k}={v!r}" for k, v in fields.items())])
-        _hold(len(found) == 1, f"{len(found)} events match {asked}\n{self.tree()}")
+        _check(len(found) == 1, f"{len(found)} events match {asked}\n{self.tree()}")
         return found[0]
 
     def assert_sequence(self, *events: str) -> None:
-        """Exactly these event types were recorded, in this order."""
+        """Check that exactly these event types were recorded, in this order."""
         expected = [str(event) for event in events]
         same = self.types == expected
-        _hold(same, f"expected {expected}\nrecorded {self.types}\n{self.tree()}")
+        _check(same, f"expected {expected}\nrecorded {self.types}\n{self.tree()}")
 
     def assert_tree(self, path: str) -> None:
-        """Some span contains the next one, and so on: `"command(build) > agent(reviewer)"`."""
-        # With its spaces: a hand-off is labelled "handoff(a->b)".
+        """Check that spans contain each other, as in `"command(build) > agent(reviewer)"`."""
+        # Split with the spaces, because the label of a hand-off is "handoff(a->b)".
         wanted = [label.strip() for label in path.split(" > ")]
-        nodes = self._nodes()
-        found = any(_holds(nodes, node, wanted) for node in nodes)
-        _hold(found, f"no {path!r} among\n{self.tree()}")
+        nodes = list(self._nodes().values())
+        found = any(_contains(nodes, node, wanted) for node in nodes)
+        _check(found, f"no {path!r} among\n{self.tree()}")
 
     def assert_private(self, *secrets: str) -> None:
-        """None of these texts is in any line, plain or encoded.
+        """Check that no line contains any of these texts, plain or encoded.
 
         Raises:
-            AssertionError: one is.
-            ValueError: one has fewer than 4 characters, so that it could stand there by chance.
+            AssertionError: a line contains one.
+            ValueError: a text has fewer than 4 characters, so that chance could produce it.
         """
         # deferred: only this assertion needs them
         from telemetry_kit.verification.machine_secrets import MIN_CHARS, Secret
@@ -112,93 +109,88 @@ class TelemetryEvents:
         for number, line in enumerate(self.lines, 1):
             for found in Search(wanted, whole_words=False).find(line):
                 length = len(found.text)
-                _hold(False, f"secret of {length} characters found in line {number}")
+                _check(False, f"secret of {length} characters found in line {number}")
 
     def tree(self) -> str:
-        """The events as an indented tree of spans, for messages."""
+        """Return the events as an indented tree of spans, for messages."""
         nodes = self._nodes()
         lines: list[str] = []
 
         def show(node: _Node, depth: int) -> None:
             lines.append("  " * depth + node.label + (f" [{node.end}]" if node.end else ""))
-            for child in nodes:
+            for child in nodes.values():
                 if child.parent == node.span and node.span is not None:
                     show(child, depth + 1)
 
-        spans = {node.span for node in nodes}
-        for node in nodes:
-            if node.parent is None or node.parent not in spans:
+        for node in nodes.values():
+            if node.parent not in nodes:
                 show(node, 0)
         return "\n".join(lines) or "(nothing was recorded)"
 
-    def _nodes(self) -> list[_Node]:
-        nodes: dict[str, _Node] = {}
+    def _nodes(self) -> dict[object, _Node]:
+        nodes: dict[object, _Node] = {}
         for number, event in enumerate(self):
-            span = event.get("span_id")
-            node = nodes.get(span or f"event {number}")
-            if node is None:
-                nodes[span or f"event {number}"] = _Node(event)
+            key = event.get("span_id") or number
+            if key in nodes:
+                nodes[key].end = event.get("outcome", "")
             else:
-                node.end = event.get("outcome", "")
-        return list(nodes.values())
-
-
-def _hold(held: bool, message: str) -> None:
-    # No assert statement: pytest rewrites those of a plugin, and indents the tree away.
-    if not held:
-        raise AssertionError(message)
+                nodes[key] = _Node(event)
+        return nodes
 
 
 class _Node:
     def __init__(self, event: dict[str, Any]) -> None:
-        family = event["event_type"].partition(".")[0]
-        name = event.get(_OWN_NAME.get(family, ""), "")
-        if family == "handoff":
+        kind = event["event_type"].partition(".")[0]
+        name = event.get(kind, "")
+        if kind == "handoff":
             name = f"{event.get('source_agent', '?')}->{event.get('target_agent', '?')}"
-        self.label = f"{family}({name})"
+        self.label = f"{kind}({name})"
         self.span = event.get("span_id")
         self.parent = event.get("parent_id")
         self.end = event.get("outcome", "")
 
 
-def _holds(nodes: list[_Node], node: _Node, wanted: list[str]) -> bool:
+def _contains(nodes: list[_Node], node: _Node, wanted: list[str]) -> bool:
     if node.label != wanted[0]:
         return False
-    if len(wanted) == 1:
-        return True
     inside = [n for n in nodes if n.parent == node.span and node.span is not None]
-    return any(_holds(nodes, child, wanted[1:]) for child in inside)
+    return len(wanted) == 1 or any(_contains(nodes, child, wanted[1:]) for child in inside)
 
 
-def _counter() -> Callable[[int], bytes]:
-    numbers = itertools.count(1)
-    return lambda size: next(numbers).to_bytes(size, "big")
+def _check(holds: bool, message: str) -> None:
+    # Not an assert statement: pytest rewrites those of a plugin, and indents the tree.
+    if not holds:
+        raise AssertionError(message)
 
 
 _NOTES = pytest.StashKey[set[str]]()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end of a run what keeps the program from recording anything for its users."""
-    notes: set[str] = terminalreporter.config.stash.get(_NOTES, set())
-    for note in sorted(notes):
+    """Print at the end of a run why the program would record nothing for its users."""
+    for note in sorted(terminalreporter.config.stash.get(_NOTES, ())):
         terminalreporter.write_line(f"telemetry_kit: {note}")
 
 
 @pytest.fixture
 def telemetry_events(request: pytest.FixtureRequest) -> Iterator[TelemetryEvents]:
-    """The events of this test: the real pipeline into memory, with counted ids and a ticking clock.
+    """The events of this test, from the real pipeline, with counted ids and a ticking clock.
 
-    Ids count from 1; the clock starts on 2026-01-01 and each look at it takes a millisecond.
+    Ids count from 1. The clock starts on 2026-01-01 and advances by a millisecond at each use.
     Internal errors of the library are raised.
     """
-    # A test session without this fixture pays for nothing.
+    # A test run without this fixture loads none of these.
     from telemetry_kit.consent.cache import override_runtime  # deferred: so
     from telemetry_kit.testing import capture_events  # deferred: so
 
-    ticks = itertools.count()
+    ticks, ids = itertools.count(), itertools.count(1)
     # 1767225600 is 2026-01-01T00:00:00Z.
-    other = override_runtime({}, lambda: next(ticks) / 1000, lambda: 1767225600.0, _counter())
+    other = override_runtime(
+        {},
+        lambda: next(ticks) / 1000,
+        lambda: 1767225600.0,
+        lambda size: next(ids).to_bytes(size, "big"),
+    )
     with other, capture_events() as captured:
         yield TelemetryEvents(captured)
     request.config.stash.setdefault(_NOTES, set()).update(captured.notes)

@@ -1,9 +1,9 @@
-"""For hosts written with Typer: `--telemetry / --no-telemetry`, ready to mount.
+"""`--telemetry / --no-telemetry` for hosts that use Typer.
 
-    @app.callback()
-    def main(telemetry: TelemetryOption = None) -> None: ...
-
-`integrations.flag` defines its effect.
+Example:
+    >>> app = typer.Typer()
+    >>> @app.callback()
+    ... def main(telemetry: TelemetryOption = None) -> None: ...
 """
 
 from __future__ import annotations
@@ -13,19 +13,8 @@ from typing import Annotated
 import typer
 
 from telemetry_kit.integrations.click_flag import remember
-
-
-def _remember(
-    context: typer.Context, parameter: typer.CallbackParam, value: bool | None
-) -> bool | None:
-    return remember(context, parameter, value)
-
+from telemetry_kit.integrations.flag import HELP
 
 TelemetryOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--telemetry/--no-telemetry",
-        help="Keep a private usage log on this computer (remembered).",
-        callback=_remember,
-    ),
+    bool | None, typer.Option("--telemetry/--no-telemetry", help=HELP, callback=remember)
 ]

@@ -192,7 +192,7 @@ def test_a_period(undecided):
 
     assert json.loads(inside.stdout)[0]["answer"] == SAID[QUESTIONS[0]]
     assert outside.returncode == 0
-    assert outside.stderr == "no events there: see telemetry-kit stats\n"
+    assert outside.stderr == "no such events: see telemetry-kit stats\n"
     assert SAID[QUESTIONS[0]] not in outside.stdout
 
 

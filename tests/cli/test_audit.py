@@ -264,7 +264,7 @@ def test_before_any_decision(undecided, make_place):
     assert (told.returncode, told.stderr) == (0, "")
 
 
-def test_a_long_log(exported):
+def test_a_long_export_log(exported):
     """It may be of any length; an entry is short, with its fields by their number."""
     path, lines = lines_of(exported)
     assert max(map(len, lines)) < 450
@@ -304,7 +304,7 @@ def test_it_goes_on_behind_damage(exported):
     ],
     ids=["open to others", "link", "folder", "pipe"],
 )
-def test_a_log_that_is_not_to_be_trusted(exported, harm):
+def test_an_export_log_that_cannot_be_trusted(exported, harm):
     """One that others may write, a link, a folder, a pipe: one sentence beside the decisions."""
     harm(log.path_of(exported.home))
     done = run(exported, "audit")
@@ -319,14 +319,14 @@ def test_a_log_that_is_not_to_be_trusted(exported, harm):
 
 
 def test_an_export_that_cannot_be_noted_says_so(exported):
-    """The file is there, the exit code tells that the export log does not know of it."""
+    """The file is written; the exit code reports that the export log has no entry of it."""
     path = log.path_of(exported.home)
     os.unlink(path)
     os.mkdir(path)
     done = run(exported, "export", "-o", "more")
 
     assert done.returncode == 1
-    assert "exported, but not added to the export log" in done.stderr
+    assert "exported, but the export log has no entry of it" in done.stderr
     assert (exported.root / "more").exists()
 
 
@@ -347,13 +347,13 @@ def test_nothing_yet(undecided):
     done = run(undecided, "audit")
     data = run(undecided, "audit", "--json")
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "Nothing was decided yet.\n")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "No decision yet.\n")
     assert json.loads(data.stdout)["exports"] == []
     assert undecided.tree() == []
 
 
 def test_control_characters_in_an_entry(exported):
-    """What stands in the export log cannot move the cursor."""
+    """The text of an entry cannot move the cursor."""
     path, lines = lines_of(exported)
     with open(path, "wb") as file:
         file.write(b"".join(lines).replace(b"out-3", b"out-\\u001b[2J"))

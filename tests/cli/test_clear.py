@@ -108,6 +108,6 @@ def test_a_folder_in_the_place_of_a_file(undecided, args):
     done = undecided.python("-m", "telemetry_kit", "clear", *args)
 
     if done.returncode:
-        assert "telemetry-rollup.json (a folder stands in its place: look into it" in done.stderr
+        assert "telemetry-rollup.json (a folder has its name: look into it" in done.stderr
     assert "EISDIR" not in done.stderr
     assert (undecided.root / ".flowspec" / "telemetry-rollup.json").is_dir()

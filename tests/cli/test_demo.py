@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit.cli.commands.demo import PROCESSORS
+from telemetry_kit.cli.commands.demo import PROCESSES
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 VETOES = {
@@ -70,7 +70,7 @@ def test_the_main_job(caller):
     counts = [int(n) for n in re.findall(r"exit code \d+, (\d+) events? recorded", out)]
 
     assert (code, err) == (0, "")
-    assert counts == [events for _, _, events in PROCESSORS]
+    assert counts == [events for _, _, events in PROCESSES]
     assert f"{sum(counts)} events read, {sum(counts)} expected, 0 malformed lines." in out
     assert "REQ-3 is not implemented" in out
     assert "exit code 1, 5 events recorded" in out
@@ -78,7 +78,7 @@ def test_the_main_job(caller):
     assert "  backend-engineer -> quality-guardian        1          1" in out
     assert '{"schema_version":"1.0","event_id":"' in out
     assert "Never: arguments, file names" in out
-    assert "It is gone." in out
+    assert "It is deleted." in out
     assert left(base) == ["home", "tmp", "work"]
 
 
@@ -114,7 +114,7 @@ def test_keep(caller):
     kept = left(base / "tmp")
 
     assert code == 0, out
-    assert "It is still there" in out
+    assert "It is kept" in out
     assert len([name for name in kept if name.endswith("project/.flowspec/telemetry.jsonl")]) == 1
     assert [name for name in kept if "/home/.config/telemetry-kit/flowspec/" in name]
     assert left(base / "home") == []
@@ -178,7 +178,7 @@ def test_a_difference_is_a_failure(caller, tmp_path_factory):
 
     assert code == 1
     assert err == (
-        "telemetry-kit: the demo did not go as expected: process 3 exited with 7, not 1\n"
+        "telemetry-kit: the demo has other results than expected: process 3 exited with 7, not 1\n"
     )
     assert left(base) == ["home", "tmp", "work"]
 
@@ -199,4 +199,4 @@ def test_no_temporary_folder(caller):
     )
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "telemetry-kit: there is no place for a temporary folder (ENOENT)\n"
+    assert done.stderr == "telemetry-kit: no temporary folder can be created (ENOENT)\n"

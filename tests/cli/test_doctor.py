@@ -1,4 +1,4 @@
-"""`telemetry-kit doctor`: what it finds, what it mends, and what it leaves alone."""
+"""`telemetry-kit doctor`: what it finds, what it repairs, and what it leaves alone."""
 
 import gzip
 import json
@@ -55,7 +55,7 @@ def test_nothing_was_decided(undecided) -> None:
 
 
 @pytest.mark.parametrize(("name", "right"), [("telemetry.jsonl", 0o600), ("sealed", 0o400)])
-def test_modes_are_mended(recorded, name: str, right: int) -> None:
+def test_modes_are_repaired(recorded, name: str, right: int) -> None:
     """A file that is open to others fails the check; --fix closes it as it must be."""
     path = recorded.log
     if name == "sealed":
@@ -74,7 +74,7 @@ def test_modes_are_mended(recorded, name: str, right: int) -> None:
     assert right == path.stat().st_mode & 0o777
 
 
-def test_the_ignore_file_is_mended(recorded) -> None:
+def test_the_ignore_file_is_repaired(recorded) -> None:
     """Events that git would take fail the check; --fix adds our lines and keeps the others."""
     subprocess.run(["git", "init", "-q", str(recorded.root)], check=True)
     ignore = Path(recorded.home.ignore)
@@ -123,7 +123,7 @@ def test_a_lease_is_shown(place) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "folder"])
 def test_something_else_in_the_logs_place(place, tmp_path, kind: str) -> None:
-    """It fails the check, is not mended, and is left as it is."""
+    """It fails the check, is not repaired, and is left as it is."""
     os.mkdir(place.home.folder, 0o700)
     outside = tmp_path / "outside"
     outside.write_bytes(b"theirs")
@@ -187,7 +187,7 @@ def test_a_clock_that_was_ahead(recorded) -> None:
 
 
 def test_a_lock_that_cannot_be_had(recorded) -> None:
-    """Without it nothing is sealed or cleared: it fails the check, and --fix mends its mode."""
+    """Without it nothing is sealed or cleared: it fails the check, and --fix repairs its mode."""
     lock = Path(recorded.home.lock)
     lock.touch()
     lock.chmod(0o666)
@@ -212,7 +212,7 @@ def test_a_lock_that_is_held(recorded) -> None:
 
 
 def test_a_folder_that_is_a_link(recorded, tmp_path) -> None:
-    """What it leads to is not looked at, and certainly not mended."""
+    """What it leads to is not looked at, and certainly not repaired."""
     outside = tmp_path / "secret"
     outside.mkdir(mode=0o700)
     folder = Path(recorded.home.folder)
@@ -226,8 +226,8 @@ def test_a_folder_that_is_a_link(recorded, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "right"), [(0o777, 0o755), (0o500, 0o700), (0o722, 0o700)])
-def test_a_folder_is_mended(recorded, mode: int, right: int) -> None:
-    """Others may not write to it, its owner may; what was mended is in order."""
+def test_a_folder_is_repaired(recorded, mode: int, right: int) -> None:
+    """Others may not write to it, its owner may; what was repaired is in order."""
     folder = Path(recorded.home.folder)
     folder.chmod(mode)
     first, second = doctor(recorded), doctor(recorded, "--fix")
@@ -237,7 +237,7 @@ def test_a_folder_is_mended(recorded, mode: int, right: int) -> None:
 
 
 @pytest.mark.parametrize("what", ["log", "sealed", "lock"])
-def test_a_second_name_is_not_mended(recorded, tmp_path, what: str) -> None:
+def test_a_second_name_is_not_repaired(recorded, tmp_path, what: str) -> None:
     """Its other name may be anybody's file."""
     path = {
         "log": recorded.log,
@@ -300,7 +300,7 @@ def test_a_project_inside_a_repository(recorded) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "open to others"])
-def test_a_key_is_mended(recorded, how: str) -> None:
+def test_a_key_is_repaired(recorded, how: str) -> None:
     """A missing one is made, one that is open to others is closed, and events are recorded."""
     key = recorded.key_file
     before = key.read_bytes()

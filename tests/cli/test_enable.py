@@ -83,8 +83,8 @@ def test_disable(place, name: str) -> None:
 
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
-        f"Recording is off for {place.root}. Nothing is written from now on.\n"
-        "What was recorded is still there: telemetry-kit clear deletes it.\n"
+        f"Recording is off for {place.root}. Nothing is recorded any more.\n"
+        "The recorded events are still there: telemetry-kit clear deletes them.\n"
     )
     assert history(place)[-1] == ("no", "flag")
     assert not is_on(place)
@@ -114,7 +114,7 @@ def test_enable_under_a_veto(undecided) -> None:
 
     assert (done.returncode, done.stderr) == (
         0,
-        f"Your yes for {undecided.root} is kept, but recording stays off: DO_NOT_TRACK is set.\n",
+        f"Consent for {undecided.root} is saved, but recording stays off: DO_NOT_TRACK is set.\n",
     )
     assert is_on(undecided)
 

@@ -1,4 +1,4 @@
-"""`telemetry-kit export`: whole or not there, complete, and noted in the export log."""
+"""`telemetry-kit export`: complete or absent, with an entry in the export log."""
 
 import csv
 import errno
@@ -326,12 +326,12 @@ def test_role_and_event(place):
     [
         (("--format", "cvs"), "did you mean 'csv'?"),
         (("--format", "sqlite"), "name a file with -o"),
-        (("--dictionary",), "stand beside a file"),
+        (("--dictionary",), "need a file"),
         (("-o", "there"), "--force replaces it"),
         (("-o", "."), "it is a folder"),
-        (("-o", ""), "which file?"),
+        (("-o", ""), "write a file name"),
         (("-o", "no/such"), "no such folder"),
-        (("-o", ".flowspec/telemetry.jsonl", "--force"), "the journal's own"),
+        (("-o", ".flowspec/telemetry.jsonl", "--force"), "the log is in that folder"),
         (("--since", "2026-11-02", "--until", "2026-11-01"), "swap them"),
         (("--since", "x"), "write the day as"),
     ],
@@ -383,7 +383,7 @@ def test_a_full_disk_leaves_no_half_file(undecided, form):
 
     assert done.returncode == 1
     assert done.stderr.startswith("telemetry-kit: out cannot be written (")
-    assert "what was there is as it was" in done.stderr
+    assert "the file is unchanged" in done.stderr
     assert done.stderr.count("written") == 1
     assert done.stderr.count("\n") == 1, done.stderr
     assert (undecided.root / "out").read_text() == "mine"
@@ -572,14 +572,14 @@ TOLD_TO_END = """
 import os, signal, sys, time
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import export
-real = export._Watched.__iter__
+real = export.Watched.__iter__
 
 def ended(self):
     for portion in real(self):
         yield portion
         os.kill(os.getpid(), signal.{name})
 
-export._Watched.__iter__ = ended
+export.Watched.__iter__ = ended
 # What it was before is inherited: under nohup, for instance, it is ignored.
 signal.signal(signal.{name}, signal.{before})
 sys.exit(main(["export", *sys.argv[1:]]))
@@ -688,7 +688,7 @@ def test_the_export_log(place):
 
 @pytest.mark.parametrize("harm", ["head -c1 >/dev/null", "KeyboardInterrupt", "SIGTERM"])
 def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
-    """What went out has left the journal: the export log says so, and that it was not all."""
+    """The entry of a stream that ended early says that it is incomplete."""
     fill(undecided, *(stored(n) for n in range(5_000)))
     if harm.startswith("head"):
         code = (
@@ -707,7 +707,7 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
     assert told.returncode == 0, told.stderr
-    assert told.stdout.endswith(", cut short\n")
+    assert told.stdout.endswith(", incomplete\n")
 
 
 @pytest.mark.parametrize("there", [".dictionary.md", ".consent.jsonl"])
@@ -720,7 +720,8 @@ def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
     done = export(place, "-o", "out", "--dictionary", "--history")
 
     assert done.returncode == 2
-    assert f"out{there}: it is " in done.stderr
+    reason = "the file exists" if kind == "file" else "it is a folder"
+    assert f"out{there}: {reason}" in done.stderr
     assert others(place) == [taken.name]
     assert list(export_log.ExportLog(place.home)) == []
 
@@ -729,14 +730,14 @@ LATE = """
 import sys
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import export
-real = export._put
+real = export.write_blocks
 
 def put(blocks, path, force):
     if path.endswith(".md"):
         raise OSError(28, "No space left on device")
     return real(blocks, path, force)
 
-export._put = put
+export.write_blocks = put
 sys.exit(main(["export", *sys.argv[1:]]))
 """
 
@@ -749,7 +750,7 @@ def test_what_stands_beside_fails(place):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "telemetry-kit: exported, but out.dictionary.md cannot be written (the disk is full): "
-        "nothing was left there"
+        "no file was created"
     )
     assert others(place) == ["out", "out.consent.jsonl"]
     assert [entry["destination"] for entry in list(export_log.ExportLog(place.home))] == ["out"]
@@ -780,8 +781,7 @@ def test_a_stream_that_takes_no_more(undecided):
 
     assert done.returncode == 1
     assert done.stderr == (
-        "telemetry-kit: /dev/full cannot be written (the disk is full): "
-        "what went there is not all\n"
+        "telemetry-kit: /dev/full cannot be written (the disk is full): the output is incomplete\n"
     )
     assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
 
@@ -824,8 +824,8 @@ LONG = """
 import sys
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import export
-export._PROGRESS_BYTES = {least}
-export._PROGRESS_SECONDS = 0
+export.PROGRESS_BYTES = {least}
+export.PROGRESS_SECONDS = 0
 sys.exit(main(["export", *sys.argv[1:]]))
 """
 

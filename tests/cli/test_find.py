@@ -58,7 +58,7 @@ def test_retired_keys_are_told(place) -> None:
     done = place.python("-m", "telemetry_kit", "find", TEXT)
 
     assert 0 == find(place, TEXT)["events"]
-    assert "3 events were made with other keys" in done.stderr
+    assert "3 events were recorded with other keys" in done.stderr
     assert TEXT not in done.stdout + done.stderr
 
 
@@ -67,5 +67,5 @@ def test_forms_are_told(place) -> None:
     remember(place)
     done = place.python("-m", "telemetry_kit", "find", TEXT)
 
-    assert "Forms looked for: plain, pseudonym, part of a longer text.\n" in done.stderr
+    assert "Forms searched for: plain, pseudonym, part of a longer text.\n" in done.stderr
     assert ["plain", "pseudonym", "part of a longer text"] == find(place, TEXT)["forms_looked_for"]

@@ -33,7 +33,7 @@ def test_forget_removes_from_log_and_archive(place) -> None:
         assert ["archive", "active"] == [source.segment.kind for source in sources]
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
-    assert (0, True) == (done.returncode, "Removed 2 lines. 0 events" in done.stdout)
+    assert (0, True) == (done.returncode, "Deleted 2 lines. Remaining: 0 events" in done.stdout)
     assert ["dev", None] == [event.get("role") for event in read(place.home)]
     assert TEXT not in done.stdout + done.stderr
 
@@ -54,7 +54,7 @@ def test_what_remains_is_said(place) -> None:
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
     assert 0 == done.returncode
-    assert "1 event was made with other keys" in done.stderr
+    assert "1 event was recorded with other keys" in done.stderr
     assert 1 == sum(1 for _ in read(place.home))
 
 
@@ -67,7 +67,7 @@ def test_damaged_lines_that_hold_it_go(place) -> None:
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
 
     assert 0 == done.returncode
-    assert "Removed 1 lines" in done.stdout
+    assert "Deleted 1 line." in done.stdout
 
 
 def moved(place) -> Path:
@@ -92,8 +92,8 @@ def test_events_from_before_a_renaming_are_counted(place, command) -> None:
     done = place.python("-m", "telemetry_kit", "--app", "flowspec", *command, cwd=other)
 
     assert 0 == done.returncode
-    assert "3 events were made with other keys" in done.stderr
-    assert "forget" not in command or "remain; 3 could not be looked into" in done.stdout
+    assert "3 events were recorded with other keys" in done.stderr
+    assert "forget" not in command or "; 3 could not be searched" in done.stdout
 
 
 def test_only_events_of_other_keys_are_counted(place) -> None:
@@ -106,7 +106,7 @@ def test_only_events_of_other_keys_are_counted(place) -> None:
     done = place.python(*options, "forget", "bob", "--yes", cwd=other)
 
     assert (1, 3) == (found["events"], found["of_retired_keys"])
-    assert "Removed 1 lines. 0 events that hold it remain; 3 could not" in done.stdout
+    assert "Deleted 1 line. Remaining: 0 events with the text; 3 could not" in done.stdout
 
 
 RECORDER = """
@@ -138,6 +138,6 @@ def test_events_that_come_meanwhile_are_told(place) -> None:
             pipe.close()
 
     assert 1 == done.returncode
-    assert int(done.stdout.split("Removed ")[1].split()[0]) > 0
-    assert "more since" in done.stderr
+    assert int(done.stdout.split("Deleted ")[1].split()[0].replace(",", "")) > 0
+    assert "meanwhile" in done.stderr
     assert "could be removed:" not in done.stderr

@@ -62,7 +62,7 @@ def test_what_goes_for_the_space_is_told(place, command: str) -> None:
     done = place.run(code)
 
     assert 0 == done.returncode
-    assert "the oldest 2 files of them were deleted" in done.stderr
+    assert "the oldest 2 files were deleted" in done.stderr
     assert "2099-01-03" in "".join(tree_of(place.log.parent))
 
 

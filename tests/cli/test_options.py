@@ -20,8 +20,7 @@ from telemetry_kit.cli.options import (
     FLAG,
     PARAMETERS,
     TEXTS,
-    Argument,
-    Option,
+    Parameter,
     converted,
     parse,
 )
@@ -31,10 +30,10 @@ from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
 MOUNTED = [row for row in COMMANDS if row[0][0] not in COLD]
 NAMES = [name for names, _, _ in MOUNTED for name in names]
 SOME = (
-    Option("-n --limit", "", "N", kind=COUNT, default=20),
-    Option("--on", ""),
-    Option("--name", "", "NAME"),
-    Option("--set", "", "VALUE", kind=TEXTS),
+    Parameter("-n --limit", "", "N", kind=COUNT, default=20),
+    Parameter("--on", ""),
+    Parameter("--name", "", "NAME"),
+    Parameter("--set", "", "VALUE", kind=TEXTS),
 )
 
 
@@ -77,9 +76,9 @@ def test_what_is_understood(words, expected):
         (["--name", "--on"], "--name: expected one argument"),
         (["--lim", "3"], "there is no option '--lim': did you mean '--limit'? See telemetry-kit"),
         (["--zzz=3"], "there is no option '--zzz': there are --help, --limit, --name, --on"),
-        (["--app", "x"], "--app stands before the command. See telemetry-kit thing --help"),
-        (["word"], "'word' is one word too many. See telemetry-kit thing --help"),
-        (["\x1b[31m"], r"'\x1b[31m' is one word"),
+        (["--app", "x"], "--app must be before the command. See telemetry-kit thing --help"),
+        (["word"], "unexpected argument 'word'. See telemetry-kit thing --help"),
+        (["\x1b[31m"], r"unexpected argument '\x1b[31m'"),
         (["--", "--on"], "there is no option '--'"),
     ],
 )
@@ -102,7 +101,7 @@ def test_what_is_not(words, said):
 )
 def test_arguments_between_options(words, expected):
     """Files may stand before and after options, and behind `--` they may begin with a dash."""
-    parameters = (SOME[1], Argument("files", "FILE", "", many=True))
+    parameters = (SOME[1], Parameter("files", "", "FILE", kind=TEXTS))
 
     assert expected == converted(parameters, parse("thing", "", parameters, words))["files"]
 
@@ -155,7 +154,7 @@ def expected_shape(names) -> dict[str, dict[str, tuple]]:
     return {
         name: {
             p.key: ((), False, False, -1 if p.many else 1, not p.many, "", name != names[0])
-            if isinstance(p, Argument)
+            if p.is_argument
             else (
                 tuple(sorted(p.names)),
                 p.kind == FLAG,
@@ -212,12 +211,12 @@ def test_the_same_help(names, text, capsys, monkeypatch):
         flat = squeezed(page)
         for parameter in parameters:
             said = [parameter.help, parameter.metavar or ""]
-            said += parameter.names if isinstance(parameter, Option) else []
+            said += parameter.names if not parameter.is_argument else []
             assert [] == [word for word in said if word not in flat], kind
         assert text in flat, kind
         # In the order of the table; nothing besides it.
         options = re.findall(r"^  (?:-\w(?: \S+)?, )?(--[\w-]+)", page, re.MULTILINE)
-        named = [p.names[-1] for p in parameters if isinstance(p, Option)]
+        named = [p.names[-1] for p in parameters if not p.is_argument]
         assert [*named, "--help"] == options, kind
 
 
@@ -384,6 +383,6 @@ def test_a_host_without_the_library(place, function, library):
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"ModuleNotFoundError: {library} is not installed, and only hosts need it: "
+        f"ModuleNotFoundError: {library} is not installed. Hosts that mount the commands need it: "
         f"pip install {library}"
     )

@@ -26,7 +26,7 @@ def test_everything_goes(used) -> None:
     done = reset(used, "--yes")
 
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == (f"Erased: events, keys, decisions and their history of {used.root}.\n")
+    assert done.stderr == (f"Deleted: events, keys, decisions and their history of {used.root}.\n")
     assert not any(Path(folder).exists() for folder in folders)
     assert used.lines() == []
     assert not is_telemetry_enabled()
@@ -75,13 +75,13 @@ def test_all_projects(used) -> None:
 
 
 def test_a_yes_for_all_projects_is_named(used) -> None:
-    """What still holds after resetting one project is said."""
+    """The decision that remains after resetting one project is reported."""
     with cache.override_runtime(used.environ):
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes")
 
-    assert "What still holds: you granted consent for all projects on 20" in done.stderr
-    assert "reset --all-projects erases that, too." in done.stderr
+    assert "This decision remains: you granted consent for all projects on 20" in done.stderr
+    assert "reset --all-projects deletes that, too." in done.stderr
 
 
 def test_files_of_others_stay(used) -> None:
@@ -163,7 +163,7 @@ def test_without_the_directory_key(used) -> None:
     done = reset(used, "--yes")
 
     assert done.returncode == 0
-    assert done.stderr.startswith(f"Erased: events of {used.root}.\nNot erased: ")
+    assert done.stderr.startswith(f"Deleted: events of {used.root}.\nNot deleted: ")
     assert "reset --all-projects deletes them all" in done.stderr
     assert reset(used, "--all-projects", "--yes").returncode == 0
     assert list(used.user.rglob("telemetry.enabled")) == []
@@ -177,7 +177,7 @@ def test_a_directory_key_that_is_none(used, key: bytes) -> None:
 
     assert (done.returncode, done.stderr.splitlines()[0]) == (
         0,
-        "Erased: events, keys, decisions and their history of all projects of flowspec:",
+        "Deleted: events, keys, decisions and their history of all projects of flowspec:",
     )
     assert not Path(used.home.directory_key).exists()
 
@@ -190,7 +190,9 @@ def test_a_project_that_was_moved(used) -> None:
     done = reset(used, "--yes", cwd=moved)
 
     assert done.returncode == 0
-    assert done.stderr.startswith(f"Erased: events of {moved}.\nNot erased: there is no decision")
+    assert done.stderr.startswith(
+        f"Deleted: events of {moved}.\nNot deleted: this folder has no decision"
+    )
     assert used.record.exists()
 
 

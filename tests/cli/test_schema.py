@@ -58,7 +58,9 @@ def test_another_format(undecided) -> None:
 def test_preview(undecided, env) -> None:
     """`preview` shows the notice and one of each event, and writes nothing."""
     done = undecided.python("-m", "telemetry_kit", "preview", env=env)
-    text, _, samples = done.stdout.partition("\n\nOne of each event, as it would be stored:\n")
+    text, _, samples = done.stdout.partition(
+        "\n\nOne sample of each event, as it would be stored:\n"
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
     assert text.splitlines() == notice.lines(undecided.home)

@@ -252,11 +252,11 @@ def test_not_yet(place) -> None:
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
     sentence = "  not yet  stored for 90 days instead of 30: "
 
-    assert f"{sentence}only after another grant\n" in status(place).stdout
+    assert f"{sentence}only after you grant it\n" in status(place).stdout
     assert "  kept     30 days, at most 1.07 GB\n" in status(place).stdout
     assert json.loads(status(place, "--json").stdout)["retention_days"] == 30
     changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
-    assert f"{sentence}you denied it\n" in status(place).stdout
+    assert f"{sentence}you have declined it\n" in status(place).stdout
 
 
 def test_another_app(undecided) -> None:

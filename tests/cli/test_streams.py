@@ -85,7 +85,7 @@ def test_record_in_a_project_that_is_no_folder(place) -> None:
     assert (done.returncode, done.stderr, place.types()) == (0, "", [])
     assert (strict.returncode, strict.stderr) == (
         2,
-        "telemetry-kit record: there is no folder nowhere\n",
+        "telemetry-kit record: there is no folder 'nowhere': see --project\n",
     )
 
 
@@ -93,8 +93,8 @@ def test_record_in_a_project_that_is_no_folder(place) -> None:
     ("file", "text", "told"),
     [
         ("pyproject.toml", "[tool.telemetry_kit]\nEnabled = false\n", "did you mean enabled?"),
-        ("pyproject.toml", "[tool.telemetry_kit]\ndeny = true\n", "the word 'deny' says nothing"),
-        ("pyproject.toml", "[tool.telemetry-kit]\nenabled = false\n", "it is [tool.telemetry_kit]"),
+        ("pyproject.toml", "[tool.telemetry_kit]\ndeny = true\n", "unknown setting 'deny'"),
+        ("pyproject.toml", "[tool.telemetry-kit]\nenabled = false\n", "write [tool.telemetry_kit]"),
         (".flowspec/telemetry.toml", "ENABLED = false\n", "did you mean enabled?"),
     ],
 )

@@ -46,7 +46,7 @@ def test_for_people(project) -> None:
     assert 0 == done.returncode
     assert done.stdout.startswith("PASSED: 3 events")
     assert 5 == done.stdout.count("  ok  ")
-    assert f"forms of the secrets looked for: {', '.join(FORMS)}\n" in done.stdout
+    assert f"forms of the secrets searched for: {', '.join(FORMS)}\n" in done.stdout
 
 
 @pytest.mark.parametrize(

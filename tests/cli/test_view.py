@@ -201,7 +201,7 @@ PAGED = """
 import sys
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import view
-view._PAGE = 7
+view.PAGE_EVENTS = 7
 sys.exit(main(["view", *sys.argv[1:]]))
 """
 
@@ -419,10 +419,10 @@ def test_a_name_that_is_stored_as_a_pseudonym(place, how):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("--role", ""), "which one?"),
-        (("--agent", " "), "which one?"),
-        (("--command="), "which one?"),
-        (("--project", "h:zz"), "a code is h: and 12 hex digits"),
+        (("--role", ""), "write a name"),
+        (("--agent", " "), "write a name"),
+        (("--command="), "write a name"),
+        (("--project", "h:zz"), "a pseudonym is h: and 12 hex digits"),
         (("--project", "no/such/folder"), "there is no such folder"),
         (("--event", "zzz"), "there are agent.completed, agent.failed,"),
     ],

@@ -104,7 +104,7 @@ from telemetry_kit.storage import rotation as upkeep
 home = control.paths_of()
 for step in (
     lambda: list(reader.read(home)),
-    lambda: list(doctor.examine(home, fix=True)),
+    lambda: list(doctor.check_all(home, fix=True)),
     lambda: archive.oldest_day(home),
     lambda: upkeep.seal(home, {DAY!r}, 0.0),
     lambda: archive.maintain(home, 90, {DAY!r}),

@@ -147,7 +147,7 @@ def test_it_cannot_be_kept(host, flag: str) -> None:
     done = host(flag, "work")
 
     assert (done.returncode, done.stdout) == (0, "worked \n")
-    assert done.stderr.startswith(f"acme: {flag} could not be kept: ")
+    assert done.stderr.startswith(f"acme: {flag} could not be saved: ")
     assert done.stderr.endswith(". Nothing is recorded in this run.\n")
     assert not (host.place.root / ".acme").exists()
 
@@ -348,7 +348,7 @@ def test_a_no_that_cannot_be_kept_holds_in_this_run(single) -> None:
 
     assert (done.returncode, done.stdout) == (0, "worked\n")
     assert done.stderr == (
-        "acme: --no-telemetry could not be kept: another process is writing a decision and does "
+        "acme: --no-telemetry could not be saved: another process is writing a decision and does "
         "not finish. Other programs continue to record: set ACME_TELEMETRY_DISABLED=1 to stop "
         "them. Nothing is recorded in this run.\n"
     )

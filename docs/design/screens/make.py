@@ -212,7 +212,7 @@ def stage(base: Path) -> None:
 def _any_code(found: re.Match[str]) -> str:
     """The same code for each project, broken where the terminal breaks it."""
     digits = iter("0123456789abcdef")
-    return "".join("\n" if char == "\n" else next(digits) for char in found[0])
+    return "".join(char if char.isspace() else next(digits) for char in found[0])
 
 
 def fixed(text: str, base: Path, began: float) -> str:
@@ -229,7 +229,7 @@ def fixed(text: str, base: Path, began: float) -> str:
         day = time.strftime("%Y-%m-%d", time.gmtime(seconds))
         text = replaced(text, decision.a_year_after(day), "2027-11-23")
         text = replaced(text, day, "2026-11-23", r"(?!T00:00:00Z)")
-    text = re.sub(r"(?<=projects/)(?:[0-9a-f]\n?){16}", _any_code, text)
+    text = re.sub(r"(?<=projects/)\s*(?:[0-9a-f]\n?){16}", _any_code, text)
     text = re.sub(r"(?<=2026-11-23T)\d\d:\d\d:\d\dZ", "09:00:00Z", text)
     return re.sub(r"\(([0-9a-f]{12})\)", "(0123456789ab)", text)
 

@@ -6,9 +6,9 @@ import json
 
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import declared
-from telemetry_kit.cli.commands.stats import check_role, looked, nothing, wanted_of
+from telemetry_kit.cli.commands.stats import count_events, no_events
 from telemetry_kit.cli.count_cache import keep
-from telemetry_kit.cli.output import info, print_line, width
+from telemetry_kit.cli.output import info, width
 from telemetry_kit.cli.tables import fold, heading
 from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import answers as answers_to
@@ -16,41 +16,27 @@ from telemetry_kit.insights.metrics import metrics
 
 
 def run(
-    project: str | None,
-    since: str | None,
-    until: str | None,
-    role: str | None,
-    as_json: bool,
+    project: str | None, since: str | None, until: str | None, role: str | None, as_json: bool
 ) -> None:
     """Answer the questions that the events are recorded for.
 
-    Args:
-        project: a folder inside the project.
-        since: first day.
-        until: last day.
-        role: from events of this role only.
-        as_json: print JSON.
-
     Raises:
-        CommandError: a date cannot be understood, or there is no such role.
+        CommandError: a day is invalid, or there is no such role.
     """
     home = changes.paths_of(project)
-    wanted = wanted_of(home, since, until, role)
-    seen = looked(home, wanted)
-    check_role(home, role, seen)
-    roles = seen.roles | declared(home, "roles")
-    found = answers_to(metrics(seen.counters, wanted, roles))
-    unread = read_report.unread(seen.problems)
+    wanted, seen = count_events(home, since, until, role)
+    found = answers_to(metrics(seen.counters, wanted, seen.roles | declared(home, "roles")))
+    unread = read_report.unread_files(seen.problems)
     if as_json:
-        print_line(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
+        print(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
     else:
         max_width = width()
         if not seen.counters.total("events") and not unread:
-            info(nothing(wanted))
+            info(no_events(wanted))
         for row in found:
             for line in fold(row["question"], max_width):
-                print_line(heading(line))
+                print(heading(line))
             for line in fold(row["answer"], max_width, "  "):
-                print_line(line)
+                print(line)
     keep(home, seen)
-    read_report.must_be_whole(seen.problems)
+    read_report.check_complete(seen.problems)

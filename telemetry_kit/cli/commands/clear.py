@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
 from telemetry_kit.consent import changes, decision
-from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema.validation import is_day
 
 
@@ -12,39 +11,28 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     """Delete the recorded events of this project.
 
     Raises:
-        CommandError: nobody can be asked, or something could not be deleted.
+        CommandError: the user cannot be asked, or something could not be deleted.
     """
     home = changes.paths_of(project)
-    if before is not None:
-        _clear_before(home, before, yes)
-        return
-    if not yes and not confirm(f"Delete all events in {home.folder} and their key?"):
+    if before is not None and not is_day(before):
+        raise CommandError(f"--before {before[:20]!r}: write the day as 2026-11-23", USAGE)
+    what = "all events and their key" if before is None else f"all events before {before}"
+    if not yes and not confirm(f"Delete {what} in {home.folder}?"):
         info("Nothing was changed.")
         return
-    failures = changes.clear(home)
-    if failures:
-        raise CommandError(f"not everything could be deleted: {'; '.join(map(_told, failures))}")
-    info(f"Deleted: the events in {home.folder}, and the key that made their pseudonyms.")
-    info("Consent is as it was: telemetry-kit status shows it.")
+    if before is None:
+        survivors = changes.clear(home)
+    else:
+        from telemetry_kit.storage import maintenance  # deferred: only for a part of the events
 
-
-def _clear_before(home: ProjectPaths, day: str, yes: bool) -> None:
-    from telemetry_kit.storage import maintenance  # deferred: only for a part
-
-    if not is_day(day):
-        raise CommandError(f"--before {day[:20]!r}: write the day as 2026-11-23", USAGE)
-    if not yes and not confirm(f"Delete all events before {day} in {home.folder}?"):
-        info("Nothing was changed.")
-        return
-    done = maintenance.rewrite(home, maintenance.keep_since(day), decision.today())
-    info(f"Deleted {done.lines} events of the days before {day}.")
-    if done.failures:
-        raise CommandError(
-            f"not everything could be deleted: {'; '.join(map(_told, done.failures))}"
-        )
-
-
-def _told(survivor: str) -> str:
-    """What survived, with what to do about a folder where a file of ours would be."""
-    what_to_do = "(a folder stands in its place: look into it, and delete it yourself)"
-    return safe(survivor.replace("(EISDIR)", what_to_do))
+        done = maintenance.rewrite(home, maintenance.keep_since(before), decision.today())
+        info(f"Deleted {done.lines:,} events of the days before {before}.")
+        survivors = done.failures
+    if survivors:
+        # A folder with the name of one of our files is the user's own.
+        hint = "(a folder has its name: look into it, and delete it yourself)"
+        left = (safe(survivor.replace("(EISDIR)", hint)) for survivor in survivors)
+        raise CommandError(f"not everything could be deleted: {'; '.join(left)}")
+    if before is None:
+        info(f"Deleted: the events in {home.folder}, and the key of their pseudonyms.")
+        info("Consent is unchanged: telemetry-kit status shows it.")

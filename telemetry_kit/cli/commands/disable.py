@@ -9,24 +9,24 @@ from telemetry_kit.storage import rotation
 
 
 def run(project: str | None, all_projects: bool) -> None:
-    """Stop recording in this project; programs that run here stop at their next event.
+    """Stop recording in this project; running programs stop at their next event.
 
     Raises:
         ConsentError: the decision cannot be written.
-        CommandError: the running programs could not be told.
+        CommandError: the running programs could not be notified.
     """
     home = changes.paths_of(project)
     where = "all projects" if all_projects else safe(home.root)
     try:
         changes.disable_telemetry(home.root, all_projects=all_projects, method="flag")
     except JournalError as error:
-        told = "programs that run now notice it within 20 ms, not at their very next event"
+        delay = "running programs notice it within 20 ms, not at their next event"
         raise CommandError(
-            f"Recording is off for {where}, but {told}: {safe(str(error))}"
+            f"Recording is off for {where}, but {delay}: {safe(str(error))}"
         ) from None
-    stops = "Nothing is written from now on"
-    if all_projects:
-        stops = "Running programs stop within 20 ms"
-    info(f"Recording is off for {where}. {stops}.")
+    effect = (
+        "Running programs stop within 20 ms" if all_projects else "Nothing is recorded any more"
+    )
+    info(f"Recording is off for {where}. {effect}.")
     if rotation.disk_usage(home)[1]:
-        info(f"What was recorded is still there: {notice.command(home.app)} clear deletes it.")
+        info(f"The recorded events are still there: {notice.command(home.app)} clear deletes them.")

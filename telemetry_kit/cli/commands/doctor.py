@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from errno import EPERM
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import CommandError, print_line, safe
+from telemetry_kit.cli.output import CommandError, counted, in_bytes
+from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
@@ -30,21 +32,21 @@ from telemetry_kit.storage.segments import (
 )
 
 OK, NOTE, BAD = "ok", "note", "bad"
-_LOOK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FOLDER = _LOOK | os.O_DIRECTORY
-_MAX_LOCKS_BYTES = 1 << 20
-Mend = Callable[[], None]
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FOLDER_FLAGS = READ_FLAGS | os.O_DIRECTORY
+MAX_LOCKS_BYTES = 1 << 20
+Repair = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Args:
-        name: what.
+        name: the check.
         state: `ok`, `note` or `bad`.
         says: one sentence.
-        fixed: it was bad, and is in order now.
+        fixed: whether the state was `bad` and is repaired now.
     """
 
     name: str
@@ -54,86 +56,99 @@ class Finding:
 
 
 def run(project: str | None, fix: bool, as_json: bool) -> None:
-    """Check that everything is in order; exit with 1 when something is not.
+    """Check everything; exit with 1 if a check failed and its problem was not repaired.
 
     Raises:
-        CommandError: something is wrong and was not mended.
+        CommandError: a problem is left.
     """
-    home = changes.paths_of(project)
-    findings = list(examine(home, fix))
+    findings = list(check_all(changes.paths_of(project), fix))
     if as_json:
-        print_line(json.dumps([asdict(finding) for finding in findings]))
+        print(json.dumps([asdict(finding) for finding in findings]))
     else:
         for finding in findings:
             state = "fixed" if finding.fixed else finding.state
-            print_line(f"{state:<5}  {finding.name:<10}  {safe(finding.says)}")
+            print_folded(finding.says, f"{state:<5}  {finding.name:<10}  ", 19)
     bad = [f for f in findings if f.state == BAD and not f.fixed]
     if bad:
-        hint = "" if fix else "; doctor --fix mends what it can"
+        hint = "" if fix else "; doctor --fix repairs some problems"
         raise CommandError(f"{len(bad)} of {len(findings)} checks failed{hint}")
 
 
-def examine(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
-    """All findings, in the order in which an event meets them.
+def check_all(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
+    """Run all checks, in the order in which recording an event depends on them.
 
     Args:
-        home: the places to look at.
-        fix: mend what safely can be, as it is found; it is looked at again before it counts.
+        home: the project's paths.
+        fix: whether to repair problems; each repair is checked again.
     """
     decision = policy.decide(home, runtime.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
-    yield from (Finding("history", BAD, wrong) for wrong in history.trouble(home))
-    yield _key(home, decision.allowed, fix)
-    stranger = _stranger(home)
-    if stranger is not None:
-        # Nothing in it is ours to look at, or to mend.
-        yield stranger
+    yield from (Finding("history", BAD, problem) for problem in history.trouble(home))
+    yield check_key(home, decision.allowed, fix)
+    foreign = foreign_folder(home)
+    if foreign:
+        # Another user owns its content, which is neither checked nor repaired.
+        yield Finding("folder", BAD, foreign)
         return
-    yield from _folder(home, fix)
-    yield _lock(home, fix)
-    yield _ignored(home, fix)
+    yield from check_folder(home, fix)
+    locks = lock_holders()
+    yield check_lock(home, fix, locks)
+    yield check_git(home, fix)
     problems = ReadReport()
     with snapshot(home, problems) as sources:
         segments = [source.segment for source in sources]
-    yield _lease(home, segments)
-    yield from _segments(home, segments, fix)
-    yield from (Finding("segments", BAD, told) for told in problems.sentences())
-    yield from _leftovers(home, fix)
-    yield _writable(home)
-    yield _last_error(home)
-    yield _size(home)
-    yield _retention(home)
-    yield from _clock(segments)
+    held = [s.name for s in segments if s.kind in (ACTIVE, SEALED) and s.identity[1] in locks]
+    lease = f"held by a running program: {', '.join(held)}" if held else "no program is writing"
+    yield Finding("lease", OK, lease)
+    yield from check_segments(home, segments, fix)
+    yield from (Finding("segments", BAD, sentence) for sentence in problems.sentences())
+    yield from check_leftovers(home, fix)
+    # The breaker of a running writer opens for the same reasons.
+    obstacles = rotation.trouble(home)
+    breaker = f"would open: {obstacles[0]}" if obstacles else "closed: a line can be written"
+    yield Finding("breaker", BAD if obstacles else OK, breaker)
+    yield last_error(home)
+    files, size = rotation.disk_usage(home)
+    says = f"{in_bytes(size)} in {counted(files, 'file')}, at most {in_bytes(limits.MAX_BYTES)}"
+    is_full = size > limits.MAX_BYTES // 10 * 9
+    says = f"{says}: the oldest files are deleted first" if is_full else says
+    yield Finding("size", NOTE if is_full else OK, says)
+    yield check_retention(home)
+    days = [m[1] for m in (rotation.SEGMENT.fullmatch(s.name) for s in segments) if m]
+    latest, today = max(days, default=""), consent_decision.today()
+    if latest > today:
+        says = f"a segment is of {latest}, and today is {today}: one of the two clocks was wrong"
+        yield Finding("clock", NOTE, f"{says}; its lines stay until {latest} and longer")
 
 
-# -- to see and to mend ------------------------------------------------------------------------
+# -- repairs -----------------------------------------------------------------------------------
 
 
-def _checked(
-    name: str, look: Callable[[], str], mend: Mend | None, fix: bool, well: str
+def checked(
+    name: str, problem: Callable[[], str], repair: Repair, fix: bool, well: str = ""
 ) -> Finding:
-    """A finding: what `look` says is wrong, mended where it can be, and looked at again."""
-    wrong = look()
-    if not wrong:
+    """Return a finding about the problem, if any; a repaired problem is looked for again."""
+    before = problem()
+    if not before:
         return Finding(name, OK, well)
-    if not fix or mend is None:
-        return Finding(name, BAD, wrong)
+    if not fix:
+        return Finding(name, BAD, before)
     try:
-        mend()
+        repair()
     except OSError as error:
-        return Finding(name, BAD, f"{wrong}; could not be mended: {private.explain(error)}")
-    left = look()
-    return Finding(name, BAD, left or wrong, fixed=not left)
+        return Finding(name, BAD, f"{before}; could not be repaired: {private.explain(error)}")
+    after = problem()
+    return Finding(name, BAD, after or before, fixed=not after)
 
 
-def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
-    """Sets the mode of a plain file, or folder, of ours; never through a link or a second name."""
+def set_mode(path: str, right: Callable[[int], int], flags: int = READ_FLAGS) -> Repair:
+    """Return a repair that sets the mode of a file or folder of ours, never through a link."""
 
-    def mend() -> None:
+    def repair() -> None:
         try:
             fd = os.open(path, flags)
         except PermissionError:
-            # Its owner cannot even open it, so by its name.
+            # Even its owner cannot open it, so its mode is set by name.
             if not rotation.is_plain(os.lstat(path)):
                 raise
             private.set_mode(path, right(0))
@@ -143,163 +158,153 @@ def _mode(path: str, right: Callable[[int], int], flags: int = _LOOK) -> Mend:
             if not (
                 rotation.is_plain(st) or (stat.S_ISDIR(st.st_mode) and st.st_uid == os.geteuid())
             ):
-                raise PermissionError(EPERM, "not ours", path)
+                raise PermissionError(EPERM, "another user owns it", path)
             os.fchmod(fd, right(st.st_mode & 0o777))
         finally:
             os.close(fd)
 
-    return mend
+    return repair
 
 
-def _bits(path: str) -> int | None:
+def mode_of(path: str) -> int | None:
+    """Return the permission bits of a file; None if it cannot be seen."""
     try:
         return os.lstat(path).st_mode & 0o777
     except OSError:
         return None
 
 
-# -- one thing each ----------------------------------------------------------------------------
+def check_private(name: str, path: str, fix: bool, right: int = 0o600) -> Iterator[Finding]:
+    """Yield a finding if other users can access a file."""
+
+    def problem() -> str:
+        mode = mode_of(path) or 0
+        return f"other users can access {path} (mode {mode:04o})" if mode & 0o077 else ""
+
+    if problem():
+        yield checked(name, problem, set_mode(path, lambda _: right), fix)
 
 
-def _key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
+# -- the checks --------------------------------------------------------------------------------
+
+
+def check_key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
+    """Check the key of the pseudonyms; without consent, a problem is only a note."""
     try:
         dirs = projects.ProjectDirs.of(home)
     except ConsentError as error:
         return Finding("key", BAD if allowed else NOTE, str(error))
     path = "" if dirs is None else dirs.key
     if not path or not os.path.isdir(os.path.dirname(path)):
-        return Finding("key", NOTE, "none yet: the first event, or enable, makes it")
-    inside = os.path.commonpath([os.path.realpath(path), home.root]) == home.root
-    if inside and home.root != "/":
-        return Finding("key", BAD, f"{path} is inside the project: it would travel with it")
-    told = _key_says(path)
-    if not told:
+        return Finding("key", NOTE, "none yet: enable or the first event creates it")
+    if home.root != "/" and os.path.commonpath([os.path.realpath(path), home.root]) == home.root:
+        return Finding("key", BAD, f"{path} is inside the project: a copy would include it")
+
+    def problem() -> str:
+        try:
+            keys.load(path)
+        except KeyUnavailableError as error:
+            return str(error)
+        return ""
+
+    found = problem()
+    if not found:
         key = keys.load(path)
-        return Finding("key", OK, f"epoch {key.epoch}, of {key.born}")
+        return Finding("key", OK, f"epoch {key.epoch}, created on {key.born}")
     if not allowed:
-        return Finding("key", NOTE, told)
-    bits = _bits(path)
-    if bits is None:
-        return _checked("key", lambda: _key_says(path), lambda: _make_key(path), fix, "")
-    if bits & 0o077:
-        return _checked("key", lambda: _key_says(path), _mode(path, lambda _: 0o600), fix, "")
+        return Finding("key", NOTE, found)
+    mode = mode_of(path)
+    if mode is None:
+        return checked("key", problem, lambda: keys.create(path, runtime.now()), fix)
+    if mode & 0o077:
+        return checked("key", problem, set_mode(path, lambda _: 0o600), fix)
     if private.remedy(path):
-        return Finding("key", BAD, told)  # which says so
-    return Finding("key", BAD, f"{told}: clear deletes the events that need it and makes a new one")
+        return Finding("key", BAD, found)  # the sentence contains the remedy
+    return Finding(
+        "key", BAD, f"{found}: clear deletes the events that need it and makes a new one"
+    )
 
 
-def _key_says(path: str) -> str:
-    try:
-        keys.load(path)
-    except KeyUnavailableError as error:
-        return str(error)
-    return ""
-
-
-def _make_key(path: str) -> None:
-    keys.create(path, runtime.now())
-
-
-def _stranger(home: ProjectPaths) -> Finding | None:
-    """What stands in the folder's place and is not ours."""
+def foreign_folder(home: ProjectPaths) -> str:
+    """Return a sentence if the project's folder is no folder, or another user owns it."""
     try:
         st = os.lstat(home.folder)
     except OSError:
-        return None
+        return ""
     if not stat.S_ISDIR(st.st_mode):
-        return Finding("folder", BAD, f"{home.folder} is not a folder: move it away")
-    if st.st_uid != os.geteuid():
-        return Finding("folder", BAD, f"{home.folder} belongs to another user")
-    return None
+        return f"{home.folder} is not a folder: move it away"
+    return f"{home.folder} belongs to another user" if st.st_uid != os.geteuid() else ""
 
 
-def _folder(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
-    bits = _bits(home.folder)
-    if bits is None:
-        yield Finding("folder", NOTE, f"{home.folder} is made by the first event")
+def check_folder(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
+    """Check the modes of the project's folder, of the log and of the count cache."""
+    mode = mode_of(home.folder)
+    if mode is None:
+        yield Finding("folder", NOTE, f"{home.folder} does not exist: the first event creates it")
         return
 
-    def look() -> str:
-        bits = _bits(home.folder) or 0
-        if bits & 0o022:
-            return f"{home.folder} can be written by others (mode {bits:04o})"
-        if bits & 0o700 != 0o700:
-            return f"{home.folder} is closed to you (mode {bits:04o})"
+    def folder_problem() -> str:
+        mode = mode_of(home.folder) or 0
+        if mode & 0o022:
+            return f"other users can write to {home.folder} (mode {mode:04o})"
+        if mode & 0o700 != 0o700:
+            return f"you have no access to {home.folder} (mode {mode:04o})"
         return ""
 
-    mend = _mode(home.folder, lambda bits: (bits | 0o700) & ~0o022, _FOLDER)
-    yield _checked("folder", look, mend, fix, f"{home.folder}, mode {bits:04o}")
-    for wrong in rotation.trouble(home):
-        if "instead of 0600" in wrong:
-            right = _mode(home.log, lambda _: 0o600)
-            yield _checked("log", lambda: _trouble_with_the_log(home), right, fix, "")
+    def log_mode_problem() -> str:
+        return next((wrong for wrong in rotation.trouble(home) if "instead of 0600" in wrong), "")
+
+    repair = set_mode(home.folder, lambda mode: (mode | 0o700) & ~0o022, FOLDER_FLAGS)
+    yield checked("folder", folder_problem, repair, fix, f"{home.folder}, mode {mode:04o}")
+    for problem in rotation.trouble(home):
+        if "instead of 0600" in problem:
+            yield checked("log", log_mode_problem, set_mode(home.log, lambda _: 0o600), fix)
         else:
-            yield Finding("log", BAD, wrong)
-    rollup = f"{home.folder}/{rotation.COUNT_CACHE}"
-    if (_bits(rollup) or 0) & 0o077:
-        yield _private("roll-up", rollup, fix)
+            yield Finding("log", BAD, problem)
+    yield from check_private("roll-up", f"{home.folder}/{rotation.COUNT_CACHE}", fix)
 
 
-def _trouble_with_the_log(home: ProjectPaths) -> str:
-    return next((wrong for wrong in rotation.trouble(home) if "instead of 0600" in wrong), "")
+def check_lock(home: ProjectPaths, fix: bool, locks: dict[int, str]) -> Finding:
+    """Check that maintenance can take its lock; without it nothing is compressed or deleted."""
+    inode = -1
 
-
-def _private(name: str, path: str, fix: bool, right: int = 0o600) -> Finding:
-    def look() -> str:
-        bits = _bits(path) or 0
-        return f"{path} is open to others (mode {bits:04o})" if bits & 0o077 else ""
-
-    return _checked(name, look, _mode(path, lambda _: right), fix, path)
-
-
-def _lock(home: ProjectPaths, fix: bool) -> Finding:
-    """Whether maintenance can have its lock; without it nothing is sealed, cleared or packed."""
-
-    def look() -> str:
+    def problem() -> str:
+        nonlocal inode
         try:
             st = os.lstat(home.lock)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"{home.lock} cannot be looked at ({private.name_of(error)})"
+            return f"{home.lock} cannot be read ({private.name_of(error)})"
+        inode = st.st_ino
         if not rotation.is_plain(st):
             return f"{home.lock} is not a plain file of yours: move it away"
         if st.st_mode & 0o777 != 0o600:
             return f"{home.lock} has mode {st.st_mode & 0o777:04o} instead of 0600"
         return ""
 
-    found = _checked("lock", look, _mode(home.lock, lambda _: 0o600), fix, "free")
+    found = checked("lock", problem, set_mode(home.lock, lambda _: 0o600), fix, "free")
     without_locks = rotation.without_locks(home)
     if found.state == OK and without_locks:
         return Finding("lock", NOTE, without_locks)
-    holder = _holders(home.lock) if found.state == OK else ""
-    if holder:
-        says = f"held by {holder}: nothing is sealed, packed or deleted until it ends"
+    if found.state == OK and inode in locks:
+        holder = "a process" if locks[inode] == "0" else f"process {locks[inode]}"
+        says = f"held by {holder}: nothing is sealed, compressed or deleted until it ends"
         return Finding("lock", NOTE, says)
     return found
 
 
-def _holders(path: str) -> str:
-    """Which process holds a lock on a file, as far as the system tells; empty when none does."""
-    found = _locks().get(_inode(path), "")
-    return f"process {found}" if found not in ("", "0") else "a process" if found else ""
+def lock_holders() -> dict[int, str]:
+    """Return the process that holds each file lock, by inode.
 
-
-def _inode(path: str) -> int:
-    try:
-        return os.lstat(path).st_ino
-    except OSError:
-        return -1
-
-
-def _locks() -> dict[int, str]:
-    """The process that holds a flock, by inode: asking the lock itself could refuse a writer."""
+    The system's list is read, because a test of the lock itself could block a writer.
+    """
     found: dict[int, str] = {}
     try:
-        listed = private.read_regular("/proc/locks", _MAX_LOCKS_BYTES)
+        listed = private.read_regular("/proc/locks", MAX_LOCKS_BYTES)
         for line in listed.decode("ascii", "replace").splitlines():
             words = line.split()
-            # `1: FLOCK  ADVISORY  READ 123 08:01:4711 0 EOF`; `->` marks one that waits.
+            # `1: FLOCK  ADVISORY  READ 123 08:01:4711 0 EOF`; `->` marks a process that waits.
             if len(words) > 5 and words[1] == "FLOCK":
                 found[int(words[5].rpartition(":")[2])] = words[4]
     except (OSError, ValueError):
@@ -307,118 +312,96 @@ def _locks() -> dict[int, str]:
     return found
 
 
-def _ignored(home: ProjectPaths, fix: bool) -> Finding:
+def check_git(home: ProjectPaths, fix: bool) -> Finding:
+    """Check that git ignores the events."""
+
+    def exit_code(*words: str) -> int:
+        answer = git.run(home.root, *words, environ=runtime.environ)
+        return -1 if answer is None else answer.returncode
+
     if not os.path.isdir(home.folder):
         return Finding("git", NOTE, "nothing is stored yet")
-    inside = _git(home, "rev-parse", "--is-inside-work-tree")
+    inside = exit_code("rev-parse", "--is-inside-work-tree")
     if inside == 128:
         return Finding("git", NOTE, "git finds no repository of yours here")
     if inside != 0:
-        return Finding("git", NOTE, "git cannot be asked whether the events are ignored")
-    tracked = _git(home, "ls-files", "--error-unmatch", "--", f":(literal){home.log}")
-    if tracked == 0:
-        told = f"{home.log} is under version control: git rm --cached takes it out"
-        return Finding("git", BAD, told)
+        return Finding("git", NOTE, "git cannot report whether the events are ignored")
+    if exit_code("ls-files", "--error-unmatch", "--", f":(literal){home.log}") == 0:
+        says = f"{home.log} is under version control: git rm --cached removes it"
+        return Finding("git", BAD, says)
 
-    def look() -> str:
-        code = _git(home, "check-ignore", "-q", "--no-index", home.log)
+    def problem() -> str:
+        code = exit_code("check-ignore", "-q", "--no-index", home.log)
         if code in (0, 1):
             return f"{home.log} is not ignored by git" * code
-        return f"git cannot tell whether {home.log} is ignored"
+        return f"git cannot report whether {home.log} is ignored"
 
-    def mend() -> None:
+    def repair() -> None:
         try:
             version_control.ensure(home)
         except ConsentError:
-            return  # the second look says so
+            return  # the second check reports it
 
-    return _checked("git", look, mend, fix, "the events are ignored")
-
-
-def _git(home: ProjectPaths, *words: str) -> int:
-    """The exit code of git in the project; -1 where it cannot be asked."""
-    answer = git.run(home.root, *words, environ=runtime.environ)
-    return -1 if answer is None else answer.returncode
+    return checked("git", problem, repair, fix, "the events are ignored")
 
 
-def _lease(home: ProjectPaths, segments: list[Segment]) -> Finding:
-    locks = _locks()
-    plain = [s for s in segments if s.kind in (ACTIVE, SEALED)]
-    held = [s.name for s in plain if s.identity[1] in locks]
-    says = f"held by a running program: {', '.join(held)}" if held else "no program is writing"
-    return Finding("lease", OK, says)
-
-
-def _segments(home: ProjectPaths, segments: list[Segment], fix: bool) -> Iterator[Finding]:
+def check_segments(home: ProjectPaths, segments: list[Segment], fix: bool) -> Iterator[Finding]:
+    """Check the modes of sealed segments and archives, and that each archive can be read."""
     for kind in (SEALED, ARCHIVE):
         these = [s for s in segments if s.kind == kind]
         size = sum(s.size_bytes for s in these)
-        yield Finding(kind, OK, f"{len(these)} segments, {size} bytes")
+        yield Finding(kind, OK, f"{counted(len(these), 'segment')}, {in_bytes(size)}")
         for segment in these:
             path = f"{home.folder}/{segment.name}"
-            if (_bits(path) or 0) & 0o077:
-                yield _private(kind, path, fix, rotation.SEALED_MODE if kind == SEALED else 0o600)
-            wrong = compression.obstacle(segment.name) or _damage(home, segment)
-            if wrong:
-                yield Finding(kind, BAD, f"{path}: {wrong}")
+            right = rotation.SEALED_MODE if kind == SEALED else 0o600
+            yield from check_private(kind, path, fix, right)
+            problem = compression.obstacle(segment.name)
+            if not problem and kind == ARCHIVE:
+                # Reading it to the end shows whether it is damaged.
+                report = FileReport()
+                folder = os.open(home.folder, FOLDER_FLAGS)
+                try:
+                    deque(Source(segment, folder, None).chunks(report), maxlen=0)
+                finally:
+                    os.close(folder)
+                problem = report.stopped
+            if problem:
+                yield Finding(kind, BAD, f"{path}: {problem}")
 
 
-def _damage(home: ProjectPaths, segment: Segment) -> str:
-    """Why an archive cannot be read to its end, or an empty string when it can."""
-    if segment.kind != ARCHIVE:
-        return ""
-    report = FileReport()
-    folder = os.open(home.folder, _FOLDER)
-    try:
-        for _ in Source(segment, folder, None).chunks(report):
-            pass
-    finally:
-        os.close(folder)
-    return report.stopped
+def check_leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
+    """Look for temporary files of commands that were killed."""
 
+    def temporary(folders: bool = False) -> list[str]:
+        try:
+            with os.scandir(home.folder) as entries:
+                return [
+                    entry.name
+                    for entry in entries
+                    if rotation.TEMPORARY.fullmatch(entry.name)
+                    and entry.is_dir(follow_symlinks=False) == folders
+                ]
+        except OSError:
+            return []
 
-def _leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
-    def look() -> str:
-        names = _temporary(home)
-        return f"{len(names)} temporary files: the next command deletes them" if names else ""
+    def problem() -> str:
+        found = counted(len(temporary()), "temporary file")
+        return f"{found}: the next command deletes them" if temporary() else ""
 
-    def mend() -> None:
+    def repair() -> None:
         maintenance.maintain(
             home, policy.decide(home, runtime.environ).keep_days, consent_decision.today()
         )
 
-    files = _temporary(home)
-    strange = [name for name in _temporary(home, all_kinds=True) if name not in files]
-    for name in strange:
+    for name in temporary(folders=True):
         yield Finding("leftovers", BAD, f"{home.folder}/{name} is not a file: move it away")
-    found = _checked("leftovers", look, mend, fix, "none")
-    # They are in nobody's way.
+    found = checked("leftovers", problem, repair, fix, "none")
+    # They take some space, and block nothing.
     yield found if found.fixed or found.state == OK else Finding("leftovers", NOTE, found.says)
 
 
-def _temporary(home: ProjectPaths, all_kinds: bool = False) -> list[str]:
-    try:
-        with os.scandir(home.folder) as entries:
-            return [
-                entry.name
-                for entry in entries
-                if rotation.TEMPORARY.fullmatch(entry.name)
-                and (all_kinds or not entry.is_dir(follow_symlinks=False))
-            ]
-    except OSError:
-        return []
-
-
-def _writable(home: ProjectPaths) -> Finding:
-    """What a writer would meet: the breaker of a running one opens for the same reasons."""
-    troubles = rotation.trouble(home)
-    if troubles:
-        return Finding("breaker", BAD, f"would open: {troubles[0]}")
-    return Finding("breaker", OK, "closed: a line can be written")
-
-
-def _last_error(home: ProjectPaths) -> Finding:
-    """What a program could last not do here; it was told nothing of it."""
+def last_error(home: ProjectPaths) -> Finding:
+    """Return the last error of a program that could not record an event here."""
     try:
         dirs = projects.ProjectDirs.of(home)
         path = "" if dirs is None else dirs.last_error
@@ -431,16 +414,8 @@ def _last_error(home: ProjectPaths) -> Finding:
     return Finding("last error", NOTE, f"{name}, on {day}: an event was not recorded")
 
 
-def _size(home: ProjectPaths) -> Finding:
-    files, size = rotation.disk_usage(home)
-    most = limits.MAX_BYTES
-    says = f"{size} bytes in {files} files, of at most {most}"
-    if size > most // 10 * 9:
-        return Finding("size", NOTE, f"{says}: the oldest go first")
-    return Finding("size", OK, says)
-
-
-def _retention(home: ProjectPaths) -> Finding:
+def check_retention(home: ProjectPaths) -> Finding:
+    """Check that no expired line is left."""
     days = policy.decide(home, runtime.environ).keep_days
     oldest = maintenance.oldest_day(home)
     if oldest is None:
@@ -448,19 +423,10 @@ def _retention(home: ProjectPaths) -> Finding:
     term = maintenance.retention(home, days, consent_decision.today())
     if term.is_skipped and oldest < term.oldest:
         says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
-        return Finding(
-            "retention", NOTE, f"{days} days; {says}: clear --before {term.oldest} deletes them"
-        )
+        hint = f"clear --before {term.oldest} deletes them"
+        return Finding("retention", NOTE, f"{days} days; {says}: {hint}")
     if term.is_expired(oldest):
-        when = "go with the next command" if policy.is_decided(home) else "stay: nothing is decided"
-        return Finding("retention", NOTE, f"{days} days; lines of {oldest} {when}")
+        decided = policy.is_decided(home)
+        when = "the next command deletes" if decided else "without a decision, nothing deletes"
+        return Finding("retention", NOTE, f"{days} days; {when} lines of {oldest}")
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")
-
-
-def _clock(segments: list[Segment]) -> Iterator[Finding]:
-    """Whether a clock was ahead once: lines of a day to come stay until their time is over."""
-    days = [m[1] for m in (rotation.SEGMENT.fullmatch(s.name) for s in segments) if m]
-    latest, today = max(days, default=""), consent_decision.today()
-    if latest > today:
-        says = f"a segment is of {latest}, and today is {today}: one of the two clocks was wrong"
-        yield Finding("clock", NOTE, f"{says}; what is in it stays until {latest} and longer")

@@ -1,7 +1,4 @@
-"""`telemetry-kit enable`: the user reads the notice, then grants or denies consent.
-
-`consent.notice` has the text, `consent.prompt` asks, and `consent.changes` writes the decision.
-"""
+"""`telemetry-kit enable`: the user reads the notice, then grants or denies consent."""
 
 from __future__ import annotations
 
@@ -17,25 +14,24 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     """Start recording in this project.
 
     Raises:
-        CommandError: nobody can be asked, the answer is given twice, or events cannot be written.
+        CommandError: the user cannot be asked, both answers are given, or events cannot be written.
         ConsentError: the decision cannot be written.
     """
     home = changes.paths_of(project)
     if yes and no:
-        raise CommandError("--yes and --no: say one of them. Nothing was changed", USAGE)
+        raise CommandError("--yes and --no: use one of them. Nothing was changed", USAGE)
     before = changes.denials(home)
     method = "flag" if yes or no else "prompt"
-    answer = prompt.YES if yes else prompt.NO if no else _asked(home, all_projects)
+    answer = prompt.YES if yes else prompt.NO if no else ask(home, all_projects)
     if answer == prompt.LATER:
         info("Nothing was decided.")
         return
     where = "all projects" if all_projects else safe(home.root)
     if answer == prompt.NO:
         changes.deny(home, all_projects=all_projects, method=method)
-        info(f"Recording is off for {where}. Nothing is written from now on.")
+        info(f"Recording is off for {where}. Nothing is recorded any more.")
         return
-    # Context keys that the notice could not name, because only the tool knows them, it named by
-    # their classes.
+    # This command does not know the context keys of the tool. The notice names their classes.
     changes.grant(
         home,
         all_projects=all_projects,
@@ -45,19 +41,24 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     )
     decision = policy.decide(home, runtime.environ)
     if not decision.allowed:
-        info(f"Your yes for {where} is kept, but recording stays off: {safe(decision.rule.says)}.")
+        info(f"Consent for {where} is saved, but recording stays off: {safe(decision.rule.says)}.")
         return
     found = obstacles.obstacles(home)
     if found:
-        kept = f"your consent for {where} is kept, but events cannot be written"
-        raise CommandError(f"{kept}: {safe('; '.join(found))}")
+        problem = f"consent for {where} is saved, but events cannot be written"
+        raise CommandError(f"{problem}: {safe('; '.join(found))}")
     info(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 
 
-def _asked(home: ProjectPaths, all_projects: bool) -> str:
+def ask(home: ProjectPaths, all_projects: bool) -> str:
+    """Show the notice and ask the user.
+
+    Raises:
+        CommandError: there is no terminal, or no person at it.
+    """
     if not is_terminal():
         raise CommandError("no terminal to ask at: add --yes or --no. Nothing was changed", USAGE)
     if not prompt.is_person(runtime.environ):
-        why = "a coding agent or a shell completion runs this, and only a person can answer"
-        raise CommandError(f"{why}: add --yes or --no. Nothing was changed", USAGE)
+        reason = "a coding agent or a shell completion runs this, and only a person can answer"
+        raise CommandError(f"{reason}: add --yes or --no. Nothing was changed", USAGE)
     return prompt.ask(notice.lines(home, everywhere=all_projects), prompt.QUESTION)

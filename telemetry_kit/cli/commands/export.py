@@ -1,7 +1,4 @@
-"""`telemetry-kit export`: write all events to a file that is complete or absent.
-
-`telemetry_kit.export` defines the formats.
-"""
+"""`telemetry-kit export`: write events to a file; after a failure the file is unchanged."""
 
 from __future__ import annotations
 
@@ -13,12 +10,13 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, BinaryIO
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli import read_report
-from telemetry_kit.cli.arguments import declared, forms, given, must_be_known, one_of
+from telemetry_kit.cli.arguments import check_choice, check_known, declared, stored_forms
 from telemetry_kit.cli.output import USAGE, CommandError, info, safe
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.tables import progress
@@ -39,11 +37,11 @@ from telemetry_kit.schema.kinds import PSEUDONYM
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.segments import ReadReport
 
-_PROGRESS_BYTES = 8 << 20
-_PROGRESS_SECONDS = 0.2
-_BUFFER_BYTES = 1 << 20
-# What a killed export left is deleted when it is this old: one that still runs is younger.
-_LEFT_SECONDS = 3_600.0
+PROGRESS_BYTES = 8 << 20
+PROGRESS_SECONDS = 0.2
+BUFFER_BYTES = 1 << 20
+# Temporary files of killed exports are deleted at this age; a running export is younger.
+LEFTOVER_SECONDS = 3_600.0
 
 
 def run(
@@ -59,132 +57,150 @@ def run(
     history: bool,
     force: bool,
 ) -> None:
-    """Write the events of this project to a file, or to stdout. Keys are never in it.
+    """Write the events of this project to a file or to stdout, without any key.
 
     Raises:
-        CommandError: an option cannot be understood, the file is there already, or it cannot be
-            written.
+        CommandError: an option is invalid, the file exists, or it cannot be written.
     """
     home = changes.paths_of(project)
     path = None if output in (None, "-") else output
-    made = _format(form)
-    fields = _fields(home, role, event)
+    check_choice("--format", form, FORMATS)
+    made = FORMATS[form]
+    check_choice("--event", event, catalog.EVENTS)
+    fields: dict[str, str | frozenset[str]] = {"event_type": event} if event else {}
+    public_role = None
+    if role is not None:
+        fields["role"], public_role = resolve_role(home, role)
     chosen = Query(*period(since, until), fields)
-    streams = path is None or _is_stream(path)
-    _check(home, made, path, streams, dictionary or history, force)
-    beside = {} if path is None else _beside(home, path, dictionary, history)
-    for name in beside:
-        _check_file(name, force)
+    is_stream = path is None or opens_a_stream(path)
+    check_output(home, made, path, is_stream, dictionary or history, force)
+    companions = {} if path is None else companion_files(home, path, dictionary, history)
+    for name in companions:
+        check_file(name, force)
     problems = ReadReport()
     meter = Meter()
-    portions = _Watched(lines(home, chosen, problems, meter), meter, rotation.disk_usage(home)[1])
+    portions = Watched(lines(home, chosen, problems, meter), meter, rotation.disk_usage(home)[1])
     total = hashlib.sha256()
-    words = _words(form, chosen, precise, _named(home, role), event)
-    entry = _Entry(home, " ".join(words), path, streams)
+    command = command_line(form, chosen, precise, public_role, event)
+    note = partial(add_log_entry, home, command, destination(home, path, is_stream))
     try:
-        with _ended_by_an_error():
-            if streams:
-                _send(made.blocks(iter(portions), precise, home.app), path, total)
+        with signals_as_exit():
+            if is_stream:
+                write_stream(made.blocks(iter(portions), precise, home.app), path, total)
                 sha256 = total.hexdigest()
             else:
-                sha256 = _write(made, portions, precise, home.app, path or "", force)
+                sha256 = write_events(made, portions, precise, home.app, path or "", force)
     except ModuleNotFoundError:
         raise CommandError(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
         ) from None
     except FileExistsError:
-        raise CommandError(_exists(path or ""), USAGE) from None
+        raise CommandError(exists_message(path or ""), USAGE) from None
     except BaseException as error:
-        # What went into a stream has left the journal, all of it or not.
-        failed = entry.note(portions.rows, total.hexdigest(), incomplete=True) if streams else ""
+        # The reader of a stream has received some of the events.
+        failed = note(portions.rows, total.hexdigest(), incomplete=True) if is_stream else ""
         if failed:
             info(f"telemetry-kit: {failed}")
         if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise CommandError(_not_written(path, error, streams)) from None
+            raise CommandError(failure_message(path, error, is_stream)) from None
         raise
     finally:
         portions.close()
-    trouble = [entry.note(portions.rows, sha256)]
-    read_report.tell(problems)
+    failures = [note(portions.rows, sha256)]
+    read_report.print_problems(problems)
     if path is not None:
         info(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
-    trouble += [_put_beside(name, data, force) for name, data in beside.items()]
-    trouble.append(read_report.incomplete(problems))
-    if any(trouble):
-        raise CommandError("; ".join(filter(None, trouble)))
+    failures += [write_companion(name, data, force) for name, data in companions.items()]
+    failures.append(read_report.incomplete(problems))
+    if any(failures):
+        raise CommandError("; ".join(filter(None, failures)))
 
 
-def _format(form: str) -> Format:
-    one_of("--format", form, FORMATS)
-    return FORMATS[form]
+# -- checks before anything is written ---------------------------------------------------------
 
 
-def _fields(
-    home: ProjectPaths, role: str | None, event: str | None
-) -> dict[str, str | frozenset[str]]:
-    """What fields must hold.
+def resolve_role(home: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
+    """Return the forms in which a role may be stored, and its name for the export log.
+
+    The export log has the name in plain text only if it is declared.
 
     Raises:
-        CommandError: there is no such role or event.
+        CommandError: there is no such role.
     """
-    fields: dict[str, str | frozenset[str]] = {}
-    if one_of("--event", event, catalog.EVENTS) is not None and event is not None:
-        fields["event_type"] = event
-    if given("--role", role) is not None and role is not None:
-        fields["role"] = forms(home, "role", role)
-        present = set() if role in declared(home, "roles") else names(home)["role"]
-        if present:
-            must_be_known(home, "--role", "role", role, present)
-    return fields
+    forms = stored_forms(home, "role", role)
+    if role in declared(home, "roles"):
+        return forms, role
+    present = names(home)["role"]
+    if present:
+        check_known(home, "role", role, present)
+    return forms, next(filter(PSEUDONYM.is_canonical, forms), "?")
 
 
-def _named(home: ProjectPaths, role: str | None) -> str | None:
-    """A role as the ledger may name it: in clear only where its name is public or declared."""
-    if role is None or role in declared(home, "roles"):
-        return role
-    codes = [form for form in forms(home, "role", role) if PSEUDONYM.is_canonical(form)]
-    return codes[0] if codes else "?"
-
-
-def _check(
-    home: ProjectPaths, made: Format, path: str | None, streams: bool, more: bool, force: bool
+def check_output(
+    home: ProjectPaths,
+    made: Format,
+    path: str | None,
+    is_stream: bool,
+    companions: bool,
+    force: bool,
 ) -> None:
+    """Check that the output fits the format and can be written.
+
+    Raises:
+        CommandError: it does not.
+    """
     if path is not None and not path.strip():
-        raise CommandError(f"-o {safe(path)!r}: which file? Name one, or - for stdout", USAGE)
-    if streams:
+        raise CommandError(f"-o {safe(path)!r}: write a file name, or - for stdout", USAGE)
+    if path is None or is_stream:
         if made.write is not None:
             raise CommandError(f"--format {made.name} is no text: name a file with -o FILE", USAGE)
-        if more:
-            raise CommandError(
-                "--dictionary and --history stand beside a file: name it with -o", USAGE
-            )
+        if companions:
+            raise CommandError("--dictionary and --history need a file: name it with -o", USAGE)
         return
-    assert path is not None
-    _check_file(path, force)
+    check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise CommandError(f"-o {safe(path)}: there is no such folder", USAGE)
     if os.path.realpath(path).startswith(f"{os.path.realpath(home.folder)}/"):
-        raise CommandError(
-            f"-o {safe(path)}: that folder is the journal's own; choose another", USAGE
-        )
+        raise CommandError(f"-o {safe(path)}: the log is in that folder; use another one", USAGE)
 
 
-def _check_file(path: str, force: bool) -> None:
+def check_file(path: str, force: bool) -> None:
+    """Check that a file can be created or replaced.
+
+    Raises:
+        CommandError: it cannot.
+    """
     if os.path.isdir(path):
         raise CommandError(f"-o {safe(path)}: it is a folder; name a file in it", USAGE)
     if os.path.lexists(path) and not force:
-        raise CommandError(_exists(path), USAGE)
+        raise CommandError(exists_message(path), USAGE)
 
 
-def _exists(path: str) -> str:
-    return f"-o {safe(path)}: it is there already; --force replaces it"
+def opens_a_stream(path: str) -> bool:
+    """Whether a path is a pipe or a device, which is written to and never replaced."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return False
+    # /dev/stdout is a stream even if stdout is a file.
+    is_special = os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    return not stat.S_ISDIR(mode) and (is_special or not stat.S_ISREG(mode))
 
 
-def _why(error: OSError) -> str:
+# -- messages ----------------------------------------------------------------------------------
+
+
+def exists_message(path: str) -> str:
+    """Return the error for a file that exists."""
+    return f"-o {safe(path)}: the file exists; --force replaces it"
+
+
+def reason(error: OSError) -> str:
+    """Return the reason of a failure in plain words."""
     plain = {
         errno.ENOSPC: "the disk is full",
         errno.EFBIG: "too large for this disk",
-        errno.EROFS: "it is read-only there",
+        errno.EROFS: "the disk is read-only",
     }
     if isinstance(error, private.ForeignFileError):
         return private.explain(error)
@@ -193,71 +209,64 @@ def _why(error: OSError) -> str:
     return plain.get(error.errno) or os.strerror(error.errno)
 
 
-def _not_written(path: str | None, error: OSError, streams: bool = False) -> str:
-    if streams:
-        left = "what went there is not all"
-    elif os.path.lexists(path or ""):
-        left = "what was there is as it was"
-    else:
-        left = "nothing was left there"
-    return f"{safe(path or 'stdout')} cannot be written ({_why(error)}): {left}"
+def failure_message(path: str | None, error: OSError, is_stream: bool = False) -> str:
+    """Return the error for an output that cannot be written, with its present state."""
+    state = "the file is unchanged" if os.path.lexists(path or "") else "no file was created"
+    state = "the output is incomplete" if is_stream else state
+    return f"{safe(path or 'stdout')} cannot be written ({reason(error)}): {state}"
 
 
-# -- writing ---------------------------------------------------------------------------------
+# -- writing -----------------------------------------------------------------------------------
 
 
-class _Watched:
-    """Portions on their way, counted, with a bar on stderr where somebody looks at it.
+class Watched:
+    """Portions of events, counted, with a progress bar on a terminal.
 
     Args:
-        portions: of events.
-        meter: how much of the journal was read for them.
-        stored_bytes: how large the journal is on disk.
+        portions: the portions.
+        meter: how much of the log was read for them.
+        stored_bytes: size of the log on disk.
     """
 
     def __init__(self, portions: Iterator[Portion], meter: Meter, stored_bytes: int) -> None:
         self.rows = 0
         self._portions = portions
         self._meter = meter
-        self._shown = stored_bytes >= _PROGRESS_BYTES and sys.stderr.isatty()
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-        self._drawn = False
+        self._is_shown = stored_bytes >= PROGRESS_BYTES and sys.stderr.isatty()
+        self._next = time.monotonic() + PROGRESS_SECONDS
+        self._is_drawn = False
 
     def __iter__(self) -> Iterator[Portion]:
         for portion in self._portions:
             self.rows += len(portion)
-            if self._shown and time.monotonic() >= self._next:
-                self._draw()
+            if self._is_shown and time.monotonic() >= self._next:
+                self._next = time.monotonic() + PROGRESS_SECONDS
+                self._is_drawn = True
+                line = progress(self._meter.share, self.rows, sys.stderr)
+                print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
             yield portion
 
-    def _draw(self) -> None:
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-        self._drawn = True
-        sys.stderr.write(f"\r{progress(self._meter.share, self.rows, sys.stderr)}\x1b[K")
-        sys.stderr.flush()
-
     def close(self) -> None:
-        """Wipe the bar away."""
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        """Erase the progress bar."""
+        if self._is_drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         close = getattr(self._portions, "close", None)
         if close is not None:
             close()
 
 
-def _write(
-    made: Format, portions: _Watched, precise: bool, app: str, path: str, force: bool
+def write_events(
+    made: Format, portions: Watched, precise: bool, app: str, path: str, force: bool
 ) -> str:
-    """Write the events to a file; the SHA-256 of what was written.
+    """Write the events to a file and return the SHA-256 of its content.
 
     Raises:
-        FileExistsError: it came there meanwhile, and is not to be replaced.
-        OSError: it could not be written; what was there is as it was.
+        FileExistsError: another process created the file meanwhile.
+        OSError: the file could not be written and is unchanged.
     """
-    leftovers.sweep(os.path.dirname(path) or ".", _LEFT_SECONDS)
+    leftovers.sweep(os.path.dirname(path) or ".", LEFTOVER_SECONDS)
     if made.write is None:
-        return _put(made.blocks(iter(portions), precise, app), path, force)
+        return write_blocks(made.blocks(iter(portions), precise, app), path, force)
     with NewFile(path) as new:
         made.write(iter(portions), precise, new.path)
         with open(new.fd, "rb", closefd=False) as file:
@@ -266,10 +275,11 @@ def _write(
     return sha256
 
 
-def _put(blocks: Iterable[bytes], path: str, force: bool) -> str:
+def write_blocks(blocks: Iterable[bytes], path: str, force: bool) -> str:
+    """Write blocks to a file and return the SHA-256 of its content."""
     total = hashlib.sha256()
     with NewFile(path) as new:
-        with open(new.fd, "wb", _BUFFER_BYTES, closefd=False) as out:
+        with open(new.fd, "wb", BUFFER_BYTES, closefd=False) as out:
             for block in blocks:
                 total.update(block)
                 out.write(block)
@@ -277,23 +287,39 @@ def _put(blocks: Iterable[bytes], path: str, force: bool) -> str:
     return total.hexdigest()
 
 
-def _is_stream(path: str) -> bool:
-    """Whether what is there is written into, and never replaced: a pipe, a device."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return False
-    # /dev/stdout is one also where stdout is a file.
-    of_the_system = os.path.abspath(path).startswith(("/dev/", "/proc/"))
-    return not stat.S_ISDIR(mode) and (of_the_system or not stat.S_ISREG(mode))
+def write_stream(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
+    """Write blocks to stdout, a pipe or a device.
+
+    Args:
+        blocks: the bytes.
+        path: the pipe or device; None for stdout.
+        total: a hash that is updated with the bytes.
+    """
+    if path is None:
+        sys.stdout.flush()
+        opened: Any = nullcontext(sys.stdout.buffer)
+    else:
+        opened = open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb")  # noqa: SIM115
+    with opened as out:
+        if out.isatty():
+            blocks = map(escaped, blocks)
+        for block in blocks:
+            total.update(block)
+            out.write(block)
+        out.flush()
+
+
+def escaped(block: bytes) -> bytes:
+    """Escape the control characters of a text for a terminal."""
+    lines = block.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    return "\n".join(map(safe, lines)).encode("utf-8", "backslashreplace")
 
 
 @contextmanager
-def _ended_by_an_error() -> Iterator[None]:
-    """SIGTERM and SIGHUP delete the temporary file, and the export log says what was cut short.
+def signals_as_exit() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `SystemExit`, so that temporary files are deleted.
 
-    The command then exits with 128 and the signal. A signal that the program handles itself, or
-    ignores, stays its own.
+    The exit code is 128 and the signal. A signal that the program handles or ignores stays so.
     """
     caught: list[int] = []
 
@@ -313,7 +339,7 @@ def _ended_by_an_error() -> Iterator[None]:
         yield
     except BaseException:
         if caught:
-            # A library in between may have made another error of it.
+            # A library may have replaced the exception by its own.
             raise SystemExit(128 + caught[0]) from None
         raise
     finally:
@@ -321,117 +347,69 @@ def _ended_by_an_error() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _send(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
-    """Write the events to stdout, or into a pipe or a device, which is never replaced.
-
-    Args:
-        blocks: the bytes.
-        path: of the pipe; None for stdout.
-        total: a sum that takes what is written.
-    """
-    if path is None:
-        sys.stdout.flush()
-        _pour(blocks, sys.stdout.buffer, total)
-        return
-    with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb") as out:
-        _pour(blocks, out, total)
+# -- files beside the export, and the entry in the export log ----------------------------------
 
 
-def _pour(blocks: Iterator[bytes], out: BinaryIO, total: Any) -> None:
-    if out.isatty():
-        blocks = map(_shown, blocks)
-    for block in blocks:
-        total.update(block)
-        out.write(block)
-    out.flush()
-
-
-def _shown(block: bytes) -> bytes:
-    """Text in which a terminal finds nothing to act upon."""
-    lines = block.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
-    return "\n".join(map(safe, lines)).encode("utf-8", "backslashreplace")
-
-
-# -- what goes with it -----------------------------------------------------------------------
-
-
-def _beside(home: ProjectPaths, path: str, dictionary: bool, history: bool) -> dict[str, bytes]:
-    """Dictionary and history by file name."""
+def companion_files(
+    home: ProjectPaths, path: str, dictionary: bool, history: bool
+) -> dict[str, bytes]:
+    """Return the data dictionary and the history of decisions by file name."""
     found = {}
     if dictionary:
         found[f"{path}.dictionary.md"] = notice.dictionary().encode()
     if history:
-        dirs = projects.ProjectDirs.of(home)
-        folders = [home.config] if dirs is None else [home.config, dirs.config]
+        place = projects.ProjectDirs.of(home)
+        folders = [home.config, *([] if place is None else [f"{home.config}/projects/{place}"])]
         kept = [
             private.read(f"{folder}/{consent_history.HISTORY}", consent_history.MAX_HISTORY_BYTES)
             for folder in folders
         ]
-        found[f"{path}.consent.jsonl"] = b"".join(part for part in kept if part)
+        found[f"{path}.consent.jsonl"] = b"".join(filter(None, kept))
     return found
 
 
-def _put_beside(path: str, data: bytes, force: bool) -> str:
-    """Write one of them; what to say where that failed: the events are where they should be."""
+def write_companion(path: str, data: bytes, force: bool) -> str:
+    """Write a file beside the export; return the error, or an empty text."""
     try:
-        _put((data,), path, force)
+        write_blocks((data,), path, force)
     except FileExistsError:
-        return f"exported, but {safe(path)} was not written: it came there meanwhile"
+        return f"exported, but {safe(path)} was not written: another process created it meanwhile"
     except OSError as error:
-        return f"exported, but {_not_written(path, error)}"
+        return f"exported, but {failure_message(path, error)}"
     return ""
 
 
-def _words(
+def command_line(
     form: str, chosen: Query, precise: bool, role: str | None, event: str | None
-) -> list[str]:
-    """What was run, without paths."""
+) -> str:
+    """Return the command as the export log stores it, without paths."""
+    options = {"--since": chosen.since, "--until": chosen.until, "--role": role, "--event": event}
     words = ["export", "--format", form]
-    words += ["--since", chosen.since] if chosen.since else []
-    words += ["--until", chosen.until] if chosen.until else []
-    words += ["--role", role] if role else []
-    words += ["--event", event] if event else []
-    return [*words, "--precise"] if precise else words
+    words += [word for name, value in options.items() if value for word in (name, value)]
+    return " ".join([*words, *(["--precise"] if precise else [])])
 
 
-def _unless_personal(home: ProjectPaths, destination: str) -> str:
-    """A destination, or its ending where it says something about the user or the machine."""
-    # deferred: they are of use only once the events are on their way
+def destination(home: ProjectPaths, path: str | None, is_stream: bool) -> str:
+    """Return the destination for the export log; of a personal name, only its ending."""
+    # deferred: only an export that is about to be written needs them
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
+    found = os.path.basename(path) if path and is_stream else log.destination_of(home, path)
     secrets = machine_secrets.gather(home, runtime.environ, home.root)
-    found = search.Search(search.select(secrets)[0]).find(os.fsencode(destination))
-    if not found and next(recognisers.recognise(destination), None) is None:
-        return destination
-    ending = os.path.splitext(destination)[1].lstrip(".")
+    is_personal = search.Search(search.select(secrets)[0]).find(os.fsencode(found))
+    if not is_personal and next(recognisers.recognise(found), None) is None:
+        return found
+    ending = os.path.splitext(found)[1].lstrip(".")
     return f"?.{ending}" if ending in FORMATS else "?"
 
 
-class _Entry:
-    """What the ledger will say of this export.
-
-    Args:
-        home: the project's places.
-        command: what was run.
-        path: where it goes; None for stdout.
-        streams: whether that is a pipe or a device.
-    """
-
-    def __init__(self, home: ProjectPaths, command: str, path: str | None, streams: bool) -> None:
-        self._home = home
-        self._command = command
-        named = path is not None and streams
-        self._destination = _unless_personal(
-            home, os.path.basename(path or "") if named else log.destination_of(home, path)
-        )
-
-    def note(self, rows: int, sha256: str, incomplete: bool = False) -> str:
-        """Put it there; what to say where that failed."""
-        now = runtime.now()
-        given = (self._command, rows, sha256, self._destination, incomplete)
-        try:
-            log.append(self._home, now, *given)
-        except (OSError, TelemetryError) as error:
-            why = _why(error) if isinstance(error, OSError) else str(error)
-            return f"exported, but not added to the export log ({why})"
-        return ""
+def add_log_entry(
+    home: ProjectPaths, command: str, target: str, rows: int, sha256: str, incomplete: bool = False
+) -> str:
+    """Add an entry to the export log; return the error, or an empty text."""
+    try:
+        log.append(home, runtime.now(), command, rows, sha256, target, incomplete)
+    except (OSError, TelemetryError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        return f"exported, but the export log has no entry of it ({why})"
+    return ""

@@ -1,4 +1,4 @@
-"""`telemetry-kit find TEXT`: is this text in my data, in plain text or as a pseudonym?
+"""`telemetry-kit find TEXT`: search the events for a text, in plain text or as a pseudonym.
 
 The text itself is never printed.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe
+from telemetry_kit.cli.output import USAGE, CommandError, counted, info, safe
+from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes
 from telemetry_kit.verification.lookup import FORMS, Lookup, Matches
 
@@ -16,71 +17,71 @@ STDIN = "-"
 
 
 def run(project: str | None, text: str, as_json: bool) -> None:
-    """Say in how many events a text is, and of which kind.
+    """Print how many events contain a text, and of which types.
 
     Raises:
-        CommandError: there is no text to look for, or not everything could be read.
+        CommandError: the text is empty, or a file could not be read.
     """
-    found = Lookup(changes.paths_of(project), given(text)).count()
+    found = Lookup(changes.paths_of(project), read_text(text)).count()
     if as_json:
-        print_line(json.dumps(_as_json(found)))
+        print(json.dumps(to_dict(found)))
     else:
         for line in lines(found):
-            print_line(line)
+            print_folded(line, "", 4)
         for line in limits(found):
             info(line)
-        info(f"Forms looked for: {', '.join(FORMS)}.")
+        info(f"Forms searched for: {', '.join(FORMS)}.")
     if found.unread:
         raise CommandError(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
 
-def given(text: str) -> str:
-    """The text, from stdin where a dash stands for it, so that no shell history keeps it.
+def read_text(text: str) -> str:
+    """Return the text; for a dash, read it from stdin, so that no shell history contains it.
 
     Raises:
-        CommandError: there is none.
+        CommandError: it is empty.
     """
     if text == STDIN:
         text = sys.stdin.readline().rstrip("\r\n")
     if not text:
-        raise CommandError("which text? Nothing was looked for", USAGE)
+        raise CommandError("the text is empty: write a text, or - for stdin", USAGE)
     return text
 
 
 def lines(found: Matches) -> list[str]:
-    """What was found, in words."""
+    """Return the result in words."""
     if not found.events:
-        where = "what could be read" if found.unread else "the data"
-        return [f"Not in {where}: no event holds it, in clear or as a pseudonym."]
-    kinds = ", ".join(f"{name} {count}" for name, count in sorted(found.types.items()))
-    told = [f"In {found.events} events: {kinds}."]
-    told += [f"  in clear      {name:<16} {n} events" for name, n in sorted(found.plain.items())]
-    told += [
-        f"  as pseudonym  {name:<16} {n} events" for name, n in sorted(found.pseudonyms.items())
-    ]
-    return told
+        where = "in the readable part" if found.unread else "stored"
+        return [f"Not {where}: no event contains it, in plain text or as a pseudonym."]
+    types = ", ".join(f"{name} {count}" for name, count in sorted(found.types.items()))
+    sentences = [f"In {counted(found.events, 'event')}: {types}."]
+    for title, counts in (("in plain text", found.plain), ("as pseudonym", found.pseudonyms)):
+        sentences += [
+            f"  {title:<13}  {name:<16} {counted(count, 'event')}"
+            for name, count in sorted(counts.items())
+        ]
+    return sentences
 
 
 def limits(found: Matches) -> list[str]:
-    """What cannot be said, in words."""
-    told = []
+    """Return what the search cannot know, in words."""
+    sentences = []
     if found.parts:
-        told.append(f"In {found.parts} more events it is a part of a longer text.")
+        sentences.append(f"In {counted(found.parts, 'more event')} it is a part of a longer text.")
     if found.is_declared:
-        told.append("The tool has declared this name: its events hold it in clear.")
+        sentences.append("The tool has declared this name: its events store it in plain text.")
     if found.other_keys:
-        told.append(
-            f"{_events(found.other_keys)} made with other keys, before a rotation or in a folder "
-            "of another name: whether it is in them as a pseudonym, nobody can tell."
+        was = "was" if found.other_keys == 1 else "were"
+        sentences.append(
+            f"{counted(found.other_keys, 'event')} {was} recorded with other keys, before a "
+            "rotation or in a folder of another name. "
+            "Their pseudonyms cannot be compared with the text."
         )
-    return told
+    return sentences
 
 
-def _events(count: int) -> str:
-    return "1 event was" if count == 1 else f"{count:,} events were"
-
-
-def _as_json(found: Matches) -> dict[str, object]:
+def to_dict(found: Matches) -> dict[str, object]:
+    """Return the result as data, for `--json`."""
     return {
         "events": found.events,
         "types": dict(sorted(found.types.items())),

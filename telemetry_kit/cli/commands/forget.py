@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from telemetry_kit.cli.commands.find import given, limits, lines
-from telemetry_kit.cli.output import CommandError, confirm, info, print_line
+from telemetry_kit.cli.commands.find import limits, lines, read_text
+from telemetry_kit.cli.output import CommandError, confirm, counted, info
 from telemetry_kit.consent import changes, decision
 from telemetry_kit.storage import maintenance
 from telemetry_kit.verification.lookup import Lookup
 
 
 def run(project: str | None, text: str, yes: bool) -> None:
-    """Remove the events that hold a text, in clear or as a pseudonym, and say what remains.
+    """Delete the events that contain a text and report how many remain.
 
     Raises:
-        CommandError: nobody can be asked, or something could not be removed.
+        CommandError: the user cannot be asked, or something could not be deleted.
     """
     home = changes.paths_of(project)
-    lookup = Lookup(home, given(text))
+    lookup = Lookup(home, read_text(text))
     before = lookup.count()
     for line in lines(before):
-        print_line(line)
-    if not yes and not confirm(f"Remove {before.events} events from {home.folder}?"):
+        print(line)
+    if not yes and not confirm(f"Delete {counted(before.events, 'event')} in {home.folder}?"):
         info("Nothing was changed.")
         return
     done = maintenance.rewrite(home, lookup.keeps, decision.today())
     after = lookup.count()
-    unknown = f"; {after.other_keys:,} could not be looked into" if after.other_keys else ""
-    print_line(f"Removed {done.lines} lines. {after.events} events that hold it remain{unknown}.")
+    unknown = f"; {after.other_keys:,} could not be searched" if after.other_keys else ""
+    left = counted(after.events, "event")
+    print(f"Deleted {counted(done.lines, 'line')}. Remaining: {left} with the text{unknown}.")
     for line in limits(after):
         info(line)
     if after.is_declared:
-        info("To keep it out of new events, take it out of the tool's or your own declarations.")
+        info("New events will contain it: delete it from the declarations of the tool or your own.")
     if done.failures:
-        raise CommandError("not everything could be removed: " + "; ".join(done.failures))
+        raise CommandError("not everything could be deleted: " + "; ".join(done.failures))
     if after.events:
         raise CommandError(
-            f"what was stored is removed, but a program has recorded {after.events:,} more since: "
-            "stop it, or run this again"
+            f"a program has recorded {counted(after.events, 'more event')} with the text "
+            "meanwhile: stop the program, or run this command again"
         )

@@ -12,20 +12,20 @@ from telemetry_kit.privacy import keys, projects
 
 
 def run(project: str | None, yes: bool) -> None:
-    """Replace the key that makes the pseudonyms of this project.
+    """Replace the key of the pseudonyms of this project.
 
     Raises:
-        CommandError: there is no key, nobody can be asked, or it could not be replaced.
-        KeyUnavailableError: the key is there but cannot be used; `clear` makes a new one.
+        CommandError: the user cannot be asked, or the key could not be replaced.
+        KeyUnavailableError: the key cannot be used; `clear` makes a new one.
     """
     home = changes.paths_of(project)
     dirs = projects.ProjectDirs.of(home)
     path = "" if dirs is None else dirs.key
     if not path or not os.path.lexists(path):
-        info("There is no key yet: the first event, or enable, makes it.")
+        info("There is no key yet: enable or the first event creates it.")
         return
     keys.load(path)
-    if not yes and not confirm("Delete the key in force and make a fresh one?"):
+    if not yes and not confirm("Delete the current key and make a new one?"):
         info("Nothing was changed.")
         return
     try:
@@ -33,6 +33,6 @@ def run(project: str | None, yes: bool) -> None:
     except OSError as error:
         raise CommandError(f"the key could not be replaced ({name_of(error)})") from None
     info(f"Replaced: the key of this project is now that of epoch {key.epoch}.")
-    info("The old one is deleted. The pseudonyms of events before now can no longer be made from")
-    info("any text, by you or anybody else; find and forget see later ones only.")
-    info("A backup or a snapshot of your state directory may still hold the old key.")
+    info("The old key is deleted. Earlier pseudonyms cannot be computed from any text again,")
+    info("neither by you nor by another person. find and forget see only later ones.")
+    info("A backup or a snapshot of your state directory may still contain the old key.")

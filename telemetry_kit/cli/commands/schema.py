@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from telemetry_kit.cli.output import USAGE, CommandError, print_line
+from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import notice
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.kinds import kind_of
@@ -19,17 +19,17 @@ def run(project: str | None, form: str) -> None:
         CommandError: there is no such format.
     """
     if form == "md":
-        print_line(notice.dictionary().rstrip("\n"))
+        print(notice.dictionary().rstrip("\n"))
     elif form == "jsonschema":
-        print_line(json.dumps(notice.json_schema(), indent=2))
+        print(json.dumps(notice.json_schema(), indent=2))
     elif form == "json":
-        print_line(json.dumps(as_json(), indent=2))
+        print(json.dumps(as_json(), indent=2))
     else:
         raise CommandError(f"--format {form[:20]!r}: use one of {', '.join(FORMATS)}", USAGE)
 
 
 def as_json() -> dict[str, object]:
-    """The two tables of the catalog."""
+    """Return the events and fields of the catalog as data."""
     return {
         "schema_version": catalog.SCHEMA_VERSION,
         "notice": catalog.NOTICE_VERSION,

@@ -1,6 +1,6 @@
-"""`telemetry-kit selftest`: record 1,000 events in a watched child process, and report on it.
+"""`telemetry-kit selftest`: record 1,000 events in a monitored process and report its actions.
 
-ProjectPaths and project are temporary. The caller's files are not read or changed.
+ProjectPaths and project are temporary. The files of the user are neither read nor changed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 
 import telemetry_kit
 from telemetry_kit import settings
-from telemetry_kit.cli.output import CommandError, print_line, safe
+from telemetry_kit.cli.output import CommandError, safe
 from telemetry_kit.verification import selftest_child
 
 TIMEOUT_SECONDS = 120
-# What recording may leave behind, below home and project, with codes as `?`.
+# The files that recording creates below home and project; `?` is a pseudonym.
 EXPECTED = (
     "home/.config/telemetry-kit/{app}/projects/?/telemetry.enabled",
     "home/.config/telemetry-kit/{app}/projects/?/telemetry.history.jsonl",
@@ -34,15 +34,15 @@ EXPECTED = (
     "project/.{app}/.gitignore",
     "project/.{app}/telemetry.jsonl",
 )
-_CODE = re.compile(r"/projects/[0-9a-f]{16}(?=/|$)")
-# The lock of a decision, there only while it is held.
+PSEUDONYM = re.compile(r"/projects/[0-9a-f]{16}(?=/|$)")
+# The lock of a decision exists only while a process holds it.
 MOMENTARY = "home/.config/telemetry-kit/{app}/.telemetry.deciding"
-_TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.telemetry-kit\.tmp$")
+TEMPORARY = re.compile(r"/\.[\w.-]+-[0-9a-f]{12}\.telemetry-kit\.tmp$")
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the child did.
+    """The actions of the process.
 
     Args:
         events: lines in its log.
@@ -50,9 +50,9 @@ class Report:
         subprocesses: processes that it started.
         threads: threads that it started.
         output_bytes: bytes that it wrote to stdout and stderr.
-        files: what it left, with codes as `?`.
-        unexpected: files that it left or changed and that it should not have.
-        exit_code: its own.
+        files: files that it created; `?` is a pseudonym.
+        unexpected: files that it created or changed against the promise.
+        exit_code: its exit code.
     """
 
     events: int
@@ -66,79 +66,99 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all of it is as promised."""
+        """Whether recording did nothing else."""
         bad = (self.sockets, self.subprocesses, self.threads, self.output_bytes, self.exit_code)
         return self.events == selftest_child.EVENTS and not any(bad) and not self.unexpected
 
 
 def run(project: str | None, as_json: bool) -> None:
-    """Record 1,000 events under an audit hook and report what was done besides.
+    """Record 1,000 events under an audit hook and report all other actions.
 
     Raises:
-        CommandError: something was done that should not be.
+        CommandError: recording did something else.
     """
     report = observe(settings.current().app)
     if as_json:
-        print_line(json.dumps({"passed": report.passed, **asdict(report)}))
+        print(json.dumps({"passed": report.passed, **asdict(report)}))
     else:
-        for line in _lines(report):
-            print_line(safe(line))
+        for line in lines(report):
+            print(safe(line))
     if not report.passed:
-        raise CommandError("recording did something that it should not")
+        raise CommandError("recording did something else: see the report")
 
 
 def observe(app: str) -> Report:
-    """Run the child and gather what it did.
+    """Run the process and return its actions.
 
     Args:
-        app: the app name it records under.
+        app: the app name of its events.
 
     Raises:
-        CommandError: it could not be run.
+        CommandError: it could not be started.
     """
     with tempfile.TemporaryDirectory(prefix="telemetry-kit-selftest-") as name:
         base = os.path.realpath(name)
-        for folder in ("home", "project", f"project/.{app}"):
-            os.mkdir(f"{base}/{folder}", 0o700)
-        # Where the temporary folder lies in a repository: nothing of that one is touched.
-        with open(f"{base}/project/.git", "x", encoding="utf-8"):
-            pass
+        make_project(base, app)
+        child = "telemetry_kit.verification.selftest_child"
         try:
             done = subprocess.run(
-                [
-                    sys.executable,
-                    "-B",
-                    "-m",
-                    "telemetry_kit.verification.selftest_child",
-                    f"{base}/report",
-                    app,
-                ],
+                [sys.executable, "-B", "-m", child, f"{base}/report", app],
                 cwd=f"{base}/project",
-                env=_environment(f"{base}/home"),
+                env=isolated_environment(f"{base}/home"),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=TIMEOUT_SECONDS,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            raise CommandError("the child interpreter could not be run") from None
-        return _gathered(base, app, done)
+            raise CommandError("the Python interpreter could not be started") from None
+        return report_of(base, app, done)
 
 
-def _gathered(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> Report:
+def make_project(base: str, app: str) -> None:
+    """Create an empty project and a home directory in a temporary folder."""
+    for folder in ("home", "project", f"project/.{app}"):
+        os.mkdir(f"{base}/{folder}", 0o700)
+    # If the temporary folder is in a repository, this file keeps that repository unchanged.
+    with open(f"{base}/project/.git", "x", encoding="utf-8"):
+        pass
+
+
+def isolated_environment(user: str) -> dict[str, str]:
+    """Return the environment of a process with another home directory and no veto."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(telemetry_kit.__file__)))
+    inherited = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    paths = [os.path.abspath(path) for path in inherited]
+    if package not in [*site.getsitepackages(), site.getusersitepackages()]:
+        paths.insert(0, package)
+    found = {"PATH": os.environ.get("PATH", os.defpath), "HOME": user}
+    if paths:
+        found["PYTHONPATH"] = os.pathsep.join(paths)
+    if site.ENABLE_USER_SITE:
+        # This library may be in the user's packages, whose path depends on HOME otherwise.
+        found["PYTHONUSERBASE"] = site.getuserbase()
+    return found
+
+
+def report_of(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> Report:
+    """Return the actions of the process, from its own report and from the files it left."""
+
+    def below(path: str) -> str:
+        return PSEUDONYM.sub("/projects/?", path.removeprefix(f"{base}/"))
+
     try:
         with open(f"{base}/report", encoding="utf-8") as file:
             seen = json.load(file)
         os.unlink(f"{base}/report")
     except (OSError, ValueError):
         seen = {"sockets": 0, "subprocesses": 0, "threads": 0, "paths": []}
-    left = sorted(_generic(path, base) for path in _tree(base))
+    left = sorted(below(f"{top}/{name}") for top, _, names in os.walk(base) for name in names)
     expected = {path.format(app=app) for path in EXPECTED}
     folders = {os.path.dirname(path) for path in expected}
     while parents := {os.path.dirname(path) for path in folders} - folders - {""}:
         folders |= parents
-    touched = {_generic(path, base) for path in seen["paths"]} - {MOMENTARY.format(app=app)}
-    changed = {p for p in touched if p not in expected | folders and not _is_own(p, expected)}
+    touched = {below(path) for path in seen["paths"]} - {MOMENTARY.format(app=app)}
+    changed = {p for p in touched if p not in expected | folders and not is_own(p, expected)}
     try:
         with open(f"{base}/project/.{app}/telemetry.jsonl", "rb") as log:
             events = log.read().count(b"\n")
@@ -146,9 +166,7 @@ def _gathered(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
         events = 0
     return Report(
         events=events,
-        sockets=seen["sockets"],
-        subprocesses=seen["subprocesses"],
-        threads=seen["threads"],
+        **{name: seen[name] for name in ("sockets", "subprocesses", "threads")},
         output_bytes=len(done.stdout) + len(done.stderr),
         files=left,
         unexpected=sorted(changed | (set(left) - expected)),
@@ -156,46 +174,23 @@ def _gathered(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
     )
 
 
-def _is_own(path: str, expected: set[str]) -> bool:
-    """Whether a path is a file on its way to its place, or a name inside an open folder."""
-    folder = os.path.dirname(_TEMPORARY.sub("/x", path))
-    if _TEMPORARY.search(path):
-        return folder in {os.path.dirname(p) for p in expected}
+def is_own(path: str, expected: set[str]) -> bool:
+    """Whether a path is the temporary file of an expected one, or a name inside an open folder."""
+    if TEMPORARY.search(path):
+        return os.path.dirname(path) in {os.path.dirname(p) for p in expected}
     return "/" not in path and path in {os.path.basename(p) for p in expected}
 
 
-def _generic(path: str, base: str) -> str:
-    return _CODE.sub("/projects/?", path.removeprefix(f"{base}/"))
-
-
-def _tree(base: str) -> list[str]:
-    return [f"{folder}/{name}" for folder, _, names in os.walk(base) for name in names]
-
-
-def _environment(user: str) -> dict[str, str]:
-    """What the child sees: nothing that vetoes, and no home but its own."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(telemetry_kit.__file__)))
-    inherited = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    found = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": user,
-        "PYTHONPATH": os.pathsep.join([package, *map(os.path.abspath, inherited)]),
-    }
-    if site.ENABLE_USER_SITE:
-        # Worked out from HOME otherwise, and this library may be installed there.
-        found["PYTHONUSERBASE"] = site.getuserbase()
-    return found
-
-
-def _lines(report: Report) -> list[str]:
+def lines(report: Report) -> list[str]:
+    """Return the report for people."""
     verdict = "PASSED" if report.passed else "FAILED"
     total = selftest_child.EVENTS
-    told = [f"{verdict}: {report.events} of {total} events recorded in a child interpreter"]
+    found = [f"{verdict}: {report.events} of {total} events recorded in a new process"]
     for name in ("sockets", "subprocesses", "threads", "output_bytes"):
-        told.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
-    told.append(f"  {'files':<13} {len(report.files)}, and exactly these:")
-    told += [f"    {path}" for path in report.files]
-    told += [f"  unexpected    {path}" for path in report.unexpected]
+        found.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
+    found += [f"  files         {len(report.files)}:"]
+    found += [f"    {path}" for path in report.files]
+    found += [f"  unexpected    {path}" for path in report.unexpected]
     if report.exit_code:
-        told.append(f"  exit code     {report.exit_code}")
-    return told
+        found.append(f"  exit code     {report.exit_code}")
+    return found

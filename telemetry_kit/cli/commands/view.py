@@ -1,7 +1,4 @@
-"""`telemetry-kit view`: show the recorded events, newest first, as trees, or as they arrive.
-
-`storage` reads and parses the events.
-"""
+"""`telemetry-kit view`: show the recorded events, newest first, as trees, or as they arrive."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from telemetry_kit.cli import read_report
-from telemetry_kit.cli.arguments import forms, given, must_be_known, one_of
-from telemetry_kit.cli.output import USAGE, CommandError, info, print_line, safe, width
+from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
+from telemetry_kit.cli.output import USAGE, CommandError, info, safe, width
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.session_tree import render_tree
 from telemetry_kit.cli.tables import Column, fold, table
@@ -28,9 +25,27 @@ from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.segments import ReadReport
 
 TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
-_POLL_SECONDS = 0.2
-_PAGE = 10_000
-_CODE = re.compile("h:[0-9a-f]{12}")
+POLL_SECONDS = 0.2
+PAGE_EVENTS = 10_000
+PSEUDONYM = re.compile("h:[0-9a-f]{12}")
+OTHER_FIELDS = {
+    "previous_role": "before: {}",
+    "workflow": "workflow {}",
+    "duration_ms": "{} ms",
+    "error_type": "{}",
+    "exit_code": "exit {}",
+}
+IDS = (
+    "event_id",
+    "seq",
+    "project_id",
+    "session_id",
+    "span_id",
+    "parent_id",
+    "source",
+    "key_epoch",
+    "schema_version",
+)
 
 
 def run(
@@ -52,149 +67,137 @@ def run(
     """Show the recorded events.
 
     Raises:
-        CommandError: a date or a name cannot be understood, or two options do not go together.
+        CommandError: a day or a name is invalid, or two options exclude each other.
         ConsentError: there is no such project.
     """
     if tree and (follow or as_json or wide):
-        raise CommandError("--tree goes with neither --follow, --json nor --wide", USAGE)
-    is_code = _is_code(other)
-    home = changes.paths_of(project if other is None or is_code else other)
-    words = {
-        "event_type": one_of("--event", event, catalog.EVENTS),
-        "outcome": one_of("--outcome", outcome, catalog.OUTCOMES),
-        "project_id": other if is_code else None,
+        raise CommandError("--tree cannot be used with --follow, --json or --wide", USAGE)
+    by_pseudonym = other is not None and is_pseudonym(other)
+    home = changes.paths_of(project if other is None or by_pseudonym else other)
+    check_choice("--event", event, catalog.EVENTS)
+    check_choice("--outcome", outcome, catalog.OUTCOMES)
+    other = other if by_pseudonym else None
+    fields = {"event_type": event, "outcome": outcome, "project_id": other}
+    asked = {"role": role, "agent": agent, "command": of_command}
+    names = {field: text for field, text in asked.items() if text is not None}
+    wanted: dict[str, str | frozenset[str]] = {
+        **{field: text for field, text in fields.items() if text is not None},
+        **{field: stored_forms(home, field, text) for field, text in names.items()},
     }
-    asked = {
-        name: text
-        for name, text in (("role", role), ("agent", agent), ("command", of_command))
-        if given(f"--{name}", text) is not None and text is not None
-    }
-    wanted: dict[str, str | frozenset[str]] = {n: w for n, w in words.items() if w is not None}
-    wanted |= {name: forms(home, name, text) for name, text in asked.items()}
     chosen = Query(*period(since, until), wanted)
     problems = ReadReport()
     if tree:
-        shown = _show_trees(home, limit, chosen, problems)
+        shown = show_trees(home, limit, chosen, problems)
     elif follow:
-        shown = _follow(home, limit, chosen, wide, as_json)
+        shown = show_new(home, limit, chosen, wide, as_json)
     else:
-        shown = _show(home, limit, chosen, wide, as_json, problems)
-    read_report.tell(problems)
-    if not shown and not read_report.unread(problems):
-        _nothing(home, chosen, asked)
-    # A reader that has gone is noticed here, where it is told apart from a failure.
+        shown = show_events(home, limit, chosen, wide, as_json, problems)
+    read_report.print_problems(problems)
+    if not shown and not read_report.unread_files(problems):
+        report_no_events(home, chosen, names)
+    # A closed pipe is noticed here, where it is no failure.
     sys.stdout.flush()
-    read_report.must_be_whole(problems, bool(shown))
+    read_report.check_complete(problems, bool(shown))
 
 
-def _is_code(other: str | None) -> bool:
-    """Whether `--project` is a pseudonym.
+def is_pseudonym(other: str) -> bool:
+    """Whether the value of `--project` is a pseudonym.
 
     Raises:
-        CommandError: it is neither one nor a folder.
+        CommandError: it is neither a pseudonym nor a folder.
     """
-    if other is None or os.path.isdir(other):
+    if os.path.isdir(other):
         return False
-    if other.startswith(catalog.PSEUDONYM_PREFIX):
-        if _CODE.fullmatch(other):
-            return True
-        raise CommandError(f"--project {safe(other[:40])!r}: a code is h: and 12 hex digits", USAGE)
-    raise CommandError(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
+    if not other.startswith(catalog.PSEUDONYM_PREFIX):
+        raise CommandError(f"--project {safe(other[:200])!r}: there is no such folder", USAGE)
+    if not PSEUDONYM.fullmatch(other):
+        problem = f"--project {safe(other[:40])!r}"
+        raise CommandError(f"{problem}: a pseudonym is h: and 12 hex digits", USAGE)
+    return True
 
 
-def _show(
+def show_events(
     home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool, problems: ReadReport
 ) -> int:
-    """Show events; how many."""
+    """Print events, newest first, and return their number."""
     events = newest(home, limit, chosen, problems)
-    # A page at a time: memory is bounded however many are asked for.
+    # One page at a time, so that any number of events takes the same memory.
     shown = 0
-    while page := list(islice(events, _PAGE)):
-        for line in _page(page, wide, as_json):
-            print_line(line)
+    while page := list(islice(events, PAGE_EVENTS)):
+        rows = [] if as_json else [cells(event, wide) for event in page]
+        for line in map(to_json, page) if as_json else rows_as_table(rows, width()):
+            print(line)
         shown += len(page)
     return shown
 
 
-def _page(events: list[Event], wide: bool, as_json: bool) -> Iterator[str]:
-    if as_json:
-        return map(_as_json, events)
-    return rows_as_table([cells(event, wide) for event in events], width())
-
-
-def _as_json(event: Event) -> str:
+def to_json(event: Event) -> str:
+    """Return one event as a JSON line."""
     return json.dumps(event, separators=(",", ":"))
 
 
-def _nothing(home: ProjectPaths, chosen: Query, asked: dict[str, str]) -> None:
-    """Say that there is nothing, and why that may be.
+def report_no_events(home: ProjectPaths, chosen: Query, names: dict[str, str]) -> None:
+    """Report that no event matches.
 
     Raises:
-        CommandError: a name that was asked for is none.
+        CommandError: a name is unknown.
     """
     if chosen.everything or next(newest(home, 1, Query(), ReadReport()), None) is None:
         info("no events yet")
         return
-    if asked:
-        from telemetry_kit.insights.counting import names  # deferred: only where nothing was found
+    if names:
+        from telemetry_kit.insights import counting  # deferred: only if nothing was found
 
-        present = names(home)
-        for name, text in asked.items():
-            must_be_known(home, f"--{name}", name, text, present[name])
+        present = counting.names(home)
+        for field, text in names.items():
+            check_known(home, field, text, present[field])
     info("no such events")
 
 
-def _show_trees(home: ProjectPaths, limit: int, chosen: Query, problems: ReadReport) -> int:
-    """Show sessions; how many."""
+def show_trees(home: ProjectPaths, limit: int, chosen: Query, problems: ReadReport) -> int:
+    """Print sessions as trees and return their number."""
     shown = 0
     for session, events in sessions(home, limit, chosen, problems):
         if shown:
-            print_line()
+            print()
         for line in render_tree(session, events, width()):
-            print_line(line)
+            print(line)
         shown += 1
     return shown
 
 
-def _follow(home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool) -> int:
-    """Show the last events, oldest first, and then each new one, until Ctrl-C."""
+def show_new(home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool) -> int:
+    """Print the last events, oldest first, and then each new one until Ctrl-C."""
     following = Following(home, chosen)
     shown = list(newest(home, limit, chosen, ReadReport()))
     for event in reversed(shown):
-        _print(event, wide, as_json)
+        print_event(event, wide, as_json)
     sys.stdout.flush()
-    # What came between the two looks is in both.
-    twice = {event["event_id"] for event in shown if "event_id" in event}
+    # An event that arrives between the two calls is returned by both.
+    known = {event["event_id"] for event in shown if "event_id" in event}
     try:
         while True:
             for event in following.news():
-                if event.get("event_id") not in twice:
-                    _print(event, wide, as_json)
+                if event.get("event_id") not in known:
+                    print_event(event, wide, as_json)
             sys.stdout.flush()
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        return 1  # whoever followed until now need not be told that there is nothing
+        return 1  # so that no message about missing events follows
 
 
-def _print(event: Event, wide: bool, as_json: bool) -> None:
-    if as_json:
-        print_line(_as_json(event))
-        return
-    row = [cell for cell in cells(event, wide) if cell]
-    for line in fold("  ".join(row), width()):
-        print_line(line)
+def print_event(event: Event, wide: bool, as_json: bool) -> None:
+    """Print one event without a table."""
+    row = "  ".join(filter(None, cells(event, wide)))
+    for line in (to_json(event),) if as_json else fold(row, width()):
+        print(line)
 
 
-# -- one event as a row --------------------------------------------------------------------------
+# -- one event as a row ------------------------------------------------------------------------
 
 
 def rows_as_table(rows: Sequence[Sequence[str]], max_width: int) -> Iterator[str]:
-    """Events as lines of at most `max_width` columns; a column without a value is not shown.
-
-    Args:
-        rows: what `cells` returned, at least one.
-        max_width: columns of the terminal.
-    """
+    """Lay out events, each as the result of `cells`, as a table without empty columns."""
     columns = [
         Column(title, texts, can_fold=True, remark=title == TITLES[-1])
         for title, *texts in zip(TITLES, *rows, strict=True)
@@ -204,12 +207,8 @@ def rows_as_table(rows: Sequence[Sequence[str]], max_width: int) -> Iterator[str
 
 
 def cells(event: Event, wide: bool = False) -> tuple[str, ...]:
-    """One event as the text of its columns.
-
-    Args:
-        event: as the reader yields it.
-        wide: also ids, sequence, source and key epoch.
-    """
+    """Return the texts of one event, for the columns of `TITLES`."""
+    ids = [f"{n.removesuffix('_id')} {event[n]}" for n in IDS if n in event] if wide else []
     return (
         event["timestamp"].removesuffix("Z").replace("T", " ").removesuffix(" 00:00:00"),
         event["event_type"],
@@ -217,44 +216,19 @@ def cells(event: Event, wide: bool = False) -> tuple[str, ...]:
         event.get("command", ""),
         event.get("agent", ""),
         event.get("outcome", ""),
-        ", ".join((*_others(event), *(_ids(event) if wide else ()))),
+        ", ".join((*other_fields(event), *ids)),
     )
 
 
-def _others(event: Event) -> Iterator[str]:
+def other_fields(event: Event) -> Iterator[str]:
+    """Yield the texts of the fields that have no column."""
     if "source_agent" in event or "target_agent" in event:
         yield f"{event.get('source_agent', '?')} -> {event.get('target_agent', '?')}"
-    if "previous_role" in event:
-        yield f"before: {event['previous_role']}"
-    if "workflow" in event:
-        yield f"workflow {event['workflow']}"
-    if "duration_ms" in event:
-        yield f"{event['duration_ms']} ms"
-    if "error_type" in event:
-        yield str(event["error_type"])
-    if "exit_code" in event:
-        yield f"exit {event['exit_code']}"
+    for name, text in OTHER_FIELDS.items():
+        if name in event:
+            yield text.format(event[name])
     for name in ("context", "metadata"):
         for key, value in event.get(name, {}).items():
             yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
     if "dropped" in event:
         yield f"{event['dropped']} dropped"
-
-
-_IDS = (
-    "event_id",
-    "seq",
-    "project_id",
-    "session_id",
-    "span_id",
-    "parent_id",
-    "source",
-    "key_epoch",
-    "schema_version",
-)
-
-
-def _ids(event: Event) -> Iterator[str]:
-    for name in _IDS:
-        if name in event:
-            yield f"{name.removesuffix('_id')} {event[name]}"
