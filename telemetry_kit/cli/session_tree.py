@@ -86,7 +86,7 @@ def render_tree(session: str, events: list[Event], max_width: int) -> Iterator[s
             lines += 1
             yield line
         if len(below) > 3 * MAX_DEPTH or len(below) > max_width - MIN_TEXT:
-            below = lead  # the terminal has no room for another level
+            below = lead  # the terminal has no space for another level
         left += [(child, below, at == 0) for at, child in enumerate(reversed(node.children))]
 
 

@@ -106,7 +106,7 @@ def break_at(text: str, size: int, next_size: int) -> int:
             return cut
     joint = max(text.rfind(letter, 0, end) for letter in JOINTS) + 1
     word = text[space + 1 :].partition(" ")[0]
-    # A short line is better than a broken word, if the next line has room for the whole word.
+    # A short line is better than a broken word, if the next line has space for the whole word.
     if space > 0 and display_width(word) <= next_size:
         return space
     return joint if joint > end // 2 else end
@@ -161,7 +161,7 @@ def table(
     Args:
         columns: at least one; an empty one with a priority is left out.
         max_width: columns of the terminal.
-        shares: a bar after each row, if there is room.
+        shares: a bar after each row, if there is space.
         ruled: whether to draw a line below the headings.
     """
     shown = [c for c in columns if not c.priority or any(c.cells)]
