@@ -19,6 +19,7 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 
 import telemetry_kit
+from telemetry_kit.cli.child_process import run_python
 from telemetry_kit.cli.output import FAILED, CommandError, print_line, safe, width
 from telemetry_kit.cli.tables import Column, numbers, table
 from telemetry_kit.consent import notice
@@ -72,17 +73,9 @@ class Stage:
 
     def run(self, args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         """Run this interpreter in the project."""
-        return subprocess.run(
-            [sys.executable, *args],
-            cwd=self.project,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        done = run_python(args, cwd=self.project, env=self.env)
+        output = done.stdout.decode("utf-8", "replace")
+        return subprocess.CompletedProcess(args, done.returncode, output)
 
 
 def run(project: str | None, keep: bool) -> None:

@@ -10,12 +10,12 @@ import os
 import re
 import site
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 
 import telemetry_kit
 from telemetry_kit import settings
+from telemetry_kit.cli.child_process import run_python
 from telemetry_kit.cli.output import CommandError, print_line, safe
 from telemetry_kit.verification import selftest_child
 
@@ -104,21 +104,11 @@ def observe(app: str) -> Report:
         with open(f"{base}/project/.git", "x", encoding="utf-8"):
             pass
         try:
-            done = subprocess.run(
-                [
-                    sys.executable,
-                    "-B",
-                    "-m",
-                    "telemetry_kit.verification.selftest_child",
-                    f"{base}/report",
-                    app,
-                ],
+            done = run_python(
+                ("-m", "telemetry_kit.verification.selftest_child", f"{base}/report", app),
                 cwd=f"{base}/project",
                 env=_environment(f"{base}/home"),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
+                timeout_seconds=TIMEOUT_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired):
             raise CommandError("the child interpreter could not be run") from None
@@ -149,7 +139,7 @@ def _gathered(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
         sockets=seen["sockets"],
         subprocesses=seen["subprocesses"],
         threads=seen["threads"],
-        output_bytes=len(done.stdout) + len(done.stderr),
+        output_bytes=len(done.stdout),
         files=left,
         unexpected=sorted(changed | (set(left) - expected)),
         exit_code=done.returncode,
@@ -180,6 +170,7 @@ def _environment(user: str) -> dict[str, str]:
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": user,
         "PYTHONPATH": os.pathsep.join([package, *map(os.path.abspath, inherited)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     if site.ENABLE_USER_SITE:
         # Worked out from HOME otherwise, and this library may be installed there.
