@@ -1,6 +1,7 @@
-"""The pytest plugin: the fixture `telemetry_events`, which loads the rest on first use.
+"""The pytest plugin: the fixture `telemetry_events` and the option `--telemetry-record`.
 
-Under pytest telemetry is off by itself. The fixture runs the real pipeline into memory.
+Under pytest telemetry is off by itself. Both run the real pipeline into memory, and load it on
+first use.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from telemetry_kit.testing import Captured
 
@@ -176,6 +177,56 @@ def _counter() -> Callable[[int], bytes]:
 
 
 _NOTES = pytest.StashKey[set[str]]()
+_CAPTURED = pytest.StashKey["Captured"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--telemetry-record`."""
+    parser.getgroup("telemetry_kit").addoption(
+        "--telemetry-record",
+        action="store_true",
+        help="Record the events of every test into memory, as if the user had granted consent.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record every test if the option is given."""
+    if config.getoption("--telemetry-record"):
+        config.pluginmanager.register(RecordEveryTest())
+
+
+class RecordEveryTest:
+    """Run every test, with its fixtures, as it runs after a user has granted consent.
+
+    The events go into memory. The report of a failed test shows them as a tree.
+    """
+
+    def pytest_report_header(self) -> str:
+        """Say so at the start of the run."""
+        return "telemetry_kit: every test records into memory"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Record from the setup of a test to the end of its teardown."""
+        from telemetry_kit.testing import capture_events  # deferred: only for this option
+
+        with capture_events() as item.stash[_CAPTURED]:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Add the events so far to the report of the test."""
+        from telemetry_kit import settings  # deferred: only for this option
+        from telemetry_kit.paths import NO_APP  # deferred: only for this option
+
+        try:
+            return (yield)
+        finally:
+            tree = TelemetryEvents(item.stash[_CAPTURED]).tree()
+            item.add_report_section("call", "telemetry events", tree)
+            # The program may name itself in a fixture or in the test.
+            if not settings.current().app:
+                item.config.stash.setdefault(_NOTES, set()).add(NO_APP)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
