@@ -123,6 +123,16 @@ def recording(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def frameworks(session: nox.Session) -> None:
+    """The examples for each framework that calls decorated functions, with all of them."""
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("test", "frameworks"))
+    tests = ("tests/integrations/test_frameworks.py", *session.posargs)
+    session.run("pytest", "-p", "no:randomly", *tests, env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"})
+
+
+@nox.session(default=False)
 def package(session: nox.Session) -> None:
     """What would be uploaded: built, checked, installed, and typed where it is installed."""
     session.install(*group("package"))

@@ -47,8 +47,8 @@ class TelemetryEvents:
 
     @property
     def notes(self) -> list[str]:
-        """What would keep the program from recording anything outside of tests."""
-        return list(self._captured.notes)
+        """What keeps the program, or one of its functions, from recording outside of tests."""
+        return [*self._captured.notes, *_not_called()]
 
     @property
     def undeclared(self) -> list[tuple[str, str]]:
@@ -130,7 +130,7 @@ class TelemetryEvents:
         for node in nodes:
             if node.parent is None or node.parent not in spans:
                 show(node, 0)
-        return "\n".join(lines) or "(nothing was recorded)"
+        return "\n".join(lines or ["(nothing was recorded)", *_not_called()])
 
     def _nodes(self) -> list[_Node]:
         nodes: dict[str, _Node] = {}
@@ -224,9 +224,34 @@ class RecordEveryTest:
         finally:
             tree = TelemetryEvents(item.stash[_CAPTURED]).tree()
             item.add_report_section("call", "telemetry events", tree)
+            notes = item.config.stash.setdefault(_NOTES, set())
             # The program may name itself in a fixture or in the test.
             if not settings.current().app:
-                item.config.stash.setdefault(_NOTES, set()).add(NO_APP)
+                notes.add(NO_APP)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Look once for functions whose framework calls them without their decorator."""
+    notes = session.config.stash.get(_NOTES, None)
+    if notes is None:
+        return  # no test has recorded
+    notes.update(_not_called())
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["telemetry_kit"] = sorted(notes)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the notes of a worker of pytest-xdist."""
+    notes = getattr(node, "workeroutput", {}).get("telemetry_kit", ())
+    node.config.stash.setdefault(_NOTES, set()).update(notes)
+
+
+def _not_called() -> list[str]:
+    # deferred: only where a test has recorded
+    from telemetry_kit.instrumentation.registrations import not_called
+
+    return not_called()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,6 +15,7 @@ from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import git, private
+from telemetry_kit.instrumentation import registrations
 from telemetry_kit.paths import Home
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.storage import compression, limits, maintenance, rotation, version_control
@@ -104,6 +105,7 @@ def examine(home: Home, fix: bool = False) -> Iterator[Finding]:
     yield _size(home)
     yield _retention(home)
     yield from _clock(segments)
+    yield from (Finding("decorators", NOTE, says) for says in registrations.not_called())
 
 
 # -- to see and to mend ------------------------------------------------------------------------
