@@ -20,6 +20,7 @@ RECORDED = (
     "tests/test_events.py",
     "tests/test_examples.py",
     "tests/test_proxies.py",
+    "tests/test_returned.py",
     "tests/test_steps.py",
     "tests/test_tracking.py",
     "tests/test_unharmed.py",

@@ -38,6 +38,7 @@ async def _nothing() -> None:
 _coroutine = _nothing()
 _COROUTINE_TYPE = type(_coroutine)
 _coroutine.close()
+_GENERATOR_TYPE = type(_ for _ in ())
 _GENERATOR = 0x20
 _COROUTINE = 0x80
 _ASYNC_GENERATOR = 0x200
@@ -190,6 +191,14 @@ def wrap(target: "Any", begin: "Begin", decorator: str) -> "Any":
     """
     kind = type(target)
     if kind is _FUNCTION:
+        if target.__globals__.get("__name__") == "contextlib":
+            # deferred: only for what contextlib made
+            returned = load("telemetry_kit.instrumentation.returned")
+            manager = returned and returned.context_manager(
+                target, lambda function: wrap(function, begin, decorator)
+            )
+            if manager is not None:
+                return _dressed(manager, target)
         made = driver(target.__code__.co_flags)
         return target if made is None else _dressed(made(target, begin), target)
     if issubclass(kind, (classmethod, staticmethod)):
@@ -252,6 +261,16 @@ def _plain(function: "Callable[..., Any]", begin: "Begin") -> "Callable[..., Any
                 # It could not be loaded or followed: the host gets what its function returned.
                 call.finish(None)
                 return result
+        if type(result) is _GENERATOR_TYPE:
+            try:
+                # deferred: only for such a function
+                returned = load("telemetry_kit.instrumentation.returned")
+                followed = returned.generator(result, call)
+            except Exception:
+                # It cannot be loaded or followed: as for a coroutine.
+                followed = None
+            if followed is not None:
+                return followed
         call.finish(None)
         return result
 
