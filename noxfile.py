@@ -21,6 +21,7 @@ RECORDED = (
     "tests/test_examples.py",
     "tests/test_proxies.py",
     "tests/test_returned.py",
+    "tests/test_signatures.py",
     "tests/test_steps.py",
     "tests/test_tracking.py",
     "tests/test_unharmed.py",
@@ -129,7 +130,7 @@ def frameworks(session: nox.Session) -> None:
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
-    tests = ("tests/integrations/test_frameworks.py", *session.posargs)
+    tests = ("tests/integrations/test_frameworks.py", "tests/test_signatures.py", *session.posargs)
     session.run("pytest", "-p", "no:randomly", *tests, env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"})
 
 

@@ -3,7 +3,7 @@
 The caller chooses the context, a span or a session.
 """
 
-from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from sys import _getframe, modules  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
 
 from telemetry_kit._runtime import load, runtime
@@ -285,6 +285,11 @@ def _dressed(wrapper: "Any", function: "Any") -> "Any":
     if function.__dict__:
         wrapper.__dict__.update(function.__dict__)
     wrapper.__wrapped__ = function
+    if "inspect" in modules:
+        # deferred: inspect, 10 ms
+        signatures = load("telemetry_kit.instrumentation.signatures")
+        if signatures is not None:
+            signatures.copy_signature(wrapper, function)
     return wrapper
 
 
