@@ -236,8 +236,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if notes is None:
         return  # no test has recorded
     notes.update(_not_called())
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["telemetry_kit"] = sorted(notes)
+    # What pytest-xdist sends from a worker.
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["telemetry_kit"] = sorted(notes)
 
 
 @pytest.hookimpl(optionalhook=True)
