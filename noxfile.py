@@ -15,6 +15,17 @@ nox.options.reuse_venv = "no"
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
 FAULTS = "tests/faults"
+RECORDED = (
+    "tests/test_conformance.py",
+    "tests/test_events.py",
+    "tests/test_examples.py",
+    "tests/test_proxies.py",
+    "tests/test_returned.py",
+    "tests/test_signatures.py",
+    "tests/test_steps.py",
+    "tests/test_tracking.py",
+    "tests/test_unharmed.py",
+)
 PEERS = (
     "agentops",
     "ddtrace",
@@ -99,6 +110,28 @@ def faults(session: nox.Session) -> None:
         return
     session.install(".", *group("test"))
     session.run("pytest", "-p", "no:randomly", FAULTS, *session.posargs)
+
+
+@nox.session(default=False)
+def recording(session: nox.Session) -> None:
+    """The example and the tests of the decorators, each recorded into memory.
+
+    What passes when off and fails here would differ for users who have granted consent.
+    """
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("test"))
+    session.run("pytest", "--telemetry-record", *RECORDED, *session.posargs)
+
+
+@nox.session(default=False)
+def frameworks(session: nox.Session) -> None:
+    """The examples for each framework that calls decorated functions, with all of them."""
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("test", "frameworks"))
+    tests = ("tests/integrations/test_frameworks.py", "tests/test_signatures.py", *session.posargs)
+    session.run("pytest", "-p", "no:randomly", *tests, env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"})
 
 
 @nox.session(default=False)

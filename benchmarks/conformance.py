@@ -65,6 +65,23 @@ Python {python}.
 To run it again: `nox -s conformance`, which installs the peers into an environment of its own and
 writes this page. A check that our own column fails makes it fail.
 
+## Readers that see the wrapper
+
+A decorated function is a wrapper with `__wrapped__`, and on Python 3.13 and earlier with
+`__signature__`. Code that reads neither sees the wrapper's own arguments, `*args, **kwargs`:
+
+- Celery checks the arguments of `delay()` and `apply_async()` before it sends a task. It reads
+  `__signature__`, so the check works. It does not work on Python 3.14, where computing a signature
+  evaluates annotations too early, or if an annotation is text (`from __future__ import
+  annotations`), because `inspect.signature(eval_str=True)` would no longer evaluate it. There the
+  worker reports wrong arguments when it calls the task.
+- pytest passes the module to `setup_module(module)`, and likewise the class or method to
+  `setup_class`, `setup_method` and their `teardown` functions, only if `__code__` has an argument.
+  Decorate a function that they call instead, or use a fixture.
+- Other readers of `__code__`, `__defaults__` and `__kwdefaults__`, for instance a debugger that
+  lists the arguments of a function, see those of the wrapper. `inspect.unwrap()` returns the
+  original function.
+
 ## Why not
 
 What the checks found, in their own words.

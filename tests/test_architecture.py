@@ -24,7 +24,7 @@ ENTRIES = {
     "export": {"formats", "log"},
     "files": {"atomic", "git", "hash_chain", "leftovers", "private"},
     "insights": {"answers", "cache", "counters", "counting", "metrics", "query", "selection"},
-    "instrumentation": {"proxies", "sessions", "tracks"},
+    "instrumentation": {"proxies", "registrations", "sessions", "tracks"},
     "integrations": set(),
     "privacy": {"declared_names", "hmac_sha256", "keys", "projects"},
     "recording": {"logger", "pipeline", "recorder"},

@@ -27,7 +27,16 @@ def test_the_workflow_runs_sessions_that_there_are() -> None:
         for session in line.split()
     }
 
-    assert {"lint", "types", "tests", "package", "bench", "faults"} == named
+    assert {
+        "lint",
+        "types",
+        "tests",
+        "package",
+        "bench",
+        "faults",
+        "recording",
+        "frameworks",
+    } == named
     assert named <= set(re.findall(r"^def (\w+)\(session", NOX, re.MULTILINE))
 
 

@@ -4,9 +4,9 @@ The result of a decoration is a function of the same kind. `instrumentation.span
 """
 
 from functools import update_wrapper
-from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from sys import _getframe, modules  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, GeneratorType
 
 from telemetry_kit._runtime import load, runtime
 
@@ -281,8 +281,16 @@ def wrap(target: "Any", begin: "Open", decorator: str) -> "Any":
     """
     kind = type(target)
     if kind is FunctionType:
+        if target.__globals__.get("__name__") == "contextlib":
+            # deferred: only for what contextlib made
+            returned = load("telemetry_kit.instrumentation.returned")
+            manager = returned and returned.context_manager(
+                target, lambda function: wrap(function, begin, decorator)
+            )
+            if manager is not None:
+                return _dressed(manager, target)
         made = driver(target.__code__.co_flags)
-        return target if made is None else update_wrapper(made(target, begin), target)
+        return target if made is None else _dressed(made(target, begin), target)
     if issubclass(kind, (classmethod, staticmethod)):
         return kind(wrap(target.__func__, begin, decorator))
     if isinstance(target, type) or not callable(target) or isinstance(target, property):
@@ -337,9 +345,30 @@ def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]
                 # It cannot be loaded or followed: the host gets what its function returned.
                 span.finish(None)
                 return result
+        if type(result) is GeneratorType:
+            try:
+                # deferred: only for such a function
+                returned = load("telemetry_kit.instrumentation.returned")
+                followed = returned.generator(result, span)
+            except Exception:
+                # It cannot be loaded or followed: as for a coroutine.
+                followed = None
+            if followed is not None:
+                return followed
         span.finish(None)
         return result
 
+    return wrapper
+
+
+def _dressed(wrapper: "Any", function: "Any") -> "Any":
+    """Give a wrapper the name, docstring, attributes and signature of its function."""
+    update_wrapper(wrapper, function)
+    if "inspect" in modules:
+        # deferred: inspect, 10 ms
+        signatures = load("telemetry_kit.instrumentation.signatures")
+        if signatures is not None:
+            signatures.copy_signature(wrapper, function)
     return wrapper
 
 

@@ -1,6 +1,7 @@
-"""The pytest plugin: the fixture `telemetry_events`, which loads the rest on first use.
+"""The pytest plugin: the fixture `telemetry_events` and the option `--telemetry-record`.
 
-In a test run recording is off. The fixture runs the real pipeline into memory.
+In a test run recording is off. Both run the real pipeline into memory, and load it on
+first use.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from telemetry_kit.testing import Captured
 
@@ -44,8 +45,8 @@ class TelemetryEvents:
 
     @property
     def notes(self) -> list[str]:
-        """The reasons why the program would record nothing outside of tests."""
-        return list(self._captured.notes)
+        """What keeps the program, or one of its functions, from recording outside of tests."""
+        return [*self._captured.notes, *_not_called()]
 
     @property
     def undeclared(self) -> list[tuple[str, str]]:
@@ -125,7 +126,7 @@ class TelemetryEvents:
         for node in nodes.values():
             if node.parent not in nodes:
                 show(node, 0)
-        return "\n".join(lines) or "(nothing was recorded)"
+        return "\n".join(lines or ["(nothing was recorded)", *_not_called()])
 
     def _nodes(self) -> dict[object, _Node]:
         nodes: dict[object, _Node] = {}
@@ -164,6 +165,83 @@ def _check(holds: bool, message: str) -> None:
 
 
 _NOTES = pytest.StashKey[set[str]]()
+_CAPTURED = pytest.StashKey["Captured"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--telemetry-record`."""
+    parser.getgroup("telemetry_kit").addoption(
+        "--telemetry-record",
+        action="store_true",
+        help="Record the events of every test into memory, as if the user had granted consent.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record every test if the option is given."""
+    if config.getoption("--telemetry-record"):
+        config.pluginmanager.register(RecordEveryTest())
+
+
+class RecordEveryTest:
+    """Run every test, with its fixtures, as it runs after a user has granted consent.
+
+    The events go into memory. The report of a failed test shows them as a tree.
+    """
+
+    def pytest_report_header(self) -> str:
+        """Say so at the start of the run."""
+        return "telemetry_kit: every test records into memory"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Record from the setup of a test to the end of its teardown."""
+        from telemetry_kit.testing import capture_events  # deferred: only for this option
+
+        with capture_events() as item.stash[_CAPTURED]:
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Add the events so far to the report of the test."""
+        from telemetry_kit import settings  # deferred: only for this option
+        from telemetry_kit.paths import NO_APP  # deferred: only for this option
+
+        try:
+            return (yield)
+        finally:
+            tree = TelemetryEvents(item.stash[_CAPTURED]).tree()
+            item.add_report_section("call", "telemetry events", tree)
+            notes = item.config.stash.setdefault(_NOTES, set())
+            # The program may name itself in a fixture or in the test.
+            if not settings.current().app:
+                notes.add(NO_APP)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Look once for functions whose framework calls them without their decorator."""
+    notes = session.config.stash.get(_NOTES, None)
+    if notes is None:
+        return  # no test has recorded
+    notes.update(_not_called())
+    # What pytest-xdist sends from a worker.
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["telemetry_kit"] = sorted(notes)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the notes of a worker of pytest-xdist."""
+    notes = getattr(node, "workeroutput", {}).get("telemetry_kit", ())
+    node.config.stash.setdefault(_NOTES, set()).update(notes)
+
+
+def _not_called() -> list[str]:
+    # deferred: only where a test has recorded
+    from telemetry_kit.instrumentation.registrations import not_called
+
+    return not_called()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

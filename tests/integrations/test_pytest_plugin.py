@@ -261,3 +261,77 @@ def test_a_program_without_a_name_is_told(pytester: pytest.Pytester) -> None:
     result = run(pytester, code.replace("def ", "configure(app='acme')\n\n        def ", 1))
     result.assert_outcomes(failed=1)
     assert "telemetry_kit: this program" not in result.stdout.str()
+
+
+RECORDED = """
+import pytest
+from telemetry_kit import capture_events, configure, current, track_role_event, tracks
+
+configure(app="acme")
+
+@tracks("agent.invoked", agent="reviewer")
+def review(ok=True):
+    assert ok
+    return current()
+
+@pytest.fixture
+def reviewed():
+    yield review()
+
+def test_on(reviewed):
+    assert (reviewed is None) == {off}
+
+def test_what_fails_shows_its_events():
+    review(ok=False)
+
+def test_each_test_has_its_own(telemetry_events):
+    review()
+    assert telemetry_events.types == ["agent.invoked", "agent.completed"]
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "workers"])
+def test_a_whole_suite_records(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    """With the option every test and fixture runs as after consent; a failed one shows events."""
+    result = run(pytester, RECORDED.format(off=False), "--telemetry-record", *workers)
+    printed = result.stdout.str()
+
+    result.assert_outcomes(passed=2, failed=1)
+    assert "telemetry_kit: every test records into memory" in printed or workers
+    assert "telemetry events" in printed
+    assert "agent(reviewer) [error]" in printed
+    assert "this program has no name" not in printed
+    assert [] == list(pytester.path.rglob("telemetry*.jsonl"))
+
+
+def test_without_the_option_a_suite_is_off(pytester: pytest.Pytester) -> None:
+    """As for a user who was never asked."""
+    result = run(pytester, RECORDED.format(off=True))
+
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.no_fnmatch_line("*telemetry events*")
+    result.stdout.no_fnmatch_line("*records into memory*")
+
+
+def test_a_recorded_suite_says_that_the_program_has_no_name(pytester: pytest.Pytester) -> None:
+    """For its users nothing would be recorded, however well its tests record."""
+    code = RECORDED.format(off=False).replace('configure(app="acme")', "")
+    result = run(pytester, code, "--telemetry-record")
+
+    result.stdout.fnmatch_lines(["telemetry_kit: this program has no name*"])
+
+
+def test_what_differs_once_a_user_consents_fails(pytester: pytest.Pytester) -> None:
+    """A program that changes with consent passes its tests when off, and fails them when on."""
+    code = """
+from telemetry_kit import configure, current, role_session
+
+configure(app="acme")
+
+def test_it():
+    with role_session("dev"):
+        assert current() is None
+"""
+
+    run(pytester, code).assert_outcomes(passed=1)
+    run(pytester, code, "--telemetry-record").assert_outcomes(failed=1)

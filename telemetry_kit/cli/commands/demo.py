@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 
 import telemetry_kit
+from telemetry_kit.cli.child_process import run_python
 from telemetry_kit.cli.commands.selftest import isolated_environment, make_project
 from telemetry_kit.cli.output import CommandError, counted, safe, width
 from telemetry_kit.cli.tables import Column, numbers, table
@@ -74,17 +74,9 @@ class Sandbox:
 
     def run(self, args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         """Run this interpreter in the project."""
-        return subprocess.run(
-            [sys.executable, *args],
-            cwd=self.project,
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+        done = run_python(args, cwd=self.project, env=self.env)
+        output = done.stdout.decode("utf-8", "replace")
+        return subprocess.CompletedProcess(args, done.returncode, output)
 
     def run_and_print(self, args: tuple[str, ...]) -> int:
         """Run this interpreter, print the command and its output, and return the exit code."""

@@ -17,6 +17,7 @@ from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import git, private
+from telemetry_kit.instrumentation import registrations
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.storage import compression, limits, maintenance, rotation, version_control
@@ -119,6 +120,7 @@ def check_all(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
     if latest > today:
         says = f"a segment is of {latest}, and today is {today}: one of the two clocks was wrong"
         yield Finding("clock", NOTE, f"{says}; its lines stay until {latest} and longer")
+    yield from (Finding("decorators", NOTE, says) for says in registrations.not_called())
 
 
 # -- repairs -----------------------------------------------------------------------------------

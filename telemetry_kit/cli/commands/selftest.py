@@ -10,12 +10,12 @@ import os
 import re
 import site
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 
 import telemetry_kit
 from telemetry_kit import settings
+from telemetry_kit.cli.child_process import run_python
 from telemetry_kit.cli.output import CommandError, safe
 from telemetry_kit.verification import selftest_child
 
@@ -101,14 +101,11 @@ def observe(app: str) -> Report:
         make_project(base, app)
         child = "telemetry_kit.verification.selftest_child"
         try:
-            done = subprocess.run(
-                [sys.executable, "-B", "-m", child, f"{base}/report", app],
+            done = run_python(
+                ("-m", child, f"{base}/report", app),
                 cwd=f"{base}/project",
                 env=isolated_environment(f"{base}/home"),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=TIMEOUT_SECONDS,
-                check=False,
+                timeout_seconds=TIMEOUT_SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired):
             raise CommandError("the Python interpreter could not be started") from None
@@ -132,6 +129,7 @@ def isolated_environment(user: str) -> dict[str, str]:
     if package not in [*site.getsitepackages(), site.getusersitepackages()]:
         paths.insert(0, package)
     found = {"PATH": os.environ.get("PATH", os.defpath), "HOME": user}
+    found["PYTHONDONTWRITEBYTECODE"] = "1"
     if paths:
         found["PYTHONPATH"] = os.pathsep.join(paths)
     if site.ENABLE_USER_SITE:
@@ -167,7 +165,7 @@ def report_of(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
     return Report(
         events=events,
         **{name: seen[name] for name in ("sockets", "subprocesses", "threads")},
-        output_bytes=len(done.stdout) + len(done.stderr),
+        output_bytes=len(done.stdout),
         files=left,
         unexpected=sorted(changed | (set(left) - expected)),
         exit_code=done.returncode,

@@ -1,0 +1,1 @@
+"""The hook that PyInstaller runs for each program that imports this library."""

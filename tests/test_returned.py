@@ -1,0 +1,320 @@
+"""What a decorated function returns is followed to its end: context managers and generators."""
+
+import asyncio
+import contextlib
+import gc
+import inspect
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from telemetry_kit import RoleEvent, capture_events, current, role_session, tracks
+from telemetry_kit.testing import Captured
+
+AGENT = RoleEvent.AGENT_INVOKED
+PAIR = [("agent.invoked", None), ("agent.completed", "ok")]
+FAILED = [("agent.invoked", None), ("agent.failed", "error")]
+CLOSED = [("agent.invoked", None), ("agent.completed", "closed")]
+
+
+class Custom(Exception):  # noqa: N818 - it is used like a signal
+    """Something that only the host knows."""
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    """Every event of the test; internal errors are raised."""
+    with capture_events() as events:
+        yield events
+
+
+def ends(captured: Captured) -> list[tuple[str, str | None]]:
+    """What was recorded: type and outcome."""
+    return [(e["event_type"], e.get("outcome")) for e in captured.events]
+
+
+def traced(function: Callable[..., Any]) -> Any:
+    return tracks(AGENT, agent="worker")(function)
+
+
+# -- above @contextmanager -----------------------------------------------------------------------
+
+
+@traced
+@contextlib.contextmanager
+def managed(value: int, swallow: bool = False) -> Iterator[int]:
+    """Manage something."""
+    try:
+        yield value
+    except Custom:
+        if not swallow:
+            raise
+
+
+class Host:
+    @traced
+    @contextlib.contextmanager
+    def managed(self) -> Iterator["Host"]:
+        yield self
+
+    @traced
+    @staticmethod
+    @contextlib.contextmanager
+    def static(value: int) -> Iterator[int]:
+        yield value
+
+
+def test_the_pair_spans_the_block(captured: Captured) -> None:
+    """The last event comes when the block is left, and is of the block."""
+    with managed(3) as value:
+        assert PAIR[:1] == ends(captured)
+    assert 3 == value
+    assert PAIR == ends(captured)
+
+
+@pytest.mark.parametrize(("swallow", "expected"), [(False, FAILED), (True, PAIR)])
+def test_an_error_in_the_block(captured: Captured, swallow: bool, expected: Any) -> None:
+    """It is the manager's error, unless the manager suppresses it."""
+    with contextlib.suppress(Custom), managed(3, swallow=swallow):
+        raise Custom
+
+    assert expected == ends(captured)
+
+
+def test_one_that_is_never_entered_records_nothing(captured: Captured) -> None:
+    """Nothing has begun."""
+    managed(3)
+
+    assert [] == ends(captured)
+
+
+def test_used_as_a_decorator(captured: Captured) -> None:
+    """contextlib makes a fresh one for each call."""
+
+    @managed(3)
+    def function() -> int:
+        return len(ends(captured))
+
+    assert [1, 3] == [function(), function()]
+    assert PAIR * 2 == ends(captured)
+
+
+def test_methods(captured: Captured) -> None:
+    """Bound as before."""
+    host = Host()
+    with host.managed() as first, host.static(2) as second, Host.static(3) as third:
+        assert (host, 2, 3) == (first, second, third)
+
+    assert 6 == len(captured.events)
+
+
+def test_asynccontextmanager(captured: Captured) -> None:
+    """The same with `async with`."""
+
+    @traced
+    @contextlib.asynccontextmanager
+    async def opened():
+        await asyncio.sleep(0)
+        yield 3
+
+    async def main() -> None:
+        async with opened() as value:
+            assert PAIR[:1] == ends(captured)
+            assert value == 3
+        with pytest.raises(Custom):
+            async with opened():
+                raise Custom
+
+    asyncio.run(main())
+
+    assert PAIR + FAILED == ends(captured)
+
+
+def test_it_looks_as_before() -> None:
+    """Kind, name, docstring, signature, and what it returns; on and off."""
+    plain = contextlib.contextmanager(inspect.unwrap(managed))
+    with capture_events():
+        on = type(managed(1))
+
+    assert type(plain(1)) is on is type(managed(1))
+    assert inspect.signature(plain) == inspect.signature(managed)
+    assert ("managed", "Manage something.") == (managed.__name__, managed.__doc__)
+    assert inspect.isgeneratorfunction(plain) == inspect.isgeneratorfunction(managed)
+    assert managed is pickle.loads(pickle.dumps(managed))
+
+
+def test_attributes_on_it_are_kept() -> None:
+    """What other decorators have left on the function."""
+    function = contextlib.contextmanager(inspect.unwrap(managed))
+    function.marked = True  # type: ignore[attr-defined]
+
+    assert traced(function).marked
+
+
+def test_a_session_above_contextmanager(captured: Captured) -> None:
+    """The role is current in the generator, and the session spans the block."""
+    roles = []
+
+    @role_session("dev")
+    @contextlib.contextmanager
+    def opened() -> Iterator[None]:
+        roles.append(current().role)
+        yield
+        roles.append(current().role)
+
+    with opened():
+        roles.append(current())
+
+    assert ["dev", None, "dev"] == roles
+    assert ["role.selected"] == [e["event_type"] for e in captured.events]
+
+
+def test_another_function_of_contextlib(captured: Captured) -> None:
+    """Only what `contextmanager` made is taken for it."""
+    closing = traced(contextlib.suppress.__exit__)
+
+    assert closing(contextlib.suppress(KeyError), KeyError, None, None)
+    assert PAIR == ends(captured)
+
+
+# -- a plain function that returns a generator ---------------------------------------------------
+
+
+@traced
+def numbers(count: int, fail: bool = False) -> Iterator[Any]:
+    """Return a generator of another function."""
+    return _numbers(count, fail)
+
+
+def _numbers(count: int, fail: bool) -> Any:
+    total = 0
+    for number in range(count):
+        try:
+            total += (yield number) or 0
+        except KeyError:
+            total += 100
+    if fail:
+        raise Custom
+    return total
+
+
+def test_the_pair_spans_the_iteration(captured: Captured) -> None:
+    """The last event comes at the end of the generator, and its span is current inside it."""
+    iterator = numbers(2)
+
+    assert PAIR[:1] == ends(captured)
+    assert [0, 1] == list(iterator)
+    assert PAIR == ends(captured)
+    assert current() is None
+
+
+def test_current_in_the_body_only(captured: Captured) -> None:
+    """Not in the consumer, between two steps."""
+
+    @traced
+    def returns() -> Any:
+        return (current() for _ in range(1))
+
+    iterator = returns()
+
+    assert current() is None
+    assert [captured.events[0]["span_id"]] == [c.span_id for c in iterator]
+    assert current() is None
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (lambda g: [*g], PAIR),
+        (lambda g: next(g), CLOSED),
+        (lambda g: (next(g), g.close()), CLOSED),
+        (lambda g: g.close(), CLOSED),
+        (lambda g: None, CLOSED),
+        (lambda g: (next(g), g.send(5), g.throw(KeyError), [*g]), PAIR),
+        (lambda g: contextlib.suppress(Custom).__exit__(*_thrown(g)), FAILED),
+    ],
+    ids=["whole", "left", "closed", "closed at once", "unused", "sent and thrown", "error"],
+)
+def test_every_end(use: Callable[[Any], Any], expected: Any) -> None:
+    """Each end of the iteration is an end of the span, and is the same as when off."""
+    off = use(_numbers(3, fail=False))
+    with capture_events() as captured:
+        on = use(numbers(3))
+        gc.collect()
+
+    assert off == on
+    assert expected == ends(captured)
+
+
+def _thrown(generator: Any) -> tuple[Any, Any, None]:
+    next(generator)
+    try:
+        generator.throw(Custom)
+    except Custom as error:
+        return type(error), None, None
+    raise AssertionError
+
+
+def test_its_value_and_its_names(captured: Captured) -> None:
+    """The returned value arrives; the generator bears the name of the one that it drives."""
+    iterator = numbers(1)
+
+    def outer() -> Any:
+        return (yield from iterator)
+
+    driven = outer()
+
+    assert ("_numbers", "_numbers") == (iterator.__name__, iterator.__qualname__)
+    assert 0 == next(driven)
+    with pytest.raises(StopIteration) as stopped:
+        driven.send(7)
+    assert 7 == stopped.value.value
+    assert PAIR == ends(captured)
+
+
+def test_an_error_in_the_body(captured: Captured) -> None:
+    """It passes through."""
+    with pytest.raises(Custom):
+        list(numbers(1, fail=True))
+
+    assert FAILED == ends(captured)
+
+
+def test_one_that_others_hold_stays_the_same_object(captured: Captured) -> None:
+    """Another object would be seen, so it is returned itself, and the span ends."""
+    held: dict[Any, int] = {}
+
+    @traced
+    def submit(job: Any) -> Any:
+        held[job] = 1
+        return job
+
+    job = _numbers(2, fail=False)
+
+    assert submit(job) is job
+    assert PAIR == ends(captured)
+    assert 1 == held[job]
+
+
+def test_one_that_has_started_stays_the_same_object(captured: Captured) -> None:
+    """Part of it has run outside of the span."""
+
+    @traced
+    def started() -> Any:
+        generator = _numbers(2, fail=False)
+        next(generator)
+        return generator
+
+    assert [1] == list(started())
+    assert PAIR == ends(captured)
+
+
+def test_contextmanager_above_a_plain_function(captured: Captured) -> None:
+    """A context manager whose function returns a generator is followed, too."""
+    opened = traced(contextlib.contextmanager(lambda: _numbers(1, fail=False)))
+    with opened():
+        assert PAIR[:1] == ends(captured)
+
+    assert PAIR == ends(captured)
