@@ -19,11 +19,11 @@ RECORDED = (
     "tests/test_conformance.py",
     "tests/test_events.py",
     "tests/test_examples.py",
-    "tests/test_proxies.py",
-    "tests/test_returned.py",
-    "tests/test_signatures.py",
-    "tests/test_steps.py",
-    "tests/test_tracking.py",
+    "tests/instrumentation/test_proxies.py",
+    "tests/instrumentation/test_returned.py",
+    "tests/instrumentation/test_signatures.py",
+    "tests/instrumentation/test_coroutines.py",
+    "tests/instrumentation/test_tracks.py",
     "tests/test_unharmed.py",
 )
 PEERS = (
@@ -130,7 +130,11 @@ def frameworks(session: nox.Session) -> None:
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
-    tests = ("tests/integrations/test_frameworks.py", "tests/test_signatures.py", *session.posargs)
+    tests = (
+        "tests/integrations/test_frameworks.py",
+        "tests/instrumentation/test_signatures.py",
+        *session.posargs,
+    )
     session.run("pytest", "-p", "no:randomly", *tests, env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"})
 
 
@@ -189,11 +193,11 @@ def mutation(session: nox.Session) -> None:
         shutil.copytree(name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [Path("pyproject.toml"), *Path().glob("*.md")]:
         shutil.copy(path, tree / path)
-    rooms = [name for name in session.posargs if name.endswith(".py")]
-    if rooms:
+    modules = [name for name in session.posargs if name.endswith(".py")]
+    if modules:
         text = (tree / "pyproject.toml").read_text()
         before, _, behind = text.partition("only_mutate = [")
-        chosen = f"{before}only_mutate = {json.dumps(rooms)}{behind.partition(']')[2]}"
+        chosen = f"{before}only_mutate = {json.dumps(modules)}{behind.partition(']')[2]}"
         (tree / "pyproject.toml").write_text(chosen)
     session.chdir(tree)
     session.run("mutmut", "run", "--max-children", "2")

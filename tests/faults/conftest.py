@@ -118,7 +118,7 @@ class DeclaredNames:
         lines += [
             "",
             "The reader on damaged files (random bytes, every bit flipped, truncation at every",
-            "offset, bombs) is tested with the other tests, in `tests/test_reader.py`.",
+            "offset, bombs) is tested with the other tests, in `tests/storage/test_reader.py`.",
             "",
         ]
         return "\n".join(lines)

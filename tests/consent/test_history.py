@@ -1,14 +1,10 @@
-"""The history of decisions: what an entry holds, and that no changed byte goes unnoticed."""
+"""The history of decisions: what an entry holds, and that each changed byte is found."""
 
 import hashlib
 import json
 import os
 import re
-import signal
 import stat
-import time
-from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,14 +14,12 @@ from telemetry_kit import (
     enable_telemetry,
     is_telemetry_enabled,
     settings,
-    track_role_event,
 )
-from telemetry_kit.consent import cache, changes, notice, policy, transaction
+from telemetry_kit.consent import cache, changes, notice, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
-from telemetry_kit.errors import ConsentError
-from telemetry_kit.files import atomic, private
 from telemetry_kit.schema import catalog
+from tests.consent.history_helpers import audit, file, folder
 
 FIELDS = [
     *("schema", "id", "decision", "at", "method", "notice", "notice_sha256", "dictionary_sha256"),
@@ -42,19 +36,7 @@ def decided(place):
     return place
 
 
-def folder(place) -> str:
-    return os.path.dirname(place.record)
-
-
-def file(place) -> Path:
-    return place.record.with_name(consent_history.HISTORY)
-
-
-def audit(place, *args: str):
-    return place.python("-m", "telemetry_kit", "audit", *args)
-
-
-# -- an entry ----------------------------------------------------------------------------------
+# -- an entry ------------------------------------------------------------------------------------
 
 
 def test_fields(undecided) -> None:
@@ -133,7 +115,7 @@ def test_private(decided) -> None:
     assert modes == {policy.RECORD: 0o600, consent_history.HISTORY: 0o600}
 
 
-# -- changed bytes -----------------------------------------------------------------------------
+# -- changed bytes -------------------------------------------------------------------------------
 
 
 def test_an_untouched_history_is_whole(decided) -> None:
@@ -299,7 +281,7 @@ def test_audit_before_any_decision(undecided) -> None:
     assert undecided.tree() == []
 
 
-# -- what is kept ------------------------------------------------------------------------------
+# -- what is kept --------------------------------------------------------------------------------
 
 
 def test_entries_of_a_later_version_stay(decided) -> None:
@@ -350,9 +332,6 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
     assert audit(decided).returncode == 0
 
 
-# -- a history of an earlier version -----------------------------------------------------------
-
-
 @pytest.fixture
 def earlier(decided):
     """The same decisions, as earlier versions wrote them."""
@@ -366,6 +345,9 @@ def earlier(decided):
     text = decided.record.read_text().partition(" entry=")[0]
     decided.record.write_text(f"{text} entry={code[:16]}\n")
     return decided
+
+
+# -- a history of an earlier version -------------------------------------------------------------
 
 
 def test_it_is_read_and_counts(earlier) -> None:
@@ -417,363 +399,6 @@ def test_its_damage_stays(earlier, number: int) -> None:
     assert lines[number - 1] in file(earlier).read_bytes()
 
 
-# -- in words ----------------------------------------------------------------------------------
-
-
-def days_from(day: str, days: int) -> str:
-    """So many days after a day."""
-    return (date.fromisoformat(day) + timedelta(days)).isoformat()
-
-
-def test_what_is_wrong_is_told_in_words(decided) -> None:
-    """For the project and for all projects, each with where to look closer."""
-    today = consent_decision.today()
-    history, record = file(decided), decided.record
-    home = decided.home
-    record.write_bytes(b"v1 no 2024-02-28\n")
-    told = "the current record (no of 2024-02-28) is not the last decision of the history"
-    assert consent_history.trouble(home) == [f"for this project, {told}: see audit"]
-    record.unlink()
-    lines = history.read_bytes().splitlines(keepends=True)
-    history.write_bytes(lines[0] + lines[2])
-    Path(home.config, policy.RECORD).write_text(f"v1 no {today}\n")
-    Path(home.config, policy.RECORD).chmod(0o600)
-    assert consent_history.trouble(home) == [
-        f"for all projects, the current record (no of {today}) has no history: see audit",
-        "decision 2 for this project is not as it was written: see audit",
-        "for this project, the record of the last decision is missing: see audit",
-    ]
-
-
-def test_a_history_that_cannot_be_read_is_told(decided) -> None:
-    """The file and the reason; so is a place key by which no history can be found."""
-    file(decided).chmod(0o644)
-    assert consent_history.trouble(decided.home) == [
-        f"{file(decided)} is open to others (mode 0644)"
-    ]
-    key = Path(decided.home.directory_key)
-    key.write_bytes(b"short")
-    assert consent_history.trouble(decided.home) == [
-        f"{key} is not a key: reset --all-projects deletes it, with every decision"
-    ]
-
-
-def test_the_folders_of_decisions(undecided) -> None:
-    """That of all projects, and that of the project once something was decided in it."""
-    home = undecided.home
-    assert consent_history.folders(home) == [("all projects", home.config)]
-    undecided.grant()
-    assert consent_history.folders(home) == [
-        ("all projects", home.config),
-        ("this project", folder(undecided)),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("days", "agrees"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)]
-)
-def test_a_decision_at_midnight(decided, days: int, agrees: bool) -> None:
-    """The record may carry the day before or after, and no other."""
-    today = consent_decision.today()
-    text = decided.record.read_text().replace(f" {today} ", f" {days_from(today, days)} ", 1)
-    decided.record.write_text(text)
-
-    assert agrees == (consent_history.disagrees(folder(decided)) is None)
-
-
-def test_an_expired_yes_is_the_yes_it_was(decided) -> None:
-    """Time passing is no difference between record and history."""
-    text = decided.record.read_text()
-    expires = text.partition(" expires=")[2].partition(" ")[0]
-    decided.record.write_text(text.replace(expires, "2020-01-01"))
-
-    assert not is_telemetry_enabled()
-    assert consent_history.disagrees(folder(decided)) is None
-
-
-def test_a_history_without_the_decision_in_force(decided) -> None:
-    """An entry that was taken out is missed by its name."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[:-1]))
-
-    assert consent_history.disagrees(folder(decided)) == (
-        f"the current record (yes of {consent_decision.today()}) is not in the history"
-    )
-
-
-def test_what_was_set_aside(decided) -> None:
-    """Full paths, sorted; nothing else of the folder, and nothing where there is none."""
-    for name in ("b.damaged-2", "a.damaged-1", "damaged"):
-        Path(folder(decided), name).write_bytes(b"")
-
-    assert consent_history.set_aside(folder(decided)) == [
-        f"{folder(decided)}/a.damaged-1",
-        f"{folder(decided)}/b.damaged-2",
-    ]
-    assert consent_history.set_aside(f"{folder(decided)}/nothing") == []
-
-
-def test_a_history_whose_last_line_has_no_end(decided) -> None:
-    """It gets one before the next entry; what is there stays to the byte."""
-    torn = file(decided).read_bytes()[:-1]
-    file(decided).write_bytes(torn)
-    assert 3 == len(consent_history.read(folder(decided)))
-    with cache.override_runtime(decided.environ):
-        disable_telemetry()
-
-    assert file(decided).read_bytes().startswith(torn + b"\n{")
-    assert [e["decision"] for e in consent_history.read(folder(decided))] == [
-        "yes",
-        "no",
-        "yes",
-        "no",
-    ]
-    assert consent_history.trouble(decided.home) == []
-
-
-def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
-    """They are no entry, and the number of the first of them is told."""
-    whole = file(decided).read_bytes()
-    file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
-
-    assert len(consent_history.read(folder(decided))) == 3
-    assert consent_history.broken_at(folder(decided)) == 4
-    with cache.override_runtime(decided.environ):
-        disable_telemetry()
-    last = consent_history.read(folder(decided))[-1]
-    assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
-
-
-@pytest.mark.parametrize(
-    ("damage", "kept"), [(0o400, 0), (0o644, 1), (0o622, 1), (b"nonsense", 1)], ids=ascii
-)
-def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, kept: int) -> None:
-    """One that cannot be trusted is kept aside, also one that others may only read."""
-    if isinstance(damage, bytes):
-        decided.record.write_bytes(damage)
-    else:
-        decided.record.chmod(damage)
-    with cache.override_runtime(decided.environ):
-        enable_telemetry()
-
-    assert kept == len(consent_history.set_aside(folder(decided)))
-    assert consent_history.trouble(decided.home) == []
-
-
-def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
-    """Context keys add up, and whoever accepted any keeps that."""
-    for key in ("a", "b"):
-        with configure(context={key: "flag"}):
-            enable_telemetry()
-    assert " context=a:flag,b:flag " in undecided.record.read_text()
-    enable_telemetry(any_context=True)
-    enable_telemetry()
-
-    assert " context=* " in undecided.record.read_text()
-
-
-def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
-    """It is a decision then: the history begins anew, and the damaged one is kept."""
-    with cache.override_runtime(decided.environ):
-        enable_telemetry(method="flag")
-        file(decided).chmod(0o666)
-        enable_telemetry(method="flag")
-
-    assert 1 == len(consent_history.set_aside(folder(decided)))
-    assert ["yes"] == [e["decision"] for e in consent_history.read(folder(decided))]
-    assert consent_history.trouble(decided.home) == []
-
-
-@pytest.mark.parametrize("between", ["no", "expired"])
-def test_a_yes_that_follows_no_yes_covers_itself_alone(undecided, between: str) -> None:
-    """What was accepted before a no, or a year ago, is not accepted by a yes to something else."""
-    with configure(context={"a": "flag"}, retention_days=365):
-        enable_telemetry()
-        if between == "no":
-            disable_telemetry()
-    if between == "expired":
-        text = undecided.record.read_text()
-        expires = text.partition(" expires=")[2].partition(" ")[0]
-        undecided.record.write_text(text.replace(expires, "2020-01-01"))
-    with configure(context={"b": "flag"}):
-        enable_telemetry()
-
-    assert " keep=90 context=b:flag " in undecided.record.read_text()
-
-
-# -- one at a time -----------------------------------------------------------------------------
-
-DECIDE = """
-import sys
-import time
-from telemetry_kit import disable_telemetry, enable_telemetry
-sys.stdin.readline()
-for _ in range(int(sys.argv[2])):
-    {"yes": enable_telemetry, "no": disable_telemetry}[sys.argv[1]]()
-"""
-
-
-def test_many_at_once(undecided) -> None:
-    """Of decisions made at the same moment none is lost, and the last one is in force."""
-    words = ["yes", "no"] * 6
-    children = [undecided.start(DECIDE, word, "4") for word in words]
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    errors = [child.communicate(timeout=120)[1] for child in children]
-    entries = consent_history.read(folder(undecided))
-
-    assert errors == [""] * len(words)
-    assert sorted(e["decision"] for e in entries) == sorted(words * 4)
-    assert consent_history.broken_at(folder(undecided)) is None
-    assert consent_history.disagrees(folder(undecided)) is None
-    assert undecided.record.read_text().split()[1] == entries[-1]["decision"]
-    assert transaction.LOCK not in os.listdir(undecided.home.config)
-
-
-def test_reset_among_them(undecided) -> None:
-    """A reset at the same moment leaves all of a decision or nothing of it."""
-    children = [undecided.start(DECIDE, word, "6") for word in ("yes", "no", "yes")]
-    erase = (
-        "import sys; sys.stdin.readline()\nfrom telemetry_kit.consent import changes as control\n"
-    )
-    children += [undecided.start(erase + "assert control.reset(control.paths_of()) == []")]
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    errors = [child.communicate(timeout=120)[1] for child in children]
-
-    assert errors == [""] * 4
-    assert consent_history.trouble(undecided.home) == []
-
-
-def test_the_lock(undecided) -> None:
-    """It can be read by its user alone, and is gone with the decision."""
-    config = Path(undecided.home.config)
-    with transaction.consent_lock(str(config)):
-        found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
-
-    assert found == [(transaction.LOCK, 0o600)]
-    assert list(config.iterdir()) == []
-
-
-BUSY = """
-import sys
-from telemetry_kit.consent import transaction as deciding
-from telemetry_kit.cli import main
-deciding.PATIENCE_SECONDS = 0.05
-raise SystemExit(main(sys.argv[1:]))
-"""
-
-
-@pytest.mark.parametrize(
-    "words", [["enable", "--yes"], ["disable"], ["reset", "--yes"]], ids=" ".join
-)
-def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
-    """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
-    before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
-    with transaction.consent_lock(decided.home.config):
-        done = decided.run(BUSY, *words)
-
-    assert (done.returncode, done.stdout) == (1, "")
-    goes_on = ". Other programs continue to record: set FLOWSPEC_TELEMETRY_DISABLED=1 to stop them"
-    assert done.stderr == (
-        "telemetry-kit: another process is writing a decision and does not finish"
-        f"{goes_on if 'disable' in words else ''}\n"
-    )
-    assert {p: p.read_bytes() for p in decided.record.parent.iterdir()} == before
-
-
-@pytest.mark.parametrize(("patience", "waits"), [(0.0, False), (None, True)])
-def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bool) -> None:
-    """As long as the caller has patience, else as long as everybody."""
-    slept: list[float] = []
-    monkeypatch.setattr(transaction, "PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr(time, "sleep", slept.append)
-    with (
-        transaction.consent_lock(decided.home.config),
-        pytest.raises(ConsentError, match="does not finish"),
-        transaction.consent_lock(decided.home.config, patience),
-    ):
-        pass
-
-    assert waits == bool(slept)
-
-
-def test_a_lock_of_a_killed_process(decided) -> None:
-    """What a killed process left behind holds nobody up, and goes."""
-    code = (
-        "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
-        "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.consent_lock(control.paths_of().config):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    done = decided.run(code)
-    left = os.listdir(decided.home.config)
-    disable_telemetry()
-
-    assert (done.returncode, transaction.LOCK in left) == (-signal.SIGKILL, True)
-    assert transaction.LOCK not in os.listdir(decided.home.config)
-    assert not is_telemetry_enabled()
-
-
-def test_a_lock_that_a_child_inherited(decided) -> None:
-    """A child that was forked meanwhile and lives on holds nobody up."""
-    code = (
-        "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
-        "from telemetry_kit.consent import transaction as deciding\n"
-        "with deciding.consent_lock(control.paths_of().config):\n"
-        "    if os.fork() == 0:\n"
-        "        sys.stdin.read()\n"
-        "        os._exit(0)\n"
-        "control.disable_telemetry()\n"
-        "print('done', flush=True)\n"
-        "os.wait()"
-    )
-    child = decided.start(code)
-    said = child.stdout.readline()
-    _, err = child.communicate(timeout=60)
-
-    assert (said, err, child.returncode) == ("done\n", "", 0)
-
-
-@pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_a_lock_that_is_none(decided, kind: str) -> None:
-    """Whatever stands in its place never keeps anybody from saying no, and is left alone."""
-    path, outside = Path(decided.home.config) / transaction.LOCK, decided.user / "outside"
-    outside.write_bytes(b"theirs")
-    if kind == "directory":
-        path.mkdir()
-    elif kind == "fifo":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(outside)
-    disable_telemetry()
-
-    assert not is_telemetry_enabled()
-    assert (outside.read_bytes(), os.path.lexists(path)) == (b"theirs", True)
-
-
-@pytest.mark.parametrize("error", ["ENOTSUP", "ENOLCK"])
-def test_a_file_system_without_locks(undecided, error: str) -> None:
-    """Where nothing can be locked it goes on without, and leaves nothing."""
-    code = (
-        "import errno, fcntl, sys\n"
-        "def flock(*_): raise OSError(getattr(errno, sys.argv[1]), '')\n"
-        "fcntl.flock = flock\n"
-        "from telemetry_kit import enable_telemetry\n"
-        "assert enable_telemetry()"
-    )
-    done = undecided.run(code, error)
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert is_telemetry_enabled()
-    assert transaction.LOCK not in os.listdir(undecided.home.config)
-
-
-# -- a denied scope extension ------------------------------------------------------------------
-
-
 @pytest.fixture
 def wider(place):
     """A yes, and a program that would keep events for longer."""
@@ -783,6 +408,9 @@ def wider(place):
 
 def in_force(place) -> policy.Decision:
     return policy.decide(place.home, place.environ)
+
+
+# -- a denied scope extension --------------------------------------------------------------------
 
 
 def test_a_declined_widening_has_its_entry(wider) -> None:
@@ -882,145 +510,3 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
         changes.answer_extension(wider.home, asked, is_granted=False)
 
     assert not wider.record.exists()
-
-
-# -- twelve months -----------------------------------------------------------------------------
-
-
-def test_twelve_months(place) -> None:
-    """A yes holds on the last day of its twelve months and no longer on the day after."""
-    data = place.record.read_bytes()
-    day = data.decode().split()[2]
-    last = date.fromisoformat(consent_decision.a_year_after(day))
-    after = (last + timedelta(1)).isoformat()
-
-    assert f" expires={last} " in data.decode()
-    assert consent_decision.parse_record(data, last.isoformat()) == ("yes", day)
-    assert consent_decision.parse_record(data, after) == ("expired", day)
-
-
-def test_an_expired_yes_records_nothing(place) -> None:
-    """Its twelve months over, a yes is off, undecided, and its history is still whole."""
-    text = place.record.read_text()
-    year = text.partition("expires=")[2][:4]
-    place.record.write_text(text.replace(f"expires={year}", "expires=2020"))
-    decision = policy.decide(place.home, place.environ)
-
-    assert (decision.allowed, decision.vetoed) == (False, False)
-    assert "has expired" in decision.rule.says
-    assert track_role_event("role.selected", role="dev") is None
-    assert audit(place).returncode == 0
-
-
-# -- a kill in between -------------------------------------------------------------------------
-
-KILLED = """
-import os, signal, sys
-from telemetry_kit.consent import changes as control
-from telemetry_kit.consent import decision as grants
-number = int(sys.argv[2])
-rename = os.rename
-def killing(*args):
-    global number
-    number -= 1
-    if number == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*args)
-os.rename = killing
-getattr(control, sys.argv[1])()
-"""
-
-
-@pytest.mark.parametrize("decide", ["disable_telemetry", "enable_telemetry"])
-@pytest.mark.parametrize("at", [1, 2])
-def test_killed_while_deciding(decided, decide: str, at: int) -> None:
-    """A kill before either rename leaves the old decision in force and every file whole."""
-    before = decided.record.read_bytes()
-    entries = len(consent_history.read(folder(decided)))
-    done = decided.run(KILLED, decide, str(at))
-
-    assert done.returncode == -signal.SIGKILL
-    assert decided.record.read_bytes() == before
-    assert consent_history.broken_at(folder(decided)) is None
-    assert len(consent_history.read(folder(decided))) == entries + (at == 2)
-    with cache.override_runtime(decided.environ):
-        disable_telemetry()
-    assert audit(decided).returncode == 0
-
-
-def test_a_decision_in_force_has_its_entry(decided) -> None:
-    """The entry is written first: killed in between, a denial counts already, and audit says so."""
-    decided.run(KILLED, "disable_telemetry", "2")
-    done = audit(decided)
-
-    assert not is_telemetry_enabled()
-    assert done.returncode == 1
-    assert "is not the last decision of the history" in done.stderr
-
-
-def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
-    """Where nothing can be written, nothing is granted, and no half file is left."""
-    before = {p.name: p.read_bytes() for p in decided.record.parent.iterdir()}
-
-    def full(*_: object) -> int:
-        raise OSError(28, "")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(changes.ConsentError, match="ENOSPC"):
-        enable_telemetry()
-
-    assert {p.name: p.read_bytes() for p in decided.record.parent.iterdir()} == before
-
-
-def test_a_number_that_is_none(decided) -> None:
-    """NaN is no JSON: such a line cannot be read, and is told."""
-    with file(decided).open("a") as history:
-        history.write('{"decision": NaN}\n')
-
-    assert consent_history.broken_at(folder(decided)) == len(
-        file(decided).read_bytes().splitlines()
-    )
-    assert all("id" in entry for entry in consent_history.read(folder(decided)))
-
-
-def test_a_damaged_record_is_told(decided) -> None:
-    """It has no day to name."""
-    decided.record.write_bytes(b"nonsense")
-
-    assert consent_history.disagrees(folder(decided)) == (
-        "the current record is not valid, so nothing is recorded under it"
-    )
-
-
-def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None:
-    """A reset that ends meanwhile takes it along: it is made again, and the lock is held."""
-    config = Path(undecided.home.config)
-    make, gone = private.make_folder, []
-
-    def once(path: str, *sync: bool) -> None:
-        make(path, *sync)
-        if not gone:
-            gone.append(os.rmdir(path))
-
-    monkeypatch.setattr(private, "make_folder", once)
-    with transaction.consent_lock(str(config)):
-        assert (config / transaction.LOCK).exists()
-    with cache.override_runtime(undecided.environ):
-        disable_telemetry()
-
-    assert consent_history.trouble(undecided.home) == []
-
-
-def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> None:
-    """The same while a file is written."""
-    make, gone = private.make_folder, []
-
-    def once(path: str, *sync: bool) -> None:
-        make(path, *sync)
-        if not gone:
-            gone.append(os.rmdir(path))
-
-    monkeypatch.setattr(private, "make_folder", once)
-    atomic.replace(str(tmp_path / "a" / "b"), b"x")
-
-    assert (tmp_path / "a" / "b").read_bytes() == b"x"

@@ -17,7 +17,7 @@ from telemetry_kit.consent.policy import DENY, GRANT, IGNORED, SILENT, Rule
 from telemetry_kit.paths import ProjectPaths
 from tests.conftest import believed
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "consent.md"
 DAY = consent_decision.today()
 LAST = consent_decision.a_year_after(DAY)
 YES = f"v1 yes {DAY} notice=1 scope=0123456789abcdef expires={LAST}\n".encode()

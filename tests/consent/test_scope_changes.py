@@ -68,7 +68,7 @@ def narrower(old: object, new: object) -> bool:
 def test_no_notice_covers_more_than_it_said(number: int) -> None:
     """A wider row needs `since=` a new notice, and NOTICE_VERSION raised.
 
-    A new notice also gets its snapshot in tests/notices: `scope_of(NOTICE_VERSION)` as JSON.
+    A new notice also gets its snapshot in `notices`: `scope_of(NOTICE_VERSION)` as JSON.
     """
     accepted = json.loads((NOTICES / f"{number}.json").read_text())
 

@@ -1,9 +1,7 @@
-"""Every kind of callable, decorated: it looks as it did, also to other libraries."""
+"""A decorated callable keeps its identity, its pickles and its place in command-line libraries."""
 
-import abc
 import asyncio
 import copy
-import dataclasses
 import functools
 import inspect
 import multiprocessing
@@ -23,18 +21,29 @@ import pytest
 import typer
 
 from telemetry_kit import (
-    RoleEvent,
     capture_events,
-    current,
     instrument,
     role_session,
     tracks,
 )
 from telemetry_kit.errors import DecorationError
 from telemetry_kit.testing import Captured
-
-AGENT = RoleEvent.AGENT_INVOKED
-PAIR = ["agent.invoked", "agent.completed"]
+from tests.instrumentation.proxies_helpers import (
+    AGENT,
+    PAIR,
+    Adder,
+    AsyncAdder,
+    Methods,
+    add,
+    adder,
+    anumbers,
+    cached,
+    kinds,
+    later,
+    length,
+    numbers,
+    three,
+)
 
 
 def _label(thing: Any) -> str:
@@ -49,411 +58,6 @@ def captured() -> Iterator[Captured]:
         yield events
 
 
-def kinds(captured: Captured) -> list[str]:
-    """The event types that were recorded."""
-    return [e["event_type"] for e in captured.events]
-
-
-# -- module level, so that it can be pickled ---------------------------------------------------
-
-
-@tracks(AGENT, agent="adder")
-def add(a: int, b: int = 2) -> int:
-    """Add."""
-    return a + b
-
-
-@tracks(AGENT)
-async def later(a: int) -> int:
-    """Add one."""
-    return a + 1
-
-
-@tracks(AGENT)
-def numbers(count: int) -> Iterator[int]:
-    """Count."""
-    yield from range(count)
-
-
-@tracks(AGENT)
-async def anumbers(count: int) -> typing.AsyncIterator[int]:
-    """Count."""
-    for n in range(count):
-        yield n
-
-
-class Adder:
-    """A callable object."""
-
-    def __init__(self, more: int) -> None:
-        self.more = more
-
-    def __call__(self, a: int) -> int:
-        return a + self.more
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Adder) and self.more == other.more
-
-    def __hash__(self) -> int:
-        return hash(self.more)
-
-
-class AsyncAdder(Adder):
-    """One whose call is a coroutine."""
-
-    async def __call__(self, a: int) -> int:  # type: ignore[override]
-        await asyncio.sleep(0)
-        return a + self.more
-
-
-class Counter(Adder):
-    """One whose call is a generator."""
-
-    def __call__(self, a: int) -> Iterator[int]:  # type: ignore[override]
-        yield a
-        yield a + self.more
-
-
-class AsyncCounter(Adder):
-    """One whose call is an async generator."""
-
-    async def __call__(self, a: int) -> typing.AsyncIterator[int]:  # type: ignore[override]
-        yield a
-        yield a + self.more
-
-
-adder = tracks(AGENT)(Adder(2))
-three = tracks(AGENT)(functools.partial(Adder(2), 1))
-length = tracks(AGENT)(len)
-
-
-@tracks(AGENT)
-@functools.lru_cache(maxsize=4)
-def cached(a: int) -> int:
-    """Keep."""
-    return a + 2
-
-
-class Methods:
-    """Every kind of method."""
-
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    @tracks(AGENT)
-    def method(self, a: int) -> int:
-        """Add to the base."""
-        return self.base + a
-
-    @tracks(AGENT)
-    async def coroutine(self, a: int) -> int:
-        """Add to the base."""
-        return self.base + a
-
-    @tracks(AGENT)
-    @classmethod
-    def class_above(cls, a: int) -> tuple[type, int]:
-        """The decorator is above."""
-        return cls, a
-
-    @classmethod
-    @tracks(AGENT)
-    def class_below(cls, a: int) -> tuple[type, int]:
-        """The decorator is below."""
-        return cls, a
-
-    @tracks(AGENT)
-    @staticmethod
-    def static_above(a: int) -> int:
-        """The decorator is above."""
-        return a + 2
-
-    @staticmethod
-    @tracks(AGENT)
-    def static_below(a: int) -> int:
-        """The decorator is below."""
-        return a + 2
-
-    @tracks(AGENT)
-    @classmethod
-    async def async_class(cls, a: int) -> tuple[type, int]:
-        """A coroutine of the class."""
-        return cls, a
-
-    @property
-    @tracks(AGENT)
-    def attribute(self) -> int:
-        """A property whose getter is measured."""
-        return self.base
-
-    @functools.cached_property
-    @tracks(AGENT)
-    def kept(self) -> int:
-        """A cached one."""
-        return self.base
-
-    @tracks(AGENT)
-    @functools.lru_cache(maxsize=4)  # noqa: B019
-    def cached(self, a: int) -> int:
-        """Keep."""
-        return self.base + a
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Methods":
-        return Methods(self.base + 100)
-
-    partial = functools.partialmethod(method, 5)
-
-
-class Derived(Methods):
-    """A subclass that calls its base."""
-
-    @tracks(AGENT)
-    def method(self, a: int) -> int:
-        """Add twice."""
-        return super().method(a) * 2
-
-
-# -- kinds -------------------------------------------------------------------------------------
-
-
-def _list(generator: Any) -> Any:
-    return list(generator)
-
-
-async def _alist(generator: Any) -> Any:
-    return [n async for n in generator]
-
-
-def _await(made: Any) -> Any:
-    return asyncio.run(_alist(made) if inspect.isasyncgen(made) else made)
-
-
-KINDS: dict[str, tuple[Callable[[], Any], Any]] = {
-    "function": (lambda: add(1), 3),
-    "keywords": (lambda: add(b=4, a=1), 5),
-    "async function": (lambda: _await(later(1)), 2),
-    "generator": (lambda: _list(numbers(2)), [0, 1]),
-    "async generator": (lambda: _await(anumbers(2)), [0, 1]),
-    "method": (lambda: Methods(1).method(2), 3),
-    "method by class": (lambda: Methods.method(Methods(1), 2), 3),
-    "async method": (lambda: _await(Methods(1).coroutine(2)), 3),
-    "classmethod above": (lambda: Methods.class_above(2), (Methods, 2)),
-    "classmethod above, derived": (lambda: Derived.class_above(2), (Derived, 2)),
-    "classmethod above, instance": (lambda: Derived(1).class_above(2), (Derived, 2)),
-    "classmethod below": (lambda: Derived(1).class_below(2), (Derived, 2)),
-    "staticmethod above": (lambda: Methods.static_above(1), 3),
-    "staticmethod above, instance": (lambda: Methods(1).static_above(1), 3),
-    "staticmethod below": (lambda: Methods(1).static_below(1), 3),
-    "async classmethod": (lambda: _await(Derived.async_class(1)), (Derived, 1)),
-    "property": (lambda: Methods(3).attribute, 3),
-    "cached_property": (lambda: Methods(3).kept, 3),
-    "lru_cache on a method": (lambda: Methods(3).cached(1), 4),
-    "partialmethod": (lambda: Methods(3).partial(), 8),
-    "partial": (lambda: three(), 3),
-    "partial of a coroutine function": (
-        lambda: _await(tracks(AGENT)(functools.partial(later.__wrapped__, 1))()),
-        2,
-    ),
-    "partial of a generator function": (
-        lambda: _list(tracks(AGENT)(functools.partial(numbers.__wrapped__, 2))()),
-        [0, 1],
-    ),
-    "partial of a partial": (lambda: tracks(AGENT)(functools.partial(three.__wrapped__))(), 3),
-    "callable object": (lambda: adder(1), 3),
-    "async callable object": (lambda: _await(tracks(AGENT)(AsyncAdder(2))(1)), 3),
-    "generator object": (lambda: _list(tracks(AGENT)(Counter(2))(1)), [1, 3]),
-    "async generator object": (lambda: _await(tracks(AGENT)(AsyncCounter(2))(1)), [1, 3]),
-    "partial of an async callable": (
-        lambda: _await(tracks(AGENT)(functools.partial(AsyncAdder(2), 1))()),
-        3,
-    ),
-    "builtin": (lambda: length([1, 2]), 2),
-    "no signature": (lambda: tracks(AGENT)(dict.fromkeys)("ab", 1), {"a": 1, "b": 1}),
-    "slot wrapper": (lambda: tracks(AGENT)(int.__add__)(1, 2), 3),
-    "method of a C object": (lambda: tracks(AGENT)("a-b".split)("-"), ["a", "b"]),
-    "bound method": (lambda: tracks(AGENT)(Adder(2).__call__)(1), 3),
-    "bound coroutine method": (lambda: _await(tracks(AGENT)(AsyncAdder(2).__call__)(1)), 3),
-    "lru_cache": (lambda: cached(1), 3),
-    "partial of a class": (lambda: tracks(AGENT)(functools.partial(Adder, 2))(), Adder(2)),
-    "lambda": (lambda: tracks(AGENT)(lambda: 3)(), 3),
-    "mock": (lambda: tracks(AGENT)(mock.Mock(return_value=3))(), 3),
-    "method type": (lambda: tracks(AGENT)(types.MethodType(Adder.__call__, Adder(2)))(1), 3),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_callable(captured: Captured, kind: str) -> None:
-    """It returns what it did, and one pair is recorded."""
-    call, expected = KINDS[kind]
-    found = call()
-
-    assert expected == found
-    assert kinds(captured) == PAIR
-    assert captured.events[0]["span_id"] == captured.events[1]["span_id"]
-    assert current() is None
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_callable_when_off(kind: str) -> None:
-    """It returns what it did where nothing is recorded, too."""
-    call, expected = KINDS[kind]
-
-    assert expected == call()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_scope_covers_the_body(captured: Captured, kind: str) -> None:
-    """A session around any kind shows itself to its body alone."""
-    call, _ = KINDS[kind]
-    with role_session("qa"):
-        call()
-
-    assert {"qa"} == {e["role"] for e in captured.events}
-
-
-def test_super_calls_nest(captured: Captured) -> None:
-    """A method that calls its base has it inside."""
-    found = Derived(1).method(2)
-    outer, inner, *_ = captured.events
-
-    assert found == 6
-    assert outer["span_id"] == inner["parent_id"]
-
-
-def test_wraps_chains(captured: Captured) -> None:
-    """Other decorators above and below see through ours, and ours through them."""
-
-    def other(function):
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            return function(*args, **kwargs)
-
-        return wrapper
-
-    @other
-    @tracks(AGENT)
-    @other
-    def target(a: int, *, b: str = "x") -> list[int]:
-        """Documented."""
-        return [a]
-
-    assert target(1) == [1]
-    assert str(inspect.signature(target)) == "(a: int, *, b: str = 'x') -> list[int]"
-    assert target.__name__ == "target"
-    assert target.__doc__ == "Documented."
-    assert kinds(captured) == PAIR
-
-
-def test_abstractmethod_on_either_side(captured: Captured) -> None:
-    """The class stays abstract until the method is given."""
-
-    class Above(abc.ABC):
-        @tracks(AGENT)
-        @abc.abstractmethod
-        def method(self) -> int: ...
-
-    class Below(abc.ABC):
-        @abc.abstractmethod
-        @tracks(AGENT)
-        def method(self) -> int:
-            return 3
-
-    class Given(Below):
-        def method(self) -> int:
-            return super().method()
-
-    for abstract in (Above, Below):
-        with pytest.raises(TypeError, match="abstract"):
-            abstract()
-
-    assert Given().method() == 3
-    assert kinds(captured) == PAIR
-
-
-def test_singledispatch_on_either_side(captured: Captured) -> None:
-    """Implementations are registered by annotation and chosen as before."""
-
-    @tracks(AGENT)
-    @functools.singledispatch
-    def above(value: object) -> str:
-        return "object"
-
-    @above.register
-    def _(value: int) -> str:
-        return "int"
-
-    @functools.singledispatch
-    @tracks(AGENT)
-    def below(value: object) -> str:
-        return "object"
-
-    @below.register
-    @tracks(AGENT)
-    def _(value: int) -> str:
-        return "int"
-
-    assert [above("a"), above(1), below("a"), below(1)] == ["object", "int"] * 2
-    assert kinds(captured) == PAIR * 4
-
-
-def test_lru_cache_on_either_side(captured: Captured) -> None:
-    """Above it, every call is measured; below it, only the misses; the cache can be asked."""
-
-    @functools.lru_cache
-    @tracks(AGENT)
-    def below(a: int) -> int:
-        return a
-
-    @tracks(AGENT)
-    @functools.lru_cache
-    def above(a: int) -> int:
-        return a
-
-    below(1), below(1), above(1), above(1)
-
-    assert kinds(captured) == PAIR * 3
-    assert (above.cache_info().hits, below.cache_info().hits) == (1, 1)
-
-    above.cache_clear()
-
-
-# -- what cannot be decorated ------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Data:
-    """A class."""
-
-    value: int
-
-
-REFUSED: dict[str, tuple[Any, str]] = {
-    "class": (Data, "class Data: decorate the method"),
-    "abstract class": (abc.ABC, "decorate the method"),
-    "property": (property(lambda self: 1), "put it under @property"),
-    "cached_property": (functools.cached_property(lambda self: 1), "put it under @cached_property"),
-    "partialmethod": (functools.partialmethod(add, 1), "decorate the method it is made of"),
-    "singledispatchmethod": (functools.singledispatchmethod(add), "under @singledispatchmethod"),
-    "number": (7, "something that can be called"),
-    "None": (None, "something that can be called"),
-    "classmethod of a property": (classmethod(property(lambda self: 1)), "under @property"),
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-@pytest.mark.parametrize("around", [tracks(AGENT), role_session("dev")], ids=["tracks", "session"])
-def test_refused_at_decoration(what: str, around: Any) -> None:
-    """A TypeError names the decorator and tells what to do instead."""
-    target, advice = REFUSED[what]
-    with pytest.raises(TypeError, match=advice) as raised:
-        around(target)
-
-    assert isinstance(raised.value, DecorationError)
-    assert str(raised.value).startswith(("@tracks('agent.invoked')", "@role_session('dev')"))
-
-
-# -- identity ----------------------------------------------------------------------------------
-
 PREDICATES = (
     inspect.isfunction,
     inspect.iscoroutinefunction,
@@ -463,6 +67,9 @@ PREDICATES = (
     inspect.isbuiltin,
     callable,
 )
+
+
+# -- identity ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -580,8 +187,6 @@ def test_create_autospec(captured: Captured) -> None:
         mock.create_autospec(Methods, instance=True).method(1, 2, 3)
 
 
-# -- pickles and copies ------------------------------------------------------------------------
-
 NAMED = [add, later, numbers, anumbers, Methods.method, Methods.static_above, cached]
 
 
@@ -595,6 +200,9 @@ def _this_module() -> Any:
     module = types.ModuleType(__name__)
     module.__dict__.update(globals())
     return module
+
+
+# -- pickles and copies --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", NAMED, ids=_label)
@@ -691,7 +299,7 @@ def test_process_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: 
     assert found == [3, 3]
 
 
-# -- commands of Click and Typer ---------------------------------------------------------------
+# -- commands of Click and Typer -----------------------------------------------------------------
 
 
 def test_typer_apps_in_place(captured: Captured) -> None:
@@ -767,8 +375,6 @@ def test_commands_without_a_function_are_refused() -> None:
         role_session("dev")(Group())
 
 
-# -- code of others, by name -------------------------------------------------------------------
-
 THEIRS = """
 def function():
     return 3
@@ -798,6 +404,9 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda: __import__("tk_theirs")
     sys.modules.pop("tk_theirs", None)
+
+
+# -- code of others, by name ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

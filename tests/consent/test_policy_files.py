@@ -1,0 +1,213 @@
+"""The files of the administrator, the repository and the user deny, and never grant."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit import (
+    is_telemetry_enabled,
+    track_role_event,
+)
+from telemetry_kit.consent import decision as consent_decision
+from telemetry_kit.consent import policy
+from tests.consent.policy_helpers import DAY, OURS, THEIRS, Administered, decide, write
+
+
+@pytest.fixture(autouse=True)
+def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables below are made once; decisions here are of that day, whenever they are made."""
+    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
+
+
+@pytest.fixture
+def administered(place, tmp_path):
+    """A granted place with a path for an administrator's file."""
+    home = place.home
+    found = Administered(home.app, home.root, home.config, home.state)
+    Administered.system_file = str(tmp_path / "telemetry.conf")
+    yield found, Path(Administered.system_file), place.environ
+    Administered.system_file = ""
+
+
+# -- the system ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "allowed"),
+    [
+        (None, True),
+        (b"enabled = true\n", True),
+        (b"enabled=true", True),
+        (b"# policy\n  enabled = TRUE  # yes\n", True),
+        (b"enabled = false\n", False),
+        (b"enabled = true\nenabled = true\n", True),
+        (b"enabled = true\nenabled = false\n", False),
+        (b"enabled = true\nenabled = false = x\n", False),
+        (b"enabled = false\nenabled = true\n", False),
+        (b'enabled = "true"\n', False),
+        (b"enabled = yes\n", False),
+        (b"", False),
+        (b"\n", False),
+        (b"enabled\n", False),
+        (b"enabled = 1\n", False),
+        (b"nonsense", False),
+        (b"#enabled = true\n", False),
+        (b"disabled = true\n", False),
+        (b"\xff\xfe\x00", False),
+        (b"x" * 100_000, False),
+    ],
+)
+def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
+    """An administrator's file denies unless it says `enabled = true`; it never grants."""
+    home, path, environ = administered
+    if text is not None:
+        path.write_bytes(text)
+    decision = policy.decide(home, environ)
+
+    assert allowed == decision.allowed
+    assert allowed or ("system", str(path)) == (decision.rule.owner, decision.rule.name)
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
+def test_strange_system_file_denies(administered, kind: str) -> None:
+    """What is there but cannot be read denies, without waiting."""
+    home, path, environ = administered
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+
+    assert not policy.decide(home, environ).allowed
+
+
+def test_system_file_cannot_grant(undecided, tmp_path) -> None:
+    """`enabled = true` of an administrator is no yes of the user."""
+    home = Administered("flowspec", str(undecided.root), str(undecided.user / "c"), "/nonexistent")
+    Administered.system_file = str(tmp_path / "telemetry.conf")
+    Path(Administered.system_file).write_text("enabled = true\n")
+    try:
+        assert not policy.decide(home, {}).allowed
+    finally:
+        Administered.system_file = ""
+
+
+# -- the repository and the user's file ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("", "silent"),
+        ("roles = ['x']\n", "silent"),
+        ("enabled = true\n", "ignored"),
+        ("enabled = false\n", "deny"),
+        ("enabled = 'false'\n", "deny"),
+        ("enabled = 'true'\n", "deny"),
+        ("enabled = 1\n", "deny"),
+        ("enabled = 0\n", "deny"),
+        ("enabled = []\n", "deny"),
+        ("enabled = [\n", "deny"),
+        ("enabled = true\nenabled = true\n", "deny"),
+    ],
+)
+def test_repository_file(place, file: str, body: str, verdict: str) -> None:
+    """A committed file can only deny; true is ignored and damage denies."""
+    path = write(place, file, body)
+    rule = next(r for r in policy.rules(place.home, place.environ) if r.name == str(path))
+
+    assert ("repository", verdict) == (rule.owner, rule.verdict)
+    assert (verdict != "deny") == decide(place).allowed
+
+
+def test_what_is_ignored_does_not_decide(undecided) -> None:
+    """Where nothing was decided that is what is told, and not that a file has no say."""
+    path = Path(undecided.home.user_file)
+    path.parent.mkdir(parents=True)
+    path.write_text("enabled = true\n")
+    rule = decide(undecided).rule
+
+    assert (rule.verdict, rule.says) == ("silent", "no decision yet")
+
+
+@pytest.mark.parametrize("file", [OURS, THEIRS])
+def test_repository_true_is_no_grant(undecided, file: str) -> None:
+    """A committed file cannot speak for a colleague."""
+    write(undecided, file, "enabled = true\n")
+
+    assert not is_telemetry_enabled()
+    assert None is track_role_event("role.selected", role="dev")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[[[", "[project]\nname = 'x'\n", "telemetry = 1\n[tool]\nother = 1\n", "[tool.ruff]\n"],
+)
+def test_pyproject_without_us(place, text: str) -> None:
+    """A pyproject.toml that does not name us says nothing, not even when it is broken."""
+    (place.root / THEIRS).write_text(text)
+
+    assert decide(place).allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool = 1 # telemetry_kit",
+        "[tool]\ntelemetry_kit = false\n",
+        "telemetry_kit = [",
+        "[tool.telemetry_kit\n",
+    ],
+)
+def test_pyproject_that_cannot_be_understood(place, text: str) -> None:
+    """One that names us and cannot be understood denies."""
+    (place.root / THEIRS).write_text(text)
+
+    assert not decide(place).allowed
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
+def test_strange_repository_file_denies(place, kind: str) -> None:
+    """A directory, a FIFO or a circular link in its place denies, without waiting."""
+    (place.root / ".flowspec").mkdir(exist_ok=True)
+    path = place.root / OURS
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+
+    assert not decide(place).allowed
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("enabled = true\n", "ignored"),
+        ("enabled = false\n", "deny"),
+        ("nonsense", "deny"),
+        ("agents = ['x']\n", "silent"),
+    ],
+)
+def test_user_file(place, body: str, verdict: str) -> None:
+    """The user's own configuration denies; a grant is made by the command alone."""
+    Path(place.home.user_file).write_text(body)
+    rule = next(
+        r for r in policy.rules(place.home, place.environ) if r.name == place.home.user_file
+    )
+
+    assert ("user", verdict) == (rule.owner, rule.verdict)
+    assert (verdict != "deny") == decide(place).allowed
+
+
+def test_repository_change_is_noticed(place) -> None:
+    """A pull that brings `enabled = false` stops a running process within 20 ms."""
+    assert track_role_event("role.selected", role="dev")
+    write(place, OURS, "enabled = false\n")
+    place.clock.advance(0.021)
+
+    assert None is track_role_event("role.selected", role="dev")

@@ -1,0 +1,471 @@
+"""Decorated coroutines and async generators behave like undecorated ones."""
+
+import asyncio
+import contextlib
+import gc
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+import trio
+
+from telemetry_kit import (
+    capture_events,
+    current,
+    role_session,
+    track_role_event,
+    tracks,
+)
+from telemetry_kit.testing import Captured
+from tests.instrumentation.coroutines_helpers import AGENT, CLOSED, FAILED, PAIR, Custom, ends
+
+RUNNERS = {
+    "asyncio": asyncio.run,
+    "trio": lambda coroutine: trio.run(lambda: coroutine),
+    "anyio": lambda coroutine: anyio.run(lambda: coroutine),
+}
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    """Every event of the test; internal errors are raised."""
+    with capture_events() as events:
+        yield events
+
+
+@pytest.fixture(params=RUNNERS)
+def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    """One event loop after the other."""
+    return RUNNERS[request.param]
+
+
+CANCELLED = [("agent.invoked", None), ("agent.failed", "cancelled")]
+
+
+# -- coroutines ----------------------------------------------------------------------------------
+
+
+def test_coroutine_on_every_loop(captured: Captured, run: Callable[[Any], Any]) -> None:
+    """The pair surrounds the whole await."""
+
+    @tracks(AGENT)
+    async def inner():
+        await anyio.sleep(0)
+        track_role_event("handoff.clicked")
+        return current()
+
+    async def main():
+        return [await inner(), current()]
+
+    inside, outside = run(main())
+
+    assert inside is not None
+    assert outside is None
+    assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
+
+
+def test_never_awaited_warns_once_under_the_users_name(captured: Captured) -> None:
+    """Python's warning names the function that was decorated, once; nothing is recorded."""
+
+    @tracks(AGENT)
+    async def forgotten():
+        """Never runs."""
+
+    @tracks(AGENT)
+    def returns_one():
+        async def made_inside():
+            """Never runs."""
+
+        return made_inside()
+
+    for make, name in ((forgotten, "forgotten"), (returns_one, "made_inside")):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make()
+            gc.collect()
+        texts = [str(w.message) for w in caught]
+        # A recorded warning keeps its coroutine alive.
+        del caught
+
+        assert len(texts) == 1
+        assert f"{name}' was never awaited" in texts[0]
+    gc.collect()
+
+    # The plain function did run.
+    assert ends(captured) == CLOSED
+
+
+def test_cancelled_task(captured: Captured) -> None:
+    """Cancellation reaches the body, passes unchanged and is recorded as cancelled."""
+    cleaned = []
+
+    @tracks(AGENT)
+    async def slow():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaned.append(current())
+
+    async def main():
+        task = asyncio.create_task(slow())
+        await asyncio.sleep(0)
+        task.cancel("because")
+        with pytest.raises(asyncio.CancelledError) as raised:
+            await task
+        return raised.value.args
+
+    assert asyncio.run(main()) == ("because",)
+    assert [scope is None for scope in cleaned] == [False]
+    assert ends(captured) == CANCELLED
+
+
+def test_asyncio_timeout(captured: Captured) -> None:
+    """`asyncio.timeout` around a decorated call still times out; the call was cancelled."""
+
+    @tracks(AGENT)
+    async def slow():
+        await asyncio.sleep(60)
+
+    async def main():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await slow()
+        return current()
+
+    assert asyncio.run(main()) is None
+    assert ends(captured) == CANCELLED
+
+
+@pytest.mark.parametrize("library", ["trio", "anyio"])
+def test_cancel_scopes(captured: Captured, library: str) -> None:
+    """A cancel scope of trio or anyio catches its own cancellation; the call was cancelled."""
+
+    @tracks(AGENT)
+    async def slow():
+        await anyio.sleep(60)
+
+    async def main():
+        with anyio.move_on_after(0) as scope:
+            await slow()
+        return scope.cancelled_caught
+
+    runner = RUNNERS[library]
+
+    assert runner(main()) is True
+    assert ends(captured) == CANCELLED
+
+
+def test_tasks_inherit_and_do_not_leak(captured: Captured) -> None:
+    """Tasks started inside have the span as parent, and siblings never see each other."""
+
+    @tracks(AGENT, agent="child")
+    async def child(number):
+        mine = current()
+        await asyncio.sleep(0)
+
+        assert mine is current()
+
+        return number
+
+    @tracks("command.executed", command="parent")
+    async def parent():
+        return await asyncio.gather(*(child(n) for n in range(5)), asyncio.create_task(child(5)))
+
+    numbers = asyncio.run(parent())
+    first = captured.events[0]
+    parents = {e["parent_id"] for e in captured.events if e["event_type"] == "agent.invoked"}
+
+    assert list(range(6)) == numbers
+    assert {first["span_id"]} == parents
+    assert "parent_id" not in first
+
+
+def test_coroutine_driven_by_hand(captured: Captured) -> None:
+    """send, throw and close reach the body of a coroutine without any loop."""
+
+    @types.coroutine
+    def pause(value):
+        return (yield value)
+
+    @tracks(AGENT)
+    async def body():
+        first = await pause("a")
+        try:
+            await pause(first)
+        except Custom:
+            return "handled"
+
+    driven = body()
+    yielded = [driven.send(None), driven.send("b")]
+    with pytest.raises(StopIteration) as stopped:
+        driven.throw(Custom())
+    closed = body()
+    closed.send(None)
+    closed.close()
+
+    assert yielded == ["a", "b"]
+    assert stopped.value.value == "handled"
+    assert ends(captured) == PAIR + CLOSED
+
+
+def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
+    """It is measured until the coroutine has run, and its scope stays out of the caller."""
+
+    async def work():
+        await asyncio.sleep(0)
+        track_role_event("handoff.clicked")
+        return 7
+
+    @tracks(AGENT)
+    def start():
+        return work()
+
+    async def main():
+        made = start()
+        between = current()
+        return made.__name__, between, await made
+
+    name, between, value = asyncio.run(main())
+
+    assert (name, between, value) == ("work", None, 7)
+    assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
+    assert captured.events[0]["span_id"] == captured.events[1]["parent_id"]
+
+
+def test_session_around_a_function_that_returns_a_coroutine(captured: Captured) -> None:
+    """A session with a workflow is left by the caller altogether."""
+
+    async def work():
+        return current().role, current().workflow
+
+    @role_session("dev", workflow="release")
+    def start():
+        return work()
+
+    async def main():
+        made = start()
+        return current(), await made, current()
+
+    assert asyncio.run(main()) == (None, ("dev", "release"), None)
+
+
+def test_coroutine_that_somebody_else_holds_stays_theirs(captured: Captured) -> None:
+    """Dropping what a decorated function handed on does not close the host's coroutine."""
+
+    async def work():
+        return 7
+
+    @tracks(AGENT)
+    def hand_on(coroutine):
+        return coroutine
+
+    async def main():
+        mine = work()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            hand_on(mine)
+            gc.collect()
+        return await mine
+
+    assert asyncio.run(main()) == 7
+
+
+@tracks(AGENT, agent="stream")
+async def stream(count=3):
+    """Yield numbers; answer what is sent and thrown."""
+    at = 0
+    while at < count:
+        try:
+            sent = yield at
+        except Custom:
+            sent = 100
+        await anyio.sleep(0)
+        at += sent or 1
+
+
+# -- async generators ----------------------------------------------------------------------------
+
+
+def test_async_generator_on_every_loop(captured: Captured, run: Callable[[Any], Any]) -> None:
+    """All values come out, and the pair surrounds the iteration."""
+
+    async def main():
+        return [(n, current()) async for n in stream()]
+
+    assert run(main()) == [(0, None), (1, None), (2, None)]
+    assert ends(captured) == PAIR
+
+
+def test_asend_athrow_aclose(captured: Captured) -> None:
+    """All of them reach the body."""
+
+    async def main():
+        one = stream(200)
+        values = [await anext(one), await one.asend(5), await one.athrow(Custom())]
+        await one.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await anext(one)
+        return values
+
+    assert asyncio.run(main()) == [0, 5, 105]
+    assert ends(captured) == CLOSED
+
+
+def test_async_generator_never_started(captured: Captured) -> None:
+    """No step, no event."""
+
+    async def main():
+        await stream().aclose()
+
+    asyncio.run(main())
+
+    assert captured.events == []
+
+
+def test_async_arguments_that_do_not_fit(captured: Captured) -> None:
+    """A wrong call raises TypeError at the first step, and no span stays open."""
+
+    async def main():
+        with pytest.raises(TypeError):
+            await anext(stream(nonsense=1))
+
+    asyncio.run(main())
+
+    assert ends(captured) == FAILED
+
+
+def test_async_break_then_closed_by_the_loop(
+    captured: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the loop closes at shutdown is closed: nothing raised, logged or left."""
+    cleaned = []
+
+    @tracks(AGENT)
+    async def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(current() is not None)
+
+    kept = []
+
+    async def main():
+        kept.append(endless())
+        async for _ in kept[0]:
+            break
+        return current()
+
+    assert asyncio.run(main()) is None
+    assert cleaned == [True]
+    assert ends(captured) == CLOSED
+    assert caplog.records == []
+
+
+def test_async_generator_dropped_inside_the_loop(
+    captured: Captured, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The finalizer of the loop closes the body, which may still await."""
+    cleaned = []
+
+    @tracks(AGENT)
+    async def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    async def main():
+        async for _ in endless():
+            break
+        gc.collect()
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+
+    assert cleaned == [True]
+    assert ends(captured) == CLOSED
+    assert caplog.records == []
+
+
+def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    """Its `finally` runs inside the span; no scope stays in either task."""
+
+    @tracks(AGENT)
+    async def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            track_role_event("handoff.clicked")
+
+    async def main():
+        one = endless()
+        with role_session("dev"):
+            await anext(one)
+
+        async def close():
+            with role_session("qa"):
+                await one.aclose()
+                return current().role
+
+        closer = await asyncio.create_task(close())
+        return closer, current()
+
+    assert asyncio.run(main()) == ("qa", None)
+    assert caplog.records == []
+    begun = next(e for e in captured.events if e["event_type"] == "agent.invoked")
+    left = next(e for e in captured.events if e["event_type"] == "handoff.clicked")
+
+    assert begun["span_id"] == left["parent_id"]
+    assert left["role"] == "dev"
+
+
+def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]) -> None:
+    """A decorated async generator makes an async context manager."""
+
+    @contextlib.asynccontextmanager
+    @tracks(AGENT)
+    async def managed(swallow):
+        try:
+            await anyio.sleep(0)
+            yield "value"
+        except Custom:
+            if not swallow:
+                raise
+
+    async def main():
+        async with managed(swallow=True) as value:
+            raise Custom
+        with pytest.raises(Custom):
+            async with managed(swallow=False):
+                raise Custom
+        return value, current()
+
+    assert run(main()) == ("value", None)
+    assert ends(captured) == PAIR + FAILED
+
+
+@pytest.mark.parametrize("library", ["trio", "anyio", "asyncio"])
+def test_cancelled_async_generator(captured: Captured, library: str) -> None:
+    """A step that is cancelled ends the span as cancelled."""
+
+    @tracks(AGENT)
+    async def slow():
+        yield 1
+        await anyio.sleep(60)
+
+    async def main():
+        with anyio.move_on_after(0.01) as scope:
+            async for _ in slow():
+                pass
+        return scope.cancelled_caught
+
+    assert RUNNERS[library](main()) is True
+    assert ends(captured) == CANCELLED

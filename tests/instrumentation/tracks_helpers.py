@@ -1,0 +1,42 @@
+"""Shared by the tests of this module."""
+
+from telemetry_kit import tracks
+
+FORMS = ["function", "coroutine", "block", "async block"]
+
+
+def run(form: str, event: str, error: BaseException | None) -> BaseException | None:
+    """Run something tracked that ends with `error`; what came out of it."""
+
+    def body() -> str:
+        if error is not None:
+            raise error
+        return "result"
+
+    async def coroutine() -> str:
+        return body()
+
+    async def block() -> str:
+        async with tracks(event):
+            return body()
+
+    def drive(made) -> str:
+        try:
+            made.send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise AssertionError("it waited")
+
+    try:
+        if form == "function":
+            assert tracks(event)(body)() == "result"
+        elif form == "coroutine":
+            assert drive(tracks(event)(coroutine)()) == "result"
+        elif form == "async block":
+            assert drive(block()) == "result"
+        else:
+            with tracks(event):
+                body()
+    except BaseException as raised:
+        return raised
+    return None

@@ -1,0 +1,217 @@
+"""The pipeline with exceptions and hostile values."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from telemetry_kit import (
+    configure,
+    track_role_event,
+    tracks,
+)
+from telemetry_kit.recording import pipeline
+from telemetry_kit.schema import validation
+from tests.recording.pipeline_helpers import NAMES, emitted
+
+
+class Ours(Exception):  # noqa: N818
+    """An exception class of the host."""
+
+
+class Loud(type):
+    """A metaclass that must not be asked anything."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise AssertionError("asked")
+
+    def __repr__(cls) -> str:
+        raise AssertionError("asked")
+
+    def __hash__(cls) -> int:
+        raise AssertionError("asked")
+
+
+# -- exceptions ----------------------------------------------------------------------------------
+
+
+def test_error_names() -> None:
+    """Builtin classes by name, declared ones by name, all others are `other`."""
+    found = [validation.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
+
+    assert found == ["ValueError", "OSError", "other"]
+    assert validation.error_name(Ours, frozenset({"Ours"})) == "Ours"
+
+
+def test_a_class_that_pretends_to_be_builtin() -> None:
+    """A class of the host called like a builtin one is recognised by identity, so `other`."""
+    pretender = type("ValueError", (Exception,), {})
+
+    assert validation.error_name(pretender, frozenset()) == "other"
+
+
+def test_a_hostile_exception_class(place) -> None:
+    """The metaclass of an exception is asked nothing, and the host's exception comes through."""
+    hostile = Loud("Jane", (Exception,), {})
+    with pytest.raises(Exception) as caught, tracks("agent.invoked"):  # noqa: PT011
+        raise hostile
+
+    assert hostile is type(caught.value)
+    assert [e["error_type"] for e in place.events() if "error_type" in e] == ["other"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_error_type_in_a_line(place, declared: bool) -> None:
+    """A declared class is named; a message is never stored."""
+    if declared:
+        configure(errors=[Ours])
+    with pytest.raises(Ours), tracks("command.executed"):
+        raise Ours("jane.doe@example.org")
+
+    assert ("Ours" if declared else "other") == place.events()[-1]["error_type"]
+    assert b"jane" not in place.log.read_bytes()
+
+
+def never(*_: object, **__: object) -> object:
+    """What no recording path may call."""
+    raise AssertionError("a host object was asked")
+
+
+HOOKS = [
+    "__str__",
+    "__repr__",
+    "__format__",
+    "__len__",
+    "__iter__",
+    "__bool__",
+    "__hash__",
+    "__eq__",
+    "__ne__",
+    "__lt__",
+    "__bytes__",
+    "__contains__",
+    "__getitem__",
+    "__index__",
+    "__int__",
+    "__float__",
+    "__abs__",
+    "__round__",
+    "__fspath__",
+    "__reduce_ex__",
+    "encode",
+    "isascii",
+    "strip",
+    "casefold",
+    "startswith",
+    "isprintable",
+    "keys",
+    "items",
+    "get",
+]
+
+
+def loud(base: type) -> type:
+    """A subclass that fails whatever it is asked."""
+    return type(f"Loud{base.__name__}", (base,), dict.fromkeys(HOOKS, never))
+
+
+def self_reference() -> dict:
+    """A dict that contains itself."""
+    found: dict = {}
+    found["self"] = found
+    found["dry"] = found
+    return found
+
+
+HOSTILE = {
+    "str": loud(str)("secret-jane"),
+    "int": loud(int)(7),
+    "float": loud(float)(7.0),
+    "dict": loud(dict)({"dry": True, "secret": "secret-jane"}),
+    "list": loud(list)(["secret-jane"]),
+    "bytes": loud(bytes)(b"secret-jane"),
+    "object": loud(object)(),
+    "nan": math.nan,
+    "huge int": 10**5000,
+    "huge str": "secret-jane" * 1_000_000,
+    "bytes plain": b"secret-jane",
+    "itself": self_reference(),
+    "surrogate": "secret-jane\ud800",
+    "zero": "secret-jane\0",
+    "newline": 'secret-jane\n{"schema_version":"1.0"}\n',
+    "escape": "secret-jane\x1b]0;x\x07",
+    "exception": ValueError("secret-jane"),
+    "type": loud(str),
+    "lambda": lambda: "secret-jane",
+    "path": Path("/secret-jane"),
+    "deep": [[[[["secret-jane"]]]]],
+    "set": {"secret-jane"},
+}
+
+
+# -- hostile values ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
+    """In every argument: no exception, no hook called, one line or none, nothing in plain text."""
+    value: object = HOSTILE[kind]
+    place.configure(context={"dry": "flag", "k": "identifier", "m": "measure", "t": ["fast"]})
+    for field in NAMES:
+        track_role_event("agent.invoked", **{field: value})  # type: ignore[arg-type]
+    track_role_event("agent.invoked", context=value)  # type: ignore[arg-type]
+    for key in ("dry", "k", "m", "t", "unknown"):
+        track_role_event("agent.invoked", context={key: value})
+    pipeline.emit(
+        {"event": "agent.invoked", "outcome": value, "exit_code": value, "duration_ms": value}
+    )
+    pipeline.emit({"event": "agent.invoked", "unknown": value})
+    assert None is track_role_event(value)  # type: ignore[arg-type]
+
+    assert len(NAMES) + 1 + 5 + 2 == len(place.events())
+    assert b"secret-jane" not in place.log.read_bytes()
+    assert all(line.isascii() and line.endswith(b"}\n") for line in place.lines())
+
+
+@pytest.mark.parametrize("field", ["agent", "context", "outcome", "project_root"])
+def test_an_object_that_lies_about_its_class(place, field: str) -> None:
+    """A value is known by its type; `__class__`, which a lazy proxy works out, is not asked."""
+
+    class Lazy:
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            raise RuntimeError("working outside of a request")
+
+    if field == "outcome":
+        assert emitted("agent.completed", outcome=Lazy())["dropped"] == 1
+    else:
+        track_role_event("agent.invoked", **{field: Lazy()})  # type: ignore[arg-type]
+
+
+def test_a_subclass_of_str_counts_by_its_text(place) -> None:
+    """A str subclass counts as its text: in plain text if declared, else a pseudonym."""
+    kept = emitted("agent.invoked", role=loud(str)("dev"), agent=loud(str)("x"))
+
+    assert ("dev", str) == (kept["role"], type(kept["role"]))
+    assert place.key.pseudonym("agent", "x") == kept["agent"]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_project_root(place, kind: str) -> None:
+    """A `project_root` that is no directory raises nothing."""
+    track_role_event("role.selected", project_root=HOSTILE[kind])  # type: ignore[arg-type]
+
+    assert b"secret-jane" not in b"".join(place.lines())
+
+
+@pytest.fixture
+def other(place) -> Path:
+    """A second project of the same user, granted as well."""
+    from telemetry_kit.consent import changes
+
+    found = place.root.parent / "other"
+    (found / "deep/er").mkdir(parents=True)
+    (found / ".git").mkdir()
+    changes.enable_telemetry(found)
+    return found
