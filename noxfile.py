@@ -135,7 +135,14 @@ def frameworks(session: nox.Session) -> None:
         "tests/instrumentation/test_signatures.py",
         *session.posargs,
     )
-    session.run("pytest", "-p", "no:randomly", *tests, env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"})
+    session.run(
+        "pytest",
+        "-p",
+        "no:randomly",
+        *tests,
+        *session.posargs,
+        env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"},
+    )
 
 
 @nox.session(default=False)

@@ -1,7 +1,7 @@
 """The mutants that mutmut leaves, each in a tree of its own: `nox -s mutation` runs both.
 
 mutmut changes functions inside one process. What runs at import, in a child process or under a
-decorator is out of its reach; here each mutant is written to disk and the tests of its module run
+decorator is out of its reach; here each mutant is written to disk and the tests of its target run
 on it in new processes. The working tree itself is never touched.
 
 For pytest this is a plugin: `--processes without` leaves out the tests that start processes or
@@ -32,7 +32,7 @@ from mutmut.stats import status_by_exit_code
 from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
 TABLE = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["tool"]["mutants"]
-MODULES: dict[str, list[str]] = TABLE["modules"]
+TARGETS: dict[str, list[str]] = TABLE["modules"]
 AT_IMPORT: list[str] = TABLE["at_import"]
 COPIED = ("telemetry_kit", "tests", "examples", "benchmarks", "docs", "pyproject.toml")
 FOUND = Path("mutants/on-disk.json")
@@ -46,17 +46,17 @@ class Mutant:
 
     Args:
         name: how it is called, by which it is found again.
-        module: the file it is in.
+        target: the file it is in.
         text: the whole file with the change.
         diff: the changed lines.
         tried: whether the tests inside one process saw it already.
     """
 
     def __init__(
-        self, name: str, module: str, text: str, diff: list[str], tried: bool = False
+        self, name: str, target: str, text: str, diff: list[str], tried: bool = False
     ) -> None:
         self.name = name
-        self.module = module
+        self.target = target
         self.text = text
         self.diff = diff
         self.tried = tried
@@ -71,9 +71,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect whole files of the module of the mutant: hundreds of names take seconds to find."""
+    """Collect whole files of the target of the mutant: hundreds of names take seconds to find."""
     module = os.environ.get("MUTANT_UNDER_TEST", "").rpartition(".")[0]
-    files = MODULES.get(f"{module.replace('.', '/')}.py", [])
+    files = TARGETS.get(f"{module.replace('.', '/')}.py", [])
     own = [name for name in config.args if name.partition("::")[0] in files]
     if own:
         WANTED.update(own)
@@ -126,49 +126,49 @@ def functions(module: cst.Module) -> Iterator[tuple[str, cst.FunctionDef]]:
                     yield f"{node.name.value}.{method.name.value}", method
 
 
-def made(name: str, module: str, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> Mutant:
+def made(name: str, target: str, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> Mutant:
     """The mutant in which `new` stands for `old`."""
     text = module.deep_replace(old, new).code
     lines = unified_diff(module.code.splitlines(), text.splitlines(), lineterm="", n=0)
     return Mutant(
-        name, module, text, [line for line in lines if line[:2] not in ("--", "++", "@@")]
+        name, target, text, [line for line in lines if line[:2] not in ("--", "++", "@@")]
     )
 
 
-def left(module: str) -> Iterator[Mutant]:
+def left(target: str) -> Iterator[Mutant]:
     """What mutmut did not kill."""
-    data = SourceFileMutationData(path=Path(module))
+    data = SourceFileMutationData(path=Path(target))
     data.load()
-    module = cst.parse_module(Path(module).read_text("utf-8"))
+    module = cst.parse_module(Path(target).read_text("utf-8"))
     known = dict(functions(module))
     for name, code in data.exit_code_by_key.items():
         if status_by_exit_code[code] in KILLED:
             continue
         function, owner = orig_function_and_class_names_from_key(name)
         old = known[f"{owner}.{function}" if owner else function.rpartition(".")[2]]
-        found = read_functions_from_index(name, module)
+        found = read_functions_from_index(name, target)
         assert found is not None
-        mutant = made(name, module, module, old, found[1].with_changes(name=old.name))
+        mutant = made(name, target, module, old, found[1].with_changes(name=old.name))
         mutant.tried = status_by_exit_code[code] == "survived" and function not in AT_IMPORT
         yield mutant
 
 
-def decorated(module: str) -> Iterator[Mutant]:
+def decorated(target: str) -> Iterator[Mutant]:
     """What mutmut leaves out: the bodies of functions that bear a decorator."""
-    module = cst.parse_module(Path(module).read_text("utf-8"))
+    module = cst.parse_module(Path(target).read_text("utf-8"))
     for name, function in functions(module):
         if not function.decorators:
             continue
         # Without its decorator, a function is one like any other.
         bare = cst.Module([function.with_changes(decorators=[], leading_lines=[])])
-        visited, mutations, _, _ = create_mutations(module, bare.code)
+        visited, mutations, _, _ = create_mutations(target, bare.code)
         for number, mutation in enumerate(mutations, 1):
             changed = visited.deep_replace(mutation.original_node, mutation.mutated_node)
             body = cst.ensure_type(changed.body[0], cst.FunctionDef)
             new = body.with_changes(
                 decorators=function.decorators, leading_lines=function.leading_lines
             )
-            yield made(f"{module}:{name}:{number}", module, module, function, new)
+            yield made(f"{target}:{name}:{number}", target, module, function, new)
 
 
 def copy_of_the_tree(number: int) -> Path:
@@ -185,14 +185,14 @@ def copy_of_the_tree(number: int) -> Path:
 
 
 def verdict(
-    tree: Path, module: str, text: str, parts: tuple[str, ...] = ("without", "only")
+    tree: Path, target: str, text: str, parts: tuple[str, ...] = ("without", "only")
 ) -> str:
-    """What the tests of a module say of a changed one, the quick ones first."""
-    path = tree / module
+    """What the tests of a target say of a changed one, the quick ones first."""
+    path = tree / target
     whole = path.read_text("utf-8")
     path.write_text(text, "utf-8")
     try:
-        answers = (tested(tree, ["--processes", part, *MODULES[module]]) for part in parts)
+        answers = (tested(tree, ["--processes", part, *TARGETS[target]]) for part in parts)
         return next((answer for answer in answers if answer != "survived"), "survived")
     finally:
         path.write_text(whole, "utf-8")
@@ -220,7 +220,7 @@ def tested(tree: Path, arguments: list[str]) -> str:
     return "survived" if code in (0, 5) else "killed"
 
 
-def run(modules: list[str], jobs: int) -> None:
+def run(targets: list[str], jobs: int) -> None:
     """Try what was not tried yet, each on disk, and note what came of it."""
     found = json.loads(FOUND.read_text("utf-8")) if FOUND.exists() else {}
     trees: Queue[Path] = Queue()
@@ -231,41 +231,41 @@ def run(modules: list[str], jobs: int) -> None:
         tree = trees.get()
         try:
             parts = ("only",) if mutant.tried else ("without", "only")
-            answer = verdict(tree, mutant.module, mutant.text, parts)
+            answer = verdict(tree, mutant.target, mutant.text, parts)
         finally:
             trees.put(tree)
-        found[mutant.name] = {"module": mutant.module, "verdict": answer, "diff": mutant.diff}
+        found[mutant.name] = {"target": mutant.target, "verdict": answer, "diff": mutant.diff}
         FOUND.write_text(json.dumps(found, indent=1), "utf-8")
         print(answer, mutant.name, *mutant.diff, sep="\n  ", flush=True)
 
     todo = [
-        m for module in modules for m in (*left(module), *decorated(module)) if m.name not in found
+        m for target in targets for m in (*left(target), *decorated(target)) if m.name not in found
     ]
     todo.sort(key=lambda mutant: mutant.tried)
-    for module in {mutant.module for mutant in todo}:
-        if verdict(copy_of_the_tree(0), module, Path(module).read_text("utf-8")) != "survived":
-            raise SystemExit(f"the tests of {module} fail without any mutant")
+    for target in {mutant.target for mutant in todo}:
+        if verdict(copy_of_the_tree(0), target, Path(target).read_text("utf-8")) != "survived":
+            raise SystemExit(f"the tests of {target} fail without any mutant")
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(judge, todo))
 
 
-def table(modules: list[str]) -> str:
+def table(targets: list[str]) -> str:
     """What came of all of them, in Markdown."""
     found = json.loads(FOUND.read_text("utf-8"))
     rows = []
-    for module in modules:
-        data = SourceFileMutationData(path=Path(module))
+    for target in targets:
+        data = SourceFileMutationData(path=Path(target))
         data.load()
-        mine = {name: row["verdict"] for name, row in found.items() if row["module"] == module}
+        mine = {name: row["verdict"] for name, row in found.items() if row["target"] == target}
         in_process = {name: status_by_exit_code[c] for name, c in data.exit_code_by_key.items()}
         all_of_them = {**in_process, **mine}
         ended = list(all_of_them.values())
         killed, timeouts = ended.count("killed") + ended.count("segfault"), ended.count("timeout")
         total = len(ended)
-        rows.append((module, total, killed, timeouts, total - killed - timeouts))
+        rows.append((target, total, killed, timeouts, total - killed - timeouts))
     rows.append(("together", *(sum(row[at] for row in rows) for at in range(1, 5))))
     lines = [
-        "| module | mutants | killed | hung | survivors | found |",
+        "| target | mutants | killed | hung | survivors | found |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     lines += [
@@ -278,14 +278,14 @@ def table(modules: list[str]) -> str:
 def main() -> None:
     """Run, or show what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("modules", nargs="*", help="files; all of the table when none is given")
+    parser.add_argument("targets", nargs="*", help="files; all of the table when none is given")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="only show what was found")
     given = parser.parse_args()
-    modules = given.modules or list(MODULES)
+    targets = given.targets or list(TARGETS)
     if not given.table:
-        run(modules, given.jobs)
-    print(table(modules))
+        run(targets, given.jobs)
+    print(table(targets))
 
 
 if __name__ == "__main__":

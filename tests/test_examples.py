@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from telemetry_kit import capture_events
-from telemetry_kit.cli.commands.demo import PROCESSORS, PROGRAM, SPEC
+from telemetry_kit.cli.commands.demo import PROCESSES, PROGRAM, SPEC
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-COMMANDS = [(args, code) for args, code, _ in PROCESSORS if args[0] == PROGRAM]
+COMMANDS = [(args, code) for args, code, _ in PROCESSES if args[0] == PROGRAM]
 
 
 def all_commands(folder: Path, monkeypatch, capsys) -> dict[str, Any]:
