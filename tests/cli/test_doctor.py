@@ -394,7 +394,7 @@ def test_an_internal_error_is_remembered(place, monkeypatch) -> None:
     from telemetry_kit.recording import pipeline
 
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
-    monkeypatch.setattr(pipeline, "text", lambda _value: 1 / 0)
+    monkeypatch.setattr(pipeline, "line_format", lambda _names: 1 / 0)
 
     assert track_role_event("role.selected") is None
     assert b"ZeroDivisionError" in Path(place.key_file.parent, "last-error").read_bytes()

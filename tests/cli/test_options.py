@@ -153,7 +153,15 @@ def expected_shape(names) -> dict[str, dict[str, tuple]]:
     parameters = PARAMETERS[names[0]]
     return {
         name: {
-            p.key: ((), False, False, -1 if p.many else 1, not p.many, "", name != names[0])
+            p.key: (
+                (),
+                False,
+                False,
+                -1 if p.kind == TEXTS else 1,
+                p.kind != TEXTS,
+                "",
+                name != names[0],
+            )
             if p.is_argument
             else (
                 tuple(sorted(p.names)),

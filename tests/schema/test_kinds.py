@@ -99,7 +99,7 @@ def test_a_value_begins_with_each_of_its_beginnings(kind) -> None:
 @pytest.mark.parametrize(
     ("declared", "words", "schema"),
     [
-        (catalog.IDENTIFIER, "code", {"type": "string", "pattern": "^h:[0-9a-f]{12}$"}),
+        (catalog.IDENTIFIER, "pseudonym", {"type": "string", "pattern": "^h:[0-9a-f]{12}$"}),
         (catalog.MEASURE, "number", {"type": "number"}),
         ("flag", "yes/no", {"type": "boolean"}),
         (frozenset({"b", "a"}), "2 words", {"enum": ["a", "b"]}),

@@ -31,7 +31,6 @@ from telemetry_kit.insights.counting import names
 from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.selection import Meter, lines
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.privacy import projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.kinds import PSEUDONYM
 from telemetry_kit.storage import rotation
@@ -358,11 +357,9 @@ def companion_files(
     if dictionary:
         found[f"{path}.dictionary.md"] = notice.dictionary().encode()
     if history:
-        place = projects.ProjectDirs.of(home)
-        folders = [home.config, *([] if place is None else [f"{home.config}/projects/{place}"])]
         kept = [
             private.read(f"{folder}/{consent_history.HISTORY}", consent_history.MAX_HISTORY_BYTES)
-            for folder in folders
+            for _, folder in consent_history.folders(home)
         ]
         found[f"{path}.consent.jsonl"] = b"".join(filter(None, kept))
     return found
