@@ -20,10 +20,14 @@ RECORDED = (
     "tests/test_events.py",
     "tests/test_examples.py",
     "tests/instrumentation/test_proxies.py",
+    "tests/instrumentation/test_proxies_identity.py",
     "tests/instrumentation/test_returned.py",
     "tests/instrumentation/test_signatures.py",
     "tests/instrumentation/test_coroutines.py",
+    "tests/instrumentation/test_generators.py",
+    "tests/instrumentation/test_same_as_undecorated.py",
     "tests/instrumentation/test_tracks.py",
+    "tests/instrumentation/test_tracks_host.py",
     "tests/test_unharmed.py",
 )
 PEERS = (
@@ -130,19 +134,9 @@ def frameworks(session: nox.Session) -> None:
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
-    tests = (
-        "tests/integrations/test_frameworks.py",
-        "tests/instrumentation/test_signatures.py",
-        *session.posargs,
-    )
-    session.run(
-        "pytest",
-        "-p",
-        "no:randomly",
-        *tests,
-        *session.posargs,
-        env={"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"},
-    )
+    tests = ("tests/integrations/test_frameworks.py", "tests/instrumentation/test_signatures.py")
+    every = {"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"}
+    session.run("pytest", "-p", "no:randomly", *tests, *session.posargs, env=every)
 
 
 @nox.session(default=False)
