@@ -48,10 +48,10 @@ class Captured:
     def __enter__(self) -> Self:
         if not settings.current().app:
             self.notes.append(NO_APP)
-        home = ProjectPaths(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
+        paths = ProjectPaths(settings.current().app or "capture", _NOWHERE, _NOWHERE, _NOWHERE)
         decision = Decision(True, Rule("test", "capture_events", None, GRANT, "captured"))
         cached = cache.CachedDecision(
-            home, decision, cache.Switches({}, ""), settings.generation(), 0.0
+            paths, decision, cache.Switches({}, ""), settings.generation(), 0.0
         )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
         capture = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))

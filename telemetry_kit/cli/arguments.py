@@ -15,28 +15,28 @@ MAX_LISTED = 20
 MIN_SIMILARITY = 0.6
 
 
-def declared(home: ProjectPaths, vocabulary: str) -> frozenset[str]:
+def declared(paths: ProjectPaths, vocabulary: str) -> frozenset[str]:
     """Return the names that are built in, declared by program, project or user, or were once.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found = set(settings.names_from_files(home.naming_files)[vocabulary])
+    found = set(settings.names_from_files(paths.naming_files)[vocabulary])
     try:
-        found |= declared_names.read(home).get(vocabulary, frozenset())
+        found |= declared_names.read(paths).get(vocabulary, frozenset())
     except TelemetryError:
         pass  # `verify` and `doctor` report it; the numbers can be shown without these names
     return settings.vocabulary(vocabulary, found)
 
 
-def stored_forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
+def stored_forms(paths: ProjectPaths, field: str, text: str) -> frozenset[str]:
     """Return the forms in which a name may be stored: plain text and the key's pseudonym.
 
     Pseudonyms of deleted keys are unknown; `find` reports the number of those events.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         field: one of `catalog.NAMES`.
         text: the name as the user typed it.
 
@@ -46,7 +46,7 @@ def stored_forms(home: ProjectPaths, field: str, text: str) -> frozenset[str]:
     if not text.strip():
         raise CommandError(f"--{field} {safe(text[:40])!r}: write a name", USAGE)
     try:
-        dirs = projects.ProjectDirs.of(home)
+        dirs = projects.ProjectDirs.of(paths)
         if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
             return frozenset((text,))
         return frozenset((text, keys.load(dirs.key).pseudonym(field, text)))
@@ -64,11 +64,11 @@ def check_choice(option: str, text: str | None, names: Iterable[str]) -> None:
         raise CommandError(f"{option} {safe(text[:40])!r}: {suggest(text, known)}", USAGE)
 
 
-def check_known(home: ProjectPaths, field: str, text: str, present: Iterable[str]) -> None:
+def check_known(paths: ProjectPaths, field: str, text: str, present: Iterable[str]) -> None:
     """Check that a name is declared or in some event.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         field: one of `catalog.NAMES`.
         text: the name as the user typed it.
         present: the names in the events.
@@ -76,8 +76,8 @@ def check_known(home: ProjectPaths, field: str, text: str, present: Iterable[str
     Raises:
         CommandError: the name is unknown; the message suggests the closest one.
     """
-    known = {*present, *declared(home, catalog.NAMES[field])}
-    if known.isdisjoint(stored_forms(home, field, text)):
+    known = {*present, *declared(paths, catalog.NAMES[field])}
+    if known.isdisjoint(stored_forms(paths, field, text)):
         problem = f"--{field} {safe(text[:40])!r}: no events of it; {suggest(text, known)}"
         raise CommandError(problem, USAGE)
 

@@ -15,11 +15,11 @@ from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 
 
-def keep(home: ProjectPaths, counted: CountedLog) -> bool:
+def keep(paths: ProjectPaths, counted: CountedLog) -> bool:
     """Save the counts beside the log.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         counted: the counts.
 
     Returns:
@@ -28,7 +28,7 @@ def keep(home: ProjectPaths, counted: CountedLog) -> bool:
     if counted.cache_lines is None:
         return False
     try:
-        with rotation.maintenance(home) as folder:
+        with rotation.maintenance(paths) as folder:
             if folder is None:
                 return False
             for name, inode in counted.files:

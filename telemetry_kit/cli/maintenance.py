@@ -23,12 +23,12 @@ def run_maintenance(project: str | None) -> None:
     if not settings.current().app:
         return
     try:
-        home = changes.paths_of(project)
-        if not policy.is_decided(home):
+        paths = changes.paths_of(project)
+        if not policy.is_decided(paths):
             return
-        changes.prepare_project(home)
+        changes.prepare_project(paths)
         done = maintenance.maintain(
-            home, policy.decide(home, runtime.environ).keep_days, decision.today()
+            paths, policy.decide(paths, runtime.environ).keep_days, decision.today()
         )
     except (TelemetryError, OSError):
         return  # `doctor` reports the problem

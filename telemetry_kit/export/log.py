@@ -36,31 +36,31 @@ _KEY_BYTES = 32
 _MAX_LISTED = 10
 
 
-def path_of(home: ProjectPaths) -> str:
+def path_of(paths: ProjectPaths) -> str:
     """Return the log that takes the next entry of a project.
 
     Raises:
         ConsentError: the key that names the log cannot be used.
         OSError: the key is missing and cannot be made.
     """
-    dirs = projects.ProjectDirs.of(home)
-    return early_path(home, make=True) if dirs is None else f"{dirs.state}/{NAME}"
+    dirs = projects.ProjectDirs.of(paths)
+    return early_path(paths, make=True) if dirs is None else f"{dirs.state}/{NAME}"
 
 
-def early_path(home: ProjectPaths, make: bool = False) -> str:
+def early_path(paths: ProjectPaths, make: bool = False) -> str:
     """Return the log of exports before the first decision; empty if there were none.
 
     Only a decision makes the key that names the project directory, so this log has its own key.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         make: make the key if it is missing.
 
     Raises:
         ConsentError: the key cannot be used.
         OSError: the key cannot be made.
     """
-    path = f"{home.state}/{NAME}.key"
+    path = f"{paths.state}/{NAME}.key"
     try:
         if make:
             atomic.create(path, os.urandom(_KEY_BYTES))
@@ -71,33 +71,33 @@ def early_path(home: ProjectPaths, make: bool = False) -> str:
         return ""
     if len(key) != _KEY_BYTES or not any(key):
         raise ConsentError(f"{path} is not a key")
-    code = Mac(key).hex(b"exports\0" + os.fsencode(home.root), 16)
-    return f"{home.state}/{NAME}-{code}"
+    code = Mac(key).hex(b"exports\0" + os.fsencode(paths.root), 16)
+    return f"{paths.state}/{NAME}-{code}"
 
 
-def delete_early(home: ProjectPaths) -> None:
+def delete_early(paths: ProjectPaths) -> None:
     """Delete the log of exports before the first decision; `reset` deletes the other one.
 
     Raises:
         ConsentError: the key that names the log cannot be used.
         OSError: the log cannot be deleted.
     """
-    path = early_path(home)
+    path = early_path(paths)
     if path and any([private.remove(path), private.remove(f"{path}.head")]):
         private.sync_folder(os.path.dirname(path))
 
 
-def destination_of(home: ProjectPaths, path: str | None) -> str:
+def destination_of(paths: ProjectPaths, path: str | None) -> str:
     """Return a destination relative to the project, else its name; `-` for stdout."""
     if path is None:
         return "-"
     full = os.path.realpath(path)
-    root = home.root.rstrip("/") + "/"
+    root = paths.root.rstrip("/") + "/"
     return full.removeprefix(root) if full.startswith(root) else os.path.basename(full)
 
 
 def append(
-    home: ProjectPaths,
+    paths: ProjectPaths,
     now: float,
     command: str,
     rows: int,
@@ -108,7 +108,7 @@ def append(
     """Add an entry.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         now: seconds since the epoch.
         command: the command, without paths.
         rows: the number of events.
@@ -120,7 +120,7 @@ def append(
         OSError: the entry cannot be written.
         ConsentError: the key that names the log cannot be used.
     """
-    path = path_of(home)
+    path = path_of(paths)
     private.make_folder(os.path.dirname(path))
     entry = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
@@ -228,21 +228,21 @@ class ExportLog:
     each thing that is wrong.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
     """
 
-    def __init__(self, home: ProjectPaths) -> None:
+    def __init__(self, paths: ProjectPaths) -> None:
         self.count = 0
         self.problems: list[str] = []
-        self._home = home
+        self._paths = paths
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         try:
             # The project has a log from before the first decision, and one from after it.
-            paths = [early_path(self._home)]
-            if projects.ProjectDirs.of(self._home) is not None:
-                paths.append(path_of(self._home))
-            for path in filter(None, paths):
+            logs = [early_path(self._paths)]
+            if projects.ProjectDirs.of(self._paths) is not None:
+                logs.append(path_of(self._paths))
+            for path in filter(None, logs):
                 yield from self.entries_of(path)
         except TelemetryError as error:
             self.problems.append(f"the export log cannot be read: {error}")

@@ -90,21 +90,21 @@ def load(data: bytes) -> tuple[dict[Inode, Entry], Counters]:
         return {}, Counters()
 
 
-def count_log(home: ProjectPaths, query: Query | None = None) -> CountedLog:
+def count_log(paths: ProjectPaths, query: Query | None = None) -> CountedLog:
     """Count the events of the log, with the count cache if all of them count.
 
     Args:
-        home: the project.
+        paths: the project.
         query: which events count; by default all.
     """
     if query is not None and not query.everything:
-        return count(home, query)
+        return count(paths, query)
     try:
-        data = private.read(f"{home.folder}/{NAME}", MAX_BYTES)
+        data = private.read(f"{paths.folder}/{NAME}", MAX_BYTES)
     except private.UnsafeFileError:
         data = None
     counting = CachedCounting(data or b"")
-    with snapshot(home, counting.problems) as sources:
+    with snapshot(paths, counting.problems) as sources:
         for source in sources:
             counting.add(source)
         return counting.result()

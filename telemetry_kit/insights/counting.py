@@ -165,16 +165,16 @@ def count_file(source: Source, query: Query, begin: int = 0) -> FileCounts:
     return found
 
 
-def count(home: ProjectPaths, query: Query) -> CountedLog:
+def count(paths: ProjectPaths, query: Query) -> CountedLog:
     """Count the events of the log without the count cache.
 
     Args:
-        home: the project.
+        paths: the project.
         query: which events count.
     """
     counters, problems = Counters(), ReadReport()
     roles: set[str] = set()
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             found = count_file(source, query)
@@ -187,11 +187,11 @@ def count(home: ProjectPaths, query: Query) -> CountedLog:
     return CountedLog(counters, problems, roles | counters.roles())
 
 
-def names(home: ProjectPaths) -> dict[str, set[str]]:
+def names(paths: ProjectPaths) -> dict[str, set[str]]:
     """Return the names in the events, by field.
 
     Args:
-        home: the project.
+        paths: the project.
     """
     found: dict[str, set[str]] = {name: set() for name in catalog.NAMES}
 
@@ -202,7 +202,7 @@ def names(home: ProjectPaths) -> dict[str, set[str]]:
 
     items: set[bytes] = set()
     problems = ReadReport()
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             for region in regions(source.chunks(report)):

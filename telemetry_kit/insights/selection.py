@@ -75,17 +75,17 @@ class Meter:
 
 
 def lines(
-    home: ProjectPaths, query: Query, problems: ReadReport, meter: Meter
+    paths: ProjectPaths, query: Query, problems: ReadReport, meter: Meter
 ) -> Iterator[list[Item] | Block]:
     """Yield the events that a query accepts in portions, oldest first.
 
     Args:
-        home: the project.
+        paths: the project.
         query: which events.
         problems: receives the problems of the files.
         meter: receives the progress.
     """
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         meter.whole_bytes = sum(source.segment.size_bytes for source in sources)
         for source in sources:
             kind, report = source.segment.kind, problems.of(source.segment.name)
@@ -133,17 +133,17 @@ def parsed(item: Item) -> Event:
 # -- from the end ----------------------------------------------------------------------------
 
 
-def newest(home: ProjectPaths, count: int, query: Query, problems: ReadReport) -> Iterator[Event]:
+def newest(paths: ProjectPaths, count: int, query: Query, problems: ReadReport) -> Iterator[Event]:
     """Yield the last events that a query accepts, newest first, and read only as far as needed.
 
     Args:
-        home: the project.
+        paths: the project.
         count: how many at most.
         query: which events.
         problems: receives the problems of the files, as far as these are read.
     """
     left = count
-    for items, _ in portions_backwards(home, query, problems):
+    for items, _ in portions_backwards(paths, query, problems):
         yield from map(parsed, reversed(items[-min(left, sys.maxsize) :]))
         left -= len(items)
         if left <= 0:
@@ -151,10 +151,10 @@ def newest(home: ProjectPaths, count: int, query: Query, problems: ReadReport) -
 
 
 def portions_backwards(
-    home: ProjectPaths, query: Query, problems: ReadReport
+    paths: ProjectPaths, query: Query, problems: ReadReport
 ) -> Iterator[tuple[list[Item], int]]:
     """Yield the items that a query accepts in portions, the last first, with the bytes read."""
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         for source in reversed(sources):
             report = problems.of(source.segment.name)
             if source.segment.kind == ARCHIVE:
@@ -230,21 +230,21 @@ class OpenSession:
 
 
 def sessions(
-    home: ProjectPaths, count: int, query: Query, problems: ReadReport
+    paths: ProjectPaths, count: int, query: Query, problems: ReadReport
 ) -> Iterator[tuple[str, list[Event]]]:
     """Yield the last sessions, newest first, each with its events, oldest first.
 
     A session whose events are very far apart is split, so that memory is bounded.
 
     Args:
-        home: the project.
+        paths: the project.
         count: how many at most.
         query: which events.
         problems: receives the problems of the files, as far as these are read.
     """
     found: dict[str, OpenSession] = {}
     at = started = 0
-    for items, read_bytes in portions_backwards(home, query, problems):
+    for items, read_bytes in portions_backwards(paths, query, problems):
         for item in reversed(items):
             key = session_of(item)
             if key not in found and started < count:
@@ -277,12 +277,12 @@ class Following:
     """The events that are recorded from now on.
 
     Args:
-        home: the project.
+        paths: the project.
         query: which events.
     """
 
-    def __init__(self, home: ProjectPaths, query: Query) -> None:
-        self._home = home
+    def __init__(self, paths: ProjectPaths, query: Query) -> None:
+        self._paths = paths
         self._query = query
         # For each file how far it was read, and the checksum of its first bytes.
         self._seen: dict[tuple[int, int], tuple[int, int]] = {}
@@ -296,7 +296,7 @@ class Following:
             begin: yield none, and only remember how long the files are.
         """
         now: dict[tuple[int, int], tuple[int, int]] = {}
-        with snapshot(self._home, ReadReport()) as sources:
+        with snapshot(self._paths, ReadReport()) as sources:
             for source in sources:
                 segment = source.segment
                 # The events of an archive were read before it was compressed.

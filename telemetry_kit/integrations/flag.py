@@ -47,17 +47,17 @@ def decide(value: bool | None, *, typed: bool = True) -> bool | None:
 
 def grant() -> None:
     """Grant consent for all that the tool has declared, unless consent is current."""
-    home = changes.paths_of()
-    verdicts = {rule.verdict for rule in policy.records(home)}
+    paths = changes.paths_of()
+    verdicts = {rule.verdict for rule in policy.records(paths)}
     if policy.GRANT not in verdicts or policy.DENY in verdicts:
-        changes.grant(home, method="flag", patience=PATIENCE_SECONDS)
+        changes.grant(paths, method="flag", patience=PATIENCE_SECONDS)
 
 
 def deny() -> None:
     """Deny consent; without a home directory, the current process stops recording."""
     try:
-        home = changes.paths_of()
+        paths = changes.paths_of()
     except ConsentError:
         cache.deny_in_process()
         raise
-    changes.deny(home, method="flag", patience=PATIENCE_SECONDS)
+    changes.deny(paths, method="flag", patience=PATIENCE_SECONDS)

@@ -28,7 +28,7 @@ IGNORE = b"""\
 _write = os.write
 
 
-def ignore(folder: int, home: ProjectPaths) -> bool:
+def ignore(folder: int, paths: ProjectPaths) -> bool:
     """Make sure that git ignores our files in an open folder, before one is created.
 
     A folder that only this package uses gets an ignore file. In any other folder, a command must
@@ -51,10 +51,10 @@ def ignore(folder: int, home: ProjectPaths) -> bool:
             names = ["?"]
         if all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names):
             return write_ignore_file(folder, found is None)
-    repository, exclude = exclude_around(home.root)
-    if exclude and exclude_lines(home, repository) not in text_of(exclude, 1 << 20):
+    repository, exclude = exclude_around(paths.root)
+    if exclude and exclude_lines(paths, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
-            f"git would take the events from {home.folder}, which is not ours alone: the next "
+            f"git would take the events from {paths.folder}, which is not ours alone: the next "
             "telemetry command in this project adds the rule"
         )
     return False
@@ -104,11 +104,11 @@ def exclude_around(folder: str) -> tuple[str, str]:
     return ("", "") if git is None else (repository, f"{common_folder(git)}/info/exclude")
 
 
-def exclude_lines(home: ProjectPaths, repository: str) -> str:
+def exclude_lines(paths: ProjectPaths, repository: str) -> str:
     """Return the lines by which git ignores the events of a project in a repository."""
-    below = pattern(os.path.relpath(home.folder, repository))
+    below = pattern(os.path.relpath(paths.folder, repository))
     return (
-        f"# usage events of {home.app} (telemetry-kit)\n"
+        f"# usage events of {paths.app} (telemetry-kit)\n"
         f"/{below}/telemetry*\n/{below}/.telemetry*\n!/{below}/telemetry.toml\n"
     )
 

@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 30
 MAX_CLOCK_DAYS = 400
 
 
-def seal_full(home: ProjectPaths, identity: tuple[int, int], keep_days: int, now: float) -> None:
+def seal_full(paths: ProjectPaths, identity: tuple[int, int], keep_days: int, now: float) -> None:
     """Seal the log, and delete what is beyond the limits.
 
     Args:
@@ -34,12 +34,12 @@ def seal_full(home: ProjectPaths, identity: tuple[int, int], keep_days: int, now
         JournalError: another process holds the lock, or the log could not be sealed.
         OSError: the folder cannot be listed.
     """
-    with rotation.maintenance(home) as folder:
-        if folder is not None and rotation.seal_under_lock(home, folder, day_of(now), identity):
-            expire(home, folder, keep_days, now)
+    with rotation.maintenance(paths) as folder:
+        if folder is not None and rotation.seal_under_lock(paths, folder, day_of(now), identity):
+            expire(paths, folder, keep_days, now)
 
 
-def expire(home: ProjectPaths, folder: int, keep_days: int, now: float) -> MaintenanceResult:
+def expire(paths: ProjectPaths, folder: int, keep_days: int, now: float) -> MaintenanceResult:
     """Delete segments whose lines are all expired, and the oldest beyond the size limit.
 
     A segment is expired if the day in its name and the day of its last change are, because no
@@ -54,7 +54,7 @@ def expire(home: ProjectPaths, folder: int, keep_days: int, now: float) -> Maint
     Raises:
         OSError: the folder cannot be listed.
     """
-    rewriter = Rewriter(home, folder, MaintenanceResult())
+    rewriter = Rewriter(paths, folder, MaintenanceResult())
     found = []
     for name in filter(rotation.SEGMENT.fullmatch, os.listdir(folder)):
         st = os.stat(name, dir_fd=folder, follow_symlinks=False)

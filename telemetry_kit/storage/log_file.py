@@ -65,8 +65,8 @@ class LogOpener:
             was created.
     """
 
-    def __init__(self, home: ProjectPaths, allowed: Callable[[], bool]) -> None:
-        self.home = home
+    def __init__(self, paths: ProjectPaths, allowed: Callable[[], bool]) -> None:
+        self.paths = paths
         self.allowed = allowed
 
     def open(self) -> Lease:
@@ -86,19 +86,19 @@ class LogOpener:
                     return lease
         finally:
             _close(folder)
-        raise Refused(f"{self.home.log} was replaced by other processes at every attempt")
+        raise Refused(f"{self.paths.log} was replaced by other processes at every attempt")
 
     def open_log_folder(self, created: list[str]) -> int:
         """Open the folder of the log; one that is created is added to `created`."""
-        path = self.home.folder
+        path = self.paths.folder
         try:
             fd = open_folder(path)
         except FileNotFoundError:
             if not self.allowed():
                 raise Off("recording was turned off") from None
             # Root would leave a folder in the user's project that the user cannot write to.
-            if os.geteuid() == 0 and os.stat(self.home.root).st_uid != 0:
-                raise Refused(f"{self.home.root} belongs to another user") from None
+            if os.geteuid() == 0 and os.stat(self.paths.root).st_uid != 0:
+                raise Refused(f"{self.paths.root} belongs to another user") from None
             make_last_folder(path)
             created.append(path)
             fd = open_folder(path)
@@ -133,11 +133,11 @@ class LogOpener:
             if mode == _SEALED_MODE or links == 0:
                 _close(fd)
                 return None
-            wrong = what_is_wrong(self.home.log, mode, links, st.st_uid)
+            wrong = what_is_wrong(self.paths.log, mode, links, st.st_uid)
             if wrong:
                 raise Refused(wrong)
             if LOG not in created:
-                ignore(folder, self.home)
+                ignore(folder, self.paths)
             elif not self.allowed():
                 self.undo(folder, fd, created)
                 raise Off("recording was turned off")
@@ -151,7 +151,7 @@ class LogOpener:
         if not created and not self.allowed():
             raise Off("recording was turned off")
         # First the ignore file, so that git never sees a log that it does not ignore.
-        if ignore(folder, self.home):
+        if ignore(folder, self.paths):
             created.append(".gitignore")
         try:
             fd = os.open(LOG, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
@@ -186,7 +186,7 @@ class LogOpener:
             if named.st_size or not os.path.samestat(named, _fstat(log)):
                 return
             for name in reversed(dict.fromkeys(created)):
-                if name == self.home.folder:
+                if name == self.paths.folder:
                     os.rmdir(name)
                 else:
                     os.unlink(name, dir_fd=folder)

@@ -33,7 +33,7 @@ _NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
 
-def maintain(home: ProjectPaths, retention_days: int, today: str) -> MaintenanceResult:
+def maintain(paths: ProjectPaths, retention_days: int, today: str) -> MaintenanceResult:
     """Repair what killed processes left, compress sealed segments, and apply the limits.
 
     Returns at once if another process holds the lock.
@@ -43,7 +43,7 @@ def maintain(home: ProjectPaths, retention_days: int, today: str) -> Maintenance
         today: the day in UTC, as `YYYY-MM-DD`.
     """
     result = MaintenanceResult()
-    for top in {home.config, home.state}:
+    for top in {paths.config, paths.state}:
         leftovers.sweep(top)
         try:
             projects = os.listdir(f"{top}/projects")
@@ -51,25 +51,25 @@ def maintain(home: ProjectPaths, retention_days: int, today: str) -> Maintenance
             continue
         for project in projects:
             leftovers.sweep(f"{top}/projects/{project}")
-    if not rotation.holds_anything(home):
+    if not rotation.holds_anything(paths):
         return result  # create no lock file either
     try:
-        with rotation.maintenance(home) as folder:
+        with rotation.maintenance(paths) as folder:
             if folder is not None:
-                rewriter = Rewriter(home, folder, result)
+                rewriter = Rewriter(paths, folder, result)
                 repair(rewriter)
-                for segment in list_segments(home):
+                for segment in list_segments(paths):
                     if segment.kind == SEALED:
                         rewriter.compress(segment)
-                expire(rewriter, retention(home, retention_days, today))
-                limits.limit_size(rewriter, list_segments(home))
+                expire(rewriter, retention(paths, retention_days, today))
+                limits.limit_size(rewriter, list_segments(paths))
                 delete_count_cache(rewriter)
     except (JournalError, OSError) as error:
         result.failures.append(str(error) if isinstance(error, JournalError) else name_of(error))
     return result
 
 
-def rewrite(home: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
+def rewrite(paths: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> MaintenanceResult:
     """Remove lines from the whole log.
 
     Args:
@@ -83,27 +83,27 @@ def rewrite(home: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> Ma
         JournalError: nothing was changed.
     """
     result = MaintenanceResult()
-    if not rotation.holds_anything(home):
+    if not rotation.holds_anything(paths):
         return result
-    with rotation.maintenance(home, rotation.WAIT_SECONDS) as folder:
+    with rotation.maintenance(paths, rotation.WAIT_SECONDS) as folder:
         if folder is not None:
-            rewriter = Rewriter(home, folder, result)
+            rewriter = Rewriter(paths, folder, result)
             try:
                 repair(rewriter)
-                rotation.seal_under_lock(home, folder, today)
-                for segment in list_segments(home, failures=result.failures):
+                rotation.seal_under_lock(paths, folder, today)
+                for segment in list_segments(paths, failures=result.failures):
                     rewriter.rewrite(segment, keep)
                 delete_count_cache(rewriter)
                 # Write it to disk before it is reported: a power failure restores nothing.
                 os.fsync(folder)
             except OSError as error:
-                result.failures.append(f"{home.folder} ({name_of(error)})")
+                result.failures.append(f"{paths.folder} ({name_of(error)})")
     return result
 
 
-def oldest_day(home: ProjectPaths) -> str | None:
+def oldest_day(paths: ProjectPaths) -> str | None:
     """Return the day of the oldest line, or None if there is none."""
-    with snapshot(home, ReadReport()) as sources:
+    with snapshot(paths, ReadReport()) as sources:
         found = (next(days_of(source, FileReport()), None) for source in sources)
         return next(filter(None, found), None)
 
@@ -124,15 +124,15 @@ def keep_since(day: str, undated: bool = True) -> Keep:
     return keep
 
 
-def retention(home: ProjectPaths, retention_days: int, today: str) -> Retention:
+def retention(paths: ProjectPaths, retention_days: int, today: str) -> Retention:
     """Return the retention of a log on one day.
 
     The newest archive of an earlier day shows whether the clock is plausible. One of the same day
     proves nothing, because the same clock named it. Without such an archive, the newest event
     decides.
     """
-    days = [day for day in map(day_in_name, list_segments(home)) if day not in (today, _NEVER)]
-    return Retention(retention_days, today, max(days) if days else newest_day(home) or today)
+    days = [day for day in map(day_in_name, list_segments(paths)) if day not in (today, _NEVER)]
+    return Retention(retention_days, today, max(days) if days else newest_day(paths) or today)
 
 
 # -- one step each -----------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def repair(rewriter: Rewriter) -> None:
                 if mode in (0o100600, stat.S_IFREG | rotation.WRITABLE_MODE):
                     rotation.protect(folder, name)
         except OSError as error:
-            path = f"{rewriter.home.folder}/{name}"
+            path = f"{rewriter.paths.folder}/{name}"
             rewriter.result.failures.append(f"{path} ({name_of(error)})")
 
 
@@ -165,7 +165,7 @@ def delete_count_cache(rewriter: Rewriter) -> None:
 
 
 def list_segments(
-    home: ProjectPaths, active: bool = False, failures: list[str] | None = None
+    paths: ProjectPaths, active: bool = False, failures: list[str] | None = None
 ) -> list[Segment]:
     """Return the sealed segments and archives, oldest first.
 
@@ -174,16 +174,16 @@ def list_segments(
         failures: receives the files that cannot be used.
     """
     problems = ReadReport()
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         found = [s.segment for s in sources if active or s.segment.kind in (ARCHIVE, SEALED)]
     if failures is not None:
-        failures += [f"{home.folder}/{sentence}" for sentence in problems.sentences()]
+        failures += [f"{paths.folder}/{sentence}" for sentence in problems.sentences()]
     return found
 
 
-def newest_day(home: ProjectPaths) -> str | None:
+def newest_day(paths: ProjectPaths) -> str | None:
     """Return the day of the last line, or None if there is none."""
-    with snapshot(home, ReadReport()) as sources:
+    with snapshot(paths, ReadReport()) as sources:
         for source in reversed(sources):
             last = deque(days_of(source, FileReport()), maxlen=1)
             if last:
@@ -195,13 +195,13 @@ def expire(rewriter: Rewriter, found: Retention) -> None:
     """Remove expired lines, and seal the active log first if it has some."""
     if found.is_skipped:
         return
-    home, folder = rewriter.home, rewriter.folder
-    for segment in list_segments(home, active=True):
+    paths, folder = rewriter.paths, rewriter.folder
+    for segment in list_segments(paths, active=True):
         is_old = segment.kind == ACTIVE and oldest_sign(folder, segment) < found.oldest
         if is_old and any(map(found.is_expired, all_days(folder, segment))):
             device, inode = segment.identity
-            rotation.seal_under_lock(home, folder, found.today, (inode, device))
-    for segment in list_segments(home):
+            rotation.seal_under_lock(paths, folder, found.today, (inode, device))
+    for segment in list_segments(paths):
         if oldest_sign(folder, segment) < found.oldest:
             days = all_days(folder, segment)
             expired = set(filter(found.is_expired, days))

@@ -20,7 +20,7 @@ _BOM = b"\xef\xbb\xbf"
 _ENDS = re.compile(rb"[\0\n]+")
 
 
-def read(home: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Event]:
+def read(paths: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Event]:
     """Yield every stored event once, oldest first, as of the time of the first one.
 
     Args:
@@ -31,7 +31,7 @@ def read(home: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Eve
         `schema_version` and no ids, and may have a `metadata` mapping.
     """
     found = ReadReport() if problems is None else problems
-    with snapshot(home, found) as sources:
+    with snapshot(paths, found) as sources:
         for source in sources:
             report = found.of(source.segment.name)
             yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)

@@ -48,8 +48,8 @@ class Rewriter:
         result: receives the counts and failures.
     """
 
-    def __init__(self, home: ProjectPaths, folder: int, result: MaintenanceResult) -> None:
-        self.home = home
+    def __init__(self, paths: ProjectPaths, folder: int, result: MaintenanceResult) -> None:
+        self.paths = paths
         self.folder = folder
         self.result = result
 
@@ -97,7 +97,7 @@ class Rewriter:
 
     def fail(self, segment: Segment, reason: str) -> None:
         """Report a segment that could not be changed."""
-        self.result.failures.append(f"{self.home.folder}/{segment.name} ({reason})")
+        self.result.failures.append(f"{self.paths.folder}/{segment.name} ({reason})")
 
     def unlink(self, segment: Segment) -> None:
         """Delete a segment, and first the archives beside it, which would count from then on."""

@@ -39,7 +39,7 @@ TEMPORARY = re.compile(r"\.telemetry-.*\.tmp")
 
 
 @contextmanager
-def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int | None]:
+def maintenance(paths: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int | None]:
     """Hold the maintenance lock, and yield the open folder, or None if there is no folder.
 
     Args:
@@ -49,17 +49,17 @@ def maintenance(home: ProjectPaths, wait_seconds: float = 0.0) -> Iterator[int |
         JournalError: another process holds it, or the folder belongs to another user.
     """
     try:
-        folder = open_folder(home.folder)
+        folder = open_folder(paths.folder)
     except FileNotFoundError:
         yield None
         return
     except OSError as error:
-        raise JournalError(f"{home.folder} cannot be opened ({name_of(error)})") from None
+        raise JournalError(f"{paths.folder} cannot be opened ({name_of(error)})") from None
     try:
         if not is_own(folder):
             # The owner could not open a lock file that root created.
-            raise JournalError(f"{home.folder} belongs to another user")
-        lock = take_lock(home, folder, wait_seconds)
+            raise JournalError(f"{paths.folder} belongs to another user")
+        lock = take_lock(paths, folder, wait_seconds)
         try:
             yield folder
         finally:
@@ -76,7 +76,7 @@ def is_own(fd: int) -> bool:
         return False
 
 
-def take_lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
+def take_lock(paths: ProjectPaths, folder: int, wait_seconds: float) -> int:
     """Open and lock the lock file.
 
     Raises:
@@ -84,7 +84,7 @@ def take_lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
     """
     deadline = time.monotonic() + wait_seconds
     while True:
-        lock = open_lock(home, folder)
+        lock = open_lock(paths, folder)
         try:
             flock(lock, LOCK_EX | LOCK_NB)
             named = os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
@@ -96,11 +96,11 @@ def take_lock(home: ProjectPaths, folder: int, wait_seconds: float) -> int:
             return lock  # the file system has no locks, so work without one
         os.close(lock)
         if time.monotonic() >= deadline:
-            raise JournalError(f"another process is busy with {home.folder}")
+            raise JournalError(f"another process is busy with {paths.folder}")
         time.sleep(0.01)
 
 
-def open_lock(home: ProjectPaths, folder: int) -> int:
+def open_lock(paths: ProjectPaths, folder: int) -> int:
     """Open the lock file, or create it.
 
     Raises:
@@ -111,18 +111,18 @@ def open_lock(home: ProjectPaths, folder: int) -> int:
             return open_own(LOCK, os.O_RDWR, dir_fd=folder)
         except FileNotFoundError:
             # First the ignore file, so that git never sees our files.
-            ignore(folder, home)
+            ignore(folder, paths)
             lock = open_own(LOCK, os.O_RDWR | os.O_CREAT, dir_fd=folder)
             # A umask may have removed the owner's own bits.
             os.chmod(lock, 0o600)
             return lock
     except OSError as error:
-        raise JournalError(f"{home.lock} cannot be opened ({name_of(error)})") from None
+        raise JournalError(f"{paths.lock} cannot be opened ({name_of(error)})") from None
     except Refused as refusal:
         raise JournalError(refusal.reason) from None
 
 
-def seal(home: ProjectPaths, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
+def seal(paths: ProjectPaths, day: str, wait_seconds: float = WAIT_SECONDS) -> bool:
     """Close the active log to all writers; the next event starts a new one.
 
     Args:
@@ -137,17 +137,17 @@ def seal(home: ProjectPaths, day: str, wait_seconds: float = WAIT_SECONDS) -> bo
     """
     # Without a log, create no lock. A process that creates a log now checks consent after that.
     try:
-        os.lstat(home.log)
+        os.lstat(paths.log)
     except FileNotFoundError:
         return False
     except OSError:
         pass  # the error is raised below
-    with maintenance(home, wait_seconds) as folder:
-        return folder is not None and seal_under_lock(home, folder, day)
+    with maintenance(paths, wait_seconds) as folder:
+        return folder is not None and seal_under_lock(paths, folder, day)
 
 
 def seal_under_lock(
-    home: ProjectPaths, folder: int, day: str, identity: tuple[int, int] | None = None
+    paths: ProjectPaths, folder: int, day: str, identity: tuple[int, int] | None = None
 ) -> bool:
     """Do the same while the maintenance lock is held.
 
@@ -166,7 +166,7 @@ def seal_under_lock(
             # A process creates it under a umask that removes the owner's bits, and checks consent
             # after that. If it were sealed now, that process would make it writable again.
             return False
-        wrong = what_is_wrong(home.log, st.st_mode, st.st_nlink, st.st_uid)
+        wrong = what_is_wrong(paths.log, st.st_mode, st.st_nlink, st.st_uid)
         if wrong and not is_plain(st):
             raise JournalError(f"{wrong}: it was not sealed")
         name = free_name(folder, day)
@@ -176,7 +176,7 @@ def seal_under_lock(
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise JournalError(f"{home.log} cannot be sealed ({name_of(error)})") from None
+        raise JournalError(f"{paths.log} cannot be sealed ({name_of(error)})") from None
     return True
 
 
@@ -222,37 +222,37 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
-def clear(home: ProjectPaths) -> list[str]:
+def clear(paths: ProjectPaths) -> list[str]:
     """Delete every stored event; the lock and the files of others remain.
 
     Returns:
         The files that could not be deleted, each with the reason.
     """
     failures: list[str] = []
-    if not holds_anything(home):
+    if not holds_anything(paths):
         return failures
     try:
-        with maintenance(home, WAIT_SECONDS) as folder:
+        with maintenance(paths, WAIT_SECONDS) as folder:
             if folder is None:
                 return []
             for name in filter(is_ours, sorted(os.listdir(folder))):
                 try:
                     os.unlink(name, dir_fd=folder)
                 except OSError as error:
-                    failures.append(f"{home.folder}/{name} ({name_of(error)})")
+                    failures.append(f"{paths.folder}/{name} ({name_of(error)})")
             # Write it to disk before it is reported: a power failure restores nothing.
             os.fsync(folder)
     except JournalError as error:
         failures.append(str(error))
     except OSError as error:
-        failures.append(f"{home.folder} ({name_of(error)})")
+        failures.append(f"{paths.folder} ({name_of(error)})")
     return failures
 
 
-def holds_anything(home: ProjectPaths) -> bool:
+def holds_anything(paths: ProjectPaths) -> bool:
     """Whether any of our files exists, so that a lock is needed."""
     try:
-        return any(map(is_ours, os.listdir(home.folder)))
+        return any(map(is_ours, os.listdir(paths.folder)))
     except OSError as error:
         # The next step reports any other error.
         return not isinstance(error, FileNotFoundError)
@@ -263,11 +263,11 @@ def is_ours(name: str) -> bool:
     return bool(name in (LOG, COUNT_CACHE) or SEGMENT.fullmatch(name) or TEMPORARY.fullmatch(name))
 
 
-def disk_usage(home: ProjectPaths) -> tuple[int, int]:
+def disk_usage(paths: ProjectPaths) -> tuple[int, int]:
     """Return how many files hold events, and how many bytes they have together."""
     files = total = 0
     try:
-        with os.scandir(home.folder) as entries:
+        with os.scandir(paths.folder) as entries:
             for entry in entries:
                 if entry.name == LOG or SEGMENT.fullmatch(entry.name):
                     total += entry.stat(follow_symlinks=False).st_size
@@ -277,37 +277,37 @@ def disk_usage(home: ProjectPaths) -> tuple[int, int]:
     return files, total
 
 
-def obstacles(home: ProjectPaths) -> list[str]:
+def obstacles(paths: ProjectPaths) -> list[str]:
     """Return the reasons why an event could not be written here, without writing anything."""
     try:
-        folder = os.lstat(home.folder)
+        folder = os.lstat(paths.folder)
     except FileNotFoundError:
-        if os.geteuid() == 0 and os.stat(home.root).st_uid != 0:
-            return [f"{home.root} belongs to another user"]
-        return disk_obstacles(home.root)
+        if os.geteuid() == 0 and os.stat(paths.root).st_uid != 0:
+            return [f"{paths.root} belongs to another user"]
+        return disk_obstacles(paths.root)
     except OSError as error:
-        return [f"{home.folder}: {explain(error)}"]
+        return [f"{paths.folder}: {explain(error)}"]
     if stat.S_ISLNK(folder.st_mode):
-        return [f"{home.folder} is a symbolic link"]
+        return [f"{paths.folder} is a symbolic link"]
     if not stat.S_ISDIR(folder.st_mode):
-        return [f"{home.folder} is not a folder"]
+        return [f"{paths.folder} is not a folder"]
     found = []
     if folder.st_uid != os.geteuid() or folder.st_mode & 0o002:
-        found.append(f"{home.folder} is not a private folder of yours")
+        found.append(f"{paths.folder} is not a private folder of yours")
     try:
-        log = os.lstat(home.log)
+        log = os.lstat(paths.log)
     except FileNotFoundError:
-        return found + disk_obstacles(home.folder)
+        return found + disk_obstacles(paths.folder)
     except OSError as error:
-        return [*found, f"{home.log}: {explain(error)}"]
-    wrong = what_is_wrong(home.log, log.st_mode, log.st_nlink, log.st_uid)
-    return [*found, wrong] if wrong else found + disk_obstacles(home.log)
+        return [*found, f"{paths.log}: {explain(error)}"]
+    wrong = what_is_wrong(paths.log, log.st_mode, log.st_nlink, log.st_uid)
+    return [*found, wrong] if wrong else found + disk_obstacles(paths.log)
 
 
-def trouble(home: ProjectPaths) -> list[str]:
+def trouble(paths: ProjectPaths) -> list[str]:
     """Return those reasons, or else the reasons why the log could not be sealed."""
-    found = obstacles(home)
-    return found or (disk_obstacles(home.folder) if os.path.lexists(home.log) else [])
+    found = obstacles(paths)
+    return found or (disk_obstacles(paths.folder) if os.path.lexists(paths.log) else [])
 
 
 def disk_obstacles(path: str) -> list[str]:
@@ -320,10 +320,10 @@ def disk_obstacles(path: str) -> list[str]:
     return [f"{path}: the disk is full"] if disk.f_bavail == 0 and disk.f_blocks else []
 
 
-def without_locks(home: ProjectPaths) -> str:
+def without_locks(paths: ProjectPaths) -> str:
     """Return one sentence if the log cannot be locked, else an empty string."""
     try:
-        fd = os.open(home.log, os.O_RDONLY | SAFE_FLAGS)
+        fd = os.open(paths.log, os.O_RDONLY | SAFE_FLAGS)
     except OSError:
         return ""
     try:
@@ -332,7 +332,7 @@ def without_locks(home: ProjectPaths) -> str:
     except OSError as error:
         if error.errno in NO_LOCKS:
             return (
-                f"files in {home.folder} cannot be locked ({name_of(error)}): "
+                f"files in {paths.folder} cannot be locked ({name_of(error)}): "
                 "events are recorded there, but never compressed"
             )
     finally:

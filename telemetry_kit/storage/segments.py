@@ -217,7 +217,7 @@ class Source:
 
 
 @contextmanager
-def snapshot(home: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]]:
+def snapshot(paths: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]]:
     """Yield all segments at one moment, oldest first and the active log last; close them then.
 
     Args:
@@ -225,17 +225,17 @@ def snapshot(home: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]]
     """
     sources: list[Source] = []
     try:
-        folder = open_folder(home.folder)
+        folder = open_folder(paths.folder)
     except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
-            problems.of(home.folder).stopped = f"it cannot be opened ({name_of(error)})"
+            problems.of(paths.folder).stopped = f"it cannot be opened ({name_of(error)})"
         yield sources
         return
     try:
         if os.fstat(folder).st_uid == os.geteuid():
             sources = open_segments(folder, problems)
         else:
-            problems.of(home.folder).stopped = "it is not a folder of yours"
+            problems.of(paths.folder).stopped = "it is not a folder of yours"
         yield sources
     finally:
         for source in sources:

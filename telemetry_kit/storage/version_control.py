@@ -19,7 +19,7 @@ _MAX_BYTES = 1 << 20
 _FILES = ("telemetry.jsonl", "telemetry-2026-01-01.jsonl.gz", ".telemetry.lock")
 
 
-def ensure(home: ProjectPaths) -> None:
+def ensure(paths: ProjectPaths) -> None:
     """Make sure that git ignores the events of a project.
 
     There are two rules: lines in `info/exclude` of the repository, and an ignore file in a folder
@@ -28,32 +28,32 @@ def ensure(home: ProjectPaths) -> None:
     Raises:
         ConsentError: git would take the events all the same; the lines were removed again.
     """
-    why_no_file = write_own_file(home)
-    repository, exclude = exclude_around(home.root)
+    why_no_file = write_own_file(paths)
+    repository, exclude = exclude_around(paths.root)
     if not exclude:
         return
-    lines = exclude_lines(home, repository)
+    lines = exclude_lines(paths, repository)
     why_no_lines, added = "", False
     try:
         added = set_lines(exclude, lines, present=True)
     except (OSError, UnsafeFileError) as error:
         is_unsafe = isinstance(error, UnsafeFileError)
         why_no_lines = str(error) if is_unsafe else f"{exclude}: {explain(error)}"
-    wrong = why_taken(home, repository, why_no_file, why_no_lines)
+    wrong = why_taken(paths, repository, why_no_file, why_no_lines)
     if wrong:
         if added:
             remove_lines(exclude, lines)
         raise ConsentError(f"git would take the events into version control: {wrong}")
 
 
-def repair(home: ProjectPaths) -> None:
+def repair(paths: ProjectPaths) -> None:
     """Do the same if the ignore file is missing, or the folder has other files by now.
 
     Raises:
         ConsentError: git would take the events all the same.
     """
-    if os.path.isdir(home.folder) and write_own_file(home):
-        ensure(home)
+    if os.path.isdir(paths.folder) and write_own_file(paths):
+        ensure(paths)
 
 
 def ensure_for_keys(state: str) -> None:
@@ -74,31 +74,31 @@ def ensure_for_keys(state: str) -> None:
             return  # the ignore file is enough
 
 
-def remove_rules(home: ProjectPaths) -> None:
+def remove_rules(paths: ProjectPaths) -> None:
     """Remove our lines from `info/exclude`, our files, and the folder if it is empty then.
 
     Raises:
         JournalError: another process holds the lock, or the folder belongs to another user.
     """
-    with rotation.maintenance(home, rotation.WAIT_SECONDS) as folder:
+    with rotation.maintenance(paths, rotation.WAIT_SECONDS) as folder:
         if folder is not None:
             try:
                 os.unlink(rotation.LOCK, dir_fd=folder)
                 if ignore_file.read_ignore_file(folder) == ignore_file.IGNORE:
                     os.unlink(".gitignore", dir_fd=folder)
                 os.fsync(folder)
-                os.rmdir(home.folder)
-                private.sync_folder(home.root)
+                os.rmdir(paths.folder)
+                private.sync_folder(paths.root)
             except OSError:
                 pass  # the folder has files of others
-    repository, exclude = exclude_around(home.root)
+    repository, exclude = exclude_around(paths.root)
     if exclude:
-        remove_lines(exclude, exclude_lines(home, repository))
+        remove_lines(exclude, exclude_lines(paths, repository))
 
 
-def remove_rules_for_keys(home: ProjectPaths) -> None:
+def remove_rules_for_keys(paths: ProjectPaths) -> None:
     """Remove the lines for the state folder, once it is empty."""
-    folder = os.path.realpath(os.path.dirname(home.state))
+    folder = os.path.realpath(os.path.dirname(paths.state))
     repository, exclude = exclude_around(folder)
     if exclude:
         remove_lines(exclude, key_lines(folder, repository))
@@ -110,30 +110,30 @@ def key_lines(folder: str, repository: str) -> str:
     return f"# keys of {OURS}\n/{below}/\n"
 
 
-def write_own_file(home: ProjectPaths) -> str:
+def write_own_file(paths: ProjectPaths) -> str:
     """Write the ignore file if the folder is ours alone.
 
     Returns:
         Why git does not ignore the events by such a file; empty if it does.
     """
     try:
-        folder = private.open_folder(home.folder)
+        folder = private.open_folder(paths.folder)
     except FileNotFoundError:
         return ""  # the recorder creates the folder, and the file before any other
     except OSError as error:
-        return f"{home.folder}: {explain(error)}"
+        return f"{paths.folder}: {explain(error)}"
     try:
-        ignore_file.ignore(folder, home)
+        ignore_file.ignore(folder, paths)
     except Refused:
-        return f"{home.folder} is not ours alone"
+        return f"{paths.folder} is not ours alone"
     except OSError as error:
-        return f"{home.ignore}: {explain(error)}"
+        return f"{paths.ignore}: {explain(error)}"
     finally:
         os.close(folder)
     return ""
 
 
-def why_taken(home: ProjectPaths, repository: str, why_no_file: str, why_no_lines: str) -> str:
+def why_taken(paths: ProjectPaths, repository: str, why_no_file: str, why_no_lines: str) -> str:
     """Return why git would take the events, or an empty string if it ignores them.
 
     Args:
@@ -142,26 +142,26 @@ def why_taken(home: ProjectPaths, repository: str, why_no_file: str, why_no_line
         why_no_lines: why our lines are not in `info/exclude`.
     """
     environ = runtime.environ
-    paths = [f"{home.folder}/{name}" for name in _FILES]
-    literal = [f":(literal){path}" for path in paths]
+    names = [f"{paths.folder}/{name}" for name in _FILES]
+    literal = [f":(literal){path}" for path in names]
     tracked = git.run(repository, "ls-files", "--", *literal, environ=environ)
     if tracked is not None and tracked.returncode == 0 and tracked.stdout:
         name = os.fsdecode(tracked.stdout.splitlines()[0])
         return f"it tracks {name} already: take it out with `git rm --cached {name}`"
     if not why_no_file:
         return ""
-    for path in paths:
+    for path in names:
         answer = git.run(repository, "check-ignore", "-q", "--no-index", path, environ=environ)
         if answer is None or answer.returncode not in (0, 1):
-            return why_no_lines or find_negation(home, repository)
+            return why_no_lines or find_negation(paths, repository)
         if answer.returncode == 1:
             return why_no_lines or f"a .gitignore keeps {os.path.basename(path)}"
     return ""
 
 
-def find_negation(home: ProjectPaths, repository: str) -> str:
+def find_negation(paths: ProjectPaths, repository: str) -> str:
     """Without git, find the first ignore file with a `!`, which may include the events."""
-    folder = home.folder
+    folder = paths.folder
     while len(folder) >= len(repository):
         path = f"{folder}/.gitignore"
         try:

@@ -129,7 +129,7 @@ class LogWriter:
 
     def __init__(
         self,
-        home: ProjectPaths,
+        paths: ProjectPaths,
         allowed: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         seal_events: int = SEAL_EVENTS,
@@ -137,8 +137,8 @@ class LogWriter:
         remember: Callable[[str], None] = lambda _name: None,
         open_logs: OpenLogs = _process_logs,
     ) -> None:
-        self._home = home
-        self._opener = LogOpener(home, allowed)
+        self._paths = paths
+        self._opener = LogOpener(paths, allowed)
         self._clock = clock
         self._seal_events = seal_events
         self._keep_days = keep_days
@@ -308,7 +308,7 @@ class LogWriter:
         try:
             # deferred: once in ten thousand events
             limits = load("telemetry_kit.storage.limits")
-            limits.seal_full(self._home, lease.seen[1:3], self._keep_days(), time())
+            limits.seal_full(self._paths, lease.seen[1:3], self._keep_days(), time())
         except Exception:
             return  # another process holds the lock, or the disk refuses: the log grows a little
 
@@ -382,7 +382,7 @@ class LogWriter:
         return done
 
     def _failed(self, started: float, error: Exception) -> Refused:
-        reason = f"{self._home.log}: {explain(error)}"
+        reason = f"{self._paths.log}: {explain(error)}"
         self.breaker.trip(started, reason)
         self._remember(name_of(error))
         return Refused(reason)
@@ -390,5 +390,5 @@ class LogWriter:
     def _note_latency(self, started: float) -> None:
         now = self._clock()
         if self.breaker.note_latency(now - started):
-            self.breaker.trip(now, f"{self._home.log}: the disk is slow")
+            self.breaker.trip(now, f"{self._paths.log}: the disk is slow")
             self._remember("slow disk")

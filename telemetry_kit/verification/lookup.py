@@ -58,7 +58,7 @@ class Lookup:
     """One text in every form in which this project may hold it.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         text: the text to find.
 
     Raises:
@@ -66,18 +66,18 @@ class Lookup:
         UnsafeFileError: the file of declared names cannot be trusted.
     """
 
-    def __init__(self, home: ProjectPaths, text: str) -> None:
-        self._home = home
+    def __init__(self, paths: ProjectPaths, text: str) -> None:
+        self._paths = paths
         self._text = text
         self._bytes = text.encode("utf-8", "surrogatepass")
         # As a JSON string of ours holds it.
         self._escaped = encode({"": text})[5:-3].lower()
-        self._vocabulary = vocabulary.of(home)
+        self._vocabulary = vocabulary.of(paths)
         self._pseudonyms: dict[str, set[str]] = {}
         self._own: tuple[int, str] | None = None
-        key = keys.current(projects.ProjectDirs.of(home))
+        key = keys.current(projects.ProjectDirs.of(paths))
         if key is not None:
-            self._own = (key.epoch, key.pseudonym("project_id", home.root))
+            self._own = (key.epoch, key.pseudonym("project_id", paths.root))
             context = [f"context.{name}" for name in self._vocabulary.context]
             for name in (*catalog.NAMES, "project_id", *context):
                 self._pseudonyms[name] = {key.pseudonym(name, text)}
@@ -91,7 +91,7 @@ class Lookup:
         """Count the stored events that hold the text."""
         found = Matches(is_declared=self._text in self._vocabulary.strings())
         problems = ReadReport()
-        for event in read(self._home, problems):
+        for event in read(self._paths, problems):
             plain, pseudonyms = self.fields_of(event)
             found.plain.update(plain)
             found.pseudonyms.update(pseudonyms)

@@ -57,7 +57,7 @@ class Secret:
     """One text that no file may hold.
 
     Args:
-        kind: `user`, `home`, `host`, `git identity`, `git remote`, `git branch`, `directory`,
+        kind: `user`, `paths`, `host`, `git identity`, `git remote`, `git branch`, `directory`,
             `machine id`, `network address` or `environment`.
         text: the text itself.
     """
@@ -69,16 +69,16 @@ class Secret:
         return f"Secret({self.kind!r}, {len(self.text)} characters)"
 
 
-def gather(home: ProjectPaths, environ: Mapping[str, str], start: str) -> list[Secret]:
+def gather(paths: ProjectPaths, environ: Mapping[str, str], start: str) -> list[Secret]:
     """Return each secret of at least `MIN_CHARS` characters once, at most `MAX_SECRETS`.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         environ: the environment variables.
         start: the working directory.
     """
     found: dict[str, Secret] = {}
-    for kind, raw in candidates(home, environ, start):
+    for kind, raw in candidates(paths, environ, start):
         text = raw.strip()
         if len(text) >= MIN_CHARS and text not in found and len(set(text)) > 1:
             found[text] = Secret(kind, text)
@@ -87,14 +87,14 @@ def gather(home: ProjectPaths, environ: Mapping[str, str], start: str) -> list[S
     return list(found.values())
 
 
-def candidates(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
+def candidates(paths: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
     """Yield the kind and the text of each secret, the most telling first."""
     yield from user_secrets(environ)
     for name in (os.uname().nodename, read_text("/etc/hostname")):
         yield "host", name
         yield "host", name.partition(".")[0]
-    yield from git_secrets(home, environ, start)
-    for path in (start, home.root):
+    yield from git_secrets(paths, environ, start)
+    for path in (start, paths.root):
         yield from with_parts("directory", path, "/")
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         yield "machine id", read_text(path)
@@ -146,14 +146,14 @@ def network_addresses() -> Iterator[str]:
             yield str(ipaddress.IPv6Address(bytes.fromhex(digits)))
 
 
-def git_secrets(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
+def git_secrets(paths: ProjectPaths, environ: Mapping[str, str], start: str) -> Secrets:
     """Yield identities, remotes and branches from the files of git, without running git."""
     user = environ.get("HOME", "")
     config = environ.get("XDG_CONFIG_HOME") or f"{user}/.config"
     for path in (f"{user}/.gitconfig", f"{config}/git/config", environ.get("GIT_CONFIG_GLOBAL")):
         if path:
             yield from git_config_secrets(read_text(path))
-    for folder in dict.fromkeys([*git_directories(start), *git_directories(home.root)]):
+    for folder in dict.fromkeys([*git_directories(start), *git_directories(paths.root)]):
         yield from git_config_secrets(read_text(f"{folder}/config"))
         head = read_text(f"{folder}/HEAD").strip()
         branch = head.removeprefix("ref: refs/heads/")

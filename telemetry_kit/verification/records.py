@@ -90,32 +90,32 @@ class Record:
     size_bytes: int
 
 
-def files(home: ProjectPaths) -> Iterator[Record]:
+def files(paths: ProjectPaths) -> Iterator[Record]:
     """Yield the files of this project and of the app, and none of other projects.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
     """
     try:
-        dirs = projects.ProjectDirs.of(home)
+        dirs = projects.ProjectDirs.of(paths)
     except ConsentError:
         dirs = None
     inside = [""] if dirs is None else ["", f"/projects/{dirs.name}"]
     found = {
         path: f"{label}{inner}/{os.path.basename(path)}"
         # On some systems both directories are the same.
-        for top, label in {home.config: "config", home.state: "state"}.items()
+        for top, label in {paths.config: "config", paths.state: "state"}.items()
         for inner in inside
         for path in sorted(glob.glob(f"{glob.escape(top + inner)}/*", include_hidden=True))
     }
-    for path, shown in {**found, f"{home.folder}/{COUNT_CACHE}": COUNT_CACHE}.items():
+    for path, shown in {**found, f"{paths.folder}/{COUNT_CACHE}": COUNT_CACHE}.items():
         try:
             st = os.lstat(path)
         except OSError:
             continue  # missing, or deleted by another process
         name = os.path.basename(path)
         kind = _KINDS.get(name, OTHER)
-        if name == projects.INDEX_ENTRY and read(path) == os.fsencode(home.root):
+        if name == projects.INDEX_ENTRY and read(path) == os.fsencode(paths.root):
             kind = KEY  # the entry of this project in the index, which is a path
         if name != _TOML and not stat.S_ISDIR(st.st_mode):
             yield Record(path, shown, kind, st.st_size)
@@ -180,13 +180,13 @@ def is_torn_name(line: bytes) -> bool:
     return begins and not text.endswith(b"]") and len(text) < _MAX_NAME_LINE_BYTES
 
 
-def ownership_problems(home: ProjectPaths) -> Iterator[tuple[str, str]]:
+def ownership_problems(paths: ProjectPaths) -> Iterator[tuple[str, str]]:
     """Yield the name and the problem of each file with a wrong owner, mode or name.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
     """
-    for top, label, forbidden in ((home.config, "config", 0o022), (home.state, "state", 0o077)):
+    for top, label, forbidden in ((paths.config, "config", 0o022), (paths.state, "state", 0o077)):
         for folder, folders, names in os.walk(top):
             inner = [
                 part if part == "projects" or re.fullmatch(_CODE, part) else "?"

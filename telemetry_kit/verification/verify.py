@@ -64,25 +64,25 @@ class Baseline:
     """The data that the check needs before it opens the first file.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         vocabulary: the names that may occur in plain text.
         key: the current key, if there is one.
         resolution: the finest resolution of times that the user granted.
         secrets: the secrets of this machine.
     """
 
-    home: ProjectPaths
+    paths: ProjectPaths
     vocabulary: Vocabulary
     key: keys.Key | None
     resolution: str
     secrets: list[Secret]
 
 
-def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Baseline:
+def baseline(paths: ProjectPaths, environ: Mapping[str, str], start: str) -> Baseline:
     """Gather the data that the check needs.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
         environ: the environment variables.
         start: the working directory.
 
@@ -90,13 +90,13 @@ def baseline(home: ProjectPaths, environ: Mapping[str, str], start: str) -> Base
         UnsafeFileError: the file of declared names cannot be trusted.
         ConsentError: the key that names the project directory cannot be used.
     """
-    grant = policy.decide(home, environ).grant
+    grant = policy.decide(paths, environ).grant
     return Baseline(
-        home,
-        vocabulary.of(home),
-        keys.current(projects.ProjectDirs.of(home)),
+        paths,
+        vocabulary.of(paths),
+        keys.current(projects.ProjectDirs.of(paths)),
         "second" if grant is None else grant.time,
-        gather(home, environ, start),
+        gather(paths, environ, start),
     )
 
 
@@ -109,7 +109,7 @@ class Verification:
     """
 
     def __init__(self, baseline: Baseline, public: Iterable[str] = ()) -> None:
-        app, names, secrets = baseline.home.app, baseline.vocabulary, baseline.secrets
+        app, names, secrets = baseline.paths.app, baseline.vocabulary, baseline.secrets
         self._baseline = baseline
         self.certificate = Certificate(app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION)
         self.grammar = Grammar(names, resolution=baseline.resolution)
@@ -127,32 +127,32 @@ class Verification:
         # By epoch. Keys of earlier epochs are deleted, so the first event of each one counts.
         self._projects: dict[int, str] = {}
         if (key := baseline.key) is not None:
-            self._projects[key.epoch] = key.pseudonym("project_id", baseline.home.root)
+            self._projects[key.epoch] = key.pseudonym("project_id", baseline.paths.root)
         self.certificate.secrets = Counter(secret.kind for secret in searched)
         self.certificate.set_aside = Counter(secret.kind for secret in set_aside)
 
-    def run(self, paths: Iterable[str]) -> Certificate:
+    def run(self, files: Iterable[str]) -> Certificate:
         """Check the log, the records beside it, and other files.
 
         Args:
-            paths: exports, reports or other files.
+            files: exports, reports or other files.
 
         Raises:
-            ConsentError: one of `paths` cannot be opened.
+            ConsentError: one of `files` cannot be opened.
         """
-        home, key, notes = self._baseline.home, self._baseline.key, self.certificate.notes
+        paths, key, notes = self._baseline.paths, self._baseline.key, self.certificate.notes
         problems = ReadReport()
-        with snapshot(home, problems) as sources:
+        with snapshot(paths, problems) as sources:
             for source in sources:
                 self.check_segment(source, problems)
         for name, report in problems.files.items():
             if report.stopped:
                 notes.append(f"{os.path.basename(name)}: {report.stopped}")
-        for record in records.files(home):
+        for record in records.files(paths):
             self.check_record(record)
-        for number, path in enumerate(paths, 1):
+        for number, path in enumerate(files, 1):
             self.check_given(number, path)
-        for name, sentence in records.ownership_problems(home):
+        for name, sentence in records.ownership_problems(paths):
             self.certificate.add(Finding(ENVIRONMENT, sentence, name))
         if self.search.exhausted:
             self.certificate.unsearched.append(
@@ -191,7 +191,7 @@ class Verification:
         if segment.kind == ARCHIVE:
             checked.sha256 = ""
             try:
-                path = f"{self._baseline.home.folder}/{segment.name}"
+                path = f"{self._baseline.paths.folder}/{segment.name}"
                 with open(private.open_regular(path, follow=False), "rb") as file:
                     checked.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError:
@@ -215,10 +215,10 @@ class Verification:
     def check_names(self, checked: CheckedFile, data: bytes) -> bytes:
         """Check the file of declared names, and return the lines that are no entries."""
         rest = []
-        home = self._baseline.home
-        dirs = projects.ProjectDirs.of(home)
+        paths = self._baseline.paths
+        dirs = projects.ProjectDirs.of(paths)
         if dirs is None:
-            raise private.UnsafeFileError(f"{home.directory_key} is missing")
+            raise private.UnsafeFileError(f"{paths.directory_key} is missing")
         for number, line, entry in declared_names.entries(dirs, data):
             if entry is not None:
                 continue

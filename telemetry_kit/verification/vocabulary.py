@@ -37,19 +37,19 @@ class Vocabulary:
         return tokens | self.errors | frozenset(self.context)
 
 
-def of(home: ProjectPaths) -> Vocabulary:
+def of(paths: ProjectPaths) -> Vocabulary:
     """Return the names that are built in, declared now or earlier, or listed in files.
 
     Args:
-        home: the paths of the project.
+        paths: the paths of the project.
 
     Raises:
         UnsafeFileError: the file of declared names cannot be trusted.
         ConsentError: the key that names the project directory cannot be used.
     """
-    earlier = declared_names.read(home)
+    earlier = declared_names.read(paths)
     now = settings.current()
-    listed = settings.names_from_files(home.naming_files)
+    listed = settings.names_from_files(paths.naming_files)
     empty = frozenset[str]()
     context = {}
     for key in earlier.get("context", empty) | frozenset(now.context):

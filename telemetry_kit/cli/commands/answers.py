@@ -23,9 +23,9 @@ def run(
     Raises:
         CommandError: a day is invalid, or there is no such role.
     """
-    home = changes.paths_of(project)
-    wanted, seen = count_events(home, since, until, role)
-    found = answers_to(metrics(seen.counters, wanted, seen.roles | declared(home, "roles")))
+    paths = changes.paths_of(project)
+    wanted, seen = count_events(paths, since, until, role)
+    found = answers_to(metrics(seen.counters, wanted, seen.roles | declared(paths, "roles")))
     unread = read_report.unread_files(seen.problems)
     if as_json:
         print(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
@@ -38,5 +38,5 @@ def run(
                 print(heading(line))
             for line in fold(row["answer"], max_width, "  "):
                 print(line)
-    keep(home, seen)
+    keep(paths, seen)
     read_report.check_complete(seen.problems)

@@ -22,10 +22,10 @@ def run(project: str | None, as_json: bool) -> None:
         CommandError: an entry was changed, or the last one is not the present decision.
         TelemetryError: the history cannot be read.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     problems: list[str] = []
     decisions: dict[str, list[Entry]] = {}
-    for scope, folder in history.folders(home):
+    for scope, folder in history.folders(paths):
         decisions[scope] = history.read(folder)
         number = history.broken_at(folder)
         if number is not None:
@@ -35,9 +35,9 @@ def run(project: str | None, as_json: bool) -> None:
             problems.append(f"for {scope}, {difference}")
         for path in history.set_aside(folder):
             info(f"Moved aside, because it could not be trusted: {safe(path)}")
-    problems += filter(None, [policy.lost_key_problem(home)])
+    problems += filter(None, [policy.lost_key_problem(paths)])
     # An export log of any length is read one entry at a time.
-    exports = ExportLog(home)
+    exports = ExportLog(paths)
     print_json(decisions, exports) if as_json else print_entries(decisions, exports)
     problems += exports.problems
     if problems:

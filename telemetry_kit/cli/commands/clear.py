@@ -13,19 +13,19 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
     Raises:
         CommandError: the user cannot be asked, or something could not be deleted.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     if before is not None and not is_day(before):
         raise CommandError(f"--before {before[:20]!r}: write the day as 2026-11-23", USAGE)
     what = "all events and their key" if before is None else f"all events before {before}"
-    if not yes and not confirm(f"Delete {what} in {home.folder}?"):
+    if not yes and not confirm(f"Delete {what} in {paths.folder}?"):
         info("Nothing was changed.")
         return
     if before is None:
-        survivors = changes.clear(home)
+        survivors = changes.clear(paths)
     else:
         from telemetry_kit.storage import maintenance  # deferred: only for a part of the events
 
-        done = maintenance.rewrite(home, maintenance.keep_since(before), decision.today())
+        done = maintenance.rewrite(paths, maintenance.keep_since(before), decision.today())
         info(f"Deleted {done.lines:,} events of the days before {before}.")
         survivors = done.failures
     if survivors:
@@ -34,5 +34,5 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
         left = (safe(survivor.replace("(EISDIR)", hint)) for survivor in survivors)
         raise CommandError(f"not everything could be deleted: {'; '.join(left)}")
     if before is None:
-        info(f"Deleted: the events in {home.folder}, and the key of their pseudonyms.")
+        info(f"Deleted: the events in {paths.folder}, and the key of their pseudonyms.")
         info("Consent is unchanged: telemetry-kit status shows it.")

@@ -54,7 +54,7 @@ class Sandbox:
         base: the folder.
     """
 
-    __slots__ = ("env", "home", "project")
+    __slots__ = ("env", "paths", "project")
 
     def __init__(self, base: str) -> None:
         make_project(base, APP)
@@ -70,7 +70,7 @@ class Sandbox:
             "XDG_DATA_HOME": f"{user}/.local/share",
             "XDG_CACHE_HOME": f"{user}/.cache",
         }
-        self.home: ProjectPaths = find(APP, self.project, self.env)
+        self.paths: ProjectPaths = find(APP, self.project, self.env)
 
     def run(self, args: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         """Run this interpreter in the project."""
@@ -144,7 +144,7 @@ def copy_example(project: str) -> None:
 def grant_consent(box: Sandbox) -> None:
     """Print the notice and grant consent in the temporary project."""
     print("\nThe notice that its user reads and agrees to, for this project only\n")
-    for line in notice.lines(box.home):
+    for line in notice.lines(box.paths):
         print(f"  | {safe(line)}".rstrip())
     print()
     if box.run_and_print(("-m", "telemetry_kit", "enable", "--yes")):
@@ -158,7 +158,7 @@ def run_processes(box: Sandbox) -> list[str]:
     before = 0
     for number, (args, expected_code, events) in enumerate(PROCESSES, start=1):
         code = box.run_and_print(args)
-        after = sum(1 for _ in read(box.home))
+        after = sum(1 for _ in read(box.paths))
         print(f"    exit code {code}, {counted(after - before, 'event')} recorded")
         if code != expected_code:
             differences.append(f"process {number} exited with {code}, not {expected_code}")
@@ -171,7 +171,7 @@ def run_processes(box: Sandbox) -> list[str]:
 def print_log(box: Sandbox) -> None:
     """Print the first lines of the log."""
     try:
-        with open(box.home.log, encoding="utf-8") as log:
+        with open(box.paths.log, encoding="utf-8") as log:
             lines = log.read().splitlines()
     except FileNotFoundError:
         lines = []
@@ -194,7 +194,7 @@ def print_table(box: Sandbox) -> None:
 def print_counts(box: Sandbox) -> list[str]:
     """Print counts of all events and return the lines that could not be read."""
     tally, problems = Counters(), ReadReport()
-    for event in read(box.home, problems):
+    for event in read(box.paths, problems):
         tally.add(event)
     print("\nCounts\n")
     print_count_table("role", tally.rows("roles"), ("selected", "changed", "events"))

@@ -15,10 +15,10 @@ def run(project: str | None, all_projects: bool) -> None:
         ConsentError: the decision cannot be written.
         CommandError: the running programs could not be notified.
     """
-    home = changes.paths_of(project)
-    where = "all projects" if all_projects else safe(home.root)
+    paths = changes.paths_of(project)
+    where = "all projects" if all_projects else safe(paths.root)
     try:
-        changes.disable_telemetry(home.root, all_projects=all_projects, method="flag")
+        changes.disable_telemetry(paths.root, all_projects=all_projects, method="flag")
     except JournalError as error:
         delay = "running programs notice it within 20 ms, not at their next event"
         raise CommandError(
@@ -28,5 +28,7 @@ def run(project: str | None, all_projects: bool) -> None:
         "Running programs stop within 20 ms" if all_projects else "Nothing is recorded any more"
     )
     info(f"Recording is off for {where}. {effect}.")
-    if rotation.disk_usage(home)[1]:
-        info(f"The recorded events are still there: {notice.command(home.app)} clear deletes them.")
+    if rotation.disk_usage(paths)[1]:
+        info(
+            f"The recorded events are still there: {notice.command(paths.app)} clear deletes them."
+        )

@@ -75,46 +75,46 @@ def run(project: str | None, fix: bool, as_json: bool) -> None:
         raise CommandError(f"{len(bad)} of {len(findings)} checks failed{hint}")
 
 
-def check_all(home: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
+def check_all(paths: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
     """Run all checks, in the order in which recording an event depends on them.
 
     Args:
-        home: the project's paths.
+        paths: the project's paths.
         fix: whether to repair problems; each repair is checked again.
     """
-    decision = policy.decide(home, runtime.environ, every_file=True)
+    decision = policy.decide(paths, runtime.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
-    yield from (Finding("history", BAD, problem) for problem in history.trouble(home))
-    yield check_key(home, decision.allowed, fix)
-    foreign = foreign_folder(home)
+    yield from (Finding("history", BAD, problem) for problem in history.trouble(paths))
+    yield check_key(paths, decision.allowed, fix)
+    foreign = foreign_folder(paths)
     if foreign:
         # Another user owns its content, which is neither checked nor repaired.
         yield Finding("folder", BAD, foreign)
         return
-    yield from check_folder(home, fix)
+    yield from check_folder(paths, fix)
     locks = lock_holders()
-    yield check_lock(home, fix, locks)
-    yield check_git(home, fix)
+    yield check_lock(paths, fix, locks)
+    yield check_git(paths, fix)
     problems = ReadReport()
-    with snapshot(home, problems) as sources:
+    with snapshot(paths, problems) as sources:
         segments = [source.segment for source in sources]
     held = [s.name for s in segments if s.kind in (ACTIVE, SEALED) and s.identity[1] in locks]
     lease = f"held by a running program: {', '.join(held)}" if held else "no program is writing"
     yield Finding("lease", OK, lease)
-    yield from check_segments(home, segments, fix)
+    yield from check_segments(paths, segments, fix)
     yield from (Finding("segments", BAD, sentence) for sentence in problems.sentences())
-    yield from check_leftovers(home, fix)
+    yield from check_leftovers(paths, fix)
     # The breaker of a running writer opens for the same reasons.
-    obstacles = rotation.trouble(home)
+    obstacles = rotation.trouble(paths)
     breaker = f"would open: {obstacles[0]}" if obstacles else "closed: a line can be written"
     yield Finding("breaker", BAD if obstacles else OK, breaker)
-    yield last_error(home)
-    files, size = rotation.disk_usage(home)
+    yield last_error(paths)
+    files, size = rotation.disk_usage(paths)
     says = f"{in_bytes(size)} in {counted(files, 'file')}, at most {in_bytes(limits.MAX_BYTES)}"
     is_full = size > limits.MAX_BYTES // 10 * 9
     says = f"{says}: the oldest files are deleted first" if is_full else says
     yield Finding("size", NOTE if is_full else OK, says)
-    yield check_retention(home)
+    yield check_retention(paths)
     days = [m[1] for m in (rotation.SEGMENT.fullmatch(s.name) for s in segments) if m]
     latest, today = max(days, default=""), consent_decision.today()
     if latest > today:
@@ -190,16 +190,16 @@ def check_private(name: str, path: str, fix: bool, right: int = 0o600) -> Iterat
 # -- the checks --------------------------------------------------------------------------------
 
 
-def check_key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
+def check_key(paths: ProjectPaths, allowed: bool, fix: bool) -> Finding:
     """Check the key of the pseudonyms; without consent, a problem is only a note."""
     try:
-        dirs = projects.ProjectDirs.of(home)
+        dirs = projects.ProjectDirs.of(paths)
     except ConsentError as error:
         return Finding("key", BAD if allowed else NOTE, str(error))
     path = "" if dirs is None else dirs.key
     if not path or not os.path.isdir(os.path.dirname(path)):
         return Finding("key", NOTE, "none yet: enable or the first event creates it")
-    if home.root != "/" and os.path.commonpath([os.path.realpath(path), home.root]) == home.root:
+    if paths.root != "/" and os.path.commonpath([os.path.realpath(path), paths.root]) == paths.root:
         return Finding("key", BAD, f"{path} is inside the project: a copy would include it")
 
     def problem() -> str:
@@ -227,66 +227,66 @@ def check_key(home: ProjectPaths, allowed: bool, fix: bool) -> Finding:
     )
 
 
-def foreign_folder(home: ProjectPaths) -> str:
+def foreign_folder(paths: ProjectPaths) -> str:
     """Return a sentence if the project's folder is no folder, or another user owns it."""
     try:
-        st = os.lstat(home.folder)
+        st = os.lstat(paths.folder)
     except OSError:
         return ""
     if not stat.S_ISDIR(st.st_mode):
-        return f"{home.folder} is not a folder: move it away"
-    return f"{home.folder} belongs to another user" if st.st_uid != os.geteuid() else ""
+        return f"{paths.folder} is not a folder: move it away"
+    return f"{paths.folder} belongs to another user" if st.st_uid != os.geteuid() else ""
 
 
-def check_folder(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
+def check_folder(paths: ProjectPaths, fix: bool) -> Iterator[Finding]:
     """Check the modes of the project's folder, of the log and of the count cache."""
-    mode = mode_of(home.folder)
+    mode = mode_of(paths.folder)
     if mode is None:
-        yield Finding("folder", NOTE, f"{home.folder} does not exist: the first event creates it")
+        yield Finding("folder", NOTE, f"{paths.folder} does not exist: the first event creates it")
         return
 
     def folder_problem() -> str:
-        mode = mode_of(home.folder) or 0
+        mode = mode_of(paths.folder) or 0
         if mode & 0o022:
-            return f"other users can write to {home.folder} (mode {mode:04o})"
+            return f"other users can write to {paths.folder} (mode {mode:04o})"
         if mode & 0o700 != 0o700:
-            return f"you have no access to {home.folder} (mode {mode:04o})"
+            return f"you have no access to {paths.folder} (mode {mode:04o})"
         return ""
 
     def log_mode_problem() -> str:
-        return next((wrong for wrong in rotation.trouble(home) if "instead of 0600" in wrong), "")
+        return next((wrong for wrong in rotation.trouble(paths) if "instead of 0600" in wrong), "")
 
-    repair = set_mode(home.folder, lambda mode: (mode | 0o700) & ~0o022, FOLDER_FLAGS)
-    yield checked("folder", folder_problem, repair, fix, f"{home.folder}, mode {mode:04o}")
-    for problem in rotation.trouble(home):
+    repair = set_mode(paths.folder, lambda mode: (mode | 0o700) & ~0o022, FOLDER_FLAGS)
+    yield checked("folder", folder_problem, repair, fix, f"{paths.folder}, mode {mode:04o}")
+    for problem in rotation.trouble(paths):
         if "instead of 0600" in problem:
-            yield checked("log", log_mode_problem, set_mode(home.log, lambda _: 0o600), fix)
+            yield checked("log", log_mode_problem, set_mode(paths.log, lambda _: 0o600), fix)
         else:
             yield Finding("log", BAD, problem)
-    yield from check_private("roll-up", f"{home.folder}/{rotation.COUNT_CACHE}", fix)
+    yield from check_private("roll-up", f"{paths.folder}/{rotation.COUNT_CACHE}", fix)
 
 
-def check_lock(home: ProjectPaths, fix: bool, locks: dict[int, str]) -> Finding:
+def check_lock(paths: ProjectPaths, fix: bool, locks: dict[int, str]) -> Finding:
     """Check that maintenance can take its lock; without it nothing is compressed or deleted."""
     inode = -1
 
     def problem() -> str:
         nonlocal inode
         try:
-            st = os.lstat(home.lock)
+            st = os.lstat(paths.lock)
         except FileNotFoundError:
             return ""
         except OSError as error:
-            return f"{home.lock} cannot be read ({private.name_of(error)})"
+            return f"{paths.lock} cannot be read ({private.name_of(error)})"
         inode = st.st_ino
         if not rotation.is_plain(st):
-            return f"{home.lock} is not a plain file of yours: move it away"
+            return f"{paths.lock} is not a plain file of yours: move it away"
         if st.st_mode & 0o777 != 0o600:
-            return f"{home.lock} has mode {st.st_mode & 0o777:04o} instead of 0600"
+            return f"{paths.lock} has mode {st.st_mode & 0o777:04o} instead of 0600"
         return ""
 
-    found = checked("lock", problem, set_mode(home.lock, lambda _: 0o600), fix, "free")
-    without_locks = rotation.without_locks(home)
+    found = checked("lock", problem, set_mode(paths.lock, lambda _: 0o600), fix, "free")
+    without_locks = rotation.without_locks(paths)
     if found.state == OK and without_locks:
         return Finding("lock", NOTE, without_locks)
     if found.state == OK and inode in locks:
@@ -314,54 +314,54 @@ def lock_holders() -> dict[int, str]:
     return found
 
 
-def check_git(home: ProjectPaths, fix: bool) -> Finding:
+def check_git(paths: ProjectPaths, fix: bool) -> Finding:
     """Check that git ignores the events."""
 
     def exit_code(*words: str) -> int:
-        answer = git.run(home.root, *words, environ=runtime.environ)
+        answer = git.run(paths.root, *words, environ=runtime.environ)
         return -1 if answer is None else answer.returncode
 
-    if not os.path.isdir(home.folder):
+    if not os.path.isdir(paths.folder):
         return Finding("git", NOTE, "nothing is stored yet")
     inside = exit_code("rev-parse", "--is-inside-work-tree")
     if inside == 128:
         return Finding("git", NOTE, "git finds no repository of yours here")
     if inside != 0:
         return Finding("git", NOTE, "git cannot report whether the events are ignored")
-    if exit_code("ls-files", "--error-unmatch", "--", f":(literal){home.log}") == 0:
-        says = f"{home.log} is under version control: git rm --cached removes it"
+    if exit_code("ls-files", "--error-unmatch", "--", f":(literal){paths.log}") == 0:
+        says = f"{paths.log} is under version control: git rm --cached removes it"
         return Finding("git", BAD, says)
 
     def problem() -> str:
-        code = exit_code("check-ignore", "-q", "--no-index", home.log)
+        code = exit_code("check-ignore", "-q", "--no-index", paths.log)
         if code in (0, 1):
-            return f"{home.log} is not ignored by git" * code
-        return f"git cannot report whether {home.log} is ignored"
+            return f"{paths.log} is not ignored by git" * code
+        return f"git cannot report whether {paths.log} is ignored"
 
     def repair() -> None:
         try:
-            version_control.ensure(home)
+            version_control.ensure(paths)
         except ConsentError:
             return  # the second check reports it
 
     return checked("git", problem, repair, fix, "the events are ignored")
 
 
-def check_segments(home: ProjectPaths, segments: list[Segment], fix: bool) -> Iterator[Finding]:
+def check_segments(paths: ProjectPaths, segments: list[Segment], fix: bool) -> Iterator[Finding]:
     """Check the modes of sealed segments and archives, and that each archive can be read."""
     for kind in (SEALED, ARCHIVE):
         these = [s for s in segments if s.kind == kind]
         size = sum(s.size_bytes for s in these)
         yield Finding(kind, OK, f"{counted(len(these), 'segment')}, {in_bytes(size)}")
         for segment in these:
-            path = f"{home.folder}/{segment.name}"
+            path = f"{paths.folder}/{segment.name}"
             right = rotation.SEALED_MODE if kind == SEALED else 0o600
             yield from check_private(kind, path, fix, right)
             problem = compression.obstacle(segment.name)
             if not problem and kind == ARCHIVE:
                 # Reading it to the end shows whether it is damaged.
                 report = FileReport()
-                folder = os.open(home.folder, FOLDER_FLAGS)
+                folder = os.open(paths.folder, FOLDER_FLAGS)
                 try:
                     deque(Source(segment, folder, None).chunks(report), maxlen=0)
                 finally:
@@ -371,12 +371,12 @@ def check_segments(home: ProjectPaths, segments: list[Segment], fix: bool) -> It
                 yield Finding(kind, BAD, f"{path}: {problem}")
 
 
-def check_leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
+def check_leftovers(paths: ProjectPaths, fix: bool) -> Iterator[Finding]:
     """Look for temporary files of commands that were killed."""
 
     def temporary(folders: bool = False) -> list[str]:
         try:
-            with os.scandir(home.folder) as entries:
+            with os.scandir(paths.folder) as entries:
                 return [
                     entry.name
                     for entry in entries
@@ -392,20 +392,20 @@ def check_leftovers(home: ProjectPaths, fix: bool) -> Iterator[Finding]:
 
     def repair() -> None:
         maintenance.maintain(
-            home, policy.decide(home, runtime.environ).keep_days, consent_decision.today()
+            paths, policy.decide(paths, runtime.environ).keep_days, consent_decision.today()
         )
 
     for name in temporary(folders=True):
-        yield Finding("leftovers", BAD, f"{home.folder}/{name} is not a file: move it away")
+        yield Finding("leftovers", BAD, f"{paths.folder}/{name} is not a file: move it away")
     found = checked("leftovers", problem, repair, fix, "none")
     # They take some space, and block nothing.
     yield found if found.fixed or found.state == OK else Finding("leftovers", NOTE, found.says)
 
 
-def last_error(home: ProjectPaths) -> Finding:
+def last_error(paths: ProjectPaths) -> Finding:
     """Return the last error of a program that could not record an event here."""
     try:
-        dirs = projects.ProjectDirs.of(home)
+        dirs = projects.ProjectDirs.of(paths)
         path = "" if dirs is None else dirs.last_error
         kept = private.read(path, 100) if path else None
     except (ConsentError, private.UnsafeFileError) as error:
@@ -416,19 +416,19 @@ def last_error(home: ProjectPaths) -> Finding:
     return Finding("last error", NOTE, f"{name}, on {day}: an event was not recorded")
 
 
-def check_retention(home: ProjectPaths) -> Finding:
+def check_retention(paths: ProjectPaths) -> Finding:
     """Check that no expired line is left."""
-    days = policy.decide(home, runtime.environ).keep_days
-    oldest = maintenance.oldest_day(home)
+    days = policy.decide(paths, runtime.environ).keep_days
+    oldest = maintenance.oldest_day(paths)
     if oldest is None:
         return Finding("retention", OK, f"{days} days; nothing is stored")
-    term = maintenance.retention(home, days, consent_decision.today())
+    term = maintenance.retention(paths, days, consent_decision.today())
     if term.is_skipped and oldest < term.oldest:
         says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
         hint = f"clear --before {term.oldest} deletes them"
         return Finding("retention", NOTE, f"{days} days; {says}: {hint}")
     if term.is_expired(oldest):
-        decided = policy.is_decided(home)
+        decided = policy.is_decided(paths)
         when = "the next command deletes" if decided else "without a decision, nothing deletes"
         return Finding("retention", NOTE, f"{days} days; {when} lines of {oldest}")
     return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")

@@ -17,40 +17,40 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
         CommandError: the user cannot be asked, both answers are given, or events cannot be written.
         ConsentError: the decision cannot be written.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     if yes and no:
         raise CommandError("--yes and --no: use one of them. Nothing was changed", USAGE)
-    before = changes.denials(home)
+    before = changes.denials(paths)
     method = "flag" if yes or no else "prompt"
-    answer = prompt.YES if yes else prompt.NO if no else ask(home, all_projects)
+    answer = prompt.YES if yes else prompt.NO if no else ask(paths, all_projects)
     if answer == prompt.LATER:
         info("Nothing was decided.")
         return
-    where = "all projects" if all_projects else safe(home.root)
+    where = "all projects" if all_projects else safe(paths.root)
     if answer == prompt.NO:
-        changes.deny(home, all_projects=all_projects, method=method)
+        changes.deny(paths, all_projects=all_projects, method=method)
         info(f"Recording is off for {where}. Nothing is recorded any more.")
         return
     # This command does not know the context keys of the tool. The notice names their classes.
     changes.grant(
-        home,
+        paths,
         all_projects=all_projects,
         method=method,
         any_context=not settings.current().context,
         before=None if yes else before,
     )
-    decision = policy.decide(home, runtime.environ)
+    decision = policy.decide(paths, runtime.environ)
     if not decision.allowed:
         info(f"Consent for {where} is saved, but recording stays off: {safe(decision.rule.says)}.")
         return
-    found = obstacles.obstacles(home)
+    found = obstacles.obstacles(paths)
     if found:
         problem = f"consent for {where} is saved, but events cannot be written"
         raise CommandError(f"{problem}: {safe('; '.join(found))}")
     info(f"Recording is on for {where} (notice {catalog.NOTICE_VERSION}).")
 
 
-def ask(home: ProjectPaths, all_projects: bool) -> str:
+def ask(paths: ProjectPaths, all_projects: bool) -> str:
     """Show the notice and ask the user.
 
     Raises:
@@ -61,4 +61,4 @@ def ask(home: ProjectPaths, all_projects: bool) -> str:
     if not prompt.is_person(runtime.environ):
         reason = "a coding agent or a shell completion runs this, and only a person can answer"
         raise CommandError(f"{reason}: add --yes or --no. Nothing was changed", USAGE)
-    return prompt.ask(notice.lines(home, everywhere=all_projects), prompt.QUESTION)
+    return prompt.ask(notice.lines(paths, everywhere=all_projects), prompt.QUESTION)

@@ -61,7 +61,7 @@ def run(
     Raises:
         CommandError: an option is invalid, the file exists, or it cannot be written.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     path = None if output in (None, "-") else output
     check_choice("--format", form, FORMATS)
     made = FORMATS[form]
@@ -69,26 +69,26 @@ def run(
     fields: dict[str, str | frozenset[str]] = {"event_type": event} if event else {}
     public_role = None
     if role is not None:
-        fields["role"], public_role = resolve_role(home, role)
+        fields["role"], public_role = resolve_role(paths, role)
     chosen = Query(*period(since, until), fields)
     is_stream = path is None or opens_a_stream(path)
-    check_output(home, made, path, is_stream, dictionary or history, force)
-    companions = {} if path is None else companion_files(home, path, dictionary, history)
+    check_output(paths, made, path, is_stream, dictionary or history, force)
+    companions = {} if path is None else companion_files(paths, path, dictionary, history)
     for name in companions:
         check_file(name, force)
     problems = ReadReport()
     meter = Meter()
-    portions = Watched(lines(home, chosen, problems, meter), meter, rotation.disk_usage(home)[1])
+    portions = Watched(lines(paths, chosen, problems, meter), meter, rotation.disk_usage(paths)[1])
     total = hashlib.sha256()
     command = command_line(form, chosen, precise, public_role, event)
-    note = partial(add_log_entry, home, command, destination(home, path, is_stream))
+    note = partial(add_log_entry, paths, command, destination(paths, path, is_stream))
     try:
         with signals_as_exit():
             if is_stream:
-                write_stream(made.blocks(iter(portions), precise, home.app), path, total)
+                write_stream(made.blocks(iter(portions), precise, paths.app), path, total)
                 sha256 = total.hexdigest()
             else:
-                sha256 = write_events(made, portions, precise, home.app, path or "", force)
+                sha256 = write_events(made, portions, precise, paths.app, path or "", force)
     except ModuleNotFoundError:
         raise CommandError(
             f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
@@ -118,7 +118,7 @@ def run(
 # -- checks before anything is written ---------------------------------------------------------
 
 
-def resolve_role(home: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
+def resolve_role(paths: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
     """Return the forms in which a role may be stored, and its name for the export log.
 
     The export log has the name in plain text only if it is declared.
@@ -126,17 +126,17 @@ def resolve_role(home: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
     Raises:
         CommandError: there is no such role.
     """
-    forms = stored_forms(home, "role", role)
-    if role in declared(home, "roles"):
+    forms = stored_forms(paths, "role", role)
+    if role in declared(paths, "roles"):
         return forms, role
-    present = names(home)["role"]
+    present = names(paths)["role"]
     if present:
-        check_known(home, "role", role, present)
+        check_known(paths, "role", role, present)
     return forms, next(filter(PSEUDONYM.is_canonical, forms), "?")
 
 
 def check_output(
-    home: ProjectPaths,
+    paths: ProjectPaths,
     made: Format,
     path: str | None,
     is_stream: bool,
@@ -159,7 +159,7 @@ def check_output(
     check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise CommandError(f"-o {safe(path)}: there is no such folder", USAGE)
-    if os.path.realpath(path).startswith(f"{os.path.realpath(home.folder)}/"):
+    if os.path.realpath(path).startswith(f"{os.path.realpath(paths.folder)}/"):
         raise CommandError(f"-o {safe(path)}: the log is in that folder; use another one", USAGE)
 
 
@@ -350,7 +350,7 @@ def signals_as_exit() -> Iterator[None]:
 
 
 def companion_files(
-    home: ProjectPaths, path: str, dictionary: bool, history: bool
+    paths: ProjectPaths, path: str, dictionary: bool, history: bool
 ) -> dict[str, bytes]:
     """Return the data dictionary and the history of decisions by file name."""
     found = {}
@@ -359,7 +359,7 @@ def companion_files(
     if history:
         kept = [
             private.read(f"{folder}/{consent_history.HISTORY}", consent_history.MAX_HISTORY_BYTES)
-            for _, folder in consent_history.folders(home)
+            for _, folder in consent_history.folders(paths)
         ]
         found[f"{path}.consent.jsonl"] = b"".join(filter(None, kept))
     return found
@@ -386,13 +386,13 @@ def command_line(
     return " ".join([*words, *(["--precise"] if precise else [])])
 
 
-def destination(home: ProjectPaths, path: str | None, is_stream: bool) -> str:
+def destination(paths: ProjectPaths, path: str | None, is_stream: bool) -> str:
     """Return the destination for the export log; of a personal name, only its ending."""
     # deferred: only an export that is about to be written needs them
     from telemetry_kit.verification import machine_secrets, recognisers, search
 
-    found = os.path.basename(path) if path and is_stream else log.destination_of(home, path)
-    secrets = machine_secrets.gather(home, runtime.environ, home.root)
+    found = os.path.basename(path) if path and is_stream else log.destination_of(paths, path)
+    secrets = machine_secrets.gather(paths, runtime.environ, paths.root)
     is_personal = search.Search(search.select(secrets)[0]).find(os.fsencode(found))
     if not is_personal and next(recognisers.recognise(found), None) is None:
         return found
@@ -401,11 +401,11 @@ def destination(home: ProjectPaths, path: str | None, is_stream: bool) -> str:
 
 
 def add_log_entry(
-    home: ProjectPaths, command: str, target: str, rows: int, sha256: str, incomplete: bool = False
+    paths: ProjectPaths, command: str, target: str, rows: int, sha256: str, incomplete: bool = False
 ) -> str:
     """Add an entry to the export log; return the error, or an empty text."""
     try:
-        log.append(home, runtime.now(), command, rows, sha256, target, incomplete)
+        log.append(paths, runtime.now(), command, rows, sha256, target, incomplete)
     except (OSError, TelemetryError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         return f"exported, but the export log has no entry of it ({why})"

@@ -15,15 +15,15 @@ def run(project: str | None, text: str, yes: bool) -> None:
     Raises:
         CommandError: the user cannot be asked, or something could not be deleted.
     """
-    home = changes.paths_of(project)
-    lookup = Lookup(home, read_text(text))
+    paths = changes.paths_of(project)
+    lookup = Lookup(paths, read_text(text))
     before = lookup.count()
     for line in lines(before):
         print(line)
-    if not yes and not confirm(f"Delete {counted(before.events, 'event')} in {home.folder}?"):
+    if not yes and not confirm(f"Delete {counted(before.events, 'event')} in {paths.folder}?"):
         info("Nothing was changed.")
         return
-    done = maintenance.rewrite(home, lookup.keeps, decision.today())
+    done = maintenance.rewrite(paths, lookup.keeps, decision.today())
     after = lookup.count()
     unknown = f"; {after.other_keys:,} could not be searched" if after.other_keys else ""
     left = counted(after.events, "event")

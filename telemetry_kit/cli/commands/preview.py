@@ -9,9 +9,9 @@ from telemetry_kit.consent import changes, notice
 
 def run(project: str | None, as_json: bool) -> None:
     """Show the notice and a sample of each event."""
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     if not as_json:
-        for line in notice.lines(home):
+        for line in notice.lines(paths):
             print(line)
         print("\nOne sample of each event, as it would be stored:")
     for event in notice.samples():

@@ -18,16 +18,16 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     Raises:
         CommandError: the user cannot be asked, or something could not be deleted.
     """
-    home = changes.paths_of(project)
-    whose = f"all projects of {home.app}" if all_projects else safe(home.root)
+    paths = changes.paths_of(project)
+    whose = f"all projects of {paths.app}" if all_projects else safe(paths.root)
     if not yes and not confirm(f"Delete events, keys, decisions and their history of {whose}?"):
         info("Nothing was changed.")
         return
-    roots = [one.root for one in changes.all_project_paths(home)] if all_projects else []
-    kept = "" if all_projects else kept_decisions(home)
-    failures = changes.reset(home, all_projects=all_projects)
+    roots = [one.root for one in changes.all_project_paths(paths)] if all_projects else []
+    kept = "" if all_projects else kept_decisions(paths)
+    failures = changes.reset(paths, all_projects=all_projects)
     try:
-        log.delete_early(home)
+        log.delete_early(paths)
     except (ConsentError, OSError) as error:
         reason = str(error) if isinstance(error, ConsentError) else name_of(error)
         failures.append(f"the export log ({reason})")
@@ -40,22 +40,22 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     if kept:
         info(f"Not deleted: {safe(kept)}.")
     elif not all_projects:
-        left = policy.decide(home, runtime.environ).rule
+        left = policy.decide(paths, runtime.environ).rule
         if left.owner == "user" and left.verdict in (policy.GRANT, policy.DENY):
             says = safe(left.says)
             info(f"This decision remains: {says}. reset --all-projects deletes that, too.")
 
 
-def kept_decisions(home: ProjectPaths) -> str:
+def kept_decisions(paths: ProjectPaths) -> str:
     """Return why decisions that may be about this project are kept; empty if none are."""
-    problem = policy.lost_key_problem(home)
+    problem = policy.lost_key_problem(paths)
     if problem:
         return problem
     try:
-        dirs = projects.ProjectDirs.of(home)
+        dirs = projects.ProjectDirs.of(paths)
     except ConsentError as error:
         return str(error)
-    if dirs is None or policy.has_record(dirs) or not policy.has_project_records(home):
+    if dirs is None or policy.has_record(dirs) or not policy.has_project_records(paths):
         return ""
     return (
         "this folder has no decision. If it was moved, the decision about its former path is kept. "

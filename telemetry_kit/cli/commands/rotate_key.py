@@ -18,8 +18,8 @@ def run(project: str | None, yes: bool) -> None:
         CommandError: the user cannot be asked, or the key could not be replaced.
         KeyUnavailableError: the key cannot be used; `clear` makes a new one.
     """
-    home = changes.paths_of(project)
-    dirs = projects.ProjectDirs.of(home)
+    paths = changes.paths_of(project)
+    dirs = projects.ProjectDirs.of(paths)
     path = "" if dirs is None else dirs.key
     if not path or not os.path.lexists(path):
         info("There is no key yet: enable or the first event creates it.")

@@ -46,9 +46,9 @@ def run(
     Raises:
         CommandError: a day is invalid, or there is no such role.
     """
-    home = changes.paths_of(project)
-    wanted, seen = count_events(home, since, until, role)
-    found = metrics(seen.counters, wanted, seen.roles | declared(home, "roles"), role)
+    paths = changes.paths_of(project)
+    wanted, seen = count_events(paths, since, until, role)
+    found = metrics(seen.counters, wanted, seen.roles | declared(paths, "roles"), role)
     found["incomplete"] = read_report.unread_files(seen.problems)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -57,25 +57,25 @@ def run(
             print(line)
     elif not found["incomplete"]:
         info(no_events(wanted))
-    keep(home, seen)
+    keep(paths, seen)
     read_report.check_complete(seen.problems, bool(found["events"]))
 
 
 def count_events(
-    home: ProjectPaths, since: str | None, until: str | None, role: str | None
+    paths: ProjectPaths, since: str | None, until: str | None, role: str | None
 ) -> tuple[Query, CountedLog]:
     """Count the events of a period and a role, and report unreadable files on stderr.
 
     Raises:
         CommandError: a day is invalid, or there is no such role.
     """
-    fields = {} if role is None else {"role": stored_forms(home, "role", role)}
+    fields = {} if role is None else {"role": stored_forms(paths, "role", role)}
     wanted = Query(*period(since, until), fields)
-    seen = count_log(home, wanted)
+    seen = count_log(paths, wanted)
     read_report.print_problems(seen.problems)
     is_complete = not read_report.unread_files(seen.problems)
     if role is not None and seen.roles and is_complete and not seen.counters.total("events"):
-        check_known(home, "role", role, seen.roles)
+        check_known(paths, "role", role, seen.roles)
     return wanted, seen
 
 

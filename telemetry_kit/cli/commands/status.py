@@ -33,29 +33,31 @@ def run(
     Raises:
         CommandError: a value of `--simulate` is not `VAR=VALUE`.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     environ = dict(runtime.environ)
     for text in simulate:
         name, equals, value = text.partition("=")
         if not name or not equals:
             raise CommandError(f"--simulate {text[:40]!r}: write it as VAR=VALUE", USAGE)
         environ[name] = value
-    decision = policy.decide(home, environ, every_file=True)
+    decision = policy.decide(paths, environ, every_file=True)
     rules = (
-        [*policy.rules(home, environ, every=True), *policy.nearby(home, environ)] if explain else []
+        [*policy.rules(paths, environ, every=True), *policy.nearby(paths, environ)]
+        if explain
+        else []
     )
-    obstacles = consent_obstacles.obstacles(home) if decision.allowed else []
+    obstacles = consent_obstacles.obstacles(paths) if decision.allowed else []
     trouble = [
-        *(obstacles or rotation.trouble(home)),
-        *history.trouble(home),
-        *unknown_settings(home),
+        *(obstacles or rotation.trouble(paths)),
+        *history.trouble(paths),
+        *unknown_settings(paths),
     ]
-    found = as_dict(home, decision, rules, obstacles, trouble)
+    found = as_dict(paths, decision, rules, obstacles, trouble)
     try:
         if as_json:
             print(json.dumps(found))
         else:
-            print_report(home, decision, found)
+            print_report(paths, decision, found)
             if rules:
                 print_rules(rules, decision.rule)
         print(end="", flush=True)
@@ -74,28 +76,28 @@ def code_of(decision: Decision) -> int:
 
 
 def as_dict(
-    home: ProjectPaths,
+    paths: ProjectPaths,
     decision: Decision,
     rules: list[Rule],
     obstacles: list[str],
     trouble: list[str],
 ) -> dict[str, Any]:
     """Return the report as data, for `--json`."""
-    files, size = rotation.disk_usage(home)
+    files, size = rotation.disk_usage(paths)
     grant, now = decision.grant, settings.current()
     found: dict[str, Any] = {
         "recording": decision.allowed and not obstacles,
         "vetoed": decision.vetoed,
         "reason": decision.rule.says,
         "decided_by": {"owner": decision.rule.owner, "name": decision.rule.name},
-        "app": home.app,
-        "project": home.root,
-        "log": home.log,
+        "app": paths.app,
+        "project": paths.root,
+        "log": paths.log,
         "bytes": size,
         "max_bytes": limits.MAX_BYTES,
         "files": files,
         "retention_days": decision.keep_days,
-        "oldest_day": maintenance.oldest_day(home) if size else None,
+        "oldest_day": maintenance.oldest_day(paths) if size else None,
         "notice": None if grant is None else grant.notice,
         "not_yet": [] if grant is None else grant.scope_extension(now),
         "declined": grant is not None and grant.has_declined(now),
@@ -117,11 +119,11 @@ def is_same(rule: Rule, decisive: Rule) -> bool:
     return mine == other
 
 
-def unknown_settings(home: ProjectPaths) -> list[str]:
+def unknown_settings(paths: ProjectPaths) -> list[str]:
     """Return a sentence for each setting in a consent file that has no effect."""
-    (ours, _), (theirs, _) = home.repository_files
+    (ours, _), (theirs, _) = paths.repository_files
     found = []
-    for path in (ours, home.user_file):
+    for path in (ours, paths.user_file):
         known = {"enabled", *catalog.VOCABULARIES}
         found += [no_effect(path, k) for k in settings.read_toml(path) or {} if k not in known]
     # The policy reads this section only if the file contains its exact name.
@@ -148,7 +150,7 @@ def simplified(name: str) -> str:
 # -- the report for people ---------------------------------------------------------------------
 
 
-def print_report(home: ProjectPaths, decision: Decision, found: dict[str, Any]) -> None:
+def print_report(paths: ProjectPaths, decision: Decision, found: dict[str, Any]) -> None:
     """Print the report."""
     if found["obstacles"]:
         state = f"on, but events cannot be written: {found['obstacles'][0]}"
@@ -158,19 +160,19 @@ def print_report(home: ProjectPaths, decision: Decision, found: dict[str, Any]) 
     print_folded(f"Recording is {state}.", "")
     when = "you have declined it" if found["declined"] else "only after you grant it"
     rows = [("not yet", f"{sentence}: {when}") for sentence in found["not_yet"]]
-    rows += [("app", home.app), ("project", home.root)]
+    rows += [("app", paths.app), ("project", paths.root)]
     files, size = found["files"], found["bytes"]
     if not size:
         rows.append(("events", "none yet"))
     elif files > 1:
-        rows.append(("events", f"{home.folder} ({in_bytes(size)} in {files} files)"))
+        rows.append(("events", f"{paths.folder} ({in_bytes(size)} in {files} files)"))
     else:
-        rows.append(("events", f"{home.log} ({in_bytes(size)})"))
+        rows.append(("events", f"{paths.log} ({in_bytes(size)})"))
     rows.append(("kept", f"{decision.keep_days} days, at most {in_bytes(limits.MAX_BYTES)}"))
     if found["oldest_day"]:
         rows.append(("", f"the oldest line is of {found['oldest_day']}"))
     rows += [("trouble", sentence) for sentence in found["trouble"]]
-    rows += [("note", sentence) for sentence in [rotation.without_locks(home)] if sentence]
+    rows += [("note", sentence) for sentence in [rotation.without_locks(paths)] if sentence]
     for label, text in rows:
         print_folded(text, f"  {label:<7}  ", 11)
 

@@ -33,14 +33,14 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     Raises:
         CommandError: there is a finding, or a file could not be checked.
     """
-    home = changes.paths_of(project)
+    paths = changes.paths_of(project)
     try:
-        known = baseline(home, runtime.environ, os.getcwd())
+        known = baseline(paths, runtime.environ, os.getcwd())
         help_texts = [f"{name} {text}" for _, name, text in COMMANDS]
         certificate = Verification(known, help_texts).run(files)
     except (TelemetryError, OSError) as error:
         raise CommandError(f"not everything could be checked: {error}") from None
-    check_environment(home, certificate)
+    check_environment(paths, certificate)
     if as_json:
         print(json.dumps(certificate.as_json()))
     else:
@@ -50,13 +50,13 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
         raise CommandError("; ".join(failures(certificate)))
 
 
-def check_environment(home: ProjectPaths, certificate: Certificate) -> None:
+def check_environment(paths: ProjectPaths, certificate: Certificate) -> None:
     """Check the fifth layer: the checks of `doctor`, and whether the consent is for this notice."""
-    for found in doctor.check_all(home):
+    for found in doctor.check_all(paths):
         certificate.checks.append({"check": found.name, "state": found.state})
         if found.state == doctor.BAD:
             certificate.add(Finding(ENVIRONMENT, f"{found.name} is not in order: see doctor"))
-    accepted = policy.decide(home, runtime.environ).grant
+    accepted = policy.decide(paths, runtime.environ).grant
     if accepted is not None and accepted.notice < catalog.NOTICE_VERSION:
         certificate.notes.append("the consent is for an earlier notice: only that is recorded")
 

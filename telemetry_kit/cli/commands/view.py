@@ -73,7 +73,7 @@ def run(
     if tree and (follow or as_json or wide):
         raise CommandError("--tree cannot be used with --follow, --json or --wide", USAGE)
     by_pseudonym = other is not None and is_pseudonym(other)
-    home = changes.paths_of(project if other is None or by_pseudonym else other)
+    paths = changes.paths_of(project if other is None or by_pseudonym else other)
     check_choice("--event", event, catalog.EVENTS)
     check_choice("--outcome", outcome, catalog.OUTCOMES)
     other = other if by_pseudonym else None
@@ -82,19 +82,19 @@ def run(
     names = {field: text for field, text in asked.items() if text is not None}
     wanted: dict[str, str | frozenset[str]] = {
         **{field: text for field, text in fields.items() if text is not None},
-        **{field: stored_forms(home, field, text) for field, text in names.items()},
+        **{field: stored_forms(paths, field, text) for field, text in names.items()},
     }
     chosen = Query(*period(since, until), wanted)
     problems = ReadReport()
     if tree:
-        shown = show_trees(home, limit, chosen, problems)
+        shown = show_trees(paths, limit, chosen, problems)
     elif follow:
-        shown = show_new(home, limit, chosen, wide, as_json)
+        shown = show_new(paths, limit, chosen, wide, as_json)
     else:
-        shown = show_events(home, limit, chosen, wide, as_json, problems)
+        shown = show_events(paths, limit, chosen, wide, as_json, problems)
     read_report.print_problems(problems)
     if not shown and not read_report.unread_files(problems):
-        report_no_events(home, chosen, names)
+        report_no_events(paths, chosen, names)
     # A closed pipe is noticed here, where it is no failure.
     sys.stdout.flush()
     read_report.check_complete(problems, bool(shown))
@@ -117,10 +117,10 @@ def is_pseudonym(other: str) -> bool:
 
 
 def show_events(
-    home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool, problems: ReadReport
+    paths: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool, problems: ReadReport
 ) -> int:
     """Print events, newest first, and return their number."""
-    events = newest(home, limit, chosen, problems)
+    events = newest(paths, limit, chosen, problems)
     # One page at a time, so that any number of events takes the same memory.
     shown = 0
     while page := list(islice(events, PAGE_EVENTS)):
@@ -136,28 +136,28 @@ def to_json(event: Event) -> str:
     return json.dumps(event, separators=(",", ":"))
 
 
-def report_no_events(home: ProjectPaths, chosen: Query, names: dict[str, str]) -> None:
+def report_no_events(paths: ProjectPaths, chosen: Query, names: dict[str, str]) -> None:
     """Report that no event matches.
 
     Raises:
         CommandError: a name is unknown.
     """
-    if chosen.everything or next(newest(home, 1, Query(), ReadReport()), None) is None:
+    if chosen.everything or next(newest(paths, 1, Query(), ReadReport()), None) is None:
         info("no events yet")
         return
     if names:
         from telemetry_kit.insights import counting  # deferred: only if nothing was found
 
-        present = counting.names(home)
+        present = counting.names(paths)
         for field, text in names.items():
-            check_known(home, field, text, present[field])
+            check_known(paths, field, text, present[field])
     info("no such events")
 
 
-def show_trees(home: ProjectPaths, limit: int, chosen: Query, problems: ReadReport) -> int:
+def show_trees(paths: ProjectPaths, limit: int, chosen: Query, problems: ReadReport) -> int:
     """Print sessions as trees and return their number."""
     shown = 0
-    for session, events in sessions(home, limit, chosen, problems):
+    for session, events in sessions(paths, limit, chosen, problems):
         if shown:
             print()
         for line in render_tree(session, events, width()):
@@ -166,10 +166,10 @@ def show_trees(home: ProjectPaths, limit: int, chosen: Query, problems: ReadRepo
     return shown
 
 
-def show_new(home: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool) -> int:
+def show_new(paths: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json: bool) -> int:
     """Print the last events, oldest first, and then each new one until Ctrl-C."""
-    following = Following(home, chosen)
-    shown = list(newest(home, limit, chosen, ReadReport()))
+    following = Following(paths, chosen)
+    shown = list(newest(paths, limit, chosen, ReadReport()))
     for event in reversed(shown):
         print_event(event, wide, as_json)
     sys.stdout.flush()
