@@ -155,7 +155,10 @@ def vetoed(undecided, request):
     elif veto == "system":
         path = undecided.user.parent / "telemetry.conf"
         path.write_text("enabled = false\n")
-        before = f"from telemetry_kit.paths import ProjectPaths\nHome.system_file = {str(path)!r}\n"
+        before = (
+            "from telemetry_kit.paths import ProjectPaths\n"
+            f"ProjectPaths.system_file = {str(path)!r}\n"
+        )
     elif veto in RECORDS:
         undecided.record.write_bytes(RECORDS[veto])
     elif veto in FILES:

@@ -77,7 +77,7 @@ class SpanDecorator:
             if not runtime.declare(field, name):
                 settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
                 if settings is not None:
-                    settings.declare(field, name)
+                    settings.allow_name(field, name)
 
     def __call__(self, target: "T", /) -> "T":
         """Decorate a function: each of its calls runs in a span.

@@ -13,13 +13,12 @@ from telemetry_kit import _runtime
 from telemetry_kit.errors import KeyUnavailableError, Refused
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
+from telemetry_kit.privacy import projects
 from telemetry_kit.privacy.hmac_sha256 import Mac
 from telemetry_kit.schema.validation import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from telemetry_kit.privacy.projects import ProjectDirs
 
 KEY_BYTES = 32
@@ -157,7 +156,7 @@ def replace(path: str, now: float, sync: bool = True) -> Key:
     except KeyUnavailableError:
         epoch = 1
     data = render(epoch, day_of(now))
-    load_atomic().replace(path, data, sync)
+    projects.load_atomic().replace(path, data, sync)
     return parse(data)
 
 
@@ -170,20 +169,8 @@ def create(path: str, now: float, sync: bool = True) -> bool:
     Raises:
         OSError: the key could not be made.
     """
-    created: bool = load_atomic().create(path, render(1, day_of(now)), sync)
+    created: bool = projects.load_atomic().create(path, render(1, day_of(now)), sync)
     return created
-
-
-def load_atomic() -> Any:
-    """Load the module that writes whole files; a process that only reads keys does without.
-
-    Raises:
-        OSError: it cannot be loaded now.
-    """
-    atomic = _runtime.load("telemetry_kit.files.atomic")  # deferred: only a new key needs it
-    if atomic is None:
-        raise OSError("files cannot be written now")
-    return atomic
 
 
 def renew_if_old(path: str, key: Key, now: float) -> Key:

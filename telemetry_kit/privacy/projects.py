@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 
+from telemetry_kit._runtime import load
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy.hmac_sha256 import Mac
-from telemetry_kit.privacy.keys import load_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from telemetry_kit.paths import ProjectPaths
 
 # File names in the directories of a project.
@@ -95,6 +97,18 @@ class ProjectDirs:
     def index_entry(self) -> str:
         """The file with the path of the project root."""
         return f"{self.state}/{INDEX_ENTRY}"
+
+
+def load_atomic() -> Any:
+    """Load the module that writes whole files; a process that only reads keys does without.
+
+    Raises:
+        OSError: it cannot be loaded now.
+    """
+    atomic = load("telemetry_kit.files.atomic")  # deferred: only a new key needs it
+    if atomic is None:
+        raise OSError("files cannot be written now")
+    return atomic
 
 
 def register(paths: ProjectPaths, dirs: ProjectDirs, *, sync: bool = True) -> None:

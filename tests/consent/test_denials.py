@@ -151,7 +151,7 @@ def test_a_grant_of_the_other_kind_is_not_overlooked(place) -> None:
 def test_a_grant_needs_space(place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A grant that cannot be written is not written in another way."""
     before = place.record.read_bytes()
-    monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(os, "rename", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(ConsentError, match="cannot be written"):
         changes.enable_telemetry()
 

@@ -501,8 +501,8 @@ def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> Non
     """Removed by hand between entry and record, the yes does not come back."""
     asked, rename = in_force(wider), os.rename
 
-    def removing(old: str, new: str) -> None:
-        rename(old, new)
+    def removing(old: str, new: str, **folders: int) -> None:
+        rename(old, new, **folders)
         wider.record.unlink(missing_ok=True)
 
     monkeypatch.setattr(os, "rename", removing)

@@ -206,12 +206,12 @@ from telemetry_kit.consent import changes as control
 from telemetry_kit.consent import decision as grants
 number = int(sys.argv[2])
 rename = os.rename
-def killing(*args):
+def killing(*args, **folders):
     global number
     number -= 1
     if number == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    rename(*args)
+    rename(*args, **folders)
 os.rename = killing
 getattr(control, sys.argv[1])()
 """
