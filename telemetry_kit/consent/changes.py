@@ -258,7 +258,7 @@ def _is_allowed(paths: ProjectPaths) -> bool:
 def clear(paths: ProjectPaths) -> list[str]:
     """Delete the stored events of a project, and the key that made their pseudonyms.
 
-    The key is deleted first, so that nobody can link an event that could not be deleted.
+    The key is deleted first, so that no process can link an event that could not be deleted.
 
     Returns:
         The files that could not be deleted, each with the reason.
