@@ -1,6 +1,7 @@
 """The five routes through the package are short: what each calls, counted with `sys.setprofile`."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,34 @@ def test_a_decision_records_nothing(place, words) -> None:
 
     assert calls["consent.transaction.decide"] == 1
     assert {n for n in loaded if n.startswith("telemetry_kit.recording.")} == set()
+
+
+def test_the_page_of_the_architecture_has_these_counts(place) -> None:
+    """Each row of the table is what the route does."""
+    page = (Path(__file__).parents[1] / "docs/explanation/architecture.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if "a cold `" in line]
+    rows += [
+        line.strip("| ").split(" | ") for line in page.splitlines() if "decorated call" in line
+    ]
+    place.python("-c", DECORATED)
+    first = DECORATED.replace("\nimplement()\n", "\n")
+    words = ["--app", "flowspec", "record", "agent.invoked", "--agent", "x"]
+    routes = {
+        "the first decorated call of a process, two events": (first, "implement()"),
+        "each later decorated call, two events": (DECORATED, "implement()"),
+        "a cold `telemetry-kit record`": (
+            "import telemetry_kit.cli",
+            COMMAND.format(words=words),
+        ),
+    }
+    found = {}
+    for name, (before, code) in routes.items():
+        calls, _ = route(place, before, code)
+        reads = [calls.get(f"read {key}", 0) for key in ("place.key", "key", "names")]
+        found[name] = [
+            str(calls.get("consent.policy.decide", 0)),
+            ", ".join(map(str, reads)),
+            str(calls["recording.pipeline.write"]),
+        ]
+
+    assert found == {name: numbers for name, *numbers in rows if name in found}
