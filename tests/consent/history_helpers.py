@@ -6,12 +6,12 @@ from pathlib import Path
 from telemetry_kit.consent import history as consent_history
 
 
-def folder(place) -> str:
+def history_dir(place) -> str:
     """Return the directory of the project's consent record and history."""
     return os.path.dirname(place.record)
 
 
-def file(place) -> Path:
+def history_file(place) -> Path:
     """Return the path of the project's history."""
     return place.record.with_name(consent_history.HISTORY)
 

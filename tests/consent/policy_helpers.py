@@ -71,17 +71,17 @@ class Administered(ProjectPaths):
     system_file = ""  # type: ignore[assignment]
 
 
-OURS = ".flowspec/telemetry.toml"
+SETTINGS_FILE = ".flowspec/telemetry.toml"
 
 
-THEIRS = "pyproject.toml"
+PYPROJECT = "pyproject.toml"
 
 
 def write(place, file: str, body: str) -> Path:
     """Write a setting into one of the project's files, in the package's table."""
     path = place.root / file
     path.parent.mkdir(exist_ok=True)
-    path.write_text(body if file == OURS else "[tool.telemetry_kit]\n" + body)
+    path.write_text(body if file == SETTINGS_FILE else "[tool.telemetry_kit]\n" + body)
     return path
 
 

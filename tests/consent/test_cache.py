@@ -121,10 +121,10 @@ def test_a_change_of_the_working_directory_is_noticed(place, make_place, monkeyp
 
 def test_a_deleted_working_directory(place, monkeypatch, tmp_path) -> None:
     """If the working directory was deleted, there is no decision, and no event is recorded."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
     with pytest.raises(Refused, match="no longer exists"):
         cache.lookup()
 

@@ -18,7 +18,16 @@ from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
 from telemetry_kit.schema.validation import is_day
 from tests.conftest import believed, record_of
-from tests.consent.policy_helpers import DAY, LAST, OURS, SCOPE, THEIRS, Administered, decide, line
+from tests.consent.policy_helpers import (
+    DAY,
+    LAST,
+    PYPROJECT,
+    SCOPE,
+    SETTINGS_FILE,
+    Administered,
+    decide,
+    line,
+)
 
 DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
 
@@ -291,9 +300,9 @@ def test_any_denial_wins(administered, place, for_all: str, for_project: str) ->
     for states in itertools.product(*(STATES[o] for o in OWNERS[:5])):
         state = dict(zip(OWNERS, (*states, for_all, for_project), strict=True))
         put(system, switch[state["system"]])
-        put(place.root / OURS, switch[state["ours"]])
+        put(place.root / SETTINGS_FILE, switch[state["ours"]])
         body = switch[state["pyproject"]]
-        put(place.root / THEIRS, None if body is None else table + body)
+        put(place.root / PYPROJECT, None if body is None else table + body)
         put(Path(home.user_file), switch[state["user file"]])
         variables = {"DO_NOT_TRACK": "1"} if state["environment"] == "deny" else {}
         denied = {"deny", "no", "corrupt"} & set(state.values())

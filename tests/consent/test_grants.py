@@ -54,8 +54,8 @@ def test_new_values_are_listed(monkeypatch) -> None:
     first, second = sorted(row.domain)[:2]
     later = {second: NOW + 1, first: NOW + 1}
     monkeypatch.setitem(catalog.FIELDS, "source", row)
-    wider = type(row)(row.name, row.kind, row.meaning, row.domain, later=later)
-    rows = tuple(wider if f.name == "source" else f for f in catalog._FIELDS)
+    extended = type(row)(row.name, row.kind, row.meaning, row.domain, later=later)
+    rows = tuple(extended if f.name == "source" else f for f in catalog._FIELDS)
     monkeypatch.setattr(catalog, "_FIELDS", rows)
 
     assert Grant(NOW).scope_extension(settings.current()) == [
@@ -378,8 +378,8 @@ def test_the_value_of_a_key() -> None:
 
 # -- the last entry of a history ---------------------------------------------------------------
 
-OURS = "0123456789abcdef"
-CODE = OURS + "8" * 48
+ENTRY = "0123456789abcdef"
+HASH = ENTRY + "8" * 48
 
 
 def entry(fields: str, code: str = "9" * 64) -> bytes:
@@ -389,7 +389,7 @@ def entry(fields: str, code: str = "9" * 64) -> bytes:
 
 GRANT, DENIAL = entry('"decision": "yes"'), entry('"decision": "no"')
 DECLINED = entry('"decision": "no", "declined": "0123456789abcdef"')
-MINE = entry('"decision": "yes"', CODE)
+NAMED_GRANT = entry('"decision": "yes"', HASH)
 
 
 def wrapped(inner: bytes, code: str = "9" * 64) -> bytes:
@@ -400,33 +400,33 @@ def wrapped(inner: bytes, code: str = "9" * 64) -> bytes:
 @pytest.mark.parametrize(
     ("history", "expected"),
     [
-        (MINE, True),
-        (MINE[:-1], True),
-        (DENIAL + MINE, True),
-        (MINE + GRANT + DECLINED + GRANT, True),
-        (MINE + DENIAL, False),
-        (MINE + GRANT + DENIAL + GRANT, False),
-        (MINE + b"\n" + GRANT, False),
-        (wrapped(GRANT, CODE), True),
-        (wrapped(MINE), True),
-        (wrapped(MINE) + wrapped(DECLINED), True),
-        (wrapped(MINE) + wrapped(DENIAL), False),
-        (wrapped(DENIAL, CODE), False),
-        (wrapped(entry(f'"decision": "yes", "sha256": "{CODE}"')), False),
+        (NAMED_GRANT, True),
+        (NAMED_GRANT[:-1], True),
+        (DENIAL + NAMED_GRANT, True),
+        (NAMED_GRANT + GRANT + DECLINED + GRANT, True),
+        (NAMED_GRANT + DENIAL, False),
+        (NAMED_GRANT + GRANT + DENIAL + GRANT, False),
+        (NAMED_GRANT + b"\n" + GRANT, False),
+        (wrapped(GRANT, HASH), True),
+        (wrapped(NAMED_GRANT), True),
+        (wrapped(NAMED_GRANT) + wrapped(DECLINED), True),
+        (wrapped(NAMED_GRANT) + wrapped(DENIAL), False),
+        (wrapped(DENIAL, HASH), False),
+        (wrapped(entry(f'"decision": "yes", "sha256": "{HASH}"')), False),
         (GRANT, False),
         (b"", False),
         # The digits of `entry=` are not at the beginning of an entry's hash.
-        (entry(f'"decision": "yes", "sha256": "{CODE}"'), False),
-        (entry('"decision": "yes"', f"{CODE}0"), False),
-        (entry('"decision": "yes"', "9" * 48 + OURS), False),
+        (entry(f'"decision": "yes", "sha256": "{HASH}"'), False),
+        (entry('"decision": "yes"', f"{HASH}0"), False),
+        (entry('"decision": "yes"', "9" * 48 + ENTRY), False),
     ],
 )
 def test_the_last_grant_of_a_history(history: bytes, expected: bool) -> None:
     """A grant is the last if only grants and declined extensions follow its entry."""
-    assert expected is consent_decision.is_last_grant(line(f"entry={OURS}"), history)
+    assert expected is consent_decision.is_last_grant(line(f"entry={ENTRY}"), history)
 
 
-@pytest.mark.parametrize("name", ["", OURS[:15], OURS + "8", CODE])
+@pytest.mark.parametrize("name", ["", ENTRY[:15], ENTRY + "8", HASH])
 def test_an_entry_name_has_sixteen_digits(name: str) -> None:
     """If `entry=` has more or fewer than sixteen digits, it identifies no entry."""
-    assert not consent_decision.is_last_grant(line(f"entry={name}"), MINE)
+    assert not consent_decision.is_last_grant(line(f"entry={name}"), NAMED_GRANT)

@@ -19,7 +19,7 @@ from telemetry_kit.consent import cache, changes, notice, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.schema import catalog
-from tests.consent.history_helpers import audit, file, folder
+from tests.consent.history_helpers import audit, history_dir, history_file
 
 FIELDS = [
     *("schema", "id", "decision", "at", "method", "notice", "notice_sha256", "dictionary_sha256"),
@@ -42,7 +42,7 @@ def decided(place):
 def test_the_fields_of_an_entry(undecided) -> None:
     """An entry has the fields of the list above, in this order."""
     enable_telemetry(method="prompt")
-    (entry,) = consent_history.read(folder(undecided))
+    (entry,) = consent_history.read(history_dir(undecided))
 
     assert list(entry) == FIELDS
     assert (entry["schema"], entry["decision"], entry["method"]) == (1, "yes", "prompt")
@@ -61,7 +61,7 @@ def test_a_grant_on_a_leap_day(undecided) -> None:
     undecided.now.advance(86_400)
     enable_telemetry()
 
-    assert consent_history.read(folder(undecided))[0]["expires"] == "2025-02-28"
+    assert consent_history.read(history_dir(undecided))[0]["expires"] == "2025-02-28"
 
 
 def test_a_denial_withdraws_a_grant(undecided) -> None:
@@ -70,7 +70,7 @@ def test_a_denial_withdraws_a_grant(undecided) -> None:
     undecided.now.advance(3_600)
     disable_telemetry()
     disable_telemetry()
-    first, second, third = consent_history.read(folder(undecided))
+    first, second, third = consent_history.read(history_dir(undecided))
 
     assert (first["decision"], first["withdrawn_at"]) == ("yes", None)
     assert second["withdrawn_at"] == second["at"] == "2024-02-28T11:20:30Z"
@@ -82,7 +82,7 @@ def test_the_method_of_a_decision(undecided, method: str) -> None:
     """An entry has the method by which the user decided."""
     enable_telemetry(method=method)
 
-    assert consent_history.read(folder(undecided))[0]["method"] == method
+    assert consent_history.read(history_dir(undecided))[0]["method"] == method
 
 
 def test_all_projects_have_their_own_history(undecided) -> None:
@@ -91,7 +91,7 @@ def test_all_projects_have_their_own_history(undecided) -> None:
     disable_telemetry()
     everywhere, here = (
         consent_history.read(undecided.home.config),
-        consent_history.read(folder(undecided)),
+        consent_history.read(history_dir(undecided)),
     )
 
     assert [e["decision"] for e in everywhere] == ["yes"]
@@ -120,10 +120,10 @@ def test_record_and_history_are_private(decided) -> None:
 
 def test_an_unchanged_history_is_valid(decided) -> None:
     """If no entry was changed, no error is found. Every entry has the hash of the one before."""
-    lines = file(decided).read_bytes().splitlines()
+    lines = history_file(decided).read_bytes().splitlines()
 
-    assert consent_history.broken_at(folder(decided)) is None
-    assert consent_history.disagrees(folder(decided)) is None
+    assert consent_history.broken_at(history_dir(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is None
     links = [json.loads(line) for line in lines]
     assert all(list(link) == ["entry", "previous", "sha256"] for link in links)
     assert [link["previous"] for link in links] == [None, *(link["sha256"] for link in links[:-1])]
@@ -134,13 +134,13 @@ def test_an_unchanged_history_is_valid(decided) -> None:
 
 def test_any_changed_byte_is_found(decided) -> None:
     """If any byte is changed or deleted, the number of its entry is found."""
-    data = file(decided).read_bytes()
+    data = history_file(decided).read_bytes()
     number, missed = 1, []
     for at, byte in enumerate(data):
         others = [bytes([byte ^ 1]), b""] + [b"\r", b" ", b"\n\n"] * (byte == ord("\n"))
         for other in others:
-            file(decided).write_bytes(data[:at] + other + data[at + 1 :])
-            found = consent_history.broken_at(folder(decided))
+            history_file(decided).write_bytes(data[:at] + other + data[at + 1 :])
+            found = consent_history.broken_at(history_dir(decided))
             # A second line end after an entry is an empty entry of its own.
             if found != number + (other == b"\n\n"):
                 missed.append((at, other))
@@ -153,10 +153,10 @@ def test_any_changed_byte_is_found(decided) -> None:
 @pytest.mark.parametrize("order", [(1, 2), (0, 2), (1, 0, 2), (0, 1, 1, 2), (2,)])
 def test_entries_moved_or_removed(decided, order: tuple[int, ...]) -> None:
     """If entries are deleted, moved or repeated, the hashes do not match."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[at] for at in order))
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[at] for at in order))
 
-    assert consent_history.broken_at(folder(decided)) is not None
+    assert consent_history.broken_at(history_dir(decided)) is not None
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
@@ -167,16 +167,16 @@ def test_a_truncated_history(decided, kept: int) -> None:
     """
     with cache.override_runtime(decided.environ):
         disable_telemetry()
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[:kept]))
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[:kept]))
 
-    assert consent_history.broken_at(folder(decided)) is None
-    assert consent_history.disagrees(folder(decided)) is not None
+    assert consent_history.broken_at(history_dir(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is not None
 
 
 def test_a_record_names_its_entry(decided) -> None:
     """`entry=` is the beginning of the last entry's SHA-256, so a user can compare the two."""
-    last = consent_history.read(folder(decided))[-1]
+    last = consent_history.read(history_dir(decided))[-1]
 
     assert f" entry={last['sha256'][:16]}\n" in decided.record.read_text()
 
@@ -188,7 +188,7 @@ def test_a_restored_record_is_found(decided) -> None:
         enable_telemetry()
     decided.record.write_bytes(earlier)
 
-    assert "is not the last decision" in (consent_history.disagrees(folder(decided)) or "")
+    assert "is not the last decision" in (consent_history.disagrees(history_dir(decided)) or "")
 
 
 def test_a_grant_without_an_entry(decided) -> None:
@@ -197,7 +197,7 @@ def test_a_grant_without_an_entry(decided) -> None:
     decided.record.write_text(text.partition(" entry=")[0] + "\n")
 
     assert not is_telemetry_enabled()
-    assert "names no entry" in str(consent_history.disagrees(folder(decided)))
+    assert "names no entry" in str(consent_history.disagrees(history_dir(decided)))
     with cache.override_runtime(decided.environ):
         enable_telemetry()
     assert is_telemetry_enabled()
@@ -208,10 +208,12 @@ def test_a_repeated_flag_repairs_a_mismatch(decided) -> None:
     """A repeated grant by flag adds an entry only if record and history differ."""
     with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
-        entries = len(consent_history.read(folder(decided)))
+        entries = len(consent_history.read(history_dir(decided)))
         enable_telemetry(method="flag")
-        assert len(consent_history.read(folder(decided))) == entries
-        file(decided).write_bytes(file(decided).read_bytes().splitlines(keepends=True)[0])
+        assert len(consent_history.read(history_dir(decided))) == entries
+        history_file(decided).write_bytes(
+            history_file(decided).read_bytes().splitlines(keepends=True)[0]
+        )
         enable_telemetry(method="flag")
 
     assert consent_history.trouble(decided.home) == []
@@ -221,10 +223,10 @@ def test_a_record_edited_by_hand(decided) -> None:
     """If a record was edited by hand or deleted, the history reports the mismatch."""
     decided.record.write_text(decided.record.read_text().replace(" yes ", " no "))
 
-    found = consent_history.disagrees(folder(decided)) or ""
+    found = consent_history.disagrees(history_dir(decided)) or ""
     assert "the current record (no of " in found
     decided.record.unlink()
-    assert consent_history.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(history_dir(decided)) == (
         "the record of the last decision is missing"
     )
 
@@ -249,9 +251,9 @@ def test_audit_lists_decisions(decided) -> None:
 )
 def test_audit_names_a_changed_entry(decided, number: int, old: bytes, new: bytes) -> None:
     """If an entry was changed, `audit` exits with 1 and names it, even if it is not JSON."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(old, new)
-    file(decided).write_bytes(b"".join(lines))
+    history_file(decided).write_bytes(b"".join(lines))
     done = audit(decided)
 
     assert done.returncode == 1
@@ -266,7 +268,7 @@ def test_audit_names_a_changed_entry(decided, number: int, old: bytes, new: byte
 )
 def test_audit_of_an_invalid_history(decided, data: bytes) -> None:
     """If the history is invalid, `audit` reports it in one sentence."""
-    file(decided).write_bytes(data)
+    history_file(decided).write_bytes(data)
     done = audit(decided)
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -287,11 +289,11 @@ def test_audit_before_any_decision(undecided) -> None:
 def test_entries_of_a_later_version_are_kept(decided) -> None:
     """A new decision keeps every byte of an entry that a later version wrote."""
     body = json.dumps({"schema": 9, "reason": "é", "previous_sha256": "?"})
-    later = file(decided).read_bytes() + body.encode() + b"\n"
-    file(decided).write_bytes(later)
+    later = history_file(decided).read_bytes() + body.encode() + b"\n"
+    history_file(decided).write_bytes(later)
     disable_telemetry()
 
-    assert file(decided).read_bytes().startswith(later)
+    assert history_file(decided).read_bytes().startswith(later)
 
 
 def test_unknown_words_of_a_record_are_kept(decided) -> None:
@@ -315,7 +317,7 @@ def test_a_record_that_cannot_be_read_is_kept(decided) -> None:
 @pytest.mark.parametrize("damage", ["open", "link", "directory", "long"])
 def test_a_damaged_history_does_not_prevent_a_denial(decided, damage: str) -> None:
     """If the history cannot be trusted, a denial is still saved, and the old file is renamed."""
-    path = file(decided)
+    path = history_file(decided)
     if damage == "open":
         path.chmod(0o666)
     elif damage == "long":
@@ -327,8 +329,8 @@ def test_a_damaged_history_does_not_prevent_a_denial(decided, damage: str) -> No
         disable_telemetry()
 
     assert not is_telemetry_enabled()
-    assert [e["decision"] for e in consent_history.read(folder(decided))] == ["no"]
-    assert len(consent_history.set_aside(folder(decided))) == 1
+    assert [e["decision"] for e in consent_history.read(history_dir(decided))] == ["no"]
+    assert len(consent_history.set_aside(history_dir(decided))) == 1
     assert audit(decided).returncode == 0
 
 
@@ -336,12 +338,12 @@ def test_a_damaged_history_does_not_prevent_a_denial(decided, damage: str) -> No
 def earlier(decided):
     """The same decisions in the format of earlier versions."""
     made: list[bytes] = []
-    for line in file(decided).read_bytes().splitlines():
+    for line in history_file(decided).read_bytes().splitlines():
         before = hashlib.sha256(made[-1]).hexdigest() if made else None
         body = json.dumps({**json.loads(line)["entry"], "previous_sha256": before})
         code = hashlib.sha256(body.encode()).hexdigest()
         made.append(f'{body[:-1]}, "sha256": "{code}"}}'.encode())
-    file(decided).write_bytes(b"".join(line + b"\n" for line in made))
+    history_file(decided).write_bytes(b"".join(line + b"\n" for line in made))
     text = decided.record.read_text().partition(" entry=")[0]
     decided.record.write_text(f"{text} entry={code[:16]}\n")
     return decided
@@ -352,7 +354,7 @@ def earlier(decided):
 
 def test_an_earlier_history_is_valid(earlier) -> None:
     """A grant in an earlier history is valid, no error is found, and the file does not change."""
-    before = file(earlier).read_bytes()
+    before = history_file(earlier).read_bytes()
 
     assert is_telemetry_enabled()
     assert consent_history.trouble(earlier.home) == []
@@ -361,19 +363,19 @@ def test_an_earlier_history_is_valid(earlier) -> None:
     assert [FIELDS] * 3 == [list(entry) for entry in entries]
     assert entries[0]["previous_sha256"] is None
     assert (done.returncode, done.stderr) == (0, "")
-    assert before == file(earlier).read_bytes()
+    assert before == history_file(earlier).read_bytes()
 
 
 def test_the_next_decision_rewrites_an_earlier_history(earlier) -> None:
     """The rewritten history contains all entries, and a grant with a former entry is valid."""
-    before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
-    shown = consent_history.read(folder(earlier))
+    before, record = history_file(earlier).read_bytes(), earlier.record.read_bytes()
+    shown = consent_history.read(history_dir(earlier))
     with cache.override_runtime(earlier.environ):
         enable_telemetry()
-    links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
+    links = [json.loads(line) for line in history_file(earlier).read_bytes().splitlines()]
 
     assert before == b"".join(json.dumps(link["entry"]).encode() + b"\n" for link in links[:-1])
-    assert shown == consent_history.read(folder(earlier))[:-1]
+    assert shown == consent_history.read(history_dir(earlier))[:-1]
     assert is_telemetry_enabled()
     assert consent_history.trouble(earlier.home) == []
     # The state after a crash between the write of the history and the write of the record.
@@ -388,15 +390,15 @@ def test_the_next_decision_rewrites_an_earlier_history(earlier) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_rewrite_keeps_damaged_entries(earlier, number: int) -> None:
     """A damaged entry is found before and after the history is rewritten."""
-    lines = file(earlier).read_bytes().splitlines(keepends=True)
+    lines = history_file(earlier).read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(b'"method": "', b'"method": "x')
-    file(earlier).write_bytes(b"".join(lines))
+    history_file(earlier).write_bytes(b"".join(lines))
 
-    assert consent_history.broken_at(folder(earlier)) == number
+    assert consent_history.broken_at(history_dir(earlier)) == number
     with cache.override_runtime(earlier.environ):
         disable_telemetry()
-    assert consent_history.broken_at(folder(earlier)) == number
-    assert lines[number - 1] in file(earlier).read_bytes()
+    assert consent_history.broken_at(history_dir(earlier)) == number
+    assert lines[number - 1] in history_file(earlier).read_bytes()
 
 
 @pytest.fixture
@@ -416,9 +418,9 @@ def current_decision(place) -> policy.Decision:
 
 def test_a_declined_extension_has_an_entry(extension) -> None:
     """The entry of a declined extension has method, notice and scope. The grant remains."""
-    asked = current_decision(extension)
-    changes.answer_extension(extension.home, asked, is_granted=False)
-    grant, denial = consent_history.read(folder(extension))
+    decision = current_decision(extension)
+    changes.answer_extension(extension.home, decision, is_granted=False)
+    grant, denial = consent_history.read(history_dir(extension))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert list(denial) == [*FIELDS[:10], "declined", *FIELDS[10:]]
@@ -440,7 +442,7 @@ def test_the_record_of_a_declined_extension(extension, mode: int) -> None:
     extension.record.chmod(mode)
     with cache.override_runtime(extension.environ, extension.clock, extension.now):
         changes.answer_extension(extension.home, current_decision(extension), is_granted=False)
-    entry = consent_history.read(folder(extension))[-1]
+    entry = consent_history.read(history_dir(extension))[-1]
 
     assert consent_decision.value_of(extension.record.read_text(), "entry") == entry["sha256"][:16]
     assert entry["at"] == "2024-02-28T10:20:30Z"
@@ -460,7 +462,7 @@ def test_decisions_after_a_declined_extension(extension) -> None:
     changes.answer_extension(extension.home, current_decision(extension), is_granted=False)
     disable_telemetry()
     enable_telemetry()
-    *_, denial, _ = entries = consent_history.read(folder(extension))
+    *_, denial, _ = entries = consent_history.read(history_dir(extension))
 
     assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
     assert denial["withdrawn_at"] == denial["at"]
@@ -471,7 +473,7 @@ def test_decisions_after_a_declined_extension(extension) -> None:
 def test_the_entry_of_a_granted_extension(extension) -> None:
     """A granted extension has the hash of the displayed text, which lists only the difference."""
     changes.answer_extension(extension.home, current_decision(extension), is_granted=True)
-    *_, last = consent_history.read(folder(extension))
+    *_, last = consent_history.read(history_dir(extension))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert (last["decision"], last["method"]) == ("yes", "prompt")
@@ -483,7 +485,7 @@ def test_the_entry_of_a_granted_extension(extension) -> None:
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
 def test_a_decision_during_the_prompt(extension, is_granted: bool, meanwhile: str) -> None:
     """If another decision was made during the prompt, the answer raises and changes nothing."""
-    asked = current_decision(extension)
+    decision = current_decision(extension)
     if meanwhile == "gone":
         extension.record.unlink()
     elif meanwhile == "reset":
@@ -496,14 +498,14 @@ def test_a_decision_during_the_prompt(extension, is_granted: bool, meanwhile: st
         extension.record.write_bytes(b"nonsense")
     before = extension.tree(), current_decision(extension).allowed
     with pytest.raises(changes.ConsentError, match=r"^another decision was made meanwhile$"):
-        changes.answer_extension(extension.home, asked, is_granted=is_granted)
+        changes.answer_extension(extension.home, decision, is_granted=is_granted)
 
     assert (extension.tree(), current_decision(extension).allowed) == before
 
 
 def test_a_record_deleted_during_a_denial(extension, monkeypatch) -> None:
     """If a record is deleted before the denial's record is written, it is not restored."""
-    asked, rename = current_decision(extension), os.rename
+    decision, rename = current_decision(extension), os.rename
 
     def rename_and_delete(old: str, new: str, **folders: int) -> None:
         rename(old, new, **folders)
@@ -511,6 +513,6 @@ def test_a_record_deleted_during_a_denial(extension, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "rename", rename_and_delete)
     with pytest.raises(changes.ConsentError, match="meanwhile"):
-        changes.answer_extension(extension.home, asked, is_granted=False)
+        changes.answer_extension(extension.home, decision, is_granted=False)
 
     assert not extension.record.exists()

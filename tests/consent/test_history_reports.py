@@ -15,7 +15,7 @@ from telemetry_kit import (
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
-from tests.consent.history_helpers import audit, file, folder
+from tests.consent.history_helpers import audit, history_dir, history_file
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def days_from(day: str, days: int) -> str:
 def test_mismatches_are_described(decided) -> None:
     """Each mismatch has a sentence with the scope and the command that shows details."""
     today = consent_decision.today()
-    history, record = file(decided), decided.record
+    history, record = history_file(decided), decided.record
     home = decided.home
     record.write_bytes(b"v1 no 2024-02-28\n")
     mismatch = "the current record (no of 2024-02-28) is not the last decision of the history"
@@ -57,9 +57,9 @@ def test_mismatches_are_described(decided) -> None:
 
 def test_an_unreadable_history_is_reported(decided) -> None:
     """A report names the file that cannot be read and the reason, also for the directory key."""
-    file(decided).chmod(0o644)
+    history_file(decided).chmod(0o644)
     assert consent_history.trouble(decided.home) == [
-        f"{file(decided)} is open to others (mode 0644)"
+        f"{history_file(decided)} is open to others (mode 0644)"
     ]
     key = Path(decided.home.directory_key)
     key.write_bytes(b"short")
@@ -75,7 +75,7 @@ def test_the_directories_of_decisions(undecided) -> None:
     undecided.grant()
     assert consent_history.folders(home) == [
         ("all projects", home.config),
-        ("this project", folder(undecided)),
+        ("this project", history_dir(undecided)),
     ]
 
 
@@ -88,7 +88,7 @@ def test_a_decision_at_midnight(decided, days: int, agrees: bool) -> None:
     text = decided.record.read_text().replace(f" {today} ", f" {days_from(today, days)} ", 1)
     decided.record.write_text(text)
 
-    assert agrees == (consent_history.disagrees(folder(decided)) is None)
+    assert agrees == (consent_history.disagrees(history_dir(decided)) is None)
 
 
 def test_an_expired_grant_matches_its_entry(decided) -> None:
@@ -98,15 +98,15 @@ def test_an_expired_grant_matches_its_entry(decided) -> None:
     decided.record.write_text(text.replace(expires, "2020-01-01"))
 
     assert not is_telemetry_enabled()
-    assert consent_history.disagrees(folder(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is None
 
 
 def test_a_history_without_the_current_decision(decided) -> None:
     """If the last entry was deleted, the report names the decision of the record."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[:-1]))
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[:-1]))
 
-    assert consent_history.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(history_dir(decided)) == (
         f"the current record (yes of {consent_decision.today()}) is not in the history"
     )
 
@@ -114,25 +114,25 @@ def test_a_history_without_the_current_decision(decided) -> None:
 def test_the_files_that_were_set_aside(decided) -> None:
     """`set_aside()` returns the sorted paths of damaged files, and none without a directory."""
     for name in ("b.damaged-2", "a.damaged-1", "damaged"):
-        Path(folder(decided), name).write_bytes(b"")
+        Path(history_dir(decided), name).write_bytes(b"")
 
-    assert consent_history.set_aside(folder(decided)) == [
-        f"{folder(decided)}/a.damaged-1",
-        f"{folder(decided)}/b.damaged-2",
+    assert consent_history.set_aside(history_dir(decided)) == [
+        f"{history_dir(decided)}/a.damaged-1",
+        f"{history_dir(decided)}/b.damaged-2",
     ]
-    assert consent_history.set_aside(f"{folder(decided)}/nothing") == []
+    assert consent_history.set_aside(f"{history_dir(decided)}/nothing") == []
 
 
 def test_a_history_without_a_final_line_end(decided) -> None:
     """The next decision adds the missing line end, and keeps every byte before it."""
-    torn = file(decided).read_bytes()[:-1]
-    file(decided).write_bytes(torn)
-    assert 3 == len(consent_history.read(folder(decided)))
+    torn = history_file(decided).read_bytes()[:-1]
+    history_file(decided).write_bytes(torn)
+    assert 3 == len(consent_history.read(history_dir(decided)))
     with cache.override_runtime(decided.environ):
         disable_telemetry()
 
-    assert file(decided).read_bytes().startswith(torn + b"\n{")
-    assert [e["decision"] for e in consent_history.read(folder(decided))] == [
+    assert history_file(decided).read_bytes().startswith(torn + b"\n{")
+    assert [e["decision"] for e in consent_history.read(history_dir(decided))] == [
         "yes",
         "no",
         "yes",
@@ -143,14 +143,14 @@ def test_a_history_without_a_final_line_end(decided) -> None:
 
 def test_invalid_entries_are_skipped(decided) -> None:
     """`read()` skips invalid entries, and `broken_at()` returns the number of the first."""
-    whole = file(decided).read_bytes()
-    file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
+    whole = history_file(decided).read_bytes()
+    history_file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
 
-    assert len(consent_history.read(folder(decided))) == 3
-    assert consent_history.broken_at(folder(decided)) == 4
+    assert len(consent_history.read(history_dir(decided))) == 3
+    assert consent_history.broken_at(history_dir(decided)) == 4
     with cache.override_runtime(decided.environ):
         disable_telemetry()
-    last = consent_history.read(folder(decided))[-1]
+    last = consent_history.read(history_dir(decided))[-1]
     assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
 
 
@@ -168,7 +168,7 @@ def test_a_new_decision_sets_an_untrusted_record_aside(
     with cache.override_runtime(decided.environ):
         enable_telemetry()
 
-    assert backups == len(consent_history.set_aside(folder(decided)))
+    assert backups == len(consent_history.set_aside(history_dir(decided)))
     assert consent_history.trouble(decided.home) == []
 
 
@@ -188,11 +188,11 @@ def test_a_repeated_flag_with_a_damaged_history(decided) -> None:
     """If the history is damaged, a repeated grant renames it and starts a new one."""
     with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
-        file(decided).chmod(0o666)
+        history_file(decided).chmod(0o666)
         enable_telemetry(method="flag")
 
-    assert 1 == len(consent_history.set_aside(folder(decided)))
-    assert ["yes"] == [e["decision"] for e in consent_history.read(folder(decided))]
+    assert 1 == len(consent_history.set_aside(history_dir(decided)))
+    assert ["yes"] == [e["decision"] for e in consent_history.read(history_dir(decided))]
     assert consent_history.trouble(decided.home) == []
 
 

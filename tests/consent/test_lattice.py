@@ -229,7 +229,7 @@ def test_a_change_is_noticed(lattice, place) -> None:
     with cache.override_runtime(lattice.environ, place.clock, place.now):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():
-            if owner == "system":  # its path is fixed; `test_every_state` covers it
+            if owner == "system":  # `test_every_state` covers its fixed path
                 continue
             before = lattice.state[owner]
             for value in values:

@@ -284,9 +284,9 @@ def test_the_rules_of_the_users_records(undecided) -> None:
             "silent",
             f"your consent {{scope}} of {DAY} has expired",
         ),
-        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {anew}"),
-        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {anew}"),
-        ("open", None, "deny", "{path} is open to others (mode 0622): {anew}"),
+        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {repair}"),
+        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {repair}"),
+        ("open", None, "deny", "{path} is open to others (mode 0622): {repair}"),
     ],
     ids=["no", "expired", "damaged", "long", "open"],
 )
@@ -297,14 +297,14 @@ def test_the_rule_of_a_record(place, everywhere: bool, data, raw, verdict: str, 
     path.chmod(0o622 if data == "open" else 0o600)
     found = fields_of_file_rule(place, path)
     scope = "for all projects" if everywhere else "for this project"
-    anew = f"run on or off{' --all-projects' * everywhere} to decide again"
+    repair = f"run on or off{' --all-projects' * everywhere} to decide again"
 
     assert found == (
         "user",
         str(path),
         raw,
         verdict,
-        says.format(path=path, scope=scope, anew=anew),
+        says.format(path=path, scope=scope, repair=repair),
         everywhere and verdict == "deny",
     )
 

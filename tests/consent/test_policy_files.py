@@ -11,7 +11,7 @@ from telemetry_kit import (
 )
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
-from tests.consent.policy_helpers import DAY, OURS, THEIRS, Administered, decide, write
+from tests.consent.policy_helpers import DAY, PYPROJECT, SETTINGS_FILE, Administered, decide, write
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_the_administrators_file_cannot_grant(undecided, tmp_path) -> None:
 # -- the repository and the user's file ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
 @pytest.mark.parametrize(
     ("body", "verdict"),
     [
@@ -133,7 +133,7 @@ def test_an_ignored_setting_does_not_decide(undecided) -> None:
     assert (rule.verdict, rule.says) == ("silent", "no decision yet")
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
 def test_a_file_of_the_repository_cannot_grant(undecided, file: str) -> None:
     """A committed file cannot grant consent for another user."""
     write(undecided, file, "enabled = true\n")
@@ -148,7 +148,7 @@ def test_a_file_of_the_repository_cannot_grant(undecided, file: str) -> None:
 )
 def test_a_pyproject_without_the_package(place, text: str) -> None:
     """A pyproject.toml that does not mention the package does not deny, even if it is invalid."""
-    (place.root / THEIRS).write_text(text)
+    (place.root / PYPROJECT).write_text(text)
 
     assert decide(place).allowed
 
@@ -164,7 +164,7 @@ def test_a_pyproject_without_the_package(place, text: str) -> None:
 )
 def test_an_invalid_pyproject_with_the_package(place, text: str) -> None:
     """A pyproject.toml that mentions the package and is invalid denies."""
-    (place.root / THEIRS).write_text(text)
+    (place.root / PYPROJECT).write_text(text)
 
     assert not decide(place).allowed
 
@@ -173,7 +173,7 @@ def test_an_invalid_pyproject_with_the_package(place, text: str) -> None:
 def test_an_unreadable_repository_file_denies(place, kind: str) -> None:
     """A directory, a FIFO or a circular link at the file's path denies without waiting."""
     (place.root / ".flowspec").mkdir(exist_ok=True)
-    path = place.root / OURS
+    path = place.root / SETTINGS_FILE
     if kind == "directory":
         path.mkdir()
     elif kind == "fifo":
@@ -207,7 +207,7 @@ def test_the_users_file(place, body: str, verdict: str) -> None:
 def test_a_change_of_the_repository_is_noticed(place) -> None:
     """If a pull adds `enabled = false`, a running process stops within 20 ms."""
     assert track_role_event("role.selected", role="dev")
-    write(place, OURS, "enabled = false\n")
+    write(place, SETTINGS_FILE, "enabled = false\n")
     place.clock.advance(0.021)
 
     assert None is track_role_event("role.selected", role="dev")

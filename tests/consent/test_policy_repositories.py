@@ -18,8 +18,8 @@ from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy.projects import ProjectDirs
 from tests.consent.policy_helpers import (
     DAY,
-    OURS,
-    THEIRS,
+    PYPROJECT,
+    SETTINGS_FILE,
     allowed,
     decide,
     line,
@@ -105,7 +105,7 @@ def test_the_rules_of_the_enclosing_repository(undecided) -> None:
     assert last_rule() == ("user", home.directory_key, None, "deny", says, True)
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
 def test_both_files_of_the_enclosing_repository_deny(place, file: str) -> None:
     """The app's file and the pyproject.toml of the enclosing repository both deny."""
     with cache.override_runtime(place.environ):
@@ -193,7 +193,9 @@ def test_a_dangling_link_denies(place, which: str) -> None:
     """If a settings file is a dangling link, it denies, since its content is unknown."""
     (place.root / ".flowspec").mkdir(exist_ok=True)
     path = Path(
-        {"ours": place.root / OURS, "theirs": place.root / THEIRS}.get(which, place.home.user_file)
+        {"ours": place.root / SETTINGS_FILE, "theirs": place.root / PYPROJECT}.get(
+            which, place.home.user_file
+        )
     )
     path.symlink_to("/nonexistent-file")
 

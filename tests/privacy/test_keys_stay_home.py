@@ -105,7 +105,7 @@ def test_git_add_stages_neither_key_nor_event(place) -> None:
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_archive_of_the_project_holds_no_key(kind: str, place, tmp_path) -> None:
+def test_an_archive_contains_no_key(kind: str, place, tmp_path) -> None:
     """An archive of the whole directory contains hidden files and events, but no key."""
     record(place)
     files = members(Path(shutil.make_archive(str(tmp_path / "all"), kind, place.root)))
@@ -116,7 +116,7 @@ def test_archive_of_the_project_holds_no_key(kind: str, place, tmp_path) -> None
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 @pytest.mark.parametrize("versioned", [True, False], ids=["git", "no git"])
-def test_package_holds_no_key(kind: str, versioned: bool, place, tmp_path) -> None:
+def test_a_package_contains_no_key(kind: str, versioned: bool, place, tmp_path) -> None:
     """A wheel and an sdist contain the package and no key, with and without git."""
     if versioned:
         git(place, "init", "-q")
@@ -140,7 +140,7 @@ def test_package_holds_no_key(kind: str, versioned: bool, place, tmp_path) -> No
         ),
     ],
 )
-def test_package_holds_no_event(kind: str, place, tmp_path) -> None:
+def test_a_package_contains_no_event(kind: str, place, tmp_path) -> None:
     """A package without settings for `.flowspec` is built without the events in it."""
     git(place, "init", "-q")
     record(place)
@@ -149,7 +149,7 @@ def test_package_holds_no_event(kind: str, place, tmp_path) -> None:
     assert [] == files_with(traces(place), members(made))
 
 
-def test_sdist_holds_no_event_if_the_root_ignores_them(place, tmp_path) -> None:
+def test_an_sdist_contains_no_event_that_the_root_ignores(place, tmp_path) -> None:
     """One line in the ignore file at the root excludes the events from hatchling's sdist."""
     git(place, "init", "-q")
     record(place)

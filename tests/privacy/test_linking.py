@@ -120,7 +120,7 @@ def test_after_29_days_the_key_is_replaced(place) -> None:
 
 @pytest.mark.parametrize(("resolution", "low", "high"), [("day", 0, 20), ("second", 95, 100)])
 def test_times_joined_with_a_commit_log(place, resolution: str, low: int, high: int) -> None:
-    """Times in days identify 1 of 30 authors in at most 20 % of cases, times in seconds in 95 %.
+    """Times in days identify 1 of 30 authors in at most 20 % of cases, seconds in 95 %.
 
     The attacker has the public commits of all authors for 40 days. A commit follows each event
     within two seconds. The attacker looks for the authors whose commits match the event.
