@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers of the tests of the history of decisions."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,16 @@ from pathlib import Path
 from telemetry_kit.consent import history as consent_history
 
 
-def folder(place) -> str:
+def history_dir(place) -> str:
+    """Return the directory of the project's consent record and history."""
     return os.path.dirname(place.record)
 
 
-def file(place) -> Path:
+def history_file(place) -> Path:
+    """Return the path of the project's history."""
     return place.record.with_name(consent_history.HISTORY)
 
 
 def audit(place, *args: str):
+    """Run the command `audit` in the project."""
     return place.python("-m", "telemetry_kit", "audit", *args)

@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers of the tests of the consent policy."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def line(decision: str, day: str = DAY, expires: str = LAST) -> bytes:
 
 
 def decide(place, **environ: str) -> policy.Decision:
-    """The decision for a place, with more variables."""
+    """Return the decision for a project, with additional variables."""
     return policy.decide(place.home, {**place.environ, **environ})
 
 
@@ -66,36 +66,36 @@ VENDORS = [
 
 
 class Administered(ProjectPaths):
-    """Paths with another file of the administrator."""
+    """Project paths with a different path for the administrator's file."""
 
     system_file = ""  # type: ignore[assignment]
 
 
-OURS = ".flowspec/telemetry.toml"
+SETTINGS_FILE = ".flowspec/telemetry.toml"
 
 
-THEIRS = "pyproject.toml"
+PYPROJECT = "pyproject.toml"
 
 
 def write(place, file: str, body: str) -> Path:
-    """Put a switch into one of the project's files, under its own table."""
+    """Write a setting into one of the project's files, in the package's table."""
     path = place.root / file
     path.parent.mkdir(exist_ok=True)
-    path.write_text(body if file == OURS else "[tool.telemetry_kit]\n" + body)
+    path.write_text(body if file == SETTINGS_FILE else "[tool.telemetry_kit]\n" + body)
     return path
 
 
-def told(rules) -> list[tuple[object, ...]]:
-    """All that a rule holds, for each."""
+def rule_fields(rules) -> list[tuple[object, ...]]:
+    """Return the fields of each rule as a tuple."""
     return [(r.owner, r.name, r.raw, r.verdict, r.says, r.everywhere) for r in rules]
 
 
 def decide_in(start, place, app: str = "flowspec", **variables: str) -> policy.Decision:
-    """The decision for a folder."""
+    """Return the decision for a directory."""
     environ = {**place.environ, **variables}
     return policy.decide(find(app, str(start), environ), environ)
 
 
 def allowed(place, *parts: str) -> bool:
-    """Whether recording is on in a folder of the project."""
+    """Return whether recording is on in a directory of the project."""
     return decide_in(place.root.joinpath(*parts), place).allowed

@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers of the tests of the consent prompt."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ ASKED = "Record how you use"
 
 
 class Seen(NamedTuple):
-    """What a person saw, what a pipe got, and how it ended."""
+    """What the terminal displayed, what stdout received, and the exit code."""
 
     screen: str
     stdout: str
@@ -38,15 +38,15 @@ class Seen(NamedTuple):
 
 
 def at_terminal(place, code, *keys, columns=80, redirect='>"$OUT"', args=(), **env):
-    """Run a program at a terminal of its own and press keys at each question it puts.
+    """Run a program at its own terminal, and press a key at each prompt.
 
-    Its stdout goes into a file, so that the screen is what stderr got.
+    Its stdout is redirected to a file, so the screen displays only stderr.
     """
     out = place.user.parent / "stdout"
     out.write_bytes(b"")
     program = [sys.executable, "-W", "error", "-c", code, *args]
     with warnings.catch_warnings():
-        # Later interpreters warn of a fork in a process with threads; the child execs at once.
+        # Python 3.12 and later warn of a fork in a process with threads. The child execs at once.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = pexpect.spawn(
             "/bin/sh",
@@ -71,8 +71,10 @@ def at_terminal(place, code, *keys, columns=80, redirect='>"$OUT"', args=(), **e
 
 
 def asked(seen):
+    """Return whether the screen displayed the question."""
     return ASKED in seen.screen
 
 
 def history(place):
+    """Return the entries of the project's history."""
     return consent_history.read(os.path.dirname(place.record))

@@ -12,8 +12,8 @@ from telemetry_kit.consent import cache, changes, policy, prompt
 from telemetry_kit.errors import ConsentError, Refused
 
 
-def test_the_decision_of_a_grant(place) -> None:
-    """It has the project's paths, the decision, and the time until which it is valid."""
+def test_the_decision_with_a_grant(place) -> None:
+    """A cached decision has the project's paths, the decision, and the time when it expires."""
     place.clock.advance(5.0)
     found = cache.lookup(str(place.root))
 
@@ -29,7 +29,7 @@ def test_the_decision_of_a_grant(place) -> None:
 
 
 def test_the_decision_without_a_grant(undecided) -> None:
-    """Without a grant the decision is off."""
+    """Without a grant, recording is off."""
     found = cache.lookup()
 
     assert (found.allowed, found.decision.allowed) == (False, False)
@@ -38,8 +38,8 @@ def test_the_decision_without_a_grant(undecided) -> None:
     assert found.paths.root == str(undecided.root)
 
 
-def test_a_no_that_holds_in_this_process(place) -> None:
-    """Its rule is the user's, covers every project, and explains why no record has it."""
+def test_the_rule_of_a_denial_in_this_process(place) -> None:
+    """Its rule belongs to the user, covers every project, and explains why it is not saved."""
     cache.deny_in_process()
     found = cache.lookup().decision
     rule = found.rule
@@ -50,8 +50,8 @@ def test_a_no_that_holds_in_this_process(place) -> None:
     assert rule.says == "you denied consent in this run, and the denial could not be saved"
 
 
-def test_the_answer_is_kept_for_20_ms(place) -> None:
-    """Until then the same object is returned, for a directory and for the working directory."""
+def test_a_decision_is_cached_for_20_ms(place) -> None:
+    """Within 20 ms, `lookup()` returns the same object, with or without a directory argument."""
     for start in (None, str(place.root)):
         first = cache.lookup(start)
         place.clock.advance(0.019)
@@ -64,8 +64,8 @@ def test_the_answer_is_kept_for_20_ms(place) -> None:
 @pytest.mark.parametrize(
     "name", ["DO_NOT_TRACK", "TELEMETRY_KIT_DISABLED", "FLOWSPEC_TELEMETRY_DISABLED", "CI"]
 )
-def test_a_switch_that_changes_its_value(place, name: str) -> None:
-    """Each of the four is compared at every event, even if the number of variables is the same."""
+def test_a_changed_switch_is_noticed(place, name: str) -> None:
+    """Every event compares the values of all switches, even if no variable was added."""
     place.environ[name] = "0"
     assert cache.lookup().allowed
     place.environ[name] = "1"
@@ -73,7 +73,7 @@ def test_a_switch_that_changes_its_value(place, name: str) -> None:
     assert not cache.lookup().allowed
 
 
-def test_a_variable_that_comes_or_goes(place) -> None:
+def test_a_variable_that_is_added_or_removed(place) -> None:
     """If any variable is added or removed, the decision is made again at once."""
     first = cache.lookup()
     place.environ["SOMETHING"] = "1"
@@ -84,8 +84,8 @@ def test_a_variable_that_comes_or_goes(place) -> None:
     assert second is not cache.lookup()
 
 
-def test_settings_that_change(place) -> None:
-    """A decision is valid only for the settings that it was made with."""
+def test_a_change_of_settings_is_noticed(place) -> None:
+    """A cached decision is valid only for the settings that it was made with."""
     first = cache.lookup()
     with configure(retention_days=30):
         inside = cache.lookup()
@@ -95,8 +95,8 @@ def test_settings_that_change(place) -> None:
     assert inside is not cache.lookup()
 
 
-def test_each_app_and_place_has_its_own(place) -> None:
-    """Each app and each directory has a decision of its own."""
+def test_each_app_and_directory_has_its_own_decision(place) -> None:
+    """The cache has one decision for each app and directory."""
     (place.root / ".git").mkdir()
     (place.root / "sub").mkdir()
     mine, below = cache.lookup(), cache.lookup(str(place.root / "sub"))
@@ -110,8 +110,8 @@ def test_each_app_and_place_has_its_own(place) -> None:
     assert mine.paths.root == below.paths.root
 
 
-def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> None:
-    """The working directory is read at every event."""
+def test_a_change_of_the_working_directory_is_noticed(place, make_place, monkeypatch) -> None:
+    """Every event reads the working directory."""
     elsewhere = make_place("elsewhere")
     assert str(place.root) == cache.lookup().paths.root
     monkeypatch.chdir(elsewhere.root)
@@ -119,12 +119,12 @@ def test_a_working_directory_that_changes(place, make_place, monkeypatch) -> Non
     assert str(elsewhere.root) == cache.lookup().paths.root
 
 
-def test_a_working_directory_that_is_gone(place, monkeypatch, tmp_path) -> None:
-    """There is no decision, and no event."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+def test_a_deleted_working_directory(place, monkeypatch, tmp_path) -> None:
+    """If the working directory was deleted, there is no decision, and no event is recorded."""
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
     with pytest.raises(Refused, match="no longer exists"):
         cache.lookup()
 
@@ -145,7 +145,7 @@ def test_the_cache_is_bounded(place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("denying", "shut"),
+    ("deny", "is_off"),
     [
         (lambda place: place.environ.update(DO_NOT_TRACK="1"), True),
         (lambda place: place.environ.update(CI="1"), True),
@@ -160,14 +160,14 @@ def test_the_cache_is_bounded(place) -> None:
     ],
     ids=["switch", "ci", "nothing", "repository", "record"],
 )
-def test_what_sets_off_until(place, denying: Callable[..., object], shut: bool | None) -> None:
+def test_what_sets_off_until(place, deny: Callable[..., object], is_off: bool | None) -> None:
     """Only a denial for every project sets `off_until`, so a change of directory is noticed."""
     place.clock.advance(1.0)
-    denying(place)
+    deny(place)
     cache.invalidate()
 
-    assert (shut is None) == cache.is_allowed()
-    assert runtime.off_until == (1.02 if shut else 0.0)
+    assert (is_off is None) == cache.is_allowed()
+    assert runtime.off_until == (1.02 if is_off else 0.0)
 
 
 def test_invalidation(place) -> None:
@@ -193,8 +193,8 @@ def test_a_runtime_is_overridden_and_restored(place) -> None:
     assert is_telemetry_enabled()
 
 
-def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
-    """Captured events go into memory, whatever the decision is."""
+def test_captured_events_need_no_consent(undecided, monkeypatch) -> None:
+    """While events are captured in memory, they are allowed whatever the decision is."""
     assert not cache.is_allowed()
     monkeypatch.setattr(runtime, "captured", 1)
 
@@ -202,13 +202,13 @@ def test_while_events_are_captured_it_is_open(undecided, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("start", ["\0", 3, b"\xff", object()], ids=["nul", "3", "bytes", "object"])
-def test_a_place_that_is_none(place, start: object) -> None:
-    """`is_allowed()` raises nothing, and returns False."""
+def test_an_invalid_directory_is_not_allowed(place, start: object) -> None:
+    """For an invalid directory, `is_allowed()` raises nothing, and returns False."""
     assert False is cache.is_allowed(start)  # type: ignore[arg-type]
 
 
-def test_the_table_behind_the_environment(place, monkeypatch) -> None:
-    """A variable of the real `os.environ` is noticed like one of any other mapping."""
+def test_a_change_of_os_environ_is_noticed(place, monkeypatch) -> None:
+    """A changed variable of the real `os.environ` is noticed like one of any other mapping."""
     monkeypatch.setenv("TELEMETRY_KIT_DISABLED", "0")
     with cache.override_runtime(os.environ):
         switches = cache.Switches(os.environ, "FLOWSPEC")
@@ -220,16 +220,16 @@ def test_the_table_behind_the_environment(place, monkeypatch) -> None:
     assert b"1" in switches.values()
 
 
-def test_a_denial_in_this_process(place) -> None:
-    """A denial that could not be saved is valid for the rest of this process."""
+def test_an_unsaved_denial_stops_this_process(place) -> None:
+    """If a denial cannot be saved, this process still stops recording."""
     folder = place.user / ".config"
     assert cache.is_allowed()
-    kept = folder.rename(place.user / "moved")
+    moved = folder.rename(place.user / "moved")
     folder.write_text("")
     with pytest.raises(ConsentError):
         changes.disable_telemetry()
     folder.unlink()
-    kept.rename(folder)
+    moved.rename(folder)
 
     assert not cache.is_allowed()
     assert cache.lookup().decision.rule.says.startswith("you denied consent in this run")
@@ -237,8 +237,8 @@ def test_a_denial_in_this_process(place) -> None:
 
 
 @pytest.mark.parametrize("call", ["open", "read", "close", "listdir"])
-def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
-    """After an error of the system the policy decides, and nothing is raised."""
+def test_a_failed_check_does_not_turn_recording_off(place, monkeypatch, call: str) -> None:
+    """If a system call fails, `is_off()` raises nothing and returns False."""
     real = getattr(os, call)
 
     def fails(*args: object, **more: object) -> object:
@@ -247,7 +247,7 @@ def test_a_look_that_fails_is_no_answer(place, monkeypatch, call: str) -> None:
         raise OSError(errno.EIO, "")
 
     monkeypatch.setattr(os, call, fails)
-    shut = runtime.is_off()
+    is_off = runtime.is_off()
     monkeypatch.undo()
 
-    assert not shut
+    assert not is_off

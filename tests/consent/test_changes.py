@@ -1,4 +1,4 @@
-"""Decisions of the user: what enable and disable write, and how soon a process notices."""
+"""Decisions of the user: what `enable` and `disable` write, and when a process notices."""
 
 import os
 import stat
@@ -20,23 +20,23 @@ from tests.consent.policy_helpers import DAY, line
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 # -- deciding ------------------------------------------------------------------------------------
 
 
-def test_off_until_somebody_says_yes(undecided) -> None:
-    """Nothing decided means off, and looking leaves nothing behind."""
+def test_recording_is_off_before_a_grant(undecided) -> None:
+    """Before a decision, recording is off, and a check creates no file."""
     assert not is_telemetry_enabled()
     assert None is track_role_event("role.selected", role="dev")
     assert undecided.tree() == []
 
 
-def test_enable_says_whether_it_is_on(undecided) -> None:
-    """`enable_telemetry()` tells whether events are recorded now: a veto may still hold."""
+def test_enable_returns_whether_recording_is_on(undecided) -> None:
+    """`enable_telemetry()` returns False if another rule denies."""
     assert True is enable_telemetry()
     undecided.environ["DO_NOT_TRACK"] = "1"
 
@@ -44,18 +44,18 @@ def test_enable_says_whether_it_is_on(undecided) -> None:
 
 
 def test_enable_writes_nothing_into_the_project(place) -> None:
-    """A decision is in the user's directories; the project has nothing until an event comes."""
+    """A decision is stored in the user's directories. The project has no file before an event."""
     assert list(place.root.iterdir()) == []
 
 
-def test_everything_of_the_user_is_private(place) -> None:
-    """Folders that we make are 0700 and files 0600."""
+def test_files_of_the_user_are_private(place) -> None:
+    """The package creates directories with mode 0700 and files with mode 0600."""
     for path in (place.user / ".config").rglob("*"):
         assert (0o700 if path.is_dir() else 0o600) == stat.S_IMODE(path.stat().st_mode), path
 
 
-def test_a_yes_is_for_one_project(place) -> None:
-    """A yes for this project says nothing about another one."""
+def test_a_grant_covers_one_project(place) -> None:
+    """A grant for this project does not cover another project."""
     other = place.root.parent / "other"
     other.mkdir()
 
@@ -64,8 +64,8 @@ def test_a_yes_is_for_one_project(place) -> None:
     assert None is track_role_event("role.selected", role="dev", project_root=other)
 
 
-def test_a_yes_for_all_projects(undecided) -> None:
-    """A yes for all projects holds in each, a project's no wins over it."""
+def test_a_grant_for_all_projects(undecided) -> None:
+    """A grant for all projects covers each project, unless the project has a denial."""
     other = undecided.root.parent / "other"
     other.mkdir()
     enable_telemetry(all_projects=True)
@@ -75,23 +75,23 @@ def test_a_yes_for_all_projects(undecided) -> None:
     assert (is_telemetry_enabled(), is_telemetry_enabled(other)) == (True, False)
 
 
-def test_a_no_for_all_projects(place) -> None:
-    """A no for all projects wins over a project's yes."""
+def test_a_denial_for_all_projects(place) -> None:
+    """A denial for all projects overrides the grant for a project."""
     disable_telemetry(all_projects=True)
 
     assert not is_telemetry_enabled()
 
 
-def test_a_yes_is_for_one_app(place) -> None:
-    """A yes to flowspec is no yes to acme."""
+def test_a_grant_covers_one_app(place) -> None:
+    """A grant for flowspec does not cover acme."""
     with configure(app="acme"):
         assert not is_telemetry_enabled()
 
     assert is_telemetry_enabled()
 
 
-def test_disable_is_remembered_and_undone(place) -> None:
-    """No after yes is off, yes after no is on."""
+def test_disable_is_saved_and_enable_reverts_it(place) -> None:
+    """A denial after a grant turns recording off, and a grant after a denial turns it on."""
     disable_telemetry()
     assert not is_telemetry_enabled()
     assert place.record.read_bytes()[:6] == b"v1 no "
@@ -99,8 +99,8 @@ def test_disable_is_remembered_and_undone(place) -> None:
     assert enable_telemetry()
 
 
-def test_disable_where_nothing_was_decided(undecided) -> None:
-    """A no can be the first thing that is said, and records nothing about itself."""
+def test_disable_before_any_decision(undecided) -> None:
+    """The first decision can be a denial, and it records no event."""
     disable_telemetry()
 
     assert not is_telemetry_enabled()
@@ -108,16 +108,16 @@ def test_disable_where_nothing_was_decided(undecided) -> None:
     assert list(undecided.root.iterdir()) == []
 
 
-def test_disable_under_a_veto_is_written(place) -> None:
-    """Turning off writes the denial even when it is vetoed already."""
+def test_disable_is_saved_if_another_rule_denies(place) -> None:
+    """If another rule denies already, `disable_telemetry()` still saves the denial."""
     place.environ["DO_NOT_TRACK"] = "1"
     disable_telemetry()
 
     assert place.record.read_bytes()[:6] == b"v1 no "
 
 
-def test_turning_off_records_no_event(place) -> None:
-    """The log ends with the last event before; what was recorded stays."""
+def test_disable_records_no_event(place) -> None:
+    """After `disable_telemetry()`, the log keeps its events and becomes read-only."""
     track_role_event("role.selected", role="dev")
     disable_telemetry()
     stored = [p for p in (place.root / ".flowspec").iterdir() if p.suffix == ".jsonl"]
@@ -129,19 +129,19 @@ def test_turning_off_records_no_event(place) -> None:
 @pytest.mark.parametrize(
     "damage", [b"nonsense", b"v9 yes 2024-02-28\n", b"", line("yes") * 2], ids=ascii
 )
-def test_a_damaged_record_is_kept_aside(place, damage: bytes) -> None:
-    """`enable` over a damaged record works, and keeps what was there under another name."""
+def test_enable_sets_a_damaged_record_aside(place, damage: bytes) -> None:
+    """If the consent record is damaged, `enable` renames it and writes a new one."""
     place.record.write_bytes(damage)
     assert not is_telemetry_enabled()
 
     assert enable_telemetry()
-    aside = [p for p in place.record.parent.iterdir() if "damaged" in p.name]
-    assert [damage] == [p.read_bytes() for p in aside]
+    backups = [p for p in place.record.parent.iterdir() if "damaged" in p.name]
+    assert [damage] == [p.read_bytes() for p in backups]
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "link", "0666"])
-def test_a_strange_record_is_kept_aside(place, kind: str) -> None:
-    """The same with something that is no record at all; nothing behind a link is changed."""
+def test_enable_sets_an_untrusted_record_aside(place, kind: str) -> None:
+    """`enable` renames a record of another file type or mode. A link's target does not change."""
     outside = place.user / "outside"
     outside.write_bytes(b"theirs")
     if kind == "0666":
@@ -160,16 +160,16 @@ def test_a_strange_record_is_kept_aside(place, kind: str) -> None:
     assert len([p for p in place.record.parent.iterdir() if "damaged" in p.name]) == 1
 
 
-def test_enable_twice_changes_no_key(place) -> None:
-    """A second yes keeps key and place, so that events go on under the same names."""
+def test_a_second_enable_keeps_the_key(place) -> None:
+    """A second grant keeps the key, so later events have the same pseudonyms."""
     before = place.key_file.read_bytes()
     enable_telemetry()
 
     assert before == place.key_file.read_bytes()
 
 
-def test_no_home_cannot_be_decided(undecided) -> None:
-    """Without a home directory a decision is an error that says so, not a silent success."""
+def test_a_decision_without_a_home_directory(undecided) -> None:
+    """Without a home directory, a decision raises an error that names the cause."""
     undecided.environ["HOME"] = ""
 
     with pytest.raises(ConsentError, match="home directory"):
@@ -179,8 +179,8 @@ def test_no_home_cannot_be_decided(undecided) -> None:
     assert not is_telemetry_enabled()
 
 
-def test_a_decision_that_cannot_be_written(undecided) -> None:
-    """A file where our folder should be is an error with the system's short name."""
+def test_a_decision_that_cannot_be_saved(undecided) -> None:
+    """If a file blocks the package's directory, the error has the system's error name."""
     (undecided.user / ".config").write_text("")
 
     with pytest.raises(ConsentError, match=r"ENOTDIR|EEXIST|FileExists"):
@@ -188,8 +188,8 @@ def test_a_decision_that_cannot_be_written(undecided) -> None:
     assert not is_telemetry_enabled()
 
 
-def test_umask_takes_nothing(undecided) -> None:
-    """Whatever the umask, the record can be read by us and by nobody else."""
+def test_the_umask_does_not_change_the_mode(undecided) -> None:
+    """With any umask, only the user can read and write the record."""
     for mask in (0o777, 0o000, 0o077):
         former = os.umask(mask)
         try:
@@ -210,26 +210,26 @@ for word in sys.stdin:
 """
 
 
-def ask(child) -> bool:
-    """Have a child record once; whether it did."""
+def record_in(child) -> bool:
+    """Make a child process record an event, and return whether it did."""
     child.stdin.write("go\n")
     child.stdin.flush()
     return child.stdout.readline() == "True\n"
 
 
-# -- what was decided elsewhere ------------------------------------------------------------------
+# -- decisions of another process ----------------------------------------------------------------
 
 
 def test_revocation_is_noticed_at_the_next_event(place) -> None:
-    """A running process stops at its next event after `disable`, and goes on after `enable`."""
+    """After `disable`, a running process stops at its next event. After `enable`, it continues."""
     child = place.start(LOOP)
     try:
-        assert ask(child)
+        assert record_in(child)
         for _ in range(20):
             changes.disable_telemetry()
-            assert not ask(child)
+            assert not record_in(child)
             changes.enable_telemetry()
-            assert any(ask(child) for _ in range(10_000))
+            assert any(record_in(child) for _ in range(10_000))
     finally:
         _, err = child.communicate(timeout=30)
 
@@ -237,13 +237,13 @@ def test_revocation_is_noticed_at_the_next_event(place) -> None:
 
 
 def test_nothing_is_written_after_a_revocation(place) -> None:
-    """What a running process is asked after `disable` returned is in no file."""
+    """After `disable` has returned, a running process writes no event into any file."""
     child = place.start(LOOP)
     try:
-        assert ask(child)
+        assert record_in(child)
         changes.disable_telemetry()
         before = {p: p.read_bytes() for p in place.root.rglob("*") if p.is_file()}
-        assert [ask(child) for _ in range(50)] == [False] * 50
+        assert [record_in(child) for _ in range(50)] == [False] * 50
     finally:
         child.communicate(timeout=30)
 
@@ -251,14 +251,14 @@ def test_nothing_is_written_after_a_revocation(place) -> None:
 
 
 def test_clear_is_noticed_at_the_next_event(place) -> None:
-    """A running process writes its next event into a new log, under the new key."""
+    """After `clear`, a running process writes its next event into a new log, with a new key."""
     child = place.start(LOOP)
     try:
-        assert ask(child)
+        assert record_in(child)
         old = place.key
         assert changes.clear(place.home) == []
         assert not place.log.exists()
-        assert ask(child)
+        assert record_in(child)
     finally:
         child.communicate(timeout=30)
 
@@ -280,7 +280,7 @@ def test_a_hand_edited_record_is_noticed_within_20_ms(place) -> None:
 
 
 def test_a_deleted_record_is_noticed_within_20_ms(place) -> None:
-    """Removing the record by hand turns recording off."""
+    """If the user deletes the record, recording is off 20 ms later at the latest."""
     assert track_role_event("role.selected", role="dev")
     place.record.unlink()
     place.clock.advance(0.0201)
@@ -288,8 +288,8 @@ def test_a_deleted_record_is_noticed_within_20_ms(place) -> None:
     assert None is track_role_event("role.selected", role="dev")
 
 
-def test_a_decision_of_this_process_holds_at_once(place) -> None:
-    """What this process decided itself holds without any time passing."""
+def test_a_decision_of_this_process_applies_at_once(place) -> None:
+    """A decision that this process makes applies to its next event."""
     assert track_role_event("role.selected", role="dev")
     disable_telemetry()
     assert None is track_role_event("role.selected", role="dev")
@@ -298,8 +298,8 @@ def test_a_decision_of_this_process_holds_at_once(place) -> None:
     assert track_role_event("role.selected", role="dev")
 
 
-def test_a_first_yes_reaches_a_running_process(undecided) -> None:
-    """A process that began before anything was decided sees the yes within 20 ms."""
+def test_a_running_process_notices_the_first_grant(undecided) -> None:
+    """A process that started before any decision notices the grant within 20 ms."""
     assert None is track_role_event("role.selected", role="dev")
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry()

@@ -1,4 +1,4 @@
-"""The consent line: what grants, what denies, and what counts as undecided."""
+"""The consent record: which content grants, denies or leaves consent undecided."""
 
 import itertools
 import os
@@ -18,20 +18,29 @@ from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
 from telemetry_kit.schema.validation import is_day
 from tests.conftest import believed, record_of
-from tests.consent.policy_helpers import DAY, LAST, OURS, SCOPE, THEIRS, Administered, decide, line
+from tests.consent.policy_helpers import (
+    DAY,
+    LAST,
+    PYPROJECT,
+    SCOPE,
+    SETTINGS_FILE,
+    Administered,
+    decide,
+    line,
+)
 
 DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 @pytest.fixture
 def administered(place, tmp_path):
-    """A granted place with a path for an administrator's file."""
+    """A project with consent, and a path for the file of the administrator."""
     home = place.home
     found = Administered(home.app, home.root, home.config, home.state)
     Administered.system_file = str(tmp_path / "telemetry.conf")
@@ -39,12 +48,12 @@ def administered(place, tmp_path):
     Administered.system_file = ""
 
 
-# What a parser of objects, numbers or text would trip over; each must be off.
 def later(days: int, day: str = DAY) -> str:
-    """So many days after one of the calendar."""
+    """Return the day that is `days` after `day`."""
     return (date.fromisoformat(day) + timedelta(days)).isoformat()
 
 
+# Input that breaks parsers of objects, numbers or text. Recording must be off for each.
 HOSTILE = [
     *(b"[]\n", b'["v1", "yes", "2024-02-28"]\n', b"{}\n", b'{"enabled": true}\n', b"null\n"),
     *(b"[" * 60_000 + b"\n", b"{" * 60_000 + b"\n", b"NaN\n", b"-Infinity\n", b"1e999\n"),
@@ -104,8 +113,8 @@ HOSTILE = [
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_states_of_a_record(place, data: bytes, state: str) -> None:
-    """One line of version 1 is a decision; anything else is corrupt, off, and left as it is."""
+def test_the_state_of_a_record(place, data: bytes, state: str) -> None:
+    """One line of version 1 is a decision. Any other content is corrupt, denies, and is kept."""
     assert state == consent_decision.parse_record(data, DAY)[0]
     data = believed(place.record, data)
     place.record.write_bytes(data)
@@ -115,16 +124,16 @@ def test_states_of_a_record(place, data: bytes, state: str) -> None:
     assert data == place.record.read_bytes()
 
 
-def test_an_expired_yes_is_undecided(place) -> None:
-    """A yes older than twelve months is no yes, and no denial either: the user may be asked."""
+def test_an_expired_grant_is_undecided(place) -> None:
+    """After twelve months a grant neither grants nor denies, so a program may ask again."""
     place.record.write_bytes(line("yes", day="2020-01-01", expires="2021-01-01"))
     decision = decide(place)
 
     assert (decision.allowed, decision.rule.verdict, decision.vetoed) == (False, "silent", False)
 
 
-def test_ten_megabytes(place) -> None:
-    """A record of 10 MB is not read into memory; it denies and stays."""
+def test_a_record_of_ten_megabytes(place) -> None:
+    """A record of 10 MB denies, and is kept."""
     place.record.write_bytes(line("yes") + b"x" * 10_000_000)
 
     assert not is_telemetry_enabled()
@@ -133,7 +142,7 @@ def test_ten_megabytes(place) -> None:
 
 @pytest.mark.parametrize("mode", [0o666, 0o622, 0o620, 0o602, 0o644, 0o640, 0o601])
 def test_a_record_that_is_open_to_others(place, mode: int) -> None:
-    """A yes that somebody else could have written, or that came out of a checkout, is no yes."""
+    """If other users may access the record, it does not grant, and its mode does not change."""
     place.record.chmod(mode)
 
     assert not is_telemetry_enabled()
@@ -141,8 +150,8 @@ def test_a_record_that_is_open_to_others(place, mode: int) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
-def test_a_record_of_the_user_alone(place, mode: int) -> None:
-    """Whether it may be written by its owner does not matter."""
+def test_a_record_that_only_the_user_can_read(place, mode: int) -> None:
+    """A record that only its owner can read grants, whether it is writable or not."""
     place.record.chmod(mode)
 
     assert is_telemetry_enabled()
@@ -150,8 +159,8 @@ def test_a_record_of_the_user_alone(place, mode: int) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("all_projects", [False, True], ids=["project", "all"])
-def test_a_record_of_somebody_else(undecided, all_projects: bool) -> None:
-    """A yes that another user owns is no yes of ours."""
+def test_a_record_of_another_user(undecided, all_projects: bool) -> None:
+    """If another user owns the record, it does not grant."""
     enable_telemetry(all_projects=all_projects)
     path = record_of(undecided.home, all_projects)
     assert is_telemetry_enabled()
@@ -161,8 +170,8 @@ def test_a_record_of_somebody_else(undecided, all_projects: bool) -> None:
     assert not is_telemetry_enabled()
 
 
-def test_days_of_the_calendar() -> None:
-    """A day is one exactly where the calendar has it."""
+def test_is_day_follows_the_calendar() -> None:
+    """`is_day()` accepts exactly the days of the calendar."""
     texts = [
         f"{year:04}-{month:02}-{day:02}"
         for year in (0, 1, 1900, 2000, 2023, 2024, 9999)
@@ -174,7 +183,7 @@ def test_days_of_the_calendar() -> None:
 
 
 def in_calendar(text: str) -> bool:
-    """What the standard library says."""
+    """Return whether the standard library accepts a day."""
     try:
         return bool(date.fromisoformat(text))
     except ValueError:
@@ -182,8 +191,8 @@ def in_calendar(text: str) -> bool:
 
 
 @pytest.mark.parametrize("time", ["", "fortnight", "DAY", "second,day"])
-def test_a_resolution_that_nobody_knows(time: str) -> None:
-    """A record with another resolution than ours accepts the coarsest."""
+def test_an_unknown_resolution(time: str) -> None:
+    """A record with an unknown resolution grants the coarsest one."""
     text = line("yes")[:-1].decode() + f" time={time}\n"
 
     assert consent_decision.parse_grant(text).resolution("second") == "day"
@@ -191,28 +200,28 @@ def test_a_resolution_that_nobody_knows(time: str) -> None:
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "directory", "fifo"])
 @pytest.mark.parametrize("scope", ["project", "all"])
-def test_strange_record(place, kind: str, scope: str) -> None:
-    """A link, a directory or a FIFO in the record's place denies, without waiting, and stays."""
+def test_a_record_of_another_file_type(place, kind: str, scope: str) -> None:
+    """A link, a directory or a FIFO at the record's path denies without waiting, and is kept."""
     path = place.record if scope == "project" else Path(place.home.config) / policy.RECORD
-    genuine = place.user / "record"
+    target = place.user / "record"
     if scope == "project":
-        path.rename(genuine)
+        path.rename(target)
     else:
-        genuine.write_bytes(line("yes"))
+        target.write_bytes(line("yes"))
     if kind == "directory":
         path.mkdir()
     elif kind == "fifo":
         os.mkfifo(path)
     else:
-        path.symlink_to(genuine if kind == "link" else place.user / "nothing")
+        path.symlink_to(target if kind == "link" else place.user / "nothing")
     before = os.lstat(path).st_ino
 
     assert not is_telemetry_enabled()
     assert before == os.lstat(path).st_ino
 
 
-def test_the_written_record(place) -> None:
-    """`enable_telemetry()` writes one line with day, notice, scope and expiry, readable by us."""
+def test_the_record_of_a_grant(place) -> None:
+    """`enable_telemetry()` writes one line with day, notice, scope and expiry, mode 0600."""
     text = place.record.read_bytes()
     found = re.fullmatch(
         rb"v1 yes (\d{4})-\d\d-\d\d notice=\d+ scope=([0-9a-f]{16}) expires=(\d{4})-\d\d-\d\d"
@@ -230,8 +239,8 @@ def test_the_written_record(place) -> None:
     ("day", "expires"),
     [("2024-02-28", "2025-02-28"), ("2024-02-29", "2025-02-28"), ("2024-12-31", "2025-12-31")],
 )
-def test_twelve_months(day: str, expires: str) -> None:
-    """A decision holds for twelve months, also from a leap day."""
+def test_a_decision_expires_after_twelve_months(day: str, expires: str) -> None:
+    """A decision is valid for twelve months, also from a leap day."""
     data = consent_decision.render_record("yes", day, settings.current())
 
     assert f" expires={expires} " in data.decode()
@@ -261,26 +270,26 @@ RECORDS = {
 
 
 def put(path: Path, content: bytes | None) -> None:
-    """Make a file say something, or be gone."""
+    """Write a file, or delete it if `content` is None."""
     if content is None:
         path.unlink(missing_ok=True)
         return
     if path.name == policy.RECORD:
         content = believed(path, content)
     if not path.exists() or path.read_bytes() != content:
-        # A new inode: what was read before is not believed again.
+        # A new inode, so that no reader uses the content that it read before.
         path.with_name("new").write_bytes(content)
         path.with_name("new").chmod(0o600)
         path.with_name("new").rename(path)
 
 
-# -- the lattice ---------------------------------------------------------------------------------
+# -- all combinations ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("for_all", STATES["all"])
 @pytest.mark.parametrize("for_project", STATES["project"])
 def test_any_denial_wins(administered, place, for_all: str, for_project: str) -> None:
-    """Over every combination of all owners: on exactly if a user's yes stands and nobody denies."""
+    """For each state of all owners, recording is on only if the user grants and no rule denies."""
     home, system, environ = administered
     switch = {"none": None, "true": b"enabled = true\n", "deny": b"enabled = false\n"}
     table = b"[tool.telemetry_kit]\n"
@@ -289,18 +298,18 @@ def test_any_denial_wins(administered, place, for_all: str, for_project: str) ->
     put(Path(home.config) / policy.RECORD, RECORDS.get(for_all))
     put(project, RECORDS.get(for_project))
     for states in itertools.product(*(STATES[o] for o in OWNERS[:5])):
-        given = dict(zip(OWNERS, (*states, for_all, for_project), strict=True))
-        put(system, switch[given["system"]])
-        put(place.root / OURS, switch[given["ours"]])
-        body = switch[given["pyproject"]]
-        put(place.root / THEIRS, None if body is None else table + body)
-        put(Path(home.user_file), switch[given["user file"]])
-        variables = {"DO_NOT_TRACK": "1"} if given["environment"] == "deny" else {}
-        denied = {"deny", "no", "corrupt"} & set(given.values())
+        state = dict(zip(OWNERS, (*states, for_all, for_project), strict=True))
+        put(system, switch[state["system"]])
+        put(place.root / SETTINGS_FILE, switch[state["ours"]])
+        body = switch[state["pyproject"]]
+        put(place.root / PYPROJECT, None if body is None else table + body)
+        put(Path(home.user_file), switch[state["user file"]])
+        variables = {"DO_NOT_TRACK": "1"} if state["environment"] == "deny" else {}
+        denied = {"deny", "no", "corrupt"} & set(state.values())
         granted = "yes" in (for_all, for_project)
         decision = policy.decide(home, {**environ, **variables}, every_file=True)
         recorder = policy.decide(home, {**environ, **variables})
 
-        assert recorder.allowed == decision.allowed, given
-        assert (granted and not denied) == decision.allowed, given
-        assert decision.rule.verdict == "deny" or not denied, given
+        assert recorder.allowed == decision.allowed, state
+        assert (granted and not denied) == decision.allowed, state
+        assert decision.rule.verdict == "deny" or not denied, state

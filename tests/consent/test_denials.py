@@ -1,4 +1,4 @@
-"""A denial that cannot be written as usual: it needs no space, and an error says what goes on."""
+"""Denials that cannot be saved as usual: on full disks and in read-only directories."""
 
 import os
 import shutil
@@ -17,27 +17,27 @@ OFF = ("-m", "telemetry_kit", "--app", "flowspec", "off")
 
 @pytest.fixture
 def mounted(undecided) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small disk over the user's folders, with what is in them; skips where it may not."""
+    """A function that mounts a small file system with the user's files over their directory."""
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a file system")
-    at = undecided.user
+    mounted_at = undecided.user
 
     def mount(options: str) -> Path:
-        copy = at.parent / "copy"
-        shutil.copytree(at, copy)
-        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(at)]
+        copy = mounted_at.parent / "copy"
+        shutil.copytree(mounted_at, copy)
+        command = ["mount", "-t", "tmpfs", "-o", options, "none", str(mounted_at)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             pytest.skip(f"no file system can be mounted: {done.stderr.strip()[:60]}")
-        shutil.copytree(copy, at, dirs_exist_ok=True)
-        return at
+        shutil.copytree(copy, mounted_at, dirs_exist_ok=True)
+        return mounted_at
 
     yield mount
-    subprocess.run(["umount", "-l", str(at)], capture_output=True, check=False)
+    subprocess.run(["umount", "-l", str(mounted_at)], capture_output=True, check=False)
 
 
 def fill(folder: Path) -> None:
-    """Use up every block of a small disk."""
+    """Fill every block of a small file system."""
     with open(folder / "full", "wb", buffering=0) as file:
         try:
             while file.write(b"x" * 4_096):
@@ -47,7 +47,7 @@ def fill(folder: Path) -> None:
 
 
 def records_events(place) -> bool:
-    """Whether another program records an event."""
+    """Return whether another program records an event."""
     code = (
         "from telemetry_kit import configure, track_role_event as t; configure(app='flowspec'); "
         "print(t('role.selected', role='dev') is not None)"
@@ -56,11 +56,12 @@ def records_events(place) -> bool:
 
 
 def off(place, *args: str, **options):
+    """Run the command `off` in the project."""
     return place.python(*OFF, *args, **options)
 
 
-def test_a_full_disk(place, mounted) -> None:
-    """`off` needs no space: the record of the grant is overwritten in place."""
+def test_off_on_a_full_disk(place, mounted) -> None:
+    """On a full disk, `off` overwrites the record of the grant in place."""
     fill(mounted("size=128k"))
     assert records_events(place)
     done = off(place)
@@ -70,8 +71,8 @@ def test_a_full_disk(place, mounted) -> None:
     assert not records_events(place)
 
 
-def test_a_full_disk_and_a_grant_for_all_projects(undecided, mounted) -> None:
-    """Where there is no record to overwrite, an empty one is made, and it denies."""
+def test_off_on_a_full_disk_without_a_record(undecided, mounted) -> None:
+    """If there is no record to overwrite, `off` creates an empty one, which denies."""
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     fill(mounted("size=128k"))
@@ -85,8 +86,8 @@ def test_a_full_disk_and_a_grant_for_all_projects(undecided, mounted) -> None:
     assert not records_events(undecided)
 
 
-def test_no_byte_can_be_written(place) -> None:
-    """A limit of 0 bytes for every file: the record is emptied, and an empty one denies."""
+def test_off_if_no_byte_can_be_written(place) -> None:
+    """If the file size limit is 0 bytes, the record is truncated, and an empty record denies."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
     code = "from telemetry_kit import *; configure(app='flowspec'); disable_telemetry()"
     done = place.run(limit + code)
@@ -97,10 +98,10 @@ def test_no_byte_can_be_written(place) -> None:
 
 
 @pytest.mark.parametrize("args", [(), ("--all-projects",)], ids=["here", "everywhere"])
-def test_a_read_only_home(place, mounted, args) -> None:
-    """Where nothing can be written, the error says that recording goes on, and what stops it."""
-    at = mounted("size=1m")
-    subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
+def test_off_in_a_read_only_home(place, mounted, args) -> None:
+    """If no file can be written, the error reports that recording continues, and how to stop it."""
+    mounted_at = mounted("size=1m")
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted_at)], check=True)
     done = off(place, *args)
 
     assert done.returncode == 1
@@ -111,18 +112,18 @@ def test_a_read_only_home(place, mounted, args) -> None:
     assert place.python("-m", "telemetry_kit", "status", "--check", env=stopped).returncode == 11
 
 
-def test_a_read_only_home_that_granted_nothing(undecided, mounted) -> None:
-    """Where nothing records, the error does not say that something goes on."""
-    at = mounted("size=1m")
-    subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
+def test_off_in_a_read_only_home_without_a_grant(undecided, mounted) -> None:
+    """If there is no grant, the error does not report that recording continues."""
+    mounted_at = mounted("size=1m")
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted_at)], check=True)
     done = off(undecided)
 
     assert (done.returncode, "continue to record" in done.stderr) == (1, False)
 
 
-def test_a_record_that_can_only_be_deleted(place) -> None:
-    """Where the record cannot be overwritten, the grant is deleted, and recording is off."""
-    os.link(place.record, place.record.with_name("twin"))
+def test_off_deletes_a_record_that_it_cannot_overwrite(place) -> None:
+    """If the record cannot be overwritten, `off` deletes it, and recording is off."""
+    os.link(place.record, place.record.with_name("second"))
     code = (
         "import resource, os\nfrom telemetry_kit import *\nconfigure(app='flowspec')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\ndisable_telemetry()\n"
@@ -133,11 +134,11 @@ def test_a_record_that_can_only_be_deleted(place) -> None:
     assert not records_events(place)
 
 
-def test_a_grant_of_the_other_kind_is_not_overlooked(place) -> None:
-    """Deleting one grant is no denial while another one allows recording."""
+def test_a_grant_for_all_projects_is_reported(place) -> None:
+    """If a grant for all projects remains, the error reports that recording continues."""
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
-    os.link(place.record, place.record.with_name("twin"))
+    os.link(place.record, place.record.with_name("second"))
     code = (
         "import resource\nfrom telemetry_kit import *\nconfigure(app='flowspec')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\ndisable_telemetry()\n"
@@ -148,8 +149,8 @@ def test_a_grant_of_the_other_kind_is_not_overlooked(place) -> None:
     assert records_events(place)
 
 
-def test_a_grant_needs_space(place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A grant that cannot be written is not written in another way."""
+def test_a_grant_that_cannot_be_saved(place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a grant cannot be written, the record does not change."""
     before = place.record.read_bytes()
     monkeypatch.setattr(os, "rename", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(ConsentError, match="cannot be written"):
@@ -157,14 +158,3 @@ def test_a_grant_needs_space(place, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert place.record.read_bytes() == before
     assert is_telemetry_enabled()
-
-
-# -- programs that run -------------------------------------------------------------------------
-
-RUNS = """
-import sys
-from telemetry_kit import configure, track_role_event
-configure(app="flowspec")
-for _ in sys.stdin:
-    print(track_role_event("role.selected", role="dev") is not None, flush=True)
-"""

@@ -1,4 +1,4 @@
-"""What a yes covers: never more than was said, and what is wider is told in sentences."""
+"""The scope of a grant: what it covers, and how a scope extension is described."""
 
 import time
 
@@ -19,16 +19,16 @@ WORDS = frozenset(
 
 
 def line(*words: str) -> str:
-    """A valid yes with more words."""
+    """Return a valid grant with additional words."""
     least = f"v1 yes 2024-02-28 notice=1 scope={SCOPE} expires=2025-02-28"
     return " ".join([least, *words]) + "\n"
 
 
-# -- what is wider -----------------------------------------------------------------------------
+# -- scope extensions --------------------------------------------------------------------------
 
 
-def test_a_first_notice_is_all_new() -> None:
-    """Whatever is recorded now is told, sorted, in one sentence each, kinds of things in order."""
+def test_without_a_notice_everything_is_new() -> None:
+    """Without an earlier notice, the scope extension lists all that is recorded, in order."""
     with configure(context=CONTEXT, timestamp_resolution="minute", retention_days=60):
         found = Grant(0, "day", 30, frozenset({"mode:=fast"})).scope_extension(settings.current())
     later = catalog.later_tokens(0)
@@ -48,14 +48,14 @@ def test_a_first_notice_is_all_new() -> None:
     ]
 
 
-def test_new_values_are_told(monkeypatch) -> None:
-    """Values that a later notice added to a field, sorted, and to whom they are new alone."""
+def test_new_values_are_listed(monkeypatch) -> None:
+    """The scope extension lists the values that later notices added to a field, sorted."""
     row = catalog.FIELDS["source"]
     first, second = sorted(row.domain)[:2]
     later = {second: NOW + 1, first: NOW + 1}
     monkeypatch.setitem(catalog.FIELDS, "source", row)
-    wider = type(row)(row.name, row.kind, row.meaning, row.domain, later=later)
-    rows = tuple(wider if f.name == "source" else f for f in catalog._FIELDS)
+    extended = type(row)(row.name, row.kind, row.meaning, row.domain, later=later)
+    rows = tuple(extended if f.name == "source" else f for f in catalog._FIELDS)
     monkeypatch.setattr(catalog, "_FIELDS", rows)
 
     assert Grant(NOW).scope_extension(settings.current()) == [
@@ -73,14 +73,14 @@ def test_new_values_are_told(monkeypatch) -> None:
         ("hour", 90, ["times by the hour instead of the day"]),
     ],
 )
-def test_only_more_is_wider(resolution: str, days: int, expected: list[str]) -> None:
-    """What was accepted, or less, is not told."""
+def test_only_an_extension_is_listed(resolution: str, days: int, expected: list[str]) -> None:
+    """The scope extension lists only what exceeds the grant."""
     with configure(timestamp_resolution=resolution, retention_days=days):
         assert expected == Grant(NOW).scope_extension(settings.current())
 
 
 def test_any_context_covers_every_key() -> None:
-    """Who accepted whatever the tool declares is told of no key."""
+    """If the grant covers any context key, the scope extension lists none."""
     with configure(context=CONTEXT):
         now = settings.current()
 
@@ -89,13 +89,13 @@ def test_any_context_covers_every_key() -> None:
         assert len(Grant(NOW).scope_extension(now)) == 4
 
 
-def test_context_in_words() -> None:
-    """One word for each key, or for each token of one; without what separates words."""
+def test_the_words_of_a_context() -> None:
+    """A context has one word for each key or token. Separators in a token are escaped."""
     assert consent_decision.context_words(CONTEXT) == WORDS
 
 
-def test_context_that_is_covered() -> None:
-    """Keys with the very class that was accepted, and of tokens those that were."""
+def test_the_covered_context() -> None:
+    """A grant covers the keys with the class that it names, and the tokens that it names."""
     accepted = frozenset({"task_id:identifier", "mode:=fast", "size:flag"})
     declared = {**CONTEXT, "size": "measure", "new": "flag", "other": frozenset({"x"})}
 
@@ -117,13 +117,13 @@ def test_context_that_is_covered() -> None:
         ("second", "day", "day"),
     ],
 )
-def test_the_coarser_resolution_counts(accepted: str, wanted: str, found: str) -> None:
-    """Never finer than accepted, never finer than configured."""
+def test_the_coarser_resolution_applies(accepted: str, wanted: str, found: str) -> None:
+    """The resolution is never finer than the granted one or the configured one."""
     assert found == Grant(NOW, accepted).resolution(wanted)
 
 
-def test_what_was_declined_is_not_asked_again() -> None:
-    """Exactly the scopes that were declined; a wider one is a new question."""
+def test_a_declined_scope_is_recognized() -> None:
+    """`has_declined()` is true only for a scope that the user has declined."""
     now = consent_decision.scope_fingerprint(settings.current())
 
     assert Grant(NOW, declined=("0" * 16, now)).has_declined(settings.current())
@@ -131,21 +131,21 @@ def test_what_was_declined_is_not_asked_again() -> None:
     assert not Grant(NOW).has_declined(settings.current())
 
 
-def test_only_the_last_few_are_remembered() -> None:
-    """Eight of them, each once, the newest last."""
-    asked = [str(number) * 16 for number in range(10)]
-    found = Grant(NOW, declined=tuple(asked[:3])).with_declined(asked[1])
-    many = Grant(NOW, declined=tuple(asked[:9])).with_declined(asked[9])
+def test_a_record_names_the_last_eight_declined_scopes() -> None:
+    """A record names at most eight declined scopes, each once, the newest last."""
+    scopes = [str(number) * 16 for number in range(10)]
+    found = Grant(NOW, declined=tuple(scopes[:3])).with_declined(scopes[1])
+    many = Grant(NOW, declined=tuple(scopes[:9])).with_declined(scopes[9])
 
-    assert ",".join([asked[0], asked[2], asked[1]]) == found
-    assert ",".join(asked[2:]) == many
+    assert ",".join([scopes[0], scopes[2], scopes[1]]) == found
+    assert ",".join(scopes[2:]) == many
 
 
 # -- the record --------------------------------------------------------------------------------
 
 
-def test_words_that_are_missing() -> None:
-    """They accept the least there is."""
+def test_a_record_without_optional_words() -> None:
+    """If optional words are missing, the record grants the smallest scope."""
     found = consent_decision.parse_grant(line())
 
     assert (1, "day", 90, frozenset(), ()) == (
@@ -157,8 +157,8 @@ def test_words_that_are_missing() -> None:
     )
 
 
-def test_words_that_are_there() -> None:
-    """Each counts, whatever is in its value; other words are none of ours."""
+def test_a_record_with_optional_words() -> None:
+    """The grant has the value of each optional word, and ignores unknown words."""
     found = consent_decision.parse_grant(
         line("time=hour", "keep=7", "context=a:flag,,m:=x", "declined=aa,,bb", "more", "x=1=2")
     )
@@ -187,16 +187,16 @@ def test_words_that_are_there() -> None:
         (f"scope={SCOPE[1:]}", "corrupt"),
     ],
 )
-def test_words_that_cannot_be(words: str, state: str) -> None:
-    """A number has at most nine digits, a fingerprint sixteen; anything else is no record."""
+def test_invalid_words(words: str, state: str) -> None:
+    """A record is corrupt if a number has over nine digits, or a fingerprint not sixteen."""
     key = words.partition("=")[0]
-    said = " ".join(word for word in line().split() if not word.startswith(f"{key}="))
+    others = " ".join(word for word in line().split() if not word.startswith(f"{key}="))
 
-    assert state == consent_decision.parse_record(f"{said} {words}\n".encode(), "2024-03-01")[0]
+    assert state == consent_decision.parse_record(f"{others} {words}\n".encode(), "2024-03-01")[0]
 
 
-def test_a_yes_holds_through_its_last_day() -> None:
-    """It has expired on the day after."""
+def test_a_grant_is_valid_through_its_last_day() -> None:
+    """A grant is valid on its last day, and has expired on the day after."""
     data = line().replace("2025-02-28", "2024-03-01").encode()
 
     assert ("yes", "2024-02-28") == consent_decision.parse_record(data, "2024-03-01")
@@ -204,20 +204,23 @@ def test_a_yes_holds_through_its_last_day() -> None:
 
 
 @pytest.mark.parametrize("decision", ["yes", "no"])
-def test_a_second_yes_adds_to_the_first(decision: str) -> None:
-    """Two programs of one app do not ask in turns for ever; a no adds nothing."""
+def test_a_second_grant_extends_the_first(decision: str) -> None:
+    """A second grant covers the scopes of both, so two programs do not ask in turns.
+
+    A denial has only the scope of its own settings.
+    """
     before = Grant(1, "minute", 120, frozenset({"a:flag"}))
     with configure(context={"b": "flag"}, timestamp_resolution="hour", retention_days=30):
         now = settings.current()
         data = consent_decision.render_record(
             decision, "2024-02-28", now, more="x=1", before=before
         )
-    yes = decision == "yes"
+    is_grant = decision == "yes"
 
     assert data == (
         f"v1 {decision} 2024-02-28 notice={NOW} scope={consent_decision.scope_fingerprint(now)} "
-        f"expires=2025-02-28 time={'minute' if yes else 'hour'} keep={120 if yes else 30} "
-        f"context={'a:flag,b:flag' if yes else 'b:flag'} x=1\n"
+        f"expires=2025-02-28 time={'minute' if is_grant else 'hour'} "
+        f"keep={120 if is_grant else 30} context={'a:flag,b:flag' if is_grant else 'b:flag'} x=1\n"
     ).encode("ascii")
 
 
@@ -231,8 +234,10 @@ def test_a_second_yes_adds_to_the_first(decision: str) -> None:
         (False, Grant(1), "context=b:flag"),
     ],
 )
-def test_any_context_stays_any(any_context: bool, before: Grant | None, expected: str) -> None:
-    """Once accepted, it is not narrowed by a later yes."""
+def test_a_later_grant_keeps_any_context(
+    any_context: bool, before: Grant | None, expected: str
+) -> None:
+    """If a grant covers any context, a later grant covers any context too."""
     with configure(context={"b": "flag"}):
         data = consent_decision.render_record(
             "yes", "2024-02-28", settings.current(), any_context=any_context, before=before
@@ -241,8 +246,8 @@ def test_any_context_stays_any(any_context: bool, before: Grant | None, expected
     assert expected == data.decode().split()[-1]
 
 
-def test_nothing_is_declared_and_nothing_kept() -> None:
-    """The shortest record, with the finer resolution and the longer time of the two."""
+def test_the_shortest_record() -> None:
+    """A record without context has the finer resolution and the longer time of two grants."""
     with configure(timestamp_resolution="minute", retention_days=200):
         data = consent_decision.render_record(
             "yes", "2024-02-28", settings.current(), before=Grant(1)
@@ -252,13 +257,13 @@ def test_nothing_is_declared_and_nothing_kept() -> None:
 
 
 def test_words_of_a_later_version() -> None:
-    """They are found whatever they are, and no word of ours is among them."""
-    own = [f"{key}=1" for key in consent_decision._KEYS]
+    """`unknown_words()` returns the words that this version does not know."""
+    known = [f"{key}=1" for key in consent_decision._KEYS]
 
     assert "entries=2 x=1 bare" == consent_decision.unknown_words(
-        line(*own, "entries=2", "x=1", "bare")
+        line(*known, "entries=2", "x=1", "bare")
     )
-    assert "" == consent_decision.unknown_words(line(*own))
+    assert "" == consent_decision.unknown_words(line(*known))
 
 
 @pytest.mark.parametrize(
@@ -271,8 +276,8 @@ def test_words_of_a_later_version() -> None:
     ],
     ids=["another", "none", "two", "other"],
 )
-def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
-    """In the place of those of the same keys, before what belongs to a later version."""
+def test_words_that_are_replaced(words: dict[str, str], expected: str) -> None:
+    """New words replace those of the same keys. Words of a later version remain at the end."""
     before = line("keep=7", "declined=cc", "entry=aa", "later=1", "x=y=z")
     found = consent_decision.stamped(before, **words).decode("ascii")
 
@@ -283,13 +288,13 @@ def test_words_that_are_exchanged(words: dict[str, str], expected: str) -> None:
 @pytest.mark.parametrize(
     "text", ["2024/02/28", "20240-2-28", "2024-02/28", "2024-o2-28", "2024-02-2"]
 )
-def test_a_day_is_written_in_one_way(text: str) -> None:
-    """Ten characters, with its hyphens where they belong."""
+def test_a_day_has_one_format(text: str) -> None:
+    """A day has ten characters, with hyphens after year and month."""
     assert not is_day(text)
 
 
 def test_a_year_after() -> None:
-    """The same day; four digits also in early years; the 28th for a leap day alone."""
+    """A year later is the same day, and the 28th for a leap day. Years have four digits."""
     days = ["2024-02-28", "2024-02-29", "0009-12-31", "2024-12-29"]
 
     assert ["2025-02-28", "2025-02-28", "0010-12-31", "2025-12-29"] == [
@@ -297,8 +302,8 @@ def test_a_year_after() -> None:
     ]
 
 
-def test_today_is_that_of_utc(monkeypatch) -> None:
-    """Wherever the user is."""
+def test_today_is_in_utc(monkeypatch) -> None:
+    """`today()` returns the day in UTC, whatever the user's time zone is."""
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
     days = {time.strftime("%Y-%m-%d", time.gmtime()), consent_decision.today()}
@@ -312,9 +317,9 @@ def test_today_is_that_of_utc(monkeypatch) -> None:
 
 
 def test_the_fingerprint_of_a_scope() -> None:
-    """Sixteen digits: other when anything wider or narrower may be recorded, else the same."""
+    """A fingerprint has sixteen hex digits, and changes only with the scope."""
     found = [consent_decision.scope_fingerprint(settings.current())]
-    for given in (
+    for options in (
         {"retention_days": 91},
         {"timestamp_resolution": "hour"},
         {"context": {"a": "flag"}},
@@ -322,7 +327,7 @@ def test_the_fingerprint_of_a_scope() -> None:
         {"context": {"a": frozenset({"x"})}},
         {"context": {"a": frozenset({"x", "y"})}},
     ):
-        with configure(**given):
+        with configure(**options):
             found.append(consent_decision.scope_fingerprint(settings.current()))
     with configure(agents=["somebody"]):
         found.append(consent_decision.scope_fingerprint(settings.current()))
@@ -335,7 +340,7 @@ def test_the_fingerprint_of_a_scope() -> None:
 
 @pytest.mark.parametrize("table", ["EVENTS", "FIELDS"])
 def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
-    """A version that records more events or fields, or other ones, has another fingerprint."""
+    """If a version records other events or fields, the fingerprint is different."""
     before = consent_decision.scope_fingerprint(settings.current())
     rows = dict(getattr(catalog, table))
     last = rows.popitem()[0]
@@ -359,12 +364,12 @@ def test_the_fingerprint_of_another_catalog(monkeypatch, table: str) -> None:
     ],
 )
 def test_the_day_after(day: str, expected: str) -> None:
-    """The next day, in the next month or year where there is none left in this one."""
+    """The day after the last day of a month is in the next month or year."""
     assert expected == consent_decision.day_after(day)
 
 
 def test_the_value_of_a_key() -> None:
-    """A record has a word for each key, and a missing key has an empty value."""
+    """`value_of()` returns the value of a key, or an empty text if the key is missing."""
     assert ("all", "") == (
         consent_decision.value_of(line("place=all"), "place"),
         consent_decision.value_of(line("entry=all"), "place"),
@@ -373,55 +378,55 @@ def test_the_value_of_a_key() -> None:
 
 # -- the last entry of a history ---------------------------------------------------------------
 
-OURS = "0123456789abcdef"
-CODE = OURS + "8" * 48
+ENTRY = "0123456789abcdef"
+HASH = ENTRY + "8" * 48
 
 
-def entry(said: str, code: str = "9" * 64) -> bytes:
-    """A line of a history, with `said` in front of its code."""
-    return f'{{"schema": 1, {said}, "sha256": "{code}"}}\n'.encode()
+def entry(fields: str, code: str = "9" * 64) -> bytes:
+    """Return a line of a history with `fields` and its hash."""
+    return f'{{"schema": 1, {fields}, "sha256": "{code}"}}\n'.encode()
 
 
 GRANT, DENIAL = entry('"decision": "yes"'), entry('"decision": "no"')
 DECLINED = entry('"decision": "no", "declined": "0123456789abcdef"')
-MINE = entry('"decision": "yes"', CODE)
+NAMED_GRANT = entry('"decision": "yes"', HASH)
 
 
 def wrapped(inner: bytes, code: str = "9" * 64) -> bytes:
-    """A line of an earlier version inside a line of this one."""
+    """Return a line of this version that contains a line of an earlier version."""
     return b'{"entry": %b, "previous": null, "sha256": "%b"}\n' % (inner.strip(), code.encode())
 
 
 @pytest.mark.parametrize(
     ("history", "expected"),
     [
-        (MINE, True),
-        (MINE[:-1], True),
-        (DENIAL + MINE, True),
-        (MINE + GRANT + DECLINED + GRANT, True),
-        (MINE + DENIAL, False),
-        (MINE + GRANT + DENIAL + GRANT, False),
-        (MINE + b"\n" + GRANT, False),
-        (wrapped(GRANT, CODE), True),
-        (wrapped(MINE), True),
-        (wrapped(MINE) + wrapped(DECLINED), True),
-        (wrapped(MINE) + wrapped(DENIAL), False),
-        (wrapped(DENIAL, CODE), False),
-        (wrapped(entry(f'"decision": "yes", "sha256": "{CODE}"')), False),
+        (NAMED_GRANT, True),
+        (NAMED_GRANT[:-1], True),
+        (DENIAL + NAMED_GRANT, True),
+        (NAMED_GRANT + GRANT + DECLINED + GRANT, True),
+        (NAMED_GRANT + DENIAL, False),
+        (NAMED_GRANT + GRANT + DENIAL + GRANT, False),
+        (NAMED_GRANT + b"\n" + GRANT, False),
+        (wrapped(GRANT, HASH), True),
+        (wrapped(NAMED_GRANT), True),
+        (wrapped(NAMED_GRANT) + wrapped(DECLINED), True),
+        (wrapped(NAMED_GRANT) + wrapped(DENIAL), False),
+        (wrapped(DENIAL, HASH), False),
+        (wrapped(entry(f'"decision": "yes", "sha256": "{HASH}"')), False),
         (GRANT, False),
         (b"", False),
-        # Its name elsewhere than where the code of an entry stands.
-        (entry(f'"decision": "yes", "sha256": "{CODE}"'), False),
-        (entry('"decision": "yes"', f"{CODE}0"), False),
-        (entry('"decision": "yes"', "9" * 48 + OURS), False),
+        # The digits of `entry=` are not at the beginning of an entry's hash.
+        (entry(f'"decision": "yes", "sha256": "{HASH}"'), False),
+        (entry('"decision": "yes"', f"{HASH}0"), False),
+        (entry('"decision": "yes"', "9" * 48 + ENTRY), False),
     ],
 )
 def test_the_last_grant_of_a_history(history: bytes, expected: bool) -> None:
-    """A grant counts when its entry is there and nothing but grants and declined ones follow."""
-    assert expected is consent_decision.is_last_grant(line(f"entry={OURS}"), history)
+    """A grant is the last if only grants and declined extensions follow its entry."""
+    assert expected is consent_decision.is_last_grant(line(f"entry={ENTRY}"), history)
 
 
-@pytest.mark.parametrize("name", ["", OURS[:15], OURS + "8", CODE])
-def test_a_name_of_another_length(name: str) -> None:
-    """Sixteen digits are the name of an entry: fewer would be that of many."""
-    assert not consent_decision.is_last_grant(line(f"entry={name}"), MINE)
+@pytest.mark.parametrize("name", ["", ENTRY[:15], ENTRY + "8", HASH])
+def test_an_entry_name_has_sixteen_digits(name: str) -> None:
+    """If `entry=` has more or fewer than sixteen digits, it identifies no entry."""
+    assert not consent_decision.is_last_grant(line(f"entry={name}"), NAMED_GRANT)

@@ -1,4 +1,4 @@
-"""The history of decisions: what an entry holds, and that each changed byte is found."""
+"""The history of decisions: the fields of an entry, and how changes are detected."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from telemetry_kit.consent import cache, changes, notice, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.schema import catalog
-from tests.consent.history_helpers import audit, file, folder
+from tests.consent.history_helpers import audit, history_dir, history_file
 
 FIELDS = [
     *("schema", "id", "decision", "at", "method", "notice", "notice_sha256", "dictionary_sha256"),
@@ -29,7 +29,7 @@ FIELDS = [
 
 @pytest.fixture
 def decided(place):
-    """A project with a yes, a no and a yes, all by the real clock."""
+    """A project with a grant, a denial and a grant, at the time of the real clock."""
     with cache.override_runtime(place.environ):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
@@ -39,10 +39,10 @@ def decided(place):
 # -- an entry ------------------------------------------------------------------------------------
 
 
-def test_fields(undecided) -> None:
-    """An entry has what DESIGN lists, in this order, and nothing else."""
+def test_the_fields_of_an_entry(undecided) -> None:
+    """An entry has the fields of the list above, in this order."""
     enable_telemetry(method="prompt")
-    (entry,) = consent_history.read(folder(undecided))
+    (entry,) = consent_history.read(history_dir(undecided))
 
     assert list(entry) == FIELDS
     assert (entry["schema"], entry["decision"], entry["method"]) == (1, "yes", "prompt")
@@ -56,21 +56,21 @@ def test_fields(undecided) -> None:
     assert re.fullmatch("[0-9a-f]{16}", entry["id"])
 
 
-def test_a_leap_day(undecided) -> None:
-    """Twelve months after 29 February is the 28th."""
+def test_a_grant_on_a_leap_day(undecided) -> None:
+    """A grant of 29 February expires on 28 February of the next year."""
     undecided.now.advance(86_400)
     enable_telemetry()
 
-    assert consent_history.read(folder(undecided))[0]["expires"] == "2025-02-28"
+    assert consent_history.read(history_dir(undecided))[0]["expires"] == "2025-02-28"
 
 
-def test_a_withdrawal(undecided) -> None:
-    """A no after a yes says when the yes was withdrawn; the yes stays in the history."""
+def test_a_denial_withdraws_a_grant(undecided) -> None:
+    """A denial after a grant has the time of withdrawal. The history keeps the grant."""
     enable_telemetry()
     undecided.now.advance(3_600)
     disable_telemetry()
     disable_telemetry()
-    first, second, third = consent_history.read(folder(undecided))
+    first, second, third = consent_history.read(history_dir(undecided))
 
     assert (first["decision"], first["withdrawn_at"]) == ("yes", None)
     assert second["withdrawn_at"] == second["at"] == "2024-02-28T11:20:30Z"
@@ -78,20 +78,20 @@ def test_a_withdrawal(undecided) -> None:
 
 
 @pytest.mark.parametrize("method", ["prompt", "flag", "api"])
-def test_methods(undecided, method: str) -> None:
-    """How the user said it is kept."""
+def test_the_method_of_a_decision(undecided, method: str) -> None:
+    """An entry has the method by which the user decided."""
     enable_telemetry(method=method)
 
-    assert consent_history.read(folder(undecided))[0]["method"] == method
+    assert consent_history.read(history_dir(undecided))[0]["method"] == method
 
 
-def test_all_projects_have_a_history_of_their_own(undecided) -> None:
-    """A decision for all projects is not in the history of one, and shows its own notice."""
+def test_all_projects_have_their_own_history(undecided) -> None:
+    """A decision for all projects has its own history and its own notice."""
     enable_telemetry(all_projects=True)
     disable_telemetry()
     everywhere, here = (
         consent_history.read(undecided.home.config),
-        consent_history.read(folder(undecided)),
+        consent_history.read(history_dir(undecided)),
     )
 
     assert [e["decision"] for e in everywhere] == ["yes"]
@@ -100,16 +100,16 @@ def test_all_projects_have_a_history_of_their_own(undecided) -> None:
     assert here[0]["notice_sha256"] == notice.text_sha256(undecided.home)
 
 
-def test_nobody_is_named(decided) -> None:
-    """Neither a user's name nor a path of the project stands in record or history."""
+def test_no_user_or_path_is_named(decided) -> None:
+    """Record and history contain neither the name of the project nor a path of the user."""
     text = b"".join(p.read_bytes() for p in decided.user.rglob("telemetry*") if p.is_file())
 
     assert os.fsencode(decided.root.name) not in text
     assert os.fsencode(decided.user) not in text
 
 
-def test_private(decided) -> None:
-    """Record and history can be read by their user alone, and nothing else is left."""
+def test_record_and_history_are_private(decided) -> None:
+    """Record and history have mode 0600, and no other file is left."""
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in decided.record.parent.iterdir()}
 
     assert modes == {policy.RECORD: 0o600, consent_history.HISTORY: 0o600}
@@ -118,12 +118,12 @@ def test_private(decided) -> None:
 # -- changed bytes -------------------------------------------------------------------------------
 
 
-def test_an_untouched_history_is_whole(decided) -> None:
-    """Nothing is found where nothing was changed; every entry names the one before."""
-    lines = file(decided).read_bytes().splitlines()
+def test_an_unchanged_history_is_valid(decided) -> None:
+    """If no entry was changed, no error is found. Every entry has the hash of the one before."""
+    lines = history_file(decided).read_bytes().splitlines()
 
-    assert consent_history.broken_at(folder(decided)) is None
-    assert consent_history.disagrees(folder(decided)) is None
+    assert consent_history.broken_at(history_dir(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is None
     links = [json.loads(line) for line in lines]
     assert all(list(link) == ["entry", "previous", "sha256"] for link in links)
     assert [link["previous"] for link in links] == [None, *(link["sha256"] for link in links[:-1])]
@@ -133,104 +133,106 @@ def test_an_untouched_history_is_whole(decided) -> None:
 
 
 def test_any_changed_byte_is_found(decided) -> None:
-    """Each byte, changed or taken out: the entry it belongs to is named."""
-    data = file(decided).read_bytes()
+    """If any byte is changed or deleted, the number of its entry is found."""
+    data = history_file(decided).read_bytes()
     number, missed = 1, []
     for at, byte in enumerate(data):
         others = [bytes([byte ^ 1]), b""] + [b"\r", b" ", b"\n\n"] * (byte == ord("\n"))
         for other in others:
-            file(decided).write_bytes(data[:at] + other + data[at + 1 :])
-            found = consent_history.broken_at(folder(decided))
-            # A second line end after an entry is an entry of its own, which says nothing.
+            history_file(decided).write_bytes(data[:at] + other + data[at + 1 :])
+            found = consent_history.broken_at(history_dir(decided))
+            # A second line end after an entry is an empty entry of its own.
             if found != number + (other == b"\n\n"):
                 missed.append((at, other))
         number += byte == ord("\n")
 
-    # Without its very last line end the file still says the same.
+    # A deleted line end at the end of the file changes no entry.
     assert missed == [(len(data) - 1, b"")]
 
 
 @pytest.mark.parametrize("order", [(1, 2), (0, 2), (1, 0, 2), (0, 1, 1, 2), (2,)])
 def test_entries_moved_or_removed(decided, order: tuple[int, ...]) -> None:
-    """Entries taken out, swapped or repeated break the chain."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[at] for at in order))
+    """If entries are deleted, moved or repeated, the hashes do not match."""
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[at] for at in order))
 
-    assert consent_history.broken_at(folder(decided)) is not None
+    assert consent_history.broken_at(history_dir(decided)) is not None
 
 
 @pytest.mark.parametrize("kept", [0, 1, 2, 3])
-def test_a_shortened_history(decided, kept: int) -> None:
-    """Entries cut off at the end leave a whole chain that does not end in what is in force.
+def test_a_truncated_history(decided, kept: int) -> None:
+    """If entries at the end are deleted, the history does not end with the current record.
 
-    Also where it ends in the same decision of the same day.
+    This is found even if the last entry has the same decision and day as the record.
     """
     with cache.override_runtime(decided.environ):
         disable_telemetry()
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[:kept]))
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[:kept]))
 
-    assert consent_history.broken_at(folder(decided)) is None
-    assert consent_history.disagrees(folder(decided)) is not None
+    assert consent_history.broken_at(history_dir(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is not None
 
 
 def test_a_record_names_its_entry(decided) -> None:
-    """`entry=` is the beginning of the last entry's own SHA-256, to be compared by eye."""
-    last = consent_history.read(folder(decided))[-1]
+    """`entry=` is the beginning of the last entry's SHA-256, so a user can compare the two."""
+    last = consent_history.read(history_dir(decided))[-1]
 
     assert f" entry={last['sha256'][:16]}\n" in decided.record.read_text()
 
 
-def test_a_record_put_back(decided) -> None:
-    """An earlier record of the same decision and day, put back in place, is noticed."""
+def test_a_restored_record_is_found(decided) -> None:
+    """If a user restores an earlier record of the same decision and day, this is found."""
     earlier = decided.record.read_bytes()
     with cache.override_runtime(decided.environ):
         enable_telemetry()
     decided.record.write_bytes(earlier)
 
-    assert "is not the last decision" in (consent_history.disagrees(folder(decided)) or "")
+    assert "is not the last decision" in (consent_history.disagrees(history_dir(decided)) or "")
 
 
-def test_a_record_of_an_earlier_version(decided) -> None:
-    """A grant that names no entry of the history counts for nothing, and audit says so."""
+def test_a_grant_without_an_entry(decided) -> None:
+    """A grant that names no entry of the history is not valid, and the history reports it."""
     text = decided.record.read_text()
     decided.record.write_text(text.partition(" entry=")[0] + "\n")
 
     assert not is_telemetry_enabled()
-    assert "names no entry" in str(consent_history.disagrees(folder(decided)))
+    assert "names no entry" in str(consent_history.disagrees(history_dir(decided)))
     with cache.override_runtime(decided.environ):
         enable_telemetry()
     assert is_telemetry_enabled()
     assert consent_history.trouble(decided.home) == []
 
 
-def test_a_flag_said_again_mends_what_differs(decided) -> None:
-    """The same yes by flag adds no entry, unless record and history had come apart."""
+def test_a_repeated_flag_repairs_a_mismatch(decided) -> None:
+    """A repeated grant by flag adds an entry only if record and history differ."""
     with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
-        entries = len(consent_history.read(folder(decided)))
+        entries = len(consent_history.read(history_dir(decided)))
         enable_telemetry(method="flag")
-        assert len(consent_history.read(folder(decided))) == entries
-        file(decided).write_bytes(file(decided).read_bytes().splitlines(keepends=True)[0])
+        assert len(consent_history.read(history_dir(decided))) == entries
+        history_file(decided).write_bytes(
+            history_file(decided).read_bytes().splitlines(keepends=True)[0]
+        )
         enable_telemetry(method="flag")
 
     assert consent_history.trouble(decided.home) == []
 
 
-def test_a_record_that_nobody_decided(decided) -> None:
-    """A record edited by hand is in force, and audit says that the history does not know it."""
+def test_a_record_edited_by_hand(decided) -> None:
+    """If a record was edited by hand or deleted, the history reports the mismatch."""
     decided.record.write_text(decided.record.read_text().replace(" yes ", " no "))
 
-    found = consent_history.disagrees(folder(decided)) or ""
+    found = consent_history.disagrees(history_dir(decided)) or ""
     assert "the current record (no of " in found
     decided.record.unlink()
-    assert consent_history.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(history_dir(decided)) == (
         "the record of the last decision is missing"
     )
 
 
-def test_audit(decided) -> None:
-    """Audit shows who decided what, when and how, and ends with 0."""
+def test_audit_lists_decisions(decided) -> None:
+    """`audit` lists each decision with its time and method, and exits with 0."""
     done = audit(decided)
     rows = done.stdout.splitlines()
 
@@ -247,11 +249,11 @@ def test_audit(decided) -> None:
     [(b'"method": "', b'"method": "x'), (b'"decision": "', b'"decisiom": "'), (b"{", b"[")],
     ids=["value", "key", "shape"],
 )
-def test_audit_names_the_entry(decided, number: int, old: bytes, new: bytes) -> None:
-    """Audit ends with 1 and names the entry, also where it is no JSON any more."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
+def test_audit_names_a_changed_entry(decided, number: int, old: bytes, new: bytes) -> None:
+    """If an entry was changed, `audit` exits with 1 and names it, even if it is not JSON."""
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(old, new)
-    file(decided).write_bytes(b"".join(lines))
+    history_file(decided).write_bytes(b"".join(lines))
     done = audit(decided)
 
     assert done.returncode == 1
@@ -264,9 +266,9 @@ def test_audit_names_the_entry(decided, number: int, old: bytes, new: bytes) -> 
     [b"null\n", b"[]\n", b"{}\n", b"[" * 5_000 + b"\n", b"\xff\xfe\n", b"\n\n", b"1e999\n"],
     ids=lambda data: repr(data[:10]),
 )
-def test_hostile_histories(decided, data: bytes) -> None:
-    """Whatever the file holds, audit says so in one sentence."""
-    file(decided).write_bytes(data)
+def test_audit_of_an_invalid_history(decided, data: bytes) -> None:
+    """If the history is invalid, `audit` reports it in one sentence."""
+    history_file(decided).write_bytes(data)
     done = audit(decided)
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -274,28 +276,28 @@ def test_hostile_histories(decided, data: bytes) -> None:
 
 
 def test_audit_before_any_decision(undecided) -> None:
-    """Nothing decided is no failure, and looking makes nothing."""
+    """Without a decision, `audit` exits with 0 and creates no file."""
     done = audit(undecided)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "No decision yet.\n")
     assert undecided.tree() == []
 
 
-# -- what is kept --------------------------------------------------------------------------------
+# -- kept content --------------------------------------------------------------------------------
 
 
-def test_entries_of_a_later_version_stay(decided) -> None:
-    """A line that a later version wrote stays as it is, to the byte."""
+def test_entries_of_a_later_version_are_kept(decided) -> None:
+    """A new decision keeps every byte of an entry that a later version wrote."""
     body = json.dumps({"schema": 9, "reason": "é", "previous_sha256": "?"})
-    later = file(decided).read_bytes() + body.encode() + b"\n"
-    file(decided).write_bytes(later)
+    later = history_file(decided).read_bytes() + body.encode() + b"\n"
+    history_file(decided).write_bytes(later)
     disable_telemetry()
 
-    assert file(decided).read_bytes().startswith(later)
+    assert history_file(decided).read_bytes().startswith(later)
 
 
-def test_unknown_words_of_a_record_stay(decided) -> None:
-    """Words that this version does not know survive any number of decisions."""
+def test_unknown_words_of_a_record_are_kept(decided) -> None:
+    """New decisions keep the words of a record that this version does not know."""
     decided.record.write_text(decided.record.read_text().rstrip("\n") + " region=eu colour=blue\n")
     for decide in (disable_telemetry, enable_telemetry, disable_telemetry):
         decide()
@@ -303,7 +305,7 @@ def test_unknown_words_of_a_record_stay(decided) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_kept(decided) -> None:
-    """A damaged record may be the only trace of a no: it is kept under another name."""
+    """A damaged record is renamed, since it may be the only trace of a denial."""
     decided.record.write_bytes(b"v7 no 2031-01-01\n")
     enable_telemetry()
     (kept,) = decided.record.parent.glob(f"{policy.RECORD}.damaged-*")
@@ -313,9 +315,9 @@ def test_a_record_that_cannot_be_read_is_kept(decided) -> None:
 
 
 @pytest.mark.parametrize("damage", ["open", "link", "directory", "long"])
-def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
-    """A history that cannot be trusted is set aside; the no is written all the same."""
-    path = file(decided)
+def test_a_damaged_history_does_not_prevent_a_denial(decided, damage: str) -> None:
+    """If the history cannot be trusted, a denial is still saved, and the old file is renamed."""
+    path = history_file(decided)
     if damage == "open":
         path.chmod(0o666)
     elif damage == "long":
@@ -327,21 +329,21 @@ def test_a_damaged_history_never_prevents_a_no(decided, damage: str) -> None:
         disable_telemetry()
 
     assert not is_telemetry_enabled()
-    assert [e["decision"] for e in consent_history.read(folder(decided))] == ["no"]
-    assert len(consent_history.set_aside(folder(decided))) == 1
+    assert [e["decision"] for e in consent_history.read(history_dir(decided))] == ["no"]
+    assert len(consent_history.set_aside(history_dir(decided))) == 1
     assert audit(decided).returncode == 0
 
 
 @pytest.fixture
 def earlier(decided):
-    """The same decisions, as earlier versions wrote them."""
+    """The same decisions in the format of earlier versions."""
     made: list[bytes] = []
-    for line in file(decided).read_bytes().splitlines():
+    for line in history_file(decided).read_bytes().splitlines():
         before = hashlib.sha256(made[-1]).hexdigest() if made else None
         body = json.dumps({**json.loads(line)["entry"], "previous_sha256": before})
         code = hashlib.sha256(body.encode()).hexdigest()
         made.append(f'{body[:-1]}, "sha256": "{code}"}}'.encode())
-    file(decided).write_bytes(b"".join(line + b"\n" for line in made))
+    history_file(decided).write_bytes(b"".join(line + b"\n" for line in made))
     text = decided.record.read_text().partition(" entry=")[0]
     decided.record.write_text(f"{text} entry={code[:16]}\n")
     return decided
@@ -350,9 +352,9 @@ def earlier(decided):
 # -- a history of an earlier version -------------------------------------------------------------
 
 
-def test_it_is_read_and_counts(earlier) -> None:
-    """The recorder accepts the grant, and nothing is found; reading rewrites nothing."""
-    before = file(earlier).read_bytes()
+def test_an_earlier_history_is_valid(earlier) -> None:
+    """A grant in an earlier history is valid, no error is found, and the file does not change."""
+    before = history_file(earlier).read_bytes()
 
     assert is_telemetry_enabled()
     assert consent_history.trouble(earlier.home) == []
@@ -361,22 +363,22 @@ def test_it_is_read_and_counts(earlier) -> None:
     assert [FIELDS] * 3 == [list(entry) for entry in entries]
     assert entries[0]["previous_sha256"] is None
     assert (done.returncode, done.stderr) == (0, "")
-    assert before == file(earlier).read_bytes()
+    assert before == history_file(earlier).read_bytes()
 
 
-def test_the_next_decision_writes_it_anew(earlier) -> None:
-    """With all that was in it; a grant that still names its former entry counts on."""
-    before, record = file(earlier).read_bytes(), earlier.record.read_bytes()
-    shown = consent_history.read(folder(earlier))
+def test_the_next_decision_rewrites_an_earlier_history(earlier) -> None:
+    """The rewritten history contains all entries, and a grant with a former entry is valid."""
+    before, record = history_file(earlier).read_bytes(), earlier.record.read_bytes()
+    shown = consent_history.read(history_dir(earlier))
     with cache.override_runtime(earlier.environ):
         enable_telemetry()
-    links = [json.loads(line) for line in file(earlier).read_bytes().splitlines()]
+    links = [json.loads(line) for line in history_file(earlier).read_bytes().splitlines()]
 
     assert before == b"".join(json.dumps(link["entry"]).encode() + b"\n" for link in links[:-1])
-    assert shown == consent_history.read(folder(earlier))[:-1]
+    assert shown == consent_history.read(history_dir(earlier))[:-1]
     assert is_telemetry_enabled()
     assert consent_history.trouble(earlier.home) == []
-    # As if the program had been killed between the history and the record.
+    # The state after a crash between the write of the history and the write of the record.
     earlier.record.write_bytes(record)
     assert is_telemetry_enabled()
     with cache.override_runtime(earlier.environ):
@@ -386,127 +388,131 @@ def test_the_next_decision_writes_it_anew(earlier) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_its_damage_stays(earlier, number: int) -> None:
-    """An altered entry is named before and after it was written anew."""
-    lines = file(earlier).read_bytes().splitlines(keepends=True)
+def test_a_rewrite_keeps_damaged_entries(earlier, number: int) -> None:
+    """A damaged entry is found before and after the history is rewritten."""
+    lines = history_file(earlier).read_bytes().splitlines(keepends=True)
     lines[number - 1] = lines[number - 1].replace(b'"method": "', b'"method": "x')
-    file(earlier).write_bytes(b"".join(lines))
+    history_file(earlier).write_bytes(b"".join(lines))
 
-    assert consent_history.broken_at(folder(earlier)) == number
+    assert consent_history.broken_at(history_dir(earlier)) == number
     with cache.override_runtime(earlier.environ):
         disable_telemetry()
-    assert consent_history.broken_at(folder(earlier)) == number
-    assert lines[number - 1] in file(earlier).read_bytes()
+    assert consent_history.broken_at(history_dir(earlier)) == number
+    assert lines[number - 1] in history_file(earlier).read_bytes()
 
 
 @pytest.fixture
-def wider(place):
-    """A yes, and a program that would keep events for longer."""
+def extension(place):
+    """A project with a grant, and settings that keep events for longer than the grant allows."""
     with cache.override_runtime(place.environ), configure(retention_days=365):
         yield place
 
 
-def in_force(place) -> policy.Decision:
+def current_decision(place) -> policy.Decision:
+    """Return the current decision for the project."""
     return policy.decide(place.home, place.environ)
 
 
 # -- a denied scope extension --------------------------------------------------------------------
 
 
-def test_a_declined_widening_has_its_entry(wider) -> None:
-    """A no about the wider scope: how, for which notice and text; the yes is not withdrawn."""
-    asked = in_force(wider)
-    changes.answer_extension(wider.home, asked, is_granted=False)
-    yes, no = consent_history.read(folder(wider))
+def test_a_declined_extension_has_an_entry(extension) -> None:
+    """The entry of a declined extension has method, notice and scope. The grant remains."""
+    decision = current_decision(extension)
+    changes.answer_extension(extension.home, decision, is_granted=False)
+    grant, denial = consent_history.read(history_dir(extension))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
-    assert list(no) == [*FIELDS[:10], "declined", *FIELDS[10:]]
-    assert (no["decision"], no["method"], no["notice"]) == ("no", "prompt", 1)
-    assert no["declined"] == consent_decision.scope_fingerprint(settings.current())
-    assert no["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
-    assert (no["withdrawn_at"], no["expires"]) == (None, None)
-    assert (in_force(wider).allowed, in_force(wider).grant.keep_days) == (True, 90)
-    assert consent_history.trouble(wider.home) == []
-    assert yes["expires"] in wider.record.read_text()
+    assert list(denial) == [*FIELDS[:10], "declined", *FIELDS[10:]]
+    assert (denial["decision"], denial["method"], denial["notice"]) == ("no", "prompt", 1)
+    assert denial["declined"] == consent_decision.scope_fingerprint(settings.current())
+    assert denial["notice_sha256"] == hashlib.sha256("\n".join(shown).encode()).hexdigest()
+    assert (denial["withdrawn_at"], denial["expires"]) == (None, None)
+    assert (current_decision(extension).allowed, current_decision(extension).grant.keep_days) == (
+        True,
+        90,
+    )
+    assert consent_history.trouble(extension.home) == []
+    assert grant["expires"] in extension.record.read_text()
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])
-def test_a_declined_widening_and_its_record(wider, mode: int) -> None:
-    """The record names the entry, and the entry the moment."""
-    wider.record.chmod(mode)
-    with cache.override_runtime(wider.environ, wider.clock, wider.now):
-        changes.answer_extension(wider.home, in_force(wider), is_granted=False)
-    entry = consent_history.read(folder(wider))[-1]
+def test_the_record_of_a_declined_extension(extension, mode: int) -> None:
+    """After a declined extension, the record names its entry, and the entry has the time."""
+    extension.record.chmod(mode)
+    with cache.override_runtime(extension.environ, extension.clock, extension.now):
+        changes.answer_extension(extension.home, current_decision(extension), is_granted=False)
+    entry = consent_history.read(history_dir(extension))[-1]
 
-    assert consent_decision.value_of(wider.record.read_text(), "entry") == entry["sha256"][:16]
+    assert consent_decision.value_of(extension.record.read_text(), "entry") == entry["sha256"][:16]
     assert entry["at"] == "2024-02-28T10:20:30Z"
 
 
-def test_audit_of_a_declined_widening(wider) -> None:
-    """Audit shows it for what it is, and ends with 0."""
-    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
-    done = audit(wider)
+def test_audit_of_a_declined_extension(extension) -> None:
+    """`audit` lists a declined extension as such, and exits with 0."""
+    changes.answer_extension(extension.home, current_decision(extension), is_granted=False)
+    done = audit(extension)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1].endswith("), to an extended scope; the consent remains")
 
 
-def test_what_follows_a_declined_widening(wider) -> None:
-    """A later no withdraws the yes that stood, and a later yes is one to all of it."""
-    changes.answer_extension(wider.home, in_force(wider), is_granted=False)
+def test_decisions_after_a_declined_extension(extension) -> None:
+    """A later denial withdraws the grant, and a later grant covers the extended scope."""
+    changes.answer_extension(extension.home, current_decision(extension), is_granted=False)
     disable_telemetry()
     enable_telemetry()
-    *_, no, _ = entries = consent_history.read(folder(wider))
+    *_, denial, _ = entries = consent_history.read(history_dir(extension))
 
     assert [e["decision"] for e in entries] == ["yes", "no", "no", "yes"]
-    assert no["withdrawn_at"] == no["at"]
-    assert in_force(wider).grant.scope_extension(settings.current()) == []
-    assert consent_history.trouble(wider.home) == []
+    assert denial["withdrawn_at"] == denial["at"]
+    assert current_decision(extension).grant.scope_extension(settings.current()) == []
+    assert consent_history.trouble(extension.home) == []
 
 
-def test_an_accepted_widening_keeps_the_text_that_was_shown(wider) -> None:
-    """A yes to a difference has the hash of the difference, which is what the user read."""
-    changes.answer_extension(wider.home, in_force(wider), is_granted=True)
-    *_, last = consent_history.read(folder(wider))
+def test_the_entry_of_a_granted_extension(extension) -> None:
+    """A granted extension has the hash of the displayed text, which lists only the difference."""
+    changes.answer_extension(extension.home, current_decision(extension), is_granted=True)
+    *_, last = consent_history.read(history_dir(extension))
     shown = notice.difference("flowspec", ["stored for 365 days instead of 90"])
 
     assert (last["decision"], last["method"]) == ("yes", "prompt")
     assert last["notice_sha256"] == notice.sha256_of(shown)
-    assert consent_history.trouble(wider.home) == []
+    assert consent_history.trouble(extension.home) == []
 
 
 @pytest.mark.parametrize("is_granted", [False, True])
 @pytest.mark.parametrize("meanwhile", ["gone", "reset", "no", "another yes", "damaged"])
-def test_another_decision_meanwhile(wider, is_granted: bool, meanwhile: str) -> None:
-    """An answer to a question that is no longer true decides nothing and brings nothing back."""
-    asked = in_force(wider)
+def test_a_decision_during_the_prompt(extension, is_granted: bool, meanwhile: str) -> None:
+    """If another decision was made during the prompt, the answer raises and changes nothing."""
+    decision = current_decision(extension)
     if meanwhile == "gone":
-        wider.record.unlink()
+        extension.record.unlink()
     elif meanwhile == "reset":
-        changes.reset(wider.home)
+        changes.reset(extension.home)
     elif meanwhile == "no":
         disable_telemetry()
     elif meanwhile == "another yes":
         enable_telemetry()
     else:
-        wider.record.write_bytes(b"nonsense")
-    before = wider.tree(), in_force(wider).allowed
+        extension.record.write_bytes(b"nonsense")
+    before = extension.tree(), current_decision(extension).allowed
     with pytest.raises(changes.ConsentError, match=r"^another decision was made meanwhile$"):
-        changes.answer_extension(wider.home, asked, is_granted=is_granted)
+        changes.answer_extension(extension.home, decision, is_granted=is_granted)
 
-    assert (wider.tree(), in_force(wider).allowed) == before
+    assert (extension.tree(), current_decision(extension).allowed) == before
 
 
-def test_a_record_that_vanishes_while_a_no_is_written(wider, monkeypatch) -> None:
-    """Removed by hand between entry and record, the yes does not come back."""
-    asked, rename = in_force(wider), os.rename
+def test_a_record_deleted_during_a_denial(extension, monkeypatch) -> None:
+    """If a record is deleted before the denial's record is written, it is not restored."""
+    decision, rename = current_decision(extension), os.rename
 
-    def removing(old: str, new: str, **folders: int) -> None:
+    def rename_and_delete(old: str, new: str, **folders: int) -> None:
         rename(old, new, **folders)
-        wider.record.unlink(missing_ok=True)
+        extension.record.unlink(missing_ok=True)
 
-    monkeypatch.setattr(os, "rename", removing)
+    monkeypatch.setattr(os, "rename", rename_and_delete)
     with pytest.raises(changes.ConsentError, match="meanwhile"):
-        changes.answer_extension(wider.home, asked, is_granted=False)
+        changes.answer_extension(extension.home, decision, is_granted=False)
 
-    assert not wider.record.exists()
+    assert not extension.record.exists()

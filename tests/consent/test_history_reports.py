@@ -1,4 +1,4 @@
-"""What the history reports: decisions in words, declined extensions, expired grants."""
+"""Reports of the history: mismatches in words, damaged entries and expired grants."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,12 +15,12 @@ from telemetry_kit import (
 from telemetry_kit.consent import cache, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import history as consent_history
-from tests.consent.history_helpers import audit, file, folder
+from tests.consent.history_helpers import audit, history_dir, history_file
 
 
 @pytest.fixture
 def decided(place):
-    """A project with a yes, a no and a yes, all by the real clock."""
+    """A project with a grant, a denial and a grant, at the time of the real clock."""
     with cache.override_runtime(place.environ):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
@@ -28,21 +28,21 @@ def decided(place):
 
 
 def days_from(day: str, days: int) -> str:
-    """So many days after a day."""
+    """Return the day that is `days` after `day`."""
     return (date.fromisoformat(day) + timedelta(days)).isoformat()
 
 
 # -- in words ------------------------------------------------------------------------------------
 
 
-def test_what_is_wrong_is_told_in_words(decided) -> None:
-    """For the project and for all projects, each with where to look closer."""
+def test_mismatches_are_described(decided) -> None:
+    """Each mismatch has a sentence with the scope and the command that shows details."""
     today = consent_decision.today()
-    history, record = file(decided), decided.record
+    history, record = history_file(decided), decided.record
     home = decided.home
     record.write_bytes(b"v1 no 2024-02-28\n")
-    told = "the current record (no of 2024-02-28) is not the last decision of the history"
-    assert consent_history.trouble(home) == [f"for this project, {told}: see audit"]
+    mismatch = "the current record (no of 2024-02-28) is not the last decision of the history"
+    assert consent_history.trouble(home) == [f"for this project, {mismatch}: see audit"]
     record.unlink()
     lines = history.read_bytes().splitlines(keepends=True)
     history.write_bytes(lines[0] + lines[2])
@@ -55,11 +55,11 @@ def test_what_is_wrong_is_told_in_words(decided) -> None:
     ]
 
 
-def test_a_history_that_cannot_be_read_is_told(decided) -> None:
-    """The file and the reason; so is a place key by which no history can be found."""
-    file(decided).chmod(0o644)
+def test_an_unreadable_history_is_reported(decided) -> None:
+    """A report names the file that cannot be read and the reason, also for the directory key."""
+    history_file(decided).chmod(0o644)
     assert consent_history.trouble(decided.home) == [
-        f"{file(decided)} is open to others (mode 0644)"
+        f"{history_file(decided)} is open to others (mode 0644)"
     ]
     key = Path(decided.home.directory_key)
     key.write_bytes(b"short")
@@ -68,14 +68,14 @@ def test_a_history_that_cannot_be_read_is_told(decided) -> None:
     ]
 
 
-def test_the_folders_of_decisions(undecided) -> None:
-    """That of all projects, and that of the project once something was decided in it."""
+def test_the_directories_of_decisions(undecided) -> None:
+    """The list has the directory of all projects, and of the project after its first decision."""
     home = undecided.home
     assert consent_history.folders(home) == [("all projects", home.config)]
     undecided.grant()
     assert consent_history.folders(home) == [
         ("all projects", home.config),
-        ("this project", folder(undecided)),
+        ("this project", history_dir(undecided)),
     ]
 
 
@@ -83,56 +83,56 @@ def test_the_folders_of_decisions(undecided) -> None:
     ("days", "agrees"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)]
 )
 def test_a_decision_at_midnight(decided, days: int, agrees: bool) -> None:
-    """The record may carry the day before or after, and no other."""
+    """A record and its entry may differ by one day, because the write can span midnight."""
     today = consent_decision.today()
     text = decided.record.read_text().replace(f" {today} ", f" {days_from(today, days)} ", 1)
     decided.record.write_text(text)
 
-    assert agrees == (consent_history.disagrees(folder(decided)) is None)
+    assert agrees == (consent_history.disagrees(history_dir(decided)) is None)
 
 
-def test_an_expired_yes_is_the_yes_it_was(decided) -> None:
-    """Time passing is no difference between record and history."""
+def test_an_expired_grant_matches_its_entry(decided) -> None:
+    """If a grant expires, record and history still match."""
     text = decided.record.read_text()
     expires = text.partition(" expires=")[2].partition(" ")[0]
     decided.record.write_text(text.replace(expires, "2020-01-01"))
 
     assert not is_telemetry_enabled()
-    assert consent_history.disagrees(folder(decided)) is None
+    assert consent_history.disagrees(history_dir(decided)) is None
 
 
-def test_a_history_without_the_decision_in_force(decided) -> None:
-    """An entry that was taken out is missed by its name."""
-    lines = file(decided).read_bytes().splitlines(keepends=True)
-    file(decided).write_bytes(b"".join(lines[:-1]))
+def test_a_history_without_the_current_decision(decided) -> None:
+    """If the last entry was deleted, the report names the decision of the record."""
+    lines = history_file(decided).read_bytes().splitlines(keepends=True)
+    history_file(decided).write_bytes(b"".join(lines[:-1]))
 
-    assert consent_history.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(history_dir(decided)) == (
         f"the current record (yes of {consent_decision.today()}) is not in the history"
     )
 
 
-def test_what_was_set_aside(decided) -> None:
-    """Full paths, sorted; nothing else of the folder, and nothing where there is none."""
+def test_the_files_that_were_set_aside(decided) -> None:
+    """`set_aside()` returns the sorted paths of damaged files, and none without a directory."""
     for name in ("b.damaged-2", "a.damaged-1", "damaged"):
-        Path(folder(decided), name).write_bytes(b"")
+        Path(history_dir(decided), name).write_bytes(b"")
 
-    assert consent_history.set_aside(folder(decided)) == [
-        f"{folder(decided)}/a.damaged-1",
-        f"{folder(decided)}/b.damaged-2",
+    assert consent_history.set_aside(history_dir(decided)) == [
+        f"{history_dir(decided)}/a.damaged-1",
+        f"{history_dir(decided)}/b.damaged-2",
     ]
-    assert consent_history.set_aside(f"{folder(decided)}/nothing") == []
+    assert consent_history.set_aside(f"{history_dir(decided)}/nothing") == []
 
 
-def test_a_history_whose_last_line_has_no_end(decided) -> None:
-    """It gets one before the next entry; what is there stays to the byte."""
-    torn = file(decided).read_bytes()[:-1]
-    file(decided).write_bytes(torn)
-    assert 3 == len(consent_history.read(folder(decided)))
+def test_a_history_without_a_final_line_end(decided) -> None:
+    """The next decision adds the missing line end, and keeps every byte before it."""
+    torn = history_file(decided).read_bytes()[:-1]
+    history_file(decided).write_bytes(torn)
+    assert 3 == len(consent_history.read(history_dir(decided)))
     with cache.override_runtime(decided.environ):
         disable_telemetry()
 
-    assert file(decided).read_bytes().startswith(torn + b"\n{")
-    assert [e["decision"] for e in consent_history.read(folder(decided))] == [
+    assert history_file(decided).read_bytes().startswith(torn + b"\n{")
+    assert [e["decision"] for e in consent_history.read(history_dir(decided))] == [
         "yes",
         "no",
         "yes",
@@ -141,24 +141,26 @@ def test_a_history_whose_last_line_has_no_end(decided) -> None:
     assert consent_history.trouble(decided.home) == []
 
 
-def test_entries_that_cannot_be_read_are_left_out(decided) -> None:
-    """They are no entry, and the number of the first of them is told."""
-    whole = file(decided).read_bytes()
-    file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
+def test_invalid_entries_are_skipped(decided) -> None:
+    """`read()` skips invalid entries, and `broken_at()` returns the number of the first."""
+    whole = history_file(decided).read_bytes()
+    history_file(decided).write_bytes(whole + b"[]\nnot json\n" + b"[" * 100_000 + b"\n")
 
-    assert len(consent_history.read(folder(decided))) == 3
-    assert consent_history.broken_at(folder(decided)) == 4
+    assert len(consent_history.read(history_dir(decided))) == 3
+    assert consent_history.broken_at(history_dir(decided)) == 4
     with cache.override_runtime(decided.environ):
         disable_telemetry()
-    last = consent_history.read(folder(decided))[-1]
+    last = consent_history.read(history_dir(decided))[-1]
     assert (last["decision"], last["withdrawn_at"]) == ("no", last["at"])
 
 
 @pytest.mark.parametrize(
-    ("damage", "kept"), [(0o400, 0), (0o644, 1), (0o622, 1), (b"nonsense", 1)], ids=ascii
+    ("damage", "backups"), [(0o400, 0), (0o644, 1), (0o622, 1), (b"nonsense", 1)], ids=ascii
 )
-def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, kept: int) -> None:
-    """One that cannot be trusted is kept aside, also one that others may only read."""
+def test_a_new_decision_sets_an_untrusted_record_aside(
+    decided, damage: int | bytes, backups: int
+) -> None:
+    """A record that other users may read or that is damaged is renamed, not overwritten."""
     if isinstance(damage, bytes):
         decided.record.write_bytes(damage)
     else:
@@ -166,12 +168,12 @@ def test_what_a_new_decision_does_with_a_record(decided, damage: int | bytes, ke
     with cache.override_runtime(decided.environ):
         enable_telemetry()
 
-    assert kept == len(consent_history.set_aside(folder(decided)))
+    assert backups == len(consent_history.set_aside(history_dir(decided)))
     assert consent_history.trouble(decided.home) == []
 
 
-def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
-    """Context keys add up, and whoever accepted any keeps that."""
+def test_a_second_grant_keeps_the_scope_of_the_first(undecided) -> None:
+    """A second grant adds its context keys, or keeps the permission for any key."""
     for key in ("a", "b"):
         with configure(context={key: "flag"}):
             enable_telemetry()
@@ -182,21 +184,21 @@ def test_a_second_yes_keeps_what_the_first_covers(undecided) -> None:
     assert " context=* " in undecided.record.read_text()
 
 
-def test_a_flag_said_again_beside_a_damaged_history(decided) -> None:
-    """It is a decision then: the history begins anew, and the damaged one is kept."""
+def test_a_repeated_flag_with_a_damaged_history(decided) -> None:
+    """If the history is damaged, a repeated grant renames it and starts a new one."""
     with cache.override_runtime(decided.environ):
         enable_telemetry(method="flag")
-        file(decided).chmod(0o666)
+        history_file(decided).chmod(0o666)
         enable_telemetry(method="flag")
 
-    assert 1 == len(consent_history.set_aside(folder(decided)))
-    assert ["yes"] == [e["decision"] for e in consent_history.read(folder(decided))]
+    assert 1 == len(consent_history.set_aside(history_dir(decided)))
+    assert ["yes"] == [e["decision"] for e in consent_history.read(history_dir(decided))]
     assert consent_history.trouble(decided.home) == []
 
 
 @pytest.mark.parametrize("between", ["no", "expired"])
-def test_a_yes_that_follows_no_yes_covers_itself_alone(undecided, between: str) -> None:
-    """What was accepted before a no, or a year ago, is not accepted by a yes to something else."""
+def test_a_grant_without_a_current_grant_has_its_own_scope(undecided, between: str) -> None:
+    """After a denial or an expired grant, a new grant does not include the former scope."""
     with configure(context={"a": "flag"}, retention_days=365):
         enable_telemetry()
         if between == "no":
@@ -214,8 +216,8 @@ def test_a_yes_that_follows_no_yes_covers_itself_alone(undecided, between: str) 
 # -- twelve months -------------------------------------------------------------------------------
 
 
-def test_twelve_months(place) -> None:
-    """A yes holds on the last day of its twelve months and no longer on the day after."""
+def test_a_grant_expires_after_twelve_months(place) -> None:
+    """A grant is valid on the last day of its twelve months, and expired on the day after."""
     data = place.record.read_bytes()
     day = data.decode().split()[2]
     last = date.fromisoformat(consent_decision.a_year_after(day))
@@ -226,8 +228,8 @@ def test_twelve_months(place) -> None:
     assert consent_decision.parse_record(data, after) == ("expired", day)
 
 
-def test_an_expired_yes_records_nothing(place) -> None:
-    """Its twelve months over, a yes is off, undecided, and its history is still whole."""
+def test_an_expired_grant_records_nothing(place) -> None:
+    """An expired grant is neither a grant nor a denial, and `audit` exits with 0."""
     text = place.record.read_text()
     year = text.partition("expires=")[2][:4]
     place.record.write_text(text.replace(f"expires={year}", "expires=2020"))

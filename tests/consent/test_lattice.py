@@ -1,6 +1,6 @@
-"""The whole lattice of consent: every owner, every value, every order, one law.
+"""The policy of consent for every owner, every value and every order.
 
-Recording is on exactly if a yes of the user stands and nobody denies.
+Recording is on only if the user has granted consent and no rule denies it.
 """
 
 import itertools
@@ -29,7 +29,7 @@ RECORDS = {
     "corrupt": b"v1 yes",
     "expired": YES.replace(LAST.encode(), b"2024-01-01"),
 }
-# Each owner with all its values; the first ones change most slowly.
+# Each owner with all its values. `product()` changes the values of the first owner last.
 VALUES = {
     "all projects": tuple(RECORDS),
     "this project": tuple(RECORDS),
@@ -42,19 +42,19 @@ VALUES = {
 DENYING = {"false", "broken", "denying", "no", "corrupt"}
 
 
-def law(state: dict[str, str]) -> bool:
-    """The one law, said in the words of the values."""
+def expected_decision(state: dict[str, str]) -> bool:
+    """Return whether recording is on for the values of all owners."""
     return "yes" in state.values() and not DENYING & set(state.values())
 
 
 class Administered(ProjectPaths):
-    """Paths whose administrator's file may be written by a test."""
+    """Project paths whose administrator's file a test can write."""
 
     system_file = ""  # type: ignore[assignment]
 
 
 class Lattice:
-    """A project in which every owner can be made to say anything."""
+    """A project in which a test can set the value of every owner."""
 
     def __init__(self, place, system: Path) -> None:
         home = place.home
@@ -74,7 +74,7 @@ class Lattice:
         place.record.unlink()
 
     def put(self, owner: str, value: str) -> None:
-        """Make an owner say something."""
+        """Set the value of an owner."""
         if self.state[owner] == value:
             return
         self.state[owner] = value
@@ -94,21 +94,21 @@ class Lattice:
             content = believed(path, content)
         if owner == "pyproject.toml":
             content = b"[tool.telemetry_kit]\n" + content
-        # A new inode, as any editor makes one.
+        # A new inode, as an editor creates it.
         path.with_name("new").write_bytes(content)
         path.with_name("new").chmod(0o600)
         path.with_name("new").rename(path)
 
     def decide(self) -> policy.Decision:
-        """What commands say, and what a program does: the two always agree."""
-        told = policy.decide(self.home, self.environ, every_file=True)
-        assert told.allowed == policy.decide(self.home, self.environ).allowed
-        return told
+        """Return the decision of the commands, which always equals that of the recorder."""
+        decision = policy.decide(self.home, self.environ, every_file=True)
+        assert decision.allowed == policy.decide(self.home, self.environ).allowed
+        return decision
 
 
 @pytest.fixture
 def lattice(place, tmp_path, monkeypatch):
-    """The lattice's bottom: nobody says anything, on the day of which the values are."""
+    """A project in which no owner has a value, on the day of the values above."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
     yield Lattice(place, tmp_path / "telemetry.conf")
     Administered.system_file = ""
@@ -116,7 +116,7 @@ def lattice(place, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_every_state(lattice) -> None:
-    """All values of all owners, on real files: on exactly by the law, a denial decides."""
+    """Each combination of all values, on real files, gives the expected decision."""
     on = number = 0
     for values in itertools.product(*VALUES.values()):
         for owner, value in zip(VALUES, values, strict=True):
@@ -124,7 +124,7 @@ def test_every_state(lattice) -> None:
         decision = lattice.decide()
         number, on = number + 1, on + decision.allowed
 
-        assert decision.allowed == law(lattice.state), lattice.state
+        assert decision.allowed == expected_decision(lattice.state), lattice.state
         denied = bool(DENYING & set(values))
         assert (decision.rule.verdict == DENY) == denied, lattice.state
         assert (decision.grant is not None) == decision.allowed
@@ -132,20 +132,23 @@ def test_every_state(lattice) -> None:
     assert f"| states of all owners | {number:,} | {on:,} |" in PAGE.read_text()
 
 
-def test_every_order_of_deciding(lattice) -> None:
-    """From any state to any other, whoever changes first: only what stands in the end counts."""
-    steps = random.Random(5)
-    # The two files of the repository pass through the same rule.
+def test_every_order_of_changes(lattice) -> None:
+    """The decision depends on the final values, in whatever order the owners change them."""
+    dice = random.Random(5)
+    # The same rule reads both files of the repository, so one of them is enough.
     owners = [owner for owner in VALUES if owner != "pyproject.toml"]
     number = 0
     for order in itertools.permutations(owners):
-        target = {owner: steps.choice(VALUES[owner]) for owner in owners}
+        target = {owner: dice.choice(VALUES[owner]) for owner in owners}
         for owner in order[: 1 + number % 2]:
             lattice.put(owner, target[owner])
-            assert lattice.decide().allowed == law(lattice.state), (order, lattice.state)
+            assert lattice.decide().allowed == expected_decision(lattice.state), (
+                order,
+                lattice.state,
+            )
         for owner in order[2:]:
             lattice.put(owner, target[owner])
-        assert lattice.decide().allowed == law(lattice.state), (order, lattice.state)
+        assert lattice.decide().allowed == expected_decision(lattice.state), (order, lattice.state)
         number += 1
 
     assert f"| orders in which the owners speak | {number:,} |" in PAGE.read_text()
@@ -162,10 +165,10 @@ VERDICTS = {
 
 
 @pytest.mark.slow
-def test_every_order_of_asking(place, monkeypatch) -> None:
-    """Whatever the rules say and in whatever order they are asked, the answer is the same."""
-    asked: list[Rule] = []
-    monkeypatch.setattr(policy, "rules", lambda *_, **__: iter(asked))
+def test_every_order_of_rules(place, monkeypatch) -> None:
+    """The decision is the same in whatever order the policy reads the rules."""
+    ordered: list[Rule] = []
+    monkeypatch.setattr(policy, "rules", lambda *_, **__: iter(ordered))
     number = on = 0
     for verdicts in itertools.product(*VERDICTS.values()):
         made = [
@@ -173,12 +176,12 @@ def test_every_order_of_asking(place, monkeypatch) -> None:
             for at, (name, verdict) in enumerate(zip(VERDICTS, verdicts, strict=True))
         ]
         expected = GRANT in verdicts and DENY not in verdicts
-        answers = set()
+        decisions = set()
         for order in itertools.permutations(made):
-            asked[:] = order
-            answers.add(policy.decide(place.home, {}).allowed)
+            ordered[:] = order
+            decisions.add(policy.decide(place.home, {}).allowed)
             number += 1
-        assert answers == {expected}, verdicts
+        assert decisions == {expected}, verdicts
         on += expected * 720
 
     assert f"| verdicts of six owners, in every order | {number:,} | {on:,} |" in PAGE.read_text()
@@ -194,7 +197,7 @@ VARIABLES = {
 
 
 def test_every_environment(place) -> None:
-    """All values of all kinds of variables together: each denial counts, none grants."""
+    """For each combination of variables, any denying value denies, and no value grants."""
     number = on = 0
     for values in itertools.product(*VARIABLES.values()):
         given = dict(zip(VARIABLES, values, strict=True))
@@ -212,7 +215,7 @@ def test_every_environment(place) -> None:
 
 
 def test_only_the_user_grants(lattice) -> None:
-    """With nothing but a yes of everybody else there is, it stays off."""
+    """If every owner but the user grants, recording is off."""
     for owner, values in VALUES.items():
         lattice.put(owner, "true" if "true" in values else "none")
     lattice.put("environment", "harmless")
@@ -222,17 +225,17 @@ def test_only_the_user_grants(lattice) -> None:
 
 
 def test_a_change_is_noticed(lattice, place) -> None:
-    """The cache, which is valid for 20 ms, follows every single change of every owner."""
+    """After 20 ms, the cache follows each change of each owner."""
     with cache.override_runtime(lattice.environ, place.clock, place.now):
         lattice.put("this project", "yes")
         for owner, values in VALUES.items():
-            if owner == "system":  # its path is fixed; `test_every_state` covers it
+            if owner == "system":  # `test_every_state` covers its fixed path
                 continue
             before = lattice.state[owner]
             for value in values:
                 lattice.put(owner, value)
                 place.clock.advance(0.021)
-                assert is_telemetry_enabled() == law(lattice.state), lattice.state
+                assert is_telemetry_enabled() == expected_decision(lattice.state), lattice.state
             lattice.put(owner, before)
             place.clock.advance(0.021)
     assert os.path.exists(lattice.home.config)

@@ -1,4 +1,4 @@
-"""What the user is told comes from the catalog, fits a small terminal, and is what is recorded."""
+"""The consent notice describes what is recorded, from the catalog, on a small terminal."""
 
 import json
 import re
@@ -17,6 +17,7 @@ HOME = ProjectPaths("flowspec", "/home/me/project", "/home/me/.config", "/home/m
 
 
 def home(app: str = "flowspec", root: str = HOME.root) -> ProjectPaths:
+    """Return the project paths of an app in a directory."""
     return ProjectPaths(app, root, HOME.config, HOME.state)
 
 
@@ -39,12 +40,12 @@ KEYS = st.dictionaries(
     everywhere=st.booleans(),
 )
 def test_it_always_fits(app, root, keys, step, days, everywhere) -> None:
-    """Whatever app, folder and settings: 14 lines of 78 characters of printable ASCII at most."""
+    """The notice has at most 14 lines of 78 printable ASCII characters, for any settings."""
     options = {"context": keys, "timestamp_resolution": step, "retention_days": days}
     with configure(app=app, **options) as now:
         lines = notice.lines(home(app, root), now, everywhere=everywhere)
 
-    assert len(lines) <= 14  # the question makes 15
+    assert len(lines) <= 14  # the question is line 15
     assert all(line.isascii() and line.isprintable() and len(line) <= 78 for line in lines)
 
 
@@ -58,19 +59,19 @@ def test_it_always_fits(app, root, keys, step, days, everywhere) -> None:
         *("your name, host or e-mail", '"event_type": "agent.completed"', "the day"),
     ],
 )
-def test_it_says(words: str) -> None:
-    """What is recorded, what never is, where, how long, and how to see, stop and delete it."""
+def test_it_contains(words: str) -> None:
+    """The notice names the recorded data, its path and retention, and the commands for it."""
     assert words.lower() in " ".join(" ".join(notice.lines(HOME)).split()).lower()
 
 
 @pytest.mark.parametrize("word", ["anonymous", "completely", "improve", "experience", "private"])
 def test_it_does_not_persuade(word: str) -> None:
-    """No promise that does not hold, and no reason to say yes other than what it is."""
+    """The notice contains no false promise and no persuasion."""
     assert word not in "\n".join(notice.lines(HOME)).lower()
 
 
 def test_it_names_every_kind_of_event(monkeypatch) -> None:
-    """Kinds of events come from the catalog: a new one is named without anybody's help."""
+    """If the catalog has a new kind of event, the notice names it."""
     row = catalog.Event("model.used", "Which models?")
     monkeypatch.setitem(catalog.EVENTS, row.name, row)
 
@@ -79,7 +80,7 @@ def test_it_names_every_kind_of_event(monkeypatch) -> None:
 
 
 def test_it_follows_the_settings() -> None:
-    """Resolution, retention and the tool's own keys are those in force."""
+    """The notice has the resolution, the retention and the context keys of the settings."""
     context = {"task_id": "identifier", "tries": "measure", "dry": "flag", "mode": ["a", "b"]}
     with configure(timestamp_resolution="second", retention_days=7, context=context):
         text = " ".join(notice.lines(HOME))
@@ -89,22 +90,22 @@ def test_it_follows_the_settings() -> None:
     assert "dry (yes/no), mode (2 words) and 2 more." in text
 
 
-def test_for_all_projects() -> None:
-    """Asked for all projects, it does not name one."""
+def test_the_notice_for_all_projects() -> None:
+    """The notice for all projects names no project."""
     text = " ".join(notice.lines(HOME, everywhere=True))
 
     assert "in all projects?" in text
     assert HOME.root not in text
 
 
-def test_another_app_is_told_its_own_commands() -> None:
-    """What is to be typed is about the app that asks."""
+def test_commands_name_the_app() -> None:
+    """The commands in the notice of another app have the option `--app`."""
     assert notice.command("flowspec") == "telemetry-kit"
     assert "telemetry-kit --app acme view shows it" in " ".join(notice.lines(home("acme")))
 
 
 def test_example_and_samples_are_what_the_pipeline_writes() -> None:
-    """Example, samples and dictionary are constants; the pipeline writes the same, save for ids."""
+    """Example and samples are constants. They equal events of the pipeline, except for ids."""
     with capture_events() as captured:
         pipeline.emit(
             {
@@ -115,19 +116,19 @@ def test_example_and_samples_are_what_the_pipeline_writes() -> None:
                 pipeline.METADATA: pipeline.EventMetadata(scope=None),
             }
         )
-        given = {"role": "dev", "command": "/your:command", "agent": "your-agent"}
+        fields = {"role": "dev", "command": "/your:command", "agent": "your-agent"}
         for name in catalog.EVENTS:
-            pipeline.emit({**given, "event": name, "outcome": "ok", "duration_ms": 900})
+            pipeline.emit({**fields, "event": name, "outcome": "ok", "duration_ms": 900})
     example, *samples = captured.events
     shown = json.loads(notice.example())
     own_id = {"event_id", "project_id", "timestamp", "seq"}
 
     assert shown | {"timestamp": ""} == {k: example[k] for k in shown} | {"timestamp": ""}
     assert list(shown) == [f for f in catalog.ORDER if f in shown]
-    for ours, real in zip(notice.samples(), samples, strict=True):
-        assert list(ours) == list(real)
-        assert {k: ours[k] for k in ours if k not in own_id} == {
-            k: real[k] for k in real if k not in own_id
+    for sample, event in zip(notice.samples(), samples, strict=True):
+        assert list(sample) == list(event)
+        assert {k: sample[k] for k in sample if k not in own_id} == {
+            k: event[k] for k in event if k not in own_id
         }
 
 
@@ -138,14 +139,14 @@ def test_example_and_samples_are_what_the_pipeline_writes() -> None:
         *(("minute", "2026-11-22T10:30:00Z"), ("second", "2026-11-22T10:30:30Z")),
     ],
 )
-def test_the_example_has_the_resolution_in_force(step: str, shown: str) -> None:
-    """The time in the example is as fine as what would be stored, and the same on any day."""
+def test_the_example_has_the_configured_resolution(step: str, shown: str) -> None:
+    """The time in the example has the configured resolution, and is the same on any day."""
     with configure(timestamp_resolution=step):
         assert json.loads(notice.example())["timestamp"] == shown
 
 
 def test_the_hash_is_the_same_on_any_day(undecided) -> None:
-    """The hash of a notice can be worked out again later."""
+    """The hash of a notice does not depend on the day, so it can be computed again later."""
     before = notice.text_sha256(HOME)
     undecided.now.advance(400 * 86_400)
 
@@ -153,8 +154,8 @@ def test_the_hash_is_the_same_on_any_day(undecided) -> None:
     assert notice.text_sha256(HOME, everywhere=True) != before
 
 
-def test_making_it_records_nothing(place) -> None:
-    """Notice, samples and dictionary record nothing, also where recording is on."""
+def test_rendering_records_nothing(place) -> None:
+    """While recording is on, rendering notice, samples and dictionary records no event."""
     notice.lines(place.home)
     notice.samples()
     notice.dictionary()
@@ -166,7 +167,7 @@ def test_making_it_records_nothing(place) -> None:
 
 
 def test_every_row_is_in_the_dictionary() -> None:
-    """Each event with its question and owner, each field with class, domain, example, purpose."""
+    """The dictionary has each event with question and owner, and each field with all columns."""
     rows = notice.dictionary().splitlines()
 
     for event in catalog.EVENTS.values():
@@ -180,12 +181,12 @@ def test_every_row_is_in_the_dictionary() -> None:
 
 
 def test_the_dictionary_is_the_same_every_time() -> None:
-    """Made twice it is the same text: nothing random, no day, no place."""
+    """The dictionary contains nothing random, no day and no path."""
     assert notice.dictionary() == notice.dictionary()
 
 
 def test_context_keys_are_in_the_dictionary() -> None:
-    """Keys that the tool declares are listed with their class."""
+    """The dictionary lists the context keys of the tool with their class."""
     with configure(context={"task_id": "identifier", "mode": ["b", "a"]}):
         text = notice.dictionary()
 
@@ -198,10 +199,10 @@ def test_context_keys_are_in_the_dictionary() -> None:
 TYPES = {"string": str, "integer": int, "object": dict, "boolean": bool, "number": (int, float)}
 
 
-def fits(schema: dict, value: object) -> bool:
-    """Whether a value fits a schema, as far as ours go."""
+def matches(schema: dict, value: object) -> bool:
+    """Return whether a value matches a schema. It supports only the keywords in use."""
     if "anyOf" in schema:
-        return any(fits(one, value) for one in schema["anyOf"])
+        return any(matches(one, value) for one in schema["anyOf"])
     if "const" in schema or "enum" in schema:
         return value in schema.get("enum", [schema.get("const")])
     if not isinstance(value, TYPES[schema["type"]]):
@@ -212,31 +213,31 @@ def fits(schema: dict, value: object) -> bool:
     if isinstance(value, dict):
         known = schema["properties"]
         return set(value) >= set(schema.get("required", ())) and all(
-            key in known and fits(known[key], item) for key, item in value.items()
+            key in known and matches(known[key], item) for key, item in value.items()
         )
     return schema.get("minimum", value) <= value <= schema.get("maximum", value)
 
 
-def test_samples_fit_the_schema() -> None:
-    """One record of each event fits the JSON Schema, which knows no other keys."""
+def test_samples_match_the_schema() -> None:
+    """One event of each kind matches the JSON Schema, which allows no other keys."""
     schema = notice.json_schema()
     samples = notice.samples()
 
     assert [s["event_type"] for s in samples] == list(catalog.EVENTS)
-    assert all(fits(schema, sample) for sample in samples)
-    assert not fits(schema, {**samples[0], "hostname": "x"})
-    assert not fits(schema, {**samples[0], "timestamp": "yesterday"})
+    assert all(matches(schema, sample) for sample in samples)
+    assert not matches(schema, {**samples[0], "hostname": "x"})
+    assert not matches(schema, {**samples[0], "timestamp": "yesterday"})
     assert list(schema["properties"]) == list(catalog.ORDER)
 
 
-def test_context_fits_the_schema() -> None:
-    """Declared keys are in the schema with their class; others are not."""
+def test_context_matches_the_schema() -> None:
+    """The schema contains declared context keys with their class, and no other keys."""
     context = {"task_id": "identifier", "tries": "measure", "dry": "flag", "mode": ["a", "b"]}
     with configure(context=context), capture_events() as captured:
         values = {"task_id": "T-1", "tries": 3, "dry": True, "mode": "b", "other": 1}
         pipeline.emit({"event": "agent.invoked", "agent": "x", "context": values})
         schema = notice.json_schema()
 
-    assert fits(schema, captured.events[0])
+    assert matches(schema, captured.events[0])
     assert set(captured.events[0]["context"]) == set(context)
-    assert not fits(notice.json_schema(), captured.events[0])
+    assert not matches(notice.json_schema(), captured.events[0])

@@ -1,4 +1,4 @@
-"""Events that cannot be written although consent allows them: everybody who is asked says so."""
+"""If consent allows events that cannot be written, commands and API report the reason."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from telemetry_kit.files import private
 from tests.conftest import _STEP_DOWN, NOBODY
 
 APP = ("-m", "telemetry_kit", "--app", "flowspec")
-# Loaded while the interpreter can be read: a user who is not root may not look into root's home.
+# Imports run as root, since another user cannot read the interpreter in root's home.
 LOADED = """
 import contextlib, io, json, os, sys
 from telemetry_kit.consent import transaction as deciding
@@ -36,8 +36,8 @@ with contextlib.redirect_stdout(io.StringIO()):
     command("status", "--check")
     command("enable", "--help")
 """
-# What another program of the same user says and does.
-ASKS = """
+# A program that queries every command and function, and then records two events.
+QUERY = """
 from telemetry_kit import errors
 from telemetry_kit.consent import obstacles as checks
 configure(app="flowspec")
@@ -60,19 +60,22 @@ print(json.dumps({**found, "recorded": event is not None}))
 
 
 def folder(place) -> Path:
+    """Return the project's directory of logs."""
     return Path(place.home.folder)
 
 
-def key_of(place) -> Path:
+def only_key(place) -> Path:
+    """Return the path of the only project key."""
     (key,) = place.user.rglob("projects/*/key")
     return key
 
 
-def asks(place) -> tuple[dict, str]:
-    done = place.python("-c", LOADED + _STEP_DOWN.format(nobody=NOBODY) + ASKS)
+def query(place) -> tuple[dict, str]:
+    """Run the program as another user, and return its results and its output."""
+    done = place.python("-c", LOADED + _STEP_DOWN.format(nobody=NOBODY) + QUERY)
     assert done.returncode == 0, done.stderr
-    *said, last = done.stdout.splitlines()
-    return json.loads(last), "\n".join([*said, done.stderr])
+    *output, last = done.stdout.splitlines()
+    return json.loads(last), "\n".join([*output, done.stderr])
 
 
 def linked(place) -> None:
@@ -105,19 +108,19 @@ def a_log_of_another_user(place) -> None:
 
 
 def projects_unreadable(place) -> None:
-    key_of(place).parent.parent.chmod(0)
+    only_key(place).parent.parent.chmod(0)
 
 
 def a_key_of_another_user(place) -> None:
-    os.chown(key_of(place), 0, 0)
+    os.chown(only_key(place), 0, 0)
 
 
 def a_key_open_to_others(place) -> None:
-    key_of(place).chmod(0o644)
+    only_key(place).chmod(0o644)
 
 
 def a_damaged_key(place) -> None:
-    key_of(place).write_bytes(b"v1 1\n")
+    only_key(place).write_bytes(b"v1 1\n")
 
 
 SCENES: dict[Callable[..., None], str] = {
@@ -136,35 +139,35 @@ SCENES: dict[Callable[..., None], str] = {
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-def test_all_of_them_say_so(unprivileged, scene) -> None:
-    """Nothing is recorded, and `enable`, `status --check` and the API say so, with the reason."""
+def test_commands_and_api_report_the_obstacle(unprivileged, scene) -> None:
+    """If events cannot be written, `enable`, `status --check` and the API report the reason."""
     scene(unprivileged)
-    found, said = asks(unprivileged)
+    found, output = query(unprivileged)
 
     assert not found["recorded"]
     assert (found["enabled"], found["granted"]) == (False, False)
     assert (found["check"], found["enable"]) == (UNWRITABLE, 1)
     why = found["obstacles"][0]
     assert SCENES[scene] in why
-    assert f"Recording is on, but events cannot be written: {why}." in said
+    assert f"Recording is on, but events cannot be written: {why}." in output
     if scene is not projects_unreadable:
-        assert f"is saved, but events cannot be written: {why}" in said
+        assert f"is saved, but events cannot be written: {why}" in output
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
-def test_the_advice_helps(unprivileged) -> None:
-    """What the advice for a closed folder says to run is what makes events come again."""
+def test_the_suggested_command_helps(unprivileged) -> None:
+    """After the user runs the suggested command, events are recorded again."""
     projects_unreadable(unprivileged)
-    found, _ = asks(unprivileged)
+    found, _ = query(unprivileged)
     command = found["obstacles"][0].rpartition(": ")[2].partition(" opens")[0]
     subprocess.run(["/bin/sh", "-c", command], check=True)
 
-    assert asks(unprivileged)[0]["recorded"]
+    assert query(unprivileged)[0]["recorded"]
 
 
 @pytest.mark.parametrize("made", ["nothing", "folder", "log"])
-def test_nothing_stands_in_the_way(place, made: str) -> None:
-    """Where events can be written nobody says otherwise, and looking makes nothing."""
+def test_no_obstacle_is_reported(place, made: str) -> None:
+    """If events can be written, no obstacle is reported, and the check creates no file."""
     if made != "nothing":
         place.run("from telemetry_kit import *; track_role_event('role.selected', role='dev')")
     if made == "folder":
@@ -177,8 +180,8 @@ def test_nothing_stands_in_the_way(place, made: str) -> None:
     assert place.python(*APP, "status", "--check").returncode == RECORDING
 
 
-def test_a_grant_for_all_projects_meets_a_new_one(undecided) -> None:
-    """Where the first event will make the key nothing stands in the way yet."""
+def test_a_new_project_without_a_key(undecided) -> None:
+    """If the first event can create the key, a missing key is no obstacle."""
     changes.enable_telemetry(all_projects=True)
     shutil.rmtree(undecided.key_file.parent)
 
@@ -189,16 +192,19 @@ def test_a_grant_for_all_projects_meets_a_new_one(undecided) -> None:
     assert "nothing is recorded without a key" in why
 
 
-def test_json_says_it_too(place) -> None:
-    """`recording` is false, and `obstacles` holds the reasons."""
+def test_status_json_lists_obstacles(place) -> None:
+    """In the JSON of `status`, `recording` is false, and `obstacles` lists the reasons."""
     folder(place).write_text("")
-    told = json.loads(place.python(*APP, "status", "--json").stdout)
+    status = json.loads(place.python(*APP, "status", "--json").stdout)
 
-    assert (told["recording"], told["obstacles"]) == (False, [f"{folder(place)} is not a folder"])
+    assert (status["recording"], status["obstacles"]) == (
+        False,
+        [f"{folder(place)} is not a folder"],
+    )
 
 
-def test_off_is_off(place) -> None:
-    """A denial keeps its exit code, whatever the log is like."""
+def test_a_denial_takes_precedence_over_an_obstacle(place) -> None:
+    """If consent is denied, `status --check` exits with 10, even if the log cannot be written."""
     folder(place).write_text("")
     with pytest.raises(JournalError, match="ENOTDIR"):
         changes.disable_telemetry()
@@ -206,8 +212,8 @@ def test_off_is_off(place) -> None:
     assert place.python(*APP, "status", "--check").returncode == 10
 
 
-def test_notice_0_covers_nothing(place) -> None:
-    """A record of a notice that never was is no valid grant, and its reader is told what to do."""
+def test_notice_0_is_not_valid(place) -> None:
+    """A record of notice 0 is not valid, and the report names the commands that repair it."""
     place.record.write_bytes(place.record.read_bytes().replace(b"notice=1", b"notice=0"))
     done = place.python(*APP, "status", "--check")
 
@@ -217,7 +223,7 @@ def test_notice_0_covers_nothing(place) -> None:
     assert place.python(*APP, "status", "--check").returncode == RECORDING
 
 
-# -- what helps -----------------------------------------------------------------------------------
+# -- suggested commands ---------------------------------------------------------------------------
 
 STATUS = """
 from telemetry_kit.consent import policy as consent
@@ -227,7 +233,7 @@ print(consent.decide(control.paths_of(), os.environ).rule.says)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 def test_the_directory_key_after_a_sudo(unprivileged) -> None:
-    """A place key that root took is given back by `chown`; nothing has to be erased."""
+    """If root owns the directory key, the report suggests `chown`, and not `reset`."""
     key = Path(unprivileged.home.directory_key)
     os.chown(key, 0, 0)
     says = unprivileged.run(STATUS).stdout
@@ -239,8 +245,8 @@ def test_the_directory_key_after_a_sudo(unprivileged) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
-def test_the_state_folder_after_a_sudo(unprivileged) -> None:
-    """The same where root took the folder."""
+def test_the_state_directory_after_a_sudo(unprivileged) -> None:
+    """If root owns the state directory, the report suggests `chown -R`."""
     state = Path(unprivileged.home.state)
     state.chmod(0o700)
     os.chown(state, 0, 0)
@@ -250,7 +256,7 @@ def test_the_state_folder_after_a_sudo(unprivileged) -> None:
 
 
 def test_a_directory_key_that_is_open_to_others(place) -> None:
-    """`chmod` is the advice, and it helps."""
+    """If the directory key is open to others, the report suggests `chmod`, which repairs it."""
     key = Path(place.home.directory_key)
     key.chmod(0o644)
     says = place.python(*APP, "status").stdout
@@ -261,8 +267,8 @@ def test_a_directory_key_that_is_open_to_others(place) -> None:
 
 
 @pytest.mark.parametrize("what", ["cut", "link"])
-def test_a_directory_key_that_nothing_brings_back(place, what: str) -> None:
-    """Only where no change of mode or owner helps, erasing is the advice."""
+def test_a_directory_key_that_cannot_be_repaired(place, what: str) -> None:
+    """If no change of mode or owner repairs the key, the report suggests `reset`."""
     key = Path(place.home.directory_key)
     if what == "cut":
         key.write_bytes(b"short")
@@ -274,7 +280,7 @@ def test_a_directory_key_that_nothing_brings_back(place, what: str) -> None:
 
 
 def test_a_name_with_a_quote(tmp_path) -> None:
-    """The command can be pasted whatever the path is."""
+    """The suggested command works for a path with a quote."""
     path = tmp_path / "o'brien's key"
     path.write_text("")
     path.chmod(0o640)

@@ -1,4 +1,4 @@
-"""The environment denies, and never grants: switches, CI variables, test runs."""
+"""The environment can deny and never grants: switches, CI variables and test runs."""
 
 import json
 import os
@@ -16,8 +16,8 @@ from tests.consent.policy_helpers import DAY, SWITCHES, VENDORS, decide
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
@@ -32,8 +32,8 @@ DENYING = [
 
 @pytest.mark.parametrize("variable", SWITCHES)
 @pytest.mark.parametrize("value", DENYING, ids=lambda value: ascii(value)[:12])
-def test_a_switch_that_denies(place, variable: str, value: str) -> None:
-    """Every value but the five harmless words denies, over any grant."""
+def test_denying_values_of_a_switch(place, variable: str, value: str) -> None:
+    """Any value of a switch denies, except for the five harmless words."""
     decision = decide(place, **{variable: value})
 
     assert (False, "environment", variable) == (
@@ -46,24 +46,24 @@ def test_a_switch_that_denies(place, variable: str, value: str) -> None:
 
 @pytest.mark.parametrize("variable", SWITCHES)
 @pytest.mark.parametrize("value", HARMLESS, ids=repr)
-def test_a_switch_that_does_not_deny(place, variable: str, value: str) -> None:
-    """Stripped and casefolded, `""`, `0`, `false`, `no` and `off` do not deny."""
+def test_harmless_values_of_a_switch(place, variable: str, value: str) -> None:
+    """`""`, `0`, `false`, `no` and `off` do not deny, in any case and with spaces around."""
     assert decide(place, **{variable: value}).allowed
 
 
 @pytest.mark.parametrize("value", HARMLESS, ids=repr)
 def test_a_harmless_switch_grants_nothing(undecided, value: str) -> None:
-    """A switch that does not deny is no yes."""
+    """A harmless value does not grant consent."""
     assert not decide(undecided, DO_NOT_TRACK=value).allowed
 
 
 def test_the_switch_of_another_app(place) -> None:
-    """`ACME_TELEMETRY_DISABLED` is about acme; for flowspec it says nothing."""
+    """`ACME_TELEMETRY_DISABLED` does not deny for flowspec."""
     assert decide(place, ACME_TELEMETRY_DISABLED="1").allowed
 
 
-def test_the_switch_follows_the_app(place) -> None:
-    """The kill switch of `acme-x` is `ACME_X_TELEMETRY_DISABLED`."""
+def test_the_switch_has_the_name_of_the_app(place) -> None:
+    """The switch of the app `acme-x` is `ACME_X_TELEMETRY_DISABLED`."""
     configure(app="acme-x")
     changes.enable_telemetry()
     place.environ["FLOWSPEC_TELEMETRY_DISABLED"] = "1"
@@ -75,7 +75,7 @@ def test_the_switch_follows_the_app(place) -> None:
 
 @pytest.mark.parametrize("variable", VENDORS)
 def test_each_ci_variable_denies(place, variable: str) -> None:
-    """The variable of each vendor denies by itself, whatever it is called and whatever it says."""
+    """The CI variable of each vendor denies with any value but the harmless ones."""
     for value in DENYING:
         decision = decide(place, **{variable: value})
         assert (False, variable, value, True) == (
@@ -87,15 +87,15 @@ def test_each_ci_variable_denies(place, variable: str) -> None:
 
 
 @pytest.mark.parametrize("variable", VENDORS)
-def test_each_ci_variable_may_say_no(place, variable: str) -> None:
-    """`GITHUB_ACTIONS=false` and its like do not deny, and lift no other denial."""
+def test_harmless_values_of_a_ci_variable(place, variable: str) -> None:
+    """`GITHUB_ACTIONS=false` does not deny, and does not override another denial."""
     for value in HARMLESS:
         assert decide(place, **{variable: value}).allowed, value
         assert not decide(place, **{variable: value, "DO_NOT_TRACK": "1"}).allowed, value
 
 
-def test_ci_variables_are_all_known() -> None:
-    """The list of vendors here is the list that is asked, and all are watched for."""
+def test_all_ci_variables_are_tested() -> None:
+    """The vendors in these tests are the vendors of the policy, and each has a rule."""
     assert tuple(VENDORS) == policy.CI_VARIABLES
     rules = policy.environment_rules("FLOWSPEC", {}, every=True)
     assert {*VENDORS, "CI", *SWITCHES} <= {rule.name for rule in rules}
@@ -105,32 +105,32 @@ def test_ci_variables_are_all_known() -> None:
     "value", [*DENYING, "woodpecker", "codeship"], ids=lambda value: ascii(value)[:12]
 )
 def test_ci_denies(place, value: str) -> None:
-    """`CI` denies with any value that is no plain no."""
+    """`CI` denies with any value but the harmless ones."""
     assert not decide(place, CI=value).allowed
 
 
 @pytest.mark.parametrize("value", [v for v in HARMLESS if v.strip()], ids=repr)
-def test_ci_false_bypasses_the_vendors(place, value: str) -> None:
-    """`CI=false` says that this is no CI run, whatever else is set."""
+def test_ci_false_overrides_the_vendors(place, value: str) -> None:
+    """If `CI` is false, the variables of vendors do not deny."""
     assert decide(place, CI=value, GITHUB_ACTIONS="true", JENKINS_URL="x").allowed
 
 
-def test_ci_false_bypasses_nothing_else(place) -> None:
-    """`CI=false` does not lift a switch or pytest."""
+def test_ci_false_overrides_nothing_else(place) -> None:
+    """If `CI` is false, switches and pytest still deny."""
     assert not decide(place, CI="false", DO_NOT_TRACK="1").allowed
     assert not decide(place, CI="false", PYTEST_VERSION="9").allowed
 
 
 @pytest.mark.parametrize("value", ["", "  "])
-def test_empty_ci_says_nothing(place, value: str) -> None:
-    """An empty `CI` neither denies nor bypasses."""
+def test_an_empty_ci_is_ignored(place, value: str) -> None:
+    """An empty `CI` neither denies nor overrides the variables of vendors."""
     assert decide(place, CI=value).allowed
     assert not decide(place, CI=value, GITHUB_ACTIONS="true").allowed
 
 
 @pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
-def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> None:
-    """`BUILD_ID` and `run_ID` deny where nobody sits at a terminal."""
+def test_weak_ci_variables_deny_without_a_terminal(place, variable: str) -> None:
+    """If the program has no terminal, `BUILD_ID` and `run_ID` deny."""
     code = "from telemetry_kit import is_telemetry_enabled; print(is_telemetry_enabled())"
     options = {"stdin": -3}
 
@@ -140,7 +140,7 @@ def test_weak_ci_variables_count_without_a_terminal(place, variable: str) -> Non
 
 @pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
 def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
-    """Without a terminal the same values deny as of any other variable."""
+    """Without a terminal, weak CI variables have the same denying values as the others."""
     code = (
         "import json, os, sys\nfrom telemetry_kit.consent import policy as consent\n"
         "from telemetry_kit.consent import changes as control\nhome, found = "
@@ -156,8 +156,8 @@ def test_each_value_of_a_weak_ci_variable(place, variable: str) -> None:
 
 @pytest.mark.parametrize("variable", ["BUILD_ID", "run_ID"])
 @pytest.mark.tty
-def test_weak_ci_variables_do_not_count_at_a_terminal(place, variable: str) -> None:
-    """A developer's machine may carry them too: at a terminal they say nothing."""
+def test_weak_ci_variables_do_not_deny_at_a_terminal(place, variable: str) -> None:
+    """At a terminal, `BUILD_ID` and `run_ID` do not deny, since developers may set them too."""
     import pty
 
     leader, follower = pty.openpty()
@@ -174,12 +174,12 @@ def test_weak_ci_variables_do_not_count_at_a_terminal(place, variable: str) -> N
 @pytest.mark.parametrize("variable", ["PYTEST_VERSION", "PYTEST_CURRENT_TEST"])
 @pytest.mark.parametrize("value", ["9.2.0", "tests/x.py::y (call)", "", "0"])
 def test_pytest_denies(place, variable: str, value: str) -> None:
-    """Running under pytest denies, by the variable being there at all."""
+    """If a variable of pytest is set, recording is off, whatever its value is."""
     assert not decide(place, **{variable: value}).allowed
 
 
 def test_this_very_process_is_denied(place, monkeypatch) -> None:
-    """With the real environment nothing is recorded from a test."""
+    """With the real environment, a test records no event."""
     monkeypatch.setenv("HOME", str(place.user))
     with cache.override_runtime():
         assert not is_telemetry_enabled()
@@ -189,7 +189,7 @@ def test_this_very_process_is_denied(place, monkeypatch) -> None:
 
 
 def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
-    """`os.environ` may change between two events; the second one is not recorded."""
+    """If a switch is set between two events, the second one is not recorded."""
     assert track_role_event("role.selected", role="dev")
     place.environ["DO_NOT_TRACK"] = "1"
     assert None is track_role_event("role.selected", role="dev")
@@ -201,7 +201,7 @@ def test_a_variable_set_while_running_is_noticed_at_once(place) -> None:
 
 @pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "GITHUB_ACTIONS"])
 def test_a_variable_set_in_os_environ_is_noticed_at_once(place, variable: str) -> None:
-    """The same with the real `os.environ`, which is watched through its own table."""
+    """A switch that is set in the real `os.environ` stops the next event."""
     done = place.run(
         "import os, sys\nfrom telemetry_kit import track_role_event as t\n"
         "from telemetry_kit.consent import decision as grants\n"

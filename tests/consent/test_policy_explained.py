@@ -1,4 +1,4 @@
-"""Each rule of consent explains its result in a sentence."""
+"""Each rule of consent explains its verdict in a sentence."""
 
 import hmac
 import itertools
@@ -25,19 +25,19 @@ from tests.consent.policy_helpers import (
     decide,
     decide_in,
     line,
-    told,
+    rule_fields,
 )
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 @pytest.fixture
 def administered(place, tmp_path):
-    """A granted place with a path for an administrator's file."""
+    """A project with consent, and a path for the file of the administrator."""
     home = place.home
     found = Administered(home.app, home.root, home.config, home.state)
     Administered.system_file = str(tmp_path / "telemetry.conf")
@@ -48,8 +48,8 @@ def administered(place, tmp_path):
 # -- explaining ----------------------------------------------------------------------------------
 
 
-def test_every_rule_is_told(place) -> None:
-    """`status --explain` can show all rules in order, each with a sentence."""
+def test_every_rule_is_listed(place) -> None:
+    """`rules(every=True)` returns all rules in order, each with a sentence."""
     found = list(policy.rules(place.home, place.environ, every=True))
     names = [rule.name for rule in found]
 
@@ -62,21 +62,21 @@ def test_every_rule_is_told(place) -> None:
 
 
 @pytest.mark.parametrize("start", [None, "/nonexistent/deep", "\0", b"\xff", 3, object()])
-def test_asking_never_raises(undecided, start: object) -> None:
-    """Whatever directory is given, the answer is True or False."""
+def test_is_telemetry_enabled_never_raises(undecided, start: object) -> None:
+    """For any directory argument, the function returns True or False."""
     assert False is is_telemetry_enabled(start)  # type: ignore[arg-type]
 
 
-def of_the_file(place, path: Path) -> tuple[object, ...]:
-    """What the one rule about a file says."""
-    every = told(policy.rules(place.home, place.environ))
+def fields_of_file_rule(place, path: Path) -> tuple[object, ...]:
+    """Return the fields of the rule for a file."""
+    every = rule_fields(policy.rules(place.home, place.environ))
     (found,) = [rule for rule in every if rule[1] == str(path)]
     return found
 
 
-def of_the_environment(every: bool = False, **environ: str) -> list[tuple[object, ...]]:
-    """What the rules of the environment say, without their owner."""
-    found = told(policy.environment_rules("FLOWSPEC", environ, every))
+def fields_of_environment_rules(every: bool = False, **environ: str) -> list[tuple[object, ...]]:
+    """Return the fields of the rules of the environment, without their owner."""
+    found = rule_fields(policy.environment_rules("FLOWSPEC", environ, every))
     assert {"environment"} >= {owner for owner, *_ in found}
     return [rest for _, *rest in found]
 
@@ -84,8 +84,8 @@ def of_the_environment(every: bool = False, **environ: str) -> list[tuple[object
 # -- each rule in full ---------------------------------------------------------------------------
 
 
-def test_an_environment_that_says_nothing() -> None:
-    """No rule; asked for every one, each in order, not set."""
+def test_an_empty_environment() -> None:
+    """An empty environment has no rule. With `every`, each variable has a rule with "not set"."""
     names = [
         *("DO_NOT_TRACK", "FLOWSPEC_TELEMETRY_DISABLED", "TELEMETRY_KIT_DISABLED", "CI"),
         *policy.CI_VARIABLES,
@@ -93,8 +93,8 @@ def test_an_environment_that_says_nothing() -> None:
         *("PYTEST_VERSION", "PYTEST_CURRENT_TEST"),
     ]
 
-    assert [] == of_the_environment()
-    found = of_the_environment(every=True)
+    assert [] == fields_of_environment_rules()
+    found = fields_of_environment_rules(every=True)
     assert [[name, None, "silent", "not set", False] for name in names] == [
         row for row in found if row[0] in names
     ]
@@ -113,29 +113,29 @@ def test_an_environment_that_says_nothing() -> None:
         ("PYTEST_CURRENT_TEST", "", "deny", "running under pytest"),
     ],
 )
-def test_what_a_variable_says(variable: str, value: str, verdict: str, says: str) -> None:
-    """Its name, its raw value, the verdict in words; a denial holds whatever the project."""
+def test_the_rule_of_a_variable(variable: str, value: str, verdict: str, says: str) -> None:
+    """The rule of a variable has its name, value, verdict and sentence. It covers all projects."""
     expected = [variable, value, verdict, says, verdict == "deny"]
 
-    assert [expected] == of_the_environment(**{variable: value})
-    assert expected in of_the_environment(every=True, **{variable: value})
+    assert [expected] == fields_of_environment_rules(**{variable: value})
+    assert expected in fields_of_environment_rules(every=True, **{variable: value})
 
 
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [("CI", " ", "does not deny"), ("TRAVIS", "off", "does not deny")],
 )
-def test_a_variable_that_is_told_only_when_asked(variable: str, value: str, says: str) -> None:
-    """What neither denies nor decides anything stands in the full list alone."""
-    assert [] == of_the_environment(**{variable: value})
-    assert [variable, value, "silent", says, False] in of_the_environment(
+def test_a_variable_that_decides_nothing(variable: str, value: str, says: str) -> None:
+    """If a variable decides nothing, only the full list has its rule."""
+    assert [] == fields_of_environment_rules(**{variable: value})
+    assert [variable, value, "silent", says, False] in fields_of_environment_rules(
         every=True, **{variable: value}
     )
 
 
-def test_ci_false_leaves_the_rest_out() -> None:
-    """After it no vendor is asked, and pytest still is."""
-    found = of_the_environment(every=True, CI="0", TRAVIS="1")
+def test_ci_false_omits_the_vendors() -> None:
+    """If `CI` is false, the list omits the variables of vendors, but not those of pytest."""
+    found = fields_of_environment_rules(every=True, CI="0", TRAVIS="1")
 
     assert [row[0] for row in found] == [*SWITCHES, "CI", "PYTEST_VERSION", "PYTEST_CURRENT_TEST"]
 
@@ -151,14 +151,16 @@ def test_ci_false_leaves_the_rest_out() -> None:
     ],
     ids=["none", "true", "comment", "no text", "directory"],
 )
-def test_what_the_administrator_says(administered, text, raw, verdict: str, says: str) -> None:
-    """The file, what is in it, and the verdict in words."""
+def test_the_rule_of_the_administrators_file(
+    administered, text, raw, verdict: str, says: str
+) -> None:
+    """The rule of the administrator's file has its path, content, verdict and sentence."""
     home, path, environ = administered
     if text == "directory":
         path.mkdir()
     elif text is not None:
         path.write_bytes(text)
-    found = told(policy.rules(home, environ))[0]
+    found = rule_fields(policy.rules(home, environ))[0]
 
     assert found == (
         "system",
@@ -170,13 +172,13 @@ def test_what_the_administrator_says(administered, text, raw, verdict: str, says
     )
 
 
-def test_where_the_folder_of_the_administrator_is_a_file(administered, tmp_path) -> None:
-    """Then there is no file of his."""
+def test_a_file_at_the_administrators_directory(administered, tmp_path) -> None:
+    """If the administrator's directory is a file, there is no administrator's file."""
     home, _, environ = administered
     (tmp_path / "file").touch()
     Administered.system_file = str(tmp_path / "file" / "telemetry.conf")
 
-    assert "no such file" == told(policy.rules(home, environ))[0][4]
+    assert "no such file" == rule_fields(policy.rules(home, environ))[0][4]
 
 
 @pytest.mark.parametrize("file", ["telemetry.toml", "pyproject.toml", "user"])
@@ -193,8 +195,8 @@ def test_where_the_folder_of_the_administrator_is_a_file(administered, tmp_path)
     ],
     ids=["none", "other", "true", "false", "text", "number", "damaged"],
 )
-def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) -> None:
-    """A file of the project denies for the project, one of the user whatever the project."""
+def test_the_rule_of_a_settings_file(place, file: str, body, raw, verdict: str, says: str) -> None:
+    """A project's file denies for the project, and the user's file for all projects."""
     path = {
         "telemetry.toml": place.root / ".flowspec" / "telemetry.toml",
         "pyproject.toml": place.root / "pyproject.toml",
@@ -207,7 +209,7 @@ def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) 
         path.write_text("[tool.telemetry_kit]\n" * (file == "pyproject.toml") + body)
     if file == "user":
         why = "only the command enable grants consent"
-    found = of_the_file(place, path)
+    found = fields_of_file_rule(place, path)
 
     assert found == (
         owner,
@@ -230,21 +232,21 @@ def test_what_a_file_says(place, file: str, body, raw, verdict: str, says: str) 
     ],
     ids=["key", "comment", "behind", "no tool", "no table"],
 )
-def test_a_pyproject_with_our_name_somewhere(place, text: str, state: str) -> None:
-    """Only the table of that name speaks; where something else is in its place, it denies."""
+def test_a_pyproject_that_mentions_the_package(place, text: str, state: str) -> None:
+    """Only the package's table has settings. If its key has another value, the file denies."""
     path = place.root / "pyproject.toml"
     path.write_text(text)
-    found = of_the_file(place, path)
+    found = fields_of_file_rule(place, path)
 
     assert found[4].endswith(state)
 
 
-def test_what_the_users_records_say(undecided) -> None:
-    """Before anything was decided, after a yes for all projects, and after one for this."""
+def test_the_rules_of_the_users_records(undecided) -> None:
+    """Each record has a rule: before a decision, after a grant for all, and after a denial here."""
     home = undecided.home
 
     def records() -> list[tuple[object, ...]]:
-        return told(policy.rules(home, undecided.environ))[-2:]
+        return rule_fields(policy.rules(home, undecided.environ))[-2:]
 
     nothing = ("user", home.config, None, "silent", "no decision yet", True)
     assert nothing == records()[-1]
@@ -258,11 +260,11 @@ def test_what_the_users_records_say(undecided) -> None:
     undecided.record.write_bytes(line("no"))
     all_projects.write_bytes(believed(all_projects, line("yes")))
     all_projects.chmod(0o600)
-    yes, no = all_projects.read_text().strip(), line("no").decode().strip()
-    said = f"for all projects on {DAY}", f"for this project on {DAY}"
+    grant, denial = all_projects.read_text().strip(), line("no").decode().strip()
+    scopes = f"for all projects on {DAY}", f"for this project on {DAY}"
     assert [
-        ("user", str(all_projects), yes, "grant", f"you granted consent {said[0]}", True),
-        ("user", str(undecided.record), no, "deny", f"you denied consent {said[1]}", False),
+        ("user", str(all_projects), grant, "grant", f"you granted consent {scopes[0]}", True),
+        ("user", str(undecided.record), denial, "deny", f"you denied consent {scopes[1]}", False),
     ] == records()
 
 
@@ -282,32 +284,32 @@ def test_what_the_users_records_say(undecided) -> None:
             "silent",
             f"your consent {{scope}} of {DAY} has expired",
         ),
-        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {anew}"),
-        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {anew}"),
-        ("open", None, "deny", "{path} is open to others (mode 0622): {anew}"),
+        (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {repair}"),
+        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {repair}"),
+        ("open", None, "deny", "{path} is open to others (mode 0622): {repair}"),
     ],
     ids=["no", "expired", "damaged", "long", "open"],
 )
-def test_what_a_record_says(place, everywhere: bool, data, raw, verdict: str, says: str) -> None:
-    """The file, its line, the verdict in words; one for all projects holds whatever the project."""
+def test_the_rule_of_a_record(place, everywhere: bool, data, raw, verdict: str, says: str) -> None:
+    """The rule of a record has path, line, verdict and sentence. It covers one or all projects."""
     path = Path(place.home.config, policy.RECORD) if everywhere else place.record
     path.write_bytes(line("yes") if data == "open" else data)
     path.chmod(0o622 if data == "open" else 0o600)
-    found = of_the_file(place, path)
+    found = fields_of_file_rule(place, path)
     scope = "for all projects" if everywhere else "for this project"
-    anew = f"run on or off{' --all-projects' * everywhere} to decide again"
+    repair = f"run on or off{' --all-projects' * everywhere} to decide again"
 
     assert found == (
         "user",
         str(path),
         raw,
         verdict,
-        says.format(path=path, scope=scope, anew=anew),
+        says.format(path=path, scope=scope, repair=repair),
         everywhere and verdict == "deny",
     )
 
 
-WAY_OUT = "reset --all-projects deletes it, with every decision"
+REPAIR = "reset --all-projects deletes it, with every decision"
 
 
 @pytest.mark.parametrize(
@@ -320,29 +322,29 @@ WAY_OUT = "reset --all-projects deletes it, with every decision"
     ],
     ids=len,
 )
-def test_a_directory_key_that_is_none(place, key: bytes, says: str) -> None:
-    """Without it nobody can say where this project's record is: off, in every project."""
+def test_an_invalid_directory_key_denies(place, key: bytes, says: str) -> None:
+    """If the directory key is invalid, no record can be found, so recording is off everywhere."""
     path = Path(place.home.directory_key)
     path.write_bytes(key)
-    found = told(policy.rules(place.home, place.environ))[-1]
+    found = rule_fields(policy.rules(place.home, place.environ))[-1]
 
-    assert found == ("user", str(path), None, "deny", f"{path} {says}: {WAY_OUT}", True)
-    with pytest.raises(ConsentError, match=f"^{path} {says}: {WAY_OUT}$"):
+    assert found == ("user", str(path), None, "deny", f"{path} {says}: {REPAIR}", True)
+    with pytest.raises(ConsentError, match=f"^{path} {says}: {REPAIR}$"):
         ProjectDirs.of(place.home)
 
 
-def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
-    """Sixteen digits that depend on the key and on the path."""
+def test_a_projects_directory_name_hides_its_path(place, make_place) -> None:
+    """The name is sixteen hex digits of an HMAC of the project's path."""
     elsewhere = ProjectPaths(
         "flowspec", str(make_place("x").root), place.home.config, place.home.state
     )
-    mine, theirs = ProjectDirs.of(place.home).name, ProjectDirs.of(elsewhere).name
+    own, other = ProjectDirs.of(place.home).name, ProjectDirs.of(elsewhere).name
     Path(place.home.directory_key).write_bytes(bytes(range(32)))
-    anew = ProjectDirs.of(place.home).name
+    with_new_key = ProjectDirs.of(place.home).name
     mac = hmac.digest(bytes(range(32)), b"place\0" + os.fsencode(place.home.root), "sha256").hex()
 
-    assert 3 == len({mine, theirs, anew})
-    assert mac[:16] == anew
+    assert 3 == len({own, other, with_new_key})
+    assert mac[:16] == with_new_key
 
 
 @pytest.mark.parametrize(
@@ -355,15 +357,15 @@ def test_folders_of_a_project_do_not_show_its_path(place, make_place) -> None:
     ],
     ids=["yes", "switch", "no", "expired"],
 )
-def test_a_veto_is_somebody_elses_no(place, environ, record: bytes, vetoed: bool) -> None:
-    """The user's own no, or no answer, is none."""
+def test_a_veto_is_a_denial_by_another_owner(place, environ, record: bytes, vetoed: bool) -> None:
+    """A denial of the user or a missing decision is no veto."""
     place.record.write_bytes(believed(place.record, record))
 
     assert vetoed == decide(place, **environ).vetoed
 
 
-def test_only_a_grant_says_what_was_accepted(place) -> None:
-    """The deciding rule, and what its record covers."""
+def test_only_a_grant_has_a_scope(place) -> None:
+    """A decision has the scope of the grant, and none if another rule denies."""
     words = b" time=hour keep=7 context=a:measure\n"
     place.record.write_bytes(believed(place.record, line("yes")[:-1] + words))
     found = decide(place)
@@ -383,22 +385,20 @@ def test_only_a_grant_says_what_was_accepted(place) -> None:
     ("configured", "words", "expected"),
     [(30, " keep=90", 30), (90, " keep=90", 90), (120, " keep=90", 90), (120, " keep=7", 7)],
 )
-def test_lines_are_kept_as_long_as_both_say(
-    place, configured: int, words: str, expected: int
-) -> None:
-    """As configured, and never longer than the user said yes to."""
+def test_the_shorter_retention_applies(place, configured: int, words: str, expected: int) -> None:
+    """Events are kept as configured, and never longer than the user granted."""
     configure(retention_days=configured)
     place.record.write_bytes(believed(place.record, line("yes")[:-1] + f"{words}\n".encode()))
 
     assert expected == decide(place).keep_days
-    # Without a yes, what is there goes as configured.
+    # Without a grant, existing events expire as configured.
     assert configured == decide(place, DO_NOT_TRACK="1").keep_days
 
 
 @pytest.mark.parametrize("decision", ["yes", "no", "damaged"])
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> None:
-    """For this project or for all, whatever became of it; and not before."""
+def test_is_decided_after_any_decision(undecided, decision: str, everywhere: bool) -> None:
+    """`is_decided()` is true after a decision for the project or for all projects."""
     home = undecided.home
     assert not policy.is_decided(home)
     with cache.override_runtime(undecided.environ):
@@ -407,14 +407,14 @@ def test_what_was_ever_decided(undecided, decision: str, everywhere: bool) -> No
     path.write_bytes(b"" if decision == "damaged" else line(decision))
 
     assert policy.is_decided(home)
-    # Another project of the same user knows of one for all.
+    # A decision for all projects also covers another project of the same user.
     other = ProjectPaths(home.app, f"{home.root}-2", home.config, home.state)
     assert everywhere == policy.is_decided(other)
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_a_directory_key_that_cannot_be_used_decides_nothing(place, everywhere: bool) -> None:
-    """Only what is for all projects can be found without it."""
+def test_is_decided_with_an_invalid_directory_key(place, everywhere: bool) -> None:
+    """Without a valid directory key, only a decision for all projects is found."""
     Path(place.home.directory_key).write_bytes(b"short")
     if everywhere:
         Path(place.home.config, policy.RECORD).write_bytes(line("no"))
@@ -423,7 +423,7 @@ def test_a_directory_key_that_cannot_be_used_decides_nothing(place, everywhere: 
 
 
 def test_the_variables_that_can_deny(monkeypatch) -> None:
-    """All that can deny for one app, with a name of its own among them."""
+    """The full list has all variables that can deny for an app, with the app's own switch."""
     monkeypatch.setattr(policy, "has_terminal", lambda: False)
     found = {rule.name for rule in policy.environment_rules("ACME", {}, every=True)}
 
@@ -432,8 +432,8 @@ def test_the_variables_that_can_deny(monkeypatch) -> None:
     assert 1 == len([name for name in found if name.endswith("_TELEMETRY_DISABLED")])
 
 
-def test_deciding_for_a_directory(place, make_place) -> None:
-    """The project of the directory decides, for one app at a time."""
+def test_the_decision_for_a_directory(place, make_place) -> None:
+    """The decision for a directory is that of its project, for one app."""
     (place.root / ".git").mkdir()
     (place.root / "deep").mkdir()
     found = decide_in(place.root / "deep", place)
@@ -445,8 +445,8 @@ def test_deciding_for_a_directory(place, make_place) -> None:
     assert "DO_NOT_TRACK" == denied.rule.name
 
 
-def test_no_key_no_yes(undecided) -> None:
-    """Where no key can be made, nothing was decided: there is no yes on file."""
+def test_no_grant_is_saved_without_a_key(undecided) -> None:
+    """If no key can be created, `enable_telemetry()` raises and saves no grant."""
     state = undecided.user / ".local/state/telemetry-kit/flowspec"
     state.mkdir(parents=True, mode=0o700)
     (state / "projects").write_text("")
@@ -457,8 +457,8 @@ def test_no_key_no_yes(undecided) -> None:
     assert not policy.decide(undecided.home, undecided.environ).allowed
 
 
-def test_a_yes_that_cannot_be_written_leaves_no_key(undecided) -> None:
-    """A key that was made for a yes goes with it."""
+def test_a_grant_that_cannot_be_saved_leaves_no_key(undecided) -> None:
+    """If a grant cannot be saved, its new key is deleted."""
     config = undecided.user / ".config/telemetry-kit/flowspec"
     config.mkdir(parents=True, mode=0o700)
     (config / "projects").write_text("")

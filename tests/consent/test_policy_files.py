@@ -1,4 +1,4 @@
-"""The files of the administrator, the repository and the user deny, and never grant."""
+"""The files of the administrator, the repository and the user can deny, and never grant."""
 
 import os
 from pathlib import Path
@@ -11,18 +11,18 @@ from telemetry_kit import (
 )
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
-from tests.consent.policy_helpers import DAY, OURS, THEIRS, Administered, decide, write
+from tests.consent.policy_helpers import DAY, PYPROJECT, SETTINGS_FILE, Administered, decide, write
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 @pytest.fixture
 def administered(place, tmp_path):
-    """A granted place with a path for an administrator's file."""
+    """A project with consent, and a path for the file of the administrator."""
     home = place.home
     found = Administered(home.app, home.root, home.config, home.state)
     Administered.system_file = str(tmp_path / "telemetry.conf")
@@ -58,8 +58,8 @@ def administered(place, tmp_path):
         (b"x" * 100_000, False),
     ],
 )
-def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
-    """An administrator's file denies unless it says `enabled = true`; it never grants."""
+def test_the_administrators_file(administered, text: bytes | None, allowed: bool) -> None:
+    """The administrator's file denies unless it contains `enabled = true`."""
     home, path, environ = administered
     if text is not None:
         path.write_bytes(text)
@@ -70,8 +70,8 @@ def test_system_file(administered, text: bytes | None, allowed: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
-def test_strange_system_file_denies(administered, kind: str) -> None:
-    """What is there but cannot be read denies, without waiting."""
+def test_an_unreadable_administrators_file_denies(administered, kind: str) -> None:
+    """If the administrator's file exists but cannot be read, it denies without waiting."""
     home, path, environ = administered
     if kind == "directory":
         path.mkdir()
@@ -83,8 +83,8 @@ def test_strange_system_file_denies(administered, kind: str) -> None:
     assert not policy.decide(home, environ).allowed
 
 
-def test_system_file_cannot_grant(undecided, tmp_path) -> None:
-    """`enabled = true` of an administrator is no yes of the user."""
+def test_the_administrators_file_cannot_grant(undecided, tmp_path) -> None:
+    """`enabled = true` in the administrator's file does not grant consent."""
     home = Administered("flowspec", str(undecided.root), str(undecided.user / "c"), "/nonexistent")
     Administered.system_file = str(tmp_path / "telemetry.conf")
     Path(Administered.system_file).write_text("enabled = true\n")
@@ -97,7 +97,7 @@ def test_system_file_cannot_grant(undecided, tmp_path) -> None:
 # -- the repository and the user's file ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
 @pytest.mark.parametrize(
     ("body", "verdict"),
     [
@@ -114,8 +114,8 @@ def test_system_file_cannot_grant(undecided, tmp_path) -> None:
         ("enabled = true\nenabled = true\n", "deny"),
     ],
 )
-def test_repository_file(place, file: str, body: str, verdict: str) -> None:
-    """A committed file can only deny; true is ignored and damage denies."""
+def test_a_file_of_the_repository(place, file: str, body: str, verdict: str) -> None:
+    """A committed file can only deny. `enabled = true` is ignored, and a damaged file denies."""
     path = write(place, file, body)
     rule = next(r for r in policy.rules(place.home, place.environ) if r.name == str(path))
 
@@ -123,8 +123,8 @@ def test_repository_file(place, file: str, body: str, verdict: str) -> None:
     assert (verdict != "deny") == decide(place).allowed
 
 
-def test_what_is_ignored_does_not_decide(undecided) -> None:
-    """Where nothing was decided that is what is told, and not that a file has no say."""
+def test_an_ignored_setting_does_not_decide(undecided) -> None:
+    """If consent is undecided, the decision reports that, and not the ignored setting."""
     path = Path(undecided.home.user_file)
     path.parent.mkdir(parents=True)
     path.write_text("enabled = true\n")
@@ -133,9 +133,9 @@ def test_what_is_ignored_does_not_decide(undecided) -> None:
     assert (rule.verdict, rule.says) == ("silent", "no decision yet")
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
-def test_repository_true_is_no_grant(undecided, file: str) -> None:
-    """A committed file cannot speak for a colleague."""
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
+def test_a_file_of_the_repository_cannot_grant(undecided, file: str) -> None:
+    """A committed file cannot grant consent for another user."""
     write(undecided, file, "enabled = true\n")
 
     assert not is_telemetry_enabled()
@@ -146,9 +146,9 @@ def test_repository_true_is_no_grant(undecided, file: str) -> None:
     "text",
     ["[[[", "[project]\nname = 'x'\n", "telemetry = 1\n[tool]\nother = 1\n", "[tool.ruff]\n"],
 )
-def test_pyproject_without_us(place, text: str) -> None:
-    """A pyproject.toml that does not name us says nothing, not even when it is broken."""
-    (place.root / THEIRS).write_text(text)
+def test_a_pyproject_without_the_package(place, text: str) -> None:
+    """A pyproject.toml that does not mention the package does not deny, even if it is invalid."""
+    (place.root / PYPROJECT).write_text(text)
 
     assert decide(place).allowed
 
@@ -162,18 +162,18 @@ def test_pyproject_without_us(place, text: str) -> None:
         "[tool.telemetry_kit\n",
     ],
 )
-def test_pyproject_that_cannot_be_understood(place, text: str) -> None:
-    """One that names us and cannot be understood denies."""
-    (place.root / THEIRS).write_text(text)
+def test_an_invalid_pyproject_with_the_package(place, text: str) -> None:
+    """A pyproject.toml that mentions the package and is invalid denies."""
+    (place.root / PYPROJECT).write_text(text)
 
     assert not decide(place).allowed
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
-def test_strange_repository_file_denies(place, kind: str) -> None:
-    """A directory, a FIFO or a circular link in its place denies, without waiting."""
+def test_an_unreadable_repository_file_denies(place, kind: str) -> None:
+    """A directory, a FIFO or a circular link at the file's path denies without waiting."""
     (place.root / ".flowspec").mkdir(exist_ok=True)
-    path = place.root / OURS
+    path = place.root / SETTINGS_FILE
     if kind == "directory":
         path.mkdir()
     elif kind == "fifo":
@@ -193,8 +193,8 @@ def test_strange_repository_file_denies(place, kind: str) -> None:
         ("agents = ['x']\n", "silent"),
     ],
 )
-def test_user_file(place, body: str, verdict: str) -> None:
-    """The user's own configuration denies; a grant is made by the command alone."""
+def test_the_users_file(place, body: str, verdict: str) -> None:
+    """The user's file can deny. Only the command `enable` grants consent."""
     Path(place.home.user_file).write_text(body)
     rule = next(
         r for r in policy.rules(place.home, place.environ) if r.name == place.home.user_file
@@ -204,10 +204,10 @@ def test_user_file(place, body: str, verdict: str) -> None:
     assert (verdict != "deny") == decide(place).allowed
 
 
-def test_repository_change_is_noticed(place) -> None:
-    """A pull that brings `enabled = false` stops a running process within 20 ms."""
+def test_a_change_of_the_repository_is_noticed(place) -> None:
+    """If a pull adds `enabled = false`, a running process stops within 20 ms."""
     assert track_role_event("role.selected", role="dev")
-    write(place, OURS, "enabled = false\n")
+    write(place, SETTINGS_FILE, "enabled = false\n")
     place.clock.advance(0.021)
 
     assert None is track_role_event("role.selected", role="dev")

@@ -1,4 +1,4 @@
-"""Repositories that contain each other, and files of consent that cannot be read."""
+"""Nested repositories, and files of consent that cannot be read."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy.projects import ProjectDirs
 from tests.consent.policy_helpers import (
     DAY,
-    OURS,
-    THEIRS,
+    PYPROJECT,
+    SETTINGS_FILE,
     allowed,
     decide,
     line,
@@ -28,19 +28,19 @@ from tests.consent.policy_helpers import (
 
 
 @pytest.fixture(autouse=True)
-def _day_of_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables below are made once; decisions here are of that day, whenever they are made."""
+def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fix the day of decisions to the day on which the tables of this file were made."""
     monkeypatch.setattr(consent_decision, "today", lambda: DAY)
 
 
 VETO = "[tool.telemetry_kit]\nenabled = false\n"
 
 
-# -- repositories that share the place -----------------------------------------------------------
+# -- nested repositories -------------------------------------------------------------------------
 
 
-def test_a_repository_below_the_root_may_deny(place) -> None:
-    """Its files deny in it, whatever is granted, and nowhere else."""
+def test_a_nested_repository_can_deny(place) -> None:
+    """The files of a nested repository deny in it, and not in the enclosing project."""
     (place.root / ".flowspec").mkdir()
     (place.root / "repo" / ".git").mkdir(parents=True)
     with cache.override_runtime(place.environ):
@@ -52,8 +52,8 @@ def test_a_repository_below_the_root_may_deny(place) -> None:
     assert allowed(place)
 
 
-def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
-    """`mkdir sub/.flowspec` makes a project of its own; the repository around still denies."""
+def test_the_enclosing_repository_can_deny(place) -> None:
+    """If `sub/.flowspec` makes a project of its own, the enclosing repository can still deny."""
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
@@ -68,8 +68,8 @@ def test_a_folder_of_ours_does_not_shake_off_the_repository(place) -> None:
     assert not allowed(place, "sub")
 
 
-def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
-    """Only a no reaches further than its project."""
+def test_a_grant_for_the_enclosing_repository_is_ignored(place) -> None:
+    """A grant for the enclosing repository does not cover a nested project."""
     (place.root / ".git").mkdir()
     (place.root / "sub" / ".flowspec").mkdir(parents=True)
 
@@ -80,34 +80,34 @@ def test_a_yes_for_a_repository_around_grants_nothing(place) -> None:
     assert [r.verdict for r in rules] == ["silent", "silent", "ignored"]
 
 
-def test_the_rules_of_a_repository_around(undecided) -> None:
-    """Whose they are, where they stand, what they say: of no decision, a yes, a damaged key."""
-    around = undecided.root
-    (around / ".git").mkdir()
-    (around / "sub" / ".flowspec").mkdir(parents=True)
-    home = find("flowspec", str(around / "sub"), undecided.environ)
+def test_the_rules_of_the_enclosing_repository(undecided) -> None:
+    """The last rule describes the decision: none, a grant, or an invalid directory key."""
+    enclosing = undecided.root
+    (enclosing / ".git").mkdir()
+    (enclosing / "sub" / ".flowspec").mkdir(parents=True)
+    home = find("flowspec", str(enclosing / "sub"), undecided.environ)
 
-    def told() -> tuple[object, ...]:
+    def last_rule() -> tuple[object, ...]:
         rule = list(policy.nearby(home, undecided.environ))[-1]
         return rule.owner, rule.name, rule.raw, rule.verdict, rule.says, rule.everywhere
 
-    says = f"no decision for {around}"
-    assert told() == ("user", f"{home.config}/projects", None, "silent", says, False)
+    says = f"no decision for {enclosing}"
+    assert last_rule() == ("user", f"{home.config}/projects", None, "silent", says, False)
     with cache.override_runtime(undecided.environ):
-        changes.enable_telemetry(around)
-    record = Path(ProjectDirs.of(home, str(around)).config, policy.RECORD)
-    says = f"ignored: it covers only {around}"
-    assert told() == ("user", str(record), record.read_text().strip(), "ignored", says, False)
+        changes.enable_telemetry(enclosing)
+    record = Path(ProjectDirs.of(home, str(enclosing)).config, policy.RECORD)
+    says = f"ignored: it covers only {enclosing}"
+    assert last_rule() == ("user", str(record), record.read_text().strip(), "ignored", says, False)
     Path(home.directory_key).write_bytes(b"short")
     says = (
         f"{home.directory_key} is not a key: reset --all-projects deletes it, with every decision"
     )
-    assert told() == ("user", home.directory_key, None, "deny", says, True)
+    assert last_rule() == ("user", home.directory_key, None, "deny", says, True)
 
 
-@pytest.mark.parametrize("file", [OURS, THEIRS])
-def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
-    """That of the app as well as that of the project."""
+@pytest.mark.parametrize("file", [SETTINGS_FILE, PYPROJECT])
+def test_both_files_of_the_enclosing_repository_deny(place, file: str) -> None:
+    """The app's file and the pyproject.toml of the enclosing repository both deny."""
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     (place.root / ".git").mkdir()
@@ -118,8 +118,8 @@ def test_both_files_of_a_repository_around_deny(place, file: str) -> None:
     assert not allowed(place, "sub")
 
 
-def test_the_rule_of_a_lost_key(place) -> None:
-    """It is the user's, denies everywhere, and says the way out."""
+def test_the_rule_of_a_missing_key(place) -> None:
+    """If the directory key is missing, a rule of the user denies and names the repair."""
     Path(place.home.directory_key).unlink()
     rule = decide(place).rule
 
@@ -141,24 +141,26 @@ def test_the_rule_of_a_lost_key(place) -> None:
         ("0123456789ABCDEF", False),
     ],
 )
-def test_names_of_places(name: str, expected: bool) -> None:
-    """Sixteen digits of a code, and nothing else that may lie in that folder."""
+def test_names_of_project_directories(name: str, expected: bool) -> None:
+    """The name of a project's directory has sixteen lower-case hex digits."""
     assert expected == policy.is_directory_name(name)
 
 
 @pytest.mark.parametrize(
     ("stdin", "stderr", "expected"), [(0, 0, False), (1, 0, True), (0, 1, True), (1, 1, True)]
 )
-def test_either_end_of_a_terminal(monkeypatch, stdin: int, stderr: int, expected: bool) -> None:
-    """Somebody is there where input or errors are on one; stdout is often a pipe."""
+def test_a_terminal_at_stdin_or_stderr(
+    monkeypatch, stdin: int, stderr: int, expected: bool
+) -> None:
+    """A program has a terminal if stdin or stderr is one. Stdout is not checked."""
     found = {0: bool(stdin), 2: bool(stderr)}
     monkeypatch.setattr(os, "isatty", found.__getitem__)
 
     assert expected == policy.has_terminal()
 
 
-def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
-    """A closed descriptor is none."""
+def test_a_closed_stream_is_no_terminal(monkeypatch) -> None:
+    """If a descriptor is closed, the program has no terminal."""
 
     def closed(_: int) -> bool:
         raise OSError(errno.EBADF, "closed")
@@ -168,8 +170,8 @@ def test_a_terminal_that_cannot_be_asked(monkeypatch) -> None:
     assert not policy.has_terminal()
 
 
-def test_a_no_reaches_the_worktrees(undecided) -> None:
-    """A no for the main worktree of a git repository holds in the others."""
+def test_a_denial_covers_the_worktrees(undecided) -> None:
+    """A denial for the main worktree of a git repository covers the other worktrees."""
     main, tree = undecided.root / "main", undecided.root / "tree"
     (main / ".git" / "worktrees" / "tree").mkdir(parents=True)
     tree.mkdir()
@@ -183,15 +185,17 @@ def test_a_no_reaches_the_worktrees(undecided) -> None:
     assert not allowed(undecided, "tree")
 
 
-# -- what is there and cannot be read ------------------------------------------------------------
+# -- unreadable files ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("which", ["ours", "theirs", "user"])
-def test_a_link_that_leads_nowhere_denies(place, which: str) -> None:
-    """It is there, and what it would say is not known."""
+def test_a_dangling_link_denies(place, which: str) -> None:
+    """If a settings file is a dangling link, it denies, since its content is unknown."""
     (place.root / ".flowspec").mkdir(exist_ok=True)
     path = Path(
-        {"ours": place.root / OURS, "theirs": place.root / THEIRS}.get(which, place.home.user_file)
+        {"ours": place.root / SETTINGS_FILE, "theirs": place.root / PYPROJECT}.get(
+            which, place.home.user_file
+        )
     )
     path.symlink_to("/nonexistent-file")
 
@@ -199,8 +203,8 @@ def test_a_link_that_leads_nowhere_denies(place, which: str) -> None:
     assert f"{path} cannot be read" == decide(place).rule.says
 
 
-def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: Path) -> None:
-    """The same for the administrator's."""
+def test_a_dangling_administrators_file_denies(place, monkeypatch, tmp_path: Path) -> None:
+    """If the administrator's file is a dangling link, it denies."""
     path = tmp_path / "telemetry.conf"
     monkeypatch.setattr(ProjectPaths, "system_file", str(path))
     assert decide(place).allowed
@@ -209,11 +213,11 @@ def test_a_system_file_that_leads_nowhere_denies(place, monkeypatch, tmp_path: P
     assert f"{path} cannot be read" == decide(place).rule.says
 
 
-# -- a place key that is gone --------------------------------------------------------------------
+# -- a missing directory key ---------------------------------------------------------------------
 
 
 def test_decisions_without_the_directory_key(place) -> None:
-    """Nobody can tell what they are about: off everywhere, with the way out, and it works."""
+    """Without the directory key, all decisions raise an error until the user runs `reset`."""
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
         changes.disable_telemetry()
@@ -234,16 +238,16 @@ def test_decisions_without_the_directory_key(place) -> None:
     assert decide(place).rule.says == "no decision yet"
 
 
-def test_a_no_for_all_projects_without_the_directory_key(place) -> None:
-    """It needs no place."""
+def test_a_denial_for_all_projects_without_the_directory_key(place) -> None:
+    """A denial for all projects does not need the directory key."""
     Path(place.home.directory_key).unlink()
     disable_telemetry(all_projects=True)
 
     assert decide(place).rule.says.startswith("you denied consent for all projects")
 
 
-def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
-    """It says more than that nothing was decided for this one."""
+def test_an_expired_grant_for_all_projects_is_reported(undecided) -> None:
+    """If a grant for all projects has expired, the decision reports that."""
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     path = Path(undecided.home.config, policy.RECORD)
@@ -253,11 +257,11 @@ def test_an_expired_yes_for_all_projects_is_told(undecided) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-@pytest.mark.parametrize("step", [enable_telemetry, disable_telemetry])
-def test_nothing_is_made_in_a_folder_of_somebody_else(undecided, step) -> None:
-    """As `sudo -E` would: the user could not take it away again."""
+@pytest.mark.parametrize("function", [enable_telemetry, disable_telemetry])
+def test_a_directory_of_another_user_is_not_changed(undecided, function) -> None:
+    """In another user's home, as with `sudo -E`, a decision raises and creates no file."""
     os.chown(undecided.user, 65_534, 65_534)
     with pytest.raises(ConsentError, match="belongs to another user"):
-        step()
+        function()
 
     assert undecided.tree() == []

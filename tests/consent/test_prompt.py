@@ -1,4 +1,4 @@
-"""The consent prompt at a real terminal: each answer, and how it looks."""
+"""The consent prompt at a real terminal: the answers, and the layout."""
 
 import hashlib
 import os
@@ -26,8 +26,8 @@ from tests.consent.prompt_helpers import (
 
 @pytest.mark.tty
 @pytest.mark.parametrize("keys", ["y\r", "Y\r", "yes\r", " YES \r", "\ty\r"], ids=repr)
-def test_yes(undecided, keys) -> None:
-    """`y` turns recording on in the very run in which it is said."""
+def test_a_grant(undecided, keys) -> None:
+    """The answer `y` turns recording on in the same run."""
     seen = at_terminal(undecided, HOST, keys)
 
     assert (seen.code, seen.stdout) == (0, "True True\n")
@@ -38,8 +38,8 @@ def test_yes(undecided, keys) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize("keys", ["\r", "n\r", "N\r", "no\r", "  \r"], ids=repr)
-def test_no(undecided, keys) -> None:
-    """`n` and Enter are no: nothing is recorded, no key is made, and it is not asked again."""
+def test_a_denial(undecided, keys) -> None:
+    """`n` and Enter deny. No event or key is written, and the prompt is not shown again."""
     seen = at_terminal(undecided, HOST, keys)
 
     assert (seen.code, seen.stdout) == (0, "False False\n")
@@ -60,8 +60,8 @@ def test_no(undecided, keys) -> None:
     ],
     ids=lambda keys: repr(keys)[:30],
 )
-def test_later(undecided, keys) -> None:
-    """`later`, end of file and three answers that are none decide nothing and leave nothing."""
+def test_no_decision(undecided, keys) -> None:
+    """After `later`, end of file or three invalid answers, no decision is saved."""
     seen = at_terminal(undecided, HOST, *keys)
 
     assert (seen.code, seen.stdout) == (0, "False False\n")
@@ -70,8 +70,8 @@ def test_later(undecided, keys) -> None:
 
 
 @pytest.mark.tty
-def test_it_is_asked_again_after_later(undecided) -> None:
-    """Who said `later` is asked in the next run."""
+def test_the_prompt_is_shown_again_after_later(undecided) -> None:
+    """After the answer `later`, the next run shows the prompt again."""
     at_terminal(undecided, HOST, "later\r")
 
     assert asked(at_terminal(undecided, HOST, "y\r"))
@@ -79,8 +79,8 @@ def test_it_is_asked_again_after_later(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_a_second_try(undecided) -> None:
-    """After two answers that are none, the third one counts."""
+def test_a_valid_answer_after_invalid_ones(undecided) -> None:
+    """After two invalid answers, the user can give a valid one."""
     seen = at_terminal(undecided, HOST, "yep\r", "ok\r", "y\r")
 
     assert seen.screen.count("Please answer y, n or later.") == 2
@@ -88,8 +88,8 @@ def test_a_second_try(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_ctrl_c_reaches_the_host(undecided) -> None:
-    """Ctrl-C is the host's: it is raised again, and nothing was decided."""
+def test_ctrl_c_is_raised_in_the_host(undecided) -> None:
+    """On Ctrl-C, the prompt raises KeyboardInterrupt in the host, and saves no decision."""
     code = f"{NAMED}try:\n    telemetry_kit.ask_consent()\nexcept KeyboardInterrupt:"
     seen = at_terminal(undecided, code + "\n    raise SystemExit(7)", CTRL_C)
 
@@ -98,11 +98,11 @@ def test_ctrl_c_reaches_the_host(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_ctrl_c_unhandled(undecided) -> None:
-    """A host that does not catch it ends as it would without us."""
+def test_unhandled_ctrl_c_ends_the_host(undecided) -> None:
+    """If the host does not catch KeyboardInterrupt, it ends with a traceback."""
     seen = at_terminal(undecided, HOST, CTRL_C)
 
-    # Python 3.13 colours its tracebacks.
+    # Python 3.13 and later print tracebacks in colour.
     plain = re.sub(r"\x1b\[[0-9;]*m", "", seen.screen)
 
     assert plain.rstrip().endswith("KeyboardInterrupt")
@@ -130,12 +130,12 @@ main()
 """
 
 
-# -- before, during and after --------------------------------------------------------------------
+# -- events around the prompt --------------------------------------------------------------------
 
 
 @pytest.mark.tty
-def test_nothing_from_before_the_answer(undecided) -> None:
-    """What began before the answer leaves no trace, not even as somebody's parent or past."""
+def test_nothing_before_the_answer_is_recorded(undecided) -> None:
+    """Spans that started before the answer are not recorded, not even as parents of events."""
     at_terminal(undecided, AROUND, "y\r")
 
     assert undecided.types() == ["role.selected", "agent.invoked", "agent.completed"]
@@ -145,8 +145,8 @@ def test_nothing_from_before_the_answer(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_nothing_about_the_answer(undecided) -> None:
-    """Neither a yes nor a no is an event; the history is where the user's own files are."""
+def test_the_answer_is_no_event(undecided) -> None:
+    """The answer is recorded in the user's history, and not as an event of the project."""
     at_terminal(undecided, f"{NAMED}telemetry_kit.ask_consent()", "y\r")
 
     assert list(undecided.root.iterdir()) == []
@@ -154,8 +154,8 @@ def test_nothing_about_the_answer(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_a_running_program_hears_the_yes(undecided) -> None:
-    """A program that began before the answer records from its next event on."""
+def test_a_running_program_notices_the_grant(undecided) -> None:
+    """A program that started before the grant records its next event."""
     loop = (
         "import sys\nfrom telemetry_kit import track_role_event as t\n"
         "for _ in sys.stdin:\n    print(t('role.selected', role='qa') is not None, flush=True)\n"
@@ -170,7 +170,7 @@ def test_a_running_program_hears_the_yes(undecided) -> None:
     assert (before, after) == ("False\n", "True\n")
 
 
-LOOKS = {
+TERMINALS = {
     "plain": {},
     "no colour": {"NO_COLOR": "1"},
     "dumb": {"TERM": "dumb"},
@@ -180,15 +180,15 @@ LOOKS = {
 }
 
 
-# -- how it looks --------------------------------------------------------------------------------
+# -- layout --------------------------------------------------------------------------------------
 
 
 @pytest.mark.tty
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("terminal", TERMINALS)
 @pytest.mark.parametrize("columns", [80, 200])
-def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
-    """No colour, no control sequence, ASCII, at most 15 lines, whatever the terminal is."""
-    seen = at_terminal(undecided, HOST, "n\r", columns=columns, **LOOKS[look])
+def test_every_terminal_has_the_same_layout(undecided, terminal, columns) -> None:
+    """At any terminal, the prompt is plain ASCII in at most 15 lines."""
+    seen = at_terminal(undecided, HOST, "n\r", columns=columns, **TERMINALS[terminal])
     question, _, _ = seen.screen.partition(PROMPT)
     lines = question.splitlines()
 
@@ -199,16 +199,16 @@ def test_it_looks_the_same_everywhere(undecided, look, columns) -> None:
 
 
 @pytest.mark.tty
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("terminal", TERMINALS)
 @pytest.mark.parametrize("columns", [20, 40, 78])
-def test_a_narrow_terminal(undecided, look, columns) -> None:
-    """Lines are broken between words; the words, and so the text that was shown, are the same."""
-    seen = at_terminal(undecided, HOST, "n\r", columns=columns, **LOOKS[look])
+def test_a_narrow_terminal(undecided, terminal, columns) -> None:
+    """At a narrow terminal, lines are wrapped between words, and the text is the same."""
+    seen = at_terminal(undecided, HOST, "n\r", columns=columns, **TERMINALS[terminal])
     text = " ".join([*notice.lines(undecided.home), consent_prompt.QUESTION])
     question, prompt, answer = seen.screen.partition(PROMPT)
     shown = question + prompt
     lines = [*shown.splitlines(), *answer.splitlines()]
-    # What is longer than a line, a path, is broken anywhere.
+    # A word that is longer than a line, such as a path, is wrapped anywhere.
     words = {word for word in text.split() if len(word) <= columns - 3}
 
     assert "".join(shown.split()) == "".join(text.split())
@@ -219,8 +219,8 @@ def test_a_narrow_terminal(undecided, look, columns) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize("columns", [0, 1, 13])
-def test_a_terminal_of_no_width(undecided, columns) -> None:
-    """Where the width is unknown or absurd, lines are left to the terminal."""
+def test_a_terminal_without_a_width(undecided, columns) -> None:
+    """If the width is unknown or too small, the prompt does not wrap lines."""
     seen = at_terminal(undecided, HOST, "y\r", columns=columns)
 
     assert seen.screen.splitlines()[:14] == notice.lines(undecided.home)
@@ -233,15 +233,15 @@ def test_a_terminal_of_no_width(undecided, columns) -> None:
     ["deep/" * 30 + "x", "gr\xfc\xdfe \u65e5\u672c", "new\nline \x1b[31m\x07", b"\xff\xfe"],
     ids=["long", "not ASCII", "control", "not UTF-8"],
 )
-def test_any_folder(undecided, name) -> None:
-    """A folder of any name is shown in one line of printable ASCII."""
+def test_any_directory_name(undecided, name) -> None:
+    """A directory with any name is shown in one line of printable ASCII."""
     folder = os.path.join(os.fsencode(undecided.root), os.fsencode(name))
     try:
         os.makedirs(os.path.join(folder, b".git"))
     except OSError:
         pytest.skip("this file system does not have such names")
     code = f"import os; os.chdir({folder!r})\n{HOST}"
-    for env in (LOOKS["plain"], LOOKS["C locale"], LOOKS["ascii"]):
+    for env in (TERMINALS["plain"], TERMINALS["C locale"], TERMINALS["ascii"]):
         seen = at_terminal(undecided, code, "later\r", **env)
         lines = seen.screen.partition(PROMPT)[0].splitlines()
         assert len(lines) <= 15
@@ -251,7 +251,7 @@ def test_any_folder(undecided, name) -> None:
 
 @pytest.mark.tty
 def test_another_app(undecided) -> None:
-    """The commands it names are about the app that asks."""
+    """The prompt of another app names that app and its commands."""
     code = HOST.replace("answer =", "configure(app='acme')\nanswer =")
     seen = at_terminal(undecided, code, "y\r")
 
@@ -261,8 +261,8 @@ def test_another_app(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_what_was_shown_is_what_is_kept(undecided) -> None:
-    """The history holds the hash of the very text that was on the screen."""
+def test_the_history_has_the_hash_of_the_displayed_text(undecided) -> None:
+    """The history contains the hash of the text on the screen."""
     seen = at_terminal(undecided, HOST, "y\r")
     shown = seen.screen.partition(PROMPT)[0].splitlines()[:-1]
 

@@ -1,4 +1,4 @@
-"""The cases in which the consent prompt is not shown, and when it is shown again."""
+"""When the consent prompt is not shown, and when it is shown again."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from telemetry_kit.consent import cache
 from telemetry_kit.consent import prompt as consent_prompt
 from tests.consent.prompt_helpers import CTRL_D, HOST, PROMPT, asked, at_terminal, history
 
-# -- when it is not asked ------------------------------------------------------------------------
+# -- when the prompt is not shown ----------------------------------------------------------------
 
 
 @pytest.mark.tty
@@ -24,15 +24,15 @@ from tests.consent.prompt_helpers import CTRL_D, HOST, PROMPT, asked, at_termina
     ],
     ids=lambda env: "".join(env),
 )
-def test_not_where_a_veto_holds(undecided, env) -> None:
-    """In CI, under pytest and under every kill switch nobody is asked."""
+def test_not_if_the_environment_denies(undecided, env) -> None:
+    """In CI, under pytest and under every switch that denies, the prompt is not shown."""
     assert at_terminal(undecided, HOST, **env) == ("", "False False\n", 0)
     assert undecided.tree() == []
 
 
 @pytest.mark.tty
-def test_not_where_the_repository_denies(undecided) -> None:
-    """A project that says no is not asked about."""
+def test_not_if_the_repository_denies(undecided) -> None:
+    """If a file of the project denies, the prompt is not shown."""
     (undecided.root / "pyproject.toml").write_text("[tool.telemetry_kit]\nenabled = false\n")
 
     assert at_terminal(undecided, HOST).screen == ""
@@ -41,13 +41,13 @@ def test_not_where_the_repository_denies(undecided) -> None:
 @pytest.mark.tty
 @pytest.mark.parametrize("redirect", ['>"$OUT" </dev/null', '>"$OUT" 2>/dev/null', '>"$OUT" <&-'])
 def test_not_without_a_terminal(undecided, redirect) -> None:
-    """With stdin or stderr not a terminal nobody is asked."""
+    """If stdin or stderr is no terminal, the prompt is not shown."""
     assert at_terminal(undecided, HOST, redirect=redirect) == ("", "False False\n", 0)
     assert undecided.tree() == []
 
 
 def test_not_through_pipes(undecided) -> None:
-    """A `y` in a pipe is no answer of a person."""
+    """A `y` in a pipe does not grant consent."""
     done = undecided.run(HOST, input="y\n")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "False False\n", "")
@@ -56,7 +56,7 @@ def test_not_through_pipes(undecided) -> None:
 
 @pytest.mark.tty
 def test_not_when_quiet(undecided) -> None:
-    """A host that was told to be quiet, or to print JSON, says so and nobody is asked."""
+    """If the host passes `quiet=True`, the prompt is not shown."""
     code = HOST.replace("ask_consent()", "ask_consent(quiet=True)")
 
     assert at_terminal(undecided, code) == ("", "False False\n", 0)
@@ -64,7 +64,7 @@ def test_not_when_quiet(undecided) -> None:
 
 @pytest.mark.tty
 def test_not_in_the_background(undecided) -> None:
-    """A job in the background would be stopped by the question: it is not put."""
+    """A background job does not show the prompt, since the terminal would stop it."""
     code = (
         "import os\nif os.fork():\n"
         "    _, status = os.wait()\n    os._exit(os.waitstatus_to_exitcode(status))\n"
@@ -85,10 +85,10 @@ RAW = {
 
 
 @pytest.mark.tty
-@pytest.mark.parametrize("how", RAW)
-def test_not_at_a_raw_terminal(undecided, how: str) -> None:
-    """A terminal that a host reads key by key gives no line: it is not asked, nothing hangs."""
-    code = f"import termios, tty\n{RAW[how]}\n{HOST}"
+@pytest.mark.parametrize("mode", RAW)
+def test_not_at_a_raw_terminal(undecided, mode: str) -> None:
+    """If the host has set the terminal to raw mode, the prompt is not shown."""
+    code = f"import termios, tty\n{RAW[mode]}\n{HOST}"
 
     assert at_terminal(undecided, code) == ("", "False False\n", 0)
     assert undecided.tree() == []
@@ -109,16 +109,16 @@ AGENTS = [
 
 @pytest.mark.tty
 @pytest.mark.parametrize("env", COMPLETIONS + AGENTS, ids=lambda env: "".join(env))
-def test_not_where_no_person_runs_it(undecided, env) -> None:
-    """In a shell completion and under a coding agent nobody is asked, and nothing is decided."""
+def test_not_in_completions_and_coding_agents(undecided, env) -> None:
+    """In a shell completion and under a coding agent, the prompt is not shown."""
     assert at_terminal(undecided, HOST, **env) == ("", "False False\n", 0)
     assert undecided.tree() == []
 
 
 @pytest.mark.tty
 @pytest.mark.parametrize("env", AGENTS, ids=lambda env: "".join(env))
-def test_enable_asks_no_agent(undecided, env) -> None:
-    """`enable` without an answer puts no question to a coding agent; it takes `--yes` or `--no`."""
+def test_enable_does_not_prompt_a_coding_agent(undecided, env) -> None:
+    """Under a coding agent, `enable` without `--yes` or `--no` fails."""
     code = "import sys; sys.argv[1:] = ['--app', 'flowspec', 'enable']\n"
     code += "from telemetry_kit.cli import main; sys.exit(main())"
     seen = at_terminal(undecided, code, **env)
@@ -133,22 +133,22 @@ def test_enable_asks_no_agent(undecided, env) -> None:
     [{"CODEX_HOME": "/home/somebody/.codex"}, {"CLAUDECODE": "0"}, {"AI_AGENT": " False "}, {}],
     ids=lambda env: "".join(env),
 )
-def test_a_person_is_asked(undecided, env) -> None:
-    """Where an agent only keeps its files somewhere, or says that it is none, a person is asked."""
+def test_shown_without_a_coding_agent(undecided, env) -> None:
+    """If no variable of a coding agent is true, the prompt is shown."""
     assert asked(at_terminal(undecided, HOST, "n\r", **env))
 
 
 @pytest.mark.tty
-def test_not_where_the_answer_cannot_be_kept(undecided) -> None:
-    """Where no answer could be remembered the same question would come back for ever."""
+def test_not_if_the_answer_cannot_be_saved(undecided) -> None:
+    """If no answer can be saved, the prompt is not shown, since every run would repeat it."""
     (undecided.user / ".config").write_text("")
 
     assert at_terminal(undecided, HOST) == ("", "False False\n", 0)
 
 
 @pytest.mark.tty
-def test_an_answer_that_cannot_be_kept_after_all(undecided) -> None:
-    """Where writing fails although it looked possible, the person is told."""
+def test_an_answer_that_fails_to_be_saved(undecided) -> None:
+    """If the answer cannot be written after the prompt, an error is printed."""
     code = HOST.replace(
         "answer =",
         "import errno, os, time\ndef full(*_, **__):\n    raise OSError(28, '')\n"
@@ -161,8 +161,8 @@ def test_an_answer_that_cannot_be_kept_after_all(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_what_was_typed_ahead_is_no_answer(undecided) -> None:
-    """A line that was typed before anybody could read the question does not answer it."""
+def test_input_before_the_prompt_is_no_answer(undecided) -> None:
+    """A line that was typed before the prompt does not answer it."""
     code = "import time\nprint('ready', file=__import__('sys').stderr)\ntime.sleep(0.5)\n" + HOST
     child = pexpect.spawn(
         sys.executable,
@@ -187,8 +187,8 @@ def test_what_was_typed_ahead_is_no_answer(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_an_answer_without_its_enter(undecided) -> None:
-    """`y` and then end of file is a person who left, not one who agreed."""
+def test_an_answer_without_enter(undecided) -> None:
+    """`y` and end of file without Enter do not grant consent."""
     seen = at_terminal(undecided, HOST, "y" + CTRL_D + CTRL_D)
 
     assert (seen.code, seen.stdout) == (0, "False False\n")
@@ -211,8 +211,8 @@ asking.ask = slow
 
 @pytest.mark.tty
 @pytest.mark.parametrize("everywhere", [False, True], ids=["project", "all"])
-def test_a_no_from_elsewhere_while_the_question_stood(undecided, everywhere: bool) -> None:
-    """It stays, and the person is told."""
+def test_a_denial_by_another_process_during_the_prompt(undecided, everywhere: bool) -> None:
+    """A denial that another process saves during the prompt remains, and a message reports it."""
     meanwhile = f"disable_telemetry(all_projects={everywhere})"
     seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
 
@@ -222,19 +222,19 @@ def test_a_no_from_elsewhere_while_the_question_stood(undecided, everywhere: boo
 
 
 @pytest.mark.tty
-def test_a_veto_that_came_while_the_question_stood(undecided) -> None:
-    """The yes is kept, and nobody is told that recording is on."""
+def test_a_veto_during_the_prompt(undecided) -> None:
+    """If a switch is set during the prompt, the grant is saved, but recording stays off."""
     meanwhile = "os = __import__('os'); os.environ['DO_NOT_TRACK'] = '1'"
     seen = at_terminal(undecided, MEANWHILE.format(meanwhile=meanwhile) + HOST, "y\r")
 
-    kept = "Your consent is saved, but recording stays off: DO_NOT_TRACK is set."
-    assert kept in seen.screen
+    message = "Your consent is saved, but recording stays off: DO_NOT_TRACK is set."
+    assert message in seen.screen
     assert seen.stdout == "False False\n"
 
 
 @pytest.mark.tty
-def test_not_where_the_folder_of_projects_is_a_file(undecided) -> None:
-    """Nor where the answer's own folder could not be made."""
+def test_not_if_the_projects_directory_is_a_file(undecided) -> None:
+    """If the directory of the record cannot be created, the prompt is not shown."""
     config = undecided.user / ".config/telemetry-kit/flowspec"
     config.mkdir(parents=True, mode=0o700)
     (config / "projects").write_text("")
@@ -243,8 +243,8 @@ def test_not_where_the_folder_of_projects_is_a_file(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_not_where_a_repository_nearby_denies(undecided) -> None:
-    """A yes would change nothing."""
+def test_not_if_a_nested_repository_denies(undecided) -> None:
+    """If a nested repository denies, the prompt is not shown, since a grant has no effect."""
     (undecided.root / ".flowspec").mkdir()
     repo = undecided.root / "repo"
     (repo / ".git").mkdir(parents=True)
@@ -254,28 +254,28 @@ def test_not_where_a_repository_nearby_denies(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_not_when_it_was_granted(place) -> None:
-    """Who has said yes is not asked."""
+def test_not_after_a_grant(place) -> None:
+    """If the user has granted consent, the prompt is not shown."""
     assert at_terminal(place, HOST) == ("", "True True\n", 0)
 
 
 def test_a_grant_needs_no_terminal(place) -> None:
-    """Agents run commands without a terminal: the yes stays valid."""
+    """A grant is valid in a program without a terminal, as coding agents run it."""
     done = place.run(HOST, stdin=subprocess.DEVNULL)
 
     assert (done.stdout, done.stderr) == ("True True\n", "")
     assert place.types() == ["role.selected"]
 
 
-def test_nobody_is_asked_with_closed_streams(undecided, monkeypatch) -> None:
-    """A host without any streams, `pythonw` for instance, gets its answer all the same."""
+def test_not_without_streams(undecided, monkeypatch) -> None:
+    """In a host without streams, such as `pythonw`, `ask_consent()` returns False."""
     for stream in (None, object()):
         monkeypatch.setattr(sys, "stdin", stream)
         assert False is consent_prompt.ask_consent()
 
 
-def test_never_raises(undecided, monkeypatch) -> None:
-    """Outside of tests an internal error is an answer, too: no."""
+def test_an_internal_error_returns_false(undecided, monkeypatch) -> None:
+    """Outside of tests, `ask_consent()` returns False on an internal error."""
     done = undecided.run(
         "from telemetry_kit.consent import prompt as asking\n"
         "from telemetry_kit.consent import changes as control\n"
@@ -291,7 +291,7 @@ LATER_NOTICE = "from telemetry_kit.schema import catalog\ncatalog.NOTICE_VERSION
 
 
 def edit(place, *changes):
-    """Change words of the record by hand."""
+    """Replace words of the record."""
     text = place.record.read_text()
     for old, new in changes:
         assert old in text
@@ -299,12 +299,12 @@ def edit(place, *changes):
     place.record.write_text(text)
 
 
-# -- asked again ---------------------------------------------------------------------------------
+# -- when the prompt is shown again --------------------------------------------------------------
 
 
 @pytest.mark.tty
-def test_an_expired_yes_is_asked_about_again(place) -> None:
-    """Twelve months later the yes is no longer one, and the whole notice is shown again."""
+def test_shown_after_a_grant_has_expired(place) -> None:
+    """After a grant has expired, the prompt is shown again with the full notice."""
     words = dict(w.split("=") for w in place.record.read_text().split()[3:])
     edit(place, (words["expires"], "2024-01-01"))
 
@@ -314,8 +314,8 @@ def test_an_expired_yes_is_asked_about_again(place) -> None:
 
 
 @pytest.mark.tty
-def test_a_no_to_an_earlier_notice(undecided) -> None:
-    """A later notice is asked about once more; the no to that one holds as well."""
+def test_shown_once_for_a_later_notice(undecided) -> None:
+    """After a denial, the prompt is shown once for each later notice."""
     at_terminal(undecided, HOST, "n\r")
 
     assert asked(at_terminal(undecided, LATER_NOTICE + HOST, "\r"))
@@ -324,8 +324,8 @@ def test_a_no_to_an_earlier_notice(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_a_no_for_all_projects_is_not_undone_in_one(undecided) -> None:
-    """A no for all projects answers later notices, too: a yes here would not lift it."""
+def test_not_after_a_denial_for_all_projects(undecided) -> None:
+    """A denial for all projects includes later notices, since a project cannot override it."""
     with cache.override_runtime(undecided.environ):
         disable_telemetry(all_projects=True)
 
@@ -334,8 +334,8 @@ def test_a_no_for_all_projects_is_not_undone_in_one(undecided) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize("data", [b"", b"v1 yes", b"v9 yes 2026-01-01\n", b"v1 no 20\n"], ids=repr)
-def test_a_damaged_record_is_not_asked_about(place, data) -> None:
-    """What cannot be read may be a no: it is off, left as it is, and nobody is asked."""
+def test_not_if_the_record_is_damaged(place, data) -> None:
+    """A damaged record may be a denial, so the prompt is not shown and the record is kept."""
     place.record.write_bytes(data)
 
     assert at_terminal(place, HOST) == ("", "False False\n", 0)

@@ -1,4 +1,4 @@
-"""A record that is not the last decision grants nothing: restored, copied, swapped or edited."""
+"""A record grants only if it is the last decision, not if it was restored, copied or edited."""
 
 import os
 import shutil
@@ -20,11 +20,13 @@ def _real_clock(place):
         yield
 
 
-def where(place, everywhere: bool) -> Path:
+def record_path(place, everywhere: bool) -> Path:
+    """Return the path of the record of the project, or of all projects."""
     return record_of(place.home, everywhere)
 
 
-def denied_because(place) -> str:
+def denial_reason(place) -> str:
+    """Return the sentence of the rule that denies."""
     cache.invalidate()
     assert not is_telemetry_enabled()
     rule = policy.decide(place.home, place.environ).rule
@@ -33,16 +35,16 @@ def denied_because(place) -> str:
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_a_backup_of_the_record_alone(place, everywhere: bool) -> None:
-    """A grant restored after a denial records nothing; the reason names what repairs it."""
+def test_a_restored_record(place, everywhere: bool) -> None:
+    """If a grant is restored after a denial, it is not valid, and the reason names the repair."""
     enable_telemetry(all_projects=everywhere)
-    record = where(place, everywhere)
+    record = record_path(place, everywhere)
     backup = record.read_bytes()
     disable_telemetry(all_projects=everywhere)
     record.write_bytes(backup)
-    anew = f"run on or off{' --all-projects' * everywhere} to decide again"
+    repair = f"run on or off{' --all-projects' * everywhere} to decide again"
 
-    assert denied_because(place) == f"{record} is not the last decision of its history: {anew}"
+    assert denial_reason(place) == f"{record} is not the last decision of its history: {repair}"
     assert place.python(*STATUS, "--check").returncode == 10
     words = ("--all-projects",) if everywhere else ()
     assert place.python(*ON, *words).returncode == 0
@@ -50,8 +52,8 @@ def test_a_backup_of_the_record_alone(place, everywhere: bool) -> None:
     assert history.trouble(place.home) == []
 
 
-def test_a_restored_grant_widens_nothing(place) -> None:
-    """The next grant does not take over what a record that counts for nothing covered."""
+def test_a_restored_grant_does_not_extend_the_next(place) -> None:
+    """The next grant does not include the scope of a record that is not valid."""
     configure(retention_days=120)
     enable_telemetry()
     backup = place.record.read_bytes()
@@ -66,8 +68,8 @@ def test_a_restored_grant_widens_nothing(place) -> None:
 
 
 @pytest.mark.parametrize("what", ["record", "record and history"])
-def test_the_records_of_two_projects_swapped(place, tmp_path, what: str) -> None:
-    """A grant of another project grants nothing here, with its history neither."""
+def test_a_record_of_another_project(place, tmp_path, what: str) -> None:
+    """The grant of another project is not valid here, with or without its history."""
     other = tmp_path / "other"
     other.mkdir()
     enable_telemetry(other)
@@ -76,16 +78,16 @@ def test_the_records_of_two_projects_swapped(place, tmp_path, what: str) -> None
     for name in names:
         shutil.copy2(theirs.with_name(name), place.record.with_name(name))
 
-    assert "is the consent record of another project: run on or off" in denied_because(place)
+    assert "is the consent record of another project: run on or off" in denial_reason(place)
     assert history.trouble(place.home) != []
 
 
-def test_a_grant_for_one_project_is_none_for_all(place, tmp_path) -> None:
-    """Copied to the place of the record for all projects it denies."""
+def test_a_project_record_is_not_valid_for_all_projects(place, tmp_path) -> None:
+    """A project's record that is copied to the path of the record for all projects denies."""
     for name in (policy.RECORD, policy.HISTORY):
         shutil.copy2(place.record.with_name(name), Path(place.home.config) / name)
 
-    assert "is the consent record of another project" in denied_because(place)
+    assert "is the consent record of another project" in denial_reason(place)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +105,11 @@ def test_a_grant_for_one_project_is_none_for_all(place, tmp_path) -> None:
     ],
     ids=["gone", "empty", "blank", "cut", "a denial", "long", "open", "a folder", "a link"],
 )
-def test_without_its_history(place, damage) -> None:
-    """A history that is gone, damaged or not private denies, and a new decision repairs it."""
+def test_a_record_without_a_valid_history(place, damage) -> None:
+    """If the history is missing, damaged or not private, recording is off until a new decision."""
     damage(place.record.with_name(policy.HISTORY))
 
-    assert "run on or off to decide again" in denied_because(place)
+    assert "run on or off to decide again" in denial_reason(place)
     path = place.record.with_name(policy.HISTORY)
     if path.is_dir():
         path.rmdir()
@@ -116,34 +118,34 @@ def test_without_its_history(place, damage) -> None:
 
 
 def test_an_edited_grant(place) -> None:
-    """A denial that was edited to a grant names a denial of the history, and grants nothing."""
+    """If a user edits a denial into a grant, it is not valid, since its entry is a denial."""
     grant = place.record.read_text()
     disable_telemetry()
     entry = place.record.read_text().rpartition("entry=")[2]
     place.record.write_text(grant.rpartition("entry=")[0] + f"entry={entry}")
 
-    assert "is not the last decision of its history" in denied_because(place)
+    assert "is not the last decision of its history" in denial_reason(place)
 
 
 @pytest.mark.parametrize("entry", ["", "0", "0123456789abcdef0", "0123456789abcde"])
-def test_an_entry_that_is_none(place, entry: str) -> None:
-    """Sixteen digits name an entry; what is shorter, longer or missing names none."""
+def test_an_entry_name_of_another_length(place, entry: str) -> None:
+    """If the name of the entry has more or fewer than sixteen digits, the grant is not valid."""
     text = place.record.read_text().rpartition("entry=")
     place.record.write_text(f"{text[0]}entry={entry or text[2][:8]}\n")
 
-    assert "is not the last decision of its history" in denied_because(place)
+    assert "is not the last decision of its history" in denial_reason(place)
 
 
-def test_the_beginning_of_an_entry_is_no_name(place) -> None:
-    """Eight digits are not enough, also where they are the right ones."""
+def test_the_first_digits_of_an_entry_name(place) -> None:
+    """If the record has only the first eight digits of its entry, the grant is not valid."""
     text = place.record.read_text().strip()
     place.record.write_text(text[:-8] + "\n")
 
-    assert "is not the last decision of its history" in denied_because(place)
+    assert "is not the last decision of its history" in denial_reason(place)
 
 
 def test_a_history_of_many_decisions(place) -> None:
-    """Whatever was decided before, the end of the history is what counts."""
+    """Only the end of a long history decides whether a grant is valid."""
     for _ in range(12):
         disable_telemetry()
         enable_telemetry()
@@ -154,15 +156,15 @@ def test_a_history_of_many_decisions(place) -> None:
 
 
 def test_a_denial_needs_no_history(place) -> None:
-    """A denial counts whatever stands beside it."""
+    """A denial is valid without a history."""
     disable_telemetry()
     os.unlink(place.record.with_name(policy.HISTORY))
 
-    assert denied_because(place).startswith("you denied consent for this project")
+    assert denial_reason(place).startswith("you denied consent for this project")
 
 
-def test_killed_between_history_and_record(place) -> None:
-    """A grant whose renewal never came into force goes on; its former record stays the last one."""
+def test_a_crash_between_history_and_record(place) -> None:
+    """If a renewal is saved only in the history, the former grant remains valid."""
     record = place.record.read_bytes()
     enable_telemetry()
     place.record.write_bytes(record)

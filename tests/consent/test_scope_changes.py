@@ -1,4 +1,4 @@
-"""A wider scope records only what was accepted and asks again; a narrower one never asks."""
+"""An extended scope records only what was granted until the user grants the extension."""
 
 import json
 import sys
@@ -17,11 +17,11 @@ from tests.conftest import NAMED
 NOTICES = Path(__file__).parent / "notices"
 
 
-# -- the guard: nothing gets wider without a new notice -----------------------------------------
+# -- no scope extension without a new notice -----------------------------------------------------
 
 
 def scope_of(number: int) -> dict:
-    """The scope that a notice covers, as its snapshot holds it."""
+    """Return the scope that a notice covers, in the format of its snapshot."""
     return {
         "events": sorted(e.name for e in catalog.EVENTS.values() if e.since <= number),
         "fields": {
@@ -33,7 +33,7 @@ def scope_of(number: int) -> dict:
 
 
 def domain_of(field: catalog.Field, number: int) -> object:
-    """The domain of a field without tokens and events of later notices."""
+    """Return the domain of a field without tokens and events of later notices."""
     later = {token for token, since in field.later.items() if since > number}
     later |= {e.name for e in catalog.EVENTS.values() if e.since > number}
     if isinstance(field.domain, tuple) and field.kind == catalog.TOKEN:
@@ -41,20 +41,20 @@ def domain_of(field: catalog.Field, number: int) -> object:
     return json.loads(json.dumps(field.domain))
 
 
-def wider(old: dict, new: dict) -> list[str]:
-    """What `new` may record that `old` may not."""
+def extensions(old: dict, new: dict) -> list[str]:
+    """Return what `new` may record and `old` may not."""
     found = [f"event {name}" for name in new["events"] if name not in old["events"]]
     for name, row in new["fields"].items():
         before = old["fields"].get(name)
         if before is None or before["class"] != row["class"]:
             found.append(f"field {name}")
-        elif before["domain"] != row["domain"] and not narrower(before["domain"], row["domain"]):
+        elif before["domain"] != row["domain"] and not is_narrower(before["domain"], row["domain"]):
             found.append(f"domain of {name}: {before['domain']} is now {row['domain']}")
     return found
 
 
-def narrower(old: object, new: object) -> bool:
-    """Whether a domain is within another one of the same kind."""
+def is_narrower(old: object, new: object) -> bool:
+    """Return whether the domain `new` is within `old`."""
     if isinstance(old, int) and isinstance(new, int):
         return new <= old
     if not isinstance(old, list) or not isinstance(new, list):
@@ -65,32 +65,33 @@ def narrower(old: object, new: object) -> bool:
 
 
 @pytest.mark.parametrize("number", range(1, catalog.NOTICE_VERSION + 1))
-def test_no_notice_covers_more_than_it_said(number: int) -> None:
-    """A wider row needs `since=` a new notice, and NOTICE_VERSION raised.
+def test_each_notice_covers_its_snapshot(number: int) -> None:
+    """The catalog's scope of each notice is within the notice's snapshot.
 
-    A new notice also gets its snapshot in `notices`: `scope_of(NOTICE_VERSION)` as JSON.
+    An extended row needs `since=` and a higher NOTICE_VERSION. A new notice also needs a
+    snapshot in `notices`, which is `scope_of(NOTICE_VERSION)` as JSON.
     """
-    accepted = json.loads((NOTICES / f"{number}.json").read_text())
+    snapshot = json.loads((NOTICES / f"{number}.json").read_text())
 
-    assert wider(accepted, scope_of(number)) == []
+    assert extensions(snapshot, scope_of(number)) == []
 
 
-def test_no_row_is_newer_than_the_notice() -> None:
-    """A row with a `since` above NOTICE_VERSION was added without raising it."""
+def test_no_row_is_later_than_the_notice() -> None:
+    """No row of the catalog has a `since` above NOTICE_VERSION."""
     rows = [*catalog.EVENTS.values(), *catalog.FIELDS.values()]
-    newer = [row.name for row in rows if row.since > catalog.NOTICE_VERSION]
-    newer += [
+    later = [row.name for row in rows if row.since > catalog.NOTICE_VERSION]
+    later += [
         f"{f.name}: {token}"
         for f in catalog.FIELDS.values()
         for token, since in f.later.items()
         if since > catalog.NOTICE_VERSION
     ]
 
-    assert newer == []
+    assert later == []
 
 
-def test_no_default_is_wider_than_the_first_notice() -> None:
-    """Days, 90 of them, and no context of its own: the defaults that notice 1 names."""
+def test_the_defaults_are_those_of_the_first_notice() -> None:
+    """The defaults are times by the day, 90 days of retention and no context keys."""
     now = settings.Settings()
 
     assert (now.resolution, now.retention_days, now.context) == ("day", 90, {})
@@ -102,8 +103,8 @@ def test_no_default_is_wider_than_the_first_notice() -> None:
         *("event", "field", "class", "token", "measure", "bits", "vocabulary"),
     ],
 )
-def test_the_guard_sees(change: str, monkeypatch) -> None:
-    """Each way to widen a row in place is found by the comparison above."""
+def test_each_extension_is_found(change: str, monkeypatch) -> None:
+    """`extensions()` finds each kind of change that extends a row."""
     old = scope_of(1)
     new = json.loads(json.dumps(old))
     fields = new["fields"]
@@ -122,12 +123,12 @@ def test_the_guard_sees(change: str, monkeypatch) -> None:
     else:
         fields["role"]["domain"] = "people"
 
-    assert wider(json.loads(json.dumps(old)), new) != []
-    assert wider(old, json.loads(json.dumps(old))) == []
+    assert extensions(json.loads(json.dumps(old)), new) != []
+    assert extensions(old, json.loads(json.dumps(old))) == []
 
 
-def test_narrowing_is_no_widening() -> None:
-    """Fewer events, fields, tokens and smaller numbers need no new notice."""
+def test_a_narrower_scope_is_no_extension() -> None:
+    """Fewer events, fields and tokens and smaller numbers need no new notice."""
     old = scope_of(1)
     new = json.loads(json.dumps(old))
     new["events"].pop()
@@ -136,24 +137,25 @@ def test_narrowing_is_no_widening() -> None:
     new["fields"]["seq"]["domain"][1] = 10
     new["fields"]["event_id"]["domain"] = 32
 
-    assert wider(old, new) == []
+    assert extensions(old, new) == []
 
 
-# -- wider settings ----------------------------------------------------------------------------
+# -- extended settings -------------------------------------------------------------------------
 
 FINE = {"timestamp_resolution": "minute"}
 LONG = {"retention_days": 365}
 KEYS = {"context": {"task_id": "identifier", "mode": ["fast", "slow"]}}
 
 
-def not_yet(place) -> list[str]:
-    """What the decision in force does not cover."""
+def missing_scope(place) -> list[str]:
+    """Return the scope of the settings that the current grant does not cover."""
     decision = policy.decide(place.home, place.environ)
     assert decision.grant is not None
     return decision.grant.scope_extension(settings.current())
 
 
 def code(place) -> int:
+    """Return the exit code of `status --check`."""
     return code_of(policy.decide(place.home, place.environ))
 
 
@@ -173,11 +175,11 @@ def code(place) -> int:
     ],
     ids=["finer", "longer", "keys"],
 )
-def test_wider_settings(place, options, sentences) -> None:
-    """Finer times, longer keeping and new keys: named, 12, and only what was accepted is kept."""
-    assert (not_yet(place), code(place)) == ([], RECORDING)
+def test_extended_settings(place, options, sentences) -> None:
+    """The status lists extended settings, and the recorder stores only the granted scope."""
+    assert (missing_scope(place), code(place)) == ([], RECORDING)
     with configure(**options):
-        assert (not_yet(place), code(place)) == (sentences, OUTDATED)
+        assert (missing_scope(place), code(place)) == (sentences, OUTDATED)
         record = track_role_event(
             "agent.invoked", agent="x", context={"task_id": "T-1", "mode": "fast"}
         )
@@ -195,35 +197,35 @@ def test_wider_settings(place, options, sentences) -> None:
     ids=repr,
 )
 def test_narrower_settings(undecided, options) -> None:
-    """Coarser times, shorter keeping, fewer keys and tokens are covered and never asked about."""
+    """A grant covers coarser times, a shorter retention, and fewer keys and tokens."""
     before = settings.current()
     with configure(**FINE, **LONG, **KEYS):
         enable_telemetry()
     settings.state.replace(before)
     with configure(**options):
-        assert (not_yet(undecided), code(undecided)) == ([], RECORDING)
+        assert (missing_scope(undecided), code(undecided)) == ([], RECORDING)
         record = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
 
     assert record is not None
     assert ("context" in record) == ("context" in options)
 
 
-def test_one_new_token_of_a_key(undecided) -> None:
-    """Of a key whose list got longer the old words are recorded, the new one is not."""
+def test_a_new_token_of_a_key(undecided) -> None:
+    """If a key has a new token, the granted tokens are recorded, and the new one is not."""
     with configure(context={"mode": ["fast"]}):
         enable_telemetry()
     with configure(context={"mode": ["fast", "slow"]}):
-        kept = [
+        contexts = [
             (track_role_event("agent.invoked", agent="x", context={"mode": m}) or {}).get("context")
             for m in ("fast", "slow")
         ]
-        assert not_yet(undecided) == ["a new context key: mode:=slow"]
+        assert missing_scope(undecided) == ["a new context key: mode:=slow"]
 
-    assert kept == [{"mode": "fast"}, None]
+    assert contexts == [{"mode": "fast"}, None]
 
 
 def test_another_class_of_a_key(undecided) -> None:
-    """A key that was a code and is a number now is a new key."""
+    """If the class of a key changes, the key needs a new grant."""
     with configure(context={"task": "identifier"}):
         enable_telemetry()
     with configure(context={"task": "measure"}):
@@ -233,11 +235,11 @@ def test_another_class_of_a_key(undecided) -> None:
     assert "context" not in record
 
 
-# -- wider catalog -----------------------------------------------------------------------------
+# -- an extended catalog -----------------------------------------------------------------------
 
 
-# A later version: one event, one field and one token more. It is data, put in before any other
-# room is loaded, so that everything made from the catalog is made from this one.
+# A later version of the catalog, with a new event, field and token. It replaces the catalog
+# before any other module is loaded, so every module uses it.
 NOTICE_2 = """
 import json, sys
 from telemetry_kit.schema import catalog
@@ -260,7 +262,7 @@ from telemetry_kit.consent import policy as consent
 from telemetry_kit.recording import pipeline
 from telemetry_kit.cli import main
 """
-USE_IT = """
+RECORD_NEW = """
 pipeline.emit({"event": "model.used", "model": "m", "outcome": "skipped"})
 pipeline.emit({"event": "agent.completed", "agent": "x", "model": "m", "outcome": "skipped"})
 pipeline.emit({"event": "agent.completed", "agent": "x", "outcome": "ok"})
@@ -273,15 +275,15 @@ NEW = [
 
 
 def later_version(place, code: str):
-    """Run code with the catalog of the later version."""
+    """Run code with the catalog of a later version."""
     done = place.run(NOTICE_2 + code)
     assert done.stderr == ""
     return done
 
 
-def test_a_wider_catalog(place) -> None:
-    """A new event is not recorded, a new field and a new token are left out, the rest goes on."""
-    later_version(place, USE_IT)
+def test_an_extended_catalog(place) -> None:
+    """Without a new grant, the recorder drops new events, and omits new fields and tokens."""
+    later_version(place, RECORD_NEW)
     first, second = place.events()
 
     assert place.types() == ["agent.completed", "agent.completed"]
@@ -289,8 +291,8 @@ def test_a_wider_catalog(place) -> None:
     assert second["outcome"] == "ok"
 
 
-def test_a_wider_catalog_in_status(place) -> None:
-    """`status` names what is not recorded yet, and `--check` ends with 12."""
+def test_an_extended_catalog_in_status(place) -> None:
+    """`status` lists what is not recorded yet, and `status --check` exits with 12."""
     done = later_version(place, "raise SystemExit(main(['status', '--check']))")
     found = later_version(place, "main(['status', '--json'])")
 
@@ -302,10 +304,10 @@ def test_a_wider_catalog_in_status(place) -> None:
     assert json.loads(found.stdout)["notice"] == 1
 
 
-def test_a_wider_catalog_accepted(place) -> None:
-    """After a new yes the new event, field and token are recorded."""
+def test_a_granted_extended_catalog(place) -> None:
+    """After a new grant, the new event, field and token are recorded."""
     done = later_version(
-        place, "enable_telemetry()" + USE_IT + "raise SystemExit(main(['status', '--check']))"
+        place, "enable_telemetry()" + RECORD_NEW + "raise SystemExit(main(['status', '--check']))"
     )
 
     assert done.returncode == RECORDING
@@ -315,33 +317,33 @@ def test_a_wider_catalog_accepted(place) -> None:
     assert place.events()[0]["model"][:2] == "h:"
 
 
-def test_a_notice_that_widens_nothing(place, monkeypatch) -> None:
-    """A new version of the notice alone, with better words, asks nobody again."""
+def test_a_notice_without_an_extension(place, monkeypatch) -> None:
+    """If a new notice has the same scope, no new grant is needed."""
     monkeypatch.setattr(catalog, "NOTICE_VERSION", 2)
 
-    assert (not_yet(place), code(place)) == ([], RECORDING)
+    assert (missing_scope(place), code(place)) == ([], RECORDING)
 
 
-def test_a_yes_to_a_later_notice(place) -> None:
-    """Who has said yes to a later version and runs an earlier one has said yes to this, too."""
+def test_a_grant_under_a_later_notice(place) -> None:
+    """A grant under a later notice is valid for an earlier version of the program."""
     later_version(place, "enable_telemetry()")
 
     assert " notice=2 " in place.record.read_text()
-    assert (not_yet(place), code(place)) == ([], RECORDING)
+    assert (missing_scope(place), code(place)) == ([], RECORDING)
     assert track_role_event("role.selected", role="dev")
 
 
 @pytest.mark.tty
-def test_a_wider_catalog_is_asked_about(place) -> None:
-    """The next interactive run shows the difference alone."""
-    screen = at_terminal(place, "y\r", source=NAMED + NOTICE_2 + "ask_consent()" + USE_IT)
+def test_the_prompt_for_an_extended_catalog(place) -> None:
+    """The next interactive run displays only the difference."""
+    screen = at_terminal(place, "y\r", source=NAMED + NOTICE_2 + "ask_consent()" + RECORD_NEW)
 
     assert screen.splitlines()[1:4] == [f"  {new}" for new in NEW]
     assert place.types() == ["model.used", "agent.completed", "agent.completed"]
 
 
-def test_fingerprints_differ(place) -> None:
-    """The fingerprint of the scope changes with anything that may be recorded."""
+def test_each_scope_has_its_own_fingerprint(place) -> None:
+    """The fingerprint changes with the settings and the catalog."""
     found = {consent_decision.scope_fingerprint(settings.current())}
     for options in (FINE, LONG, KEYS):
         with configure(**options):
@@ -352,25 +354,25 @@ def test_fingerprints_differ(place) -> None:
     assert len(found) == 5
 
 
-def test_what_declining_says(place) -> None:
-    """Declined, it is no longer asked about; what was accepted goes on being recorded."""
+def test_a_declined_extension(place) -> None:
+    """After an extension is declined, it is not pending, and the granted scope is recorded."""
     with configure(**FINE):
         decision = policy.decide(place.home, place.environ)
         assert prompt.pending_extension(decision) != []
         changes.answer_extension(place.home, decision, is_granted=False)
         decision = policy.decide(place.home, place.environ)
         assert (decision.allowed, prompt.pending_extension(decision)) == (True, [])
-        # Nothing is left to ask: to a script it is recording, as decided.
+        # No extension is pending, so scripts see that recording is on.
         assert code(place) == RECORDING
-        assert not_yet(place) == ["times by the minute instead of the day"]
+        assert missing_scope(place) == ["times by the minute instead of the day"]
         assert track_role_event("role.selected", role="dev")
     with configure(**FINE, **LONG):
-        # Something else again is a new question.
+        # Another extension is pending again.
         assert prompt.pending_extension(policy.decide(place.home, place.environ)) != []
 
 
-def test_programs_that_differ_are_each_told_no_once(place) -> None:
-    """Two programs of one app with different settings do not ask in turns for ever."""
+def test_each_program_asks_once(place) -> None:
+    """If programs of one app have different settings, each asks for its extension once."""
     for options in (FINE, LONG, KEYS):
         with configure(**options):
             changes.answer_extension(
@@ -381,8 +383,8 @@ def test_programs_that_differ_are_each_told_no_once(place) -> None:
             assert prompt.pending_extension(policy.decide(place.home, place.environ)) == []
 
 
-def test_what_was_declined_does_not_pile_up(place) -> None:
-    """A record remembers the last eight wider scopes that were declined."""
+def test_declined_scopes_are_limited(place) -> None:
+    """A record contains the last eight declined scopes."""
     for days in range(100, 110):
         with configure(retention_days=days):
             changes.answer_extension(
@@ -400,7 +402,7 @@ def test_what_was_declined_does_not_pile_up(place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "kept"),
+    ("word", "expected"),
     [
         (None, {}),
         ("context=", {}),
@@ -410,21 +412,21 @@ def test_what_was_declined_does_not_pile_up(place) -> None:
     ],
     ids=["no word", "empty", "named", "another", "any"],
 )
-def test_context_of_a_record(place, word: str | None, kept: dict) -> None:
-    """Only what a record names is accepted; none at all where an earlier version named none."""
+def test_context_of_a_record(place, word: str | None, expected: dict) -> None:
+    """Only the context keys that the record names are recorded, and none if it names none."""
     words = [w for w in place.record.read_text().split() if not w.startswith("context=")]
     place.record.write_text(" ".join([*words, *([word] if word else [])]) + "\n")
     with configure(context={"mode": ["fast"]}):
         record = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
-        open_ = not_yet(place)
+        missing = missing_scope(place)
 
     assert record is not None
-    assert record.get("context", {}) == kept
-    assert open_ == ([] if kept else ["a new context key: mode:=fast"])
+    assert record.get("context", {}) == expected
+    assert missing == ([] if expected else ["a new context key: mode:=fast"])
 
 
-def test_keys_declared_after_the_yes(undecided) -> None:
-    """A host that says yes before it declares its keys has them accepted at the next question."""
+def test_keys_declared_after_the_grant(undecided) -> None:
+    """If the host declares context keys after the grant, they are recorded after a new grant."""
     enable_telemetry()
     with configure(**KEYS):
         first = track_role_event("agent.invoked", agent="x", context={"mode": "fast"})
@@ -436,8 +438,8 @@ def test_keys_declared_after_the_yes(undecided) -> None:
     assert [(r or {}).get("context") for r in (first, second)] == [None, {"mode": "fast"}]
 
 
-def test_the_notice_names_what_any_context_is(undecided) -> None:
-    """`context=*` is what `enable` writes, under a notice that names every class there is."""
+def test_the_notice_describes_any_context(undecided) -> None:
+    """`enable` grants any context, and its notice names every class of context keys."""
     done = undecided.python("-m", "telemetry_kit", "enable", "--yes")
     shown = " ".join(notice.lines(undecided.home))
 
@@ -462,7 +464,7 @@ track_role_event("agent.invoked", agent="x", context={"task_id": "T-1"})
 
 
 def at_terminal(place, *keys: str, source: str = HOST) -> str:
-    """What a person sees who runs the host and presses these keys."""
+    """Run the host at a terminal, press the keys at its prompts, and return the screen."""
     child = pexpect.spawn(
         sys.executable,
         ["-W", "error", "-c", source],
@@ -494,7 +496,7 @@ Record this, too? [y/N/later] """
 
 @pytest.mark.tty
 def test_the_difference_is_shown(place) -> None:
-    """The next interactive run shows what is new, and a yes records it in the same run."""
+    """The next interactive run displays the difference, and a grant applies in the same run."""
     assert at_terminal(place, "y\r") == DIFFERENCE + "This is recorded from now on.\n"
     (event,) = place.events()
 
@@ -504,14 +506,14 @@ def test_the_difference_is_shown(place) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize("key", ["\r", "n\r"])
-def test_declining_is_remembered(place, key: str) -> None:
-    """Enter is no: it goes on as before, and is not asked again."""
+def test_a_declined_extension_is_saved(place, key: str) -> None:
+    """Enter declines the extension. Recording continues, and the prompt is not shown again."""
     before = place.record.read_text().split()
     assert at_terminal(place, key) == DIFFERENCE + "Recording continues as before.\n"
     (event,) = place.events()
     after = place.record.read_text().split()
 
-    # The yes is what it was, to the word; only the two that point at the no are new.
+    # The words of the grant do not change. Only the two words of the denial are new.
     assert [w for w in after if w in before] == [w for w in before if w[:6] != "entry="]
     assert [w.partition("=")[0] for w in after if w not in before] == ["declined", "entry"]
 
@@ -522,16 +524,16 @@ def test_declining_is_remembered(place, key: str) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize("key", ["later\r", "\x04"], ids=["later", "end of file"])
-def test_later_is_asked_again(place, key: str) -> None:
-    """`later` and end of file keep what was accepted and ask in the next run."""
+def test_the_prompt_is_shown_again_after_later(place, key: str) -> None:
+    """After `later` or end of file, the grant remains, and the next run asks again."""
     assert at_terminal(place, key).endswith("Nothing was decided. Recording continues as before.\n")
     assert at_terminal(place, "later\r").startswith(DIFFERENCE)
     assert len(place.events()) == 2
 
 
 @pytest.mark.tty
-def test_a_yes_to_any_context_stays_one(undecided) -> None:
-    """Who accepted whatever keys the tool declares is not asked about keys after a later yes."""
+def test_a_grant_for_any_context_remains(undecided) -> None:
+    """If a grant covers any context, a later extension does not list context keys."""
     with cache.override_runtime(undecided.environ):
         enable_telemetry(any_context=True)
     screen = at_terminal(undecided, "y\r")
@@ -541,7 +543,7 @@ def test_a_yes_to_any_context_stays_one(undecided) -> None:
 
 
 def test_without_a_terminal(place) -> None:
-    """Where nobody can be asked it goes on with what was accepted."""
+    """Without a terminal, the program records the granted scope."""
     done = place.run(HOST)
 
     assert (done.stdout, done.stderr) == ("", "")
@@ -550,7 +552,7 @@ def test_without_a_terminal(place) -> None:
 
 @pytest.mark.tty
 def test_at_most_fifteen_lines(place) -> None:
-    """However much is new, the question fits a small terminal."""
+    """The prompt for an extension has at most 15 lines."""
     keys = {f"key_{n:03}" + "x" * 90: "flag" for n in range(40)}
     source = HOST.replace('{"task_id": "identifier"}', repr(keys))
     lines = at_terminal(place, "\r", source=source).splitlines()

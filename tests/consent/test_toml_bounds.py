@@ -1,4 +1,4 @@
-"""What the configuration files of a repository can cost, and when they are looked at."""
+"""Limits on a repository's configuration files: time, memory, and when they are read."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ NINE = f"{EIGHT}.i"
 
 
 def parse(text: str):
-    """The tables of a document."""
+    """Return the tables of a document, or None if it is rejected."""
     return settings.parse_toml(text.encode())
 
 
@@ -31,7 +31,7 @@ def parse(text: str):
 @pytest.mark.parametrize("key", [EIGHT, f"'x.y.z'.{EIGHT[2:]}", EIGHT.replace(".", " \t. ")])
 @pytest.mark.parametrize("form", ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}", "x = [{{{}=1}}]"])
 def test_a_key_of_eight_parts(key: str, form: str) -> None:
-    """Eight parts are parsed, in every place where a key may stand."""
+    """A key of eight parts is accepted in every form of a key."""
     assert tomllib.loads(form.format(key)) == parse(form.format(key))
 
 
@@ -66,7 +66,7 @@ def test_a_key_of_eight_parts(key: str, form: str) -> None:
     ],
 )
 def test_a_key_of_nine_parts(key: str, form: str) -> None:
-    """Nine are refused, whatever strings and comments stand in it or before it."""
+    """A key of nine parts is rejected, whatever strings and comments surround it."""
     assert tomllib.loads(form.format(key)) != {}
     assert parse(form.format(key)) is None
 
@@ -89,8 +89,8 @@ def test_a_key_of_nine_parts(key: str, form: str) -> None:
         "\r\n".join(f"a{n}.b = 0.5" for n in range(20)),
     ],
 )
-def test_dots_that_part_no_key(text: str) -> None:
-    """Dots in strings, comments and numbers are not counted."""
+def test_dots_outside_keys(text: str) -> None:
+    """Dots in strings, comments and numbers do not count as parts of a key."""
     assert tomllib.loads(text) == parse(text)
 
 
@@ -109,8 +109,8 @@ _line = st.one_of(
 
 
 @given(st.lists(_line, min_size=1, max_size=5))
-def test_what_is_refused_has_a_long_key(lines: list[str]) -> None:
-    """A document without a long key is parsed as ever; what is parsed has none."""
+def test_only_long_keys_are_rejected(lines: list[str]) -> None:
+    """A document without long keys is parsed like any TOML. Others are rejected or parsed so."""
     text = "\n".join(lines)
     found = parse(text)
     try:
@@ -123,8 +123,8 @@ def test_what_is_refused_has_a_long_key(lines: list[str]) -> None:
 
 
 @given(st.lists(_line, min_size=1, max_size=3), st.integers(9, 12))
-def test_a_long_key_is_found_behind_anything(lines: list[str], parts: int) -> None:
-    """Whatever valid lines stand before it."""
+def test_a_long_key_after_other_lines(lines: list[str], parts: int) -> None:
+    """A long key is rejected after any other lines."""
     text = "\n".join([*lines, ".".join("k" * parts) + " = 1"])
 
     assert parse(text) is None
@@ -136,7 +136,7 @@ _BYTES_FOR_ONE = 600
 
 
 class Cost:
-    """What a parse cost: the most memory it had, and how many functions it called.
+    """The cost of a parse: its peak memory, and the number of function calls.
 
     Args:
         data: the document.
@@ -176,8 +176,8 @@ _atom = st.sampled_from(
 @example("a=", "[", "")
 @example("a=0.", "9", "")
 @example('a="', "\\\\", '"')
-def test_a_document_is_cheap(before: str, repeated: str, after: str) -> None:
-    """Memory and work are bounded by the size of a document, whatever is in it."""
+def test_the_cost_of_a_document_is_limited(before: str, repeated: str, after: str) -> None:
+    """Memory and function calls are proportional to the size of a document at most."""
     size = 1 << 13
     times = max(size - len(before + after), 0) // len(repeated)
     data = (before + repeated * times + after).encode()[:size]
@@ -189,8 +189,8 @@ def test_a_document_is_cheap(before: str, repeated: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("repeated", ["[{}.b.c.d.e.f.g.h]\n", "{}.b.c.d.e.f.g.h=1\n", "[[{}]]\n"])
-def test_many_keys_are_cheap(repeated: str) -> None:
-    """The largest documents that are parsed stay within the same bounds."""
+def test_the_cost_of_many_keys_is_limited(repeated: str) -> None:
+    """The largest accepted documents have the same limits."""
     text = "".join(map(repeated.format, range(MAX_BYTES // len(repeated))))
     data = text.encode()[:MAX_BYTES].rpartition(b"\n")[0]
     cost = Cost(data)
@@ -215,8 +215,8 @@ print(settings.read_toml(sys.argv[1], b""))
 @pytest.mark.parametrize(
     "text", ["a." * 20_000 + "b = 1", "[" + "a." * 20_000 + "b]", "a = " + "[" * 60_000], ids=len
 )
-def test_a_hostile_file_fits_into_64_mebibytes(tmp_path: Path, text: str) -> None:
-    """Also in a program that lets its functions call each other without end."""
+def test_a_hostile_file_needs_at_most_64_mebibytes(tmp_path: Path, text: str) -> None:
+    """A hostile file needs at most 64 MiB, even if the recursion limit is very high."""
     path = tmp_path / "pyproject.toml"
     path.write_text(text)
     done = subprocess.run(
@@ -230,7 +230,7 @@ def test_a_hostile_file_fits_into_64_mebibytes(tmp_path: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "ours", "denies"),
+    ("size", "has_table", "denies"),
     [
         (1_000, False, False),
         (MAX_BYTES, True, True),
@@ -242,9 +242,9 @@ def test_a_hostile_file_fits_into_64_mebibytes(tmp_path: Path, text: str) -> Non
         ((1 << 20) + 1, False, True),
     ],
 )
-def test_a_long_pyproject(place, size: int, ours: bool, denies: bool) -> None:
-    """It denies where our name is in it, at its very end as well; `status` names it."""
-    end = DENY if ours else b""
+def test_a_long_pyproject(place, size: int, has_table: bool, denies: bool) -> None:
+    """A long pyproject.toml denies if it has the package's table, even at its end."""
+    end = DENY if has_table else b""
     start = b"[project]\n"
     filled = b"# filler\n" * (size // 9 + 1)
     data = start + filled[: size - len(start) - len(end) - 1] + b"\n" + end
@@ -258,8 +258,8 @@ def test_a_long_pyproject(place, size: int, ours: bool, denies: bool) -> None:
 
 
 @pytest.mark.parametrize("name", [".flowspec/telemetry.toml", "user"])
-def test_a_long_file_of_our_own(place, name: str) -> None:
-    """A file that is for us alone denies when it is too long."""
+def test_a_long_file_of_the_package(place, name: str) -> None:
+    """If a file with settings of only this package is too long, it denies."""
     path = Path(place.home.user_file) if name == "user" else place.root / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"#" * MAX_BYTES)
@@ -269,7 +269,7 @@ def test_a_long_file_of_our_own(place, name: str) -> None:
     assert (True, False) == (allowed, policy.decide(place.home, place.environ).allowed)
 
 
-# -- when they are looked at -------------------------------------------------------------------
+# -- when files are read -----------------------------------------------------------------------
 
 _TRACED = """
 import json, sys
@@ -283,8 +283,8 @@ print(json.dumps([path for path in opened if path.endswith((".toml", ".git"))]))
 
 
 @pytest.mark.parametrize("decided", ["nothing", "yes", "no"])
-def test_files_are_read_after_a_grant(undecided, decided: str) -> None:
-    """A program that records nothing anyway opens no file of the repository."""
+def test_files_are_read_only_after_a_grant(undecided, decided: str) -> None:
+    """Without a grant, a program opens no file of the repository."""
     (undecided.root / "pyproject.toml").write_bytes(DENY)
     (undecided.root / ".git").write_text("gitdir: elsewhere\n")
     if decided == "yes":
@@ -301,10 +301,10 @@ def test_files_are_read_after_a_grant(undecided, decided: str) -> None:
 
 
 def test_commands_name_the_file_before_a_grant(undecided) -> None:
-    """`status` says that a repository denies, whatever was decided."""
+    """Before a grant, `status` names the file of the repository that denies."""
     (undecided.root / "pyproject.toml").write_text("# telemetry_kit\n" + "a." * 20_000 + "b = 1")
     done = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")
-    told = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--json")
+    status = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--json")
 
-    assert (11, 0) == (done.returncode, told.returncode)
-    assert "pyproject.toml cannot be read" in told.stdout
+    assert (11, 0) == (done.returncode, status.returncode)
+    assert "pyproject.toml cannot be read" in status.stdout

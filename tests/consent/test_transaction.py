@@ -1,4 +1,4 @@
-"""Decisions are made one at a time, and a kill in between leaves the old or the new one."""
+"""Decisions are saved one at a time, and a crash leaves the old or the new decision."""
 
 import os
 import signal
@@ -17,12 +17,12 @@ from telemetry_kit.consent import cache, changes, transaction
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import atomic, private
-from tests.consent.history_helpers import audit, file, folder
+from tests.consent.history_helpers import audit, history_dir, history_file
 
 
 @pytest.fixture
 def decided(place):
-    """A project with a yes, a no and a yes, all by the real clock."""
+    """A project with a grant, a denial and a grant, at the time of the real clock."""
     with cache.override_runtime(place.environ):
         disable_telemetry(method="flag")
         enable_telemetry(method="prompt")
@@ -39,29 +39,29 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-# -- one at a time -------------------------------------------------------------------------------
+# -- concurrent decisions ------------------------------------------------------------------------
 
 
-def test_many_at_once(undecided) -> None:
-    """Of decisions made at the same moment none is lost, and the last one is in force."""
+def test_concurrent_decisions(undecided) -> None:
+    """No concurrent decision is lost, and the last one is current."""
     words = ["yes", "no"] * 6
     children = [undecided.start(DECIDE, word, "4") for word in words]
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
     errors = [child.communicate(timeout=120)[1] for child in children]
-    entries = consent_history.read(folder(undecided))
+    entries = consent_history.read(history_dir(undecided))
 
     assert errors == [""] * len(words)
     assert sorted(e["decision"] for e in entries) == sorted(words * 4)
-    assert consent_history.broken_at(folder(undecided)) is None
-    assert consent_history.disagrees(folder(undecided)) is None
+    assert consent_history.broken_at(history_dir(undecided)) is None
+    assert consent_history.disagrees(history_dir(undecided)) is None
     assert undecided.record.read_text().split()[1] == entries[-1]["decision"]
     assert transaction.LOCK not in os.listdir(undecided.home.config)
 
 
-def test_reset_among_them(undecided) -> None:
-    """A reset at the same moment leaves all of a decision or nothing of it."""
+def test_a_concurrent_reset(undecided) -> None:
+    """A concurrent reset leaves a decision complete or deletes it."""
     children = [undecided.start(DECIDE, word, "6") for word in ("yes", "no", "yes")]
     erase = (
         "import sys; sys.stdin.readline()\nfrom telemetry_kit.consent import changes as control\n"
@@ -76,8 +76,8 @@ def test_reset_among_them(undecided) -> None:
     assert consent_history.trouble(undecided.home) == []
 
 
-def test_the_lock(undecided) -> None:
-    """It can be read by its user alone, and is gone with the decision."""
+def test_the_lock_is_private_and_deleted(undecided) -> None:
+    """The lock has mode 0600, and is deleted after the decision."""
     config = Path(undecided.home.config)
     with transaction.consent_lock(str(config)):
         found = [(p.name, stat.S_IMODE(p.stat().st_mode)) for p in config.iterdir()]
@@ -98,24 +98,24 @@ raise SystemExit(main(sys.argv[1:]))
 @pytest.mark.parametrize(
     "words", [["enable", "--yes"], ["disable"], ["reset", "--yes"]], ids=" ".join
 )
-def test_a_lock_that_stays_held(decided, words: list[str]) -> None:
-    """It waits for some time, says so in one sentence, ends with 1, and nothing was decided."""
+def test_a_lock_that_is_not_released(decided, words: list[str]) -> None:
+    """If the lock is not released in time, the command exits with 1 and saves no decision."""
     before = {p: p.read_bytes() for p in decided.record.parent.iterdir()}
     with transaction.consent_lock(decided.home.config):
         done = decided.run(BUSY, *words)
 
     assert (done.returncode, done.stdout) == (1, "")
-    goes_on = ". Other programs continue to record: set FLOWSPEC_TELEMETRY_DISABLED=1 to stop them"
+    advice = ". Other programs continue to record: set FLOWSPEC_TELEMETRY_DISABLED=1 to stop them"
     assert done.stderr == (
         "telemetry-kit: another process is writing a decision and does not finish"
-        f"{goes_on if 'disable' in words else ''}\n"
+        f"{advice if 'disable' in words else ''}\n"
     )
     assert {p: p.read_bytes() for p in decided.record.parent.iterdir()} == before
 
 
 @pytest.mark.parametrize(("patience", "waits"), [(0.0, False), (None, True)])
-def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bool) -> None:
-    """As long as the caller has patience, else as long as everybody."""
+def test_the_time_limit_of_a_lock(decided, monkeypatch, patience, waits: bool) -> None:
+    """The caller can set the time limit of a lock. Without one, the default applies."""
     slept: list[float] = []
     monkeypatch.setattr(transaction, "PATIENCE_SECONDS", 0.05)
     monkeypatch.setattr(time, "sleep", slept.append)
@@ -130,7 +130,7 @@ def test_how_long_a_lock_is_waited_for(decided, monkeypatch, patience, waits: bo
 
 
 def test_a_lock_of_a_killed_process(decided) -> None:
-    """What a killed process left behind holds nobody up, and goes."""
+    """If a killed process left a lock, the next decision does not wait, and deletes it."""
     code = (
         "import os, signal\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
@@ -146,8 +146,8 @@ def test_a_lock_of_a_killed_process(decided) -> None:
     assert not is_telemetry_enabled()
 
 
-def test_a_lock_that_a_child_inherited(decided) -> None:
-    """A child that was forked meanwhile and lives on holds nobody up."""
+def test_a_lock_in_a_forked_child(decided) -> None:
+    """If a forked child inherited the lock, its parent can still save decisions."""
     code = (
         "import os, sys\nfrom telemetry_kit.consent import changes as control\n"
         "from telemetry_kit.consent import transaction as deciding\n"
@@ -160,15 +160,15 @@ def test_a_lock_that_a_child_inherited(decided) -> None:
         "os.wait()"
     )
     child = decided.start(code)
-    said = child.stdout.readline()
+    output = child.stdout.readline()
     _, err = child.communicate(timeout=60)
 
-    assert (said, err, child.returncode) == ("done\n", "", 0)
+    assert (output, err, child.returncode) == ("done\n", "", 0)
 
 
 @pytest.mark.parametrize("kind", ["directory", "link", "fifo"])
-def test_a_lock_that_is_none(decided, kind: str) -> None:
-    """Whatever stands in its place never keeps anybody from saying no, and is left alone."""
+def test_a_lock_of_another_file_type(decided, kind: str) -> None:
+    """If the lock's path has another file type, a denial is saved, and that file is kept."""
     path, outside = Path(decided.home.config) / transaction.LOCK, decided.user / "outside"
     outside.write_bytes(b"theirs")
     if kind == "directory":
@@ -185,7 +185,7 @@ def test_a_lock_that_is_none(decided, kind: str) -> None:
 
 @pytest.mark.parametrize("error", ["ENOTSUP", "ENOLCK"])
 def test_a_file_system_without_locks(undecided, error: str) -> None:
-    """Where nothing can be locked it goes on without, and leaves nothing."""
+    """If the file system has no locks, decisions are saved without a lock."""
     code = (
         "import errno, fcntl, sys\n"
         "def flock(*_): raise OSError(getattr(errno, sys.argv[1]), '')\n"
@@ -217,28 +217,28 @@ getattr(control, sys.argv[1])()
 """
 
 
-# -- a kill in between ---------------------------------------------------------------------------
+# -- crashes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("decide", ["disable_telemetry", "enable_telemetry"])
 @pytest.mark.parametrize("at", [1, 2])
-def test_killed_while_deciding(decided, decide: str, at: int) -> None:
-    """A kill before either rename leaves the old decision in force and every file whole."""
+def test_a_crash_during_a_decision(decided, decide: str, at: int) -> None:
+    """After a crash before either rename, the old decision is current, and all files are valid."""
     before = decided.record.read_bytes()
-    entries = len(consent_history.read(folder(decided)))
+    entries = len(consent_history.read(history_dir(decided)))
     done = decided.run(KILLED, decide, str(at))
 
     assert done.returncode == -signal.SIGKILL
     assert decided.record.read_bytes() == before
-    assert consent_history.broken_at(folder(decided)) is None
-    assert len(consent_history.read(folder(decided))) == entries + (at == 2)
+    assert consent_history.broken_at(history_dir(decided)) is None
+    assert len(consent_history.read(history_dir(decided))) == entries + (at == 2)
     with cache.override_runtime(decided.environ):
         disable_telemetry()
     assert audit(decided).returncode == 0
 
 
-def test_a_decision_in_force_has_its_entry(decided) -> None:
-    """The entry is written first: killed in between, a denial counts already, and audit says so."""
+def test_a_denial_is_valid_after_its_entry_is_written(decided) -> None:
+    """If a process is killed after it wrote an entry, a denial is valid and `audit` reports it."""
     decided.run(KILLED, "disable_telemetry", "2")
     done = audit(decided)
 
@@ -247,8 +247,8 @@ def test_a_decision_in_force_has_its_entry(decided) -> None:
     assert "is not the last decision of the history" in done.stderr
 
 
-def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
-    """Where nothing can be written, nothing is granted, and no half file is left."""
+def test_a_grant_on_a_full_disk(decided, monkeypatch) -> None:
+    """If the disk is full, a grant raises, and no file changes."""
     before = {p.name: p.read_bytes() for p in decided.record.parent.iterdir()}
 
     def full(*_: object) -> int:
@@ -261,37 +261,37 @@ def test_a_full_disk_decides_nothing(decided, monkeypatch) -> None:
     assert {p.name: p.read_bytes() for p in decided.record.parent.iterdir()} == before
 
 
-def test_a_number_that_is_none(decided) -> None:
-    """NaN is no JSON: such a line cannot be read, and is told."""
-    with file(decided).open("a") as history:
+def test_nan_is_no_json(decided) -> None:
+    """An entry with NaN is not JSON, so it is skipped and its number is reported."""
+    with history_file(decided).open("a") as history:
         history.write('{"decision": NaN}\n')
 
-    assert consent_history.broken_at(folder(decided)) == len(
-        file(decided).read_bytes().splitlines()
+    assert consent_history.broken_at(history_dir(decided)) == len(
+        history_file(decided).read_bytes().splitlines()
     )
-    assert all("id" in entry for entry in consent_history.read(folder(decided)))
+    assert all("id" in entry for entry in consent_history.read(history_dir(decided)))
 
 
-def test_a_damaged_record_is_told(decided) -> None:
-    """It has no day to name."""
+def test_a_damaged_record_is_reported(decided) -> None:
+    """If the record is damaged, the history reports that it is not valid."""
     decided.record.write_bytes(b"nonsense")
 
-    assert consent_history.disagrees(folder(decided)) == (
+    assert consent_history.disagrees(history_dir(decided)) == (
         "the current record is not valid, so nothing is recorded under it"
     )
 
 
-def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None:
-    """A reset that ends meanwhile takes it along: it is made again, and the lock is held."""
+def test_a_directory_deleted_before_the_lock(undecided, monkeypatch) -> None:
+    """If a reset deletes the directory before the lock is taken, it is created again."""
     config = Path(undecided.home.config)
-    make, gone = private.make_folder, []
+    make, deleted = private.make_folder, []
 
-    def once(path: str, *sync: bool) -> None:
+    def make_and_delete_once(path: str, *sync: bool) -> None:
         make(path, *sync)
-        if not gone:
-            gone.append(os.rmdir(path))
+        if not deleted:
+            deleted.append(os.rmdir(path))
 
-    monkeypatch.setattr(private, "make_folder", once)
+    monkeypatch.setattr(private, "make_folder", make_and_delete_once)
     with transaction.consent_lock(str(config)):
         assert (config / transaction.LOCK).exists()
     with cache.override_runtime(undecided.environ):
@@ -300,16 +300,16 @@ def test_a_folder_that_goes_away_before_the_lock(undecided, monkeypatch) -> None
     assert consent_history.trouble(undecided.home) == []
 
 
-def test_a_folder_that_goes_away_before_a_file(tmp_path: Path, monkeypatch) -> None:
-    """The same while a file is written."""
-    make, gone = private.make_folder, []
+def test_a_directory_deleted_before_a_file_is_written(tmp_path: Path, monkeypatch) -> None:
+    """If the directory is deleted before a file is written, it is created again."""
+    make, deleted = private.make_folder, []
 
-    def once(path: str, *sync: bool) -> None:
+    def make_and_delete_once(path: str, *sync: bool) -> None:
         make(path, *sync)
-        if not gone:
-            gone.append(os.rmdir(path))
+        if not deleted:
+            deleted.append(os.rmdir(path))
 
-    monkeypatch.setattr(private, "make_folder", once)
+    monkeypatch.setattr(private, "make_folder", make_and_delete_once)
     atomic.replace(str(tmp_path / "a" / "b"), b"x")
 
     assert (tmp_path / "a" / "b").read_bytes() == b"x"

@@ -1,4 +1,4 @@
-"""The list of declared names: every line carries a code, and the list has a bounded size."""
+"""The list of declared names: each line has a MAC, and the list has a maximum size."""
 
 import json
 import random
@@ -17,19 +17,19 @@ from telemetry_kit.schema.encoding import quote
 
 @pytest.fixture
 def path(place):
-    """The list of the project."""
+    """The project's list of declared names."""
     return place.key_file.parent / "names"
 
 
 @pytest.fixture
-def book(place, path):
-    """The same, as the recorder opens it."""
+def open_names(place, path):
+    """A function that opens the list in the way the recorder does."""
     return lambda: DeclaredNames(ProjectDirs.of(place.home), quote)
 
 
-def test_every_line_carries_a_code(place, path, book) -> None:
-    """A line is kind, name and the HMAC of both under the key of the state directory."""
-    book().add("agents", 'say "hi" caf\u00e9')
+def test_every_line_has_a_mac(place, path, open_names) -> None:
+    """A line is kind, name and the HMAC of both, with the key of the state directory."""
+    open_names().add("agents", 'say "hi" caf\u00e9')
     kind, name, code = json.loads(path.read_bytes())
     body = path.read_bytes().rpartition(b",")[0]
     key = Path(place.home.directory_key).read_bytes()
@@ -40,10 +40,10 @@ def test_every_line_carries_a_code(place, path, book) -> None:
     assert {"agents": {name}} == declared_names.read(place.home)
 
 
-def test_a_name_is_noted_once_by_any_process(path, book) -> None:
-    """A later process that keeps the same name adds nothing."""
+def test_a_name_is_added_once_by_all_processes(path, open_names) -> None:
+    """If the list already has a name, a later process does not add it again."""
     for _ in range(3):
-        book().add("roles", "lead")
+        open_names().add("roles", "lead")
 
     assert 1 == path.read_bytes().count(b"\n")
 
@@ -61,9 +61,9 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
-def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter) -> None:
-    """A line that the recorder did not write declares no name, whatever is wrong with it."""
-    book().add("roles", "lead")
+def test_a_line_without_a_valid_mac_is_ignored(place, path, open_names, alter) -> None:
+    """A line that the recorder did not write declares no name."""
+    open_names().add("roles", "lead")
     line = path.read_bytes().rstrip(b"\n")
     assert alter(line) != line
     path.write_bytes(alter(line) + b"\n")
@@ -71,8 +71,8 @@ def test_a_line_without_a_valid_code_counts_for_nothing(place, path, book, alter
     assert {} == declared_names.read(place.home)
 
 
-def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None:
-    """The code ties a name to its project: a copied list declares nothing elsewhere."""
+def test_a_name_of_another_project_is_ignored(place, path, open_names) -> None:
+    """The MAC includes the project, so a list copied to another project declares no name."""
     other = ProjectDirs.of(place.home, "/another/project")
     Path(other.state).mkdir()
     DeclaredNames(other, quote).add("roles", "lead")
@@ -82,8 +82,8 @@ def test_a_name_of_another_project_counts_for_nothing(place, path, book) -> None
     assert {} == declared_names.read(place.home)
 
 
-def test_names_put_there_by_hand_are_no_declaration(place, path) -> None:
-    """An event with a name that only a forged line declares fails `verify`."""
+def test_verify_rejects_names_added_by_hand(place, path) -> None:
+    """If only a forged line declares the name in an event, `verify` fails."""
     track_role_event("role.selected", role="dev")
     place.log.write_bytes(place.lines()[0].replace(b'"dev"', b'"Quillfeather"'))
     path.write_bytes(b'["roles","Quillfeather"]\n["roles","Quillfeather","0123456789abcdef"]\n')
@@ -99,21 +99,21 @@ def test_names_put_there_by_hand_are_no_declaration(place, path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 2, 9, 15, 20, -2, -1])
-def test_a_short_write_leaves_a_fragment_that_takes_nothing_along(place, path, book, cut) -> None:
-    """After a short write the next name begins a line of its own."""
-    book().add("roles", "lead")
+def test_a_short_write_damages_no_later_name(place, path, open_names, cut) -> None:
+    """After a short write, the next name begins a new line."""
+    open_names().add("roles", "lead")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1][:cut])
-    book().add("agents", "worker")
-    book().add("roles", "lead")
+    open_names().add("agents", "worker")
+    open_names().add("roles", "lead")
 
     assert {"agents": {"worker"}, "roles": {"lead"}} == declared_names.read(place.home)
     assert whole[:-1][:cut] == path.read_bytes().splitlines()[0]
 
 
-def test_an_entry_behind_a_fragment_counts(place, path, book) -> None:
-    """An entry that another process appended to a fragment is read all the same."""
-    book().add("agents", "worker [")
+def test_an_entry_after_a_fragment_is_read(place, path, open_names) -> None:
+    """If another process appends an entry to a fragment, the entry is read."""
+    open_names().add("agents", "worker [")
     whole = path.read_bytes()
     path.write_bytes(whole[:11] + whole)
 
@@ -121,7 +121,7 @@ def test_an_entry_behind_a_fragment_counts(place, path, book) -> None:
 
 
 def test_verify_counts_a_short_write_as_a_fragment(place, path) -> None:
-    """A fragment in the list of names is counted, and is no finding."""
+    """`verify` counts a fragment in the list as torn, and reports no finding."""
     with place.configure(agents=["worker"]):
         track_role_event("agent.invoked", agent="worker")
     path.write_bytes(path.read_bytes() + b'["agents","wor')
@@ -132,7 +132,7 @@ def test_verify_counts_a_short_write_as_a_fragment(place, path) -> None:
 
 
 def test_verify_finds_a_secret_in_a_fragment(place, path) -> None:
-    """A fragment is searched: a secret of this machine in it is a finding."""
+    """`verify` reports a secret of this machine that a fragment contains."""
     track_role_event("role.selected", role="dev")
     path.write_bytes(b'["agents","zora.quill@feather.example')
     path.chmod(0o600)
@@ -142,8 +142,8 @@ def test_verify_finds_a_secret_in_a_fragment(place, path) -> None:
     assert ["recognisers"] == [f["layer"] for f in json.loads(done.stdout)["findings"]]
 
 
-def test_a_full_list_stays_readable(place, path, book, monkeypatch) -> None:
-    """Names beyond the size of the list become pseudonyms, and every command still reads it."""
+def test_a_full_list_stays_readable(place, path, open_names, monkeypatch) -> None:
+    """If the list is full, further names become pseudonyms, and every command reads the list."""
     monkeypatch.setattr(declared_names, "MAX_BYTES", 4_096)
     names = [f"agent-{n}" for n in range(200)]
     with place.configure(agents=names):
@@ -157,38 +157,38 @@ def test_a_full_list_stays_readable(place, path, book, monkeypatch) -> None:
     assert 200 == len(seen)
     assert kept == {name for name in seen if not name.startswith("h:")}
     with pytest.raises(OSError, match="full"):
-        book().add("agents", "one-more")
+        open_names().add("agents", "one-more")
     for command in (["verify"], ["find", "agent-1"], ["stats"], ["export"], ["doctor"]):
         done = place.python("-m", "telemetry_kit", "--app", "flowspec", *command)
         assert 0 == done.returncode, (command, done.stdout, done.stderr)
 
 
-def test_a_list_at_its_limit_is_read_whole(place, path, book) -> None:
-    """At the real limit all names that were noted are read."""
-    noted = []
+def test_a_list_at_its_limit_is_read_completely(place, path, open_names) -> None:
+    """At the real size limit, every name that was added is read."""
+    added = []
 
-    def fill(notes: DeclaredNames) -> None:
+    def fill(names: DeclaredNames) -> None:
         for count in range(20_000):
-            notes.add("agents", f"{count:05d}" + "x" * 100)
-            noted.append(count)
+            names.add("agents", f"{count:05d}" + "x" * 100)
+            added.append(count)
 
     with pytest.raises(OSError, match="full"):
-        fill(book())
+        fill(open_names())
 
-    assert 7_000 < len(noted) == len(declared_names.read(place.home)["agents"])
+    assert 7_000 < len(added) == len(declared_names.read(place.home)["agents"])
 
 
-def test_noting_is_linear(path, book) -> None:
-    """Twice as many names cost about twice the processor time."""
+def test_adding_names_takes_linear_time(path, open_names) -> None:
+    """Processor time grows in proportion to the number of names."""
     dice = random.Random(3)
 
     def cost(count: int) -> float:
         path.unlink(missing_ok=True)
-        notes = book()
+        declared = open_names()
         names = [f"{dice.getrandbits(64):x}" for _ in range(count)]
         began = time.process_time()
         for name in names:
-            notes.add("agents", name)
+            declared.add("agents", name)
         return time.process_time() - began
 
     assert min(cost(4_000) for _ in range(3)) < 6 * min(cost(1_000) for _ in range(3)) + 0.05

@@ -1,4 +1,4 @@
-"""Thousands of identities through every public door: none of them stands in any file."""
+"""No file contains an identity that a program passed to the public API."""
 
 import base64
 import json
@@ -51,7 +51,7 @@ VARIABLES = (
     "GIT_AUTHOR_NAME",
     "GIT_COMMITTER_EMAIL",
 )
-# Digits of fewer bytes than this come up by chance in ids that are drawn at random.
+# Random ids contain the hex digits of shorter texts by chance.
 HEX_BYTES = 6
 _SYLLABLES = (
     ["ka", "ro", "mi", "ten", "zu", "vel", "bra", "qui", "nor", "fy", "jes", "ux", "woz", "gim"],
@@ -69,7 +69,7 @@ _SYLLABLES = (
 
 
 def invent(count: int, seed: int) -> list[str]:
-    """Names, addresses, paths, numbers and tokens that nobody has."""
+    """Generate names, addresses, paths, numbers and tokens that belong to no person."""
     dice = random.Random(seed)
 
     def word(script: int = 0) -> str:
@@ -94,7 +94,7 @@ def invent(count: int, seed: int) -> list[str]:
 
 
 def invent_by_faker(count: int) -> list[str]:
-    """The same by Faker's many locales, where it is installed."""
+    """Generate identities in several locales with Faker, if it is installed."""
     faker = pytest.importorskip("faker", reason="the corpora of Faker are not installed")
     made = faker.Faker(list(LOCALES))
     faker.Faker.seed(6)
@@ -103,12 +103,12 @@ def invent_by_faker(count: int) -> list[str]:
 
 
 class SourError(ValueError):
-    """What the tool raises, with a text that is nobody's business."""
+    """The error of the program, with an identity as its text."""
 
 
-def push_by_processes(texts: list[str], place, temp: Path) -> int:
-    """A few texts on command lines and in environments; how many processes there were."""
-    fit = [text for text in texts if len(text) >= 4 and passes(text)]
+def record_in_processes(texts: list[str], place, temp: Path) -> int:
+    """Pass some texts on command lines and in environments, and return how many processes ran."""
+    fit = [text for text in texts if len(text) >= 4 and is_argument(text)]
     chosen = fit[:: max(1, len(fit) // PROCESSES)][:PROCESSES]
     for text in chosen:
         words = ["record", "agent.invoked", "--agent", text, f"--role={text}", "--command", text]
@@ -119,16 +119,16 @@ def push_by_processes(texts: list[str], place, temp: Path) -> int:
     return len(chosen)
 
 
-def passes(text: str) -> bool:
-    """Whether the system takes a text as a word of a command line."""
+def is_argument(text: str) -> bool:
+    """Return whether the system accepts a text as a command-line argument."""
     try:
         return b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         return False
 
 
-def push(texts: list[str], place) -> None:
-    """Every text through every door that takes one."""
+def record_everywhere(texts: list[str], place) -> None:
+    """Pass every text to every public function and command that accepts text."""
 
     @tracks("agent.invoked", agent="backend-engineer")
     def fail(text: str, **more: str) -> str:
@@ -159,16 +159,16 @@ def push(texts: list[str], place) -> None:
 
 
 def spellings(secret: str) -> Iterator[str]:
-    """A text in each Unicode form and case."""
+    """Yield a text in each Unicode form and case."""
     forms = [unicodedata.normalize(form, secret) for form in ("NFC", "NFD", "NFKC", "NFKD")]
     for text in dict.fromkeys([secret, *forms]):
         yield from dict.fromkeys([text, text.lower(), text.upper(), text.casefold()])
 
 
 def encodings(secret: str) -> set[bytes]:
-    """The byte strings that show that a file holds a text, in each form, made by encoding it.
+    """Return the byte strings that show that a file contains a text, in each form and encoding.
 
-    `verify` decodes files instead: this is an oracle of its own.
+    `verify` decodes the files instead, so this function is an independent check.
     """
     found: set[bytes] = set()
     if len(secret) < MIN_CHARS:
@@ -185,7 +185,7 @@ def encodings(secret: str) -> set[bytes]:
 
 
 def percent_codes(raw: bytes) -> tuple[str, str, str]:
-    """RFC 3986: all but unreserved characters, the same but for slashes, and every byte."""
+    """Percent-encode all bytes but RFC 3986's unreserved ones, the same without "/", and all."""
     return (
         "".join(chr(b) if b in UNRESERVED else f"%{b:02X}" for b in raw),
         "".join(chr(b) if b in UNRESERVED or b == 0x2F else f"%{b:02X}" for b in raw),
@@ -194,11 +194,11 @@ def percent_codes(raw: bytes) -> tuple[str, str, str]:
 
 
 def base64_codes(raw: bytes) -> set[bytes]:
-    """The base64 of a text at three alignments, in both alphabets."""
+    """Return the base64 of a text at three alignments, in both alphabets."""
     found = set()
     for shift in range(3):
         code = base64.b64encode(b"\0" * shift + raw)
-        # Digits that other bytes have a part in are left out at both ends.
+        # The digits at both ends also encode other bytes, so they are omitted.
         begin = (shift * 8 + 5) // 6
         end = (shift + len(raw)) * 8 // 6
         inner = code[begin:end]
@@ -207,7 +207,7 @@ def base64_codes(raw: bytes) -> set[bytes]:
 
 
 def base32_codes(raw: bytes) -> set[bytes]:
-    """The base32 of a text at five alignments, in both cases."""
+    """Return the base32 of a text at five alignments, in both cases."""
     found = set()
     for shift in range(5):
         code = base64.b32encode(b"\0" * shift + raw)
@@ -217,15 +217,15 @@ def base32_codes(raw: bytes) -> set[bytes]:
 
 
 def digits_of(codes: set[bytes]) -> set[bytes]:
-    """Hex digits that spell a text in one of its forms."""
-    spelled = {code.hex().encode() for code in codes if len(code) >= HEX_BYTES}
-    return spelled | {c for c in codes if re.fullmatch(rb"[0-9a-f]{%d,}" % (2 * HEX_BYTES), c)}
+    """Return the hex digits that encode a text in one of its forms."""
+    encoded = {code.hex().encode() for code in codes if len(code) >= HEX_BYTES}
+    return encoded | {c for c in codes if re.fullmatch(rb"[0-9a-f]{%d,}" % (2 * HEX_BYTES), c)}
 
 
-def spells(digits: bytes, words: dict[str, set[bytes]]) -> set[str]:
-    """Texts that stand in a run of hex digits, by the digits of each."""
+def encoded_in(digits: bytes, words: dict[str, set[bytes]]) -> set[str]:
+    """Return the texts that a run of hex digits contains. `words` has the digits of each text."""
     size = 2 * HEX_BYTES
-    # One pass over the digits, however many texts there are.
+    # One pass over the digits, for any number of texts.
     heads = {code[:size] for codes in words.values() for code in codes}
     seen = {digits[n : n + size] for n in range(len(digits))} & heads
     return {
@@ -236,29 +236,29 @@ def spells(digits: bytes, words: dict[str, set[bytes]]) -> set[str]:
 
 
 def leaks(texts: list[str], tops: list[Path]) -> list[tuple[str, str]]:
-    """Texts that stand in a file or its name, in any encoding; and the file."""
+    """Return each text that a file or its name contains in any encoding, with the file's name."""
     forms = {text: encodings(text) for text in texts}
     words = {text: digits_of(codes) for text, codes in forms.items()}
     found = []
     for path in (p for top in tops for p in top.rglob("*")):
         data = path.read_bytes() if path.is_file() else b""
         data += b"\n" + str(path.relative_to(path.anchor)).encode("utf-8", "surrogateescape")
-        # Values repeat: what matters of a log is every different one, and its hex digits, which
-        # are drawn at random and spell any short word somewhere.
+        # The values of a log repeat, so each different one is searched once. Its random hex
+        # digits contain any short word by chance, so they are searched separately.
         codes = rb"(?<![0-9a-zA-Z])(?:h:)?[0-9a-f]{12,64}(?![0-9a-zA-Z])"
         text = b"\n".join(sorted(set(re.split(rb'[\n{}\[\]",]+', re.sub(codes, b" ", data)))))
-        spelled = spells(b"".join(re.findall(rb"[0-9a-f]{12,}", data)), words)
+        in_digits = encoded_in(b"".join(re.findall(rb"[0-9a-f]{12,}", data)), words)
         found += [
             (secret, path.name)
             for secret, codes in forms.items()
-            if secret in spelled or any(code in text for code in codes)
+            if secret in in_digits or any(code in text for code in codes)
         ]
     return found
 
 
 @pytest.fixture
 def temp(place, tmp_path, monkeypatch) -> Path:
-    """A directory for temporary files, which this process and its children use."""
+    """The directory for temporary files of this process and its children."""
     folder = tmp_path / "temp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -270,26 +270,26 @@ def temp(place, tmp_path, monkeypatch) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["invented", "naughty", "faker"])
 def test_no_identity_reaches_a_file(corpus, place, temp) -> None:
-    """0 of thousands of texts stand in a file of home, project or TMPDIR, in any encoding."""
+    """No file of home, project or TMPDIR contains one of thousands of texts, in any encoding."""
     place.configure(agents=["backend-engineer"], context={"task_id": "identifier", "n": "measure"})
     texts = {
         "invented": lambda: invent(IDENTITIES, 11),
         "naughty": lambda: list(NAUGHTY),
         "faker": lambda: invent_by_faker(IDENTITIES),
     }[corpus]()
-    processes = push_by_processes(texts, place, temp)
-    told = place.types().count("agent.invoked")
-    push(texts, place)
+    processes = record_in_processes(texts, place, temp)
+    recorded = place.types().count("agent.invoked")
+    record_everywhere(texts, place)
     long = [text for text in texts if len(text) >= 4]
 
-    assert PROCESSES == processes == told
+    assert PROCESSES == processes == recorded
     assert sum(1 for _ in read(place.home)) > 4 * len(texts)
     assert Path(tempfile.gettempdir()) == temp
     assert [] == leaks(long, [place.root, place.user, temp])
 
 
-def test_the_harness_sees_a_leak(place, temp) -> None:
-    """A text that somebody did write is found, so that the zero above means something."""
+def test_the_harness_finds_a_leak(place, temp) -> None:
+    """If a file contains a text, the harness finds it, as it is or encoded."""
     (place.root / "leak.txt").write_text("by Wm9yYSBRdWlsbA==")
     (temp / "scratch.txt").write_text("by zora%20quill")
 
@@ -299,8 +299,8 @@ def test_the_harness_sees_a_leak(place, temp) -> None:
 
 
 @pytest.mark.parametrize("form", ["Zora Quill", "zora quill", "Wm9yYSBRdWlsbA"])
-def test_the_harness_reads_hex_digits(form: str, place) -> None:
-    """A text in the digits of two ids is found, also in other cases and in base64."""
+def test_the_harness_decodes_hex_digits(form: str, place) -> None:
+    """The harness finds a text in the digits of two ids, also in lower case and in base64."""
     code = form.encode().hex()
     line = f'{{"event_id":"{code[:16]}","project_id":"h:{code[16:].ljust(12, "0")}"}}\n'
     (place.root / "ids.jsonl").write_text(line)

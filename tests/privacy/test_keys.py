@@ -1,4 +1,4 @@
-"""Keys and pseudonyms: a key nobody else has, or no pseudonym at all."""
+"""Keys and pseudonyms: every pseudonym is made with a key that only the user can read."""
 
 import hmac
 import os
@@ -21,7 +21,7 @@ TEXT = st.text(st.characters(codec=None, categories=None), max_size=60)
 
 
 def reference(secret: bytes, field: str, value: str) -> str:
-    """The design's formula, written with the standard library."""
+    """Compute the digits of a pseudonym with the standard library."""
     message = (
         field.encode()
         + b"\0"
@@ -31,8 +31,8 @@ def reference(secret: bytes, field: str, value: str) -> str:
 
 
 @given(st.binary(min_size=32, max_size=32), st.sampled_from(["role", "agent", "context.k"]), TEXT)
-def test_pseudonym_is_the_formula(secret: bytes, field: str, value: str) -> None:
-    """A pseudonym is HMAC-SHA-256 of field, zero byte and NFKC value, 12 digits behind `h:`."""
+def test_a_pseudonym_is_an_hmac(secret: bytes, field: str, value: str) -> None:
+    """A pseudonym is `h:` and 12 digits of the HMAC-SHA-256 of field, zero byte and NFKC value."""
     key = keys.Key(secret, 1)
 
     assert "h:" + reference(secret, field, value) == key.pseudonym(field, value)
@@ -43,37 +43,37 @@ def test_pseudonym_is_the_formula(secret: bytes, field: str, value: str) -> None
     ("one", "other"),
     [("ﬁle", "file"), ("\uff21da", "Ada"), ("é", "e\u0301"), ("Å", "\u212b"), ("①", "1")],
 )
-def test_forms_of_one_text_agree(one: str, other: str) -> None:
-    """Texts that NFKC makes equal have one pseudonym."""
+def test_equivalent_texts_have_one_pseudonym(one: str, other: str) -> None:
+    """Texts with the same NFKC form have the same pseudonym."""
     key = keys.Key(SECRET, 1)
 
     assert key.digits("agent", one) == key.digits("agent", other)
 
 
-def test_fields_are_apart() -> None:
-    """The same text in two fields has two pseudonyms, so that they cannot be joined."""
+def test_each_field_has_its_own_pseudonym() -> None:
+    """The same text in two fields has two pseudonyms, so an attacker cannot join them."""
     key = keys.Key(SECRET, 1)
     found = {key.digits(f, "ada") for f in ("role", "agent", "source_agent", "project_id", "")}
 
     assert len(found) == 5
 
 
-def test_field_and_value_do_not_run_together() -> None:
-    """Moving a letter from field to value changes the pseudonym."""
+def test_field_and_value_are_separated() -> None:
+    """If a letter moves from the field to the value, the pseudonym changes."""
     key = keys.Key(SECRET, 1)
 
     assert key.digits("ab", "c") != key.digits("a", "bc")
 
 
-def test_keys_are_apart() -> None:
-    """Another key makes another pseudonym of the same text."""
+def test_each_key_has_its_own_pseudonym() -> None:
+    """Two keys make two pseudonyms of the same text."""
     other = keys.Key(SECRET[::-1], 1)
 
     assert keys.Key(SECRET, 1).digits("role", "x") != other.digits("role", "x")
 
 
-def test_memory_is_bounded() -> None:
-    """A key remembers only so many pseudonyms, and makes the others anew."""
+def test_the_cache_of_pseudonyms_is_bounded() -> None:
+    """A key caches at most 1,024 pseudonyms, and computes the others again."""
     key = keys.Key(SECRET, 1)
     first = [key.digits("agent", f"a{n}") for n in range(3_000)]
 
@@ -102,8 +102,8 @@ DAMAGED = {
 }
 
 
-def test_good_key() -> None:
-    """A key file says version, epoch, day and 32 bytes in hex."""
+def test_a_valid_key_file() -> None:
+    """A key file contains version, epoch, day and 32 bytes in hex."""
     key = keys.parse(GOOD)
 
     assert (
@@ -114,8 +114,8 @@ def test_good_key() -> None:
 
 
 @pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
-def test_damaged_key_is_refused_and_left(place, data: bytes) -> None:
-    """A damaged key file means no event, no unkeyed hash, and the file stays as it is."""
+def test_a_damaged_key_is_rejected_and_unchanged(place, data: bytes) -> None:
+    """If the key file is damaged, no event is recorded, and the file does not change."""
     place.key_file.write_bytes(data)
 
     assert None is track_role_event("role.selected", role="dev")
@@ -123,8 +123,8 @@ def test_damaged_key_is_refused_and_left(place, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o640, 0o660, 0o644, 0o777, 0o601])
-def test_key_open_to_others_is_refused_and_left(place, mode: int) -> None:
-    """A key that others may read is no secret: refused, and its mode is left alone."""
+def test_a_key_open_to_others_is_rejected_and_unchanged(place, mode: int) -> None:
+    """If other users may access the key, it is rejected, and file and mode do not change."""
     data = place.key_file.read_bytes()
     place.key_file.chmod(mode)
 
@@ -135,8 +135,8 @@ def test_key_open_to_others_is_refused_and_left(place, mode: int) -> None:
 
 
 @pytest.mark.parametrize("target", ["real", "missing"])
-def test_key_behind_a_link_is_refused(place, target: str) -> None:
-    """A link in the key's place is not followed, and nothing is made behind it."""
+def test_a_symbolic_link_is_no_key(place, target: str) -> None:
+    """The recorder does not follow a link at the key's path, and does not create its target."""
     real = place.user / target
     if target == "real":
         real.write_bytes(place.key_file.read_bytes())
@@ -150,8 +150,8 @@ def test_key_behind_a_link_is_refused(place, target: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo"])
-def test_strange_key_is_refused(place, kind: str) -> None:
-    """A directory or a FIFO in the key's place is refused without waiting."""
+def test_a_directory_or_fifo_is_no_key(place, kind: str) -> None:
+    """A directory or a FIFO at the key's path is rejected without waiting."""
     place.key_file.unlink()
     if kind == "fifo":
         os.mkfifo(place.key_file, 0o600)
@@ -163,16 +163,16 @@ def test_strange_key_is_refused(place, kind: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_key_of_somebody_else_is_refused(place) -> None:
-    """A key that another user owns is not ours to trust."""
+def test_a_key_of_another_user_is_rejected(place) -> None:
+    """If another user owns the key, no event is recorded."""
     os.chown(place.key_file, 65_534, 65_534)
 
     assert None is track_role_event("role.selected", role="dev")
     assert (place.key_file.stat().st_uid, place.lines()) == (65_534, [])
 
 
-def test_a_missing_key_is_made(place) -> None:
-    """However it went missing: a fresh random one makes the pseudonyms, never none."""
+def test_a_missing_key_is_replaced(place) -> None:
+    """If the key is missing, the recorder creates a random one before it makes a pseudonym."""
     before = place.key_file.read_bytes()
     place.key_file.unlink()
     event = track_role_event("role.selected", role="somebody")
@@ -183,8 +183,8 @@ def test_a_missing_key_is_made(place) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 32, b"x" * 31, b"x" * 33], ids=len)
-def test_damaged_directory_key_means_off(place, data: bytes) -> None:
-    """The key that hides project paths is checked just the same, and left as it is."""
+def test_a_damaged_directory_key_stops_recording(place, data: bytes) -> None:
+    """If the key of project paths is damaged, no event is recorded, and it does not change."""
     path = Path(place.home.directory_key)
     path.write_bytes(data)
 
@@ -192,8 +192,8 @@ def test_damaged_directory_key_means_off(place, data: bytes) -> None:
     assert (data, []) == (path.read_bytes(), place.lines())
 
 
-def test_keys_live_outside_the_project(place) -> None:
-    """No byte of a key is in the project; key files are 0600 in folders of 0700."""
+def test_keys_are_outside_the_project(place) -> None:
+    """The project contains no key. Key files have mode 0600, in directories of mode 0700."""
     track_role_event("role.selected", role="dev", agent="somebody")
     digits = place.key_file.read_bytes().split()[3]
     stored = b"".join(p.read_bytes() for p in place.root.rglob("*") if p.is_file())
@@ -204,8 +204,8 @@ def test_keys_live_outside_the_project(place) -> None:
         assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_no_path_in_the_users_folders(place) -> None:
-    """Names and contents in config and state name no project; the index alone does."""
+def test_only_the_index_contains_a_project_path(place) -> None:
+    """In the user's directories, only the index of projects contains a project's path."""
     track_role_event("role.selected", role="dev")
     names = [str(p.relative_to(place.user)) for p in place.user.rglob("*")]
     files = [p for p in place.user.rglob("*") if p.is_file()]
@@ -236,8 +236,8 @@ def test_keys_of_two_projects_differ(place) -> None:
 # -- rotation ----------------------------------------------------------------------------------
 
 
-def key_of(place, born: str, epoch: int = 4) -> bytes:
-    """Put a key of that day in force."""
+def write_key(place, born: str, epoch: int = 4) -> bytes:
+    """Replace the key with one that was made on the day `born`."""
     data = f"v1 {epoch} {born} {SECRET.hex()}\n".encode()
     place.key_file.write_bytes(data)
     return data
@@ -247,9 +247,9 @@ def key_of(place, born: str, epoch: int = 4) -> bytes:
     ("born", "epoch"),
     [("2024-02-28", 4), ("2024-02-01", 4), ("2024-01-31", 5), ("2023-01-01", 5), ("2024-03-09", 4)],
 )
-def test_rotation(place, born: str, epoch: int) -> None:
-    """A key serves 28 days, then a fresh one with the next epoch has replaced it."""
-    key_of(place, born)
+def test_the_key_is_replaced_after_28_days(place, born: str, epoch: int) -> None:
+    """After 28 days, a new key with the next epoch replaces the old one."""
+    write_key(place, born)
     record = track_role_event("agent.invoked", agent="somebody")
 
     assert record is not None
@@ -257,9 +257,9 @@ def test_rotation(place, born: str, epoch: int) -> None:
     assert (epoch == 4) == (reference(SECRET, "agent", "somebody") == record["agent"][2:])
 
 
-def test_the_old_key_is_gone(place) -> None:
-    """After a rotation the old key is nowhere, and nothing derives the new one from it."""
-    key_of(place, "2023-01-01")
+def test_rotation_deletes_the_old_key(place) -> None:
+    """After a rotation, no file contains the old key."""
+    write_key(place, "2023-01-01")
     track_role_event("role.selected", role="dev")
     stored = b"".join(p.read_bytes() for p in place.user.rglob("*") if p.is_file())
 
@@ -269,8 +269,8 @@ def test_the_old_key_is_gone(place) -> None:
 
 
 def test_rotation_within_a_running_process(place) -> None:
-    """A process that runs over the 28 days uses the new key from its next look on."""
-    key_of(place, "2024-02-28", epoch=1)
+    """A process that runs longer than 28 days uses the new key after its next check."""
+    write_key(place, "2024-02-28", epoch=1)
     first = track_role_event("agent.invoked", agent="somebody")
     place.now.advance(28 * DAY)
     place.clock.advance(1)
@@ -283,18 +283,18 @@ def test_rotation_within_a_running_process(place) -> None:
     assert first["project_id"] != second["project_id"]
 
 
-def test_a_fresh_key_is_kept(place) -> None:
-    """`renew_if_old` gives the very key back while it is young."""
+def test_a_recent_key_is_kept(place) -> None:
+    """`renew_if_old()` returns the same key while it is younger than 28 days."""
     key = place.key
 
     assert key is keys.renew_if_old(str(place.key_file), key, place.now())
 
 
-def test_who_does_not_get_the_lock_keeps_the_old_key(place) -> None:
-    """While another process rotates, events go on under the old key."""
+def test_without_the_lock_a_process_uses_the_old_key(place) -> None:
+    """While another process has the lock for rotation, events use the old key."""
     import fcntl
 
-    data = key_of(place, "2023-01-01")
+    data = write_key(place, "2023-01-01")
     fd = os.open(place.key_file.parent, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
@@ -306,9 +306,9 @@ def test_who_does_not_get_the_lock_keeps_the_old_key(place) -> None:
     assert (4, data) == (record["key_epoch"], place.key_file.read_bytes())
 
 
-def test_two_processes_make_one_key(place) -> None:
-    """Eight processes that find an old key at once make one new epoch, and no two keys of it."""
-    key_of(place, "2023-01-01")
+def test_several_processes_make_one_key(place) -> None:
+    """If eight processes find an old key at the same time, they make one new key."""
+    write_key(place, "2023-01-01")
     code = (
         "import sys\nfrom telemetry_kit import track_role_event\n"
         "print('ready', flush=True)\nsys.stdin.readline()\n"
@@ -331,8 +331,8 @@ def test_two_processes_make_one_key(place) -> None:
     assert place.key.epoch == 5
 
 
-def test_an_abandoned_key_is_not_used_after_replacement(place) -> None:
-    """A key that another process replaced is noticed at the next look."""
+def test_a_process_notices_a_replaced_key(place) -> None:
+    """If another process replaces the key, the recorder uses the new key after its next check."""
     first = track_role_event("agent.invoked", agent="somebody")
     keys.replace(str(place.key_file), place.now())
     place.clock.advance(1)
@@ -346,8 +346,8 @@ def test_an_abandoned_key_is_not_used_after_replacement(place) -> None:
 # -- hash_pii ----------------------------------------------------------------------------------
 
 
-def test_hash_pii_matches_what_is_stored(place) -> None:
-    """Where recording is on, it is the pseudonym that stands in events, without `h:`."""
+def test_hash_pii_matches_the_stored_pseudonym(place) -> None:
+    """While recording is on, it returns the pseudonym in the events, without `h:`."""
     record = track_role_event("agent.invoked", agent="somebody")
 
     assert record is not None
@@ -358,7 +358,7 @@ def test_hash_pii_matches_what_is_stored(place) -> None:
 
 
 def test_hash_pii_of_another_project(place) -> None:
-    """`project_root` chooses the key."""
+    """`project_root` selects the key."""
     other = place.root.parent / "elsewhere"
     other.mkdir()
     here = hash_pii("somebody", field="agent")
@@ -369,7 +369,7 @@ def test_hash_pii_of_another_project(place) -> None:
 
 @pytest.mark.parametrize("value", ["", "ada", "ü", "\ud800", "x" * 100_000, "a\0b"], ids=ascii)
 def test_hash_pii_is_twelve_digits(undecided, value: str) -> None:
-    """On or off, the answer is 12 lower-case hex digits, the same within a process."""
+    """The result is 12 lower-case hex digits, and each call in a process returns the same."""
     found = hash_pii(value, field="agent")
 
     assert re.fullmatch("[0-9a-f]{12}", found)
@@ -377,7 +377,7 @@ def test_hash_pii_is_twelve_digits(undecided, value: str) -> None:
 
 
 def test_hash_pii_off_is_never_unkeyed(undecided) -> None:
-    """Off, each process has a random key of its own: no two agree, and none is a plain hash."""
+    """While recording is off, each process uses its own random key, and never a plain hash."""
     import hashlib
 
     code = "from telemetry_kit import hash_pii; print(hash_pii('ada', field='agent'))"
@@ -390,7 +390,7 @@ def test_hash_pii_off_is_never_unkeyed(undecided) -> None:
 
 
 def test_hash_pii_with_a_damaged_key_is_not_unkeyed(place) -> None:
-    """With a key that cannot be used, the answer is of the process's own random key."""
+    """If the key is damaged, `hash_pii()` does not hash without a key."""
     place.key_file.write_bytes(b"")
     found = hash_pii("ada", field="agent")
 
@@ -400,27 +400,27 @@ def test_hash_pii_with_a_damaged_key_is_not_unkeyed(place) -> None:
 
 @pytest.mark.parametrize(("value", "field"), [(3, "a"), (None, "a"), (b"x", "a"), ("x", 3)])
 def test_hash_pii_takes_strings(undecided, value: object, field: object) -> None:
-    """Anything else is a TypeError that says what to give."""
+    """Any other type raises a TypeError that names the expected types."""
     with pytest.raises(TypeError, match="two strings"):
         hash_pii(value, field=field)  # type: ignore[arg-type]
 
 
-def test_hash_pii_asks_a_subclass_nothing(place) -> None:
-    """A str subclass is hashed by its text; none of its methods runs."""
+def test_hash_pii_calls_no_method_of_a_subclass(place) -> None:
+    """`hash_pii()` hashes the text of a `str` subclass, and runs none of its methods."""
 
-    class Loud(str):
+    class Overridden(str):
         __slots__ = ()
 
         def _never(self, *_: object, **__: object) -> str:
-            raise AssertionError("asked")
+            raise AssertionError("called")
 
         __str__ = __repr__ = __format__ = encode = isascii = casefold = strip = _never
 
-    assert hash_pii("ada", field="agent") == hash_pii(Loud("ada"), field=Loud("agent"))
+    assert hash_pii("ada", field="agent") == hash_pii(Overridden("ada"), field=Overridden("agent"))
 
 
-def test_identifiers_of_a_context_are_hashed_by_key(place) -> None:
-    """A context identifier is hashed under its own field name."""
+def test_context_identifiers_are_hashed_by_field(place) -> None:
+    """The pseudonym of a context identifier includes the name of its field."""
     place.configure(context={"task_id": "identifier", "other_id": "identifier"})
     record = track_role_event("agent.invoked", context={"task_id": "T-1", "other_id": "T-1"})
 
@@ -432,7 +432,7 @@ def test_identifiers_of_a_context_are_hashed_by_key(place) -> None:
 
 
 def test_project_id_is_the_pseudonym_of_the_real_path(place) -> None:
-    """`project_id` is made from the root's real path, which is itself nowhere."""
+    """`project_id` is the pseudonym of the root's real path. The log does not contain the path."""
     record = track_role_event("role.selected", role="dev")
 
     assert record is not None
@@ -441,7 +441,7 @@ def test_project_id_is_the_pseudonym_of_the_real_path(place) -> None:
 
 
 def test_fork_keeps_the_key(place) -> None:
-    """A forked child makes the pseudonyms of its parent."""
+    """A forked child makes the same pseudonyms as its parent."""
     done = place.run(
         "import os\nfrom telemetry_kit import track_role_event as t\n"
         "first = t('agent.invoked', agent='x')['agent']\n"
@@ -455,8 +455,8 @@ def test_fork_keeps_the_key(place) -> None:
     assert len({event["agent"] for event in place.events()}) == 1
 
 
-def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None:
-    """A yes for all projects makes a project's key when its first event comes."""
+def test_a_grant_for_all_projects_makes_a_key_at_first_use(undecided) -> None:
+    """If all projects have consent, a project's first event creates its key."""
     from telemetry_kit.consent import changes
 
     other = undecided.root.parent / "later"
@@ -468,8 +468,8 @@ def test_a_first_use_under_a_yes_for_all_projects_makes_a_key(undecided) -> None
     assert (record["key_epoch"], record["agent"].startswith("h:")) == (1, True)
 
 
-def test_standing_uses_the_pipeline_key(place) -> None:
-    """The key in use is loaded once and keeps its memory of pseudonyms."""
+def test_the_recorder_keeps_its_key(place) -> None:
+    """The recorder loads its key once, so the cache of pseudonyms is kept."""
     track_role_event("agent.invoked", agent="x")
     first = recorder.recorder_for().key
     place.clock.advance(1)
@@ -478,8 +478,8 @@ def test_standing_uses_the_pipeline_key(place) -> None:
     assert first is recorder.recorder_for().key
 
 
-def test_fresh_keys_differ() -> None:
-    """No two fresh key files are the same, and each can be read."""
+def test_new_keys_differ() -> None:
+    """No two new key files are the same, and each can be read."""
     made = {keys.render(1, "2024-02-28") for _ in range(50)}
 
     assert len(made) == 50

@@ -1,4 +1,4 @@
-"""The usual ways out of a project, git, archives and packages: no key goes along."""
+"""Git commits, archives and packages of a project contain no key."""
 
 import base64
 import importlib.util
@@ -22,12 +22,12 @@ build-backend = "hatchling.build"
 name = "the-work"
 version = "1.0"
 """
-# Archives of the whole folder carry its events, which say nothing without a key.
+# An archive of the whole directory contains its events. Without a key they identify no person.
 ARCHIVES = ("tar", "gztar", "zip")
 
 
 def record(place) -> None:
-    """A project like any other, with a package of its own, in which something was recorded."""
+    """Create a project with a Python package, and record events in it."""
     (place.root / "pyproject.toml").write_text(PYPROJECT)
     (place.root / "the_work").mkdir()
     (place.root / "the_work" / "__init__.py").write_text('"""Work."""\n')
@@ -36,7 +36,7 @@ def record(place) -> None:
 
 
 def keys(place) -> set[bytes]:
-    """The key of the project and the one of all places: raw, in hex and in base64."""
+    """Return the project's key and the key of all directories: raw, in hex and in base64."""
     raw = [
         bytes.fromhex(place.key_file.read_bytes().split()[3].decode()),
         Path(place.home.directory_key).read_bytes(),
@@ -47,7 +47,7 @@ def keys(place) -> set[bytes]:
 
 
 def traces(place) -> set[bytes]:
-    """What no event is without: its id, and the pseudonyms in it."""
+    """Return what every event contains: its id and its pseudonyms."""
     return {
         event[field].encode()
         for event in place.events()
@@ -56,22 +56,22 @@ def traces(place) -> set[bytes]:
 
 
 def members(path: Path) -> dict[str, bytes]:
-    """The files in an archive, each by its name."""
+    """Return the content of each file in an archive, by its name."""
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as packed:
-            return {name: packed.read(name) for name in packed.namelist()}
-    with tarfile.open(path) as packed:
-        files = [(member.name, packed.extractfile(member)) for member in packed]
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    with tarfile.open(path) as archive:
+        files = [(member.name, archive.extractfile(member)) for member in archive]
         return {name: file.read() for name, file in files if file is not None}
 
 
-def held(texts: set[bytes], files: dict[str, bytes]) -> list[str]:
-    """Names of the files in which one of `texts` stands."""
+def files_with(texts: set[bytes], files: dict[str, bytes]) -> list[str]:
+    """Return the names of the files that contain one of `texts`."""
     return [name for name, data in files.items() if any(text in data for text in texts)]
 
 
 def git(place, *args: str) -> bytes:
-    """What git says in the project."""
+    """Run git in the project, and return its output."""
     program = shutil.which("git")
     if program is None:
         pytest.skip("git is not installed")
@@ -82,7 +82,7 @@ def git(place, *args: str) -> bytes:
 
 
 def build(place, kind: str, to: Path) -> Path:
-    """A wheel or an sdist of the project, as hatchling makes it."""
+    """Build a wheel or an sdist of the project with hatchling."""
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling is not installed")
     done = place.python("-m", "hatchling", "build", "-t", kind, "-d", str(to))
@@ -92,8 +92,8 @@ def build(place, kind: str, to: Path) -> Path:
     return made
 
 
-def test_git_add_takes_neither_key_nor_event(place) -> None:
-    """`git add -A` lists the files of the project and nothing else, and commits no trace."""
+def test_git_add_stages_neither_key_nor_event(place) -> None:
+    """`git add -A` stages the project's own files, without a key or an event."""
     git(place, "init", "-q")
     record(place)
     git(place, "add", "-A")
@@ -101,30 +101,30 @@ def test_git_add_takes_neither_key_nor_event(place) -> None:
     staged = {name: git(place, "show", f":{name}") for name in names if name}
 
     assert {"pyproject.toml", "the_work/__init__.py"} == set(staged)
-    assert [] == held(keys(place) | traces(place), staged)
+    assert [] == files_with(keys(place) | traces(place), staged)
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_archive_of_the_project_holds_no_key(kind: str, place, tmp_path) -> None:
-    """An archive of the whole folder has the events, hidden files too, and no key to them."""
+def test_an_archive_contains_no_key(kind: str, place, tmp_path) -> None:
+    """An archive of the whole directory contains hidden files and events, but no key."""
     record(place)
     files = members(Path(shutil.make_archive(str(tmp_path / "all"), kind, place.root)))
 
-    assert [place.log.name] == [Path(name).name for name in held(traces(place), files)]
-    assert [] == held(keys(place), files)
+    assert [place.log.name] == [Path(name).name for name in files_with(traces(place), files)]
+    assert [] == files_with(keys(place), files)
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 @pytest.mark.parametrize("versioned", [True, False], ids=["git", "no git"])
-def test_package_holds_no_key(kind: str, versioned: bool, place, tmp_path) -> None:
-    """What is published of the project is its package, and no key, with and without git."""
+def test_a_package_contains_no_key(kind: str, versioned: bool, place, tmp_path) -> None:
+    """A wheel and an sdist contain the package and no key, with and without git."""
     if versioned:
         git(place, "init", "-q")
     record(place)
     files = members(build(place, kind, tmp_path / "dist"))
 
     assert [name for name in files if name.endswith("the_work/__init__.py")]
-    assert [] == held(keys(place), files)
+    assert [] == files_with(keys(place), files)
 
 
 @pytest.mark.parametrize(
@@ -140,33 +140,33 @@ def test_package_holds_no_key(kind: str, versioned: bool, place, tmp_path) -> No
         ),
     ],
 )
-def test_package_holds_no_event(kind: str, place, tmp_path) -> None:
-    """A package that says nothing of our folder is built without the events in it."""
+def test_a_package_contains_no_event(kind: str, place, tmp_path) -> None:
+    """A package without settings for `.flowspec` is built without the events in it."""
     git(place, "init", "-q")
     record(place)
     made = build(place, kind, tmp_path / "dist")
 
-    assert [] == held(traces(place), members(made))
+    assert [] == files_with(traces(place), members(made))
 
 
-def test_sdist_holds_no_event_where_the_root_ignores_them(place, tmp_path) -> None:
-    """One line in the ignore file at the root keeps events out of an sdist by hatchling."""
+def test_an_sdist_contains_no_event_that_the_root_ignores(place, tmp_path) -> None:
+    """One line in the ignore file at the root excludes the events from hatchling's sdist."""
     git(place, "init", "-q")
     record(place)
     (place.root / ".gitignore").write_text("/.flowspec/telemetry*.jsonl*\n")
     files = members(build(place, "sdist", tmp_path / "dist"))
 
     assert [name for name in files if name.endswith("the_work/__init__.py")]
-    assert [] == held(keys(place) | traces(place), files)
+    assert [] == files_with(keys(place) | traces(place), files)
 
 
-def test_the_harness_sees_a_key_and_an_event(place, tmp_path) -> None:
-    """A key or an event that somebody did pack is found, in a tar and in a zip."""
+def test_the_harness_finds_a_key_and_an_event(place, tmp_path) -> None:
+    """If an archive contains a key or an event, the harness finds it, in a tar and in a zip."""
     record(place)
     shutil.copy(place.key_file, place.root / "the_work" / "data.bin")
     shutil.copy(place.log, place.root / "the_work" / "copy.txt")
     for kind in ARCHIVES:
         files = members(Path(shutil.make_archive(str(tmp_path / "all"), kind, place.root)))
 
-        assert ["data.bin"] == [Path(name).name for name in held(keys(place), files)]
-        assert "copy.txt" in [Path(name).name for name in held(traces(place), files)]
+        assert ["data.bin"] == [Path(name).name for name in files_with(keys(place), files)]
+        assert "copy.txt" in [Path(name).name for name in files_with(traces(place), files)]

@@ -1,4 +1,4 @@
-"""Nothing that a recorded event can reach opens a connection, starts a process or a thread."""
+"""The modules that record an event open no connection and start no process or thread."""
 
 import ast
 from pathlib import Path
@@ -16,12 +16,12 @@ FORBIDDEN = {
     *("subprocess", "_posixsubprocess", "multiprocessing", "concurrent", "pty"),
     *("threading", "_thread.start_new_thread", "sched", "requests", "httpx", "aiohttp"),
 }
-# One asks a person, the other one git: when consent is given, before anything is recorded.
-LATER = {"consent.prompt", "storage.version_control"}
+# The first prompts the user, the second runs git. Both run before the first event is recorded.
+BEFORE_RECORDING = {"consent.prompt", "storage.version_control"}
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a module, or None where there is no such module."""
+    """Return the file of a module, or None if there is no such module."""
     base = PACKAGE.joinpath(*module.split("."))
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
@@ -30,7 +30,7 @@ def path_of(module: str) -> Path | None:
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of everything that a file imports, now or later, but for annotations."""
+    """Return the full names of a file's imports, also deferred ones, except for annotations."""
     found: set[str] = set()
     stack: list[ast.AST] = [ast.parse(path.read_text())]
     while stack:
@@ -49,13 +49,13 @@ def imports(path: Path) -> set[str]:
 
 
 def reachable() -> dict[str, set[str]]:
-    """For each module that a recording program can come to, what it imports from outside."""
+    """Map each module that a recording program can load to its imports from other packages."""
     todo = [module for module in ENTRIES if path_of(module) is not None]
     seen: dict[str, set[str]] = {}
     while todo:
         module = todo.pop()
         path = path_of(module)
-        if module in seen or module in LATER or path is None:
+        if module in seen or module in BEFORE_RECORDING or path is None:
             continue
         names = imports(path)
         seen[module] = {n for n in names if not n.startswith("telemetry_kit")}
@@ -64,7 +64,7 @@ def reachable() -> dict[str, set[str]]:
 
 
 def test_no_network_process_or_thread_is_reachable() -> None:
-    """Following every import, also deferred ones, leads to no such module."""
+    """No import, direct or deferred, leads to a module for networks, processes or threads."""
     found = {
         (module, name)
         for module, names in reachable().items()
@@ -76,8 +76,8 @@ def test_no_network_process_or_thread_is_reachable() -> None:
     assert {"consent.policy", "privacy.keys", "storage.writer", "consent.cache"} <= set(reachable())
 
 
-def test_nothing_of_the_kind_is_loaded(place) -> None:
-    """A program that has recorded has loaded none of them."""
+def test_recording_loads_no_such_module(place) -> None:
+    """A program that has recorded an event has loaded none of these modules."""
     done = place.run(
         "import sys; before = set(sys.modules); from telemetry_kit import track_role_event; "
         "assert track_role_event('role.selected', role='dev'); "
