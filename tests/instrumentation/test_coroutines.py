@@ -420,10 +420,10 @@ def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureF
 
     assert asyncio.run(main()) == ("qa", None)
     assert caplog.records == []
-    begun = next(e for e in captured.events if e["event_type"] == "agent.invoked")
+    started = next(e for e in captured.events if e["event_type"] == "agent.invoked")
     left = next(e for e in captured.events if e["event_type"] == "handoff.clicked")
 
-    assert begun["span_id"] == left["parent_id"]
+    assert started["span_id"] == left["parent_id"]
     assert left["role"] == "dev"
 
 

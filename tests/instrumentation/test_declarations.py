@@ -125,7 +125,7 @@ def test_what_declares(place, python: str, how: str) -> None:
     site = str(Path(wrapt.__file__).parents[1])
     env = {**place.env, "PYTHONPATH": os.pathsep.join([place.env["PYTHONPATH"], site])}
     Path(place.root, "a_module.py").write_text(MODULE)
-    # The top level of a module is one, even if a function imports it.
+    # A module imported inside a function has a top level, too.
     code = {"main": MODULE, "imported": "def f():\n    import a_module\nf()\n"}[how]
     done = subprocess.run(
         [python, "-c", code + SHOW],

@@ -195,11 +195,11 @@ def test_scope_is_current_only_while_the_body_runs(captured: Captured) -> None:
             assert outside is current()
 
     command, agent, first, second, third, fourth, *_ = captured.events
-    mine = [e["parent_id"] for e in (first, third)]
-    theirs = [e["parent_id"] for e in (second, fourth)]
+    body_parents = [e["parent_id"] for e in (first, third)]
+    consumer_parents = [e["parent_id"] for e in (second, fourth)]
 
-    assert [agent["span_id"]] * 2 == mine
-    assert [command["span_id"]] * 2 == theirs
+    assert [agent["span_id"]] * 2 == body_parents
+    assert [command["span_id"]] * 2 == consumer_parents
     assert command["span_id"] == agent["parent_id"]
 
 

@@ -172,7 +172,7 @@ def test_a_session_above_contextmanager(captured: Captured) -> None:
 
 
 def test_another_function_of_contextlib(captured: Captured) -> None:
-    """A function that other tools of contextlib made is a plain function."""
+    """Any other function from contextlib is treated as a plain function."""
     closing = traced(contextlib.suppress.__exit__)
 
     assert closing(contextlib.suppress(KeyError), KeyError, None, None)

@@ -269,11 +269,11 @@ def test_one_object_in_many_threads(place) -> None:
     for thread in threads:
         thread.join()
     found = place.events()
-    begun = {e["span_id"] for e in found if e["event_type"] == "agent.invoked"}
+    started = {e["span_id"] for e in found if e["event_type"] == "agent.invoked"}
 
-    assert len(begun) == 80
+    assert len(started) == 80
     for kind, field in (("agent.completed", "span_id"), ("handoff.clicked", "parent_id")):
-        assert sorted(begun) == sorted(e[field] for e in found if e["event_type"] == kind)
+        assert sorted(started) == sorted(e[field] for e in found if e["event_type"] == kind)
     assert tracker._entered == []
 
 
@@ -329,11 +329,11 @@ def test_tasks_have_separate_spans(place, form: str) -> None:
     asyncio.run(main())
     found = place.events()
     top = found[0]["span_id"]
-    begun = [e["span_id"] for e in found if e["event_type"] == "agent.invoked"]
+    started = [e["span_id"] for e in found if e["event_type"] == "agent.invoked"]
 
     assert {top} == {e["parent_id"] for e in found if e["event_type"] == "agent.invoked"}
     inner = [e["parent_id"] for e in found if e["event_type"] == "handoff.clicked"]
-    assert (20, sorted(begun)) == (len(set(begun)), sorted(inner))
+    assert (20, sorted(started)) == (len(set(started)), sorted(inner))
 
 
 def test_the_scope_is_not_current_during_a_pause(place) -> None:

@@ -416,7 +416,7 @@ def test_a_processor_may_drop(place) -> None:
     assert place.lines() == []
 
 
-def test_a_processor_that_fails_is_swallowed(place) -> None:
+def test_a_failing_processor_of_the_host(place) -> None:
     """In production a failing processor loses the event and raises nothing."""
     done = place.run(
         "from telemetry_kit import get_logger\n"
