@@ -1,4 +1,4 @@
-"""Every check of the project, each in an environment of its own: `nox` runs the default ones."""
+"""The checks of the project, each in its own environment: `nox` runs the default ones."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ import nox
 
 nox.needs_version = ">=2025.10.14"
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.error_on_missing_interpreters = False  # a missing one is skipped, and nox says which
+nox.options.error_on_missing_interpreters = False  # nox skips a missing one and logs it
 nox.options.download_python = "never"
 nox.options.reuse_venv = "no"
 
@@ -52,7 +52,7 @@ FORGE = {
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff: the rules, and the format; what the forge reads, against its schemas."""
+    """Run ruff and its formatter, and check the files of the forge against their schemas."""
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -66,7 +66,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy --strict and pyright, on the package and on what a caller's checker sees."""
+    """Run mypy --strict and pyright on the package and on code that uses it."""
     session.install(".", *group("types"))
     paths = present(session, "telemetry_kit", "tests/typing")
     session.run("mypy", "--strict", *paths)
@@ -75,15 +75,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The tests against the installed package; extra arguments go to pytest.
+    """Run the tests against the installed package. Extra arguments are passed to pytest.
 
-    The oldest interpreter runs all in file order, each later one those that are not slow, shuffled
-    by a fixed seed of its own: no test may lean on another, and a failure comes back.
+    The oldest interpreter runs all tests in file order. Each later one runs the tests that are not
+    slow, shuffled with its own fixed seed: no test may depend on another, and a failure is
+    reproducible.
     """
     if not present(session, "tests"):
         return
     session.install(".", *group("test"))
-    # Two at a time: no test may lean on another, nor on being alone.
+    # Two processes: no test may depend on another, or on running alone.
     order = ["-n", "2", "-p", "no:randomly"]
     if session.python != PYTHONS[0]:
         order = [
@@ -98,18 +99,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The budgets: writes benchmarks/results.json, fails when one is missed."""
+    """Measure the budgets, write benchmarks/results.json, and fail if one is missed."""
     if not present(session, "benchmarks/__main__.py"):
         return
     session.install(".", *group("bench"))
-    # Without its bytecode a cold start measures the compiler.
+    # If there were no bytecode, a cold start would measure the compiler.
     env = {"PYTHONDONTWRITEBYTECODE": None}
     session.run("python", "-m", "benchmarks", *session.posargs, env=env)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """The fault campaign: kills, full disks, races; minutes rather than seconds."""
+    """Inject kills, full disks and races for several minutes."""
     if not present(session, FAULTS):
         return
     session.install(".", *group("test"))
@@ -118,9 +119,9 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def recording(session: nox.Session) -> None:
-    """The example and the tests of the decorators, each recorded into memory.
+    """Run the example and the tests of the decorators with every event recorded in memory.
 
-    What passes when off and fails here would differ for users who have granted consent.
+    A test that passes when off and fails here would fail for users who have granted consent.
     """
     if not present(session, "tests"):
         return
@@ -130,7 +131,7 @@ def recording(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def frameworks(session: nox.Session) -> None:
-    """The examples for each framework that calls decorated functions, with all of them."""
+    """Run the example of every framework that calls decorated functions."""
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
@@ -141,7 +142,7 @@ def frameworks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
-    """What would be uploaded: built, checked, installed, and typed where it is installed."""
+    """Build, check and install the package, and check that its types are installed."""
     session.install(*group("package"))
     folder = Path(session.create_tmp(), "dist")
     shutil.rmtree(folder, ignore_errors=True)
@@ -164,30 +165,31 @@ def package(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def conformance(session: nox.Session) -> None:
-    """What decorators do to functions, ours and those of peers: writes docs/reference/.
+    """Compare what decorators do to functions, ours and those of peers. Write docs/reference/.
 
-    Not run in CI: it installs the peers, whose newest versions may answer differently.
+    CI does not run this session: it installs the newest versions of the peers, which may differ.
     """
     session.install(".", "trio")
     for peer in PEERS:
-        # One that cannot be installed here is left out of the table.
+        # A peer that cannot be installed is omitted from the table.
         session.install(peer, success_codes=[0, 1])
     session.run("python", "-m", "benchmarks.conformance", "--markdown", *session.posargs)
 
 
 @nox.session(default=False)
 def mutation(session: nox.Session) -> None:
-    """What the tests of journal and consent find when the code is changed; hours.
+    """Change the code of storage and consent, and count the changes that the tests detect.
 
-    Not run in CI. It works on a copy. With files as arguments only those are changed; all arguments
-    go to the second half, which tries on disk what the first has left in one process.
+    CI does not run this session, which takes hours. It works on a copy. If files are given, only
+    those are changed. All arguments are passed to the second half, which tests on disk the mutants
+    that the first half could not kill in one process.
     """
     paths = present(session, "tests/mutants.py", "telemetry_kit", "tests", "docs", "examples")
     if "tests/mutants.py" not in paths:
         return
     session.install(*PYPROJECT["project"]["dependencies"], *group("mutation"))
     tree = Path(session.create_tmp(), "tree")
-    # It lies in this repository, and what is tried in a folder of it would count as part of it.
+    # The temporary folder is inside this repository, and tests in it would be part of this project.
     session.env.pop("TMPDIR")
     shutil.rmtree(tree, ignore_errors=True)
     for name in [*paths[1:], *present(session, "benchmarks")]:
@@ -197,21 +199,21 @@ def mutation(session: nox.Session) -> None:
     modules = [name for name in session.posargs if name.endswith(".py")]
     if modules:
         text = (tree / "pyproject.toml").read_text()
-        before, _, behind = text.partition("only_mutate = [")
-        chosen = f"{before}only_mutate = {json.dumps(modules)}{behind.partition(']')[2]}"
-        (tree / "pyproject.toml").write_text(chosen)
+        head, _, tail = text.partition("only_mutate = [")
+        selected = f"{head}only_mutate = {json.dumps(modules)}{tail.partition(']')[2]}"
+        (tree / "pyproject.toml").write_text(selected)
     session.chdir(tree)
     session.run("mutmut", "run", "--max-children", "2")
     session.run("python", "tests/mutants.py", *session.posargs)
 
 
 def group(*names: str) -> tuple[str, ...]:
-    """What a dependency group of pyproject.toml asks for."""
+    """Return the requirements of dependency groups in pyproject.toml."""
     return nox.project.dependency_groups(PYPROJECT, *names)
 
 
 def present(session: nox.Session, *paths: str) -> list[str]:
-    """The paths that this checkout has; the session's log names the others."""
+    """Return the paths that this checkout has, and log the missing ones."""
     for path in paths:
         if not Path(path).exists():
             session.log(f"this checkout has no {path}: left out")

@@ -1,4 +1,4 @@
-"""The budgets: what the library may cost, measured as ratios within one run.
+"""Measure what the library costs, as ratios within one run, and compare with the budgets.
 
-Nothing of `telemetry_kit` is loaded here; what is measured runs in processes of its own.
+Nothing of `telemetry_kit` is loaded here. Separate processes run what is measured.
 """

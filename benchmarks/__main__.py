@@ -28,7 +28,7 @@ ATTEMPTS = 10
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the groups that were asked for; 1 when a must was missed."""
+    """Measure the groups that are asked for. Return 1 if a budget is missed."""
     given = _parser().parse_args(arguments)
     pairs = given.pairs or (QUICK_PAIRS if given.quick else PAIRS)
     output = Path.cwd() / given.output if given.output else None
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(group: str, pairs: int, attempts: int) -> list[Result]:
-    """One group; what misses its must is measured again, as the machine may be busy."""
+    """Measure one group. Repeat it if a budget is missed, because the machine may be busy."""
     results: dict[str, Result] = {}
     for attempt in range(1, attempts + 1):
         for name, values in _in_place(group, pairs).items():
@@ -81,7 +81,7 @@ def _in_place(group: str, pairs: int) -> dict[str, list[float]]:
 
 
 def _report(results: Iterable[Result]) -> dict[str, object]:
-    """What results.json holds; nothing of the machine but its kind."""
+    """Return the content of results.json. It names only the kind of machine."""
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",

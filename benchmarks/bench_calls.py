@@ -1,4 +1,4 @@
-"""One decorated call while recording is off: `pytest benchmarks/bench_calls.py`."""
+"""Measure one decorated call while recording is off: `pytest benchmarks/bench_calls.py`."""
 
 from pathlib import Path
 from typing import Any

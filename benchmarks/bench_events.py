@@ -1,4 +1,4 @@
-"""One line on disk, by each way of writing one: `pytest benchmarks/bench_events.py`."""
+"""Measure one line on disk, by each way to write one: `pytest benchmarks/bench_events.py`."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ def bench_on(benchmark: Any, recording: Place, way: str) -> None:
         work, each, path = events.works[way]
         done = 0
 
-        def counted() -> None:
+        def work_and_count() -> None:
             nonlocal done
             work()
             done += each
 
         with events.session:
             before = lines_in(path.parent, f"{path.stem}*")
-            benchmark.pedantic(counted, iterations=100, rounds=100, warmup_rounds=1)
+            benchmark.pedantic(work_and_count, iterations=100, rounds=100, warmup_rounds=1)
 
             assert done == lines_in(path.parent, f"{path.stem}*") - before
 

@@ -1,6 +1,6 @@
-"""The table of budgets: every figure, what it may be at most, and what it should be.
+"""The table of budgets: each figure with its limit and its aim.
 
-How a figure is measured is not known here.
+Other modules measure the figures.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from benchmarks.pairs import Added, Ratios
 
 @dataclass(frozen=True)
 class Budget:
-    """One row.
+    """One row of the table.
 
     Args:
-        name: `group.figure`; the group is what is measured in one go.
+        name: `group.figure`; the figures of one group are measured together.
         what: the row in words.
-        must: the run fails above it; None for a figure that is only shown.
-        aim: where it should be.
+        must: the limit above which the run fails; None if the figure is only shown.
+        aim: the value to aim for.
         unit: `x` for a ratio, `ms` for milliseconds.
     """
 
@@ -30,11 +30,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out for one budget.
+    """The result for one budget.
 
     Args:
         budget: the row.
-        values: one for each pair, as `Ratios` or as plain numbers.
+        values: one for each pair, as `Ratios`, `Added` or plain numbers.
         attempts: how often it was measured.
     """
 
@@ -44,18 +44,18 @@ class Result:
 
     @property
     def measured(self) -> float:
-        """That of the fastest rounds; of what was not measured in pairs, the median."""
+        """The value of the fastest rounds, or the median if the values are not pairs."""
         paired = isinstance(self.values, Ratios | Added)
         return self.values.fastest if paired else median(self.values)
 
     @property
     def missed(self) -> bool:
-        """Whether the run fails because of it."""
+        """Whether the run fails because of this result."""
         return self.budget.must is not None and self.measured > self.budget.must
 
     @property
     def verdict(self) -> str:
-        """`aim`, `must`, `MISSED`, or `shown` where nothing is demanded."""
+        """`aim`, `must`, `MISSED`, or `shown` if there is no limit."""
         if self.budget.must is None:
             return "shown"
         if self.missed:
@@ -96,7 +96,7 @@ BY_NAME = {budget.name: budget for budget in BUDGETS}
 
 
 def table(results: list[Result]) -> str:
-    """The results for people: one line each, indented where nothing is demanded."""
+    """Format the results as text, with rows without a limit indented."""
     head = ("what", "measured", "lowest", "highest", "must", "aim", "verdict")
     rows = [head, *(_row(result) for result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]

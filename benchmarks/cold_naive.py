@@ -1,4 +1,4 @@
-"""The naive program, cold: the same three events with wrapt and structlog, and what these cost."""
+"""The naive program, cold: the same three events with wrapt and structlog, and their imports."""
 
 import functools
 import shutil
@@ -11,7 +11,7 @@ from benchmarks.place import HERE, Place, program, source, without
 
 
 def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """The added time of the naive program, and how many times ours that is."""
+    """Measure the added time of the naive program, and its ratio to ours."""
     text = source("session")
     binaries = folder / "bin"
     place = Place(folder / "on", "yes")

@@ -14,7 +14,7 @@ configure(app="flowspec", commands=["/flow:implement"], agents=["backend-enginee
 
 
 def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """Ratios for a user who was never asked, who said no, and who set DO_NOT_TRACK."""
+    """Return ratios for a user without a decision, with a denial, and with DO_NOT_TRACK."""
     text = source("tool")
     ours = program(folder / "bin", "tool", "tool")
     plain = program(folder / "bin", "tool", "tool_plain", without(text))
@@ -23,7 +23,7 @@ def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
     places = {
         "undecided": undecided,
         "denied": Place(folder / "denied", "no"),
-        # The dearest veto: there is a consent, so that everything has to be looked at.
+        # The most expensive veto: there is a grant, so everything is checked.
         "do_not_track": Place(folder / "vetoed", "yes", {"DO_NOT_TRACK": "1"}),
     }
     processes = {"plain": functools.partial(undecided.seconds, plain)}

@@ -12,7 +12,7 @@ EVENTS = 3
 
 
 def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """The added time, in bare interpreters and in milliseconds."""
+    """Return the added time, in bare interpreters and in milliseconds."""
     text = source("session")
     place = Place(folder / "on", "yes")
     commands = {
@@ -29,10 +29,10 @@ def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
 
 
 def expect(place: Place, events: int) -> None:
-    """Make sure that what was measured also happened.
+    """Check that the measured programs recorded their events.
 
     Raises:
-        RuntimeError: there are more or fewer lines on disk than events.
+        RuntimeError: the log has more or fewer lines than events.
     """
     found = place.events()
     if found != events:

@@ -12,7 +12,7 @@ ARGUMENTS = "record agent.invoked --agent backend-engineer --role dev --command 
 
 
 def measure(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """Ratios for the installed script, where there is one, and for the module."""
+    """Return ratios for the installed script, if there is one, and for the module."""
     place = Place(folder / "on", "yes")
     arguments = ARGUMENTS.split()
     commands = {"module": [sys.executable, "-m", "telemetry_kit", *arguments]}

@@ -3,11 +3,10 @@
     python -m benchmarks.conformance              print the table
     python -m benchmarks.conformance --markdown   also write docs/reference/conformance.md
 
-Each check is a small function that a reader can judge; it knows a library by five things only: how
-it decorates a function, which spans it recorded, whether a span is current, the bytes that would
-be stored, and its name. Every library runs in a process of its own, offline, with exporters in
-memory. Those that are not installed are left out. A check that our own column fails makes the
-script exit with 1.
+Each check is a small function. It uses five things of a library: how it decorates a function, the
+spans it recorded, whether a span is current, the bytes that would be stored, and its name. Every
+library runs in its own process, offline, with exporters in memory. Libraries that are not installed
+are omitted. If our own column fails a check, the script exits with 1.
 """
 
 import argparse
@@ -94,7 +93,7 @@ What the checks found, in their own words.
 
 
 class Span:
-    """A recorded span: whether it ended, as an error or not, how long it took, its parent."""
+    """A recorded span: whether it ended, its outcome, its duration and its parent."""
 
     def __init__(self, ended: bool, error: bool | None, ms: float, key: Any, parent: Any) -> None:
         self.ended = ended
@@ -105,10 +104,10 @@ class Span:
 
 
 class Library:
-    """One library; a subclass says how it is used.
+    """One library. A subclass for each defines how to use it.
 
-    `has_scope` and `has_outcome` are False where the library has no such thing: the checks that
-    ask for it are then not counted.
+    `has_scope` and `has_outcome` are False if the library has no such feature. The checks that need
+    it are then not counted.
     """
 
     title = ""
@@ -118,32 +117,32 @@ class Library:
     has_outcome = True
 
     def decorate(self, target: Any) -> Any:
-        """The target, decorated."""
+        """Decorate the target."""
         raise NotImplementedError
 
     def spans(self) -> list[Span]:
-        """The spans since the last `clear()`, those that never ended included."""
+        """Return the spans since the last `clear()`, those that never ended included."""
         raise NotImplementedError
 
     def current(self) -> Any:
-        """What identifies the span that is current here; None outside of any."""
+        """Return a key of the current span, or None if there is none."""
         raise NotImplementedError
 
     def stored(self) -> str:
-        """Everything that would be stored."""
+        """Return everything that the library would store."""
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Forget the spans."""
+        """Delete the recorded spans."""
 
     @contextlib.contextmanager
     def around(self) -> Iterator[None]:
-        """What a check runs in."""
+        """Return the context in which a check runs."""
         yield
 
 
 class Ours(Library):
-    """This library, on its real chain with memory at the end."""
+    """This library, with its real pipeline and events captured in memory."""
 
     title, package = "telemetry_kit", "telemetry-kit"
     usage = "`@tracks(RoleEvent.AGENT_INVOKED)`"
@@ -185,7 +184,7 @@ class Ours(Library):
 
 
 class _OpenTelemetryBased(Library):
-    """What is built on OpenTelemetry: the SDK, with a processor that remembers."""
+    """A library based on OpenTelemetry, with a span processor that keeps the spans."""
 
     def __init__(self) -> None:
         from opentelemetry import trace
@@ -313,7 +312,7 @@ class AgentOps(_OpenTelemetryBased):
         provider = TracerProvider()
         provider.add_span_processor(self.processor)
         self._trace.set_tracer_provider(provider)
-        # Its own set-up asks a server for a token; the decorators need only this.
+        # The library's own set-up requests a token from a server. The decorators need only this.
         tracer.provider = provider
         tracer._initialized = True
         self._operation = operation
@@ -332,7 +331,7 @@ class Sentry(Library):
 
         class Nowhere(Transport):  # type: ignore[misc]
             def capture_envelope(self, envelope: Any) -> None:
-                """Keep nothing."""
+                """Drop the envelope."""
 
         sentry_sdk.init(
             dsn="http://check@127.0.0.1:9/1",
@@ -395,7 +394,7 @@ class Datadog(Library):
 
         class Keep(TraceFilter):  # type: ignore[misc]
             def process_trace(self, trace: Any) -> None:
-                """Keep it, and let nothing go on to the writer."""
+                """Keep the trace, and return nothing for the writer."""
                 traces.extend(trace)
 
         tracer.configure(trace_processors=[Keep()])
@@ -476,7 +475,7 @@ CHECKS: list[tuple[str, str, str, Check]] = []
 
 
 def check(group: str, text: str, needs: str = "") -> Callable[[Check], Check]:
-    """Add a check; `needs` names what a library may not have: scope or outcome."""
+    """Add a check. `needs` is the feature that it requires: scope, outcome or none."""
 
     def add(function: Check) -> Check:
         CHECKS.append((group, text, needs, function))
@@ -486,7 +485,7 @@ def check(group: str, text: str, needs: str = "") -> Callable[[Check], Check]:
 
 
 def one(library: Library) -> Span:
-    """The one span that must have been recorded and must have ended."""
+    """Return the only span, and fail if there are others or it has not ended."""
     spans = library.spans()
     assert len(spans) == 1, f"{len(spans)} spans"
     assert spans[0].ended, "the span never ended"
@@ -494,39 +493,39 @@ def one(library: Library) -> Span:
 
 
 def whole(library: Library) -> None:
-    """One span was recorded, and it lasted as long as the body did."""
+    """Check that there is one span, which lasted as long as the body."""
     assert one(library).ms >= SECONDS * 900, "measured too short"
 
 
 class Custom(Exception):  # noqa: N818
-    """An error of the host."""
+    """An exception class of the host."""
 
 
 async def pause() -> None:
-    """Let others run."""
+    """Let other tasks run."""
     await asyncio.sleep(0)
 
 
 async def work() -> int:
-    """An asynchronous body."""
+    """Wait, and return 7."""
     await asyncio.sleep(SECONDS)
     return 7
 
 
 def module_level(a: int, b: int = 2) -> int:
-    """Something that can be pickled by its name."""
+    """Return a sum, as a function that pickles by name."""
     return a + b
 
 
 class AsyncCallable:
-    """An object whose call is a coroutine."""
+    """A callable object whose call is a coroutine."""
 
     async def __call__(self) -> int:
         return await work()
 
 
 class Plain:
-    """An object that can be called."""
+    """A callable object."""
 
     def __call__(self) -> int:
         return 7
@@ -1044,7 +1043,7 @@ def _(library: Library) -> None:
 
 
 def _named(function: Any) -> Any:
-    """A function that says it lives in the module of the pickle check."""
+    """Copy a function into the module of the pickle check."""
     copied = types.FunctionType(function.__code__, {}, function.__name__, function.__defaults__)
     copied.__module__ = "conformance_host"
     copied.__qualname__ = function.__qualname__
@@ -1060,30 +1059,30 @@ def _raiser(error: BaseException) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Whatever is logged at warning or above, or reported as unraisable, fails the check."""
-    heard: list[str] = []
+    """Fail the check on a log record of level warning or above, or an unraisable exception."""
+    reported: list[str] = []
 
-    class Hear(logging.Handler):
+    class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append(record.getMessage())
+            reported.append(record.getMessage())
 
-    handler, before = Hear(logging.WARNING), sys.unraisablehook
+    handler, before = Collect(logging.WARNING), sys.unraisablehook
     logging.getLogger().addHandler(handler)
-    sys.unraisablehook = lambda unraisable: heard.append(str(unraisable.exc_value))
+    sys.unraisablehook = lambda unraisable: reported.append(str(unraisable.exc_value))
     try:
         yield
         gc.collect()
     finally:
         sys.unraisablehook = before
         logging.getLogger().removeHandler(handler)
-    assert not heard, heard[0]
+    assert not reported, reported[0]
 
 
 # -- running them ----------------------------------------------------------------------------------
 
 
 def run(library: Library) -> list[str]:
-    """An empty text for each check that passed, else why not; "-" where it does not apply."""
+    """Return "" for each check that passed, else the reason, or "-" if it does not apply."""
     return [_run_one(library, needs, function) for _, _, needs, function in CHECKS]
 
 
@@ -1112,7 +1111,7 @@ def _too_long(*_: object) -> None:
 
 
 def in_a_process(library: type[Library]) -> list[str] | None:
-    """The answers of a library in a process of its own; None where it is not installed."""
+    """Run the checks of a library in its own process. Return None if it is not installed."""
     try:
         importlib.metadata.version(library.package)
     except importlib.metadata.PackageNotFoundError:
@@ -1136,7 +1135,7 @@ def in_a_process(library: type[Library]) -> list[str] | None:
 
 
 def version(library: type[Library]) -> str:
-    """The installed version, ours from the source."""
+    """Return the version of an installed library, or our own from the source."""
     if library is Ours:
         from telemetry_kit import __version__
 
@@ -1145,12 +1144,12 @@ def version(library: type[Library]) -> str:
 
 
 def score(answers: list[str]) -> tuple[int, int]:
-    """How many passed, of how many that apply."""
+    """Return the number of passed checks and the number that apply."""
     return answers.count(""), len(answers) - answers.count("-")
 
 
 def table(results: dict[type[Library], list[str]]) -> list[str]:
-    """The table as lines of Markdown."""
+    """Format the table as lines of Markdown."""
     lines = [
         f"| check | {' | '.join(library.title for library in results)} |",
         f"|---|{'---|' * len(results)}",
@@ -1168,7 +1167,7 @@ def table(results: dict[type[Library], list[str]]) -> list[str]:
 
 
 def page(results: dict[type[Library], list[str]]) -> str:
-    """The reference page."""
+    """Return the text of the reference page."""
     python = "{}.{}".format(*sys.version_info)
     rows = "\n".join(f"| {lib.title} | {version(lib)} | {lib.usage} |" for lib in results)
     reasons = "\n".join(
@@ -1184,18 +1183,18 @@ def page(results: dict[type[Library], list[str]]) -> str:
 
 def _short(answer: str) -> str:
     line = answer.splitlines()[0].replace("`", "'").replace(str(ROOT), "")
-    line = re_address(line)
+    line = without_addresses(line)
     return line if len(line) <= 100 else f"{line[:97]}..."
 
 
-def re_address(text: str) -> str:
-    """Object addresses differ from run to run."""
+def without_addresses(text: str) -> str:
+    """Remove object addresses, which differ from run to run."""
     before, found, after = text.partition(" at 0x")
-    return before + re_address(after.lstrip("0123456789abcdef")) if found else text
+    return before + without_addresses(after.lstrip("0123456789abcdef")) if found else text
 
 
 def main() -> int:
-    """Run the checks; 1 when our own column is not complete."""
+    """Run the checks. Return 1 if our own column is not complete."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--markdown", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     parser.add_argument("--one", choices=[lib.__name__ for lib in LIBRARIES], help="run only one")
@@ -1203,7 +1202,7 @@ def main() -> int:
     if options.one:
         library = next(lib for lib in LIBRARIES if lib.__name__ == options.one)
         print(json.dumps(run(library())), flush=True)
-        # Peers have threads that would try to send something at the end.
+        # Threads of the peers would try to send data at exit.
         os._exit(0)
     results = {lib: found for lib in LIBRARIES if (found := in_a_process(lib)) is not None}
     print("\n".join(table(results)))

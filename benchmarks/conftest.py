@@ -1,4 +1,4 @@
-"""Places for the pytest benchmarks: a home, a project and an environment without pytest's mark."""
+"""Fixtures of the pytest benchmarks: projects whose environment has no variable of pytest."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from benchmarks.place import Place
 
 @pytest.fixture
 def undecided(tmp_path: Path) -> Place:
-    """A user who was never asked."""
+    """A project without a decision of its user."""
     return Place(tmp_path / "undecided")
 
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Place:
-    """A user who said yes."""
+    """A project with consent."""
     return Place(tmp_path / "recording", "yes")

@@ -1,6 +1,6 @@
-"""Measures inside one long-lived process: rounds in random order, the collector off.
+"""Measure inside one long-lived process, in random order, without garbage collection.
 
-Run in a process of its own, in a place of its own; prints the values as JSON.
+The module runs as its own process in its own project, and prints the values as JSON.
 """
 
 import json
@@ -19,22 +19,22 @@ CALLS = 400
 WRITES = 100
 BARE_WRITES = 10  # for each event
 PAUSES = 100
-PAUSE_SECONDS = 0.021  # consent is asked anew after 20 ms
+PAUSE_SECONDS = 0.021  # a decision is cached for 20 ms
 EVENTS = 10_000
 
 Values = dict[str, list[float]]
 
 
 def run(place: Place, what: str, rounds: int, count: int) -> Values:
-    """Measure in a fresh process.
+    """Measure in a new process.
 
     Args:
-        place: where.
+        place: the project to measure in.
         what: `calls`, `events`, `p99` or `pause`.
         rounds: pairs to keep.
-        count: how much is done per round: repetitions, or events for `p99`.
+        count: repetitions in each round, or events for `p99`.
     """
-    # Behind everything else on the path, so that the installed library is what is measured.
+    # At the end of the path, so that the installed library is measured.
     code = f"import sys; sys.path.append({str(HERE.parent)!r}); from benchmarks import hot"
     command = [sys.executable, "-c", f"{code}; hot.main()", what, str(rounds), str(count)]
     values: Values = json.loads(place.output(command))
@@ -42,14 +42,14 @@ def run(place: Place, what: str, rounds: int, count: int) -> Values:
 
 
 def main() -> None:
-    """Measure what the arguments say, here and now."""
+    """Measure in this process what the arguments select."""
     what, rounds, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     measured: Callable[[int, int], Values] = globals()[f"measure_{what}"]
     json.dump(measured(rounds, count), sys.stdout)
 
 
 def measure_calls(rounds: int, count: int) -> Values:
-    """One call of each decorated function, in seconds."""
+    """Measure one call of each decorated function, in seconds."""
     timers = {
         name: timeit.Timer("\n".join([statement] * UNROLLED), globals=names)
         for name, (statement, names) in workloads.calls().items()
@@ -61,13 +61,13 @@ def measure_calls(rounds: int, count: int) -> Values:
 
 
 def measure_events(rounds: int, count: int) -> Values:
-    """One line by each way of writing one, in seconds."""
+    """Measure one line by each way to write one, in seconds."""
     events = workloads.Events()
     works = events.works
     timers = {name: timeit.Timer(work) for name, (work, _, _) in works.items()}
     files = {path for _, _, path in works.values()}
     before = {path: _lines(path) for path in files}
-    # A round of each lasts about as long, so that what else the machine does hits them alike.
+    # The rounds take about the same time, so other load on the machine affects them alike.
     counts = {name: count * (BARE_WRITES if name == "bare" else 1) for name in works}
     with events.session:
         found = _interleaved(timers, rounds, counts)
@@ -81,7 +81,7 @@ def measure_events(rounds: int, count: int) -> Values:
 
 
 def measure_p99(_rounds: int, count: int) -> Values:
-    """The slowest hundredth of single events: its lower edge, in seconds."""
+    """Return the time that 99 of 100 single events do not exceed, in seconds."""
     events = workloads.Events()
     before = _lines(events.log)
     took = []
@@ -94,7 +94,7 @@ def measure_p99(_rounds: int, count: int) -> Values:
 
 
 def measure_pause(_rounds: int, count: int) -> Values:
-    """Single events, each after a pause in which every cached answer has grown old, in seconds."""
+    """Measure single events, each after a pause in which cached decisions expire, in seconds."""
     events = workloads.Events()
     before = _lines(events.log)
     took = []
@@ -110,10 +110,10 @@ def measure_pause(_rounds: int, count: int) -> Values:
 def _interleaved(
     timers: Mapping[str, timeit.Timer], rounds: int, counts: Mapping[str, int]
 ) -> Values:
-    """All of them in every round, in random order; the first round only warms up.
+    """Run all timers in every round, in random order. The first round is a warm-up.
 
-    Each is done once before the clock starts: what an event costs when consent has to be asked
-    anew is a figure of its own, and would count for more here the shorter a round is.
+    Each timer runs once before its measurement, to decide consent outside of it. Another figure
+    measures that decision, and a short round would give it too much weight.
     """
     found: Values = {name: [] for name in timers}
     order = list(timers)
@@ -126,7 +126,7 @@ def _interleaved(
 
 
 def _lines(path: Path) -> int:
-    # The log is sealed every 10,000 events: what was sealed counts too.
+    # The log is rotated every 10,000 events, so the rotated files count too.
     return lines_in(path.parent, f"{path.stem}*.jsonl*")
 
 

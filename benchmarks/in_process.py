@@ -1,4 +1,4 @@
-"""Ratios of what happens inside one process: calls that are off, and events that are on."""
+"""Ratios inside one process: calls while recording is off, and events while it is on."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from benchmarks.place import Place
 
 
 def calls(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """A decorated call against a closure that passes through, while recording is off."""
+    """Compare a decorated call with a closure that passes through, while recording is off."""
     count = hot.CALLS if pairs >= 15 else 20
     off = hot.run(Place(folder / "undecided"), "calls", pairs, count)
     veto = Place(folder / "vetoed", "yes", {"DO_NOT_TRACK": "1"})
@@ -25,10 +25,10 @@ def calls(folder: Path, pairs: int) -> dict[str, list[float]]:
 
 
 def events(folder: Path, pairs: int) -> dict[str, list[float]]:
-    """An event against a bare write of the same line, and against a line of logging."""
+    """Compare an event with a bare write of the same line, and with a line of logging."""
     full = pairs >= 15
     place = Place(folder / "on", "yes")
-    # Short rounds and many: the machine leaves some of them alone.
+    # Many short rounds: some of them run without other load on the machine.
     found = hot.run(place, "events", 10 * pairs, hot.WRITES if full else 20)
     slow = hot.run(Place(folder / "p99", "yes"), "p99", 1, hot.EVENTS if full else 200)
     alone = hot.run(Place(folder / "pause", "yes"), "pause", 1, hot.PAUSES if full else 10)
@@ -44,5 +44,5 @@ def events(folder: Path, pairs: int) -> dict[str, list[float]]:
 
 
 def over(found: dict[str, list[float]], one: str, other: str) -> Ratios:
-    """How many times as long `one` took as `other`."""
+    """Return the ratios of the times of `one` to those of `other`."""
     return Ratios(found[one], found[other])

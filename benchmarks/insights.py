@@ -1,7 +1,7 @@
-"""`python -m benchmarks.insights`: how fast the recorded events are read, in ratios of one run.
+"""`python -m benchmarks.insights`: how fast commands read events, as ratios within one run.
 
-Whole processes, in turn; what a figure must be stands beside it. DuckDB and the seed's original
-are rows only where they can be run.
+Whole processes run in turn. The table shows the limit of each figure. DuckDB and the original
+of this project have rows only if they can run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from telemetry_kit.schema.encoding import encode
 
 ROLES = ("pm", "arch", "dev", "sec", "qa", "ops")
 AGENTS = ("backend-engineer", "frontend-engineer", "quality-guardian", "h:2bd806c97f0e")
-DAYS = 80  # within the retention: nothing is thinned out while it is measured
+DAYS = 80  # less than the retention, so no event expires during the measurement
 SEGMENT_EVENTS = 10_000
 _DUCKDB = """
 import duckdb, sys
@@ -49,13 +49,13 @@ print(db.execute("select sum(dropped) from e").fetchall())
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, how often, and what it must be.
+    """One figure with its values and its limits.
 
     Args:
-        what: for people.
+        what: the description to print.
         values: one for each round.
-        must: the most that the median may be, or with `least` the least.
-        aim: what we would like it to be.
+        must: the limit of the median: the highest, or with `least` the lowest value allowed.
+        aim: the value to aim for.
         unit: `x`, `ms` or `MB`.
         least: whether more is better.
     """
@@ -68,19 +68,19 @@ class Row:
     least: bool = False
 
     def reaches(self, limit: float | None) -> bool:
-        """Whether the median is on the right side of a limit."""
+        """Return whether the median meets a limit."""
         middle = median(self.values)
         return limit is not None and (middle >= limit if self.least else middle <= limit)
 
     @property
     def verdict(self) -> str:
-        """`aim`, `must`, `MISSED`, or nothing where nothing is demanded."""
+        """`aim`, `must`, `MISSED`, or nothing if there is no limit."""
         if self.reaches(self.aim):
             return "aim"
         return "" if self.must is None else "must" if self.reaches(self.must) else "MISSED"
 
     def cells(self) -> tuple[str, ...]:
-        """The row of the table."""
+        """Return the cells of the table's row."""
         sign = "≥" if self.least else "≤"
         limits = [f"{sign} {x:g} {self.unit}" if x is not None else "" for x in self.limits]
         shown = [f"{value:.2f} {self.unit}" for value in self.spread]
@@ -88,30 +88,30 @@ class Row:
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
-        """What must be, and the aim."""
+        """The limit and the aim."""
         return self.must, self.aim
 
     @property
     def spread(self) -> tuple[float, float, float]:
-        """Median, lowest and highest."""
+        """The median, the lowest and the highest value."""
         return median(self.values), min(self.values), max(self.values)
 
 
 def events(count: int) -> Iterator[bytes]:
-    """Lines of sessions, the same each time."""
+    """Yield lines of realistic sessions, the same in every run."""
     r = random.Random(1)
-    first, made = date.today() - timedelta(DAYS), 0
-    while made < count:
-        day = first + timedelta(made * DAYS // count)
+    first, number = date.today() - timedelta(DAYS), 0
+    while number < count:
+        day = first + timedelta(number * DAYS // count)
         role, session = r.choices(ROLES, (2, 1, 6, 1, 3, 2))[0], f"{r.getrandbits(48):012x}"
         for kind, fields in _session(r, role):
-            made += 1
+            number += 1
             event = {
                 "schema_version": catalog.SCHEMA_VERSION,
                 "event_id": f"{r.getrandbits(64):016x}",
                 "event_type": kind,
                 "timestamp": f"{day}T00:00:00Z",
-                "seq": made,
+                "seq": number,
                 "role": role,
                 "project_id": "h:7ac3f0ae7aea",
                 "session_id": session,
@@ -120,7 +120,7 @@ def events(count: int) -> Iterator[bytes]:
                 **fields,
             }
             yield encode({n: event[n] for n in catalog.ORDER if n in event})
-            if made == count:
+            if number == count:
                 return
 
 
@@ -150,16 +150,16 @@ def _session(r: random.Random, role: str) -> Iterator[tuple[str, dict[str, objec
 
 
 def _ended(
-    r: random.Random, kind: str, fields: dict[str, object], most: int
+    r: random.Random, kind: str, fields: dict[str, object], exponent: int
 ) -> tuple[str, dict[str, object]]:
-    took = {"duration_ms": 2 ** r.randint(3, most)}
+    took = {"duration_ms": 2 ** r.randint(3, exponent)}
     if r.random() < 0.1:
         return f"{kind}.failed", {**fields, "outcome": "error", "error_type": "ValueError", **took}
     return f"{kind}.completed", {**fields, "outcome": "ok", **took}
 
 
 def place_with(folder: Path, count: int, archived: bool = False) -> Place:
-    """A place with so many events: in one file, or in archives as the journal makes them."""
+    """Make a project with `count` events, in one log or in archives like those of the recorder."""
     place = Place(folder)
     log = place.project / ".flowspec"
     log.mkdir(mode=0o700)
@@ -184,7 +184,7 @@ def place_with(folder: Path, count: int, archived: bool = False) -> Place:
 
 
 def command(*words: str) -> list[str]:
-    """One of our commands as a process."""
+    """Return the command line of one of our commands."""
     return [sys.executable, "-m", "telemetry_kit", *words]
 
 
@@ -192,13 +192,13 @@ BARE = [sys.executable, "-c", "pass"]
 
 
 def first_look(place: Place) -> float:
-    """Seconds of `stats` where nothing is known of the events."""
+    """Return the seconds of `stats` without its count cache."""
     (place.project / ".flowspec" / "telemetry-rollup.json").unlink(missing_ok=True)
     return place.seconds(command("stats"))
 
 
 def small(folder: Path, count: int, pairs: int) -> list[Row]:
-    """`view` and `stats` on 10,000 events, against a bare interpreter."""
+    """Compare `view` and `stats` on 10,000 events with a bare interpreter."""
     place = place_with(folder, count)
     found = rounds(
         {
@@ -219,7 +219,7 @@ def small(folder: Path, count: int, pairs: int) -> list[Row]:
 
 
 def large(folder: Path, count: int, few: int, pairs: int) -> list[Row]:
-    """`stats` from scratch against DuckDB, and the second look."""
+    """Compare `stats` without a cache with DuckDB, and `stats` with a cache with a small log."""
     place, other = place_with(folder / "large", count), place_with(folder / "few", few)
     log = place.project / ".flowspec" / "telemetry.jsonl"
     more = list(events(100))
@@ -246,7 +246,7 @@ def large(folder: Path, count: int, few: int, pairs: int) -> list[Row]:
 
 
 def exported(folder: Path, count: int, pairs: int) -> list[Row]:
-    """`export --format jsonl` against `gzip -dc` and `cat`."""
+    """Compare `export --format jsonl` with `gzip -dc` and `cat`."""
     place = place_with(folder, count, archived=True)
     where = str(place.project / "out")
     gunzip = ["/bin/sh", "-c", f"gzip -dc .flowspec/telemetry-*.gz | cat > {where}"]
@@ -270,8 +270,8 @@ COMMANDS = (
     ("audit",),
     ("verify",),
 )
-# A process of its own: what the parent holds would count as the child's.
-_MOST = """
+# In a process of its own, because a child process starts with the memory of its parent.
+_PEAK = """
 import resource, subprocess, sys
 
 done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=sys.stderr)
@@ -281,7 +281,7 @@ sys.exit(0 if done.returncode == 0 or "verify" in sys.argv else 1)
 
 
 def memory(folder: Path, count: int) -> list[Row]:
-    """The most that each command holds, in MB, over a journal as it really is."""
+    """Return the peak memory of each command, in MB, on a log with archives."""
     place = place_with(folder, count, archived=True)
     scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
     rows = []
@@ -289,9 +289,9 @@ def memory(folder: Path, count: int) -> list[Row]:
         if "parquet" in words and importlib.util.find_spec("duckdb") is None:
             continue
         print(f"  memory of {' '.join(words[:3])} ...", file=sys.stderr, flush=True)
-        most = place.output([sys.executable, "-c", _MOST, *command(*words)])
+        peak = place.output([sys.executable, "-c", _PEAK, *command(*words)])
         what = f"memory of {' '.join(words[:3])}, {count:,} events"
-        rows.append(Row(what, [int(most) / scale], 200, unit="MB"))
+        rows.append(Row(what, [int(peak) / scale], 200, unit="MB"))
     return rows
 
 
@@ -306,7 +306,7 @@ _ALONE = (
 
 
 def original(folder: Path, count: int, pairs: int, python: str, source: str) -> list[Row]:
-    """The seed's original, as its users run it and its telemetry alone, on the same file."""
+    """Compare the original, as its users run it and its telemetry alone, on the same file."""
     place = place_with(folder / "place", count)
     alone = folder / "alone" / "flowspec_cli"
     alone.mkdir(parents=True)
@@ -331,8 +331,8 @@ def original(folder: Path, count: int, pairs: int, python: str, source: str) -> 
         ("alone", "the original's telemetry module alone", None),
     ):
         for ours, look in (("first", "first look"), ("again", "second look")):
-            said = f"{what}, stats, {count:,} events / ours, {look}"
-            rows.append(Row(said, ratios(found, theirs, ours), must, least=True))
+            title = f"{what}, stats, {count:,} events / ours, {look}"
+            rows.append(Row(title, ratios(found, theirs, ours), must, least=True))
     return rows
 
 
@@ -345,7 +345,7 @@ END = "<!-- end -->"
 
 
 def table(rows: list[Row]) -> str:
-    """The rows for people."""
+    """Format the rows as text."""
     cells = [HEAD, *(row.cells() for row in rows)]
     sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
@@ -356,8 +356,8 @@ def table(rows: list[Row]) -> str:
 
 
 def markdown(rows: list[Row], pairs: int) -> str:
-    """The rows for a page."""
-    made = [
+    """Format the rows as Markdown."""
+    lines = [
         f"{date.today()}, {platform.python_implementation()} {platform.python_version()}.",
         f"{sys.platform}, {os.cpu_count()} cores; {pairs} rounds, those on many events fewer.",
         "",
@@ -365,14 +365,14 @@ def markdown(rows: list[Row], pairs: int) -> str:
         f"|---|{'---:|' * 5}---|",
         *(f"| {' | '.join(row.cells())} |" for row in rows),
     ]
-    return "\n".join(made)
+    return "\n".join(lines)
 
 
 def written(page: str, text: str) -> str:
-    """A page with the text between its markers.
+    """Return a page with new text between its markers.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the page has no markers.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -382,7 +382,7 @@ def written(page: str, text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; 1 when a must was missed, unless the sizes were made small."""
+    """Measure and print. Return 1 if a figure misses its limit and `--quick` is not given."""
     given = _parser().parse_args(arguments)
     rows: list[Row] = []
     here = os.getcwd()
@@ -424,18 +424,18 @@ def _groups(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[Path], l
     few, many, huge = (2_000, 20_000, 50_000) if given.quick else (10_000, 1_000_000, 10_000_000)
     many, huge = given.events or many, given.huge or huge
     half = max(given.pairs // 2, 1)
-    made: dict[str, Callable[[Path], list[Row]]] = {
+    groups: dict[str, Callable[[Path], list[Row]]] = {
         "small": lambda folder: small(folder, few, given.pairs),
         "large": lambda folder: large(folder, many, few, half),
         "export": lambda folder: exported(folder, many, half),
         "memory": lambda folder: memory(folder, huge),
     }
     if given.original:
-        made["original"] = lambda folder: original(folder, few, given.pairs, *given.original)
-    for name in given.group or made:
-        if name not in made:
+        groups["original"] = lambda folder: original(folder, few, given.pairs, *given.original)
+    for name in given.group or groups:
+        if name not in groups:
             raise SystemExit(f"there is no group {name!r}, or it needs --original")
-        yield name, made[name]
+        yield name, groups[name]
 
 
 if __name__ == "__main__":

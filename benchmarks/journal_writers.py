@@ -1,10 +1,10 @@
-"""Concurrent writers beside loggers that rotate.
+"""Compare concurrent writers of our log with loggers that rotate.
 
-    python -m benchmarks.journal_writers                     a look: half a minute
+    python -m benchmarks.journal_writers                     a quick run of half a minute
     python -m benchmarks.journal_writers --full --markdown   also writes docs/reference/journal.md
 
-Every ratio is to bare `os.write` calls of the same line in the same run; lines are counted
-afterwards, also after writers were killed. Loggers that are not installed are left out.
+Every ratio is to bare `os.write` calls of the same line in the same run. Lines are counted
+afterwards, also after writers were killed. Loggers that are not installed are omitted.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from telemetry_kit.storage import limits, maintenance
 from telemetry_kit.storage.writer import LogWriter
 
 PAD = "x" * 215
-# Both rotate after about as many lines.
+# Our log and the loggers rotate after about the same number of lines.
 SEAL_EVENTS = 2_000
 MAX_BYTES = 250 * SEAL_EVENTS
 BACKUPS = 1_000
 WRITERS = (1, 4, 16)
 READY_SECONDS = 0.3
-# They write more than a journal may take: what goes for the space is not lost to a kill.
+# No limit on the total size, because lines deleted for space would count as lost.
 limits.MAX_BYTES = 1 << 50
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "journal.md"
@@ -53,9 +53,9 @@ def bare(folder: Path) -> Write:
     return lambda text: os.write(fd, text.encode() + b"\n")
 
 
-def journal(folder: Path) -> Write:
+def log_writer(folder: Path) -> Write:
     home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
-    # A clock that stands: what is measured is the writing, not the breaker of a slow disk.
+    # A fixed clock, so that the circuit breaker of a slow disk does not interfere.
     found = LogWriter(home, lambda: True, lambda: 0.0, SEAL_EVENTS)
 
     def write(text: str) -> None:
@@ -65,8 +65,8 @@ def journal(folder: Path) -> Write:
     return write
 
 
-def growing(folder: Path) -> Write:
-    """The journal without any sealing."""
+def without_rotation(folder: Path) -> Write:
+    """Append to our log without rotation."""
     home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
     found = LogWriter(home, lambda: True, lambda: 0.0, 1 << 40)
     return lambda text: found.append(text.encode() + b"\n")
@@ -101,7 +101,7 @@ def loguru(folder: Path) -> Write:
 
 
 def kinds() -> dict[str, Begin]:
-    found = {"os.write": bare, "journal": journal, "journal, not sealing": growing}
+    found = {"os.write": bare, "journal": log_writer, "journal, not sealing": without_rotation}
     found["RotatingFileHandler"] = rotating
     if find_spec("concurrent_log_handler"):
         found["concurrent-log-handler"] = concurrent
@@ -118,7 +118,7 @@ def child(
     count: int,
     start: tuple[int, ...] = (),
 ) -> int:
-    """A process that writes; with `start`, a pipe, it waits until nobody holds its other end."""
+    """Fork a process that writes. With `start`, it waits for the end of that pipe to close."""
     pid = os.fork()
     if pid:
         return pid
@@ -138,7 +138,7 @@ def child(
 
 
 def stored(folder: Path) -> set[str]:
-    """The heads of all whole lines, wherever they were rotated to."""
+    """Return the beginnings of all complete lines, in every rotated file."""
     heads = set()
     for path in folder.rglob("*"):
         if path.is_file():
@@ -149,7 +149,7 @@ def stored(folder: Path) -> set[str]:
 
 
 def run(begin: Begin, writers: int, count: int) -> float:
-    """Seconds per event, all writers together, from the moment when all are ready to begin."""
+    """Return the seconds per event of all writers together, from their common start."""
     with tempfile.TemporaryDirectory() as name:
         shared = memoryview(mmap(-1, 8 * writers)).cast("Q")
         start = os.pipe()
@@ -165,8 +165,8 @@ def run(begin: Begin, writers: int, count: int) -> float:
 
 
 def lost(begin: Begin, seconds: float) -> tuple[int, int, int]:
-    """Kills, lines whose call returned, and how many of those are not there."""
-    slots, dice = 1 << 14, random.Random(1)
+    """Return the number of kills, of calls that returned, and of their lines that are missing."""
+    slots, generator = 1 << 14, random.Random(1)
     with tempfile.TemporaryDirectory() as name:
         shared = memoryview(mmap(-1, 8 * slots)).cast("Q")
         folder, used, kills = Path(name), 0, 0
@@ -176,8 +176,8 @@ def lost(begin: Begin, seconds: float) -> tuple[int, int, int]:
             while len(running) < 6:
                 running.append(child(begin, folder, shared, used, 1 << 40))
                 used += 1
-            time.sleep(dice.uniform(0.01, 0.03))
-            pid = running.pop(dice.randrange(6))
+            time.sleep(generator.uniform(0.01, 0.03))
+            pid = running.pop(generator.randrange(6))
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             kills += 1
@@ -194,7 +194,7 @@ def lost(begin: Begin, seconds: float) -> tuple[int, int, int]:
 
 
 def events_per_second(found: dict[str, Begin], count: int, rounds: int) -> list[str]:
-    """All kinds in turn, in another order each round; a ratio compares within its round."""
+    """Measure all kinds in each round, in random order, and compare within the round."""
     took: dict[tuple[str, int], list[float]] = {}
     order = random.Random(0)
     for _ in range(rounds):
@@ -215,7 +215,7 @@ def events_per_second(found: dict[str, Begin], count: int, rounds: int) -> list[
 
 
 def lost_lines(found: dict[str, Begin], seconds: float) -> list[str]:
-    """What each kind loses while its writers are killed."""
+    """Count the lines that each kind loses while its writers are killed."""
     lines = ["| | kills | calls that returned | lines lost |", "|---|---:|---:|---:|"]
     for kind, begin in found.items():
         kills, returned, missing = lost(begin, seconds)
@@ -223,14 +223,14 @@ def lost_lines(found: dict[str, Begin], seconds: float) -> list[str]:
     return lines
 
 
-# -- one event, while everything is sealed and packed ---------------------------------------------
+# -- one event during rotation and compression ----------------------------------------------------
 
 
-def costs(folder: Path, begin: Begin, count: int, packer: bool) -> list[float]:
-    """Seconds of each call, with an archiver beside the writer, or alone."""
+def costs(folder: Path, begin: Begin, count: int, compressor: bool) -> list[float]:
+    """Return the seconds of each call, with or without another process that compresses."""
     home = ProjectPaths("flowspec", str(folder), str(folder / "config"), str(folder / "state"))
-    pid = os.fork() if packer else 0
-    if packer and not pid:
+    pid = os.fork() if compressor else 0
+    if compressor and not pid:
         while True:
             maintenance.maintain(home, 90, "2026-01-01")
             time.sleep(0.002)
@@ -250,17 +250,17 @@ def costs(folder: Path, begin: Begin, count: int, packer: bool) -> list[float]:
 
 
 def while_sealing(count: int, rounds: int) -> list[str]:
-    """One writer: bare, never sealing, and sealed every 2,000 events beside an archiver."""
+    """Compare one writer: bare, without rotation, and with rotation and compression beside it."""
     kinds_of = {
         "`os.write`": (bare, False),
-        "journal, never sealed": (growing, False),
-        f"journal, sealed every {SEAL_EVENTS:,} events, an archiver beside it": (journal, True),
+        "journal, never sealed": (without_rotation, False),
+        f"journal, sealed every {SEAL_EVENTS:,} events, an archiver beside it": (log_writer, True),
     }
     found: dict[str, list[list[float]]] = {kind: [] for kind in kinds_of}
     for _ in range(rounds):
-        for kind, (begin, packer) in kinds_of.items():
+        for kind, (begin, compressor) in kinds_of.items():
             with tempfile.TemporaryDirectory() as name:
-                found[kind].append(sorted(costs(Path(name), begin, count, packer)))
+                found[kind].append(sorted(costs(Path(name), begin, count, compressor)))
     lines = ["| one event | median | 99th of 100 | 999th of 1,000 |", "|---|---:|---:|---:|"]
     plain = found["`os.write`"]
     for kind, mine in found.items():
@@ -273,10 +273,10 @@ def while_sealing(count: int, rounds: int) -> list[str]:
     return lines
 
 
-# -- something else in the log's place -------------------------------------------------------------
+# -- another file in the place of the log ----------------------------------------------------------
 
 
-def _planted() -> dict[str, Callable[[Path], object]]:
+def _obstacles() -> dict[str, Callable[[Path], object]]:
     return {
         "a link": lambda path: path.symlink_to(path.with_name("theirs")),
         "a link into nothing": lambda path: path.symlink_to(path.with_name("nothing")),
@@ -288,9 +288,9 @@ def _planted() -> dict[str, Callable[[Path], object]]:
 
 
 def refusals(count: int) -> list[str]:
-    """How long it takes until the host goes on."""
+    """Measure the time until a refused write returns to the host."""
     lines = ["| in the place of the log | until the host goes on, longest |", "|---|---:|"]
-    for kind, plant in _planted().items():
+    for kind, create in _obstacles().items():
         longest = 0.0
         for _ in range(count):
             with tempfile.TemporaryDirectory() as name:
@@ -298,7 +298,7 @@ def refusals(count: int) -> list[str]:
                 home = ProjectPaths("flowspec", name, f"{name}/config", f"{name}/state")
                 os.mkdir(home.folder, 0o700)
                 Path(home.folder, "theirs").touch()
-                plant(Path(home.log))
+                create(Path(home.log))
                 found = LogWriter(home, lambda: True)
                 began = time.perf_counter()
                 try:
@@ -311,7 +311,7 @@ def refusals(count: int) -> list[str]:
 
 
 def main(args: list[str]) -> int:
-    """Print the page; with `--markdown` also write it."""
+    """Print the page, and write it with `--markdown`."""
     full = "--full" in args
     count, rounds, seconds = (20_000, 5, 20.0) if full else (3_000, 3, 3.0)
     found = kinds()

@@ -1,7 +1,7 @@
-"""What one would write first: a wrapt decorator, and structlog configured at the first event.
+"""A naive implementation: a wrapt decorator, and structlog configured at the first event.
 
-The baseline to beat, and no part of the library. It records the same three events as
-`hosts/session.py`; its home, consent, journal and failure handling are the simplest possible.
+The library is compared with it, and does not use it. It records the same three events as
+`hosts/session.py`, with the simplest possible paths, consent, log and error handling.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _logger: Any = None
 
 
 def configure(**_: object) -> None:
-    """Take what the program says of itself; nothing is done with it."""
+    """Accept the program's settings and ignore them."""
 
 
 def logger() -> Any:
@@ -41,7 +41,7 @@ def logger() -> Any:
         structlog.configure(
             processors=[
                 structlog.contextvars.merge_contextvars,
-                stamp,
+                add_metadata,
                 pseudonymize,
                 structlog.processors.JSONRenderer(),
             ],
@@ -54,7 +54,7 @@ def logger() -> Any:
     return _logger
 
 
-def stamp(_logger: Any, _method: str, event: Any) -> Any:
+def add_metadata(_logger: Any, _method: str, event: Any) -> Any:
     day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return {"event_id": secrets.token_hex(8), "timestamp": day.isoformat(), **event}
 
@@ -62,8 +62,8 @@ def stamp(_logger: Any, _method: str, event: Any) -> Any:
 def pseudonymize(_logger: Any, _method: str, event: Any) -> Any:
     for name in NAMES:
         if name in event:
-            code = hmac.new(key(), event[name].encode(), hashlib.sha256)
-            event[name] = "h:" + code.hexdigest()[:12]
+            digest = hmac.new(key(), event[name].encode(), hashlib.sha256)
+            event[name] = "h:" + digest.hexdigest()[:12]
     return event
 
 

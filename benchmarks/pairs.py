@@ -1,6 +1,6 @@
-"""Measured in turn: A B A B, and what came out.
+"""Measure processes in turn (A B A B), and compute their ratios.
 
-What is measured is not known here.
+Other modules define what is measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,14 @@ Rounds = list[dict[str, float]]
 
 
 class Ratios(list[float]):
-    """How many times as long one thing took as another, round by round.
+    """The ratio of the times of one thing to those of another, round by round.
 
-    The ratio that counts is that of the fastest round of each: whatever else the machine does
-    only adds to the others, as the documentation of `timeit` has it, and it adds more to what
-    runs longer.
+    `fastest` is the ratio of their fastest rounds. Other load on the machine only adds time, as the
+    documentation of `timeit` explains, and it adds more time to longer rounds.
 
     Args:
         one: seconds, round by round.
-        other: those of the other, in the same rounds.
+        other: seconds of the other thing, in the same rounds.
     """
 
     def __init__(self, one: Sequence[float], other: Sequence[float]) -> None:
@@ -29,12 +28,12 @@ class Ratios(list[float]):
 
 
 class Added(list[float]):
-    """What one thing took more than another, round by round; the fastest of each counts here too.
+    """The time that one thing took more than another, round by round; `fastest` as in `Ratios`.
 
     Args:
         one: seconds, round by round.
-        other: those of the other, in the same rounds.
-        unit: what 1 means, in seconds.
+        other: seconds of the other thing, in the same rounds.
+        unit: the seconds that count as 1.
     """
 
     def __init__(self, one: Sequence[float], other: Sequence[float], unit: float) -> None:
@@ -43,11 +42,11 @@ class Added(list[float]):
 
 
 def rounds(processes: Processes, count: int) -> Rounds:
-    """Run every process once a round, in turn.
+    """Run every process once in each round, in turn.
 
     Args:
-        processes: by name, what runs one and returns the seconds it took.
-        count: rounds to keep; `WARM_UP` more are run before and thrown away.
+        processes: by name, a function that runs one and returns the seconds it took.
+        count: rounds to keep; `WARM_UP` more run first and are not returned.
 
     Returns:
         The seconds of each, round by round.
@@ -57,15 +56,15 @@ def rounds(processes: Processes, count: int) -> Rounds:
 
 
 def ratios(found: Rounds, one: str, other: str) -> Ratios:
-    """How many times as long `one` took as `other`."""
+    """Return the ratios of the times of `one` to those of `other`."""
     return Ratios([r[one] for r in found], [r[other] for r in found])
 
 
 def added(found: Rounds, one: str, other: str, unit: str) -> Added:
-    """What `one` took more than `other`, as a multiple of the fastest `unit`."""
+    """Return the time `one` took more than `other`, as a multiple of the fastest `unit`."""
     return Added([r[one] for r in found], [r[other] for r in found], min(r[unit] for r in found))
 
 
 def added_ms(found: Rounds, one: str, other: str) -> Added:
-    """The same in milliseconds."""
+    """Return the time `one` took more than `other`, in milliseconds."""
     return Added([r[one] for r in found], [r[other] for r in found], 1e-3)

@@ -1,6 +1,6 @@
-"""A home and a project for one measurement, and the processes that run in it.
+"""A home directory and a project for one measurement, and the processes that run in them.
 
-Nothing of the caller's own home, project or environment gets in here.
+The caller's own home directory, project and environment are not used.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# What an interpreter may need to start at all; everything else stays outside.
+# The variables that an interpreter may need to start. No other variable is passed on.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 _NAMED = "import telemetry_kit; telemetry_kit.configure(app='flowspec'); "
 _GRANT = (
@@ -24,11 +24,11 @@ _MARK = "  # without:"
 
 
 class Place:
-    """A temporary home with one project.
+    """A temporary home directory with one project.
 
     Args:
         root: an empty folder.
-        decision: `yes`, `no`, or None for a user who was never asked.
+        decision: `yes`, `no`, or None for a user without a decision.
         more: further environment variables.
     """
 
@@ -46,10 +46,10 @@ class Place:
         self.env |= more or {}
 
     def output(self, command: Sequence[str]) -> str:
-        """What a process prints that runs here; not for measuring.
+        """Run a process here without measuring it, and return what it prints.
 
         Raises:
-            RuntimeError: it failed; the message holds what it said.
+            RuntimeError: the process failed; the message has its error output.
         """
         done = subprocess.run(
             command, cwd=self.project, env=self.env, capture_output=True, text=True, check=False
@@ -59,32 +59,32 @@ class Place:
         return done.stdout
 
     def seconds(self, command: list[str]) -> float:
-        """How long a whole process takes here, from its start to its end.
+        """Run a process here, and return how long it took from start to end.
 
         Raises:
-            RuntimeError: it failed; the message holds what it said.
+            RuntimeError: the process failed; the message has its error output.
         """
         os.chdir(self.project)
-        said = self.home.parent / "stderr"
+        errors_file = self.home.parent / "stderr"
         keep = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-        quiet.append((os.POSIX_SPAWN_OPEN, 2, str(said), keep, 0o600))
+        file_actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
+        file_actions.append((os.POSIX_SPAWN_OPEN, 2, str(errors_file), keep, 0o600))
         began = time.perf_counter()
-        process = os.posix_spawn(command[0], command, self.env, file_actions=quiet)
+        process = os.posix_spawn(command[0], command, self.env, file_actions=file_actions)
         _, status = os.waitpid(process, 0)
         took = time.perf_counter() - began
         if status != 0:
             code = os.waitstatus_to_exitcode(status)
-            raise RuntimeError(f"a measured process ended with {code}:\n{said.read_text()}")
+            raise RuntimeError(f"a measured process ended with {code}:\n{errors_file.read_text()}")
         return took
 
     def events(self) -> int:
-        """How many lines are on disk, sealed and compressed ones included."""
+        """Count the lines on disk, those in rotated and compressed files included."""
         return lines_in(self.project / ".flowspec", "telemetry*.jsonl*")
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Make this the current process's home, project and environment."""
+        """Make this the home, project and environment of the current process."""
         from telemetry_kit.consent import cache
 
         before, here = dict(os.environ), Path.cwd()
@@ -100,7 +100,7 @@ class Place:
 
 
 def lines_in(folder: Path, pattern: str) -> int:
-    """How many lines are in the files of a folder, compressed ones included."""
+    """Count the lines in the files of a folder, compressed files included."""
     count = 0
     for path in folder.glob(pattern):
         data = path.read_bytes()
@@ -111,16 +111,16 @@ def lines_in(folder: Path, pattern: str) -> int:
 def program(folder: Path, host: str, name: str, text: str | None = None) -> list[str]:
     """Write a host program: a compiled module, and a script of two lines that starts it.
 
-    So no measured process compiles more than the two lines.
+    So a measured process compiles only those two lines.
 
     Args:
-        folder: where it goes.
-        host: the file in `hosts/` it is made from.
-        name: of the new module.
-        text: the module, where it is not the file as it is.
+        folder: the folder to write to.
+        host: the file in `hosts/` with the source.
+        name: the name of the new module.
+        text: the source, if it differs from that of the file.
 
     Returns:
-        The command that runs it.
+        The command that runs the program.
     """
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.py").write_text(source(host) if text is None else text)
@@ -130,12 +130,12 @@ def program(folder: Path, host: str, name: str, text: str | None = None) -> list
 
 
 def source(host: str) -> str:
-    """A host program as it is written."""
+    """Return the source of a host program."""
     return (HERE / "hosts" / f"{host}.py").read_text()
 
 
 def without(text: str) -> str:
-    """The same program without us: each line marked `# without: X` becomes X."""
+    """Return the same program without us: each line marked `# without: X` becomes X."""
     lines = []
     for line in text.splitlines():
         kept, mark, instead = line.partition(_MARK)
@@ -148,7 +148,7 @@ def without(text: str) -> str:
 
 
 def check_bytecode(place: Place) -> None:
-    """Make sure that a cold start does not measure the compiler.
+    """Check that a cold start does not measure the compiler.
 
     Raises:
         RuntimeError: the library has no compiled files and cannot write them.

@@ -1,6 +1,6 @@
-"""What is measured inside one process: calls that are off, and events that are on.
+"""The work measured inside one process: calls while recording is off, and events while it is on.
 
-How it is measured, and where it runs, is not known here.
+Other modules define how and where it is measured.
 """
 
 import functools
@@ -26,7 +26,7 @@ def implement(task: str) -> int:
 
 
 def passing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator that only passes through: the least that any decorator costs."""
+    """A decorator that only passes the call on, which is the least any decorator costs."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -36,7 +36,7 @@ def passing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def passing_wrapt(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, made with wrapt."""
+    """The same decorator, made with wrapt."""
     import wrapt
 
     @wrapt.decorator
@@ -48,12 +48,12 @@ def passing_wrapt(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def holder(decorate: Callable[..., Any]) -> Any:
-    """An object whose method `implement` is decorated."""
+    """Make an object whose method `implement` is decorated."""
     return type("Holder", (), {"implement": decorate(lambda _self, task: len(task))})()
 
 
 def calls() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Statements that call one decorated function or method, with their globals."""
+    """Return statements that call one decorated function or method, with their globals."""
     decorate = tracks(RoleEvent.AGENT_INVOKED, agent=AGENT)
     functions = {
         "closure": passing(implement),
@@ -72,9 +72,9 @@ def calls() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 class Events:
-    """Work that puts lines on disk, all of it in the working directory.
+    """Work that writes lines to disk, in the working directory.
 
-    Use `role_session` around it, so that events bind what they would bind in earnest.
+    Use it inside a `role_session`, so that events have the same fields as in practice.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Events:
         self.bare_log = Path("bare.jsonl")
         self.descriptor = os.open(self.bare_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.other_log = Path("logging.jsonl")
-        self._logger = logging.Logger("benchmark")  # stands alone, outside the host's tree
+        self._logger = logging.Logger("benchmark")  # not part of the host's tree of loggers
         self._handler = logging.FileHandler(self.other_log)
         self._logger.addHandler(self._handler)
         self._fields = json.loads(self.line)
@@ -98,15 +98,15 @@ class Events:
         self._message = self.line.decode("ascii").rstrip()
 
     def bare(self) -> object:
-        """The least that a line on disk costs."""
+        """Write one line with `os.write`, which is the least a line on disk costs."""
         return os.write(self.descriptor, self.line)
 
     def logging(self) -> None:
-        """One line of the standard library's logging."""
+        """Write one line with the standard library's logging."""
         self._logger.info(self._message)
 
     def standard(self) -> None:
-        """The same line, made and written with the standard library: id, time, order, JSON."""
+        """Make the same line with the standard library (id, time, order, JSON), and log it."""
         event = {
             **self._fields,
             "event_id": os.urandom(8).hex(),
@@ -116,30 +116,30 @@ class Events:
         self._logger.info(json.dumps(event, separators=(",", ":")))
 
     def api(self) -> object:
-        """One event; the name of the agent is not declared, so it becomes a pseudonym."""
+        """Record one event with an undeclared agent, which becomes a pseudonym."""
         return track_role_event(RoleEvent.AGENT_INVOKED, agent="a helper")
 
     def call(self) -> object:
-        """Two events."""
+        """Record two events with a decorated call."""
         return self.decorated("a task")
 
-    def warm_door(self) -> object:
-        """One event through structlog."""
+    def structlog_event(self) -> object:
+        """Record one event through structlog."""
         return self.logger.info("agent.invoked", agent="a helper")
 
     def close(self) -> None:
-        """Close what is not the library's own."""
+        """Close the files that the library did not open."""
         self._handler.close()
         os.close(self.descriptor)
 
     @property
     def works(self) -> dict[str, tuple[Work, int, Path]]:
-        """By name: the work, how many lines it makes, and the file they go to."""
+        """By name: the work, the number of lines it writes, and their file."""
         return {
             "bare": (self.bare, 1, self.bare_log),
             "logging": (self.logging, 1, self.other_log),
             "standard": (self.standard, 1, self.other_log),
             "api": (self.api, 1, self.log),
             "decorated": (self.call, 2, self.log),
-            "warm_door": (self.warm_door, 1, self.log),
+            "warm_door": (self.structlog_event, 1, self.log),
         }

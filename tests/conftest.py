@@ -1,4 +1,4 @@
-"""Projects to record in, each with a home, clocks and a clean environment of its own."""
+"""Fixtures: projects to record in, each with a user, clocks and an environment of its own."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from telemetry_kit.privacy import keys
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
 
-# The same examples in every run, nothing kept between runs, no clock in the verdict.
+# Every run uses the same examples, keeps no database and has no deadline.
 hypothesis_settings.register_profile(
     "steady",
     derandomize=True,
@@ -37,23 +37,23 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("steady")
 
 APP = "flowspec"
-# What a host says before anything else.
+# The first statements of a host program.
 NAMED = f"import telemetry_kit; telemetry_kit.configure(app={APP!r})\n"
 PACKAGE = Path(telemetry_kit.__file__).parent
-# 2024-02-28T10:20:30Z: past, so that no key made by a child of today is old by this clock.
+# 2024-02-28T10:20:30Z is in the past, so no key that a child process makes is old by this clock.
 NOW = 1_709_115_630.0
 NOBODY = 65_534
 
 
-# Longer than a test takes, and a collection by all workers.
+# Seconds: longer than any test, and than the collection by all workers.
 BEFORE_MIDNIGHT = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every worker collects on the same day, and passes on no signal that it ignores.
+    """Collect on the same day in every worker, and restore the handlers of two signals.
 
-    In the background of a script, and under nohup, interrupts are ignored, and what is started
-    inherits that.
+    A shell ignores interrupts for a background script, nohup ignores hangups, and child processes
+    inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--telemetry-record` no event reaches a disk: the tests that read one are left out."""
+    """Deselect the tests that read the disk if `--telemetry-record` captures events in memory."""
     if config.getoption("--telemetry-record", default=False):
         on_disk = {"undecided", "make_place", "unprivileged"}
         items[:] = [i for i in items if not on_disk & set(getattr(i, "fixturenames", ()))]
@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The day changes between tests, not in the middle of one, whose processes see the real one."""
+    """Wait until midnight has passed, so that the date changes between two tests."""
     _wait_for_midnight()
 
 
@@ -80,7 +80,7 @@ def _wait_for_midnight() -> None:
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that only the test advances."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -93,10 +93,10 @@ class Clock:
 
 
 class Place:
-    """A project, its user's home directory, and the environment and clocks of this test.
+    """A project, its user's home directory, and the environment and clocks of one test.
 
     Args:
-        base: a directory in which both are made.
+        base: the directory in which to create the project and the home directory.
     """
 
     def __init__(self, base: Path) -> None:
@@ -105,7 +105,7 @@ class Place:
         self.root.mkdir()
         self.user.mkdir()
         self.environ = {"HOME": str(self.user)}
-        # Near zero, so that the real clock, which `off_until` is compared with, is past it.
+        # Near zero, so that the real clock is later: `off_until` is compared with the real clock.
         self.clock = Clock(0.0)
         self.now = Clock(NOW)
         self.env = {
@@ -116,71 +116,71 @@ class Place:
 
     @property
     def home(self) -> ProjectPaths:
-        """The paths of the current app."""
+        """Return the paths of the current app."""
         return find(settings.current().app, str(self.root), self.environ)
 
     @property
     def log(self) -> Path:
-        """The active log."""
+        """Return the path of the active log."""
         return Path(self.home.log)
 
     @property
     def record(self) -> Path:
-        """The user's consent record for this project."""
+        """Return the path of the user's consent record for this project."""
         return record_of(self.home)
 
     @property
     def key_file(self) -> Path:
-        """The file of the key in force."""
+        """Return the path of the current key."""
         dirs = ProjectDirs.of(self.home)
         assert dirs is not None
         return Path(dirs.key)
 
     @property
     def key(self) -> keys.Key:
-        """The key in force."""
+        """Return the current key."""
         return keys.load(str(self.key_file))
 
     def grant(self) -> None:
-        """Have the user say yes in this project, to all that is declared by now."""
-        # By the real clock, so that no child process finds the key old.
+        """Grant consent for this project, with everything declared so far."""
+        # With the real clock, so that no child process finds the key old.
         with cache.override_runtime(self.environ):
             changes.enable_telemetry(self.root)
 
     def configure(self, **declared: Any) -> settings.Restore:
-        """Declare something, and have the user say yes to it."""
-        former = settings.configure(**declared)
+        """Declare settings, and grant consent for them."""
+        previous = settings.configure(**declared)
         self.grant()
-        return former
+        return previous
 
     def lines(self) -> list[bytes]:
-        """The raw lines of the active log, each with its newline."""
+        """Return the raw lines of the active log, each with its newline."""
         return self.log.read_bytes().splitlines(keepends=True) if self.log.exists() else []
 
     def events(self) -> list[dict[str, Any]]:
-        """The parsed lines of the active log.
+        """Return the parsed lines of the active log.
 
-        An empty line is what a writer leaves that began while another one was inside its write.
+        A writer that starts during another process's write leaves an empty line, which is skipped.
         """
         return [json.loads(line) for line in self.lines() if line != b"\n"]
 
     def types(self) -> list[str]:
-        """The event types in the active log, in order."""
+        """Return the event types in the active log, in order."""
         return [event["event_type"] for event in self.events()]
 
     def tree(self) -> list[str]:
-        """Every path in the project and the user's home directory."""
+        """Return every path in the project and in the user's home directory."""
         tops = (self.root, self.user)
         return sorted(str(p.relative_to(top.parent)) for top in tops for p in top.rglob("*"))
 
     def run(
         self, code: str, *args: str, named: bool = True, **options: Any
     ) -> "CompletedProcess[str]":
-        """Run Python code in the project, as a process of its own, which has named itself."""
+        """Run Python code as a process in the project, by default with the app named."""
         return self.python("-W", "error", "-c", NAMED * named + code, *args, **options)
 
     def python(self, *args: str, **options: Any) -> "CompletedProcess[str]":
-        """Run the interpreter in the project."""
+        """Run the Python interpreter in the project."""
         env = {**self.env, **options.pop("env", {})}
         given = {"cwd": self.root, "timeout": 60, "check": False, **options}
         return subprocess.run(
@@ -188,7 +188,7 @@ class Place:
         )
 
     def start(self, code: str, *args: str) -> "subprocess.Popen[str]":
-        """Start Python code in the project, with pipes to talk to it."""
+        """Start Python code in the project, with pipes for input and output."""
         return subprocess.Popen(
             [sys.executable, "-u", "-W", "error", "-c", NAMED + code, *args],
             env=self.env,
@@ -204,7 +204,7 @@ ENTRY = "0123456789abcdef"
 
 
 def record_of(paths: ProjectPaths, all_projects: bool = False) -> Path:
-    """The user's consent record for a project, or for all."""
+    """Return the path of the user's consent record for a project, or for all projects."""
     if all_projects:
         return Path(paths.config, policy.RECORD)
     dirs = ProjectDirs.of(paths)
@@ -213,11 +213,11 @@ def record_of(paths: ProjectPaths, all_projects: bool = False) -> Path:
 
 
 def believed(path: Path, data: bytes) -> bytes:
-    """A grant written by hand, with the words and, beside it, the history that it needs to count.
+    """Complete a grant written by hand: add its last words, and write the history beside it.
 
     Args:
-        path: where the record will be.
-        data: its line; anything but a grant stays as it is.
+        path: the path of the record.
+        data: the line of the record. Any line other than a grant is returned unchanged.
     """
     if not data.startswith(b"v1 yes ") or not data.endswith(b"\n") or b"entry=" in data:
         return data
@@ -229,27 +229,27 @@ def believed(path: Path, data: bytes) -> bytes:
     return data[:-1] + f" place={place} entry={ENTRY}\n".encode()
 
 
-def _close_journals() -> None:
+def _close_logs() -> None:
     for project in recorder._projects.values():
         project.writer.close()
     recorder._projects.clear()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_stays() -> Iterator[None]:
-    """Whatever a test declares, opens or enters in this process is gone after it."""
-    former = settings.current()
+def _restore_state() -> Iterator[None]:
+    """Restore settings, names, log files and context after each test."""
+    previous = settings.current()
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    _close_journals()
+    _close_logs()
     runtime.declared.clear()
     with cache.override_runtime():
         yield
-    _close_journals()
+    _close_logs()
     runtime.declared.clear()
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])
-    settings.state.replace(former)
+    settings.state.replace(previous)
     settings.state.tables.clear()
     runtime.is_denied = False
     context.variable.set(None)
@@ -258,7 +258,7 @@ def _nothing_stays() -> Iterator[None]:
 
 @pytest.fixture
 def at_top_level() -> Callable[..., dict[str, Any]]:
-    """Runs code as a module of its own, where decorations declare; gives its names back."""
+    """Return a function that runs code as a module, where decorations declare their names."""
 
     def run(code: str, **names: Any) -> dict[str, Any]:
         found = {**vars(telemetry_kit), "RoleEvent": telemetry_kit.RoleEvent, **names}
@@ -279,7 +279,7 @@ def home(tmp_path: Path) -> ProjectPaths:
 
 @pytest.fixture
 def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A project whose user was never asked; the working directory is in it."""
+    """A project without a decision of its user, as the working directory."""
     place = Place(Path(os.path.realpath(tmp_path)))
     monkeypatch.chdir(place.root)
     with cache.override_runtime(place.environ, place.clock, place.now):
@@ -288,14 +288,14 @@ def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place
 
 @pytest.fixture
 def place(undecided: Place) -> Place:
-    """The same, whose user said yes for this project."""
+    """A project with consent, as the working directory."""
     undecided.grant()
     return undecided
 
 
 @pytest.fixture
 def make_place(tmp_path: Path) -> Callable[[str], Place]:
-    """Further projects, each with a user of its own."""
+    """Return a function that makes further projects, each with its own user."""
 
     def make(name: str) -> Place:
         base = Path(os.path.realpath(tmp_path)) / name
@@ -305,8 +305,8 @@ def make_place(tmp_path: Path) -> Callable[[str], Place]:
     return make
 
 
-# A process that gives up root can no longer read an interpreter in root's home: it loads all
-# that it may need before.
+# A process that gives up root cannot read an interpreter in root's home directory any more. So it
+# imports every module that it may need before that.
 _STEP_DOWN = """
 import os, sys, errno, fcntl, unicodedata, difflib, hashlib, tomllib, json, threading, time
 import resource
@@ -328,20 +328,20 @@ if os.geteuid() == 0:
 
 @pytest.fixture
 def unprivileged(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A granted project of a user who is not root; `run()` is that user."""
+    """A project with consent whose user is not root. `run()` runs code as that user."""
 
-    class Theirs(Place):
+    class UnprivilegedPlace(Place):
         def run(self, code: str, *args: str, **options: Any) -> "CompletedProcess[str]":
             return super().run(_STEP_DOWN.format(nobody=NOBODY) + code, *args, **options)
 
     with tempfile.TemporaryDirectory(prefix="telemetry-kit-") as name:
         base = Path(os.path.realpath(name))
         base.chmod(0o755)
-        theirs = Theirs(base)
+        unprivileged_place = UnprivilegedPlace(base)
         if os.geteuid() == 0:
-            os.chown(theirs.root, NOBODY, NOBODY)
-            os.chown(theirs.user, NOBODY, NOBODY)
-        done = theirs.run("assert enable_telemetry()")
+            os.chown(unprivileged_place.root, NOBODY, NOBODY)
+            os.chown(unprivileged_place.user, NOBODY, NOBODY)
+        done = unprivileged_place.run("assert enable_telemetry()")
         assert done.returncode == 0, done.stderr
-        yield theirs
-        theirs.root.chmod(0o755)
+        yield unprivileged_place
+        unprivileged_place.root.chmod(0o755)

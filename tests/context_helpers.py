@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers for the tests of the context."""
 
 from telemetry_kit import (
     RoleEvent,
@@ -9,6 +9,6 @@ AGENT = RoleEvent.AGENT_INVOKED
 
 
 def role() -> str | None:
-    """The role that is current here."""
+    """Return the current role."""
     inside = current()
     return inside.role if inside is not None else None

@@ -1,11 +1,12 @@
-"""The mutants that mutmut leaves, each in a tree of its own: `nox -s mutation` runs both.
+"""Test the mutants that mutmut leaves, each in its own tree: `nox -s mutation` runs both.
 
-mutmut changes functions inside one process. What runs at import, in a child process or under a
-decorator is out of its reach; here each mutant is written to disk and the tests of its target run
-on it in new processes. The working tree itself is never touched.
+mutmut changes functions inside one process. It cannot change code that runs at import, in a child
+process or under a decorator. This module writes each mutant to disk, in a copy of the tree, and
+runs the tests of its target in new processes.
 
-For pytest this is a plugin: `--processes without` leaves out the tests that start processes or
-threads, which are slow and blind to what mutmut changes, and `--processes only` runs no others.
+For pytest this module is a plugin. `--processes without` deselects the tests that start processes
+or threads, because they are slow and mutmut's changes do not reach them. `--processes only`
+selects just those.
 """
 
 import argparse
@@ -45,11 +46,11 @@ class Mutant:
     """One change of one function.
 
     Args:
-        name: how it is called, by which it is found again.
-        target: the file it is in.
+        name: the unique name of the mutant.
+        target: the file with the function.
         text: the whole file with the change.
         diff: the changed lines.
-        tried: whether the tests inside one process saw it already.
+        tried: whether the tests that start no process have run on it.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class Mutant:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Which tests to run."""
+    """Add `--processes`, which selects the tests to run."""
     parser.addoption("--processes", choices=("with", "without", "only"), default="with")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect whole files of the target of the mutant: hundreds of names take seconds to find."""
+    """Collect whole files of the mutant's target, because finding each name takes seconds."""
     module = os.environ.get("MUTANT_UNDER_TEST", "").rpartition(".")[0]
     files = TARGETS.get(f"{module.replace('.', '/')}.py", [])
     own = [name for name in config.args if name.partition("::")[0] in files]
@@ -81,7 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave those out that are not asked for; in front of a mutant the quick ones come first."""
+    """Deselect the tests that `--processes` excludes, and run the fastest tests first."""
     for item in items:
         if " at 0x" in item.nodeid:
             raise pytest.UsageError(f"{item.nodeid} has another name in each process")
@@ -96,7 +97,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def starts_processes(item: Any) -> bool:
-    """Whether a test, its fixtures, or what they call in their files starts one."""
+    """Return whether a test, its fixtures, or a function that they call starts a process."""
     fixtures = item._fixtureinfo.name2fixturedefs.values()
     functions = [item.function, *(d.func for defs in fixtures for d in defs)]
     return any(_starts(function, 3) for function in functions)
@@ -116,7 +117,7 @@ def _starts(function: Callable[..., Any], depth: int) -> bool:
 
 
 def functions(module: cst.Module) -> Iterator[tuple[str, cst.FunctionDef]]:
-    """Every function and method with its dotted name."""
+    """Yield every function and method with its dotted name."""
     for node in module.body:
         if isinstance(node, cst.FunctionDef):
             yield node.name.value, node
@@ -126,8 +127,10 @@ def functions(module: cst.Module) -> Iterator[tuple[str, cst.FunctionDef]]:
                     yield f"{node.name.value}.{method.name.value}", method
 
 
-def made(name: str, target: str, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode) -> Mutant:
-    """The mutant in which `new` stands for `old`."""
+def make_mutant(
+    name: str, target: str, module: cst.Module, old: cst.CSTNode, new: cst.CSTNode
+) -> Mutant:
+    """Make the mutant that has `new` in the place of `old`."""
     text = module.deep_replace(old, new).code
     lines = unified_diff(module.code.splitlines(), text.splitlines(), lineterm="", n=0)
     return Mutant(
@@ -135,8 +138,8 @@ def made(name: str, target: str, module: cst.Module, old: cst.CSTNode, new: cst.
     )
 
 
-def left(target: str) -> Iterator[Mutant]:
-    """What mutmut did not kill."""
+def surviving(target: str) -> Iterator[Mutant]:
+    """Yield the mutants that mutmut did not kill."""
     data = SourceFileMutationData(path=Path(target))
     data.load()
     module = cst.parse_module(Path(target).read_text("utf-8"))
@@ -148,18 +151,18 @@ def left(target: str) -> Iterator[Mutant]:
         old = known[f"{owner}.{function}" if owner else function.rpartition(".")[2]]
         found = read_functions_from_index(name, target)
         assert found is not None
-        mutant = made(name, target, module, old, found[1].with_changes(name=old.name))
+        mutant = make_mutant(name, target, module, old, found[1].with_changes(name=old.name))
         mutant.tried = status_by_exit_code[code] == "survived" and function not in AT_IMPORT
         yield mutant
 
 
 def decorated(target: str) -> Iterator[Mutant]:
-    """What mutmut leaves out: the bodies of functions that bear a decorator."""
+    """Yield the mutants that mutmut does not make: those of decorated functions."""
     module = cst.parse_module(Path(target).read_text("utf-8"))
     for name, function in functions(module):
         if not function.decorators:
             continue
-        # Without its decorator, a function is one like any other.
+        # mutmut changes a function without a decorator.
         bare = cst.Module([function.with_changes(decorators=[], leading_lines=[])])
         visited, mutations, _, _ = create_mutations(target, bare.code)
         for number, mutation in enumerate(mutations, 1):
@@ -168,11 +171,11 @@ def decorated(target: str) -> Iterator[Mutant]:
             new = body.with_changes(
                 decorators=function.decorators, leading_lines=function.leading_lines
             )
-            yield made(f"{target}:{name}:{number}", target, module, function, new)
+            yield make_mutant(f"{target}:{name}:{number}", target, module, function, new)
 
 
 def copy_of_the_tree(number: int) -> Path:
-    """A place to write mutants to."""
+    """Copy the tree to a new folder, where mutants can be written."""
     tree = Path("mutants", f"tree-{number}").absolute()
     shutil.rmtree(tree, ignore_errors=True)
     skip = shutil.ignore_patterns("__pycache__", "mutants", ".*")
@@ -187,19 +190,19 @@ def copy_of_the_tree(number: int) -> Path:
 def verdict(
     tree: Path, target: str, text: str, parts: tuple[str, ...] = ("without", "only")
 ) -> str:
-    """What the tests of a target say of a changed one, the quick ones first."""
+    """Return the result of a target's tests on a changed file, with the fastest tests first."""
     path = tree / target
     whole = path.read_text("utf-8")
     path.write_text(text, "utf-8")
     try:
-        answers = (tested(tree, ["--processes", part, *TARGETS[target]]) for part in parts)
+        answers = (run_tests(tree, ["--processes", part, *TARGETS[target]]) for part in parts)
         return next((answer for answer in answers if answer != "survived"), "survived")
     finally:
         path.write_text(whole, "utf-8")
 
 
-def tested(tree: Path, arguments: list[str]) -> str:
-    """What pytest says of a tree."""
+def run_tests(tree: Path, arguments: list[str]) -> str:
+    """Run pytest in a tree, and return killed, survived or timeout."""
     command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", *TABLE["options"], *arguments]
     with subprocess.Popen(
         command,
@@ -221,13 +224,13 @@ def tested(tree: Path, arguments: list[str]) -> str:
 
 
 def run(targets: list[str], jobs: int) -> None:
-    """Try what was not tried yet, each on disk, and note what came of it."""
+    """Test each untested mutant on disk, and save the results."""
     found = json.loads(FOUND.read_text("utf-8")) if FOUND.exists() else {}
     trees: Queue[Path] = Queue()
     for number in range(jobs):
         trees.put(copy_of_the_tree(number))
 
-    def judge(mutant: Mutant) -> None:
+    def test_one(mutant: Mutant) -> None:
         tree = trees.get()
         try:
             parts = ("only",) if mutant.tried else ("without", "only")
@@ -239,18 +242,21 @@ def run(targets: list[str], jobs: int) -> None:
         print(answer, mutant.name, *mutant.diff, sep="\n  ", flush=True)
 
     todo = [
-        m for target in targets for m in (*left(target), *decorated(target)) if m.name not in found
+        m
+        for target in targets
+        for m in (*surviving(target), *decorated(target))
+        if m.name not in found
     ]
     todo.sort(key=lambda mutant: mutant.tried)
     for target in {mutant.target for mutant in todo}:
         if verdict(copy_of_the_tree(0), target, Path(target).read_text("utf-8")) != "survived":
             raise SystemExit(f"the tests of {target} fail without any mutant")
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(judge, todo))
+        list(pool.map(test_one, todo))
 
 
 def table(targets: list[str]) -> str:
-    """What came of all of them, in Markdown."""
+    """Format the results of all targets in Markdown."""
     found = json.loads(FOUND.read_text("utf-8"))
     rows = []
     for target in targets:
@@ -276,7 +282,7 @@ def table(targets: list[str]) -> str:
 
 
 def main() -> None:
-    """Run, or show what was found."""
+    """Test the mutants, or print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", help="files; all of the table when none is given")
     parser.add_argument("--jobs", type=int, default=2)

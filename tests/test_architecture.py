@@ -1,4 +1,4 @@
-"""The layout of the package: which module may import which, read from the source with `ast`."""
+"""The imports of the package follow its architecture. The tests read them with `ast`."""
 
 import ast
 import runpy
@@ -11,10 +11,10 @@ import telemetry_kit
 
 PACKAGE = Path(telemetry_kit.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "examples" not in p.relative_to(PACKAGE).parts)
-# Bottom up: nothing imports a later line, and nothing imports a later name of its line.
+# From the bottom up: a module imports neither a later line nor a later name of its line.
 ORDER = runpy.run_path(str(Path(__file__).parents[1] / "docs/make.py"))["ORDER"]
 RANK = {name: number for number, line in enumerate(ORDER) for name in line}
-# What other packages may import of a package; the package itself (its `__init__`) always counts.
+# The modules of a package that others may import. The package itself (`__init__`) always counts.
 ENTRIES = {
     "cli": set(),
     "consent": {
@@ -48,7 +48,7 @@ Import = ast.Import | ast.ImportFrom
 
 
 def name_of(path: Path) -> str:
-    """`telemetry_kit/storage/writer.py` is `storage.writer`, a folder's `__init__` the folder."""
+    """Return `storage.writer` for `telemetry_kit/storage/writer.py`, `storage` for its package."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(p for p in parts if p != "__init__") or "__init__"
 
@@ -61,7 +61,7 @@ def package_of(module: str) -> str:
 
 
 def is_type_checking(node: ast.AST) -> bool:
-    """Whether `node` is an `if TYPE_CHECKING:`."""
+    """Return whether `node` is an `if TYPE_CHECKING:`."""
     return (
         isinstance(node, ast.If)
         and isinstance(node.test, ast.Name)
@@ -70,9 +70,9 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(path: Path) -> Iterator[tuple[Import, bool]]:
-    """Every import that can run, and whether it is deferred: inside a function.
+    """Yield every import that can run, and whether it is deferred (inside a function).
 
-    `load("...")` and a module's name in any other string count, too.
+    `load("...")` and any other string that is a module's name count as imports.
     """
     loaded: set[int] = set()
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(path.read_text()), False)]
@@ -97,7 +97,7 @@ def imports(path: Path) -> Iterator[tuple[Import, bool]]:
 
 
 def names(node: Import) -> list[str]:
-    """The full names that one import statement may load."""
+    """Return the full names that one import statement may load."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     found = []
@@ -108,7 +108,7 @@ def names(node: Import) -> list[str]:
 
 
 def ours(path: Path) -> set[str]:
-    """The modules of the package that a file imports, deferred imports included."""
+    """Return the modules of the package that a file imports, deferred imports included."""
     found = {
         name.removeprefix("telemetry_kit.")
         for node, _ in imports(path)
@@ -119,12 +119,12 @@ def ours(path: Path) -> set[str]:
 
 
 def others(path: Path) -> set[str]:
-    """Top-level names of everything else that it imports."""
+    """Return the top-level names of all other modules that a file imports."""
     return {name.partition(".")[0] for node, _ in imports(path) for name in names(node)}
 
 
 def test_no_import_cycles() -> None:
-    """Following imports, deferred ones too, never leads back to where one began."""
+    """The imports form no cycle, deferred imports included."""
     below = {name_of(path): ours(path) for path in FILES}
     finished: set[str] = set()
 
@@ -142,7 +142,7 @@ def test_no_import_cycles() -> None:
 
 
 def test_packages_are_in_order() -> None:
-    """Every package and every module of the root has its place in the order."""
+    """Every package and every top-level module is in the order."""
     assert {package_of(module) for module in MODULES} == set(RANK)
 
 
@@ -160,7 +160,7 @@ def test_imports_run_downward(path: Path) -> None:
 
 
 def test_packages_have_no_cycles() -> None:
-    """Not even packages that stand in one line of the order import each other both ways."""
+    """Packages in the same line of the order do not import each other both ways."""
     edges = {
         (package_of(name_of(path)), package_of(module)) for path in FILES for module in ours(path)
     }
@@ -170,8 +170,8 @@ def test_packages_have_no_cycles() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_package_is_entered_by_its_entries(path: Path) -> None:
-    """Other packages import no inner module of a package."""
+def test_packages_import_only_entry_modules(path: Path) -> None:
+    """A package imports only the entry modules of other packages."""
     here = package_of(name_of(path))
     found = {
         module
@@ -186,7 +186,7 @@ def test_a_package_is_entered_by_its_entries(path: Path) -> None:
 
 
 def test_each_entry_is_used() -> None:
-    """An entry that no other package imports is none."""
+    """Some other package imports each entry module."""
     used = {
         module
         for path in FILES
@@ -198,13 +198,13 @@ def test_each_entry_is_used() -> None:
     assert public - used - PUBLIC == set()
 
 
-# What the lazy names of `telemetry_kit` load, and nothing else in the package imports.
+# The modules that the lazy names of `telemetry_kit` load and that no other module imports.
 PUBLIC = {"instrumentation.proxies", "recording.logger"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_inside_imports_the_public_names(path: Path) -> None:
-    """Inside the package a name is imported from its module, never from `telemetry_kit`."""
+    """The package imports a name from its module, never from `telemetry_kit`."""
     found = [
         alias.name
         for node, _ in imports(path)
@@ -224,8 +224,8 @@ def test_nothing_inside_imports_the_public_names(path: Path) -> None:
         ("duckdb", "export.formats"),
     ],
 )
-def test_a_library_is_named_in_one_module(library: str, module: str) -> None:
-    """A third-party library that recording or reading may need is imported in one place."""
+def test_a_library_is_imported_in_one_module(library: str, module: str) -> None:
+    """One module imports each third-party library that recording or reading may need."""
     found = {name_of(path) for path in FILES if library in others(path)}
 
     assert found <= {module}
@@ -233,13 +233,13 @@ def test_a_library_is_named_in_one_module(library: str, module: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_no_network_module_is_imported(path: Path) -> None:
-    """It stays here: nothing that can open a connection is imported anywhere."""
+    """No module imports anything that can open a network connection."""
     assert others(path) & NETWORK == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_deferred_import_says_why(path: Path) -> None:
-    """`# deferred: ...` is beside it, or above the block of imports that it belongs to."""
+def test_a_deferred_import_has_a_reason(path: Path) -> None:
+    """Each deferred import, or the block above it, has a `# deferred: ...` comment."""
     text = path.read_text().splitlines()
 
     def reason(node: Import) -> bool:
@@ -259,22 +259,22 @@ def test_a_deferred_import_says_why(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_imports_are_absolute(path: Path) -> None:
-    """No import is relative, so that a module is found by its whole name."""
+    """Every import is absolute, so a search finds a module by its full name."""
     found = [n.lineno for n, _ in imports(path) if isinstance(n, ast.ImportFrom) and n.level]
 
     assert found == []
 
 
-def test_no_name_without_a_meaning() -> None:
-    """No module is called utils, helpers, common, manager, misc or base."""
+def test_no_meaningless_module_names() -> None:
+    """No module is named utils, helpers, common, manager, misc or base."""
     words = {part.strip("_") for module in MODULES for part in module.split(".")}
 
     assert words & EMPTY_NAMES == set()
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_module_says_what_it_is_for(path: Path) -> None:
-    """Every file begins with a docstring whose first line is a whole sentence."""
+def test_a_module_has_a_docstring(path: Path) -> None:
+    """The docstring of every module begins with a whole sentence."""
     written = ast.get_docstring(ast.parse(path.read_text()))
 
     assert written is not None
@@ -282,21 +282,21 @@ def test_a_module_says_what_it_is_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_module_fits(path: Path) -> None:
-    """A module that passes about 500 lines becomes a package."""
+def test_a_module_has_at_most_500_lines(path: Path) -> None:
+    """A module has at most about 500 lines."""
     assert len(path.read_text().splitlines()) <= 520
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.name == "__init__.py"], ids=name_of)
 def test_a_package_has_no_code_of_its_own(path: Path) -> None:
-    """Importing a package runs nothing: its file holds a sentence."""
+    """The `__init__` of a package contains a docstring and no code."""
     body = ast.parse(path.read_text()).body
 
     assert len(body) == 1 or name_of(path) in ("__init__", "cli")
 
 
-def test_the_documentation_names_each_module() -> None:
-    """The page about the architecture lists every module, package by package."""
+def test_the_documentation_lists_each_module() -> None:
+    """The architecture page lists every module, package by package."""
     page = (Path(__file__).parents[1] / "docs/explanation/architecture.md").read_text()
     missing = [module for module in sorted(MODULES) if f"`{module}`" not in page]
 

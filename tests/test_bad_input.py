@@ -1,4 +1,4 @@
-"""Whatever is wrong around it: the host program runs on as if we were not there."""
+"""Damaged files and missing resources do not change the host program."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-# A small tool of a host: it prints, fails in one way, and exits with a code of its own.
+# A host program: it prints, one call fails, and it exits with its own code.
 HOST = """
 import sys
 {imports}
@@ -44,21 +44,21 @@ TRACKED = HOST.format(
 )
 
 
-def told(done: "CompletedProcess[str]") -> tuple[int, str, str]:
-    """All that a caller of the program sees."""
+def result_of(done: "CompletedProcess[str]") -> tuple[int, str, str]:
+    """Return the exit code and the output of a program."""
     return done.returncode, done.stdout, done.stderr
 
 
-def same(place, prepare: str = "", **options: object) -> None:
-    """Run the tool with and without us; nothing of what is seen may differ."""
+def check_same(place, prepare: str = "", **options: object) -> None:
+    """Check that the program has the same exit code and output with and without recording."""
     plain = place.run(PLAIN.replace("{prepare}", prepare), **options)
     tracked = place.run(TRACKED.replace("{prepare}", prepare), **options)
 
-    assert (7, told(plain)) == (plain.returncode, told(tracked))
+    assert (7, result_of(plain)) == (plain.returncode, result_of(tracked))
 
 
-def outside(place) -> dict[str, bytes]:
-    """Everything but the project and the user's folders, with contents."""
+def files_outside(place) -> dict[str, bytes]:
+    """Return the files outside the project and the home directory, with their contents."""
     found = {}
     for path in sorted(place.root.parent.rglob("*")):
         if place.root not in path.parents and place.user not in path.parents and path.is_file():
@@ -67,8 +67,8 @@ def outside(place) -> dict[str, bytes]:
 
 
 def test_on(place) -> None:
-    """Recording, the tool's output and exit code are those without us; its events are on file."""
-    same(place)
+    """While recording is on, the program behaves the same, and its events are in the log."""
+    check_same(place)
 
     inner = ["agent.invoked", "agent.completed"] * 3
     assert [
@@ -79,47 +79,47 @@ def test_on(place) -> None:
 
 
 def test_off(undecided) -> None:
-    """Off, the same, and nothing is on disk."""
-    same(undecided)
+    """While recording is off, the program behaves the same, and no file is created."""
+    check_same(undecided)
 
     assert undecided.tree() == []
 
 
 def test_without_a_home_directory(place) -> None:
-    """HOME empty, `/` or relative: nothing changes, nothing is made."""
+    """If HOME is empty, `/` or relative, the program behaves the same and creates no file."""
     before = place.tree()
     for user in ("", "/", "relative"):
-        same(place, env={"HOME": user})
+        check_same(place, env={"HOME": user})
 
     assert before == place.tree()
 
 
 def test_home_not_set(place) -> None:
-    """Without any HOME the program runs on, too."""
+    """If HOME is not set, the program behaves the same."""
     del place.env["HOME"]
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        # Whoever runs the tests has a home: nothing of it is read.
+        # The user who runs the tests has a home directory, which must not be read.
         place.env[name] = str(place.user / "nothing")
 
-    same(place)
+    check_same(place)
 
 
 def test_a_deleted_working_directory(place) -> None:
-    """The working directory goes away under the program."""
-    same(place, "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')")
+    """If the working directory is deleted, the program behaves the same."""
+    check_same(place, "import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')")
 
     assert not (place.root / "gone").exists()
 
 
-def plant_link(path: Path, target: Path) -> None:
-    """A link to somebody else's file."""
+def create_link(path: Path, target: Path) -> None:
+    """Create a link to a file of another user."""
     target.write_bytes(b"theirs\n")
     target.chmod(0o600)
     path.symlink_to(target)
 
 
-PLANTS: dict[str, Callable[[Path, Path], object]] = {
-    "link": plant_link,
+OBSTACLES: dict[str, Callable[[Path, Path], object]] = {
+    "link": create_link,
     "dangling link": lambda path, target: path.symlink_to(target),
     "directory": lambda path, _: path.mkdir(),
     "fifo": lambda path, _: os.mkfifo(path, 0o600),
@@ -128,30 +128,34 @@ PLANTS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", PLANTS)
+@pytest.mark.parametrize("kind", OBSTACLES)
 @pytest.mark.parametrize("name", [".flowspec/telemetry.jsonl", ".flowspec"])
-def test_something_in_the_way(place, kind: str, name: str) -> None:
-    """Whatever stands in the log's or the folder's place: the program runs on, it stays."""
+def test_another_file_in_the_way(place, kind: str, name: str) -> None:
+    """If another file is in the place of the log or its folder, it is left unchanged."""
     path = place.root / name
     path.parent.mkdir(exist_ok=True)
-    PLANTS[kind](path, place.root.parent / "outside")
-    before, seen = outside(place), os.lstat(path)
-    same(place)
+    OBSTACLES[kind](path, place.root.parent / "outside")
+    before, seen = files_outside(place), os.lstat(path)
+    check_same(place)
     after = os.lstat(path)
 
-    assert (before, seen.st_ino, seen.st_mode) == (outside(place), after.st_ino, after.st_mode)
+    assert (before, seen.st_ino, seen.st_mode) == (
+        files_outside(place),
+        after.st_ino,
+        after.st_mode,
+    )
     if name == ".flowspec/telemetry.jsonl" or not stat.S_ISDIR(seen.st_mode):
         assert (seen.st_size, seen.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_somebody_elses_log(place) -> None:
-    """A log of another user: the program runs on, the file stays as it is."""
+def test_log_of_another_user(place) -> None:
+    """If the log belongs to another user, it is left unchanged."""
     place.log.parent.mkdir(exist_ok=True)
     place.log.write_bytes(b"theirs\n")
     place.log.chmod(0o600)
     os.chown(place.log, 65_534, 65_534)
-    same(place)
+    check_same(place)
 
     assert place.log.read_bytes() == b"theirs\n"
 
@@ -159,7 +163,7 @@ def test_somebody_elses_log(place) -> None:
 @pytest.mark.parametrize("what", ["key", "place key", "record", "user file", "repository file"])
 @pytest.mark.parametrize("content", [b"", b"\0" * 32, b"\xff" * 10_000, b"[[["], ids=len)
 def test_damaged_files(place, what: str, content: bytes) -> None:
-    """A damaged key, record or configuration: off, the program runs on, the file stays."""
+    """A damaged key, consent record or configuration turns recording off and is left unchanged."""
     path = {
         "key": place.key_file,
         "place key": Path(place.home.directory_key),
@@ -169,38 +173,38 @@ def test_damaged_files(place, what: str, content: bytes) -> None:
     }[what]
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
-    same(place)
+    check_same(place)
 
     assert content == path.read_bytes()
-    # An empty configuration file is a configuration that says nothing.
+    # An empty configuration file sets nothing.
     assert (content == b"" and what.endswith("file")) == bool(place.lines())
 
 
 def test_an_unwritable_project(unprivileged) -> None:
-    """A project that the user may not write to."""
+    """If the project is not writable, the program behaves the same."""
     unprivileged.root.chmod(0o555)
-    same(unprivileged)
+    check_same(unprivileged)
 
     assert list(unprivileged.root.iterdir()) == []
 
 
 def test_an_unwritable_home(unprivileged) -> None:
-    """Config and state that the user may no longer write to do not keep events out."""
+    """If the config and state folders become read-only, events are still recorded."""
     for path in (
         unprivileged.user / ".config",
         unprivileged.user / ".local/state/telemetry-kit/flowspec",
     ):
         for folder in (path, *(p for p in path.rglob("*") if p.is_dir())):
             folder.chmod(0o500)
-    same(unprivileged)
+    check_same(unprivileged)
 
     assert unprivileged.lines()
 
 
 def test_an_unreadable_home(unprivileged) -> None:
-    """Config that the user may no longer read means off."""
+    """If the config folder becomes unreadable, recording is off."""
     (unprivileged.user / ".config/telemetry-kit/flowspec").chmod(0)
-    same(unprivileged)
+    check_same(unprivileged)
     (unprivileged.user / ".config/telemetry-kit/flowspec").chmod(0o700)
 
     assert list(unprivileged.root.iterdir()) == []
@@ -208,7 +212,7 @@ def test_an_unreadable_home(unprivileged) -> None:
 
 @pytest.fixture
 def tiny(place, tmp_path):
-    """The place's project on a file system of 64 kB; skipped where none can be mounted."""
+    """A project on a file system of 64 kB. The test is skipped if none can be mounted."""
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         pytest.skip("mounting needs root on Linux")
     command = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0755", "tmpfs", str(place.root)]
@@ -222,7 +226,7 @@ def tiny(place, tmp_path):
 
 
 def test_a_full_disk(tiny) -> None:
-    """A disk that is full from the start: the program runs on, and nothing torn is left."""
+    """On a full disk the program behaves the same, and the log has no partial line."""
     filler = tiny.root / "filler"
     fd = os.open(filler, os.O_WRONLY | os.O_CREAT)
     try:
@@ -231,16 +235,16 @@ def test_a_full_disk(tiny) -> None:
     except OSError as error:
         assert error.errno == errno.ENOSPC  # noqa: PT017 - the loop ends no other way
     os.close(fd)
-    same(tiny)
+    check_same(tiny)
     filler.unlink()
-    same(tiny)
+    check_same(tiny)
 
     assert all(line.endswith(b"}\n") for line in tiny.lines())
     assert tiny.lines()
 
 
-def test_a_disk_that_gets_full(tiny) -> None:
-    """A disk that fills up while events are written: the whole lines before it stay whole."""
+def test_a_disk_that_fills_up(tiny) -> None:
+    """If the disk fills up, the lines written before stay complete."""
     done = tiny.run(
         "from telemetry_kit import track_role_event as t\n"
         "made = [t('agent.invoked', agent='x' * 200) for _ in range(2000)]\n"
@@ -254,16 +258,16 @@ def test_a_disk_that_gets_full(tiny) -> None:
 
 
 def test_a_read_only_file_system(tiny) -> None:
-    """A project on a file system that is mounted read-only."""
+    """On a read-only file system the program behaves the same."""
     subprocess.run(["mount", "-o", "remount,ro", str(tiny.root)], check=True)
-    same(tiny)
+    check_same(tiny)
 
     assert list(tiny.root.iterdir()) == []
 
 
 def test_a_limit_on_the_size_of_files(place) -> None:
-    """A process that may not write a byte to any file."""
-    same(
+    """If the process may not write to any file, the program behaves the same."""
+    check_same(
         place,
         "import resource, signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -271,16 +275,16 @@ def test_a_limit_on_the_size_of_files(place) -> None:
     )
 
 
-def test_no_descriptor_left(place) -> None:
-    """A process that may not open another file."""
-    same(
+def test_no_free_descriptor(place) -> None:
+    """If the process may not open another file, the program behaves the same."""
+    check_same(
         place,
         "import os, resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))",
     )
 
 
 def test_standard_streams_closed(place) -> None:
-    """With descriptors 0 to 2 closed our log never becomes the host's output."""
+    """If descriptors 0 to 2 are closed, the log does not become the host's output."""
     done = place.run(
         "import os, sys\n"
         "from telemetry_kit import track_role_event as t\n"
@@ -292,23 +296,23 @@ def test_standard_streams_closed(place) -> None:
         "os._exit(7)\n"
     )
 
-    assert told(done) == (7, "", "")
+    assert result_of(done) == (7, "", "")
     assert b"HOST" not in (place.log.read_bytes() if place.log.exists() else b"")
 
 
 @pytest.mark.parametrize("code", ["os._exit(3)", "os.kill(os.getpid(), 15)", "os.abort()"])
-def test_a_violent_end(place, code: str) -> None:
-    """However the process ends, what was acknowledged is on file and the status is the host's."""
+def test_a_killed_process(place, code: str) -> None:
+    """If the process is killed, its recorded events are in the log and its status is unchanged."""
     body = "import os, resource\nresource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
     record = "from telemetry_kit import track_role_event as t\nassert t('role.selected')\n"
     plain, tracked = place.run(body + code), place.run(body + record + code)
 
-    assert told(plain) == told(tracked)
+    assert result_of(plain) == result_of(tracked)
     assert len(place.lines()) == 1
 
 
 def test_ctrl_c(place) -> None:
-    """Ctrl-C inside a tracked call ends the host as it would without us, and is recorded."""
+    """Ctrl-C in a decorated call ends the host as without recording, and is recorded."""
     code = "import os, signal\n{}\n    os.kill(os.getpid(), signal.SIGINT)\n    print('never')\n"
     plain = place.run(code.format("if True:"))
     tracked = place.run(

@@ -1,4 +1,4 @@
-"""Which modules a fresh process loads: exact lists, where limits in milliseconds would flake."""
+"""A new process loads exactly the listed modules. Limits in milliseconds would be unreliable."""
 
 import json
 
@@ -36,7 +36,7 @@ assert main() == 0
 RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", "dev"])
 
 WITH_CODE = ("telemetry_kit", "telemetry_kit.cli")
-# With what `configure()` needs.
+# The modules that `configure()` needs, too.
 OFF = {
     "",
     "events",
@@ -69,7 +69,7 @@ WRITING = {
     ),
     *("consent.decision", "schema.encoding", "recording.recorder", "schema.validation"),
 }
-# Without `--app` it looks for the app that fits.
+# Without `--app`, the command looks for the app that fits.
 COMMAND = {
     *("", "_runtime", "cli", "cli.record", "consent.app_choice", "errors", "paths"),
 }
@@ -83,9 +83,10 @@ EXPENSIVE = {
 
 
 def loaded(place, code: str, **env: str) -> tuple[set[str], set[str]]:
-    """Our modules and the files of others that `code` adds: to a program with argparse, or to none.
+    """Return the modules of ours, and the files of others, that `code` loads.
 
-    Extension modules and builtin ones cost next to nothing and differ between builds.
+    The modules of a plain program, with or without argparse, are not counted. Neither are extension
+    and builtin modules, which take almost no time and differ between builds.
     """
 
     def modules(source: str) -> dict[str, str]:
@@ -103,14 +104,14 @@ def loaded(place, code: str, **env: str) -> tuple[set[str], set[str]]:
     after = {n: f for n, f in modules(host + code).items() if n not in before}
     ours = {n for n in after if n.partition(".")[0] == "telemetry_kit"}
     others = {n for n, f in after.items() if n not in ours and f.endswith((".py", ".pyc"))}
-    # The file of a package holds a sentence and no code; test_architecture sees to that.
+    # The `__init__` of a package has a docstring and no code, as test_architecture checks.
     with_code = {n for n in ours if not after[n].endswith("__init__.py") or n in WITH_CODE}
     return {n.partition(".")[2] for n in with_code}, others
 
 
 @pytest.fixture
 def denied(place):
-    """A project whose user granted consent once and has denied it since."""
+    """A project with a grant that the user has since denied."""
     from telemetry_kit.consent import changes
 
     changes.disable_telemetry()
@@ -118,17 +119,17 @@ def denied(place):
 
 
 def test_undecided(undecided) -> None:
-    """Without a decision a program loads six small files of ours, and none of others."""
+    """Without a decision, a program loads six small modules of ours and no other."""
     assert loaded(undecided, DECORATED) == (OFF, set())
 
 
 def test_undecided_session(undecided) -> None:
-    """A session adds its own file and nothing else."""
+    """Without a decision, a session loads one more module."""
     assert (OFF | {"instrumentation.sessions"}, set()) == loaded(undecided, SESSION)
 
 
 def test_undecided_strings(undecided) -> None:
-    """A string is looked up in the catalog."""
+    """Without a decision, an event given as a string loads the catalog."""
     code = DECORATED.replace("RoleEvent.AGENT_INVOKED", "'agent.invoked'").replace(
         "RoleEvent, ", ""
     )
@@ -138,17 +139,17 @@ def test_undecided_strings(undecided) -> None:
 
 
 def test_vetoed_without_a_grant(undecided) -> None:
-    """A veto without a grant costs no more than the missing grant alone."""
+    """Without a grant, a veto loads no more modules than no decision at all."""
     assert loaded(undecided, DECORATED, DO_NOT_TRACK="1") == (OFF, set())
 
 
 def test_denied(denied) -> None:
-    """A denial costs as much as a question that was never asked."""
+    """A denial loads as many modules as no decision at all."""
     assert loaded(denied, DECORATED) == (OFF, set())
 
 
 def test_denied_session(denied) -> None:
-    """A session loads no pipeline, key or writer after a denial."""
+    """After a denial a session loads no pipeline, key or writer."""
     modules, _ = loaded(denied, SESSION)
 
     assert set() == modules & {"recording.pipeline", "storage.writer", "privacy.keys"}
@@ -159,14 +160,14 @@ def test_denied_session(denied) -> None:
     "code", [DECORATED, SESSION], ids=["decorated", "instrumentation.sessions"]
 )
 def test_vetoed_with_a_grant(place, code: str, variable: str) -> None:
-    """A veto over a grant loads no pipeline, key or writer."""
+    """If a variable vetoes a grant, no pipeline, key or writer is loaded."""
     modules, _ = loaded(place, code, **{variable: "1"})
 
     assert set() == modules & {"recording.pipeline", "storage.writer", "privacy.keys"}
 
 
 def test_on(place) -> None:
-    """A session and a decorated call with three events on disk load exactly these modules."""
+    """A session and a decorated call that write three events load exactly these modules."""
     modules, others = loaded(place, SESSION)
 
     assert OFF | WRITING | {"instrumentation.sessions", "instrumentation.spans"} == modules
@@ -175,12 +176,12 @@ def test_on(place) -> None:
 
 
 def test_record_undecided(undecided) -> None:
-    """`record` without a decision loads the command line, the runtime and the choice of the app."""
+    """Without a decision, `record` loads the command line, the runtime and the app choice."""
     assert (COMMAND, {"__future__"}) == loaded(undecided, RECORD)
 
 
 def test_record_on(place) -> None:
-    """`record` loads the pipeline, and of the standard library nothing but `__future__`."""
+    """While recording is on, `record` loads the pipeline and only `__future__` of the library."""
     modules, others = loaded(place, RECORD)
 
     assert (COMMAND | WRITING, {"__future__"}) == (modules, others)
@@ -188,7 +189,7 @@ def test_record_on(place) -> None:
 
 
 def test_record_denied(denied) -> None:
-    """`record` loads no writer and no key after a denial."""
+    """After a denial `record` loads no writer and no key."""
     modules, others = loaded(denied, RECORD)
 
     assert set() == others & EXPENSIVE
@@ -197,7 +198,7 @@ def test_record_denied(denied) -> None:
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["record", "--help"]], ids=" ".join)
 def test_help(undecided, args: list[str]) -> None:
-    """Help and version load no parser, no terminal, nothing of others."""
+    """`--help` and `--version` load no parser and no third-party module."""
     modules, others = loaded(undecided, MAIN.format(args=args))
 
     assert (set(), set()) == (
@@ -210,16 +211,16 @@ def test_help(undecided, args: list[str]) -> None:
     "code", [DECORATED, SESSION, RECORD], ids=["call", "instrumentation.sessions", "record"]
 )
 def test_nothing_expensive(place, code: str) -> None:
-    """Nothing that costs milliseconds is on any cold path, async and threads included."""
+    """No cold start loads a module that takes milliseconds to import."""
     _, others = loaded(place, code)
 
     assert set() == others & EXPENSIVE
 
 
 def test_python_m_is_the_same_command(place) -> None:
-    """`python -m telemetry_kit record` writes the event and loads what `record` loads.
+    """`python -m telemetry_kit record` writes the event and loads the same modules as `record`.
 
-    `-m` itself brings runpy and what that needs; of ours it adds only `__main__`.
+    `-m` itself loads runpy and what runpy needs, and `__main__` of our package.
     """
     done = place.python(
         *("-X", "importtime", "-m", "telemetry_kit", "record", "agent.invoked", "--agent", "x")

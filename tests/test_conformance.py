@@ -1,4 +1,4 @@
-"""Our column of the conformance table is complete."""
+"""The conformance table is complete."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_our_column_is_complete() -> None:
-    """Every public check passes for this library, on this interpreter."""
+    """Our library passes every public check, on this interpreter."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.conformance", "--one", "Ours"],
         cwd=ROOT,
@@ -23,8 +23,8 @@ def test_our_column_is_complete() -> None:
     assert len(answers) > 40
 
 
-def test_the_page_is_the_scripts() -> None:
-    """The table in the documentation has a row for each check of the script."""
+def test_the_page_matches_the_script() -> None:
+    """The documentation's table has a row for each check of the script."""
     page = (ROOT / "docs" / "reference" / "conformance.md").read_text()
     script = (ROOT / "benchmarks" / "conformance.py").read_text()
     total = script.count("\n@check(")

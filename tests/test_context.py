@@ -1,4 +1,4 @@
-"""The context: the current role and session, over threads and tasks, and however a block ends."""
+"""The current role and session, in threads and tasks and at every kind of end."""
 
 import asyncio
 import contextvars
@@ -27,7 +27,7 @@ from tests.context_helpers import AGENT, role
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
@@ -36,7 +36,7 @@ def captured() -> Iterator[Captured]:
 
 
 def test_threads_start_outside(captured: Captured) -> None:
-    """A thread or an executor has no session, unless the function carries one."""
+    """A thread or an executor has no session unless `propagate()` wraps the function."""
     with role_session("dev"), ThreadPoolExecutor(1) as pool:
         bare = pool.submit(role).result()
         carried = pool.submit(propagate(role)).result()
@@ -46,7 +46,7 @@ def test_threads_start_outside(captured: Captured) -> None:
 
 
 def test_propagate_takes_the_scope_of_its_call(captured: Captured) -> None:
-    """Not of the moment it runs; arguments, result and exceptions pass through."""
+    """`propagate()` saves the scope of its call. Arguments, result and exceptions pass through."""
 
     def fail(first: int, *, second: int) -> None:
         raise LookupError(first, second, role())
@@ -61,7 +61,7 @@ def test_propagate_takes_the_scope_of_its_call(captured: Captured) -> None:
 
 
 def test_propagate_outside_of_any_session(captured: Captured) -> None:
-    """It carries that there is none."""
+    """Outside of any session, `propagate()` saves that there is none."""
     carried = propagate(role)
     with role_session("dev"):
         assert carried() is None
@@ -69,7 +69,7 @@ def test_propagate_outside_of_any_session(captured: Captured) -> None:
 
 
 def test_to_thread_and_run_in_executor(captured: Captured) -> None:
-    """`to_thread` copies the context by itself; an executor needs propagate()."""
+    """`to_thread` copies the context. An executor needs `propagate()`."""
 
     async def main() -> list[str | None]:
         loop = asyncio.get_running_loop()
@@ -84,7 +84,7 @@ def test_to_thread_and_run_in_executor(captured: Captured) -> None:
 
 
 def test_nested_sessions_in_gathered_tasks(captured: Captured) -> None:
-    """Each task has sessions of its own, while all tasks interleave."""
+    """Each of several interleaved tasks has its own sessions."""
 
     async def task(own: str) -> tuple[str | None, ...]:
         with role_session(own):
@@ -111,7 +111,7 @@ def test_nested_sessions_in_gathered_tasks(captured: Captured) -> None:
 
 
 def test_left_in_another_task(captured: Captured) -> None:
-    """A block that is left in another task is closed, and disturbs neither."""
+    """A block left in another task is closed and changes neither task's session."""
     block = tracks(AGENT)
 
     async def leave() -> str | None:
@@ -122,8 +122,8 @@ def test_left_in_another_task(captured: Captured) -> None:
     async def main() -> tuple[Any, ...]:
         with role_session("dev"):
             block.__enter__()
-            theirs = await asyncio.create_task(leave())
-            return theirs, role()
+            after_leaving = await asyncio.create_task(leave())
+            return after_leaving, role()
 
     assert asyncio.run(main()) == ("qa", "dev")
     assert [e["event_type"] for e in captured.events if e.get("outcome") == "ok"] == [
@@ -132,7 +132,7 @@ def test_left_in_another_task(captured: Captured) -> None:
 
 
 def test_left_in_another_thread_or_context(captured: Captured) -> None:
-    """The same for threads, and for a context that was entered by hand."""
+    """A block left in another thread, or another context, is closed in both."""
     block = role_session("dev", workflow="release")
     block.__enter__()
     thread = threading.Thread(target=block.__exit__, args=(None, None, None))
@@ -148,7 +148,7 @@ def test_left_in_another_thread_or_context(captured: Captured) -> None:
 
 
 def test_one_object_in_many_tasks(captured: Captured) -> None:
-    """A shared object is entered by many at once; each leaves its own entry."""
+    """Many tasks can enter one object, and each exit ends its own entry."""
     shared = tracks(AGENT)
 
     async def task(number: int) -> bool:
@@ -171,7 +171,7 @@ def test_one_object_in_many_tasks(captured: Captured) -> None:
 
 
 def test_leaving_what_was_never_entered(captured: Captured) -> None:
-    """It is no error."""
+    """Leaving a block that was never entered is no error."""
     tracks(AGENT).__exit__(None, None, None)
     role_session("dev").__exit__(None, None, None)
 
@@ -179,7 +179,7 @@ def test_leaving_what_was_never_entered(captured: Captured) -> None:
 
 
 def test_current_names(captured: Captured) -> None:
-    """What is bound can be asked for."""
+    """`current()` returns the names of the current session."""
     with role_session("dev", command="build", workflow="release"), tracks(AGENT, agent="writer"):
         inside = current()
 
@@ -195,7 +195,7 @@ def test_current_names(captured: Captured) -> None:
 
 
 def test_recursion_900_deep(captured: Captured) -> None:
-    """Deep recursion works with room for three frames a call, and every call has its parent."""
+    """900 nested calls need three frames each, and every call has its parent."""
 
     @tracks(AGENT)
     def deep(left: int) -> int:
@@ -207,15 +207,15 @@ def test_recursion_900_deep(captured: Captured) -> None:
         found = deep(900)
     finally:
         sys.setrecursionlimit(before)
-    begun = captured.events[:901]
+    started = captured.events[:901]
 
     assert found == 900
     assert len(captured.events) == 2 * 901
-    assert [e["span_id"] for e in begun[:-1]] == [e["parent_id"] for e in begun[1:]]
+    assert [e["span_id"] for e in started[:-1]] == [e["parent_id"] for e in started[1:]]
 
 
-def test_running_out_of_stack_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Endless recursion ends in RecursionError, and the next call is recorded as ever."""
+def test_recursion_error_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endless recursion raises RecursionError, and the next call is recorded."""
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
 
     @tracks(AGENT)
@@ -244,14 +244,14 @@ class Code(IntEnum):
 
 
 class ExitLike(Exception):  # noqa: N818
-    """What Click's and Typer's Exit look like."""
+    """An exception with the attributes of Click's and Typer's Exit."""
 
     def __init__(self, exit_code: object) -> None:
         self.exit_code = exit_code
 
 
 class Hostile(Exception):  # noqa: N818
-    """Asked for its code, it raises."""
+    """An exception whose exit code cannot be read."""
 
     @property
     def exit_code(self) -> int:
@@ -259,7 +259,7 @@ class Hostile(Exception):  # noqa: N818
 
 
 class Ending(BaseException):
-    """Like the cancellation of a library that we have never heard of."""
+    """A cancellation exception of an unknown library."""
 
 
 OUTCOMES: dict[str, tuple[BaseException | None, str, int | None]] = {
@@ -295,7 +295,7 @@ OUTCOMES: dict[str, tuple[BaseException | None, str, int | None]] = {
 
 
 def by_function(error: BaseException | None, around: Any) -> None:
-    """Raise inside a decorated function."""
+    """Raise an exception inside a decorated function."""
 
     @around
     def body() -> None:
@@ -306,14 +306,14 @@ def by_function(error: BaseException | None, around: Any) -> None:
 
 
 def by_block(error: BaseException | None, around: Any) -> None:
-    """Raise inside a with block."""
+    """Raise an exception inside a with block."""
     with around:
         if error is not None:
             raise error
 
 
 def by_coroutine(error: BaseException | None, around: Any) -> None:
-    """Raise inside a coroutine, driven by hand: a loop would treat some exceptions its own way."""
+    """Raise in a coroutine driven by hand, because a loop handles some exceptions itself."""
 
     @around
     async def body() -> None:
@@ -335,7 +335,7 @@ FORMS: list[Callable[[BaseException | None, Any], None]] = [by_function, by_bloc
 @pytest.mark.parametrize("form", FORMS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("ending", OUTCOMES)
 def test_outcomes(captured: Captured, form: Any, ending: str) -> None:
-    """The outcome and the exit code of every way to end; the exception is the host's own."""
+    """Each kind of end has its outcome and exit code, and the exception is the host's own."""
     error, outcome, code = OUTCOMES[ending]
     caught: BaseException | None = None
     try:
@@ -354,7 +354,7 @@ def test_outcomes(captured: Captured, form: Any, ending: str) -> None:
 
 
 def test_click_exceptions(captured: Captured) -> None:
-    """Click's own exceptions are known by their shape."""
+    """Click's own exceptions are recognised by their attributes."""
     exceptions = pytest.importorskip("click.exceptions")
     for error in (exceptions.Exit(0), exceptions.Exit(3), exceptions.Abort()):
         with pytest.raises(type(error)), tracks("command.executed"):
@@ -368,7 +368,7 @@ def test_click_exceptions(captured: Captured) -> None:
 
 
 def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
-    """Only Click's and Typer's Abort mean that the user went away."""
+    """Only the Abort of Click and Typer is recorded as cancelled."""
 
     class Abort(Exception):  # noqa: N818
         pass
@@ -380,7 +380,7 @@ def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
 
 
 def test_ctrl_c(captured: Captured) -> None:
-    """A real SIGINT passes unchanged and is recorded as cancelled."""
+    """A real SIGINT is raised unchanged and recorded as cancelled."""
 
     @tracks(AGENT)
     def busy() -> None:
@@ -392,8 +392,8 @@ def test_ctrl_c(captured: Captured) -> None:
     assert captured.events[-1]["outcome"] == "cancelled"
 
 
-def test_set_adds_up(captured: Captured) -> None:
-    """What is set once stays when something else is set; contexts are merged."""
+def test_set_merges(captured: Captured) -> None:
+    """A second `set()` keeps the fields of the first one and merges the contexts."""
 
     class Key(str):
         def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""The context in other processes: what a child takes over."""
+"""The context of child processes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.context_helpers import AGENT
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
@@ -38,37 +38,37 @@ CHILD = (
 )
 
 
-def test_spawned_child_stands_alone(place: Any) -> None:
-    """A child's events have ids of their own, and no parent."""
+def test_spawned_child_has_no_parent(place: Any) -> None:
+    """A spawned child has its own ids and no parent."""
     with role_session("dev"), tracks("command.executed"):
         done = place.run(CHILD)
     events = place.events()
-    mine = [e for e in events if e["event_type"].startswith(("role", "command"))]
-    theirs = [e for e in events if e not in mine]
+    parent_events = [e for e in events if e["event_type"].startswith(("role", "command"))]
+    child_events = [e for e in events if e not in parent_events]
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert len(theirs) == 3
+    assert len(child_events) == 3
     assert len(events) == len({e["event_id"] for e in events})
-    assert "parent_id" not in theirs[0]
-    assert "session_id" not in theirs[0]
-    assert theirs[0]["span_id"] == theirs[1]["parent_id"] != mine[1]["span_id"]
+    assert "parent_id" not in child_events[0]
+    assert "session_id" not in child_events[0]
+    assert child_events[0]["span_id"] == child_events[1]["parent_id"] != parent_events[1]["span_id"]
 
 
 def test_child_environment_links_a_child(place: Any) -> None:
-    """With the variables given on, the child belongs to the session and the span."""
+    """With the variables of `child_environment()`, a child is in the session and the span."""
     with role_session("dev"), tracks("command.executed"):
         done = place.run(CHILD, env=child_environment())
     events = place.events()
     command = next(e for e in events if e["event_type"] == "command.executed")
-    begun = next(e for e in events if e["event_type"] == "agent.invoked")
+    started = next(e for e in events if e["event_type"] == "agent.invoked")
 
     assert done.returncode == 0
-    assert command["span_id"] == begun["parent_id"]
-    assert command["session_id"] == begun["session_id"]
+    assert command["span_id"] == started["parent_id"]
+    assert command["session_id"] == started["session_id"]
 
 
-def test_child_environment_where_there_is_nothing_to_tell(undecided: Any) -> None:
-    """Off, or outside of any session, it is empty."""
+def test_child_environment_is_empty_without_a_session(undecided: Any) -> None:
+    """While recording is off, or outside of any session, the variables are empty."""
     with role_session("dev"):
         off = child_environment()
 
@@ -107,7 +107,7 @@ if main() == 0:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_forked_child_has_its_own_ids_and_no_parent(place: Any) -> None:
-    """Who was acting still acts; the parent's span is the parent's to end, once."""
+    """A forked child keeps the role. Only the parent process ends the parent's span."""
     done = place.run(FORK)
     events = place.events()
     commands = [e for e in events if e["event_type"].startswith("command")]
@@ -128,7 +128,7 @@ def test_forked_child_has_its_own_ids_and_no_parent(place: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(place: Any, method: str) -> None:
-    """Workers of every start method record with ids of their own."""
+    """Workers of every start method record events with their own ids."""
     (place.root / "tk_work.py").write_text(
         "from telemetry_kit import *\n"
         "configure(app='flowspec')\n"
@@ -149,16 +149,16 @@ def test_multiprocessing(place: Any, method: str) -> None:
         env={"PYTHONPATH": f"{place.env['PYTHONPATH']}{os.pathsep}{place.root}"},
     )
     events = place.events()
-    begun = [e for e in events if e["event_type"] == "agent.invoked"]
+    started = [e for e in events if e["event_type"] == "agent.invoked"]
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(begun) == 6
-    assert not any("parent_id" in e for e in begun)
+    assert len(started) == 6
+    assert not any("parent_id" in e for e in started)
     assert 14 == len(events) == len({e["event_id"] for e in events})
 
 
 def test_ids_of_a_forked_process_without_telemetry_before(place: Any) -> None:
-    """A child that is the first to record does so like anybody."""
+    """A forked child can be the first process to record."""
     done = place.run(
         "import os\nfrom telemetry_kit import *\n"
         "pid = os.fork()\n"
@@ -172,7 +172,7 @@ def test_ids_of_a_forked_process_without_telemetry_before(place: Any) -> None:
 
 
 def test_threads_of_a_forked_child(captured: Captured) -> None:
-    """A scope knows whether this process opened it."""
+    """A scope identifies the process that opened it."""
     with tracks(AGENT):
         inside = current()
 
@@ -188,7 +188,7 @@ def test_threads_of_a_forked_child(captured: Captured) -> None:
 
 
 def test_no_event_outside_of_a_capture(undecided: Any) -> None:
-    """Without a decision nothing is recorded, and a child gets no variables."""
+    """Without a decision nothing is recorded, and the variables for a child are empty."""
     track_role_event("agent.invoked")
     done = subprocess.run(
         [sys.executable, "-c", CHILD], cwd=undecided.root, env=undecided.env, check=False

@@ -1,4 +1,4 @@
-"""What contributors' tools run is what `nox` runs."""
+"""The workflow and the hooks run the same checks as `nox`."""
 
 import re
 import tomllib
@@ -11,7 +11,7 @@ NOX = (ROOT / "noxfile.py").read_text("utf-8")
 
 
 def test_the_workflow_runs_every_interpreter() -> None:
-    """Its matrix has the versions that the package says it runs on, and no other."""
+    """The workflow tests exactly the Python versions that the package supports."""
     said = re.findall(r"Python :: (3\.\d+)", "\n".join(PYPROJECT["project"]["classifiers"]))
     listed = re.search(r"python: \[(.*)\]", WORKFLOW)
 
@@ -19,8 +19,8 @@ def test_the_workflow_runs_every_interpreter() -> None:
     assert said == re.findall(r"3\.\d+", listed[1])
 
 
-def test_the_workflow_runs_sessions_that_there_are() -> None:
-    """Every session that it names is in the noxfile."""
+def test_the_workflow_runs_existing_sessions() -> None:
+    """The noxfile has every session that the workflow runs."""
     named = {
         session.partition("-")[0].strip('"')
         for line in re.findall(r"nox -s (.*)", WORKFLOW)
@@ -41,7 +41,7 @@ def test_the_workflow_runs_sessions_that_there_are() -> None:
 
 
 def test_pre_commit_runs_what_nox_runs() -> None:
-    """Ruff and mypy are called as in the sessions `lint` and `types`."""
+    """The hooks call Ruff and mypy like the sessions `lint` and `types`."""
     entries = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
 
     assert [

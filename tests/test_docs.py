@@ -1,4 +1,4 @@
-"""The pages say what the program does: blocks are run, links lead somewhere, tables are real."""
+"""The documentation matches the program: its examples run, its links and tables are correct."""
 
 import doctest
 import importlib
@@ -32,8 +32,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link names a file that is there."""
+def test_links_name_existing_files(page: Path) -> None:
+    """Every relative link names a file that exists."""
     missing = [
         link
         for link in LINK.findall(page.read_text())
@@ -45,7 +45,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("name", telemetry_kit.__all__)
 def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
-    """Each public name has an example in its docstring, which prints what the docstring shows."""
+    """The docstring of each public name has an example with the correct output."""
     thing = getattr(telemetry_kit, name)
     module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
     text = module.__doc__ if isinstance(thing, str) else thing.__doc__
@@ -58,8 +58,8 @@ def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
     assert (result.failed, "".join(printed)) == (0, "")
 
 
-def test_the_tutorial_is_true(undecided, tmp_path: Path) -> None:
-    """Each command of the tutorial does and prints what stands there; `...` is anything."""
+def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
+    """Each command of the tutorial prints the output shown. `...` matches any text."""
     page = ROOT / "docs" / "tutorial.md"
     (program,) = blocks(page, "python")
     (undecided.root / "notes.py").write_text(program)
@@ -90,7 +90,7 @@ def test_the_tutorial_is_true(undecided, tmp_path: Path) -> None:
 
 
 def test_the_readme_example_runs(place) -> None:
-    """The example of the first screen records three events."""
+    """The example at the top of the README records three events."""
     (program,) = blocks(ROOT / "README.md", "python")
     done = place.run(program)
 
@@ -101,15 +101,15 @@ def test_the_readme_example_runs(place) -> None:
 
 @pytest.mark.parametrize("page", ["typer.md", "scripts.md"])
 def test_how_to_programs_run(place, page: str) -> None:
-    """The programs of the how-to pages start and end well."""
+    """The programs of the how-to pages exit without an error."""
     for program in blocks(ROOT / "docs" / "how-to" / page, "python"):
         done = place.run(program)
 
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_how_to_test_is_a_test(undecided) -> None:
-    """The test of the page about testing passes, in a pytest of its own."""
+def test_the_test_of_the_testing_page_passes(undecided) -> None:
+    """The test in the how-to page about testing passes in its own pytest."""
     test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
     (undecided.root / "test_page.py").write_text(test)
     plugin = [] if _is_installed() else ["-p", "telemetry_kit.integrations.pytest"]
@@ -129,15 +129,15 @@ def _is_installed() -> bool:
     return any(point.name == "telemetry_kit" for point in entry_points(group="pytest11"))
 
 
-def test_the_python_reference_is_the_real_one() -> None:
-    """`docs/make.py` would write the page that is there."""
+def test_the_python_reference_is_current() -> None:
+    """The Python reference equals the output of `docs/make.py`."""
     made = _make()
 
     assert made.python_page() == (ROOT / "docs/reference/python.md").read_text()
 
 
-def test_every_command_stands_in_the_reference() -> None:
-    """Each command has its chapter in the reference and its line in the help."""
+def test_the_reference_lists_every_command() -> None:
+    """Each command has a chapter in the reference and a line in the help."""
     page = (ROOT / "docs/reference/commands.md").read_text()
     chapters = re.findall(r"^## `([\w-]+)`$", page, re.MULTILINE)
 
@@ -151,19 +151,19 @@ def _make():
     return module
 
 
-def test_the_dictionary_is_the_real_one() -> None:
-    """`TELEMETRY.md` is what `telemetry-kit schema` prints."""
+def test_the_dictionary_is_current() -> None:
+    """`TELEMETRY.md` equals the output of `telemetry-kit schema`."""
     assert notice.dictionary() == (ROOT / "TELEMETRY.md").read_text()
 
 
 def test_each_event_has_a_question() -> None:
-    """Every event names the question that it answers, and who answers for it."""
+    """Every event in the catalog names its question and its owner."""
     assert all(e.question.endswith("?") and e.owner for e in catalog.EVENTS.values())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="console blocks are for a POSIX shell")
 def test_the_readme_has_exactly_two_commands() -> None:
-    """The first screen gives one command for the demo and one for the tests."""
+    """The top of the README has one command for the demo and one for the tests."""
     commands = [
         line for block in blocks(ROOT / "README.md", "console") for line in block.splitlines()
     ]

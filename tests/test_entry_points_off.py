@@ -1,4 +1,4 @@
-"""Every entry point against every veto: nothing is made, and no module that records is loaded."""
+"""While recording is off, no entry point creates a file or loads a recording module."""
 
 import json
 import os
@@ -80,7 +80,7 @@ assert json.dumps(1) == "1"
 """,
     "ask_consent": "from telemetry_kit import ask_consent; assert not ask_consent()",
 }
-# A test's own tool: it runs the pipeline, into memory.
+# For tests: it runs the pipeline in memory.
 IN_MEMORY = {
     "capture_events": """
 from telemetry_kit import capture_events, role_session
@@ -90,7 +90,7 @@ with capture_events() as captured:
 assert len(captured.events) == 1
 """,
 }
-# The user's own answer: written down by design, also where a veto holds.
+# The user's own decision, which is written to disk even under a veto.
 DECIDING = {"enable_telemetry", "disable_telemetry", "__version__"}
 
 # -- the command line ---------------------------------------------------------------------------
@@ -104,8 +104,8 @@ ARGUMENTS = {
     "hook": ["PreToolUse"],
     "rotate-key": ["--yes"],
 }
-# `demo` and `selftest` have a project of their own, in a temporary folder; `export` notes where
-# data went; the other four are the user's answer.
+# `demo` and `selftest` use their own project in a temporary folder. `export` adds to the export
+# log. The other four are the user's own decision.
 OWN = {"demo", "selftest", "export", "enable", "on", "disable", "off"}
 LIGHT_COMMANDS = {"record", "hook"}
 COMMAND_NAMES = [name for names, _, _ in COMMANDS for name in names if name not in OWN]
@@ -139,7 +139,7 @@ VETOES = (
 
 @pytest.fixture
 def vetoed(undecided, request):
-    """A project in which nothing may be recorded, and what its programs need to be told."""
+    """A project under one veto, with the environment and the first lines of its programs."""
     veto, env, before = request.param, {}, ""
     with cache.override_runtime(undecided.environ):
         if veto not in ("undecided", "no for all projects"):
@@ -169,7 +169,7 @@ def vetoed(undecided, request):
         }[veto]
         path.parent.mkdir(exist_ok=True)
         path.write_text("[tool.telemetry_kit]\n" * (veto == "pyproject") + "enabled = false\n")
-    # The key of the grant: it is deleted, so that a new one would show.
+    # Delete the key of the grant, so that a new key is noticed.
     for key in Path(undecided.home.state).glob("projects/*/*"):
         key.unlink()
     return undecided, env, before
@@ -194,9 +194,9 @@ out.write(json.dumps(found))
 
 
 def content(place) -> dict[str, bytes]:
-    """Every path under project and home, with what is in it.
+    """Return every path in the project and the home directory, with its content.
 
-    Without the maintenance lock, which commands leave in a folder that is there already.
+    Omit the maintenance lock, which commands leave in an existing folder.
     """
     tops = (place.root, place.user)
     paths = [path for top in tops for path in top.rglob("*")]
@@ -205,7 +205,7 @@ def content(place) -> dict[str, bytes]:
 
 
 def probe(vetoed, sources: dict[str, str]) -> dict[str, list]:
-    """Run all in one process: the errors of each, and the modules that record loaded by then."""
+    """Run all sources in one process, and return their errors and the recording modules loaded."""
     place, env, before = vetoed
     code = PROBE.format(before=before, recording=RECORDING)
     done = place.python("-c", code, json.dumps(sources), env=env)
@@ -216,15 +216,15 @@ def probe(vetoed, sources: dict[str, str]) -> dict[str, list]:
 everywhere = pytest.mark.parametrize("vetoed", VETOES, indirect=True)
 
 
-def test_all_entry_points_are_here() -> None:
-    """A new name of the public API has to be put into one of the three tables."""
+def test_every_entry_point_is_tested() -> None:
+    """Every public name is in one of the three tables."""
     assert {*LIGHT, *IN_MEMORY, *DECIDING} == set(telemetry_kit.__all__)
 
 
 @everywhere
 @pytest.mark.parametrize("group", ["_api", "recording.logger", "others"])
 def test_entry_points(vetoed, group: str) -> None:
-    """A call of the public API loads no pipeline, and makes no file, no folder and no key."""
+    """A call of the public API loads no pipeline and creates no file, folder or key."""
     place, _, _ = vetoed
     before = content(place)
     sources = {name: source for name, source in LIGHT.items() if module_group(name) == group}
@@ -235,7 +235,7 @@ def test_entry_points(vetoed, group: str) -> None:
 
 
 def module_group(name: str) -> str:
-    """Those that are asked by themselves stand alone: what one has loaded would hide the rest."""
+    """Return the group of a module. A loaded module would hide a later one, so some are alone."""
     if name == "get_logger":
         return "recording.logger"
     return "_api" if telemetry_kit._MODULES[name] == "_api" else "others"
@@ -243,7 +243,7 @@ def module_group(name: str) -> str:
 
 @everywhere
 def test_captured_events(vetoed) -> None:
-    """Capturing goes on whatever is vetoed, and makes no file, no folder and no key."""
+    """`capture_events()` works under any veto and creates no file, folder or key."""
     place, _, _ = vetoed
     before = content(place)
     found = probe(vetoed, IN_MEMORY)
@@ -253,15 +253,15 @@ def test_captured_events(vetoed) -> None:
 
 
 @everywhere
-def test_recording_commands_load_no_chain(vetoed) -> None:
-    """`record` and `hook` load no pipeline where nothing is recorded."""
+def test_recording_commands_load_no_pipeline(vetoed) -> None:
+    """While recording is off, `record` and `hook` load no pipeline."""
     for name in sorted(LIGHT_COMMANDS.intersection(COMMAND_NAMES)):
         assert probe(vetoed, {name: command(name)}) == {name: ["", []]}
 
 
 @everywhere
 def test_recording_commands(vetoed) -> None:
-    """`record` and `hook` make no file, no folder and no key."""
+    """While recording is off, `record` and `hook` create no file, folder or key."""
     place, _, _ = vetoed
     before = content(place)
     names = sorted(LIGHT_COMMANDS.intersection(COMMAND_NAMES))
@@ -276,8 +276,8 @@ CONSENT_COMMANDS = ("enable", "disable", "preview", "schema")
 
 
 @everywhere
-def test_reading_commands_load_no_chain(vetoed) -> None:
-    """Commands that look at what is stored, delete it or decide do not load what could record."""
+def test_reading_commands_load_no_pipeline(vetoed) -> None:
+    """Commands that read, delete or decide load no recording module."""
     for name in (*READING, *CONSENT_COMMANDS):
         _, loaded = probe(vetoed, {name: command(name)})[name]
 
@@ -286,7 +286,7 @@ def test_reading_commands_load_no_chain(vetoed) -> None:
 
 @everywhere
 def test_all_other_commands(vetoed) -> None:
-    """No other command makes anything where nothing is recorded; `reset` alone takes away."""
+    """While recording is off, no other command creates a file. Only `reset` deletes some."""
     place, _, _ = vetoed
     before = content(place)
     names = [n for n in COMMAND_NAMES if n not in LIGHT_COMMANDS | {"reset"}]
@@ -299,7 +299,7 @@ def test_all_other_commands(vetoed) -> None:
 
 
 def test_the_number_of_cases() -> None:
-    """The reference page tells how many entry points meet how many vetoes."""
+    """The reference page has the number of entry points and the number of vetoes."""
     page = Path(__file__).parents[1] / "docs" / "reference" / "consent.md"
     points = len(LIGHT) + len(IN_MEMORY) + len(COMMAND_NAMES)
 

@@ -27,18 +27,18 @@ TYPES = [
 
 
 def test_fourteen_types() -> None:
-    """The members are the 14 types of the design, in its order."""
+    """`RoleEvent` has the 14 types of the design, in its order."""
     assert [event.value for event in RoleEvent] == TYPES
 
 
 def test_catalog_agrees() -> None:
-    """The catalog has a row for each, in the same order, and no other."""
+    """The catalog has exactly one row for each type, in the same order."""
     assert list(RoleEvent) == list(catalog.EVENTS)
 
 
 @pytest.mark.parametrize("event", RoleEvent)
 def test_member_is_its_value(event: RoleEvent) -> None:
-    """A member equals its string, prints as it, and its name is the string in capitals."""
+    """A member equals its string value, prints as it, and is named after it."""
     assert (event.value, event.value) == (event, str(event))
     assert event.value.upper().replace(".", "_") == event.name
     assert RoleEvent(event.value) is event

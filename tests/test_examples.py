@@ -1,4 +1,4 @@
-"""The example program in this process: recording changes nothing that it does."""
+"""Recording does not change what the example program does. It runs in the test's process."""
 
 import contextlib
 import runpy
@@ -15,7 +15,7 @@ COMMANDS = [(args, code) for args, code, _ in PROCESSES if args[0] == PROGRAM]
 
 
 def all_commands(folder: Path, monkeypatch, capsys) -> dict[str, Any]:
-    """Run the commands of the demo in a folder: exit codes, output and files."""
+    """Run the commands of the demo in a folder, and return exit codes, output and files."""
     folder.mkdir()
     monkeypatch.chdir(folder)
     for name in (PROGRAM, SPEC):
@@ -34,7 +34,7 @@ def all_commands(folder: Path, monkeypatch, capsys) -> dict[str, Any]:
 
 
 def test_the_example_does_the_same_on_and_off(tmp_path, monkeypatch, capsys) -> None:
-    """Every command of the demo has the same exit code, prints and writes the same."""
+    """Each command of the demo has the same exit code, output and files on and off."""
     off = all_commands(tmp_path / "off", monkeypatch, capsys)
     with capture_events() as captured, contextlib.chdir(tmp_path):
         on = all_commands(tmp_path / "on", monkeypatch, capsys)

@@ -1,10 +1,10 @@
-"""A program that has used up its descriptors before it first uses a name of ours."""
+"""A program that has no free file descriptor when it first uses one of our names."""
 
 import pytest
 
 import telemetry_kit
 
-# From here on nothing can be opened, until `free()`.
+# No file can be opened from here until `free()`.
 USED_UP = """
 import os, resource, functools
 import telemetry_kit
@@ -78,7 +78,7 @@ def nothing():
 
 
 def test_every_name_is_off(place) -> None:
-    """All names can be imported and used; nothing is raised, printed or recorded."""
+    """Every public name can be imported and used. It raises, prints and records nothing."""
     done = place.run(f"{USED_UP}use_up()\n{CALLS}\nuse()\nnothing()\nuse()\n")
 
     assert ("", "", 0) == (done.stderr, done.stdout, done.returncode)
@@ -86,7 +86,7 @@ def test_every_name_is_off(place) -> None:
 
 
 def test_recording_begins_when_descriptors_are_free(place) -> None:
-    """What was imported without a descriptor records once there is one."""
+    """A function imported without a free descriptor records as soon as there is one."""
     code = (
         f"{USED_UP}use_up()\n{CALLS}\nnothing()\nfree()\nconfigure(app='flowspec')\n"
         "assert is_telemetry_enabled()\n"
@@ -103,7 +103,7 @@ def test_recording_begins_when_descriptors_are_free(place) -> None:
 
 @pytest.mark.parametrize("event", sorted(telemetry_kit.RoleEvent))
 def test_event_names(undecided, event: str) -> None:
-    """Each `RoleEvent` is its string value also where the class cannot be loaded."""
+    """A `RoleEvent` is its string value even if its class cannot be loaded."""
     name = telemetry_kit.RoleEvent(event).name
     done = undecided.run(
         f"{USED_UP}use_up()\nfrom telemetry_kit import RoleEvent\n"
@@ -114,7 +114,7 @@ def test_event_names(undecided, event: str) -> None:
 
 
 def test_some_names_first(place) -> None:
-    """Descriptors that run out after the first names are loaded change nothing for the host."""
+    """If the descriptors run out after the first imports, the host program still runs."""
     code = (
         f"{USED_UP}from telemetry_kit import tracks, role_session, configure, track_role_event\n"
         f"configure(app='flowspec')\nuse_up()\n{CALLS}\nuse()\n"
@@ -126,8 +126,8 @@ def test_some_names_first(place) -> None:
 
 
 @pytest.mark.parametrize("name", ["enable_telemetry", "disable_telemetry", "capture_events"])
-def test_decisions_are_not_lost_in_silence(undecided, name: str) -> None:
-    """A decision that cannot be made, and a capture that captures nothing, are told."""
+def test_failed_decisions_raise(undecided, name: str) -> None:
+    """If a decision or a capture cannot be made, an OSError is raised."""
     done = undecided.run(
         f"{USED_UP}use_up()\ntry: telemetry_kit.{name}\nexcept OSError as error: print(error.errno)"
     )
@@ -135,8 +135,8 @@ def test_decisions_are_not_lost_in_silence(undecided, name: str) -> None:
     assert ("24\n", 0) == (done.stdout, done.returncode)
 
 
-def test_a_missing_dependency_is_told(undecided) -> None:
-    """A package that is not installed is an error of the installation, not of the moment."""
+def test_a_missing_dependency_raises(undecided) -> None:
+    """If a package is not installed, an ImportError is raised."""
     done = undecided.run(
         "import sys\nsys.modules['structlog'] = None\nimport telemetry_kit\n"
         "try: telemetry_kit.get_logger\nexcept ModuleNotFoundError: print('told')"

@@ -1,4 +1,4 @@
-"""Where telemetry lives: the project root, the user's folders, and that asking makes nothing."""
+"""The project root and the user's folders. Computing them creates nothing."""
 
 import os
 import sys
@@ -18,123 +18,123 @@ from telemetry_kit.paths import project_root as roots
 
 
 def project_root(app: str, here: str, user: str = "") -> str:
-    """The project root of a directory; no home directory is known unless one is given."""
+    """Return the project root of a directory, for a user with or without a home directory."""
     return roots(app, here, user)[0]
 
 
 @pytest.fixture
-def top(tmp_path: Path) -> Path:
-    """A real path with nothing of ours above it."""
+def base(tmp_path: Path) -> Path:
+    """A real path below no project."""
     return Path(os.path.realpath(tmp_path))
 
 
-def test_root_is_the_nearest_folder_of_the_app(top: Path) -> None:
-    """An ancestor with `.<app>/` wins over a repository that is farther away."""
-    (top / "a/.git").mkdir(parents=True)
-    (top / "a/b/.flowspec").mkdir(parents=True)
-    (top / "a/b/c").mkdir()
+def test_root_is_the_nearest_folder_of_the_app(base: Path) -> None:
+    """The nearest ancestor with `.<app>/` is the root, before a repository above it."""
+    (base / "a/.git").mkdir(parents=True)
+    (base / "a/b/.flowspec").mkdir(parents=True)
+    (base / "a/b/c").mkdir()
 
-    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b/c"))
+    assert str(base / "a/b") == project_root("flowspec", str(base / "a/b/c"))
 
 
-def test_root_is_the_nearer_repository(top: Path) -> None:
-    """A repository is a project of its own, also below a folder with `.<app>/`."""
-    (top / "a/.flowspec").mkdir(parents=True)
-    (top / "a/b/.git").mkdir(parents=True)
-    (top / "a/b/c").mkdir()
+def test_root_is_the_nearer_repository(base: Path) -> None:
+    """A repository is its own project, even below a folder with `.<app>/`."""
+    (base / "a/.flowspec").mkdir(parents=True)
+    (base / "a/b/.git").mkdir(parents=True)
+    (base / "a/b/c").mkdir()
 
-    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b/c"))
+    assert str(base / "a/b") == project_root("flowspec", str(base / "a/b/c"))
 
 
 @pytest.mark.parametrize("user", ["a", "link"])
-def test_a_folder_in_the_home_directory_makes_no_project(top: Path, user: str) -> None:
-    """Many tools keep `~/.<app>/`, and nothing below it becomes one project for that."""
-    (top / "a/.flowspec").mkdir(parents=True)
-    (top / "a/b/.git").mkdir(parents=True)
-    (top / "a/c").mkdir()
-    (top / "link").symlink_to(top / "a")
+def test_a_folder_in_the_home_directory_makes_no_project(base: Path, user: str) -> None:
+    """`~/.<app>/` does not make the home directory a project, because many tools have one."""
+    (base / "a/.flowspec").mkdir(parents=True)
+    (base / "a/b/.git").mkdir(parents=True)
+    (base / "a/c").mkdir()
+    (base / "link").symlink_to(base / "a")
 
-    assert str(top / "a/b") == project_root("flowspec", str(top / "a/b"), str(top / user))
-    assert str(top / "a/c") == project_root("flowspec", str(top / "a/c"), str(top / user))
+    assert str(base / "a/b") == project_root("flowspec", str(base / "a/b"), str(base / user))
+    assert str(base / "a/c") == project_root("flowspec", str(base / "a/c"), str(base / user))
 
 
-def test_everything_around_may_deny(top: Path) -> None:
-    """All repositories, and the projects of the same repository; the home directory is none."""
+def test_enclosing_repositories_may_deny(base: Path) -> None:
+    """Every enclosing repository and project may deny. The home directory may not."""
     for name in (".flowspec", "a/.git", "a/x/.flowspec", "a/x/b/.git", "a/x/b/c/.flowspec"):
-        (top / name).mkdir(parents=True)
-    (top / "a/x/b/c/d/.flowspec").mkdir(parents=True)
-    home = find("flowspec", str(top / "a/x/b/c/d"), {"HOME": str(top)})
+        (base / name).mkdir(parents=True)
+    (base / "a/x/b/c/d/.flowspec").mkdir(parents=True)
+    home = find("flowspec", str(base / "a/x/b/c/d"), {"HOME": str(base)})
 
-    assert str(top / "a/x/b/c/d") == home.root
-    assert [str(top / name) for name in ("a/x/b/c", "a/x/b", "a")] == enclosing_roots(
-        home, {"HOME": str(top)}, enclosing_repositories(home.checkout)
+    assert str(base / "a/x/b/c/d") == home.root
+    assert [str(base / name) for name in ("a/x/b/c", "a/x/b", "a")] == enclosing_roots(
+        home, {"HOME": str(base)}, enclosing_repositories(home.checkout)
     )
 
 
-def test_root_is_the_nearest_of_two(top: Path) -> None:
-    """Of two ancestors with `.<app>/` the nearer one is the root."""
-    (top / ".flowspec").mkdir()
-    (top / "a/.flowspec").mkdir(parents=True)
-    (top / "a/b").mkdir()
+def test_root_is_the_nearest_of_two(base: Path) -> None:
+    """Of two ancestors with `.<app>/`, the nearer one is the root."""
+    (base / ".flowspec").mkdir()
+    (base / "a/.flowspec").mkdir(parents=True)
+    (base / "a/b").mkdir()
 
-    assert str(top / "a") == project_root("flowspec", str(top / "a/b"))
-
-
-def test_root_is_else_the_repository(top: Path) -> None:
-    """Without a nearer `.<app>/` the nearest ancestor with `.git` is the root."""
-    (top / ".git").mkdir()
-    (top / "a/b").mkdir(parents=True)
-
-    assert str(top) == project_root("flowspec", str(top / "a/b"))
+    assert str(base / "a") == project_root("flowspec", str(base / "a/b"))
 
 
-def test_git_may_be_a_file(top: Path) -> None:
-    """A worktree or submodule has a file called `.git`; that is a root too."""
-    (top / ".git").mkdir()
-    (top / "a/b").mkdir(parents=True)
-    (top / "a/.git").write_text("gitdir: elsewhere\n")
+def test_root_is_otherwise_the_repository(base: Path) -> None:
+    """Without a nearer `.<app>/`, the nearest ancestor with `.git` is the root."""
+    (base / ".git").mkdir()
+    (base / "a/b").mkdir(parents=True)
 
-    assert str(top / "a") == project_root("flowspec", str(top / "a/b"))
-
-
-def test_root_is_else_the_directory_itself(top: Path) -> None:
-    """With neither, the directory itself is the root."""
-    (top / "a").mkdir()
-
-    assert str(top / "a") == project_root("flowspec", str(top / "a"))
+    assert str(base) == project_root("flowspec", str(base / "a/b"))
 
 
-def test_a_file_called_like_our_folder_is_no_root(top: Path) -> None:
-    """`.<app>` must be a folder."""
-    (top / ".flowspec").write_text("")
-    (top / "a").mkdir()
+def test_git_may_be_a_file(base: Path) -> None:
+    """The folder of a worktree or submodule, where `.git` is a file, is a root."""
+    (base / ".git").mkdir()
+    (base / "a/b").mkdir(parents=True)
+    (base / "a/.git").write_text("gitdir: elsewhere\n")
 
-    assert str(top / "a") == project_root("flowspec", str(top / "a"))
+    assert str(base / "a") == project_root("flowspec", str(base / "a/b"))
 
 
-def test_each_app_has_its_own_root(top: Path) -> None:
-    """Another app's folder says nothing about ours."""
-    (top / ".flowspec").mkdir()
-    (top / "a/.acme").mkdir(parents=True)
-    (top / "a/b").mkdir()
+def test_root_is_otherwise_the_directory_itself(base: Path) -> None:
+    """Without `.<app>/` and `.git`, the directory itself is the root."""
+    (base / "a").mkdir()
 
-    assert (str(top), str(top / "a")) == (
-        project_root("flowspec", str(top / "a/b")),
-        project_root("acme", str(top / "a/b")),
+    assert str(base / "a") == project_root("flowspec", str(base / "a"))
+
+
+def test_a_file_called_like_our_folder_is_no_root(base: Path) -> None:
+    """A file named `.<app>` makes no root."""
+    (base / ".flowspec").write_text("")
+    (base / "a").mkdir()
+
+    assert str(base / "a") == project_root("flowspec", str(base / "a"))
+
+
+def test_each_app_has_its_own_root(base: Path) -> None:
+    """The folder of another app is ignored."""
+    (base / ".flowspec").mkdir()
+    (base / "a/.acme").mkdir(parents=True)
+    (base / "a/b").mkdir()
+
+    assert (str(base), str(base / "a")) == (
+        project_root("flowspec", str(base / "a/b")),
+        project_root("acme", str(base / "a/b")),
     )
 
 
-def test_links_are_followed_to_the_real_root(top: Path) -> None:
-    """A project reached through a link has the place of the project itself."""
-    (top / "real/.git").mkdir(parents=True)
-    (top / "link").symlink_to(top / "real")
-    environ = {"HOME": str(top)}
+def test_links_are_followed_to_the_real_root(base: Path) -> None:
+    """A project reached through a symbolic link has the paths of the real project."""
+    (base / "real/.git").mkdir(parents=True)
+    (base / "link").symlink_to(base / "real")
+    environ = {"HOME": str(base)}
 
-    assert str(top / "real") == find("flowspec", str(top / "link"), environ).root
+    assert str(base / "real") == find("flowspec", str(base / "link"), environ).root
 
 
-def test_paths_of_a_home(top: Path) -> None:
-    """Events and switch live in the project, everything of the user's outside it."""
+def test_paths_of_a_home(base: Path) -> None:
+    """Events and the project's settings are in the project, the user's files outside it."""
     home = ProjectPaths("acme", "/p", "/c/acme", "/s/acme")
 
     assert (home.folder, home.log) == ("/p/.acme", "/p/.acme/telemetry.jsonl")
@@ -144,14 +144,14 @@ def test_paths_of_a_home(top: Path) -> None:
 
 
 def test_root_directory_has_no_double_slash() -> None:
-    """In `/` the folder is `/.acme`."""
+    """In the root directory the folder is `/.acme`."""
     home = ProjectPaths("acme", "/", "/c", "/s")
 
     assert (home.folder, home.log) == ("/.acme", "/.acme/telemetry.jsonl")
 
 
-def test_asking_creates_nothing(undecided) -> None:
-    """Computing the paths of a project changes nothing on disk."""
+def test_computing_paths_creates_nothing(undecided) -> None:
+    """Computing the paths of a project creates nothing on disk."""
     home = undecided.home
     for name in dir(ProjectPaths):
         getattr(home, name)
@@ -160,20 +160,20 @@ def test_asking_creates_nothing(undecided) -> None:
     assert undecided.tree() == []
 
 
-def test_deleted_working_directory(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory that is gone is a refusal with a reason."""
-    (top / "gone").mkdir()
-    monkeypatch.chdir(top / "gone")
-    (top / "gone").rmdir()
+def test_deleted_working_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deleted working directory is refused with a reason."""
+    (base / "gone").mkdir()
+    monkeypatch.chdir(base / "gone")
+    (base / "gone").rmdir()
     with pytest.raises(Refused, match="no longer exists"):
-        find("flowspec", None, {"HOME": str(top)})
+        find("flowspec", None, {"HOME": str(base)})
 
 
 @pytest.mark.parametrize("start", ["\0", "a\0b"])
-def test_impossible_directory(start: str, top: Path) -> None:
-    """A name that no directory can have is a refusal."""
+def test_impossible_directory(start: str, base: Path) -> None:
+    """An impossible directory name is refused."""
     with pytest.raises(Refused, match="cannot be used"):
-        find("flowspec", start, {"HOME": str(top)})
+        find("flowspec", start, {"HOME": str(base)})
 
 
 # -- the user's folders ------------------------------------------------------------------------
@@ -195,7 +195,7 @@ XDG = [
 def test_folders_are_those_of_platformdirs(
     given: dict[str, str], user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Config and state folders are where platformdirs puts them."""
+    """The config and state folders are those that platformdirs computes."""
     platformdirs = pytest.importorskip("platformdirs")
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -213,7 +213,7 @@ def test_folders_are_those_of_platformdirs(
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no XDG folders")
 @pytest.mark.parametrize("relative", ["config", "./config", "../x", "~/config"])
 def test_relative_xdg_paths_are_ignored(relative: str) -> None:
-    """The specification: a relative path must be ignored."""
+    """Relative XDG paths are ignored, as the specification requires."""
     environ = {"HOME": "/home/u", "XDG_CONFIG_HOME": relative, "XDG_STATE_HOME": relative}
 
     assert user_folders("acme", environ) == (
@@ -223,21 +223,21 @@ def test_relative_xdg_paths_are_ignored(relative: str) -> None:
 
 
 @pytest.mark.parametrize("user", ["", "/", "relative", "."])
-def test_no_usable_home_directory(user: str, top: Path) -> None:
-    """An empty, relative or root HOME is no place for a decision: no folders, and a refusal."""
+def test_no_usable_home_directory(user: str, base: Path) -> None:
+    """If HOME is empty, relative or the root directory, there are no folders and no decision."""
     assert None is user_folders("acme", {"HOME": user})
     with pytest.raises(Refused, match="no home directory"):
-        find("acme", str(top), {"HOME": user})
+        find("acme", str(base), {"HOME": user})
 
 
-def test_without_a_name_there_is_no_place(top: Path) -> None:
-    """Two programs that both forget to name themselves share no consent: neither has any."""
+def test_without_an_app_name_there_is_no_project(base: Path) -> None:
+    """A program without an app name is refused, so unnamed programs share no consent."""
     with pytest.raises(Refused, match=r"configure\(app="):
-        find("", str(top), {"HOME": str(top)})
+        find("", str(base), {"HOME": str(base)})
 
 
-def test_home_missing_is_asked_from_the_system() -> None:
-    """Without HOME the password database says where the user lives, as everywhere else."""
+def test_home_from_the_password_database() -> None:
+    """If HOME is not set, the home directory comes from the password database."""
     user = os.path.expanduser("~")
     expected = None if user in ("", "/", "~") else f"{user}/"
     folders = user_folders("acme", {})

@@ -1,4 +1,4 @@
-"""The public API: its names, and that the use of one loads only its own module."""
+"""The public names. The use of one loads only its own module."""
 
 import importlib
 
@@ -6,8 +6,7 @@ import pytest
 
 import telemetry_kit
 
-# Those of the design that later issues bring (current, propagate, instrument, capture_events,
-# ask_consent) join this list with them.
+# The first public names of the design. `__all__` has later ones, too.
 EARLY = {
     "RoleEvent",
     "configure",
@@ -23,41 +22,41 @@ EARLY = {
 
 
 def test_names_are_sorted_and_unique() -> None:
-    """`__all__` is in order and names nothing twice."""
+    """`__all__` is sorted and has no duplicates."""
     assert sorted(set(telemetry_kit.__all__)) == telemetry_kit.__all__
 
 
 def test_names_are_complete() -> None:
-    """`__all__` has every name of the design that works by now, and the version."""
+    """`__all__` has the first public names of the design, and the version."""
     assert EARLY | {"__version__"} <= set(telemetry_kit.__all__)
 
 
 def test_every_name_has_a_module() -> None:
-    """The table of modules and `__all__` agree."""
+    """The table of modules and `__all__` have the same names."""
     assert telemetry_kit.__all__ == sorted(telemetry_kit._MODULES)
 
 
 @pytest.mark.parametrize("name", telemetry_kit.__all__)
 def test_a_name_is_the_one_in_its_module(name: str) -> None:
-    """Every name resolves, to the object of that name in its module."""
+    """Every public name is the object of that name in its module."""
     module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
 
     assert getattr(module, name) is getattr(telemetry_kit, name)
 
 
 def test_names_are_listed() -> None:
-    """`dir()` shows every public name, for completion."""
+    """`dir()` lists every public name, for completion."""
     assert set(telemetry_kit.__all__) <= set(dir(telemetry_kit))
 
 
 def test_unknown_name() -> None:
-    """A name that is not there is an AttributeError that says so."""
+    """An unknown name raises an AttributeError with that name."""
     with pytest.raises(AttributeError, match="has no attribute 'trakcs'"):
         telemetry_kit.trakcs  # noqa: B018
 
 
 def test_types_are_declared_for_checkers() -> None:
-    """Type checkers see the names of `__all__`."""
+    """Type checkers find every name of `__all__`."""
     import ast
     from pathlib import Path
 
@@ -73,7 +72,7 @@ def test_types_are_declared_for_checkers() -> None:
 
 
 def test_importing_loads_no_module(undecided) -> None:
-    """`import telemetry_kit` alone loads no other file of the package."""
+    """`import telemetry_kit` loads no other module of the package."""
     done = undecided.run(
         "import sys, telemetry_kit; print([m for m in sys.modules if m.startswith('telemetry_')])",
         named=False,
@@ -83,7 +82,7 @@ def test_importing_loads_no_module(undecided) -> None:
 
 
 def test_a_name_loads_its_module_alone(undecided) -> None:
-    """`RoleEvent` brings `events` and nothing else of the package."""
+    """`RoleEvent` loads `events` and no other module of the package."""
     done = undecided.run(
         "import sys\nfrom telemetry_kit import RoleEvent\n"
         "print(sorted(m for m in sys.modules if m.startswith('telemetry_')))",
@@ -94,7 +93,7 @@ def test_a_name_loads_its_module_alone(undecided) -> None:
 
 
 def test_importing_creates_nothing(undecided) -> None:
-    """Importing every public name leaves the disk as it was."""
+    """Importing every public name creates nothing on disk."""
     before = undecided.tree()
     done = undecided.run("from telemetry_kit import *", env={"PYTHONDONTWRITEBYTECODE": "1"})
 

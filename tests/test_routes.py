@@ -1,4 +1,4 @@
-"""The five routes through the package are short: what each calls, counted with `sys.setprofile`."""
+"""Five frequent operations call few functions, which `sys.setprofile` counts."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def count(frame, event, _arg):
         if name == "files.private" and frame.f_code.co_name == "read":
             calls["read " + frame.f_locals["path"].rpartition("/")[2]] += 1
 
-# Before any module has taken it over: a slow machine must not ask anew in between.
+# Set before any module imports it, so that no cached decision expires on a slow machine.
 import telemetry_kit._runtime
 telemetry_kit._runtime.FRESH_SECONDS = 60.0
 {before}
@@ -40,8 +40,8 @@ implement()
 COMMAND = "from telemetry_kit.cli import main\nmain({words!r})"
 
 
-def route(place, before: str, code: str) -> tuple[dict[str, int], list[str]]:
-    """How often each function is called, and which modules are loaded in the end."""
+def calls_of(place, before: str, code: str) -> tuple[dict[str, int], list[str]]:
+    """Return how often each function is called, and the modules that are loaded."""
     done = place.python("-c", COUNTED.format(before=before, code=code))
     assert done.returncode == 0, done.stderr
     calls, loaded = json.loads(done.stdout.splitlines()[-1])
@@ -49,15 +49,15 @@ def route(place, before: str, code: str) -> tuple[dict[str, int], list[str]]:
 
 
 def test_a_decorated_call_when_off(undecided) -> None:
-    """It calls the wrapper, which asks the clock, and nothing else of ours."""
-    calls, _ = route(undecided, DECORATED, "implement()")
+    """While recording is off, a decorated call runs the wrapper and reads the clock."""
+    calls, _ = calls_of(undecided, DECORATED, "implement()")
 
     assert calls == {"instrumentation.tracks.wrapper": 1}
 
 
 def test_a_decorated_call_to_a_line_on_disk(place) -> None:
-    """The second call decides nothing, reads no key and opens no file; each event is one write."""
-    calls, _ = route(place, DECORATED, "implement()")
+    """A second decorated call decides nothing, opens no file, and writes each event once."""
+    calls, _ = calls_of(place, DECORATED, "implement()")
 
     assert calls["recording.pipeline.write"] == 2
     assert calls["storage.writer.append"] == 2
@@ -65,31 +65,31 @@ def test_a_decorated_call_to_a_line_on_disk(place) -> None:
 
 
 def test_a_first_decorated_call(place) -> None:
-    """Consent is decided once, for both events; each key and the declared names are read once."""
+    """A first decorated call decides consent once and reads each key and file of names once."""
     place.python("-c", DECORATED)
-    calls, _ = route(place, DECORATED.replace("\nimplement()\n", "\n"), "implement()")
+    calls, _ = calls_of(place, DECORATED.replace("\nimplement()\n", "\n"), "implement()")
 
     assert calls["consent.policy.decide"] == 1
     assert calls["recording.pipeline.write"] == 2
     assert (calls["read place.key"], calls["read key"], calls["read names"]) == (1, 1, 1)
 
 
-def test_a_cold_record_into_a_log_that_is_there(place) -> None:
-    """Consent is decided once, and each key is read once."""
+def test_a_cold_record_into_an_existing_log(place) -> None:
+    """`record` decides consent once and reads each key once."""
     words = ["--app", "flowspec", "record", "agent.invoked", "--agent", "x"]
     place.python("-c", COMMAND.format(words=words))
-    calls, _ = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+    calls, _ = calls_of(place, "import telemetry_kit.cli", COMMAND.format(words=words))
 
     assert calls["consent.policy.decide"] == 1
     assert calls["recording.pipeline.write"] == 1
     assert (calls["read place.key"], calls["read key"]) == (1, 1)
 
 
-def test_stats_reads_the_log_in_one_place(place) -> None:
-    """One look at the counts, one reading of each file; nothing that records is loaded."""
+def test_stats_reads_each_file_once(place) -> None:
+    """`stats` reads the counts once and each file once, and loads no recording module."""
     place.python("-c", DECORATED)
     words = ["--app", "flowspec", "stats"]
-    calls, loaded = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+    calls, loaded = calls_of(place, "import telemetry_kit.cli", COMMAND.format(words=words))
 
     assert (calls["insights.cache.count_log"], calls["insights.counting.count_file"]) == (1, 1)
     assert not {"telemetry_kit.recording.pipeline", "telemetry_kit.storage.writer"} & set(loaded)
@@ -97,9 +97,9 @@ def test_stats_reads_the_log_in_one_place(place) -> None:
 
 @pytest.mark.parametrize("words", [["disable"], ["enable", "--yes"]])
 def test_a_decision_records_nothing(place, words) -> None:
-    """No module that records is loaded to say yes or no."""
+    """Commands that grant or deny load no recording module."""
     words = ["--app", "flowspec", *words]
-    calls, loaded = route(place, "import telemetry_kit.cli", COMMAND.format(words=words))
+    calls, loaded = calls_of(place, "import telemetry_kit.cli", COMMAND.format(words=words))
 
     assert calls["consent.transaction.decide"] == 1
     assert {n for n in loaded if n.startswith("telemetry_kit.recording.")} == set()

@@ -1,4 +1,4 @@
-"""What a host may declare: checked as a whole, kept as a whole, given back as a whole."""
+"""`configure()` checks, sets and restores the settings of a host as a whole."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ class Custom(Exception):  # noqa: N818
 
 
 def test_defaults() -> None:
-    """Before anything is declared: flowspec, by the day, 90 days, no names but the roles."""
+    """The defaults are the app flowspec, the day, 90 days, and no names but the roles."""
     now = settings.current()
 
     assert (
@@ -29,8 +29,8 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize("vocabulary", ["roles", "agents", "commands", "workflows"])
-def test_names_add_up(vocabulary: str) -> None:
-    """What is declared is added to what was declared before."""
+def test_names_are_added(vocabulary: str) -> None:
+    """Newly declared names are added to the declared ones."""
     configure(**{vocabulary: ["one"]})
     configure(**{vocabulary: ("two",)})
     configure(app="acme")
@@ -38,8 +38,8 @@ def test_names_add_up(vocabulary: str) -> None:
     assert {"one", "two"} <= settings.vocabulary(vocabulary)
 
 
-def test_what_is_left_out_stays() -> None:
-    """A second call replaces only what it gives."""
+def test_omitted_settings_are_unchanged() -> None:
+    """A second call replaces only the settings that it gives."""
     configure(app="acme", timestamp_resolution="hour", retention_days=7)
     configure(timestamp_resolution="minute")
     now = settings.current()
@@ -48,19 +48,19 @@ def test_what_is_left_out_stays() -> None:
 
 
 def test_as_a_context_manager_it_restores() -> None:
-    """Left, the block leaves the former settings, also after an exception."""
-    former = settings.current()
+    """Leaving the block restores the previous settings, even after an exception."""
+    previous = settings.current()
     with configure(app="acme", commands=["/x"]) as inside:
         assert ("acme", inside) == (settings.current().app, settings.current())
-    assert former is settings.current()
+    assert previous is settings.current()
     with pytest.raises(RuntimeError, match="host"), configure(app="acme"):
         raise RuntimeError("host")
 
-    assert former is settings.current()
+    assert previous is settings.current()
 
 
 def test_restored_settings_reach_the_runtime() -> None:
-    """What a decorated call looks at first follows the app, and back."""
+    """The runtime follows a change of the app, and its restoration."""
     from telemetry_kit._runtime import runtime
 
     with configure(app="acme"):
@@ -70,7 +70,7 @@ def test_restored_settings_reach_the_runtime() -> None:
 
 
 def test_nothing_is_read_or_created(undecided) -> None:
-    """Declaring touches no file."""
+    """`configure()` reads and writes no file."""
     configure(app="acme", roles=["r"], context={"task_id": "identifier"})
 
     assert undecided.tree() == []
@@ -78,7 +78,7 @@ def test_nothing_is_read_or_created(undecided) -> None:
 
 @pytest.mark.parametrize("app", ["acme", "a", "a-b", "a_b", "0x", "x" * 40, "flow-spec2"])
 def test_good_apps(app: str) -> None:
-    """Lower-case letters, digits, '-' and '_', beginning with a letter or digit."""
+    """An app has lower-case letters, digits, '-' and '_', and begins with a letter or digit."""
     configure(app=app)
 
     assert (app, app.upper().replace("-", "_")) == (
@@ -110,12 +110,12 @@ def test_good_apps(app: str) -> None:
     ],
 )
 def test_bad_apps(app: object) -> None:
-    """An app that could not be a folder and a variable is refused, and nothing changes."""
-    former = settings.current()
+    """An app that cannot name a folder and a variable is refused, and nothing changes."""
+    previous = settings.current()
     with pytest.raises(ConfigurationError, match="lower-case letters"):
         configure(app=app)  # type: ignore[arg-type]
 
-    assert former is settings.current()
+    assert previous is settings.current()
 
 
 BAD_NAMES = [
@@ -139,37 +139,37 @@ BAD_NAMES = [
 @pytest.mark.parametrize(("name", "why"), BAD_NAMES, ids=ascii)
 @pytest.mark.parametrize("vocabulary", ["roles", "agents", "commands", "workflows", "errors"])
 def test_bad_names(vocabulary: str, name: object, why: str) -> None:
-    """A name that cannot stand in a line is refused with the reason, and nothing changes."""
-    former = settings.current()
+    """A name that cannot be stored is refused with the reason, and nothing changes."""
+    previous = settings.current()
     with pytest.raises(ConfigurationError, match=why):
         configure(**{vocabulary: ["fine", name]})
 
-    assert former is settings.current()
+    assert previous is settings.current()
 
 
 @pytest.mark.parametrize(("name", "why"), [b for b in BAD_NAMES if b[0] is not None], ids=ascii)
 def test_bad_names_at_decoration(at_top_level, name: object, why: str) -> None:
-    """The same names are refused where a decoration declares; there None means not given."""
+    """A decoration refuses the same names as `configure()`. None means that no name is given."""
     with pytest.raises(ConfigurationError, match=why):
         at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent=name)(len)", name=name)
 
 
 @pytest.mark.parametrize("name", ["/flow:implement", "a b", "ü", "日本", "x" * 128, "-", "🦜"])
 def test_good_names(name: str) -> None:
-    """Printable text of up to 128 bytes in a line is a name, in any script."""
+    """A name is printable text of up to 128 bytes, in any script."""
     configure(commands=[name])
 
     assert name in settings.vocabulary("commands")
 
 
-def test_one_string_is_no_list() -> None:
-    """A string is not taken apart into letters."""
+def test_a_single_string_is_refused() -> None:
+    """A single string is refused, not split into letters."""
     with pytest.raises(ConfigurationError, match="a list of names"):
         configure(commands="/flow:implement")
 
 
 def test_a_generator_of_names() -> None:
-    """Names may come from any iterable."""
+    """Names may be given by any iterable."""
 
     def names() -> Iterator[str]:
         yield from ("one", "two")
@@ -180,14 +180,14 @@ def test_a_generator_of_names() -> None:
 
 
 def test_errors_as_classes_or_names() -> None:
-    """Exception classes may be declared by themselves or by name."""
+    """Exception classes may be declared as classes or by name."""
     configure(errors=[Custom, "OtherError"])
 
     assert {"Custom", "OtherError"} == settings.current().errors
 
 
 def test_context_classes() -> None:
-    """A context key is an identifier, a measure, a flag, or a closed list of strings."""
+    """The class of a context key is identifier, measure, flag, or a list of strings."""
     configure(
         context={"task": "identifier", "size": "measure", "dry": "flag", "mode": ["fast", "slow"]}
     )
@@ -215,17 +215,17 @@ def test_context_classes() -> None:
     ids=str,
 )
 def test_bad_context(context: dict) -> None:
-    """Another class, or a key that cannot stand in a line, is refused; nothing changes."""
-    former = settings.current()
+    """An unknown class, or a key that cannot be stored, is refused, and nothing changes."""
+    previous = settings.current()
     with pytest.raises(ConfigurationError):
         configure(app="acme", context=context)
 
-    assert former is settings.current()
+    assert previous is settings.current()
 
 
 @pytest.mark.parametrize("value", ["week", "", "Day", "days", 3])
 def test_resolution(value: object) -> None:
-    """There are four resolutions; another word names them."""
+    """An unknown resolution is refused with the four valid ones."""
     with pytest.raises(ConfigurationError, match="day, hour, minute, second"):
         configure(timestamp_resolution=value)  # type: ignore[arg-type]
 
@@ -239,26 +239,26 @@ def test_bad_retention(value: object) -> None:
 
 @pytest.mark.parametrize("value", [1, 3650])
 def test_good_retention(value: int) -> None:
-    """Both ends are in."""
+    """1 and 3650 days are valid."""
     configure(retention_days=value)
 
     assert value == settings.current().retention_days
 
 
 def test_unhashable_resolution_is_a_configuration_error() -> None:
-    """Whatever is given, the error is ours and says what to write."""
+    """A resolution of the wrong type raises our error with advice."""
     with pytest.raises(ConfigurationError):
         configure(timestamp_resolution=["day"])  # type: ignore[arg-type]
 
 
-def test_no_iterable_is_a_configuration_error() -> None:
-    """A number instead of a list is our error, not a bare TypeError."""
+def test_a_number_is_a_configuration_error() -> None:
+    """A number in place of a list raises our error, not a bare TypeError."""
     with pytest.raises(ConfigurationError):
         configure(commands=3)  # type: ignore[arg-type]
 
 
-def test_decorated_names_outlive_configure(at_top_level) -> None:
-    """A name given at decoration time stays declared whatever `configure()` restores."""
+def test_decorated_names_stay_declared(at_top_level) -> None:
+    """A name given to a decorator stays declared after `configure()` restores the settings."""
     with configure(app="acme"):
         at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='planner')(lambda: None)")
 
@@ -266,7 +266,7 @@ def test_decorated_names_outlive_configure(at_top_level) -> None:
 
 
 def test_decoration_declares_in_its_own_vocabulary(at_top_level) -> None:
-    """A name is declared for the vocabulary of its field, and for no other."""
+    """A decorator declares a name only for the vocabulary of its field."""
     at_top_level(
         "tracks('handoff.clicked', source_agent='a1', target_agent='a2', command='/c')(len)"
     )
@@ -276,7 +276,7 @@ def test_decoration_declares_in_its_own_vocabulary(at_top_level) -> None:
 
 
 def test_generation_changes_with_settings(at_top_level) -> None:
-    """Code that caches settings can see that they changed, by a name that is new or otherwise."""
+    """The generation number changes with the settings, so caches can detect the change."""
     first = settings.generation()
     configure(commands=["/x"])
     second = settings.generation()
@@ -292,7 +292,7 @@ def test_generation_changes_with_settings(at_top_level) -> None:
 
 
 def test_toml_is_read(tmp_path) -> None:
-    """A file's tables come back; no file is an empty one."""
+    """A file's tables are returned. A missing file is an empty one."""
     (tmp_path / "a.toml").write_text("roles = ['x']\n")
 
     assert settings.read_toml(str(tmp_path / "a.toml")) == {"roles": ["x"]}
@@ -306,7 +306,7 @@ def test_toml_is_read(tmp_path) -> None:
     ids=["open", "bytes", "twice", "zero", "deep", "long"],
 )
 def test_damaged_toml_is_none(tmp_path, data: bytes) -> None:
-    """What cannot be parsed says None, which every caller takes as a denial."""
+    """A file that cannot be parsed is read as None, which callers treat as a denial."""
     (tmp_path / "a.toml").write_bytes(data)
 
     assert None is settings.read_toml(str(tmp_path / "a.toml"))
@@ -314,7 +314,7 @@ def test_damaged_toml_is_none(tmp_path, data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "loop"])
 def test_strange_toml_is_none(tmp_path, kind: str) -> None:
-    """A directory, a FIFO or a circular link is not waited for and says None."""
+    """A directory, a FIFO or a circular link is read as None without waiting."""
     path = tmp_path / "a.toml"
     if kind == "directory":
         path.mkdir()
@@ -327,14 +327,14 @@ def test_strange_toml_is_none(tmp_path, kind: str) -> None:
 
 
 def test_without_the_marker_nothing_is_parsed(tmp_path) -> None:
-    """A pyproject.toml that does not mention us may be as broken as it likes."""
+    """A pyproject.toml without our table is not parsed, so it may be damaged."""
     (tmp_path / "p.toml").write_bytes(b"[[[")
 
     assert settings.read_toml(str(tmp_path / "p.toml"), b"telemetry_kit") == {}
 
 
 def test_a_changed_file_is_read_again(tmp_path) -> None:
-    """A file that was rewritten is parsed anew, also when its size and time stay."""
+    """A rewritten file is parsed again, even if its size and time are the same."""
     path = tmp_path / "a.toml"
     path.write_text("x = 1\n")
     os.utime(path, (1, 1))

@@ -1,4 +1,4 @@
-"""`capture_events()`: the real pipeline into memory, and back to the former state."""
+"""`capture_events()` sends the events of the real pipeline to memory."""
 
 import threading
 from typing import Any
@@ -19,12 +19,12 @@ from telemetry_kit.recording import pipeline
 
 
 def types(captured: Any) -> list[str]:
-    """The event types of a capture."""
+    """Return the event types of a capture."""
     return [e["event_type"] for e in captured.events]
 
 
 def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
-    """Events of a program whose user was never asked; nothing is made anywhere."""
+    """Without a decision, events are captured and no file is created."""
     with capture_events() as captured:
         track_role_event(RoleEvent.AGENT_INVOKED, agent="x")
 
@@ -33,7 +33,7 @@ def test_needs_no_consent_and_touches_no_disk(undecided: Any) -> None:
 
 
 def test_a_veto_does_not_matter(undecided: Any) -> None:
-    """Whatever consent says: this stays in memory."""
+    """Events are captured even under a veto."""
     undecided.environ["DO_NOT_TRACK"] = "1"
     with capture_events() as captured:
         track_role_event("agent.invoked")
@@ -42,7 +42,7 @@ def test_a_veto_does_not_matter(undecided: Any) -> None:
 
 
 def test_granted_events_go_to_memory_only(place: Any) -> None:
-    """While it is open the log gets nothing; after it everything again."""
+    """Inside the block no event is written to the log. After it, events are written again."""
     track_role_event("agent.invoked")
     with capture_events() as captured:
         track_role_event("agent.started")
@@ -53,7 +53,7 @@ def test_granted_events_go_to_memory_only(place: Any) -> None:
 
 
 def test_the_real_pipeline_runs() -> None:
-    """Names are hashed, undeclared keys are dropped, declared ones are kept."""
+    """A capture hashes names, drops undeclared keys and keeps declared ones."""
     declared = configure(agents=["writer"], context={"count": "measure"})
     with declared, capture_events() as captured:
         track_role_event("agent.invoked", agent="writer", context={"count": 3, "x": 1})
@@ -67,7 +67,7 @@ def test_the_real_pipeline_runs() -> None:
 
 
 def test_names_declared_inside_hold(at_top_level) -> None:
-    """A module that is loaded inside the block declares its names for the block."""
+    """A module loaded inside the block declares its names for the block."""
     with capture_events() as captured:
         at_top_level("tracks(RoleEvent.AGENT_INVOKED, agent='declared-inside')(lambda: None)()")
 
@@ -75,8 +75,8 @@ def test_names_declared_inside_hold(at_top_level) -> None:
     assert captured.undeclared == []
 
 
-def test_undeclared_names_are_told() -> None:
-    """A decoration inside a running function declares nothing, and the capture names it."""
+def test_undeclared_names_are_listed() -> None:
+    """The capture lists the names that a decoration in a running function did not declare."""
     with capture_events() as captured:
         tracks(RoleEvent.AGENT_INVOKED, agent="typed", role="dev")(lambda: None)()
 
@@ -84,7 +84,7 @@ def test_undeclared_names_are_told() -> None:
 
 
 def test_the_logger_is_captured() -> None:
-    """The structlog driver leads there, too."""
+    """Events of the structlog driver are captured, too."""
     with capture_events() as captured:
         record = get_logger().info("agent.invoked", agent="x")
 
@@ -92,7 +92,7 @@ def test_the_logger_is_captured() -> None:
 
 
 def test_nested() -> None:
-    """The innermost gets the events, then the outer one again."""
+    """The innermost capture gets the events. When it ends, the outer one gets them again."""
     with capture_events() as outer:
         track_role_event("agent.invoked")
         with capture_events() as inner:
@@ -103,8 +103,8 @@ def test_nested() -> None:
     assert types(inner) == ["agent.started"]
 
 
-def test_one_object_again() -> None:
-    """A capture can be entered a second time, also inside itself; its events add up."""
+def test_one_capture_entered_twice() -> None:
+    """One capture can be entered twice, also inside itself, and collects all events."""
     captured = capture_events()
     with captured:
         track_role_event("agent.invoked")
@@ -120,7 +120,7 @@ def test_one_object_again() -> None:
 
 
 def test_threads_are_included() -> None:
-    """Events of every thread of the process."""
+    """A capture gets the events of every thread of the process."""
 
     def work() -> None:
         for _ in range(50):
@@ -138,7 +138,7 @@ def test_threads_are_included() -> None:
 
 
 def test_left_by_an_exception() -> None:
-    """The exception passes, and nothing stays swapped."""
+    """An exception in the block is raised, and the previous state is restored."""
     captured = capture_events()
     with pytest.raises(LookupError), captured:  # noqa: PT012
         track_role_event("agent.invoked")
@@ -150,7 +150,7 @@ def test_left_by_an_exception() -> None:
 
 
 def test_off_function_is_recorded_at_once(undecided: Any) -> None:
-    """A function that just ran while recording was off is seen by the next capture."""
+    """A function that ran while recording was off is recorded by the next capture."""
 
     @tracks(RoleEvent.AGENT_INVOKED)
     def work() -> None: ...
@@ -163,8 +163,8 @@ def test_off_function_is_recorded_at_once(undecided: Any) -> None:
     assert types(captured) == ["agent.invoked", "agent.completed"]
 
 
-def test_span_across_the_border() -> None:
-    """A span that began before the capture ends in it, and the other way round."""
+def test_span_across_the_start_of_a_capture() -> None:
+    """A span that starts outside a capture may end inside it, and the other way round."""
     with (
         capture_events() as outer,
         tracks("command.executed"),
@@ -178,7 +178,7 @@ def test_span_across_the_border() -> None:
 
 
 def test_internal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are raised in a test, and swallowed elsewhere."""
+    """An internal error is raised under pytest and ignored elsewhere."""
     monkeypatch.setattr(pipeline, "PROCESSORS", (_broken, *pipeline.PROCESSORS[1:]))
     with capture_events() as captured:
         with pytest.raises(ZeroDivisionError):

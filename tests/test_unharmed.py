@@ -1,4 +1,4 @@
-"""Never hurting the host: whatever breaks inside, its result is the same and nothing is printed."""
+"""Internal failures change neither the result nor the output of a host program."""
 
 import asyncio
 import functools
@@ -34,7 +34,7 @@ AGENT = tracks("agent.invoked", agent="worker")
 
 @pytest.fixture
 def production(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """No test runs, as far as the library can see; grows by one with each swallowed error."""
+    """Simulate a run without pytest. The list gets an entry for each ignored error."""
     swallowed: list[str] = []
 
     def in_production() -> bool:
@@ -89,7 +89,7 @@ proxied = AGENT(functools.partial(plain.__wrapped__, 7))
 
 
 def block(value: int) -> int:
-    """Blocks of both kinds, and what may be called inside."""
+    """A session and a span as blocks, with calls of other functions inside."""
     with role_session("qa", command="build", workflow="x"), AGENT as call:
         call.set(context={"x": 1}, exit_code=3)
         current()
@@ -99,7 +99,7 @@ def block(value: int) -> int:
 
 
 def child(value: int) -> int:
-    """Variables for a child process."""
+    """The variables for a child process."""
     with role_session("dev"):
         child_environment()
     return value
@@ -152,7 +152,7 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch, type[Exception]], None]] = {
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, OSError])
 @pytest.mark.parametrize("part", BROKEN)
-def test_whatever_breaks_the_result_is_the_same(
+def test_internal_failures_do_not_change_the_result(
     place: Any,
     production: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -161,7 +161,7 @@ def test_whatever_breaks_the_result_is_the_same(
     part: str,
     error: type[Exception],
 ) -> None:
-    """A processor, a hasher, the sink, a clock raises: no result, no output, no log differs."""
+    """If any internal part raises, the host's result, output and logs are the same."""
     with configure(context={"x": "measure"}):
         BROKEN[part](monkeypatch, error)
         found = {name: call() for name, call in HOST.items()}
@@ -173,10 +173,10 @@ def test_whatever_breaks_the_result_is_the_same(
 
 
 @pytest.mark.parametrize("kind", HOST)
-def test_the_hosts_own_failures_stay_its_own(
+def test_the_hosts_own_exception_is_raised(
     place: Any, production: list[str], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Nothing is caught that is not ours, not even when ours fails in the same call."""
+    """The host's own exception is raised, even if recording fails in the same call."""
 
     @AGENT
     def failing() -> None:
@@ -193,7 +193,7 @@ def test_the_hosts_own_failures_stay_its_own(
 def test_under_pytest_internal_errors_are_raised(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They surface in the tests of our users, and not in production."""
+    """Under pytest an internal error is raised, so the users' tests detect it."""
     BROKEN["the hasher"](monkeypatch, ZeroDivisionError)
     for name in ("one event", "function", "block", "logger"):
         with pytest.raises(ZeroDivisionError):
@@ -204,7 +204,7 @@ def test_under_pytest_internal_errors_are_raised(
 
 
 class Hostile:
-    """An object that refuses everything."""
+    """An object whose every method raises."""
 
     def _refuse(self, *_: object) -> Any:
         raise RuntimeError("alice@example.com")
@@ -214,7 +214,7 @@ class Hostile:
 
 
 class HostileClass(Hostile):
-    """One that refuses to tell its class."""
+    """An object whose `__class__` raises."""
 
     @property
     def __class__(self) -> Any:
@@ -222,7 +222,7 @@ class HostileClass(Hostile):
 
 
 class HostileText(str):
-    """Text that refuses everything."""
+    """A text whose every method raises."""
 
     __str__ = __repr__ = __eq__ = __len__ = __bool__ = encode = Hostile._refuse
     isascii = isprintable = startswith = Hostile._refuse
@@ -232,7 +232,7 @@ class HostileText(str):
 
 
 class HostileMapping(dict):  # type: ignore[type-arg]
-    """A mapping that refuses everything."""
+    """A mapping whose every method raises."""
 
     items = keys = values = __iter__ = __len__ = __getitem__ = __bool__ = get = Hostile._refuse
 
@@ -268,7 +268,7 @@ VALUES: dict[str, Callable[[], Any]] = {
 def test_hostile_values(
     production: list[str], capfd: pytest.CaptureFixture[str], value: str
 ) -> None:
-    """No value of a name or a context raises, leaks or spoils a line."""
+    """A hostile value of a name or a context raises nothing and damages no line."""
     hostile = VALUES[value]()
     declared = configure(context={"x": "identifier", "n": "measure", "f": "flag"})
     with capture_events() as captured, declared, role_session(hostile, command=hostile):
@@ -283,7 +283,7 @@ def test_hostile_values(
 
     assert capfd.readouterr() == ("", "")
     assert b"alice" not in b"".join(captured.lines)
-    # An event with something whose type cannot be asked for is left out as a whole.
+    # If the type of the event cannot be read, the event is not recorded.
     assert value == "refuses even its class" or len(captured.events) == 6
     assert value == "refuses even its class" or production == []
 
@@ -292,7 +292,7 @@ def test_hostile_values(
 def test_hostile_project_directories(
     place: Any, production: list[str], capfd: pytest.CaptureFixture[str], value: str
 ) -> None:
-    """What is no directory name means that nothing is recorded."""
+    """If the directory is not a valid name, nothing is recorded."""
     hostile = VALUES[value]()
     with role_session("dev", project_root=hostile):
         pass
@@ -306,7 +306,7 @@ def test_hostile_project_directories(
 
 @pytest.mark.parametrize("name", ["event", "self", "level", "timestamp", "method_name", "args"])
 def test_field_names(name: str) -> None:
-    """Names that mean something to Python, to structlog or to us are names like any other."""
+    """Names with a meaning in Python, structlog or our package work like any other name."""
     with capture_events() as captured, configure(context={name: "measure"}):
         track_role_event("agent.invoked", context={name: 3})
         get_logger().info("agent.invoked", context={name: 3})
@@ -324,8 +324,8 @@ def test_field_names(name: str) -> None:
     assert len(last["timestamp"]) == 20
 
 
-def test_arguments_are_never_touched(place: Any) -> None:
-    """Arguments, results and exceptions go through unread."""
+def test_arguments_are_never_read(place: Any) -> None:
+    """Arguments, results and exceptions pass through unread."""
 
     @AGENT
     def work(argument: Any, *rest: Any, **more: Any) -> Any:
@@ -340,8 +340,8 @@ def test_arguments_are_never_touched(place: Any) -> None:
 
 
 def test_the_hosts_structlog(place: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever it configures, whenever: ours writes, its own processors never run on our events."""
-    theirs: list[Any] = []
+    """The host's structlog configuration never affects our events."""
+    host_events: list[Any] = []
     before = get_logger()
     seen: list[Any] = []
 
@@ -352,7 +352,7 @@ def test_the_hosts_structlog(place: Any, capfd: pytest.CaptureFixture[str]) -> N
 
     try:
         configured(processors=[_raise(ZeroDivisionError)])
-        configured(processors=[lambda *a: theirs.append(a)], cache_logger_on_first_use=True)
+        configured(processors=[lambda *a: host_events.append(a)], cache_logger_on_first_use=True)
         configured(wrapper_class=structlog.BoundLogger, context_class=HostileMapping)
         configured(logger_factory=_raise(ZeroDivisionError))
         structlog.contextvars.bind_contextvars(role="alice@example.com")
@@ -364,14 +364,14 @@ def test_the_hosts_structlog(place: Any, capfd: pytest.CaptureFixture[str]) -> N
 
     assert len(place.events()) == 9
     assert None not in seen
-    assert [] == theirs == logs
+    assert [] == host_events == logs
     assert not any("role" in e for e in place.events())
     assert capfd.readouterr() == ("", "")
     assert not structlog.is_configured()
 
 
 def test_the_hosts_logging(place: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """Logging at its loudest, disabled, or with a broken handler: nothing of ours is in it."""
+    """The host's logging configuration never affects our events, and its log has none."""
 
     class Broken(logging.Handler):
         emit = _raise(ZeroDivisionError)
@@ -396,7 +396,7 @@ def test_the_hosts_logging(place: Any, capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_warnings_are_errors(place: Any) -> None:
-    """We warn of nothing."""
+    """Recording emits no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = {name: call() for name, call in HOST.items()}
@@ -441,9 +441,9 @@ with role_session("dev"):
     ],
 )
 def test_odd_processes(place: Any, before: str, after: str) -> None:
-    """Closed streams, missing modules, work at the very end: nothing is printed, nothing fails."""
+    """Closed streams, missing modules and late calls cause no output and no failure."""
     if "sys.modules['json']" in before:
-        # structlog itself needs them; the direct driver does not.
+        # structlog needs these modules. The direct driver does not.
         code = STREAMS.replace('    assert get_logger().info("agent.invoked")\n', "")
     else:
         code = STREAMS
@@ -457,7 +457,7 @@ def test_odd_processes(place: Any, before: str, after: str) -> None:
 
 
 def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
-    """Its events are recorded, once; the events that it logs through the same logger are not."""
+    """A processor of the host that calls a decorated function records its events once."""
     loggers: list[Any] = []
 
     @AGENT
@@ -480,8 +480,8 @@ def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
     assert len(place.types()) == 6
 
 
-def test_a_processor_sees_nothing_of_ours(place: Any) -> None:
-    """It gets the host's own event, may replace it or drop it, and may fail."""
+def test_a_processor_gets_the_hosts_event(place: Any) -> None:
+    """A processor gets only the host's event. It may replace it, drop it or fail."""
     seen: list[Any] = []
 
     def replace(_logger: Any, _method: str, event: Any) -> Any:
@@ -499,15 +499,15 @@ def test_a_processor_sees_nothing_of_ours(place: Any) -> None:
 
 
 def test_a_failing_processor_of_the_host(place: Any, production: list[str]) -> None:
-    """The event is not recorded, the host goes on, and the next logger works."""
+    """If a processor of the host fails, the event is lost and the next logger works."""
     failing = get_logger([_raise(ZeroDivisionError)])
 
     assert failing.info("agent.invoked") is None
     assert get_logger().info("agent.invoked") is not None
 
 
-def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
-    """An event inside of an event: both are whole."""
+def test_a_signal_handler_that_records_inside_the_pipeline(place: Any) -> None:
+    """A signal handler that records during a recording writes a complete event."""
 
     def random(size: int) -> bytes:
         if not handled:
@@ -531,8 +531,8 @@ def test_a_signal_handler_that_records_inside_the_chain(place: Any) -> None:
     assert place.types()[-1] == "command.executed"
 
 
-def test_a_garbage_collection_that_records_inside_the_chain(place: Any) -> None:
-    """The same for a `__del__` that runs at any moment."""
+def test_a_garbage_collection_that_records_inside_the_pipeline(place: Any) -> None:
+    """A `__del__` method that records during a recording writes a complete event."""
     import gc
 
     class Ending:
@@ -555,8 +555,8 @@ def test_a_garbage_collection_that_records_inside_the_chain(place: Any) -> None:
     assert place.types().count("agent.invoked") == place.types().count("agent.completed") > 0
 
 
-def test_hash_pii_says_what_it_needs() -> None:
-    """The one function that may raise on a value: a mistake in the host's own code."""
+def test_hash_pii_raises_on_an_invalid_value() -> None:
+    """`hash_pii` raises on an invalid value, because that is a mistake in the host's code."""
     with pytest.raises(TypeError, match="two strings"):
         hash_pii(7, field="agent")  # type: ignore[arg-type]
     with capture_events():

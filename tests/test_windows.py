@@ -1,9 +1,9 @@
-"""Windows: everything can be imported and called, nothing is recorded, commands say so."""
+"""On Windows every name works, nothing is recorded, and commands report no support."""
 
 import pytest
 
-# What Python on Windows lacks, taken away before anything of ours is loaded. What we use of others
-# is there already: it would look for what only a real Windows has.
+# Remove what Python on Windows lacks, before any module of ours is loaded. The third-party modules
+# are loaded already, because some of them look for parts of a real Windows.
 WINDOWS = """
 import os, sys
 import argparse, asyncio, click, shutil, structlog, subprocess, tempfile, typer, wrapt
@@ -99,7 +99,7 @@ SENTENCE = "telemetry-kit: Windows is not supported yet: nothing is recorded the
 
 @pytest.mark.parametrize("code", [CALLS, BRIDGES], ids=["calls", "bridges"])
 def test_a_host_on_windows(place, code: str) -> None:
-    """Importing, decorating and calling work; nothing is printed and no file is touched."""
+    """A host program can import, decorate and call. It prints and creates nothing."""
     before = place.tree()
     done = place.run(WINDOWS + code, named=False)
 
@@ -108,9 +108,9 @@ def test_a_host_on_windows(place, code: str) -> None:
 
 
 def test_the_fixture_on_windows(place) -> None:
-    """`telemetry_events` captures in memory there, too."""
+    """The fixture `telemetry_events` captures events in memory."""
     (place.root / "test_it.py").write_text(TEST)
-    # pytest itself runs on this system.
+    # pytest needs the modules of this system.
     code = f"import sys, pytest\nhere = sys.platform\n{WINDOWS}import telemetry_kit._runtime\n"
     words = (
         "'-q', '-p', 'no:cacheprovider', '-p', 'telemetry_kit.integrations.pytest', 'test_it.py'"
@@ -140,7 +140,7 @@ def test_the_fixture_on_windows(place) -> None:
     ids=" ".join,
 )
 def test_commands_on_windows(place, args: list[str]) -> None:
-    """Every command says in one sentence that Windows is not supported, and exits with 1."""
+    """Every command reports in one sentence that Windows is not supported, and exits with 1."""
     before = place.tree()
     done = place.run(WINDOWS + MAIN.format(args=args), named=False)
 
@@ -149,7 +149,7 @@ def test_commands_on_windows(place, args: list[str]) -> None:
 
 
 def test_record_on_windows(place) -> None:
-    """`record` stands in scripts: it exits with 0 and prints nothing."""
+    """`record` is used in scripts, so it exits with 0 and prints nothing."""
     done = place.run(
         WINDOWS + MAIN.format(args=["record", "agent.invoked", "--agent", "x"]), named=False
     )
@@ -159,7 +159,7 @@ def test_record_on_windows(place) -> None:
 
 @pytest.mark.parametrize("word", ["--help", "--version"])
 def test_help_on_windows(place, word: str) -> None:
-    """Help and version work everywhere."""
+    """`--help` and `--version` work on Windows."""
     done = place.run(WINDOWS + MAIN.format(args=[word]), named=False)
 
     assert (0, "") == (done.returncode, done.stderr)
@@ -167,8 +167,8 @@ def test_help_on_windows(place, word: str) -> None:
 
 @pytest.mark.parametrize("args", [["status"], ["export", "--format", "csv"], ["on"]], ids=" ".join)
 def test_mounted_commands_on_windows(place, args: list[str]) -> None:
-    """The commands that a host mounts can be built there, and say the same."""
-    # Typer itself runs on this system.
+    """A host can mount the commands, and they report the same."""
+    # Typer needs the modules of this system.
     code = f"import sys\nhere = sys.platform\n{WINDOWS}from telemetry_kit.cli import typer_app\n"
     done = place.run(
         f"{code}mounted = typer_app()\nsys.platform = here\nmounted({args!r})", named=False

@@ -1,4 +1,4 @@
-"""Checkouts of git as git itself makes them: which project each belongs to, and who may deny."""
+"""Which project a checkout of git belongs to, and which files may deny in it."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ GIT = {
 
 
 def git(folder: Path, *words: str) -> str:
-    """Run git as a person would."""
+    """Run git in a folder."""
     done = subprocess.run(
         ["git", "-c", "protocol.file.allow=always", *words],
         cwd=folder,
@@ -33,38 +33,38 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def made(folder: Path) -> Path:
-    """A new folder."""
+def create_folder(folder: Path) -> Path:
+    """Create a folder."""
     folder.mkdir()
     return folder
 
 
 def commit(folder: Path) -> None:
-    """Make a commit, without which there is no worktree."""
+    """Make a commit, because a repository without one has no worktrees."""
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
 
 
 def ordinary(base: Path) -> tuple[Path, Path]:
-    """`git init`, `git worktree add`."""
+    """Make a repository with `git init`, and a worktree with `git worktree add`."""
     git(base, "init", "-q", "main")
     return base / "main", linked(base / "main", base / "tree")
 
 
 def linked(main: Path, tree: Path) -> Path:
-    """A worktree beside the main one."""
+    """Add a linked worktree to a repository."""
     commit(main)
     git(main, "worktree", "add", "-q", str(tree))
     return tree
 
 
 def separate(base: Path) -> tuple[Path, Path]:
-    """`git init --separate-git-dir`: git itself does not know where the main worktree is."""
+    """Make a repository with `--separate-git-dir`, whose main worktree git does not record."""
     git(base, "init", "-q", f"--separate-git-dir={base}/store.git", "main")
     return base / "main", linked(base / "main", base / "tree")
 
 
 def link(base: Path) -> tuple[Path, Path]:
-    """`.git` is a symbolic link."""
+    """Make a repository whose `.git` is a symbolic link."""
     git(base, "init", "-q", "main")
     (base / "main/.git").rename(base / "store.git")
     (base / "main/.git").symlink_to(base / "store.git")
@@ -72,9 +72,9 @@ def link(base: Path) -> tuple[Path, Path]:
 
 
 def bare(base: Path) -> tuple[Path, Path]:
-    """A bare repository whose checkouts are all linked worktrees."""
-    first, _ = ordinary(made(base / "from"))
-    made(base / "work")
+    """Make a bare repository whose checkouts are all linked worktrees."""
+    first, _ = ordinary(create_folder(base / "from"))
+    create_folder(base / "work")
     git(base, "clone", "-q", "--bare", str(first), "work/.bare")
     (base / "work/.git").write_text("gitdir: ./.bare\n")
     git(base / "work", "worktree", "add", "-q", "-b", "one", "one")
@@ -83,15 +83,15 @@ def bare(base: Path) -> tuple[Path, Path]:
 
 
 def submodule(base: Path) -> tuple[Path, Path]:
-    """A worktree of a submodule."""
-    first, _ = ordinary(made(base / "from"))
+    """Make a worktree of a submodule."""
+    first, _ = ordinary(create_folder(base / "from"))
     git(base, "init", "-q", "above")
     git(base / "above", "submodule", "--quiet", "add", str(first), "below")
     return base / "above/below", linked(base / "above/below", base / "tree")
 
 
 def relative(base: Path) -> tuple[Path, Path]:
-    """A worktree whose `.git` names the repository by a relative path."""
+    """Make a worktree whose `.git` names the repository by a relative path."""
     main, tree = ordinary(base)
     (tree / ".git").write_text("gitdir: ../main/.git/worktrees/tree\n")
     return main, tree
@@ -102,20 +102,20 @@ LAYOUTS = [ordinary, separate, link, bare, submodule, relative]
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_denial_reaches_the_linked_worktree(undecided, layout) -> None:
-    """A denial in the main worktree holds in the linked one, and the other way round."""
+    """A denial in the main worktree applies in the linked one, and the other way round."""
     for denied, other in ((0, 1), (1, 0)):
-        pair = layout(made(undecided.root / str(denied)))
+        pair = layout(create_folder(undecided.root / str(denied)))
         with cache.override_runtime(undecided.environ):
             changes.enable_telemetry(pair[other], all_projects=True)
-            assert allowed(undecided, pair[other])
+            assert is_recorded(undecided, pair[other])
             changes.disable_telemetry(pair[denied])
 
-        assert not allowed(undecided, pair[other])
+        assert not is_recorded(undecided, pair[other])
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_linked_worktree_belongs_to_its_main_worktree(undecided, layout) -> None:
-    """There is one decision and one log, which stays when the linked worktree is removed."""
+    """A linked worktree shares decision and log with the main one, which keeps them."""
     main, tree = layout(undecided.root)
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
@@ -129,59 +129,59 @@ def test_a_linked_worktree_belongs_to_its_main_worktree(undecided, layout) -> No
     assert ["", ""] == [git(folder, "status", "--porcelain") for folder in (main, tree)]
 
 
-def test_a_submodule_stands_for_itself(undecided) -> None:
-    """It has a decision of its own, and the denial of what it lies in."""
+def test_a_submodule_has_its_own_decision(undecided) -> None:
+    """A submodule has its own decision. A denial of the enclosing repository applies, too."""
     below, _ = submodule(undecided.root)
     above = undecided.root / "above"
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(above)
-    assert not allowed(undecided, below)
+    assert not is_recorded(undecided, below)
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(below)
-        assert allowed(undecided, below)
+        assert is_recorded(undecided, below)
         changes.disable_telemetry(above)
 
-    assert not allowed(undecided, below)
+    assert not is_recorded(undecided, below)
 
 
-def test_a_worktree_that_git_does_not_know_stands_for_itself(undecided) -> None:
-    """A folder that only says that it belongs to a repository gets nothing of its consent."""
+def test_a_false_worktree_has_its_own_decision(undecided) -> None:
+    """A folder that falsely claims to belong to a repository does not get its consent."""
     main, _ = ordinary(undecided.root)
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
-    stranger = made(undecided.root / "stranger")
-    (stranger / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
+    false_worktree = create_folder(undecided.root / "false_worktree")
+    (false_worktree / ".git").write_text(f"gitdir: {main}/.git/worktrees/tree\n")
 
-    assert not allowed(undecided, stranger)
+    assert not is_recorded(undecided, false_worktree)
 
 
 @pytest.mark.parametrize(
     "text", ["", "what", "gitdir:", "gitdir: nowhere\n", "gitdir: /dev/null\n"]
 )
-def test_a_broken_pointer_stands_for_itself(undecided, text: str) -> None:
-    """What git would not follow either."""
-    folder = made(undecided.root / "a")
+def test_a_broken_git_file_has_its_own_decision(undecided, text: str) -> None:
+    """A folder whose `.git` git would not follow is its own project."""
+    folder = create_folder(undecided.root / "a")
     (folder / ".git").write_text(text)
 
     assert str(folder) == find("flowspec", str(folder), undecided.environ).root
 
 
 def test_the_branch_of_a_linked_worktree_may_deny(undecided) -> None:
-    """The files of both worktrees are asked."""
+    """Settings files in either worktree may deny."""
     main, tree = ordinary(undecided.root)
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(main)
-    assert allowed(undecided, tree)
+    assert is_recorded(undecided, tree)
     for denying in (main, tree):
         file = denying / "pyproject.toml"
         file.write_text("[tool.telemetry_kit]\nenabled = false\n")
 
-        assert not allowed(undecided, tree)
+        assert not is_recorded(undecided, tree)
         file.unlink()
 
 
 def test_a_project_inside_a_linked_worktree(undecided) -> None:
-    """It is the one of the same name in the main worktree, where that has one."""
+    """A project in a linked worktree is the project of the same path in the main worktree."""
     main, tree = ordinary(undecided.root)
     for folder in (main, tree):
         (folder / "part/.flowspec").mkdir(parents=True)
@@ -193,19 +193,19 @@ def test_a_project_inside_a_linked_worktree(undecided) -> None:
 
 
 def test_a_grant_for_a_folder_covers_no_repository_below(place) -> None:
-    """`git init` below a folder that was granted makes a project of its own: asked anew."""
-    below = made(place.root / "below")
+    """A repository created below a folder with consent is a new project without a decision."""
+    below = create_folder(place.root / "below")
     (place.root / ".flowspec").mkdir(exist_ok=True)
-    assert allowed(place, below)
+    assert is_recorded(place, below)
     git(below, "init", "-q")
 
-    assert not allowed(place, below)
-    assert allowed(place, place.root)
+    assert not is_recorded(place, below)
+    assert is_recorded(place, place.root)
 
 
-def test_a_repository_that_brings_a_grant_along(undecided) -> None:
-    """A record below the repository of the working directory grants nothing."""
-    user = made(undecided.root / "user")
+def test_a_record_inside_the_repository_grants_nothing(undecided) -> None:
+    """A consent record inside the repository grants nothing."""
+    user = create_folder(undecided.root / "user")
     git(undecided.root, "init", "-q")
     environ = {
         "HOME": str(undecided.user),
@@ -222,16 +222,16 @@ def test_a_repository_that_brings_a_grant_along(undecided) -> None:
 
 
 def test_a_home_directory_under_version_control_grants(undecided) -> None:
-    """Where the repository is the home directory, or lies above it, the record is the user's."""
+    """If the home directory is inside a repository, the consent record is the user's own."""
     git(undecided.root.parent, "init", "-q")
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(undecided.root)
 
-    assert allowed(undecided, undecided.root)
+    assert is_recorded(undecided, undecided.root)
 
 
-def allowed(place, folder: Path) -> bool:
-    """Whether an event from a folder would be recorded."""
+def is_recorded(place, folder: Path) -> bool:
+    """Return whether an event in a folder would be recorded."""
     with cache.override_runtime(place.environ):
         home = find("flowspec", str(folder), place.environ)
         return policy.decide(home, place.environ).allowed

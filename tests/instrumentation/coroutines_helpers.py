@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers for the tests of coroutines."""
 
 from telemetry_kit import (
     RoleEvent,
@@ -9,7 +9,7 @@ AGENT = RoleEvent.AGENT_INVOKED
 
 
 def ends(captured: Captured) -> list[tuple[str, str | None]]:
-    """What was recorded: type and outcome."""
+    """Return the type and the outcome of each recorded event."""
     return [(e["event_type"], e.get("outcome")) for e in captured.events]
 
 
@@ -23,4 +23,4 @@ CLOSED = [("agent.invoked", None), ("agent.completed", "closed")]
 
 
 class Custom(Exception):  # noqa: N818 - it is used like a signal
-    """Something that only the host knows."""
+    """An exception class of the host."""

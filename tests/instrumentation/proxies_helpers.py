@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Callables of every kind, and helpers for the tests of decorated callables."""
 
 import asyncio
 import functools
@@ -19,7 +19,7 @@ PAIR = ["agent.invoked", "agent.completed"]
 
 
 def kinds(captured: Captured) -> list[str]:
-    """The event types that were recorded."""
+    """Return the types of the recorded events."""
     return [e["event_type"] for e in captured.events]
 
 
@@ -65,7 +65,7 @@ class Adder:
 
 
 class AsyncAdder(Adder):
-    """One whose call is a coroutine."""
+    """A callable object whose call is a coroutine."""
 
     async def __call__(self, a: int) -> int:  # type: ignore[override]
         await asyncio.sleep(0)
@@ -107,43 +107,43 @@ class Methods:
     @tracks(AGENT)
     @classmethod
     def class_above(cls, a: int) -> tuple[type, int]:
-        """The decorator is above."""
+        """A class method with the decorator above `classmethod`."""
         return cls, a
 
     @classmethod
     @tracks(AGENT)
     def class_below(cls, a: int) -> tuple[type, int]:
-        """The decorator is below."""
+        """A class method with the decorator below `classmethod`."""
         return cls, a
 
     @tracks(AGENT)
     @staticmethod
     def static_above(a: int) -> int:
-        """The decorator is above."""
+        """A static method with the decorator above `staticmethod`."""
         return a + 2
 
     @staticmethod
     @tracks(AGENT)
     def static_below(a: int) -> int:
-        """The decorator is below."""
+        """A static method with the decorator below `staticmethod`."""
         return a + 2
 
     @tracks(AGENT)
     @classmethod
     async def async_class(cls, a: int) -> tuple[type, int]:
-        """A coroutine of the class."""
+        """An async class method."""
         return cls, a
 
     @property
     @tracks(AGENT)
     def attribute(self) -> int:
-        """A property whose getter is measured."""
+        """A property with a decorated getter."""
         return self.base
 
     @functools.cached_property
     @tracks(AGENT)
     def kept(self) -> int:
-        """A cached one."""
+        """A cached property with a decorated getter."""
         return self.base
 
     @tracks(AGENT)

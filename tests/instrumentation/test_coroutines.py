@@ -31,14 +31,14 @@ RUNNERS = {
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
 
 @pytest.fixture(params=RUNNERS)
 def run(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """One event loop after the other."""
+    """Run a coroutine on asyncio, trio or another event loop."""
     return RUNNERS[request.param]
 
 
@@ -49,7 +49,7 @@ CANCELLED = [("agent.invoked", None), ("agent.failed", "cancelled")]
 
 
 def test_coroutine_on_every_loop(captured: Captured, run: Callable[[Any], Any]) -> None:
-    """The pair surrounds the whole await."""
+    """The first and the last event enclose the whole await."""
 
     @tracks(AGENT)
     async def inner():
@@ -67,8 +67,8 @@ def test_coroutine_on_every_loop(captured: Captured, run: Callable[[Any], Any]) 
     assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
 
 
-def test_never_awaited_warns_once_under_the_users_name(captured: Captured) -> None:
-    """Python's warning names the function that was decorated, once; nothing is recorded."""
+def test_never_awaited_warns_once_with_the_function_name(captured: Captured) -> None:
+    """Python's warning names the decorated function, once. Nothing is recorded."""
 
     @tracks(AGENT)
     async def forgotten():
@@ -94,12 +94,12 @@ def test_never_awaited_warns_once_under_the_users_name(captured: Captured) -> No
         assert f"{name}' was never awaited" in texts[0]
     gc.collect()
 
-    # The plain function did run.
+    # The plain function ran.
     assert ends(captured) == CLOSED
 
 
 def test_cancelled_task(captured: Captured) -> None:
-    """Cancellation reaches the body, passes unchanged and is recorded as cancelled."""
+    """Cancellation reaches the body, is re-raised, and is recorded as cancelled."""
     cleaned = []
 
     @tracks(AGENT)
@@ -123,7 +123,7 @@ def test_cancelled_task(captured: Captured) -> None:
 
 
 def test_asyncio_timeout(captured: Captured) -> None:
-    """`asyncio.timeout` around a decorated call still times out; the call was cancelled."""
+    """A decorated call inside `asyncio.timeout` still times out and is recorded as cancelled."""
 
     @tracks(AGENT)
     async def slow():
@@ -141,7 +141,7 @@ def test_asyncio_timeout(captured: Captured) -> None:
 
 @pytest.mark.parametrize("library", ["trio", "anyio"])
 def test_cancel_scopes(captured: Captured, library: str) -> None:
-    """A cancel scope of trio or anyio catches its own cancellation; the call was cancelled."""
+    """A decorated call inside a cancel scope of trio or anyio is recorded as cancelled."""
 
     @tracks(AGENT)
     async def slow():
@@ -158,8 +158,8 @@ def test_cancel_scopes(captured: Captured, library: str) -> None:
     assert ends(captured) == CANCELLED
 
 
-def test_tasks_inherit_and_do_not_leak(captured: Captured) -> None:
-    """Tasks started inside have the span as parent, and siblings never see each other."""
+def test_tasks_inherit_the_span(captured: Captured) -> None:
+    """Tasks started inside a span have it as parent. Sibling tasks share no span."""
 
     @tracks(AGENT, agent="child")
     async def child(number):
@@ -184,7 +184,7 @@ def test_tasks_inherit_and_do_not_leak(captured: Captured) -> None:
 
 
 def test_coroutine_driven_by_hand(captured: Captured) -> None:
-    """send, throw and close reach the body of a coroutine without any loop."""
+    """`send`, `throw` and `close` reach the body of a coroutine without an event loop."""
 
     @types.coroutine
     def pause(value):
@@ -212,7 +212,7 @@ def test_coroutine_driven_by_hand(captured: Captured) -> None:
 
 
 def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
-    """It is measured until the coroutine has run, and its scope stays out of the caller."""
+    """A function that returns a coroutine is measured until that coroutine has run."""
 
     async def work():
         await asyncio.sleep(0)
@@ -236,7 +236,7 @@ def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
 
 
 def test_session_around_a_function_that_returns_a_coroutine(captured: Captured) -> None:
-    """A session with a workflow is left by the caller altogether."""
+    """The session of a function that returns a coroutine is never current in the caller."""
 
     async def work():
         return current().role, current().workflow
@@ -252,8 +252,8 @@ def test_session_around_a_function_that_returns_a_coroutine(captured: Captured) 
     assert asyncio.run(main()) == (None, ("dev", "release"), None)
 
 
-def test_coroutine_that_somebody_else_holds_stays_theirs(captured: Captured) -> None:
-    """Dropping what a decorated function handed on does not close the host's coroutine."""
+def test_coroutine_that_the_host_holds_is_not_closed(captured: Captured) -> None:
+    """A coroutine that the host still holds is not closed when ours is dropped."""
 
     async def work():
         return 7
@@ -275,7 +275,7 @@ def test_coroutine_that_somebody_else_holds_stays_theirs(captured: Captured) -> 
 
 @tracks(AGENT, agent="stream")
 async def stream(count=3):
-    """Yield numbers; answer what is sent and thrown."""
+    """Yield numbers, and respond to values sent and exceptions thrown."""
     at = 0
     while at < count:
         try:
@@ -290,7 +290,7 @@ async def stream(count=3):
 
 
 def test_async_generator_on_every_loop(captured: Captured, run: Callable[[Any], Any]) -> None:
-    """All values come out, and the pair surrounds the iteration."""
+    """All values are yielded, and the two events enclose the iteration."""
 
     async def main():
         return [(n, current()) async for n in stream()]
@@ -300,7 +300,7 @@ def test_async_generator_on_every_loop(captured: Captured, run: Callable[[Any], 
 
 
 def test_asend_athrow_aclose(captured: Captured) -> None:
-    """All of them reach the body."""
+    """`asend`, `athrow` and `aclose` reach the body."""
 
     async def main():
         one = stream(200)
@@ -315,7 +315,7 @@ def test_asend_athrow_aclose(captured: Captured) -> None:
 
 
 def test_async_generator_never_started(captured: Captured) -> None:
-    """No step, no event."""
+    """An async generator that is never started records nothing."""
 
     async def main():
         await stream().aclose()
@@ -326,7 +326,7 @@ def test_async_generator_never_started(captured: Captured) -> None:
 
 
 def test_async_arguments_that_do_not_fit(captured: Captured) -> None:
-    """A wrong call raises TypeError at the first step, and no span stays open."""
+    """Wrong arguments raise TypeError at the first step, and no span stays open."""
 
     async def main():
         with pytest.raises(TypeError):
@@ -340,7 +340,7 @@ def test_async_arguments_that_do_not_fit(captured: Captured) -> None:
 def test_async_break_then_closed_by_the_loop(
     captured: Captured, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the loop closes at shutdown is closed: nothing raised, logged or left."""
+    """A generator that the loop closes at shutdown raises and logs nothing."""
     cleaned = []
 
     @tracks(AGENT)
@@ -395,7 +395,7 @@ def test_async_generator_dropped_inside_the_loop(
 
 
 def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureFixture) -> None:
-    """Its `finally` runs inside the span; no scope stays in either task."""
+    """When another task closes the generator, `finally` runs inside the span."""
 
     @tracks(AGENT)
     async def endless():
@@ -420,15 +420,15 @@ def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureF
 
     assert asyncio.run(main()) == ("qa", None)
     assert caplog.records == []
-    begun = next(e for e in captured.events if e["event_type"] == "agent.invoked")
+    started = next(e for e in captured.events if e["event_type"] == "agent.invoked")
     left = next(e for e in captured.events if e["event_type"] == "handoff.clicked")
 
-    assert begun["span_id"] == left["parent_id"]
+    assert started["span_id"] == left["parent_id"]
     assert left["role"] == "dev"
 
 
 def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]) -> None:
-    """A decorated async generator makes an async context manager."""
+    """`asynccontextmanager` accepts a decorated async generator."""
 
     @contextlib.asynccontextmanager
     @tracks(AGENT)
@@ -454,7 +454,7 @@ def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]
 
 @pytest.mark.parametrize("library", ["trio", "anyio", "asyncio"])
 def test_cancelled_async_generator(captured: Captured, library: str) -> None:
-    """A step that is cancelled ends the span as cancelled."""
+    """If a step is cancelled, the span is recorded as cancelled."""
 
     @tracks(AGENT)
     async def slow():

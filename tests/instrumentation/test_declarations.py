@@ -1,4 +1,4 @@
-"""Which decorations declare their names: those of a module or a class body, and no others."""
+"""A decoration in a module or a class body declares its names. Any other declares none."""
 
 import glob
 import json
@@ -111,7 +111,7 @@ GENERIC = {"yes-generic-class", "yes-generic-function"}
 
 
 def interpreters() -> list[str]:
-    """This one, and those of later versions that are installed beside it."""
+    """Return this Python interpreter and the later versions installed next to it."""
     found = [sys.executable]
     for minor in (12, 13):
         found += sorted(glob.glob(os.path.expanduser(f"~/.pyenv/versions/3.{minor}.*/bin/python")))
@@ -121,11 +121,11 @@ def interpreters() -> list[str]:
 @pytest.mark.parametrize("python", interpreters())
 @pytest.mark.parametrize("how", ["main", "imported"])
 def test_what_declares(place, python: str, how: str) -> None:
-    """Module, class body and comprehension declare, on each Python; a running function never."""
+    """Modules, class bodies and comprehensions declare names on each Python. Functions do not."""
     site = str(Path(wrapt.__file__).parents[1])
     env = {**place.env, "PYTHONPATH": os.pathsep.join([place.env["PYTHONPATH"], site])}
     Path(place.root, "a_module.py").write_text(MODULE)
-    # Imported inside a function, its top level is one all the same.
+    # A module imported inside a function has a top level, too.
     code = {"main": MODULE, "imported": "def f():\n    import a_module\nf()\n"}[how]
     done = subprocess.run(
         [python, "-c", code + SHOW],
@@ -144,8 +144,8 @@ def test_what_declares(place, python: str, how: str) -> None:
     assert ([], []) == (names["commands"], names["workflows"])
 
 
-def test_what_a_user_typed_is_on_no_disk(place) -> None:
-    """A name that arrives in a running function is a pseudonym, in the log and in every file."""
+def test_user_input_is_in_no_file(place) -> None:
+    """A name that arrives in a running function is stored as a pseudonym in every file."""
     done = place.run(
         "from telemetry_kit import *\n"
         "configure(app='flowspec')\n"
@@ -160,7 +160,7 @@ def test_what_a_user_typed_is_on_no_disk(place) -> None:
     assert [] == [p for p in files if b"Alice" in p.read_bytes()]
 
 
-# -- many of them ------------------------------------------------------------------------------
+# -- many decorations --------------------------------------------------------------------------
 
 MANY = """
 import resource, sys
@@ -184,15 +184,15 @@ INSIDE = (
 
 
 @pytest.mark.parametrize("code", [MANY, INSIDE], ids=["at the top level", "in a function"])
-def test_decorations_cost_the_same_each(place, code: str) -> None:
-    """Four times the decorations, each with its events, cost about four times the work."""
+def test_cost_grows_linearly_with_decorations(place, code: str) -> None:
+    """Four times the decorations cost about four times the work."""
     few, many = (float(place.run(code, str(count)).stdout) for count in (800, 3_200))
 
     assert many < 8 * few
 
 
 def test_declared_names_are_bounded(at_top_level, place) -> None:
-    """No more than 4,096 names of a vocabulary are declared by decorations; later ones are not."""
+    """Decorations declare at most 4,096 names of a vocabulary. Later names are ignored."""
     at_top_level(
         "for n in range(5_000): tracks('agent.invoked', agent=f'agent-{n}', command='/c')(len)"
     )
@@ -202,7 +202,7 @@ def test_declared_names_are_bounded(at_top_level, place) -> None:
 
 
 def test_waiting_names_are_bounded(undecided) -> None:
-    """A program that is off keeps each name once, however often it decorates."""
+    """While recording is off, each name waiting to be declared is kept once."""
     done = undecided.run(
         "from telemetry_kit import *\nfrom telemetry_kit._runtime import runtime\n"
         "for n in range(50_000): tracks('agent.invoked', agent=f'agent-{n % 20_000}')(len)\n"

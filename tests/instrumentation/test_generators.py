@@ -23,14 +23,14 @@ from tests.instrumentation.coroutines_helpers import AGENT, CLOSED, FAILED, PAIR
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
 
 @tracks(AGENT, agent="counter")
 def counter(first=0):
-    """Yield numbers; answer what is sent and thrown."""
+    """Yield numbers, and respond to values sent and exceptions thrown."""
     total = first
     try:
         while total < 5:
@@ -44,8 +44,8 @@ def counter(first=0):
     return f"total {total}"
 
 
-def test_generator_runs_as_before(captured: Captured) -> None:
-    """All values come out, and the pair surrounds the iteration."""
+def test_generator_yields_all_values(captured: Captured) -> None:
+    """All values are yielded, and the two events enclose the iteration."""
     values = list(counter())
 
     assert values == [0, 1, 2, 3, 4]
@@ -53,7 +53,7 @@ def test_generator_runs_as_before(captured: Captured) -> None:
 
 
 def test_span_begins_at_the_first_step(captured: Captured) -> None:
-    """Calling records nothing, the first step does."""
+    """The call records nothing. The first step starts the span."""
     generator = counter()
     called = len(captured.events)
     next(generator)
@@ -65,7 +65,7 @@ def test_span_begins_at_the_first_step(captured: Captured) -> None:
 
 
 def test_never_started_means_no_event(captured: Captured) -> None:
-    """A generator that is closed or dropped before its first step leaves nothing."""
+    """A generator that is closed or dropped before its first step records nothing."""
     counter().close()
     del captured.lines[:]
     counter()
@@ -75,7 +75,7 @@ def test_never_started_means_no_event(captured: Captured) -> None:
 
 
 def test_generator_send_reaches_the_body(captured: Captured) -> None:
-    """What is sent is the value of the yield."""
+    """A sent value becomes the value of the yield."""
     generator = counter()
     values = [next(generator), generator.send(2), generator.send(None)]
 
@@ -85,7 +85,7 @@ def test_generator_send_reaches_the_body(captured: Captured) -> None:
 
 
 def test_generator_throw_reaches_the_body(captured: Captured) -> None:
-    """The body can handle what is thrown, and the iteration goes on."""
+    """The body can handle a thrown exception and continue."""
     generator = counter()
     next(generator)
     with pytest.raises(StopIteration) as stopped:
@@ -96,7 +96,7 @@ def test_generator_throw_reaches_the_body(captured: Captured) -> None:
 
 
 def test_generator_return_value(captured: Captured) -> None:
-    """`yield from` gets what the body returned."""
+    """`yield from` receives the return value of the body."""
 
     def outer():
         return (yield from counter(4))
@@ -110,7 +110,7 @@ def test_generator_return_value(captured: Captured) -> None:
 
 
 def test_early_break_is_closed_once(captured: Captured) -> None:
-    """A consumer that breaks ends the span with one event, outcome closed."""
+    """If the consumer breaks, the span ends with one event and the outcome closed."""
     for _ in counter():
         break
     gc.collect()
@@ -119,8 +119,8 @@ def test_early_break_is_closed_once(captured: Captured) -> None:
     assert current() is None
 
 
-def test_closing_a_body_that_returns_is_closed(captured: Captured) -> None:
-    """A body that turns GeneratorExit into a return was closed all the same."""
+def test_a_body_that_returns_on_close_is_closed(captured: Captured) -> None:
+    """If the body returns on GeneratorExit, the outcome is closed."""
 
     @tracks(AGENT)
     def polite():
@@ -137,7 +137,7 @@ def test_closing_a_body_that_returns_is_closed(captured: Captured) -> None:
 
 
 def test_generator_that_ignores_close(captured: Captured) -> None:
-    """A body that yields when it is closed gets the error that Python gives."""
+    """If the body yields while it is closed, the consumer gets Python's own error."""
 
     @tracks(AGENT)
     def stubborn():
@@ -154,7 +154,7 @@ def test_generator_that_ignores_close(captured: Captured) -> None:
 
 
 def test_failing_generator(captured: Captured) -> None:
-    """The host's exception comes out as it is; the span failed."""
+    """The host's exception is raised unchanged, and the span is recorded as failed."""
     error = Custom("alice@example.com")
 
     @tracks(AGENT)
@@ -171,7 +171,7 @@ def test_failing_generator(captured: Captured) -> None:
 
 
 def test_arguments_that_do_not_fit_end_the_span(captured: Captured) -> None:
-    """A wrong call raises TypeError at the first step, and no span stays open."""
+    """Wrong arguments raise TypeError at the first step, and no span stays open."""
     with pytest.raises(TypeError, match="unexpected keyword"):
         next(counter(nonsense=1))
 
@@ -179,7 +179,7 @@ def test_arguments_that_do_not_fit_end_the_span(captured: Captured) -> None:
 
 
 def test_scope_is_current_only_while_the_body_runs(captured: Captured) -> None:
-    """The consumer's own events between two yields have the consumer's parent."""
+    """Between two steps the consumer's events have the consumer's parent."""
 
     @tracks(AGENT, agent="inner")
     def body():
@@ -195,16 +195,16 @@ def test_scope_is_current_only_while_the_body_runs(captured: Captured) -> None:
             assert outside is current()
 
     command, agent, first, second, third, fourth, *_ = captured.events
-    mine = [e["parent_id"] for e in (first, third)]
-    theirs = [e["parent_id"] for e in (second, fourth)]
+    body_parents = [e["parent_id"] for e in (first, third)]
+    consumer_parents = [e["parent_id"] for e in (second, fourth)]
 
-    assert [agent["span_id"]] * 2 == mine
-    assert [command["span_id"]] * 2 == theirs
+    assert [agent["span_id"]] * 2 == body_parents
+    assert [command["span_id"]] * 2 == consumer_parents
     assert command["span_id"] == agent["parent_id"]
 
 
-def test_interleaved_generators_keep_their_own_scope(captured: Captured) -> None:
-    """Two generators that run in turns never see each other."""
+def test_interleaved_generators_share_no_scope(captured: Captured) -> None:
+    """Two interleaved generators share no scope."""
 
     @tracks(AGENT)
     def body():
@@ -222,7 +222,7 @@ def test_interleaved_generators_keep_their_own_scope(captured: Captured) -> None
 
 
 def test_session_inside_a_generator_lasts_across_its_yields(captured: Captured) -> None:
-    """What a body opens is current in its next steps, and nowhere else."""
+    """A session opened in a body is current in its next steps and not in the consumer."""
 
     @tracks(AGENT)
     def body():
@@ -238,7 +238,7 @@ def test_session_inside_a_generator_lasts_across_its_yields(captured: Captured) 
 
 
 def test_generator_left_in_another_thread(captured: Captured) -> None:
-    """A generator that is continued and closed elsewhere raises nothing and leaves no scope."""
+    """A generator continued and closed in another thread raises nothing and leaves no scope."""
     generator = counter()
     next(generator)
     left: list[Any] = []
@@ -258,7 +258,7 @@ def test_generator_left_in_another_thread(captured: Captured) -> None:
 
 
 def test_contextmanager_above(captured: Captured) -> None:
-    """A decorated generator makes a context manager, whose errors pass through the body."""
+    """`contextmanager` accepts a decorated generator, and errors reach its body."""
 
     @contextlib.contextmanager
     @tracks(AGENT)
@@ -279,7 +279,7 @@ def test_contextmanager_above(captured: Captured) -> None:
 
 
 def test_generator_based_coroutine_stays_awaitable(captured: Captured) -> None:
-    """What `types.coroutine` made can be awaited after decoration."""
+    """A decorated `types.coroutine` function can be awaited."""
 
     @tracks(AGENT)
     @types.coroutine

@@ -41,13 +41,13 @@ from tests.instrumentation.proxies_helpers import (
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
 
 class Counter(Adder):
-    """One whose call is a generator."""
+    """A callable object whose call is a generator."""
 
     def __call__(self, a: int) -> Iterator[int]:  # type: ignore[override]
         yield a
@@ -55,7 +55,7 @@ class Counter(Adder):
 
 
 class AsyncCounter(Adder):
-    """One whose call is an async generator."""
+    """A callable object whose call is an async generator."""
 
     async def __call__(self, a: int) -> typing.AsyncIterator[int]:  # type: ignore[override]
         yield a
@@ -63,7 +63,7 @@ class AsyncCounter(Adder):
 
 
 class Derived(Methods):
-    """A subclass that calls its base."""
+    """A subclass whose method calls that of its base."""
 
     @tracks(AGENT)
     def method(self, a: int) -> int:
@@ -141,7 +141,7 @@ KINDS: dict[str, tuple[Callable[[], Any], Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_callable(captured: Captured, kind: str) -> None:
-    """It returns what it did, and one pair is recorded."""
+    """A decorated callable of any kind returns its own result and records two events."""
     call, expected = KINDS[kind]
     found = call()
 
@@ -153,7 +153,7 @@ def test_every_kind_of_callable(captured: Captured, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_callable_when_off(kind: str) -> None:
-    """It returns what it did where nothing is recorded, too."""
+    """While recording is off, a decorated callable of any kind returns its own result."""
     call, expected = KINDS[kind]
 
     assert expected == call()
@@ -161,7 +161,7 @@ def test_every_kind_of_callable_when_off(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_scope_covers_the_body(captured: Captured, kind: str) -> None:
-    """A session around any kind shows itself to its body alone."""
+    """A session is current in the body of any kind of callable, and not outside."""
     call, _ = KINDS[kind]
     with role_session("qa"):
         call()
@@ -170,7 +170,7 @@ def test_the_scope_covers_the_body(captured: Captured, kind: str) -> None:
 
 
 def test_super_calls_nest(captured: Captured) -> None:
-    """A method that calls its base has it inside."""
+    """The span of a base method is inside the span of the method that calls it."""
     found = Derived(1).method(2)
     outer, inner, *_ = captured.events
 
@@ -178,8 +178,8 @@ def test_super_calls_nest(captured: Captured) -> None:
     assert outer["span_id"] == inner["parent_id"]
 
 
-def test_wraps_chains(captured: Captured) -> None:
-    """Other decorators above and below see through ours, and ours through them."""
+def test_functools_wraps_on_either_side(captured: Captured) -> None:
+    """`functools.wraps` works above and below our decorator."""
 
     def other(function):
         @functools.wraps(function)
@@ -203,7 +203,7 @@ def test_wraps_chains(captured: Captured) -> None:
 
 
 def test_abstractmethod_on_either_side(captured: Captured) -> None:
-    """The class stays abstract until the method is given."""
+    """A class with a decorated abstract method stays abstract until a subclass defines it."""
 
     class Above(abc.ABC):
         @tracks(AGENT)
@@ -229,7 +229,7 @@ def test_abstractmethod_on_either_side(captured: Captured) -> None:
 
 
 def test_singledispatch_on_either_side(captured: Captured) -> None:
-    """Implementations are registered by annotation and chosen as before."""
+    """`singledispatch` selects the implementation by annotation on either side."""
 
     @tracks(AGENT)
     @functools.singledispatch
@@ -255,7 +255,7 @@ def test_singledispatch_on_either_side(captured: Captured) -> None:
 
 
 def test_lru_cache_on_either_side(captured: Captured) -> None:
-    """Above it, every call is measured; below it, only the misses; the cache can be asked."""
+    """Every call is measured above `lru_cache`, and only the misses below it."""
 
     @functools.lru_cache
     @tracks(AGENT)
@@ -277,7 +277,7 @@ def test_lru_cache_on_either_side(captured: Captured) -> None:
 
 @dataclasses.dataclass
 class Data:
-    """A class."""
+    """A class with fields."""
 
     value: int
 
@@ -301,7 +301,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.parametrize("around", [tracks(AGENT), role_session("dev")], ids=["tracks", "session"])
 def test_refused_at_decoration(what: str, around: Any) -> None:
-    """A TypeError names the decorator and tells what to do instead."""
+    """The TypeError names the decorator and the correct use."""
     target, advice = REFUSED[what]
     with pytest.raises(TypeError, match=advice) as raised:
         around(target)

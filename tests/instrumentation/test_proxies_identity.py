@@ -1,4 +1,4 @@
-"""A decorated callable keeps its identity, its pickles and its place in command-line libraries."""
+"""A decorated callable keeps its identity, can be pickled, and works in command-line libraries."""
 
 import asyncio
 import copy
@@ -47,13 +47,13 @@ from tests.instrumentation.proxies_helpers import (
 
 
 def _label(thing: Any) -> str:
-    """A name for a case without the address of the object."""
+    """Name a test case without the address of the object."""
     return str(getattr(thing, "__qualname__", type(thing).__qualname__))
 
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
@@ -75,8 +75,8 @@ PREDICATES = (
 @pytest.mark.parametrize(
     "function", [add, later, numbers, anumbers, Methods.method, Methods.static_above], ids=_label
 )
-def test_a_function_stays_a_function_of_its_kind(function: Any) -> None:
-    """Whatever `inspect` and `typing` are asked, they answer as for the original."""
+def test_inspect_sees_the_original(function: Any) -> None:
+    """`inspect` and `typing` return the same for a decorated function as for the original."""
     original = function.__wrapped__
 
     assert [p(original) for p in PREDICATES] == [p(function) for p in PREDICATES]
@@ -102,7 +102,7 @@ def test_a_function_stays_a_function_of_its_kind(function: Any) -> None:
     ids=_label,
 )
 def test_a_proxy_looks_like_what_it_wraps(original: Any) -> None:
-    """The same for everything that is no function, attributes and equality included."""
+    """A proxy of any other callable has the attributes and the equality of the original."""
     proxy = tracks(AGENT)(original)
 
     assert [p(original) for p in PREDICATES] == [p(proxy) for p in PREDICATES]
@@ -120,7 +120,7 @@ def test_a_proxy_looks_like_what_it_wraps(original: Any) -> None:
 
 
 def test_attributes_of_a_function_are_kept() -> None:
-    """What frameworks hang on a function is still there."""
+    """Attributes that frameworks set on a function are kept."""
 
     def target() -> None: ...
 
@@ -132,7 +132,7 @@ def test_attributes_of_a_function_are_kept() -> None:
 
 
 def test_names_of_running_bodies(captured: Captured) -> None:
-    """Coroutines and generators bear the user's name, those of callable objects too."""
+    """Running coroutines and generators have the name of the decorated callable."""
     made = [numbers(1), later(1), anumbers(1), tracks(AGENT)(AsyncAdder(1))(1)]
     names = [m.__qualname__ for m in made]
     made[1].close()
@@ -141,8 +141,8 @@ def test_names_of_running_bodies(captured: Captured) -> None:
     assert names == ["numbers", "later", "anumbers", "AsyncAdder.__call__"]
 
 
-def test_never_awaited_proxy_warns_under_its_name(captured: Captured) -> None:
-    """Python's warning names the user's function."""
+def test_never_awaited_proxy_warns_with_its_name(captured: Captured) -> None:
+    """Python's warning names the decorated callable."""
     with pytest.warns(RuntimeWarning, match=r"'AsyncAdder.__call__' was never awaited") as caught:
         tracks(AGENT)(AsyncAdder(1))(1)
 
@@ -152,7 +152,7 @@ def test_never_awaited_proxy_warns_under_its_name(captured: Captured) -> None:
 @pytest.mark.parametrize("kind", ["partial", "callable object", "bound method", "builtin"])
 @pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
 def test_at_most_one_more_frame(kind: str, on: bool) -> None:
-    """A traceback through a proxy has one frame of ours."""
+    """Decoration adds at most one frame to a traceback."""
 
     class Failing:
         def __call__(self, value: str) -> int:
@@ -175,7 +175,7 @@ def test_at_most_one_more_frame(kind: str, on: bool) -> None:
 
 
 def test_create_autospec(captured: Captured) -> None:
-    """A mock with the spec of a decorated function knows its arguments."""
+    """A mock made with `create_autospec` checks the arguments of the original."""
     spec = mock.create_autospec(add, return_value=7)
     async_spec = mock.create_autospec(later)
 
@@ -192,7 +192,7 @@ NAMED = [add, later, numbers, anumbers, Methods.method, Methods.static_above, ca
 
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This file under the name that its functions bear."""
+    """Make this file importable under the module name of its functions."""
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _this_module())
 
 
@@ -208,7 +208,7 @@ def _this_module() -> Any:
 @pytest.mark.parametrize("function", NAMED, ids=_label)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickled_by_reference(importable: None, function: Any, protocol: int) -> None:
-    """What has a name comes back as the very same object."""
+    """A callable with a name of its own unpickles as the same object."""
 
     assert pickle.loads(pickle.dumps(function, protocol)) is function
 
@@ -216,7 +216,7 @@ def test_pickled_by_reference(importable: None, function: Any, protocol: int) ->
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("proxy", [adder, three, length], ids=["object", "partial", "builtin"])
 def test_pickled_by_value(captured: Captured, importable: None, proxy: Any, protocol: int) -> None:
-    """What has no name of its own comes back equal, and is still measured."""
+    """A callable without a name unpickles as an equal object that is still measured."""
     back = pickle.loads(pickle.dumps(proxy, protocol))
     argument = [] if proxy is three else [[1, 2, 3]] if proxy is length else [1]
 
@@ -225,15 +225,15 @@ def test_pickled_by_value(captured: Captured, importable: None, proxy: Any, prot
 
 
 def test_bound_methods_pickle(importable: None) -> None:
-    """Bound methods of decorated functions and of proxies go with their instance."""
+    """A bound method pickles together with its instance."""
     bound = pickle.loads(pickle.dumps(Methods(1).method))
     proxied = pickle.loads(pickle.dumps(Methods(1).cached))
 
     assert (bound(2), proxied(2)) == (3, 3)
 
 
-def test_local_functions_fail_to_pickle_as_ever() -> None:
-    """The error is Python's own."""
+def test_local_functions_fail_to_pickle() -> None:
+    """A local function raises Python's own pickle error."""
 
     @tracks(AGENT)
     def local() -> None: ...
@@ -243,7 +243,7 @@ def test_local_functions_fail_to_pickle_as_ever() -> None:
 
 
 def test_copies(captured: Captured) -> None:
-    """Functions are atomic; objects are copied as they were, and still measured."""
+    """Functions copy as themselves. Copies of other callables are still measured."""
     holder = {"function": add, "cached": cached, "builtin": length, "object": adder}
     copied = copy.deepcopy(holder)
 
@@ -284,7 +284,7 @@ three = tracks(RoleEvent.AGENT_INVOKED)(partial(add, 1))
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_process_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    """Decorated functions and proxies go to workers and back."""
+    """Decorated functions and proxies can be sent to worker processes and back."""
     (tmp_path / "tk_worker_module.py").write_text(WORKER)
     monkeypatch.syspath_prepend(tmp_path)
     import tk_worker_module as worker
@@ -303,7 +303,7 @@ def test_process_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: 
 
 
 def test_typer_apps_in_place(captured: Captured) -> None:
-    """All commands of an app and of its sub-apps are measured; the app is the same object."""
+    """Every command of a Typer app is measured, and the app stays the same object."""
     from typer.testing import CliRunner
 
     app, inner = typer.Typer(), typer.Typer()
@@ -334,7 +334,7 @@ def test_typer_apps_in_place(captured: Captured) -> None:
 
 
 def test_click_commands_in_place(captured: Captured) -> None:
-    """A command and a group are measured and stay the same objects."""
+    """Click commands and groups are measured and stay the same objects."""
     click = pytest.importorskip("click")
     from click.testing import CliRunner
 
@@ -358,7 +358,7 @@ def test_click_commands_in_place(captured: Captured) -> None:
 
 
 def test_commands_without_a_function_are_refused() -> None:
-    """An app that has no commands yet, or a group without a function, tells what to do."""
+    """An app without commands, or a group without a function, is refused with advice."""
     with pytest.raises(DecorationError, match="no commands yet"):
         tracks(AGENT)(typer.Typer())
 
@@ -398,15 +398,17 @@ class Theirs(Base):
 
 
 @pytest.fixture
-def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Any]]:
-    """A module that is not ours, not imported yet; imports it."""
+def import_host_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], Any]]:
+    """Return a function that imports a module of the host for the first time."""
     (tmp_path / "tk_theirs.py").write_text(textwrap.dedent(THEIRS))
     monkeypatch.syspath_prepend(tmp_path)
     yield lambda: __import__("tk_theirs")
     sys.modules.pop("tk_theirs", None)
 
 
-# -- code of others, by name ---------------------------------------------------------------------
+# -- instrument() --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -415,13 +417,13 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     ["function", "Theirs.method", "Theirs.inherited", "Theirs.static", "Theirs.of_class"],
 )
 def test_instrument_and_undo(
-    captured: Captured, theirs: Callable[[], Any], when: str, path: str
+    captured: Captured, import_host_module: Callable[[], Any], when: str, path: str
 ) -> None:
-    """What is named is measured, imported already or not, until it is undone."""
+    """`instrument()` measures the named functions until the patch is undone."""
     if when == "after":
-        theirs()
+        import_host_module()
     handle = instrument(f"tk_theirs:{path}", tracks(AGENT))
-    module = theirs()
+    module = import_host_module()
 
     def call() -> Any:
         owner, _, name = path.rpartition(".")
@@ -444,11 +446,11 @@ def test_instrument_and_undo(
     assert ("inherited" in vars(module.Theirs)) is False
 
 
-def test_undo_before_the_import(captured: Captured, theirs: Callable[[], Any]) -> None:
-    """A module that is imported later stays as it is; leaving the block undoes, too."""
+def test_undo_before_the_import(captured: Captured, import_host_module: Callable[[], Any]) -> None:
+    """If the patch is undone before the import, the module stays unchanged."""
     with instrument("tk_theirs:function", tracks(AGENT)):
         pass
-    theirs().function()
+    import_host_module().function()
 
     assert captured.events == []
 
@@ -457,20 +459,20 @@ def test_undo_before_the_import(captured: Captured, theirs: Callable[[], Any]) -
     "target", ["json", "json:", ":dumps", "json:dumps()", "json:a-b", "json:no_such_name"]
 )
 def test_instrument_refuses(target: str) -> None:
-    """A target that is not written as it must be, or that an imported module lacks."""
+    """A malformed target, or a name that an imported module lacks, is refused."""
     with pytest.raises(DecorationError, match="instrument"):
         instrument(target, tracks(AGENT))
 
 
 def test_instrumenting_upon_import_never_breaks_it(
-    theirs: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    import_host_module: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that their next version lacks does not fail their import; in tests it does."""
+    """A name that a later import lacks is an error in tests and ignored in production."""
     instrument("tk_theirs:gone", tracks(AGENT))
     with pytest.raises(DecorationError, match="gone"):
-        theirs()
+        import_host_module()
     sys.modules.pop("tk_theirs", None)
     instrument("tk_theirs:gone", tracks(AGENT))
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
 
-    assert theirs().function() == 3
+    assert import_host_module().function() == 3

@@ -1,4 +1,4 @@
-"""What a decorated function returns is followed to its end: context managers and generators."""
+"""A decorated function that returns a context manager or a generator is measured to its end."""
 
 import asyncio
 import contextlib
@@ -20,18 +20,18 @@ CLOSED = [("agent.invoked", None), ("agent.completed", "closed")]
 
 
 class Custom(Exception):  # noqa: N818 - it is used like a signal
-    """Something that only the host knows."""
+    """An exception class of the host."""
 
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
 
 def ends(captured: Captured) -> list[tuple[str, str | None]]:
-    """What was recorded: type and outcome."""
+    """Return the type and the outcome of each recorded event."""
     return [(e["event_type"], e.get("outcome")) for e in captured.events]
 
 
@@ -67,7 +67,7 @@ class Host:
 
 
 def test_the_pair_spans_the_block(captured: Captured) -> None:
-    """The last event comes when the block is left, and is of the block."""
+    """The last event is recorded when the block is left."""
     with managed(3) as value:
         assert PAIR[:1] == ends(captured)
     assert 3 == value
@@ -76,22 +76,22 @@ def test_the_pair_spans_the_block(captured: Captured) -> None:
 
 @pytest.mark.parametrize(("swallow", "expected"), [(False, FAILED), (True, PAIR)])
 def test_an_error_in_the_block(captured: Captured, swallow: bool, expected: Any) -> None:
-    """It is the manager's error, unless the manager suppresses it."""
+    """An error in the block fails the span, unless the manager suppresses the error."""
     with contextlib.suppress(Custom), managed(3, swallow=swallow):
         raise Custom
 
     assert expected == ends(captured)
 
 
-def test_one_that_is_never_entered_records_nothing(captured: Captured) -> None:
-    """Nothing has begun."""
+def test_a_manager_never_entered_records_nothing(captured: Captured) -> None:
+    """A context manager that is never entered records nothing."""
     managed(3)
 
     assert [] == ends(captured)
 
 
 def test_used_as_a_decorator(captured: Captured) -> None:
-    """contextlib makes a fresh one for each call."""
+    """A context manager used as a decorator records each call."""
 
     @managed(3)
     def function() -> int:
@@ -102,7 +102,7 @@ def test_used_as_a_decorator(captured: Captured) -> None:
 
 
 def test_methods(captured: Captured) -> None:
-    """Bound as before."""
+    """Decorated methods are bound to their instance or class."""
     host = Host()
     with host.managed() as first, host.static(2) as second, Host.static(3) as third:
         assert (host, 2, 3) == (first, second, third)
@@ -111,7 +111,7 @@ def test_methods(captured: Captured) -> None:
 
 
 def test_asynccontextmanager(captured: Captured) -> None:
-    """The same with `async with`."""
+    """An async context manager is measured like a plain one."""
 
     @traced
     @contextlib.asynccontextmanager
@@ -132,8 +132,8 @@ def test_asynccontextmanager(captured: Captured) -> None:
     assert PAIR + FAILED == ends(captured)
 
 
-def test_it_looks_as_before() -> None:
-    """Kind, name, docstring, signature, and what it returns; on and off."""
+def test_decorated_function_looks_the_same() -> None:
+    """The decorated function keeps its kind, name, docstring, signature and result."""
     plain = contextlib.contextmanager(inspect.unwrap(managed))
     with capture_events():
         on = type(managed(1))
@@ -146,7 +146,7 @@ def test_it_looks_as_before() -> None:
 
 
 def test_attributes_on_it_are_kept() -> None:
-    """What other decorators have left on the function."""
+    """Attributes that other decorators set on the function are kept."""
     function = contextlib.contextmanager(inspect.unwrap(managed))
     function.marked = True  # type: ignore[attr-defined]
 
@@ -154,7 +154,7 @@ def test_attributes_on_it_are_kept() -> None:
 
 
 def test_a_session_above_contextmanager(captured: Captured) -> None:
-    """The role is current in the generator, and the session spans the block."""
+    """The role is current in the generator, and the session encloses the block."""
     roles = []
 
     @role_session("dev")
@@ -172,7 +172,7 @@ def test_a_session_above_contextmanager(captured: Captured) -> None:
 
 
 def test_another_function_of_contextlib(captured: Captured) -> None:
-    """Only what `contextmanager` made is taken for it."""
+    """Any other function from contextlib is treated as a plain function."""
     closing = traced(contextlib.suppress.__exit__)
 
     assert closing(contextlib.suppress(KeyError), KeyError, None, None)
@@ -201,7 +201,7 @@ def _numbers(count: int, fail: bool) -> Any:
 
 
 def test_the_pair_spans_the_iteration(captured: Captured) -> None:
-    """The last event comes at the end of the generator, and its span is current inside it."""
+    """The last event is recorded at the end of the generator, and the span is current inside."""
     iterator = numbers(2)
 
     assert PAIR[:1] == ends(captured)
@@ -211,7 +211,7 @@ def test_the_pair_spans_the_iteration(captured: Captured) -> None:
 
 
 def test_current_in_the_body_only(captured: Captured) -> None:
-    """Not in the consumer, between two steps."""
+    """The span is not current in the consumer between two steps."""
 
     @traced
     def returns() -> Any:
@@ -237,8 +237,8 @@ def test_current_in_the_body_only(captured: Captured) -> None:
     ],
     ids=["whole", "left", "closed", "closed at once", "unused", "sent and thrown", "error"],
 )
-def test_every_end(use: Callable[[Any], Any], expected: Any) -> None:
-    """Each end of the iteration is an end of the span, and is the same as when off."""
+def test_every_way_to_end_the_iteration(use: Callable[[Any], Any], expected: Any) -> None:
+    """Every way to end the iteration ends the span and has the same result as when off."""
     off = use(_numbers(3, fail=False))
     with capture_events() as captured:
         on = use(numbers(3))
@@ -257,8 +257,8 @@ def _thrown(generator: Any) -> tuple[Any, Any, None]:
     raise AssertionError
 
 
-def test_its_value_and_its_names(captured: Captured) -> None:
-    """The returned value arrives; the generator bears the name of the one that it drives."""
+def test_return_value_and_names(captured: Captured) -> None:
+    """The return value is passed on, and the generator has the inner generator's name."""
     iterator = numbers(1)
 
     def outer() -> Any:
@@ -275,15 +275,15 @@ def test_its_value_and_its_names(captured: Captured) -> None:
 
 
 def test_an_error_in_the_body(captured: Captured) -> None:
-    """It passes through."""
+    """An error in the body is raised unchanged."""
     with pytest.raises(Custom):
         list(numbers(1, fail=True))
 
     assert FAILED == ends(captured)
 
 
-def test_one_that_others_hold_stays_the_same_object(captured: Captured) -> None:
-    """Another object would be seen, so it is returned itself, and the span ends."""
+def test_a_generator_held_elsewhere_is_the_same_object(captured: Captured) -> None:
+    """A generator that another object holds is returned as it is, and the span ends."""
     held: dict[Any, int] = {}
 
     @traced
@@ -298,8 +298,8 @@ def test_one_that_others_hold_stays_the_same_object(captured: Captured) -> None:
     assert 1 == held[job]
 
 
-def test_one_that_has_started_stays_the_same_object(captured: Captured) -> None:
-    """Part of it has run outside of the span."""
+def test_a_started_generator_is_the_same_object(captured: Captured) -> None:
+    """A generator that has started is returned as it is."""
 
     @traced
     def started() -> Any:
@@ -312,7 +312,7 @@ def test_one_that_has_started_stays_the_same_object(captured: Captured) -> None:
 
 
 def test_contextmanager_above_a_plain_function(captured: Captured) -> None:
-    """A context manager whose function returns a generator is followed, too."""
+    """A context manager is measured even if its function returns another generator."""
     opened = traced(contextlib.contextmanager(lambda: _numbers(1, fail=False)))
     with opened():
         assert PAIR[:1] == ends(captured)

@@ -1,4 +1,4 @@
-"""Random scripts drive a decorated and an undecorated function: both behave alike."""
+"""A decorated function and an undecorated one behave alike in random scripts."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from tests.instrumentation.coroutines_helpers import AGENT, Custom
 
 @pytest.fixture
 def captured() -> Iterator[Captured]:
-    """Every event of the test; internal errors are raised."""
+    """Capture every event of the test, and raise internal errors."""
     with capture_events() as events:
         yield events
 
@@ -39,7 +39,7 @@ ACTIONS = st.lists(
 )
 
 
-# What the body does at each yield: go on, return, raise, or swallow what is thrown.
+# The body continues, returns, raises, or suppresses the thrown exception at each yield.
 PLANS = st.lists(st.sampled_from(["yield", "return", "raise", "swallow", "turn"]), max_size=8)
 
 
@@ -91,21 +91,21 @@ async def _async_body(plan):
         await asyncio.sleep(0)
 
 
-def chain(error: BaseException | None) -> Any:
-    """An exception with its causes and contexts, comparable."""
+def comparable(error: BaseException | None) -> Any:
+    """Return an exception with its causes and contexts in a comparable form."""
     if error is None:
         return None
     return (
         type(error),
         [repr(a) for a in error.args],
-        chain(error.__cause__),
-        chain(error.__context__),
+        comparable(error.__cause__),
+        comparable(error.__context__),
         error.__suppress_context__,
     )
 
 
 def play(generator, actions):
-    """What a generator answers to a script."""
+    """Return the results of a generator for a script of actions."""
     answers = []
     for name, *arguments in actions:
         arguments = [a("thrown") if isinstance(a, type) else a for a in arguments]
@@ -115,13 +115,13 @@ def play(generator, actions):
             else:
                 answers.append(("gave", getattr(generator, name)(*arguments)))
         except BaseException as error:
-            answers.append(("raised", chain(error), getattr(error, "value", None)))
+            answers.append(("raised", comparable(error), getattr(error, "value", None)))
         answers.append(inspect.getgeneratorstate(generator))
     return answers
 
 
 async def async_play(generator, actions):
-    """What an async generator answers to a script."""
+    """Return the results of an async generator for a script of actions."""
     answers = []
     for name, *arguments in actions:
         arguments = [a("thrown") if isinstance(a, type) else a for a in arguments]
@@ -131,7 +131,7 @@ async def async_play(generator, actions):
             else:
                 answers.append(("gave", await getattr(generator, f"a{name}")(*arguments)))
         except BaseException as error:
-            answers.append(("raised", chain(error)))
+            answers.append(("raised", comparable(error)))
     await generator.aclose()
     return answers
 
@@ -140,8 +140,8 @@ async def async_play(generator, actions):
 
 
 @given(PLANS, ACTIONS)
-def test_generators_answer_alike(plan: list[str], actions: list[Any]) -> None:
-    """Whatever is sent, thrown or closed, decorated and undecorated generator do the same."""
+def test_generators_respond_alike(plan: list[str], actions: list[Any]) -> None:
+    """Decorated and undecorated generators respond alike to send, throw and close."""
     with capture_events() as captured:
         decorated = play(tracks(AGENT)(_body)(plan), actions)
     off = play(tracks(AGENT)(_body)(plan), actions)
@@ -156,8 +156,8 @@ def test_generators_answer_alike(plan: list[str], actions: list[Any]) -> None:
 
 
 @given(PLANS, ACTIONS)
-def test_async_generators_answer_alike(plan: list[str], actions: list[Any]) -> None:
-    """The same for async generators."""
+def test_async_generators_respond_alike(plan: list[str], actions: list[Any]) -> None:
+    """Decorated and undecorated async generators respond alike."""
 
     async def main():
         with capture_events() as captured:
@@ -207,20 +207,20 @@ BODIES = {
 
 
 def frames(function, call):
-    """Names of the frames that an exception came through, and the exception."""
+    """Return the names of the frames in an exception's traceback, and the exception."""
     with pytest.raises(Custom) as raised:
         call(function)
     error = raised.value
-    return [f.name for f in traceback.extract_tb(error.__traceback__)], chain(error)
+    return [f.name for f in traceback.extract_tb(error.__traceback__)], comparable(error)
 
 
-# -- exceptions are the host's -------------------------------------------------------------------
+# -- exceptions of the host ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", BODIES)
 @pytest.mark.parametrize("on", [True, False], ids=["on", "off"])
 def test_at_most_one_more_frame(kind: str, on: bool) -> None:
-    """A traceback has one frame of ours, causes and contexts none."""
+    """Decoration adds at most one frame to a traceback, and none to causes and contexts."""
     function, call = BODIES[kind]
     bare, expected = frames(function, call)
     with capture_events() if on else contextlib.nullcontext():
@@ -232,7 +232,7 @@ def test_at_most_one_more_frame(kind: str, on: bool) -> None:
 
 
 def test_one_more_frame_for_errors_thrown_in(captured: Captured) -> None:
-    """What is thrown into a generator or a coroutine comes back with one more frame, too."""
+    """An exception thrown into a generator or a coroutine gets at most one more frame."""
 
     def body():
         yield 1
@@ -264,8 +264,8 @@ def test_one_more_frame_for_errors_thrown_in(captured: Captured) -> None:
         assert len(bare) + 1 == len(ours)
 
 
-def test_handling_of_an_exception_is_seen_inside(captured: Captured) -> None:
-    """An error raised in a body while the caller handles another has that one as context."""
+def test_the_handled_exception_is_the_context(captured: Captured) -> None:
+    """An error raised inside a handler keeps the handled exception as its context."""
 
     @tracks(AGENT)
     def body():

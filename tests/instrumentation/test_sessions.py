@@ -1,4 +1,4 @@
-"""`role_session()`: who is acting, for everything inside."""
+"""`role_session()` sets the role for everything inside."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ from telemetry_kit import context, current, propagate, role_session, track_role_
 
 
 def test_entry_is_recorded(place) -> None:
-    """Entering records `role.selected` with the role and the names; leaving records nothing."""
+    """Entering a session records `role.selected`. Leaving it records nothing."""
     with role_session("dev", command="/c", agent="a"):
         assert len(place.lines()) == 1
     (event,) = place.events()
@@ -26,7 +26,7 @@ def test_entry_is_recorded(place) -> None:
 
 
 def test_everything_inside_is_bound(place) -> None:
-    """Events inside carry role, names and session; events after it do not."""
+    """Events inside a session have its role, names and id. Later events do not."""
     with role_session("dev", command="/c"):
         inside = track_role_event("agent.invoked")
         own = track_role_event("agent.invoked", role="qa")
@@ -44,8 +44,8 @@ def test_everything_inside_is_bound(place) -> None:
 @pytest.mark.parametrize(
     "error", [None, ValueError("x"), KeyboardInterrupt(), SystemExit(0)], ids=repr
 )
-def test_the_end_is_silent_and_leaves_nothing(place, error: BaseException | None) -> None:
-    """However a session ends, no event follows, and the exception is the host's."""
+def test_the_end_records_nothing(place, error: BaseException | None) -> None:
+    """When a session ends, no event is recorded, and the host's exception is unchanged."""
     caught = None
     try:
         with role_session("dev"):
@@ -59,8 +59,8 @@ def test_the_end_is_silent_and_leaves_nothing(place, error: BaseException | None
     assert None is context.innermost()
 
 
-def test_another_role_inside_is_a_change(place) -> None:
-    """Inside a session of another role, entering records `role.changed` with the one before."""
+def test_another_role_inside_is_recorded_as_changed(place) -> None:
+    """Entering a session of another role records `role.changed` with the previous role."""
     with role_session("pm"), role_session("dev"):
         track_role_event("agent.invoked")
     found = place.events()
@@ -71,16 +71,16 @@ def test_another_role_inside_is_a_change(place) -> None:
     assert (found[2]["role"], "previous_role" in found[2]) == ("dev", False)
 
 
-def test_the_same_role_inside_is_no_change(place) -> None:
-    """Inside a session of the same role it is selected once more."""
+def test_the_same_role_inside_is_selected_again(place) -> None:
+    """Entering a session of the same role records `role.selected` again."""
     with role_session("dev"), role_session("dev"):
         pass
 
     assert place.types() == ["role.selected", "role.selected"]
 
 
-def test_after_an_inner_session_the_outer_role_holds(place) -> None:
-    """Leaving the inner session brings back role and names of the outer one."""
+def test_leaving_an_inner_session_restores_the_role(place) -> None:
+    """Leaving an inner session restores the role and the names of the outer one."""
     with role_session("pm", command="/p"):
         with role_session("dev", command="/d"):
             pass
@@ -91,7 +91,7 @@ def test_after_an_inner_session_the_outer_role_holds(place) -> None:
 
 
 def test_two_sessions_have_two_ids(place) -> None:
-    """Sessions one after another are two."""
+    """Two successive sessions have two ids."""
     for _ in range(2):
         with role_session("dev"):
             pass
@@ -100,7 +100,7 @@ def test_two_sessions_have_two_ids(place) -> None:
 
 
 def test_undeclared_role_is_hashed(place) -> None:
-    """An undeclared role is a pseudonym, and so is the previous one, each for its field."""
+    """An undeclared role and previous role are stored as pseudonyms, each for its field."""
     with role_session("jane"), role_session("joe"):
         pass
     first, second = place.events()
@@ -122,7 +122,7 @@ def test_undeclared_role_is_hashed(place) -> None:
     ids=repr,
 )
 def test_workflow(place, error: BaseException | None, last: str, outcome: str) -> None:
-    """With `workflow=` the block is one: its start and end surround everything inside."""
+    """With `workflow=`, a start and an end event enclose everything inside the session."""
     caught = None
     try:
         with role_session("dev", workflow="w"):
@@ -144,7 +144,7 @@ def test_workflow(place, error: BaseException | None, last: str, outcome: str) -
 
 
 def test_as_a_decorator(place, at_top_level) -> None:
-    """Each call is a session of its own, and the names of the decorator are in plain text."""
+    """Each call is one session, and the names of the decorator are in plain text."""
     work = at_top_level("""
 @role_session("analyst", command="/c", workflow="w")
 def work():
@@ -160,7 +160,7 @@ def work():
 
 
 def test_as_an_async_decorator(place) -> None:
-    """An async function stays one, and its session holds over every pause."""
+    """A decorated async function stays async, and its session lasts over every pause."""
 
     @role_session("dev")
     async def work() -> None:
@@ -174,7 +174,7 @@ def test_as_an_async_decorator(place) -> None:
 
 
 def test_async_with(place) -> None:
-    """`async with` is the same block."""
+    """`async with` opens the same session as `with`."""
 
     async def main() -> None:
         async with role_session("dev"):
@@ -186,8 +186,8 @@ def test_async_with(place) -> None:
     assert [e["role"] for e in place.events()] == ["dev", "dev"]
 
 
-def test_tasks_inherit_and_do_not_leak(place) -> None:
-    """Tasks started inside have the session; what a task enters stays in it."""
+def test_tasks_inherit_the_session(place) -> None:
+    """A task started inside a session has it. A session that a task enters stays in that task."""
 
     async def work(role: str) -> None:
         with role_session(role):
@@ -212,7 +212,7 @@ def test_tasks_inherit_and_do_not_leak(place) -> None:
 
 
 def test_threads_and_propagate(place) -> None:
-    """A thread has no session unless its function was carried there by `propagate()`."""
+    """A thread has no session unless `propagate()` wraps its function."""
     with role_session("dev"):
         for target in (track_role_event, propagate(track_role_event)):
             thread = threading.Thread(target=target, args=("agent.invoked",))
@@ -223,7 +223,7 @@ def test_threads_and_propagate(place) -> None:
 
 
 def test_current(place) -> None:
-    """`current()` says who is acting: the innermost session or span, or None."""
+    """`current()` returns the names of the innermost session or span, or None."""
     assert None is current()
     with role_session("dev", command="/c"):
         found = current()
@@ -238,7 +238,7 @@ def test_current(place) -> None:
 
 
 def test_one_object_many_times(place) -> None:
-    """One object can be entered again and again, also inside itself, also by threads at once."""
+    """One object can be entered again, inside itself and by several threads at once."""
     session = role_session("dev")
     barrier = threading.Barrier(4)
 
@@ -262,7 +262,7 @@ def test_one_object_many_times(place) -> None:
 
 
 def test_left_in_another_order(place) -> None:
-    """Sessions left in the wrong order leave nothing current behind."""
+    """Sessions left in the wrong order leave no session current."""
     one, two = role_session("pm"), role_session("dev")
     one.__enter__()
     two.__enter__()
@@ -276,7 +276,7 @@ def test_left_in_another_order(place) -> None:
 
 
 def test_left_in_another_thread(place) -> None:
-    """A session that a thread left for another one is closed for both."""
+    """A session entered in one thread and left in another is closed in both."""
     session = role_session("dev")
     session.__enter__()
     thread = threading.Thread(target=session.__exit__, args=(None, None, None))
@@ -289,15 +289,15 @@ def test_left_in_another_thread(place) -> None:
 
 
 def test_exit_without_entry(place) -> None:
-    """Leaving what was never entered does nothing."""
+    """Leaving a session that was never entered does nothing."""
     role_session("dev").__exit__(None, None, None)
 
     assert place.lines() == []
 
 
 @pytest.mark.parametrize("role", [None, 3, b"x", object(), "", "x" * 5000], ids=type)
-def test_a_role_that_is_none(place, role: object) -> None:
-    """A block with a role that is no name raises nothing, and events inside go on."""
+def test_a_role_that_is_not_a_name(place, role: object) -> None:
+    """A role that is not a name raises nothing, and events inside are still recorded."""
     with role_session(role):  # type: ignore[arg-type]
         assert track_role_event("agent.invoked")
 
@@ -305,7 +305,7 @@ def test_a_role_that_is_none(place, role: object) -> None:
 
 
 def test_off(undecided) -> None:
-    """Off, a session binds nothing and makes nothing."""
+    """While recording is off, a session sets nothing and creates no file."""
     with role_session("dev", workflow="w"):
         assert None is current()
 
@@ -313,7 +313,7 @@ def test_off(undecided) -> None:
 
 
 def test_project_root_holds_inside(place) -> None:
-    """A session in another project keeps the events inside there."""
+    """In a session with `project_root`, events are recorded in that project."""
     from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
@@ -327,7 +327,7 @@ def test_project_root_holds_inside(place) -> None:
 
 
 def test_track_role_event_inside_a_session_elsewhere(place) -> None:
-    """`track_role_event()` inside a session with `project_root` belongs to that project, too."""
+    """`track_role_event()` in a session with `project_root` records in that project, too."""
     from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
@@ -341,7 +341,7 @@ def test_track_role_event_inside_a_session_elsewhere(place) -> None:
 
 
 def test_revoked_inside(place) -> None:
-    """A revocation inside a session stops its events; leaving it raises nothing."""
+    """If consent is revoked inside a session, its later events are not recorded."""
     from telemetry_kit.consent import changes
 
     with role_session("dev", workflow="w"):
@@ -352,7 +352,7 @@ def test_revoked_inside(place) -> None:
 
 
 def test_granted_inside(undecided) -> None:
-    """A grant inside a session records what comes after it, without the session."""
+    """If consent is granted inside a session, later events are recorded without the session."""
     from telemetry_kit.consent import changes
 
     with role_session("dev"):

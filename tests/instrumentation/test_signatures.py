@@ -1,4 +1,4 @@
-"""`__signature__` of decorated functions, for readers that do not follow `__wrapped__`."""
+"""A decorated function has a `__signature__` for tools that ignore `__wrapped__`."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def counted_later(first: int, second: int) -> Any:
 
 
 class Defined:
-    """What an annotation below names."""
+    """A class that an annotation names before it is defined."""
 
 
 def with_text(first: "Defined", second: int) -> None: ...
@@ -47,7 +47,7 @@ def with_text(first: "Defined", second: int) -> None: ...
 @pytest.mark.parametrize("function", [add, add_later, counted, counted_later])
 @pytest.mark.parametrize("decorate", [tracks(AGENT), role_session("dev")])
 def test_getfullargspec_is_the_originals(function: Any, decorate: Any) -> None:
-    """It reads `__signature__` and follows no `__wrapped__`."""
+    """`inspect.getfullargspec` returns the arguments of the original."""
     decorated = decorate(function)
 
     assert inspect.getfullargspec(function) == inspect.getfullargspec(decorated)
@@ -56,14 +56,14 @@ def test_getfullargspec_is_the_originals(function: Any, decorate: Any) -> None:
 
 @LAZY
 def test_two_decorators() -> None:
-    """The outer one has the same signature."""
+    """A function decorated twice has the signature of the original."""
     decorated = role_session("dev")(tracks(AGENT)(add))
 
     assert inspect.getfullargspec(add) == inspect.getfullargspec(decorated)
 
 
-def test_text_is_evaluated_as_before() -> None:
-    """A `__signature__` would be shown as it is, with its text."""
+def test_text_annotations_are_evaluated() -> None:
+    """A function with text annotations has no `__signature__`, so they are evaluated."""
     decorated = tracks(AGENT)(with_text)
     shown = inspect.signature(decorated, eval_str=True)
 
@@ -72,8 +72,8 @@ def test_text_is_evaluated_as_before() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at definition")
-def test_nothing_is_evaluated_too_early(at_top_level) -> None:
-    """Annotations may name what is defined later."""
+def test_decoration_evaluates_no_annotation(at_top_level) -> None:
+    """Decoration evaluates no annotation, so annotations may name later definitions."""
     names = at_top_level(
         "@tracks('agent.invoked', agent='a')\ndef work(a: Later): ...\nclass Later: ..."
     )
@@ -81,8 +81,8 @@ def test_nothing_is_evaluated_too_early(at_top_level) -> None:
     assert "__signature__" not in vars(names["work"])
 
 
-def test_what_other_decorators_made_is_shown_as_before() -> None:
-    """With `functools.wraps`, and with a signature of its own."""
+def test_signatures_of_other_decorators_are_kept() -> None:
+    """A function that other decorators made keeps its signature."""
 
     @functools.wraps(add)
     def wrapping(*args: Any, **kwargs: Any) -> int:
@@ -103,8 +103,8 @@ def test_what_other_decorators_made_is_shown_as_before() -> None:
     assert "__signature__" not in vars(tracks(AGENT)(wrapping))
 
 
-def test_inspect_is_not_loaded_for_it(undecided) -> None:
-    """A program without it is not slowed down."""
+def test_decoration_does_not_import_inspect(undecided) -> None:
+    """Decoration does not import `inspect`."""
     done = undecided.run(
         "import sys; before = 'inspect' in sys.modules\n"
         "@telemetry_kit.tracks('agent.invoked')\ndef work(a): ...\n"
@@ -119,7 +119,7 @@ def test_inspect_is_not_loaded_for_it(undecided) -> None:
 @LAZY
 @pytest.mark.filterwarnings("ignore")
 def test_celery_checks_the_arguments() -> None:
-    """As it does for a task that is not decorated."""
+    """Celery checks the arguments of a decorated task."""
     app = pytest.importorskip("celery").Celery("signatures", set_as_current=False)
     undecorated = app.task(add, name="undecorated")
     task = app.task(tracks(AGENT)(add), name="decorated")

@@ -1,4 +1,4 @@
-"""`@tracks`: the events around a call or a block."""
+"""`@tracks` records events around a call or a block."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ import pytest
 from telemetry_kit import RoleEvent, context, settings, track_role_event, tracks
 from tests.instrumentation.tracks_helpers import FORMS, run
 
-# The design's table: at entry, at success, at failure.
+# The table of the design: the events at entry, at success, at failure.
 TABLE = {
     "agent.invoked": ("agent.invoked", "agent.completed", "agent.failed"),
     "agent.started": ("agent.started", "agent.completed", "agent.failed"),
@@ -28,14 +28,14 @@ TABLE = {
 
 
 class Exit(Exception):  # noqa: N818
-    """An exit-like exception, as click and Typer have them."""
+    """An exception with an exit code, like those of Click and Typer."""
 
     def __init__(self, code: object) -> None:
         super().__init__("secret-jane")
         self.exit_code = code
 
 
-# What ends the body, the outcome, the exit code of command events, the error type.
+# How the body ends, the outcome, the exit code of command events, the error type.
 ENDINGS = {
     "success": (None, "ok", None, None),
     "error": (ValueError("secret-jane"), "error", None, "ValueError"),
@@ -56,8 +56,8 @@ ENDINGS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("event", TABLE)
-def test_the_table(place, event: str, ending: str, form: str) -> None:
-    """Each event at entry and at each kind of end records what the design's table says."""
+def test_events_at_entry_and_end(place, event: str, ending: str, form: str) -> None:
+    """Entry and each kind of end record the events in the design's table."""
     error, outcome, code, kind = ENDINGS[ending]
     at_entry, at_success, at_failure = TABLE[event]
     at_end = at_success if outcome in ("ok", "closed") else at_failure
@@ -80,7 +80,7 @@ def test_the_table(place, event: str, ending: str, form: str) -> None:
 
 @pytest.mark.parametrize("event", RoleEvent)
 def test_member_and_string_are_the_same(place, event: RoleEvent) -> None:
-    """A `RoleEvent` and its value decorate alike."""
+    """A `RoleEvent` and its string value decorate alike."""
     for given in (event, event.value):
         with tracks(given):
             pass
@@ -89,8 +89,8 @@ def test_member_and_string_are_the_same(place, event: RoleEvent) -> None:
     assert types[: len(types) // 2] == types[len(types) // 2 :]
 
 
-def test_off_is_a_plain_call(undecided) -> None:
-    """Where nothing is recorded, the function runs and nothing is made."""
+def test_no_file_when_off(undecided) -> None:
+    """While recording is off, the function runs and no file is created."""
 
     @tracks("agent.invoked", agent="a")
     def implement(task: str) -> str:
@@ -101,15 +101,15 @@ def test_off_is_a_plain_call(undecided) -> None:
     assert None is context.innermost()
 
 
-def test_source_is_told(place) -> None:
-    """Events of `tracks` say that they came from it."""
+def test_source_is_tracks(place) -> None:
+    """Events of `@tracks` have the source `tracks`."""
     tracks("agent.invoked")(lambda: None)()
 
     assert {"decorator"} == {event["source"] for event in place.events()}
 
 
 def test_names(place, at_top_level) -> None:
-    """Names of the decorator are in plain text in both events."""
+    """Names given to the decorator are in plain text in both events."""
     names = {"role": "dev", "command": "/c", "agent": "a", "workflow": "w"}
 
     at_top_level(
@@ -122,7 +122,7 @@ def test_names(place, at_top_level) -> None:
 
 
 def test_names_of_a_block_are_hashed(place) -> None:
-    """Names of a block arrive at run time, so they are pseudonyms."""
+    """Names given to a block are stored as pseudonyms, because they arrive at run time."""
     with tracks("agent.invoked", agent="somebody"):
         pass
 
@@ -132,8 +132,8 @@ def test_names_of_a_block_are_hashed(place) -> None:
 
 
 @pytest.mark.parametrize("value", [3, b"x", ["x"], object()], ids=type)
-def test_names_of_a_block_that_are_no_text(place, value: object) -> None:
-    """A name that is no text is left out of a block's events; nothing is raised."""
+def test_block_names_that_are_not_text(place, value: object) -> None:
+    """A block drops a name that is not text and raises nothing."""
     with tracks("agent.invoked", agent=value):  # type: ignore[arg-type]
         pass
 
@@ -142,7 +142,7 @@ def test_names_of_a_block_that_are_no_text(place, value: object) -> None:
 
 
 def test_duration(place) -> None:
-    """The time between entry and end, by the monotonic clock, as a power of two."""
+    """The duration is measured by the monotonic clock and rounded up to a power of two."""
 
     @tracks("agent.invoked")
     def wait(seconds: float) -> None:
@@ -164,7 +164,7 @@ def test_duration(place) -> None:
 
 
 def test_nested_calls_carry_their_parent(place) -> None:
-    """Inner events name the span around them; siblings have spans of their own."""
+    """An inner event has the enclosing span as parent. Siblings have different spans."""
 
     @tracks("agent.invoked")
     def inner() -> None:
@@ -186,7 +186,7 @@ def test_nested_calls_carry_their_parent(place) -> None:
 
 
 def test_inner_events_inherit_names(place) -> None:
-    """Role, command, agent and workflow hold for everything inside, the nearest one wins."""
+    """Inner events inherit role, command, agent and workflow from the nearest span."""
     settings.configure(agents=["inner", "outer"], commands=["/c"])
 
     @tracks("agent.invoked", agent="inner")
@@ -209,8 +209,8 @@ def test_inner_events_inherit_names(place) -> None:
     assert found["command.completed"]["agent"] == "outer"
 
 
-def test_hand_off_partners_are_not_inherited(place) -> None:
-    """Who hands off to whom belongs to that hand-off alone."""
+def test_source_and_target_agents_are_not_inherited(place) -> None:
+    """The source and the target of a hand-off are not inherited."""
     with tracks("handoff.clicked", source_agent="s", target_agent="t"):
         track_role_event("agent.invoked")
 
@@ -218,7 +218,7 @@ def test_hand_off_partners_are_not_inherited(place) -> None:
 
 
 def test_recursion(place) -> None:
-    """A function that calls itself has a span for each call."""
+    """Each recursive call has its own span."""
 
     @tracks("agent.invoked")
     def count(n: int) -> int:
@@ -234,15 +234,15 @@ def test_recursion(place) -> None:
 
 
 def test_span_ids_are_48_bits(place) -> None:
-    """A span id is 12 hex digits."""
+    """A span id has 12 hex digits."""
     with tracks("agent.invoked"):
         pass
 
     assert all(len(bytes.fromhex(e["span_id"])) == 6 for e in place.events())
 
 
-def test_threads_have_their_own(place) -> None:
-    """A thread started inside a span is not in it."""
+def test_threads_start_without_a_span(place) -> None:
+    """A thread started inside a span has no parent span."""
     with tracks("command.executed"):
         thread = threading.Thread(target=track_role_event, args=("agent.invoked",))
         thread.start()
@@ -251,8 +251,8 @@ def test_threads_have_their_own(place) -> None:
     assert "parent_id" not in place.events()[1]
 
 
-def test_one_object_many_threads(place) -> None:
-    """One decorator object, entered by many threads at once, keeps each one's span."""
+def test_one_object_in_many_threads(place) -> None:
+    """One decorator object entered by many threads keeps a span for each."""
     tracker = tracks("agent.invoked")
     barrier = threading.Barrier(8)
 
@@ -269,16 +269,16 @@ def test_one_object_many_threads(place) -> None:
     for thread in threads:
         thread.join()
     found = place.events()
-    begun = {e["span_id"] for e in found if e["event_type"] == "agent.invoked"}
+    started = {e["span_id"] for e in found if e["event_type"] == "agent.invoked"}
 
-    assert len(begun) == 80
+    assert len(started) == 80
     for kind, field in (("agent.completed", "span_id"), ("handoff.clicked", "parent_id")):
-        assert sorted(begun) == sorted(e[field] for e in found if e["event_type"] == kind)
+        assert sorted(started) == sorted(e[field] for e in found if e["event_type"] == kind)
     assert tracker._entered == []
 
 
 def test_one_object_entered_while_it_is_entered(place) -> None:
-    """One object can be entered again inside itself; each end belongs to its own entry."""
+    """One object can be entered again inside itself, and each exit ends its own entry."""
     tracker = tracks("agent.invoked")
     with tracker, tracker, tracker:
         pass
@@ -291,7 +291,7 @@ def test_one_object_entered_while_it_is_entered(place) -> None:
 
 
 def test_coroutine(place) -> None:
-    """An async function is one span from its first step to its end, over every pause."""
+    """An async function has one span from its first step to its end."""
 
     @tracks("agent.invoked", agent="a")
     async def work(n: int) -> int:
@@ -307,8 +307,8 @@ def test_coroutine(place) -> None:
 
 
 @pytest.mark.parametrize("form", ["gather", "group"])
-def test_tasks_do_not_mix(place, form: str) -> None:
-    """Many tasks of one function, interleaved: each inner event is in its own task's span."""
+def test_tasks_have_separate_spans(place, form: str) -> None:
+    """Events in interleaved tasks have the span of their own task as parent."""
 
     @tracks("agent.invoked")
     async def work(n: int) -> None:
@@ -329,15 +329,15 @@ def test_tasks_do_not_mix(place, form: str) -> None:
     asyncio.run(main())
     found = place.events()
     top = found[0]["span_id"]
-    begun = [e["span_id"] for e in found if e["event_type"] == "agent.invoked"]
+    started = [e["span_id"] for e in found if e["event_type"] == "agent.invoked"]
 
     assert {top} == {e["parent_id"] for e in found if e["event_type"] == "agent.invoked"}
     inner = [e["parent_id"] for e in found if e["event_type"] == "handoff.clicked"]
-    assert (20, sorted(begun)) == (len(set(begun)), sorted(inner))
+    assert (20, sorted(started)) == (len(set(started)), sorted(inner))
 
 
 def test_the_scope_is_not_current_during_a_pause(place) -> None:
-    """While a coroutine waits, what runs elsewhere in its context is not in its span."""
+    """While a coroutine is paused, its span is not current."""
 
     @tracks("agent.invoked")
     async def work() -> None:
@@ -357,7 +357,7 @@ def test_the_scope_is_not_current_during_a_pause(place) -> None:
 
 
 def test_a_cancelled_task_is_cancelled(place) -> None:
-    """Cancellation counts as failed with the outcome `cancelled`, and goes on to the host."""
+    """A cancelled task is recorded as failed with the outcome `cancelled`, and is cancelled."""
 
     @tracks("agent.invoked")
     async def work() -> None:
@@ -377,8 +377,8 @@ def test_a_cancelled_task_is_cancelled(place) -> None:
     assert place.events()[-1]["outcome"] == "cancelled"
 
 
-def test_a_timeout_is_the_hosts(place) -> None:
-    """`asyncio.timeout` around and inside a tracked function works as without us."""
+def test_asyncio_timeout(place) -> None:
+    """`asyncio.timeout` works around and inside a decorated function."""
 
     @tracks("agent.invoked")
     async def inside() -> str:
@@ -396,21 +396,21 @@ def test_a_timeout_is_the_hosts(place) -> None:
     assert place.events()[-1]["outcome"] == "ok"
 
 
-def test_a_coroutine_nobody_awaits(place) -> None:
-    """Calling without awaiting records nothing, and Python warns by the function's own name."""
+def test_a_coroutine_never_awaited(place) -> None:
+    """A coroutine that is never awaited records nothing, and Python's warning names it."""
 
     @tracks("agent.invoked")
     async def forgotten() -> None:
         pass
 
     with pytest.warns(RuntimeWarning, match="forgotten' was never awaited"):
-        forgotten()  # its last reference goes at once
+        forgotten()  # drops its last reference at once
 
     assert place.lines() == []
 
 
 def test_values_sent_and_thrown_reach_the_body(place) -> None:
-    """What a loop sends and throws into a coroutine arrives, and what it yields comes out."""
+    """Values sent and exceptions thrown reach the body, and yielded values reach the loop."""
     seen: list[object] = []
 
     class pause:  # noqa: N801
@@ -434,11 +434,11 @@ def test_values_sent_and_thrown_reach_the_body(place) -> None:
     assert ("three", ["sent", thrown]) == (stop.value.value, seen)
 
 
-# -- more for the end ----------------------------------------------------------------------------
+# -- the end of a span ---------------------------------------------------------------------------
 
 
 def test_one_object_entered_twice_when_off(undecided) -> None:
-    """It can be left as often as it was entered, and nothing is loaded for that."""
+    """While recording is off, one object can be entered twice and left twice."""
     done = undecided.run(
         "import sys\nfrom telemetry_kit import RoleEvent, tracks\n"
         "block = tracks(RoleEvent.AGENT_INVOKED)\n"
@@ -450,8 +450,8 @@ def test_one_object_entered_twice_when_off(undecided) -> None:
     assert (done.stdout, done.stderr) == ("[] False\n", "")
 
 
-def test_a_name_that_is_no_text_is_counted(place) -> None:
-    """Both events of a block leave it out and count it; what is inside inherits nothing of it."""
+def test_a_name_that_is_not_text_is_counted(place) -> None:
+    """Both events of a block count a name that is not text, and inner events do not inherit it."""
     with tracks("agent.invoked", agent=3, role="dev"):  # type: ignore[arg-type]
         track_role_event("handoff.clicked")
     start, inside, end = place.events()
@@ -461,8 +461,8 @@ def test_a_name_that_is_no_text_is_counted(place) -> None:
     assert inside["role"] == "dev"
 
 
-def test_set_adds_to_the_last_event(place) -> None:
-    """A block can add context and exit code to the event that ends it."""
+def test_set_adds_fields_to_the_last_event(place) -> None:
+    """A block can add context and an exit code to its last event."""
     place.configure(context={"size": "measure", "dry": "flag"})
     with tracks("command.executed") as call:
         call.set(context={"size": 7})
@@ -473,7 +473,7 @@ def test_set_adds_to_the_last_event(place) -> None:
 
 
 def test_set_where_nothing_is_recorded(undecided) -> None:
-    """Off, the handle takes everything and does nothing."""
+    """While recording is off, `set()` accepts any argument and does nothing."""
     with tracks("command.executed") as call:
         call.set(context={"size": 7}, exit_code=4)
 
@@ -481,7 +481,7 @@ def test_set_where_nothing_is_recorded(undecided) -> None:
 
 
 def test_project_root(place) -> None:
-    """`project_root` moves the events of a call, and of what is inside, to another project."""
+    """`project_root` selects the project for the events of a call and inside it."""
     from telemetry_kit.consent import changes
 
     other = place.root.parent / "other"
@@ -494,8 +494,8 @@ def test_project_root(place) -> None:
     assert len((other / ".flowspec/telemetry.jsonl").read_bytes().splitlines()) == 4
 
 
-def test_revoked_in_the_middle(place) -> None:
-    """What was begun before a revocation records no end after it; the host goes on."""
+def test_consent_revoked_during_a_call(place) -> None:
+    """If consent is revoked during a call, its end is not recorded."""
     from telemetry_kit.consent import changes
 
     with tracks("agent.invoked"):
@@ -506,8 +506,8 @@ def test_revoked_in_the_middle(place) -> None:
     assert not place.log.exists()
 
 
-def test_granted_in_the_middle(undecided) -> None:
-    """What was begun before a grant records no end without a beginning."""
+def test_consent_granted_during_a_call(undecided) -> None:
+    """If consent is granted during a call, its end is not recorded."""
     from telemetry_kit.consent import changes
 
     with tracks("agent.invoked"):

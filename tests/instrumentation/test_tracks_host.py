@@ -1,4 +1,4 @@
-"""`@tracks` leaves the host's exceptions, functions and mistakes as they are."""
+"""`@tracks` changes neither the host's exceptions nor its functions."""
 
 import asyncio
 import copy
@@ -18,7 +18,7 @@ from tests.instrumentation.tracks_helpers import FORMS, run
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_exception_is_the_hosts_own(place, form: str) -> None:
-    """The very object comes out, its cause, context, notes and suppression as they were."""
+    """The same exception object is raised, with its cause, context and notes unchanged."""
     error, cause = ValueError("x"), KeyError("y")
     error.__cause__, error.__suppress_context__ = cause, True
     error.add_note("note")
@@ -30,7 +30,7 @@ def test_the_exception_is_the_hosts_own(place, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["function", "coroutine"])
 def test_at_most_one_more_frame(place, form: str) -> None:
-    """A traceback through a decorated function has at most one frame more than without."""
+    """Decoration adds at most one frame to a traceback."""
 
     def body() -> None:
         raise ValueError
@@ -57,7 +57,7 @@ def test_at_most_one_more_frame(place, form: str) -> None:
 
 
 def test_context_is_untouched(place) -> None:
-    """An exception raised inside another one's handler keeps exactly that context."""
+    """An exception raised inside a handler keeps its context."""
     first = KeyError("first")
 
     @tracks("agent.invoked")
@@ -75,8 +75,8 @@ def test_context_is_untouched(place) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_nothing_is_kept_of_an_exception(place, form: str) -> None:
-    """When the host is done with its exception, nothing of ours holds it."""
+def test_no_reference_to_an_exception_is_kept(place, form: str) -> None:
+    """No object of ours refers to an exception after the host drops it."""
     import gc
     import weakref
 
@@ -93,7 +93,7 @@ def test_nothing_is_kept_of_an_exception(place, form: str) -> None:
 
 
 def test_an_exception_while_handling_one(place) -> None:
-    """A tracked function called in a handler changes nothing of the exception being handled."""
+    """A decorated function called in a handler does not change the handled exception."""
     tracked = tracks("agent.invoked")(lambda: None)
     try:
         raise ValueError
@@ -105,7 +105,7 @@ def test_an_exception_while_handling_one(place) -> None:
 
 
 def test_an_exit_code_that_fails(place) -> None:
-    """An exception whose `exit_code` cannot be read is an error like any other."""
+    """If reading `exit_code` of an exception fails, the outcome is `error`."""
 
     class Broken(Exception):  # noqa: N818
         @property
@@ -121,7 +121,7 @@ def test_an_exit_code_that_fails(place) -> None:
 
 @tracks("agent.invoked", agent="sample")
 def sample(task: str, /, times: int = 2, *more: str, loud: bool = False, **rest: int) -> str:
-    """What sample does."""
+    """Repeat a text."""
     return task * times
 
 
@@ -130,7 +130,7 @@ sample.marker = "kept"  # type: ignore[attr-defined]
 
 @tracks("agent.invoked", agent="sample")
 async def async_sample(task: str) -> str:
-    """What async_sample does."""
+    """Return a text."""
     return task
 
 
@@ -138,8 +138,8 @@ async def async_sample(task: str) -> str:
 
 
 @pytest.mark.parametrize("function", [sample, async_sample])
-def test_a_function_looks_as_before(function) -> None:
-    """Name, module, doc, annotations, signature and `__wrapped__` are the original's."""
+def test_metadata_of_a_function_is_kept(function) -> None:
+    """Name, module, docstring, annotations, signature and `__wrapped__` are the original's."""
     original = function.__wrapped__
 
     for name in ("__name__", "__qualname__", "__module__", "__doc__", "__annotations__"):
@@ -152,7 +152,7 @@ def test_a_function_looks_as_before(function) -> None:
 
 
 def test_attributes_are_kept() -> None:
-    """Attributes of the function are on the decorated one."""
+    """The decorated function has the attributes of the original."""
 
     def original() -> None:
         pass
@@ -162,8 +162,8 @@ def test_attributes_are_kept() -> None:
     assert tracks("agent.invoked")(original).marker == "x"  # type: ignore[attr-defined]
 
 
-def test_a_function_stays_of_its_kind() -> None:
-    """A plain function stays plain and an async one async, for every way to ask."""
+def test_a_function_keeps_its_kind() -> None:
+    """A plain function stays plain and an async function async, by every test for it."""
     assert (
         inspect.iscoroutinefunction(sample),
         inspect.iscoroutinefunction(async_sample),
@@ -174,7 +174,7 @@ def test_a_function_stays_of_its_kind() -> None:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("function", [sample, async_sample])
 def test_a_function_pickles_by_name(function, protocol: int, monkeypatch) -> None:
-    """A decorated function goes through pickle and comes back as itself."""
+    """A decorated function unpickles as the same object."""
     import sys
     import types
 
@@ -187,13 +187,13 @@ def test_a_function_pickles_by_name(function, protocol: int, monkeypatch) -> Non
 
 @pytest.mark.parametrize("function", [sample, async_sample])
 def test_a_function_copies_as_itself(function) -> None:
-    """Copy and deepcopy give the very function, as they do for any function."""
+    """`copy` and `deepcopy` return the same function, as they do for any function."""
     assert copy.copy(function) is function
     assert copy.deepcopy({"f": function})["f"] is function
 
 
 def test_arguments_and_result_pass_through(place) -> None:
-    """All kinds of arguments arrive, and the very result comes back."""
+    """Arguments of all kinds reach the function, and its result is returned unchanged."""
     result = object()
 
     @tracks("agent.invoked")
@@ -205,7 +205,7 @@ def test_arguments_and_result_pass_through(place) -> None:
 
 
 def test_methods_bind(place) -> None:
-    """A decorated method binds to instance and class, also under classmethod and staticmethod."""
+    """A decorated method binds to its instance or class, also as class or static method."""
 
     class Tool:
         @tracks("agent.invoked")
@@ -235,7 +235,7 @@ def test_methods_bind(place) -> None:
 
 
 def test_stacked_decorators(place) -> None:
-    """`tracks`, `role_session` and `functools` decorators work in any order."""
+    """`tracks`, `role_session` and decorators of `functools` work in any order."""
 
     @role_session("dev")
     @functools.lru_cache
@@ -250,8 +250,8 @@ def test_stacked_decorators(place) -> None:
 # -- mistakes ------------------------------------------------------------------------------------
 
 
-def test_unknown_event_is_loud_at_decoration() -> None:
-    """A typing mistake in the event is a ValueError that names the nearest valid ones."""
+def test_unknown_event_is_an_error_at_decoration() -> None:
+    """An unknown event raises ValueError at decoration and names the nearest valid ones."""
     with pytest.raises(ValueError, match=r"'agent\.invokd'.*'agent\.invoked'") as caught:
         tracks("agent.invokd")
 
@@ -259,20 +259,20 @@ def test_unknown_event_is_loud_at_decoration() -> None:
 
 
 def test_a_member_of_another_enum() -> None:
-    """A string enum of the host is taken by its value, or refused by it."""
+    """A member of the host's own string enum is accepted or refused by its value."""
     from enum import StrEnum
 
-    class Theirs(StrEnum):
+    class HostEvent(StrEnum):
         GOOD = "agent.invoked"
         BAD = "agent.gone"
 
-    tracks(Theirs.GOOD)
+    tracks(HostEvent.GOOD)
     with pytest.raises(ValueError, match=r"agent\.gone"):
-        tracks(Theirs.BAD)
+        tracks(HostEvent.BAD)
 
 
 def test_forgotten_parentheses() -> None:
-    """`@tracks` without arguments is a TypeError that shows how to write it."""
+    """`@tracks` without arguments raises a TypeError that shows the correct form."""
     with pytest.raises(TypeError, match=r"@tracks\(RoleEvent\.AGENT_INVOKED\)"):
 
         @tracks  # type: ignore[arg-type]
@@ -295,7 +295,7 @@ def test_forgotten_parentheses() -> None:
     "decorator", [tracks("agent.invoked"), role_session("dev")], ids=["t", "s"]
 )
 def test_what_cannot_be_decorated(target: object, advice: str, decorator) -> None:
-    """Something that is not called is a TypeError at decoration that says what to do instead."""
+    """A target that cannot be decorated raises a TypeError with advice."""
     with pytest.raises(DecorationError, match=advice) as caught:
         decorator(target)
 
@@ -303,7 +303,7 @@ def test_what_cannot_be_decorated(target: object, advice: str, decorator) -> Non
 
 
 def test_a_class_cannot_be_decorated() -> None:
-    """A class is refused: what should be tracked is the method that does the work."""
+    """Decorating a class is refused with the advice to decorate a method."""
     with pytest.raises(TypeError, match=r"the class .*Tool: .*the method that does the work"):
 
         @tracks("agent.invoked")
@@ -311,8 +311,8 @@ def test_a_class_cannot_be_decorated() -> None:
             pass
 
 
-def test_generators_are_functions_that_run_in_steps(place) -> None:
-    """A decorated generator function stays one, and is one span around its body."""
+def test_generator_functions(place) -> None:
+    """A decorated generator function stays one and has one span around its body."""
 
     @tracks("agent.invoked")
     def numbers() -> object:

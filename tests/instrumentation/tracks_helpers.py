@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers for the tests of `@tracks`."""
 
 from telemetry_kit import tracks
 
@@ -6,7 +6,7 @@ FORMS = ["function", "coroutine", "block", "async block"]
 
 
 def run(form: str, event: str, error: BaseException | None) -> BaseException | None:
-    """Run something tracked that ends with `error`; what came out of it."""
+    """Run a decorated callable that ends with `error`, and return the exception it raised."""
 
     def body() -> str:
         if error is not None:

@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers for the tests of the pipeline."""
 
 import re
 
@@ -11,7 +11,7 @@ HASHED = re.compile("h:[0-9a-f]{12}")
 
 
 def emitted(name: str, **fields: object) -> dict:
-    """One event through the pipeline, which must be written."""
+    """Send one event through the pipeline, and fail if it is not written."""
     record = pipeline.emit({**fields, "event": name})
     assert record is not None
     return record

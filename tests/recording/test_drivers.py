@@ -1,4 +1,4 @@
-"""One pipeline, two drivers: structlog and the direct driver write the same bytes."""
+"""The structlog driver and the direct driver write the same bytes."""
 
 import asyncio
 import itertools
@@ -39,7 +39,7 @@ FIELDS = st.fixed_dictionaries(
 
 @pytest.fixture(autouse=True)
 def _hosts_structlog() -> Iterator[None]:
-    """Whatever a test does to the host's structlog is undone."""
+    """Reset structlog and its context variables before and after each test."""
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     yield
@@ -48,7 +48,7 @@ def _hosts_structlog() -> Iterator[None]:
 
 
 def lines(place, drive) -> list[bytes]:
-    """What `drive()` writes when ids, sequence and clocks are fixed."""
+    """Return the lines that `drive()` writes with fixed ids, sequence numbers and clocks."""
     before = len(place.lines())
     numbers = itertools.count(1)
 
@@ -63,7 +63,7 @@ def lines(place, drive) -> list[bytes]:
 
 @given(st.sampled_from(list(catalog.EVENTS)), FIELDS)
 def test_same_bytes(place, name: str, fields: dict) -> None:
-    """Any event through `run()` and through `get_logger()` makes the same line."""
+    """`run()` and `get_logger()` write the same line for the same event."""
     with place.configure(
         context={"f": "flag", "m": "measure", "t": ["a", "b"], "k": "identifier", "event": "flag"}
     ):
@@ -78,7 +78,7 @@ def test_same_bytes(place, name: str, fields: dict) -> None:
 
 @given(st.lists(st.sampled_from(["dev", "qa", "somebody"]), max_size=4))
 def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
-    """Inside sessions and spans both drivers inherit the same."""
+    """Inside sessions and spans both drivers inherit the same fields."""
 
     def within(emit) -> None:
         from contextlib import ExitStack
@@ -99,7 +99,7 @@ def test_same_bytes_in_a_session(place, roles: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["agent.invokd", "", "x" * 5000, None, 3, object()])
 def test_both_refuse_an_unknown_event(place, name: object) -> None:
-    """Both drivers refuse the same: an exception inside, None outside."""
+    """For an unknown event `run()` raises `Refused` and the logger returns None."""
     with pytest.raises(Refused):
         pipeline.run({"event": name})
 
@@ -107,8 +107,8 @@ def test_both_refuse_an_unknown_event(place, name: object) -> None:
     assert place.lines() == []
 
 
-def test_the_record_comes_back(place) -> None:
-    """The logger returns the record as it was written, and None when nothing was."""
+def test_the_logger_returns_the_record(place) -> None:
+    """The logger returns the record that it wrote, or None if it wrote none."""
     record = get_logger().info("agent.invoked", agent="x")
     place.environ["DO_NOT_TRACK"] = "1"
 
@@ -116,8 +116,8 @@ def test_the_record_comes_back(place) -> None:
     assert None is get_logger().info("agent.invoked", agent="x")
 
 
-def test_off_is_silent(undecided, capfd) -> None:
-    """Where nothing is recorded the logger writes no file and prints nothing."""
+def test_logger_is_silent_when_off(undecided, capfd) -> None:
+    """While recording is off, the logger writes no file and prints nothing."""
     assert None is get_logger().info("agent.invoked")
     assert (undecided.tree(), tuple(capfd.readouterr())) == ([], ("", ""))
 
@@ -126,7 +126,7 @@ def test_off_is_silent(undecided, capfd) -> None:
     "level", ["debug", "info", "warning", "error", "critical", "exception", "fatal", "msg", "warn"]
 )
 def test_level_methods(place, level: str) -> None:
-    """Every level method records the event; levels are not stored, tracebacks neither."""
+    """Every level method records the event. Levels and tracebacks are not stored."""
     log = get_logger()
     try:
         raise ValueError("secret-jane")
@@ -140,7 +140,7 @@ def test_level_methods(place, level: str) -> None:
 
 @pytest.mark.parametrize("level", ["adebug", "ainfo", "awarning", "aerror"])
 def test_async_level_methods(place, level: str) -> None:
-    """The awaitable methods record as well."""
+    """The awaitable level methods record the event."""
 
     async def main() -> object:
         return await getattr(get_logger(), level)("agent.invoked", role="dev")
@@ -152,12 +152,12 @@ def test_async_level_methods(place, level: str) -> None:
 
 
 def explode(*_: object) -> None:
-    """A processor of the host that must not run for our events."""
+    """Fail as a processor of the host that our events must not run."""
     raise AssertionError("the host's processor ran")
 
 
 class Explosive:
-    """A logger class of the host that must not be used for our events."""
+    """A logger class of the host that our events must not use."""
 
     def __init__(self, *_: object, **__: object) -> None:
         raise AssertionError("the host's class was used")
@@ -176,7 +176,7 @@ def hostile() -> None:
 
 @pytest.mark.parametrize("when", ["before", "between", "after"])
 def test_the_hosts_configuration_does_not_matter(place, when: str) -> None:
-    """A host that configures structlog before, between or after changes nothing for us."""
+    """The host can configure structlog at any time without changing our events."""
     if when == "before":
         hostile()
     log = get_logger()
@@ -192,8 +192,8 @@ def test_the_hosts_configuration_does_not_matter(place, when: str) -> None:
     assert [event["role"] for event in place.events()] == ["dev", "qa"]
 
 
-def test_the_hosts_configuration_stays(place) -> None:
-    """Using us is not configuring structlog, and leaves the host's configuration alone."""
+def test_the_hosts_configuration_is_unchanged(place) -> None:
+    """Recording an event leaves the host's structlog configuration as it was."""
     get_logger().info("agent.invoked")
     assert not structlog.is_configured()
     structlog.configure(processors=[explode])
@@ -205,7 +205,7 @@ def test_the_hosts_configuration_stays(place) -> None:
 
 
 def test_reset_defaults(place) -> None:
-    """A host that resets structlog does not reset us."""
+    """Recording works after the host resets structlog."""
     hostile()
     log = get_logger()
     structlog.reset_defaults()
@@ -215,7 +215,7 @@ def test_reset_defaults(place) -> None:
 
 
 def test_capture_logs(place) -> None:
-    """structlog's own test helper catches the host's events and none of ours."""
+    """`structlog.testing.capture_logs()` catches the host's events and none of ours."""
     log = get_logger()
     with structlog.testing.capture_logs() as caught:
         record = log.info("agent.invoked")
@@ -224,8 +224,8 @@ def test_capture_logs(place) -> None:
     assert (["theirs"], [record]) == ([entry["event"] for entry in caught], place.events())
 
 
-def test_context_variables_of_the_host_stay_out(place) -> None:
-    """What the host binds to its context variables never reaches an event, not as a count."""
+def test_context_variables_of_the_host_are_ignored(place) -> None:
+    """An event ignores the host's context variables and does not count them as dropped."""
     with structlog.contextvars.bound_contextvars(email="jane@example.org", role="qa", user="jane"):
         record = get_logger().info("agent.invoked")
 
@@ -234,8 +234,8 @@ def test_context_variables_of_the_host_stay_out(place) -> None:
     assert b"jane" not in place.log.read_bytes()
 
 
-def test_thread_local_context_stays_out(place) -> None:
-    """The same for structlog's older way of binding."""
+def test_bound_fields_of_the_host_are_ignored(place) -> None:
+    """An event ignores the fields that the host binds to a logger of its own."""
     log = get_logger()
     with structlog.testing.capture_logs():
         structlog.get_logger().bind(role="qa")
@@ -244,7 +244,7 @@ def test_thread_local_context_stays_out(place) -> None:
 
 
 def test_the_hosts_logger_factory_is_not_used(place) -> None:
-    """No logger of the host is made for our events."""
+    """An event calls no logger factory of the host."""
     made = []
 
     def factory(*_: object) -> structlog.PrintLogger:
@@ -259,14 +259,14 @@ def test_the_hosts_logger_factory_is_not_used(place) -> None:
 
 
 def test_nothing_is_printed(place, capfd) -> None:
-    """An event goes into its file and nowhere else."""
+    """The logger writes an event to the log and prints nothing."""
     get_logger().error("agent.invoked", role="dev")
 
     assert tuple(capfd.readouterr()) == ("", "")
 
 
 def test_the_hosts_logger_still_works(place) -> None:
-    """A host's own logger runs its own processors, also between two events of ours."""
+    """The host's own logger runs its own processors, even between two of our events."""
     seen = []
 
     def keep(_logger: object, _method: str, event: dict) -> dict:
@@ -286,7 +286,7 @@ def test_the_hosts_logger_still_works(place) -> None:
 
 
 def test_bind_and_new_and_unbind(place) -> None:
-    """`bind()` adds fields, `unbind()` removes them, `new()` begins afresh."""
+    """`bind()` adds fields, `unbind()` removes them, and `new()` starts with none."""
     log = get_logger()
     bound = log.bind(role="dev", command="/c")
     events = [
@@ -307,15 +307,17 @@ def test_bind_and_new_and_unbind(place) -> None:
 
 
 @pytest.mark.parametrize("driver", ["direct", "structlog"])
-@pytest.mark.parametrize(("refusals", "looks"), [(1, 2), (50, 51), (1_000, 51)])
-def test_a_log_that_is_replaced(place, monkeypatch, driver: str, refusals: int, looks: int) -> None:
-    """An event that finds it replaced is looked at again, from consent on, up to fifty times."""
-    append, events, asked = LogWriter.append, 0, []
+@pytest.mark.parametrize(("refusals", "attempts"), [(1, 2), (50, 51), (1_000, 51)])
+def test_a_log_that_is_replaced(
+    place, monkeypatch, driver: str, refusals: int, attempts: int
+) -> None:
+    """If the log was replaced, the driver decides consent again and retries up to 50 times."""
+    append, events, decisions = LogWriter.append, 0, []
 
-    def replaced(journal: LogWriter, line: bytes) -> bool:
+    def replaced(writer: LogWriter, line: bytes) -> bool:
         nonlocal events
         events += 1
-        return events > refusals and append(journal, line)
+        return events > refusals and append(writer, line)
 
     def record() -> object:
         if driver == "direct":
@@ -324,15 +326,15 @@ def test_a_log_that_is_replaced(place, monkeypatch, driver: str, refusals: int, 
 
     record()
     monkeypatch.setattr(LogWriter, "append", replaced)
-    monkeypatch.setattr(cache, "decide", lambda *a: asked.append(a) or decide(*a))
+    monkeypatch.setattr(cache, "decide", lambda *a: decisions.append(a) or decide(*a))
     found = record()
 
-    assert (looks, looks - 1) == (events, len(asked))
+    assert (attempts, attempts - 1) == (events, len(decisions))
     assert place.events()[1:] == [found] * (refusals <= 50)
 
 
-def test_fields_given_win_over_bound_ones(place) -> None:
-    """A field of the call replaces the bound one for this event."""
+def test_fields_of_the_call_replace_bound_ones(place) -> None:
+    """A field of the call replaces the bound field for this event."""
     log = get_logger().bind(role="dev")
 
     assert [
@@ -342,7 +344,7 @@ def test_fields_given_win_over_bound_ones(place) -> None:
 
 
 def test_context_takes_any_key(place) -> None:
-    """Values in the nested mapping may be called event, self or method_name."""
+    """A key of the nested `context` may be named event, self or method_name."""
     keys = {"event": "flag", "self": "measure", "method_name": ["x"]}
     given_ = {"event": True, "self": 3, "method_name": "x"}
     with place.configure(context=keys):
@@ -353,8 +355,8 @@ def test_context_takes_any_key(place) -> None:
 
 
 @pytest.mark.parametrize("name", ["event", "self", "method_name", "level", "_metadata", "name"])
-def test_keywords_that_hurt_structlog(place, name: str) -> None:
-    """A field called like one of structlog's own arguments raises nothing into the host."""
+def test_keywords_that_structlog_uses(place, name: str) -> None:
+    """A field named like an argument of structlog raises nothing."""
     try:
         get_logger().info("agent.invoked", **{name: "secret-jane"})
         get_logger().bind(**{name: "secret-jane"}).info("agent.invoked")
@@ -366,14 +368,14 @@ def test_keywords_that_hurt_structlog(place, name: str) -> None:
 
 @pytest.mark.parametrize("arguments", [("%s", "x"), ("x", 1, 2), ({"a": 1},)])
 def test_positional_arguments_are_not_formatted(place, arguments: tuple) -> None:
-    """Arguments for the old way of formatting are not formatted into anything."""
+    """Positional arguments are ignored, not formatted into a field."""
     get_logger().info("agent.invoked", *arguments)
 
     assert all(event["event_type"] == "agent.invoked" for event in place.events())
 
 
 def test_processors_of_the_host_run_where_recording_is_on(place) -> None:
-    """A host's own processors run between gate and admission; what they add is not exempt."""
+    """The host's processors run after `check_consent`. Validation covers what they add."""
     seen = []
 
     def add(_logger: object, method: str, event: dict) -> dict:
@@ -389,7 +391,7 @@ def test_processors_of_the_host_run_where_recording_is_on(place) -> None:
 
 
 def test_structlogs_own_processors(place) -> None:
-    """Level, timestamp and exception info, added by structlog, are dropped and counted."""
+    """Level, timestamp and exception info from structlog are dropped and counted."""
     log = get_logger(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper("iso")]
     )
@@ -400,12 +402,12 @@ def test_structlogs_own_processors(place) -> None:
 
 
 def test_processors_do_not_run_where_recording_is_off(undecided) -> None:
-    """Off, not even the host's own processors run."""
+    """While recording is off, the host's processors do not run."""
     assert None is get_logger(processors=[explode]).info("agent.invoked")
 
 
 def test_a_processor_may_drop(place) -> None:
-    """structlog's `DropEvent` of a host's processor means that nothing is written."""
+    """If a processor of the host raises `DropEvent`, nothing is written."""
 
     def drop(*_: object) -> dict:
         raise structlog.DropEvent
@@ -414,8 +416,8 @@ def test_a_processor_may_drop(place) -> None:
     assert place.lines() == []
 
 
-def test_a_processor_that_fails_is_swallowed(place) -> None:
-    """Outside of tests a failing processor costs the event, never the host."""
+def test_a_failing_processor_of_the_host(place) -> None:
+    """In production a failing processor loses the event and raises nothing."""
     done = place.run(
         "from telemetry_kit import get_logger\n"
         "def broken(*_): raise ZeroDivisionError\n"
@@ -426,7 +428,7 @@ def test_a_processor_that_fails_is_swallowed(place) -> None:
 
 
 def test_a_processor_that_logs_through_us(place) -> None:
-    """A host's processor that records an event itself does not end in a circle."""
+    """A processor of the host that records an event causes no endless recursion."""
     log = None
 
     def again(_logger: object, _method: str, event: dict) -> dict:
@@ -441,8 +443,8 @@ def test_a_processor_that_logs_through_us(place) -> None:
     assert len(place.lines()) <= 2
 
 
-def test_a_host_cannot_reach_behind_the_gate(place) -> None:
-    """The metadata of an event cannot be forged from outside or by a processor of the host."""
+def test_metadata_cannot_be_forged(place) -> None:
+    """Neither a caller nor a processor of the host can forge the metadata of an event."""
 
     def forge(_logger: object, _method: str, event: dict) -> dict:
         event["_metadata"] = "forged"
@@ -456,7 +458,7 @@ def test_a_host_cannot_reach_behind_the_gate(place) -> None:
 
 
 def test_many_tasks(place) -> None:
-    """One logger in many tasks writes each its own event."""
+    """One logger shared by many tasks writes each task's own event."""
     log = get_logger()
 
     async def work(n: int) -> None:

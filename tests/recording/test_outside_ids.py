@@ -1,4 +1,4 @@
-"""Ids that the environment carries: 12 hex digits in every line, whatever the variable holds."""
+"""Ids from environment variables are stored as 12 hex digits, whatever the variable contains."""
 
 import re
 
@@ -25,7 +25,7 @@ TEXT = st.text(st.characters(codec=None, categories=None), min_size=1, max_size=
 
 
 def record_with(place, **variables: str) -> dict:
-    """The event that is recorded under these variables."""
+    """Record one event under these environment variables."""
     place.environ.update(variables)
     cache.invalidate()
     record = track_role_event("agent.invoked", agent="T-1")
@@ -33,17 +33,17 @@ def record_with(place, **variables: str) -> dict:
     return record
 
 
-def told(field: str) -> list[str]:
-    """Fields under which a host might ask for a code that the environment would pass with."""
+def fields_to_hash(field: str) -> list[str]:
+    """Return field names that a forger can pass to `hash_pii`."""
     return [field, f"environment.{field}", f"outside.{field}", f"\xffenvironment\0{field}"]
 
 
 @pytest.mark.parametrize("text", FORGED)
 @pytest.mark.parametrize(("field", "variable"), [("session_id", SESSION), ("parent_id", PARENT)])
-def test_a_forged_id_is_a_code(place, text: str, field: str, variable: str) -> None:
-    """No code of `hash_pii` lets a text through; it is stored as the hex digits of its code."""
-    for asked in told(field):
-        given_id = f"{text}-{hash_pii(text, field=asked)}"
+def test_a_forged_id_is_hashed(place, text: str, field: str, variable: str) -> None:
+    """An id signed with a `hash_pii` pseudonym is not accepted as ours. It is hashed."""
+    for hash_field in fields_to_hash(field):
+        given_id = f"{text}-{hash_pii(text, field=hash_field)}"
         record = record_with(place, **{variable: given_id})
 
         assert HEX.fullmatch(record[field])
@@ -51,18 +51,18 @@ def test_a_forged_id_is_a_code(place, text: str, field: str, variable: str) -> N
 
 
 @pytest.mark.parametrize("field", ["session_id", "parent_id"])
-def test_a_code_of_hash_pii_is_no_signature(place, field: str) -> None:
-    """Twelve hex digits with a hash of `hash_pii` are an id of another source: a pseudonym."""
+def test_a_pseudonym_is_no_signature(place, field: str) -> None:
+    """An id of 12 hex digits with a `hash_pii` pseudonym as signature is hashed, too."""
     value = "0123456789ab"
-    for asked in told(field):
-        given_id = f"{value}-{hash_pii(value, field=asked)}"
+    for hash_field in fields_to_hash(field):
+        given_id = f"{value}-{hash_pii(value, field=hash_field)}"
         record = record_with(place, **{SESSION: given_id, PARENT: given_id})
 
         assert value != record[field]
 
 
-def test_our_own_id_goes_on(place) -> None:
-    """What `child_environment()` gave is stored as it is."""
+def test_our_own_id_is_stored(place) -> None:
+    """An id from `child_environment()` is stored unchanged."""
     with role_session("dev"):
         variables = child_environment()
     session = variables[SESSION].partition("-")[0]
@@ -71,16 +71,16 @@ def test_our_own_id_goes_on(place) -> None:
     assert (session, place.events()[0]["session_id"]) == (record["session_id"], session)
 
 
-def test_a_pseudonym_of_a_field_is_no_pseudonym_of_an_id(place) -> None:
-    """Equal texts in the environment and in a field have different codes."""
+def test_ids_and_fields_have_different_pseudonyms(place) -> None:
+    """The same text has different pseudonyms as an id and as a field."""
     record = record_with(place, **{SESSION: "T-1"})
 
     digits = place.key.digits("session_id", "T-1")
     assert record["session_id"] not in (digits, record["agent"][2:])
 
 
-def test_find_knows_it(place) -> None:
-    """`find` still finds the id by the text that the variable held."""
+def test_find_finds_the_id(place) -> None:
+    """`find` finds a stored id by the text in the environment variable."""
     record_with(place, **{SESSION: "TICKET-4711"})
     done = place.python("-m", "telemetry_kit", "--app", "flowspec", "find", "TICKET-4711")
 
@@ -88,8 +88,8 @@ def test_find_knows_it(place) -> None:
 
 
 @given(st.dictionaries(st.sampled_from([SESSION, PARENT]), TEXT), TEXT)
-def test_every_line_follows_the_grammar(place, variables: dict[str, str], name: str) -> None:
-    """Whatever the environment and the names hold, both drivers write lines of the schema."""
+def test_every_line_matches_the_schema(place, variables: dict[str, str], name: str) -> None:
+    """Both drivers write lines that match the schema, whatever the environment and names."""
     place.environ.pop(SESSION, None)
     place.environ.pop(PARENT, None)
     place.environ.update(variables)
@@ -106,8 +106,8 @@ def test_every_line_follows_the_grammar(place, variables: dict[str, str], name: 
     assert [[]] * 3 == [grammar.violations(line.rstrip(b"\n")) for line in lines]
 
 
-def test_an_error_of_the_host_among_the_builtins(place) -> None:
-    """A class that a host put among the builtins, under any name, is stored as `other`."""
+def test_an_exception_added_to_the_builtins(place) -> None:
+    """An exception class that a host adds to the builtins is stored as `other`."""
     done = place.run(
         "import builtins\n"
         "builtins.Odd = type('a\"b', (Exception,), {'__module__': 'builtins'})\n"

@@ -27,8 +27,8 @@ from tests.recording.pipeline_helpers import HASHED, NAMES, emitted
 # -- the record ----------------------------------------------------------------------------------
 
 
-def test_record_is_what_stands_in_the_file(place) -> None:
-    """`track_role_event()` returns the record exactly as its line parses."""
+def test_the_record_is_the_line(place) -> None:
+    """`track_role_event()` returns the record that is parsed from its line."""
     record = track_role_event(
         RoleEvent.AGENT_INVOKED, role="dev", command="/x", agent="a", workflow="w"
     )
@@ -37,8 +37,8 @@ def test_record_is_what_stands_in_the_file(place) -> None:
     assert list(record or ()) == list(place.events()[0])
 
 
-def test_a_whole_record(place) -> None:
-    """Every field has the form that the design gives it."""
+def test_all_fields_of_a_record(place) -> None:
+    """An event has exactly the fields and formats of the design."""
     record = track_role_event("agent.invoked", role="dev", agent="somebody")
 
     assert record is not None
@@ -60,7 +60,7 @@ def test_a_whole_record(place) -> None:
 @pytest.mark.parametrize("event", RoleEvent)
 @pytest.mark.parametrize("form", [RoleEvent, str], ids=["member", "string"])
 def test_event_as_member_or_string(place, event: RoleEvent, form: type) -> None:
-    """A `RoleEvent` and its value record the same event type, as a plain string."""
+    """A `RoleEvent` and its string value record the same event type."""
     record = track_role_event(form(event.value), role="dev")
 
     assert record is not None
@@ -70,20 +70,20 @@ def test_event_as_member_or_string(place, event: RoleEvent, form: type) -> None:
 @pytest.mark.parametrize(
     "event", ["agent.invokd", "", "x" * 100_000, None, 3, b"agent.invoked", [], object(), "\ud800"]
 )
-def test_unknown_event_is_silently_nothing(place, event: object) -> None:
-    """At run time an unknown event raises nothing and writes nothing."""
+def test_an_unknown_event_writes_nothing(place, event: object) -> None:
+    """An unknown event raises nothing and writes nothing at run time."""
     assert None is track_role_event(event)  # type: ignore[arg-type]
     assert place.lines() == []
 
 
-def test_off_is_none(undecided) -> None:
-    """Off, the answer is None, and nothing is left on disk."""
+def test_off_returns_none(undecided) -> None:
+    """While recording is off, `track_role_event()` returns None and creates no file."""
     assert None is track_role_event("role.selected", role="dev")
     assert undecided.tree() == []
 
 
-def test_keys_stand_in_schema_order(place) -> None:
-    """Whatever order fields are given in, keys stand in the catalog's order."""
+def test_keys_are_in_schema_order(place) -> None:
+    """The keys of a record are in the order of the catalog, in any order of arguments."""
     place.configure(context={"k": "flag"})
     record = emitted(
         "command.completed",
@@ -98,7 +98,7 @@ def test_keys_stand_in_schema_order(place) -> None:
 
 
 def test_seq_increases(place) -> None:
-    """The sequence strictly increases within a process, over threads too."""
+    """Sequence numbers strictly increase within a process, across threads too."""
     threads = [
         threading.Thread(target=lambda: [track_role_event("role.selected") for _ in range(50)])
         for _ in range(4)
@@ -116,7 +116,7 @@ def test_seq_increases(place) -> None:
 
 
 def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
-    """The event gets a new one, however late the list of them turns out to be empty."""
+    """If another thread takes the last prepared id, the event gets a new one."""
 
     class Contended(list[str]):
         def pop(self, *_: object) -> str:
@@ -132,7 +132,7 @@ def test_another_thread_takes_the_last_id(place, monkeypatch) -> None:
 
 
 def test_ids_are_random(place) -> None:
-    """No two events share an id."""
+    """No two events have the same id."""
     for _ in range(100):
         track_role_event("role.selected")
 
@@ -152,8 +152,8 @@ def test_ids_are_random(place) -> None:
         ("second", "2024-02-28T10:20:30Z"),
     ],
 )
-def test_timestamp_is_cut(place, resolution: str | None, expected: str) -> None:
-    """The time is cut, never rounded, to the configured resolution; the default is the day."""
+def test_timestamp_is_truncated(place, resolution: str | None, expected: str) -> None:
+    """The time is truncated to the configured resolution. The default is the day."""
     place.now.advance(0.999)
     place.configure(timestamp_resolution=resolution)
     record = track_role_event("role.selected")
@@ -163,7 +163,7 @@ def test_timestamp_is_cut(place, resolution: str | None, expected: str) -> None:
 
 
 def test_midnight(place) -> None:
-    """The last second of a day is that day's, the next one is the next day's; and back."""
+    """The date changes at midnight, and changes back if the clock is set back."""
     found = []
     for seconds in (13 * 3600 + 39 * 60 + 29, 1, -1):
         place.now.advance(seconds)
@@ -189,7 +189,7 @@ def test_time_zone_does_not_matter(place) -> None:
 
 
 def canonical(line: bytes) -> bytes:
-    """What `json.dumps` makes of the same event."""
+    """Encode the event of a line with `json.dumps`."""
     return json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
 
 
@@ -213,7 +213,7 @@ def canonical(line: bytes) -> bytes:
     st.sampled_from(list(catalog.EVENTS)),
 )
 def test_lines_are_canonical(place, fields: dict, name: str) -> None:
-    """Every line is what `json.dumps` writes: ASCII, no spaces, at most 4,096 bytes."""
+    """Every line equals the output of `json.dumps`: ASCII, no spaces, at most 4,096 bytes."""
     with place.configure(
         context={"f": "flag", "m": "measure", "t": ["a", "ü", '"'], "k": "identifier"},
         agents=['"quoted"', "back\\slash", "ü"],
@@ -228,16 +228,16 @@ def test_lines_are_canonical(place, fields: dict, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "ü", "日本", "🦜", "</script>", "a/b", "\u007e"])
-def test_declared_names_of_any_script_survive(place, name: str) -> None:
-    """A declared name comes back from its line as it was, whatever has to be escaped."""
+def test_declared_names_of_any_script(place, name: str) -> None:
+    """A declared name is unchanged after encoding and decoding, in any script."""
     configure(agents=[name])
     track_role_event("agent.invoked", agent=name)
 
     assert (name, True) == (place.events()[-1]["agent"], place.lines()[-1].isascii())
 
 
-def test_a_line_never_gets_too_long(place) -> None:
-    """A record over 4,096 bytes loses its context, whose keys are counted, and fits."""
+def test_a_line_has_at_most_4096_bytes(place) -> None:
+    """A record over 4,096 bytes loses its context and counts the lost keys."""
     keys = {f"{'k' * 100}{n:02}": "identifier" for n in range(40)}
     place.configure(context=keys)
     record = emitted("agent.invoked", role="dev", context=dict.fromkeys(keys, "x"), unknown=1)
@@ -249,7 +249,7 @@ def test_a_line_never_gets_too_long(place) -> None:
 
 
 def test_the_longest_names_fit(place) -> None:
-    """Seven names of the longest kind that can be declared fit into a line."""
+    """Seven declared names of maximum length fit into one line."""
     longest = "x" * 128
     vocabularies = {v: [longest] for v in catalog.VOCABULARIES}
     configure(**vocabularies)
@@ -261,7 +261,7 @@ def test_the_longest_names_fit(place) -> None:
 
 @pytest.fixture
 def other(place) -> Path:
-    """A second project of the same user, granted as well."""
+    """A second project of the same user, with consent."""
     from telemetry_kit.consent import changes
 
     found = place.root.parent / "other"
@@ -271,11 +271,11 @@ def other(place) -> Path:
     return found
 
 
-# -- places --------------------------------------------------------------------------------------
+# -- projects ------------------------------------------------------------------------------------
 
 
 def test_project_root_chooses_the_project(place, other: Path) -> None:
-    """An event goes where `project_root` says, from wherever it comes."""
+    """`project_root` selects the project, whatever the working directory is."""
     for start in (other, str(other), other / "deep/er", os.fsencode(other / "deep")):
         assert track_role_event("role.selected", role="dev", project_root=start)
 
@@ -284,7 +284,7 @@ def test_project_root_chooses_the_project(place, other: Path) -> None:
 
 
 def test_the_working_directory_chooses_the_project(place, other: Path, monkeypatch) -> None:
-    """The project is found for each event; a change of directory changes it at once."""
+    """The working directory selects the project anew for each event."""
     for directory in (other, place.root, other / "deep/er"):
         monkeypatch.chdir(directory)
         track_role_event("role.selected", role="dev")
@@ -295,25 +295,25 @@ def test_the_working_directory_chooses_the_project(place, other: Path, monkeypat
 
 
 def test_a_project_without_consent_gets_nothing(place, monkeypatch) -> None:
-    """A change into a project without a grant records nothing there, nor elsewhere."""
-    strange = place.root.parent / "strange"
-    strange.mkdir()
-    monkeypatch.chdir(strange)
+    """In a project without consent nothing is recorded, there or in another project."""
+    undecided_project = place.root.parent / "undecided_project"
+    undecided_project.mkdir()
+    monkeypatch.chdir(undecided_project)
 
     assert None is track_role_event("role.selected", role="dev")
-    assert (list(strange.iterdir()), place.lines()) == ([], [])
+    assert (list(undecided_project.iterdir()), place.lines()) == ([], [])
 
 
 @pytest.mark.parametrize("start", ["/nonexistent/x", "\0", "", "relative/gone"])
 def test_no_such_project(place, start: str) -> None:
-    """A directory that is not there is no project with a consent."""
+    """A directory that does not exist records nothing and raises nothing."""
     track_role_event("role.selected", project_root=start)
 
     assert not os.path.exists("/nonexistent")
 
 
 def test_a_deleted_working_directory(place, monkeypatch) -> None:
-    """In a working directory that is gone nothing is recorded and nothing raised."""
+    """In a deleted working directory nothing is recorded and nothing is raised."""
     gone = place.root / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -323,8 +323,8 @@ def test_a_deleted_working_directory(place, monkeypatch) -> None:
     assert track_role_event("role.selected", role="dev", project_root=place.root)
 
 
-def test_another_app_has_its_own_everything(place) -> None:
-    """`configure(app=...)` changes folder, consent and key."""
+def test_each_app_has_its_own_project(place) -> None:
+    """`configure(app=...)` changes the folder, the consent and the key."""
     from telemetry_kit.consent import changes
 
     with configure(app="acme"):
@@ -340,8 +340,8 @@ def test_another_app_has_its_own_everything(place) -> None:
     assert record["agent"] != again["agent"]
 
 
-def test_key_epoch_says_which_key(place) -> None:
-    """The epoch in a line is that of the key that made its pseudonyms."""
+def test_key_epoch_is_that_of_the_key(place) -> None:
+    """`key_epoch` is the epoch of the key that made the pseudonyms of the line."""
     from telemetry_kit.consent import changes
 
     first = emitted("agent.invoked", agent="x")
@@ -353,16 +353,16 @@ def test_key_epoch_says_which_key(place) -> None:
 
 
 def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
-    """The key is loaded first, and again if a clear replaces it before the log is open."""
+    """If a clear replaces the key before the log is open, the recorder loads the new key."""
     from telemetry_kit.consent import changes
     from telemetry_kit.storage.writer import LogWriter
 
     opened, real = [], LogWriter.open
 
-    def clear_and_open(journal: LogWriter) -> None:
+    def clear_and_open(writer: LogWriter) -> None:
         if not opened:
             opened.append(changes.clear(place.home))
-        real(journal)
+        real(writer)
 
     monkeypatch.setattr(LogWriter, "open", clear_and_open)
     event = emitted("agent.invoked", agent="x")
@@ -372,8 +372,8 @@ def test_a_clear_before_the_log_is_open(place, monkeypatch) -> None:
     assert place.key.pseudonym("agent", "x") == event["agent"]
 
 
-def test_run_says_why(undecided) -> None:
-    """The direct driver raises `Refused` with a reason; nothing else."""
+def test_run_raises_with_a_reason(undecided) -> None:
+    """The direct driver raises `Refused` with a reason."""
     with pytest.raises(Refused) as caught:
         pipeline.run({"event": "role.selected"})
 
@@ -381,7 +381,7 @@ def test_run_says_why(undecided) -> None:
 
 
 def test_the_processors_in_order() -> None:
-    """The pipeline is six processors, in this order."""
+    """The pipeline has six processors in a fixed order."""
     assert [processor.__name__ for processor in pipeline.PROCESSORS] == [
         "check_consent",
         "validate",
@@ -393,8 +393,8 @@ def test_the_processors_in_order() -> None:
 
 
 @pytest.fixture
-def alone():
-    """An event with metadata, as `check_consent` leaves it, and what is captured."""
+def checked_event():
+    """An event after `check_consent`, and the capture that it goes to."""
     with capture_events() as captured:
         yield pipeline.check_consent(None, "info", {"event": "agent.invoked"}), captured
 
@@ -403,7 +403,7 @@ def alone():
 
 
 def test_check_consent_alone(place) -> None:
-    """It adds the metadata with a recorder under one key, and changes nothing else."""
+    """`check_consent` adds the metadata with a recorder and changes nothing else."""
     event = pipeline.check_consent(None, "info", {"event": "agent.invoked", "agent": "x"})
     metadata = event.pop(pipeline.METADATA)
 
@@ -413,14 +413,14 @@ def test_check_consent_alone(place) -> None:
 
 
 def test_check_consent_alone_when_off(undecided) -> None:
-    """Where recording is off it raises `Refused`."""
+    """While recording is off, `check_consent` raises `Refused`."""
     with pytest.raises(Refused):
         pipeline.check_consent(None, "info", {"event": "agent.invoked"})
 
 
-def test_validate_alone(alone) -> None:
-    """It keeps known fields with fitting values, and counts the others."""
-    event, captured = alone
+def test_validate_alone(checked_event) -> None:
+    """`validate` keeps known fields with valid values and counts the others."""
+    event, captured = checked_event
     given = {**event, "agent": "x", "exit_code": "many", "unknown": 1, "role": None}
     valid = pipeline.validate(None, "info", given)
     valid.pop(pipeline.METADATA)
@@ -432,18 +432,18 @@ def test_validate_alone(alone) -> None:
     assert captured.dropped == [("agent.invoked", "exit_code"), ("agent.invoked", "unknown")]
 
 
-def test_add_metadata_alone(alone) -> None:
-    """It adds id, time and sequence number."""
-    first = pipeline.add_metadata(None, "info", dict(alone[0]))
-    second = pipeline.add_metadata(None, "info", dict(alone[0]))
+def test_add_metadata_alone(checked_event) -> None:
+    """`add_metadata` adds the id, the time and the sequence number."""
+    first = pipeline.add_metadata(None, "info", dict(checked_event[0]))
+    second = pipeline.add_metadata(None, "info", dict(checked_event[0]))
 
-    assert set(first) - set(alone[0]) == {"event_id", "timestamp", "seq"}
+    assert set(first) - set(checked_event[0]) == {"event_id", "timestamp", "seq"}
     assert (second["seq"] - first["seq"], first["event_id"] == second["event_id"]) == (1, False)
 
 
-def test_add_context_alone(alone) -> None:
-    """It adds what the scope has; a name that the event has is left as it is."""
-    event, _ = alone
+def test_add_context_alone(checked_event) -> None:
+    """`add_context` adds the fields of the scope that the event does not have."""
+    event, _ = checked_event
     scope = context.Scope(None, None, {"role": "dev", "agent": "x"}, "s" * 12, "p" * 12)
     metadata = pipeline.EventMetadata(scope=scope, span_id="i" * 12)
     metadata.recorder = event[pipeline.METADATA].recorder
@@ -459,29 +459,29 @@ def test_add_context_alone(alone) -> None:
     }
 
 
-def test_pseudonymize_alone(alone) -> None:
-    """It keeps a declared name and replaces every other one."""
-    event = pipeline.pseudonymize(None, "info", {**alone[0], "role": "dev", "agent": "x"})
+def test_pseudonymize_alone(checked_event) -> None:
+    """`pseudonymize` keeps declared names and replaces all others."""
+    event = pipeline.pseudonymize(None, "info", {**checked_event[0], "role": "dev", "agent": "x"})
 
     assert (event["role"], bool(HASHED.fullmatch(event["agent"]))) == ("dev", True)
-    assert alone[1].undeclared == [("agent", "x")]
+    assert checked_event[1].undeclared == [("agent", "x")]
 
 
 @pytest.mark.parametrize("formatted", [True, False])
-def test_write_alone(alone, formatted: bool) -> None:
-    """It writes one line with the fields in order, and returns the record without metadata."""
-    event = pipeline.validate(None, "info", {**alone[0], "role": "dev"})
+def test_write_alone(checked_event, formatted: bool) -> None:
+    """`write` writes one line in field order and returns the record without metadata."""
+    event = pipeline.validate(None, "info", {**checked_event[0], "role": "dev"})
     event = pipeline.pseudonymize(None, "info", pipeline.add_metadata(None, "info", event))
     if not formatted:
         event[pipeline.METADATA].line_format = None
     record = pipeline.write(None, "info", event)
 
     assert [f for f in catalog.ORDER if f in record] == list(record)
-    assert alone[1].lines == [encode(record)]
+    assert checked_event[1].lines == [encode(record)]
 
 
-def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:
-    """A bug of ours never reaches a host."""
+def test_an_internal_error_is_silent_in_a_host(place) -> None:
+    """An internal error raises and prints nothing in a host."""
     code = (
         "import sys\nfrom telemetry_kit import track_role_event\n"
         "from telemetry_kit.recording import pipeline\n"
@@ -496,7 +496,7 @@ def test_an_internal_error_is_swallowed_outside_of_tests(place) -> None:
 
 
 def test_an_internal_error_is_raised_under_pytest(place, monkeypatch) -> None:
-    """A test run sees our bugs."""
+    """Under pytest an internal error is raised."""
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""The pipeline with exceptions and hostile values."""
+"""The pipeline records exceptions and handles hostile values."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ class Ours(Exception):  # noqa: N818
 
 
 class Loud(type):
-    """A metaclass that must not be asked anything."""
+    """A metaclass whose every method fails."""
 
     @property
     def __name__(cls) -> str:  # type: ignore[override]
@@ -37,22 +37,22 @@ class Loud(type):
 
 
 def test_error_names() -> None:
-    """Builtin classes by name, declared ones by name, all others are `other`."""
+    """Builtin and declared classes are stored by name, all others as `other`."""
     found = [validation.error_name(k, frozenset()) for k in (ValueError, OSError, Ours)]
 
     assert found == ["ValueError", "OSError", "other"]
     assert validation.error_name(Ours, frozenset({"Ours"})) == "Ours"
 
 
-def test_a_class_that_pretends_to_be_builtin() -> None:
-    """A class of the host called like a builtin one is recognised by identity, so `other`."""
+def test_a_class_named_like_a_builtin() -> None:
+    """A class of the host with the name of a builtin class is stored as `other`."""
     pretender = type("ValueError", (Exception,), {})
 
     assert validation.error_name(pretender, frozenset()) == "other"
 
 
 def test_a_hostile_exception_class(place) -> None:
-    """The metaclass of an exception is asked nothing, and the host's exception comes through."""
+    """Recording calls no method of an exception's metaclass and re-raises the exception."""
     hostile = Loud("Jane", (Exception,), {})
     with pytest.raises(Exception) as caught, tracks("agent.invoked"):  # noqa: PT011
         raise hostile
@@ -63,7 +63,7 @@ def test_a_hostile_exception_class(place) -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 def test_error_type_in_a_line(place, declared: bool) -> None:
-    """A declared class is named; a message is never stored."""
+    """A declared exception class is named. The message is not stored."""
     if declared:
         configure(errors=[Ours])
     with pytest.raises(Ours), tracks("command.executed"):
@@ -74,7 +74,7 @@ def test_error_type_in_a_line(place, declared: bool) -> None:
 
 
 def never(*_: object, **__: object) -> object:
-    """What no recording path may call."""
+    """Fail as a method that recording must not call."""
     raise AssertionError("a host object was asked")
 
 
@@ -112,12 +112,12 @@ HOOKS = [
 
 
 def loud(base: type) -> type:
-    """A subclass that fails whatever it is asked."""
+    """Make a subclass whose every special method fails."""
     return type(f"Loud{base.__name__}", (base,), dict.fromkeys(HOOKS, never))
 
 
 def self_reference() -> dict:
-    """A dict that contains itself."""
+    """Make a dict that contains itself."""
     found: dict = {}
     found["self"] = found
     found["dry"] = found
@@ -154,8 +154,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
-    """In every argument: no exception, no hook called, one line or none, nothing in plain text."""
+def test_hostile_values(place, kind: str) -> None:
+    """A hostile value raises nothing, runs no method and is not stored in plain text."""
     value: object = HOSTILE[kind]
     place.configure(context={"dry": "flag", "k": "identifier", "m": "measure", "t": ["fast"]})
     for field in NAMES:
@@ -175,8 +175,8 @@ def test_hostile_values_never_raise_and_never_leak(place, kind: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["agent", "context", "outcome", "project_root"])
-def test_an_object_that_lies_about_its_class(place, field: str) -> None:
-    """A value is known by its type; `__class__`, which a lazy proxy works out, is not asked."""
+def test_a_false_class_attribute(place, field: str) -> None:
+    """The pipeline identifies a value by its type and never reads `__class__`."""
 
     class Lazy:
         @property
@@ -189,8 +189,8 @@ def test_an_object_that_lies_about_its_class(place, field: str) -> None:
         track_role_event("agent.invoked", **{field: Lazy()})  # type: ignore[arg-type]
 
 
-def test_a_subclass_of_str_counts_by_its_text(place) -> None:
-    """A str subclass counts as its text: in plain text if declared, else a pseudonym."""
+def test_a_subclass_of_str(place) -> None:
+    """A subclass of str is stored by its text, like a plain str."""
     kept = emitted("agent.invoked", role=loud(str)("dev"), agent=loud(str)("x"))
 
     assert ("dev", str) == (kept["role"], type(kept["role"]))
@@ -199,7 +199,7 @@ def test_a_subclass_of_str_counts_by_its_text(place) -> None:
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_project_root(place, kind: str) -> None:
-    """A `project_root` that is no directory raises nothing."""
+    """A `project_root` that is not a directory raises nothing."""
     track_role_event("role.selected", project_root=HOSTILE[kind])  # type: ignore[arg-type]
 
     assert b"secret-jane" not in b"".join(place.lines())
@@ -207,7 +207,7 @@ def test_hostile_project_root(place, kind: str) -> None:
 
 @pytest.fixture
 def other(place) -> Path:
-    """A second project of the same user, granted as well."""
+    """A second project of the same user, with consent."""
     from telemetry_kit.consent import changes
 
     found = place.root.parent / "other"

@@ -22,7 +22,7 @@ from tests.recording.pipeline_helpers import HASHED, NAMES, emitted
 
 @pytest.mark.parametrize("role", catalog.ROLES)
 def test_built_in_roles_are_kept(place, role: str) -> None:
-    """The seven roles are in plain text, also as previous role."""
+    """The seven built-in roles are stored in plain text, also as previous role."""
     record = emitted("role.changed", role=role, previous_role=role)
 
     assert (role, role) == (record["role"], record["previous_role"])
@@ -30,7 +30,7 @@ def test_built_in_roles_are_kept(place, role: str) -> None:
 
 @pytest.mark.parametrize("field", [*NAMES, "previous_role"])
 def test_undeclared_names_are_hashed(place, field: str) -> None:
-    """A name that was not declared is a pseudonym made for its own field."""
+    """An undeclared name is stored as a pseudonym specific to its field."""
     record = emitted("role.changed", **{field: "jane.doe@example.org"})
 
     assert place.key.pseudonym(field, "jane.doe@example.org") == record[field]
@@ -50,15 +50,15 @@ def test_undeclared_names_are_hashed(place, field: str) -> None:
 def test_declared_names_are_kept_in_their_fields(
     place, vocabulary: str, fields: list[str], where: str
 ) -> None:
-    """Declared by the app, the project or the user: clear in that vocabulary's fields only."""
-    listed = f"{vocabulary} = ['the-name']\n"
+    """A declared name is in plain text only in the fields of its vocabulary."""
+    names_line = f"{vocabulary} = ['the-name']\n"
     if where == "configure":
         configure(**{vocabulary: ["the-name"]})
     elif where == "project":
         (place.root / ".flowspec").mkdir(exist_ok=True)
-        (place.root / ".flowspec/telemetry.toml").write_text(listed)
+        (place.root / ".flowspec/telemetry.toml").write_text(names_line)
     else:
-        Path(place.home.user_file).write_text(listed)
+        Path(place.home.user_file).write_text(names_line)
     every = [*NAMES, "previous_role"]
     record = emitted("role.changed", **dict.fromkeys(every, "the-name"))
 
@@ -67,14 +67,14 @@ def test_declared_names_are_kept_in_their_fields(
 
 
 def test_the_repositorys_pyproject_declares_nothing(place) -> None:
-    """Names come from `.<app>/telemetry.toml`, which the design names; nothing else speaks."""
+    """Names come from `.<app>/telemetry.toml`. A pyproject.toml declares none."""
     (place.root / "pyproject.toml").write_text("[tool.telemetry_kit]\nagents = ['x']\n")
 
     assert HASHED.fullmatch(emitted("agent.invoked", agent="x")["agent"])
 
 
 @pytest.mark.parametrize(
-    "listed",
+    "names_line",
     [
         "agents = 'x'",
         "agents = 3",
@@ -82,15 +82,15 @@ def test_the_repositorys_pyproject_declares_nothing(place) -> None:
         "agents = [3, true, 'h:x', '', ' x', ['x']]",
     ],
 )
-def test_nonsense_in_a_names_file_declares_nothing(place, listed: str) -> None:
-    """What is no list of storable names declares none; events go on."""
-    Path(place.home.user_file).write_text(listed + "\n")
+def test_an_invalid_names_file_declares_nothing(place, names_line: str) -> None:
+    """An invalid list of names declares none, and events are still recorded."""
+    Path(place.home.user_file).write_text(names_line + "\n")
 
     assert HASHED.fullmatch(emitted("agent.invoked", agent="x")["agent"])
 
 
 def test_names_given_at_decoration_are_kept(place, at_top_level) -> None:
-    """Arguments of `@tracks` are in plain text from then on, in every event."""
+    """After decoration, a name given to `@tracks` is in plain text in every event."""
     before = emitted("agent.invoked", agent="planner")
     at_top_level("tracks('agent.invoked', agent='planner')(lambda: None)")
     after = emitted("agent.invoked", agent="planner")
@@ -98,8 +98,8 @@ def test_names_given_at_decoration_are_kept(place, at_top_level) -> None:
     assert (bool(HASHED.fullmatch(before["agent"])), after["agent"]) == (True, "planner")
 
 
-def test_a_value_at_run_time_is_no_declaration(place) -> None:
-    """Recording a name, also as a block, never makes it public."""
+def test_a_name_at_run_time_is_not_declared(place) -> None:
+    """Recording a name at run time does not declare it."""
     with tracks("agent.invoked", agent="typed"):
         track_role_event("agent.invoked", agent="typed")
 
@@ -108,14 +108,14 @@ def test_a_value_at_run_time_is_no_declaration(place) -> None:
 
 
 def test_a_given_pseudonym_is_hashed_again(place) -> None:
-    """A value that looks like a pseudonym is no pass."""
+    """A name that looks like a pseudonym is hashed like any other."""
     record = emitted("agent.invoked", agent="h:0123456789ab")
 
     assert place.key.pseudonym("agent", "h:0123456789ab") == record["agent"]
 
 
 def test_a_restored_configuration_hashes_again(place) -> None:
-    """A name is public as long as its declaration is in force."""
+    """A name is hashed again when its declaration is restored away."""
     with configure(agents=["a"]):
         inside = emitted("agent.invoked", agent="a")
     outside = emitted("agent.invoked", agent="a")
@@ -125,7 +125,7 @@ def test_a_restored_configuration_hashes_again(place) -> None:
 
 @given(st.text(max_size=1024))
 def test_nothing_undeclared_is_in_plain_text(place, value: str) -> None:
-    """Whatever text arrives as an agent, the line has a pseudonym or nothing of it."""
+    """Undeclared text is stored as a pseudonym, and an empty text is dropped."""
     record = track_role_event("agent.invoked", agent=value)
 
     assert record is not None
@@ -140,16 +140,16 @@ def test_nothing_undeclared_is_in_plain_text(place, value: str) -> None:
 
 @pytest.mark.parametrize("value", [3, 3.5, True, b"x", ["x"], {"x": 1}, object(), "", "x" * 1025])
 @pytest.mark.parametrize("field", NAMES)
-def test_what_is_no_name_is_dropped_and_counted(place, field: str, value: object) -> None:
-    """A name that is no text of 1 to 1,024 characters is left out and counted."""
+def test_an_invalid_name_is_dropped_and_counted(place, field: str, value: object) -> None:
+    """A name that is not a text of 1 to 1,024 characters is dropped and counted."""
     record = track_role_event("agent.invoked", **{field: value})  # type: ignore[arg-type]
 
     assert record is not None
     assert (field in record, record["dropped"]) == (False, 1)
 
 
-def test_none_is_not_given(place) -> None:
-    """None is neither stored nor counted."""
+def test_none_counts_as_not_given(place) -> None:
+    """None is neither stored nor counted as dropped."""
     record = track_role_event("agent.invoked", **dict.fromkeys(NAMES), context=None)
 
     assert record is not None
@@ -186,7 +186,7 @@ def test_none_is_not_given(place) -> None:
     ],
 )
 def test_fields_that_a_host_may_not_set(place, field: str) -> None:
-    """Unknown fields, and those that processors fill in, are dropped and counted."""
+    """Unknown fields, and fields set by processors, are dropped and counted."""
     plain = emitted("agent.invoked")
     record = emitted("agent.invoked", **{field: "mine"})
 
@@ -198,7 +198,7 @@ def test_fields_that_a_host_may_not_set(place, field: str) -> None:
 
 @pytest.mark.parametrize("value", ["mine", None, {"source": "mine"}, object()])
 def test_the_metadata_cannot_be_given(place, value: object) -> None:
-    """A host cannot set the metadata that the processors share, and it is in no record."""
+    """A host cannot set the metadata of an event, and no record contains it."""
     record = track_role_event("agent.invoked")
     plain = emitted("agent.invoked", **{pipeline.METADATA: value})
 
@@ -222,7 +222,7 @@ def test_the_metadata_cannot_be_given(place, value: object) -> None:
     ],
 )
 def test_outcome_is_a_token(place, value: object, kept: bool) -> None:
-    """An outcome is one of four words; anything else is dropped."""
+    """An outcome is one of four words. Any other value is dropped."""
     record = emitted("agent.completed", outcome=value)
 
     assert (kept, None if kept else 1) == ("outcome" in record, record.get("dropped"))
@@ -244,7 +244,7 @@ def test_outcome_is_a_token(place, value: object, kept: bool) -> None:
     ids=lambda v: str(v)[:12] if not isinstance(v, int) or abs(v) < 10**20 else "huge",
 )
 def test_exit_code_is_bounded(place, value: object, kept: bool) -> None:
-    """An exit code is a whole number of 32 bits; anything else is dropped."""
+    """An exit code is a signed 32-bit integer. Any other value is dropped."""
     record = emitted("command.completed", exit_code=value)
 
     assert (value if kept else None) == record.get("exit_code")
@@ -280,14 +280,14 @@ def test_exit_code_is_bounded(place, value: object, kept: bool) -> None:
     ids=lambda v: str(v)[:12] if not isinstance(v, int) or abs(v) < 10**20 else "huge",
 )
 def test_durations_are_powers_of_two(place, given: object, stored: int | None) -> None:
-    """A duration is rounded up to a power of two, at least 1; what is none is dropped."""
+    """A duration is rounded up to a power of two. An invalid one is dropped."""
     assert stored == validation.power_of_two(given)
     assert stored == emitted("agent.completed", duration_ms=given).get("duration_ms")
 
 
 @given(st.floats(min_value=0, max_value=1e11))
-def test_a_duration_never_shrinks(milliseconds: float) -> None:
-    """What is stored is at least what was measured and less than twice it."""
+def test_a_duration_is_rounded_up(milliseconds: float) -> None:
+    """A stored duration is at least the measured one and less than twice it."""
     stored = validation.power_of_two(milliseconds)
 
     assert stored is not None
@@ -324,7 +324,7 @@ DECLARED = {"task": "identifier", "size": "measure", "dry": "flag", "mode": ["fa
     ids=str,
 )
 def test_context_keys(place, given: dict, stored: dict | None, dropped: int | None) -> None:
-    """Only declared keys with a value of their class are kept; all others are counted."""
+    """A context keeps declared keys with values of their class, and counts all others."""
     place.configure(context=DECLARED)
     record = emitted("agent.invoked", context=given)
 
@@ -332,8 +332,8 @@ def test_context_keys(place, given: dict, stored: dict | None, dropped: int | No
 
 
 @pytest.mark.parametrize("context", ["text", 3, ["a"], [("dry", True)], object(), b"", True])
-def test_what_is_no_mapping_is_dropped(place, context: object) -> None:
-    """A context that is no dict is dropped and counts as one."""
+def test_a_context_that_is_not_a_dict_is_dropped(place, context: object) -> None:
+    """A context that is not a dict is dropped and counted once."""
     record = emitted("agent.invoked", context=context)
 
     assert ("context" in record, record["dropped"]) == (False, 1)
@@ -341,7 +341,7 @@ def test_what_is_no_mapping_is_dropped(place, context: object) -> None:
 
 @pytest.mark.parametrize("value", ["T-1", 42, -7, "jane@example.org", "ü" * 1024])
 def test_identifiers_are_hashed(place, value: object) -> None:
-    """An identifier is a text or a whole number, and always a pseudonym."""
+    """An identifier is a text or an integer and is stored as a pseudonym."""
     place.configure(context=DECLARED)
     record = emitted("agent.invoked", context={"task": value})
 
@@ -351,23 +351,23 @@ def test_identifiers_are_hashed(place, value: object) -> None:
 @pytest.mark.parametrize(
     "value", [1.5, True, None, b"x", 2**64, 10**5000, "", "x" * 1025], ids=type
 )
-def test_no_identifiers(place, value: object) -> None:
-    """Anything else is no identifier."""
+def test_invalid_identifiers_are_dropped(place, value: object) -> None:
+    """A value of any other type is dropped as an identifier."""
     place.configure(context=DECLARED)
 
     assert emitted("agent.invoked", context={"task": value})["dropped"] == 1
 
 
 def test_context_keys_are_sorted(place) -> None:
-    """The order in which a host gives keys leaves no trace."""
+    """Context keys are stored in sorted order."""
     place.configure(context=DECLARED)
     record = emitted("agent.invoked", context={"size": 1, "mode": "fast", "dry": True})
 
     assert list(record["context"]) == ["dry", "mode", "size"]
 
 
-def test_a_huge_context_is_cut_and_counted(place) -> None:
-    """Of a million keys only the first few are looked at; all that is not kept is counted."""
+def test_a_huge_context_is_truncated_and_counted(place) -> None:
+    """Only the first few of a million keys are checked. All keys not kept are counted."""
     place.configure(context={"k0": "measure", "k999999": "measure"})
     record = emitted("agent.invoked", context={f"k{n}": n for n in range(1_000_000)})
 
@@ -402,7 +402,7 @@ def test_a_huge_context_is_cut_and_counted(place) -> None:
     ids=lambda v: str(v)[:14] if not isinstance(v, int) or abs(v) < 10**20 else "huge",
 )
 def test_measures_have_three_digits(given: object, stored: object) -> None:
-    """A measure keeps three significant digits: ten would tell a telephone number."""
+    """A measure keeps three significant digits. Ten would identify a telephone number."""
     found = validation.measure(given)
 
     assert (stored, type(stored)) == (found, type(found))
