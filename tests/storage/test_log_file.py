@@ -51,7 +51,7 @@ def write(journal: LogWriter, line: bytes) -> None:
 
 
 def content(journal: LogWriter) -> bytes:
-    return Path(journal._home.log).read_bytes()
+    return Path(journal._paths.log).read_bytes()
 
 
 def is_open(journal: LogWriter) -> bool:
@@ -140,7 +140,7 @@ def test_a_log_between_fstat_and_write_stays_open(journals, clock, monkeypatch) 
     for journal in others:
         write(journal, b"1\n")
     number = slow.lease.fd if slow.lease else -1
-    still = is_open(slow) and os.path.samestat(os.fstat(number), os.stat(slow._home.log))
+    still = is_open(slow) and os.path.samestat(os.fstat(number), os.stat(slow._paths.log))
     go.set()
     thread.join()
     clock.seconds += 60
@@ -184,7 +184,7 @@ def test_threads_lose_nothing_and_touch_no_other_file(journals, tmp_path) -> Non
     lines = [
         line
         for journal in found
-        if os.path.exists(journal._home.log)
+        if os.path.exists(journal._paths.log)
         for line in content(journal).splitlines()
         if line
     ]
