@@ -1,9 +1,9 @@
-"""The fault campaign: counts kept over the whole session, and the table that is written at its end.
+"""The fault campaign counts faults over the session and writes a table at its end.
 
-`TELEMETRY_KIT_FAULTS=full` runs the full numbers, most of an hour; without it a run takes a few
-minutes. `TELEMETRY_KIT_FAULTS_ROWS=FILE` keeps the rows of a session that passed in a file, so that
-the campaign can be run in parts. A row whose capability is missing on a machine is skipped and says
-why.
+`TELEMETRY_KIT_FAULTS=full` runs the full numbers, which takes most of an hour. Without it a run
+takes a few minutes. `TELEMETRY_KIT_FAULTS_ROWS=FILE` saves the rows of a successful session in a
+file, so that the campaign can run in parts. If a machine lacks a capability, its row is skipped
+with the reason.
 """
 
 import json
@@ -25,7 +25,7 @@ from tests.conftest import NAMED
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parents[1] / "docs" / "reference" / "faults.md"
 FULL = os.environ.get("TELEMETRY_KIT_FAULTS") == "full"
-KEPT = os.environ.get("TELEMETRY_KIT_FAULTS_ROWS")
+ROWS_FILE = os.environ.get("TELEMETRY_KIT_FAULTS_ROWS")
 ROWS = (
     ("writers", "16 processes write lines of 32 B to 64 KiB into one log"),
     ("sealing", "6 writers, sealing every 200 events, two archivers"),
@@ -65,27 +65,28 @@ COLUMNS = (
 )
 
 
-class DeclaredNames:
-    """What the campaign did and found, by row and column."""
+class FaultTable:
+    """The counts of the campaign, by row and column."""
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, int]] = {}
         self.skipped: dict[str, str] = {}
 
     def add(self, row: str, **counts: int) -> None:
+        """Add counts to a row."""
         assert row in dict(ROWS), row
-        kept = self.rows.setdefault(row, dict.fromkeys(COLUMNS, 0))
+        row_counts = self.rows.setdefault(row, dict.fromkeys(COLUMNS, 0))
         for name, count in counts.items():
-            kept[name] += count
+            row_counts[name] += count
 
     def join(self, path: Path) -> None:
-        """Take over rows of earlier sessions, this one's instead of older ones; keep them all."""
+        """Add the rows of earlier sessions from the file, and save all rows in it."""
         earlier = json.loads(path.read_text()) if path.exists() else {}
         self.rows = {**earlier, **self.rows}
         path.write_text(json.dumps(self.rows))
 
     def table(self) -> str:
-        """The page, with the same layout whatever was counted."""
+        """Return the page, whose layout does not depend on the counts."""
         lines = [
             "# The fault campaign",
             "",
@@ -105,15 +106,15 @@ class DeclaredNames:
             "|---|" + "---:|" * len(COLUMNS),
         ]
         total = dict.fromkeys(COLUMNS, 0)
-        for row, says in ROWS:
+        for row, description in ROWS:
             counts = self.rows.get(row)
             if counts is None:
-                lines.append(f"| {says} | not run: {self.skipped.get(row, 'left out')} |")
+                lines.append(f"| {description} | not run: {self.skipped.get(row, 'left out')} |")
                 continue
             for name in COLUMNS:
                 total[name] += counts[name]
             cells = " | ".join(f"{counts[name]:,}" for name in COLUMNS)
-            lines.append(f"| {says} | {cells} |")
+            lines.append(f"| {description} | {cells} |")
         lines.append("| **all** | " + " | ".join(f"**{total[n]:,}**" for n in COLUMNS) + " |")
         lines += [
             "",
@@ -124,56 +125,56 @@ class DeclaredNames:
         return "\n".join(lines)
 
 
-_LEDGER = DeclaredNames()
+_FAULT_TABLE = FaultTable()
 
 
 @pytest.fixture(scope="session")
-def ledger() -> DeclaredNames:
-    """The counts of this session."""
-    return _LEDGER
+def fault_table() -> FaultTable:
+    """Return the counts of this session."""
+    return _FAULT_TABLE
 
 
 @pytest.fixture(scope="session")
 def full() -> bool:
-    """Whether the full numbers are asked for."""
+    """Return whether the full numbers are requested."""
     return FULL
 
 
 @pytest.fixture(autouse=True)
-def _free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Internal errors stay inside, as they would for a host that is no test."""
+def _not_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the library suppress internal errors, as it does outside of pytest."""
     monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Write the page when everything ran and held."""
-    if KEPT and exitstatus == 0:
-        _LEDGER.join(Path(KEPT))
-    whole = len(_LEDGER.rows) + len(_LEDGER.skipped) >= len(ROWS)
-    if exitstatus == 0 and whole and TABLE.parents[1].is_dir():
+    """Write the page if each row was run and the session passed."""
+    if ROWS_FILE and exitstatus == 0:
+        _FAULT_TABLE.join(Path(ROWS_FILE))
+    is_complete = len(_FAULT_TABLE.rows) + len(_FAULT_TABLE.skipped) >= len(ROWS)
+    if exitstatus == 0 and is_complete and TABLE.parents[1].is_dir():
         TABLE.parent.mkdir(exist_ok=True)
-        TABLE.write_text(_LEDGER.table())
+        TABLE.write_text(_FAULT_TABLE.table())
 
 
 @pytest.fixture
-def lacking(ledger: DeclaredNames) -> Callable[[str, str], None]:
-    """Skip the rest of a row, with the reason, in the table too."""
+def skip_row(fault_table: FaultTable) -> Callable[[str, str], None]:
+    """Skip the rest of a row, and show the reason in the table."""
 
     def skip(row: str, reason: str) -> None:
-        ledger.skipped.setdefault(row, reason)
+        fault_table.skipped.setdefault(row, reason)
         pytest.skip(reason)
 
     return skip
 
 
-# -- what is stored ----------------------------------------------------------------------------
+# -- stored events -------------------------------------------------------------------------------
 
 
-class Found:
-    """What a reader finds.
+class StoredEvents:
+    """The events and the problems that a reader finds.
 
     Args:
-        home: whose journal.
+        home: the paths of the project.
     """
 
     def __init__(self, home: ProjectPaths) -> None:
@@ -187,30 +188,33 @@ class Found:
 
     @property
     def recovered(self) -> int:
+        """Return the number of events that were recovered from damaged lines."""
         return sum(r.recovered for r in self.problems.files.values())
 
     def lost(self, acknowledged: "Any") -> int:
+        """Return the number of acknowledged events that are not stored."""
         return sum(1 for name in acknowledged if name not in self.count)
 
     @property
     def torn(self) -> int:
-        """Lines that are no event, or only a part of one, or not ended."""
+        """Return the number of lines that are malformed, joined or incomplete."""
         reports = self.problems.files.values()
         return self.problems.malformed + sum(r.recovered + r.in_progress for r in reports)
 
     @property
     def doubled(self) -> int:
+        """Return the number of events that are stored more than once."""
         return sum(1 for times in self.count.values() if times > 1)
 
 
 @pytest.fixture
-def found() -> type[Found]:
-    """Reads everything that is stored."""
-    return Found
+def stored_events() -> type[StoredEvents]:
+    """Return the class that reads all stored events."""
+    return StoredEvents
 
 
 def check_modes(home: ProjectPaths) -> None:
-    """Whatever is there has the mode that it must have, and nothing is left over."""
+    """Check the mode of each file, and that no temporary file is left."""
     if not os.path.isdir(home.folder):
         return
     assert 0o700 == os.lstat(home.folder).st_mode & 0o7777
@@ -225,45 +229,52 @@ def check_modes(home: ProjectPaths) -> None:
 
 @pytest.fixture
 def modes() -> Callable[[ProjectPaths], None]:
-    """Checks every mode in a folder, and that nothing temporary is in it."""
+    """Return the check of the modes in a project directory."""
     return check_modes
 
 
-# -- hosts -------------------------------------------------------------------------------------
+# -- hosts ---------------------------------------------------------------------------------------
 
-ENDS = 7
+EXIT_CODE = 7
 
 
 class Host:
-    """A program that says something, does something with telemetry, says more, and ends with 7."""
+    """A program that prints, uses telemetry, prints again, and exits with 7."""
 
-    def around(self, code: str) -> str:
-        """The program, with this in its middle."""
+    def wrap(self, code: str) -> str:
+        """Return the program with this code in the middle."""
         return (
             f"{NAMED}import sys\nprint('begin', flush=True)\n{code}\n"
-            f"print('end'); print('warned', file=sys.stderr); sys.exit({ENDS})\n"
+            f"print('end'); print('warned', file=sys.stderr); sys.exit({EXIT_CODE})\n"
         )
 
-    def unharmed(self, done: "subprocess.CompletedProcess[str]") -> list[Any]:
-        """What it printed in its middle; all else is as it would be without telemetry."""
-        first, *told, last = done.stdout.splitlines()
-        assert (ENDS, "warned\n", "begin", "end") == (done.returncode, done.stderr, first, last)
-        return [json.loads(line) for line in told]
+    def check(self, done: "subprocess.CompletedProcess[str]") -> list[Any]:
+        """Return the output of the code, and check that the rest of the program is not affected."""
+        first, *output, last = done.stdout.splitlines()
+        assert (EXIT_CODE, "warned\n", "begin", "end") == (
+            done.returncode,
+            done.stderr,
+            first,
+            last,
+        )
+        return [json.loads(line) for line in output]
 
 
 @pytest.fixture
 def host() -> Host:
-    """Makes programs, and checks that no fault was felt in them."""
+    """Return the host, which creates programs and checks their results."""
     return Host()
 
 
-# -- processes ---------------------------------------------------------------------------------
+# -- processes -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Run one of the programs beside this file in a place; it must end as it would, with 7, and
-    say nothing."""
+def run_program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run a program of this directory in a project.
+
+    It must exit with 7 and print nothing to stderr.
+    """
 
     def run(
         place: Any, name: str, *args: object, seconds: float = 300, python: str = sys.executable
@@ -277,15 +288,15 @@ def program() -> Callable[..., "subprocess.CompletedProcess[str]"]:
             timeout=seconds,
             check=False,
         )
-        assert (ENDS, "") == (done.returncode, done.stderr), done.stderr[-2000:]
+        assert (EXIT_CODE, "") == (done.returncode, done.stderr), done.stderr[-2000:]
         return done
 
     return run
 
 
 @pytest.fixture
-def sleeping() -> Callable[..., "subprocess.Popen[str]"]:
-    """Starts a program that sleeps in the middle of an event until it is told to go on."""
+def start_suspended() -> Callable[..., "subprocess.Popen[str]"]:
+    """Start a program that is suspended during an event until it gets a line of input."""
 
     def start(place: Any, day: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -302,28 +313,28 @@ def sleeping() -> Callable[..., "subprocess.Popen[str]"]:
 
 
 def pythons() -> dict[str, str]:
-    """Interpreters to run hosts on: this one, and others that are at hand."""
-    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
-    listed = os.environ.get("TELEMETRY_KIT_PYTHONS", "").split(os.pathsep)
-    named = [p for v in (11, 12, 13, 14) if (p := shutil.which(f"python3.{v}"))]
-    named += sorted(map(str, Path.home().glob(".pyenv/versions/3.*/bin/python3")))
-    for path in [p for p in listed if p] + named:
-        asked = subprocess.run(
-            # Its own path: the name may be that of a shim, which works in this environment only.
+    """Return the available interpreters by version: this one and others."""
+    interpreters = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    configured = os.environ.get("TELEMETRY_KIT_PYTHONS", "").split(os.pathsep)
+    candidates = [p for v in (11, 12, 13, 14) if (p := shutil.which(f"python3.{v}"))]
+    candidates += sorted(map(str, Path.home().glob(".pyenv/versions/3.*/bin/python3")))
+    for path in [p for p in configured if p] + candidates:
+        answer = subprocess.run(
+            # Resolve the path, because the name may be a shim of this environment.
             [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2], sys.executable)"],
             capture_output=True,
             text=True,
             check=False,
         )
-        version, _, executable = asked.stdout.strip().partition(" ")
-        if asked.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 11):
-            found.setdefault(version, executable)
-    return found
+        version, _, executable = answer.stdout.strip().partition(" ")
+        if answer.returncode == 0 and tuple(map(int, version.split("."))) >= (3, 11):
+            interpreters.setdefault(version, executable)
+    return interpreters
 
 
 @pytest.fixture(params=["3.11", "3.12", "3.13", "3.14"])
 def python(request: pytest.FixtureRequest) -> str:
-    """One interpreter after the other; a missing one is skipped."""
+    """Return one interpreter after the other. A missing one is skipped."""
     path = _PYTHONS.get(request.param)
     if path is None:
         pytest.skip(f"there is no Python {request.param}")
@@ -335,7 +346,7 @@ _PYTHONS = pythons()
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Mounts a file system in the test's own folder; skips where that is denied."""
+    """Mount a file system in the directory of the test, or skip the test."""
     mounts: list[Path] = []
 
     def mount(*args: str) -> Path:
@@ -357,11 +368,11 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 
 def lines_of(text: str) -> list[dict[str, Any]]:
-    """What a program printed, one JSON object on each line."""
+    """Return the output of a program with one JSON object on each line."""
     return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
-def told() -> Callable[[str], list[dict[str, Any]]]:
-    """Parses what a program printed."""
+def parse_lines() -> Callable[[str], list[dict[str, Any]]]:
+    """Return the parser of such output."""
     return lines_of

@@ -1,7 +1,7 @@
-"""Six writers while somebody revokes and grants, or clears: `decide.py HOW COUNT`.
+"""Six writers record while the user revokes and grants, or clears: `decide.py HOW COUNT`.
 
-Each writer notes when each of its events began and when it was on file, and which it was, if it
-was acknowledged. All times are of one monotonic clock.
+For each acknowledged event, a writer saves its start time, its write time and its id. All times
+are of one monotonic clock.
 """
 
 import json
@@ -23,18 +23,18 @@ now = time.monotonic_ns
 
 
 def write(slot: int) -> None:
-    """Record until the file `over` is there."""
+    """Record until the file `over` exists."""
     writer.SLOW_SECONDS = 60.0
     notes = []
     on_file = 0
 
-    def timed(fd: int, line: bytes) -> int:
+    def timed_write(fd: int, line: bytes) -> int:
         nonlocal on_file
         count = os.write(fd, line)
         on_file = now()
         return count
 
-    writer._write = timed
+    writer._write = timed_write
     while not os.path.exists("over"):
         began = now()
         found = track_role_event("role.selected", role="dev")
@@ -44,7 +44,8 @@ def write(slot: int) -> None:
         json.dump(notes, file)
 
 
-def children(count: int) -> list[int]:
+def fork_writers(count: int) -> list[int]:
+    """Start this number of writers and return their process ids."""
     pids = []
     for slot in range(count):
         pid = os.fork()
@@ -59,8 +60,8 @@ def children(count: int) -> list[int]:
     return pids
 
 
-class Granting:
-    """Notes when the consent record is put in its place: before that there is no grant."""
+class GrantTime:
+    """The time at which the consent record is renamed. There is no grant before it."""
 
     def __init__(self) -> None:
         dirs = ProjectDirs.of(changes.paths_of())
@@ -75,21 +76,22 @@ class Granting:
     def __exit__(self, *_: object) -> None:
         os.rename = self.rename
 
-    def _renamed(self, source: str, target: str, **more: object) -> None:
+    def _renamed(self, source: str, target: str, **options: object) -> None:
+        """Save the time if the target is the consent record."""
         if os.path.basename(target) == os.path.basename(self.path):
             self.begins = now()
-        self.rename(source, target, **more)
+        self.rename(source, target, **options)
 
 
 def revoke(count: int) -> list[list[int]]:
-    """When each revocation returned, and when the next grant was given."""
+    """Return when each revocation returned and when the next grant took effect."""
     spans = []
     for _ in range(count):
         time.sleep(dice.uniform(0.02, 0.05))
         changes.disable_telemetry()
         off = now()
         time.sleep(dice.uniform(0.0, 0.01))
-        with Granting() as grant:
+        with GrantTime() as grant:
             changes.enable_telemetry()
         assert grant.begins > off
         spans.append([off, grant.begins])
@@ -97,7 +99,7 @@ def revoke(count: int) -> list[list[int]]:
 
 
 def clear(count: int) -> list[dict[str, object]]:
-    """When each clear began and returned, and what was there right before and after it."""
+    """Return for each clear its start, its end, and the stored events before and after it."""
     home = changes.paths_of()
     spans: list[dict[str, object]] = []
     for _ in range(count):
@@ -106,7 +108,7 @@ def clear(count: int) -> list[dict[str, object]]:
             rotation.seal(home, "2024-02-28")
         if dice.random() < 0.3:
             maintenance.maintain(home, 90, "2024-02-28")
-        looked = now()
+        listed = now()
         before = [e["event_id"] for e in reader.read(home)]
         began = now()
         failures = changes.clear(home)
@@ -114,15 +116,16 @@ def clear(count: int) -> list[dict[str, object]]:
         assert failures == [], failures
         after = [e["event_id"] for e in reader.read(home)]
         spans.append(
-            {"looked": looked, "before": before, "began": began, "ended": ended, "after": after}
+            {"looked": listed, "before": before, "began": began, "ended": ended, "after": after}
         )
     return spans
 
 
 def main() -> None:
+    """Run the writers and the decisions, and print the times."""
     how, count = sys.argv[1], int(sys.argv[2])
     track_role_event("role.selected", role="dev")
-    pids = children(6)
+    pids = fork_writers(6)
     spans = {"revoke": revoke, "clear": clear}[how](count)
     time.sleep(0.1)
     with open("over", "w"):

@@ -1,4 +1,4 @@
-"""Hosts that do to our descriptors, threads and signals what hosts do: `hosts.py NAME ...`."""
+"""Hosts that close descriptors, fork, use threads and handle signals: `hosts.py NAME ...`."""
 
 import faulthandler
 import json
@@ -19,23 +19,24 @@ TRACK = "role.selected"
 
 
 def record() -> str | None:
+    """Record one event and return its id, or None if it was not recorded."""
     found = track_role_event(TRACK, role="dev")
     return None if found is None else found["event_id"]
 
 
 def first_event() -> list[str | None]:
-    """It loads the chain, and what a fork or a signal does to an import is another matter."""
+    """Record the first event, which imports the pipeline without forks or signals."""
     return [record()]
 
 
-def steady() -> None:
-    """No pause for a slow disk: these machines are busy."""
+def ignore_slow_disk() -> None:
+    """Disable the pause for a slow disk, because the test machines are busy."""
     writer.SLOW_SECONDS = 60.0
 
 
 def daemonise() -> None:
-    """Close 3 to 256, open a database, record."""
-    steady()
+    """Close the descriptors 3 to 256, open a database, and record."""
+    ignore_slow_disk()
     done = [record() for _ in range(3)]
     os.closerange(3, 257)
     databases = [os.open(f"db{n}", os.O_RDWR | os.O_CREAT, 0o600) for n in range(8)]
@@ -49,15 +50,15 @@ def daemonise() -> None:
 
 
 def churn(sealings: int) -> None:
-    """Threads open and close files while the log is sealed again and again."""
-    steady()
+    """Open and close files in threads while the log is sealed repeatedly."""
+    ignore_slow_disk()
     home = changes.paths_of()
     done: list[str | None] = []
-    over = threading.Event()
+    finished = threading.Event()
     dirty: list[int] = []
 
     def files(number: int) -> None:
-        while not over.is_set():
+        while not finished.is_set():
             fd = os.open(f"file{number}", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             time.sleep(0.0005)
             if os.fstat(fd).st_size:
@@ -65,7 +66,7 @@ def churn(sealings: int) -> None:
             os.close(fd)
 
     def events() -> None:
-        while not over.is_set():
+        while not finished.is_set():
             done.append(record())
             time.sleep(0.0002)
 
@@ -77,29 +78,29 @@ def churn(sealings: int) -> None:
     while sealed < sealings:
         sealed += rotation.seal(home, "2024-02-28")
         time.sleep(0.0005)
-    over.set()
+    finished.set()
     for thread in threads:
         thread.join()
     print(json.dumps({"acknowledged": done, "sealings": sealed, "dirty": dirty}))
 
 
 def fork(count: int) -> None:
-    """Forks while threads are inside the slow path; each child records and ends."""
+    """Fork while threads open and write the log. Each child records and exits."""
     import warnings
 
-    # Later interpreters warn of forks beside threads: the host's own doing.
+    # Newer Python versions warn about forks with threads, which is up to the host.
     warnings.simplefilter("ignore", DeprecationWarning)
-    steady()
+    ignore_slow_disk()
     home = changes.paths_of()
     done = first_event()
-    over = threading.Event()
+    finished = threading.Event()
 
     def events() -> None:
-        while not over.is_set():
+        while not finished.is_set():
             done.append(record())
 
     def seal() -> None:
-        while not over.is_set():
+        while not finished.is_set():
             rotation.seal(home, "2024-02-28")
 
     threads = [threading.Thread(target=f) for f in (events, events, events, seal)]
@@ -121,26 +122,26 @@ def fork(count: int) -> None:
         with os.fdopen(read) as pipe:
             done += json.loads(pipe.read())
         ends.append(os.waitpid(pid, 0)[1])
-    over.set()
+    finished.set()
     for thread in threads:
         thread.join()
     print(json.dumps({"acknowledged": done, "ends": ends}))
 
 
 def signals(seconds: float) -> None:
-    """A handler that records, 5,000 times a second, while the log is sealed and events happen."""
-    steady()
+    """Record in a handler 5,000 times a second, while the log is sealed and written."""
+    ignore_slow_disk()
     home = changes.paths_of()
     done = first_event()
-    late: list[str | None] = []
+    in_handler: list[str | None] = []
     depth = 0
 
     def handler(_number: int, _frame: object) -> None:
         nonlocal depth
-        # Handlers are interrupted too; without a floor nobody would ever get on.
+        # Signals interrupt handlers too. Without a limit, the main program would not progress.
         if depth < 3:
             depth += 1
-            late.append(record())
+            in_handler.append(record())
             depth -= 1
 
     class Finalized:
@@ -156,29 +157,29 @@ def signals(seconds: float) -> None:
         if len(done) % 20 == 0:
             rotation.seal(home, "2024-02-28")
     signal.setitimer(signal.ITIMER_REAL, 0)
-    print(json.dumps({"acknowledged": done + late, "signals": len(late)}))
+    print(json.dumps({"acknowledged": done + in_handler, "signals": len(in_handler)}))
 
 
 def ends(how: str) -> None:
-    """Events in the last moments of an interpreter."""
+    """Record at the exit of the interpreter."""
     import atexit
 
-    steady()
+    ignore_slow_disk()
 
-    def note() -> None:
+    def record_id() -> None:
         name = record()
         if name is not None:
-            os.write(told, name.encode() + b"\n")
+            os.write(output, name.encode() + b"\n")
 
-    told = os.open("told", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    note()
+    output = os.open("told", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    record_id()
     if how == "atexit":
-        atexit.register(note)
+        atexit.register(record_id)
     elif how == "daemon":
 
         def forever() -> None:
             while True:
-                note()
+                record_id()
 
         for _ in range(3):
             threading.Thread(target=forever, daemon=True).start()
@@ -187,20 +188,20 @@ def ends(how: str) -> None:
 
         class Last:
             def __del__(self) -> None:
-                note()
+                record_id()
 
         globals()["last"] = Last()
         sys.modules["last"] = Last()
     else:
-        note()
+        record_id()
         os._exit(7)
 
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(110, exit=True)
-    # Threads that never wait would keep the one that seals from its turn.
+    # A short switch interval lets the sealing thread run beside threads that never wait.
     sys.setswitchinterval(0.0002)
     encode({})
-    name, *given = sys.argv[1:]
-    globals()[name](*(json.loads(g) for g in given))
+    name, *arguments = sys.argv[1:]
+    globals()[name](*(json.loads(g) for g in arguments))
     sys.exit(7)

@@ -1,11 +1,10 @@
-"""One operation in a process of its own, for faults to be injected into: `operate.py NAME DAY`.
+"""Run one operation in its own process, into which faults are injected: `operate.py NAME DAY`.
 
-`thin` keeps all that is of DAY. Prints what was raised or told; between the two marks lies the
-operation. What was acknowledged stands in a mapped file, so that it outlives whoever is killed, and
-takes no system call.
+It prints the result or the error. The operation runs between the two marks. The acknowledged ids
+are in a mapped file, which survives a kill and takes no system call.
 """
 
-# Everything that the operation may need is loaded before it: only its own calls are counted.
+# All imports are done before the operation, so that only its own calls are counted.
 import errno  # noqa: F401
 import fcntl
 import json
@@ -24,7 +23,7 @@ from telemetry_kit.storage import compression, maintenance, reader, rotation, wr
 configure(app="flowspec")
 
 MARK = b"mark\n"
-GOES = re.compile(rb'"event_id":"000100000000000[0-2]"').search
+IS_REMOVED = re.compile(rb'"event_id":"000100000000000[0-2]"').search
 LINE = (
     '{{"schema_version":"1.0","event_id":"{}","event_type":"role.selected",'
     '"timestamp":"{}T00:00:00Z","source":"api"}}\n'
@@ -41,49 +40,50 @@ class Acknowledged:
         self.at = 0
 
     def add(self, name: str) -> None:
+        """Add the id of one event."""
         self.map[self.at : self.at + 16] = name.encode()
         self.at += 16
 
 
 def record() -> object:
-    """Three events through the front door."""
+    """Record three events by the public API."""
     for _ in range(3):
-        found = track_role_event("role.selected", role="dev")
-        if found is not None:
-            acknowledged.add(found["event_id"])
+        event = track_role_event("role.selected", role="dev")
+        if event is not None:
+            acknowledged.add(event["event_id"])
     return {}
 
 
 def seal() -> object:
-    """Lines until the log is full, which seals it, and two more."""
-    journal = writer.LogWriter(changes.paths_of(), lambda: True, seal_events=12)
+    """Append lines until the full log is sealed, and two more."""
+    log_writer = writer.LogWriter(changes.paths_of(), lambda: True, seal_events=12)
     day = decision.today()
     for number in range(12):
         name = f"5ea1{number:012x}"
         for _ in range(3):
             try:
-                if journal.append(LINE.format(name, day).encode()):
+                if log_writer.append(LINE.format(name, day).encode()):
                     acknowledged.add(name)
                     break
             except TelemetryError:
                 break
-    journal.close()
+    log_writer.close()
     return {}
 
 
 def pack() -> object:
-    """Maintenance, as each command does it."""
+    """Run the maintenance, as each command does."""
     done = maintenance.maintain(changes.paths_of(), 90, decision.today())
     return {"failures": done.failures}
 
 
 def clear() -> object:
-    """Everything goes."""
+    """Delete all events."""
     return {"failures": changes.clear(changes.paths_of())}
 
 
 def thin() -> object:
-    """A part goes: what `clear --before` does."""
+    """Remove the events before a day, as `clear --before` does."""
     limit = sys.argv[2]
     return {
         "failures": maintenance.rewrite(
@@ -93,19 +93,21 @@ def thin() -> object:
 
 
 def blank() -> object:
-    """The same for three lines of a sealed segment that a program holds open."""
-    done = maintenance.rewrite(changes.paths_of(), lambda line: not GOES(line), decision.today())
+    """Remove three lines of a sealed segment that a program has open."""
+    done = maintenance.rewrite(
+        changes.paths_of(), lambda line: not IS_REMOVED(line), decision.today()
+    )
     return {"failures": done.failures, "lines": done.lines}
 
 
 def revoke() -> object:
-    """The user says no."""
+    """Revoke the consent."""
     changes.disable_telemetry()
     return {}
 
 
-def hold() -> int:
-    """The lease of a program that has not noticed yet that the log was sealed."""
+def take_lease() -> int:
+    """Take the lease of a program that has not detected the seal."""
     folder = changes.paths_of().folder
     (name,) = (n for n in os.listdir(folder) if n.startswith("telemetry-") and n.endswith("jsonl"))
     fd = os.open(f"{folder}/{name}", os.O_RDONLY)
@@ -114,24 +116,25 @@ def hold() -> int:
 
 
 def main() -> None:
-    steps = (record, seal, pack, clear, thin, blank, revoke)
-    step = {f.__name__: f for f in steps}[sys.argv[1]]
-    if step is blank:
-        hold()
+    """Run the operation between the marks and print its result."""
+    operations = (record, seal, pack, clear, thin, blank, revoke)
+    operation = {f.__name__: f for f in operations}[sys.argv[1]]
+    if operation is blank:
+        take_lease()
     settings.current()
     encode({})
     compression.find(compression.READING)
     assert history
     assert transaction
     assert notice
-    tell = os.dup(1)
-    os.write(tell, MARK)
+    stdout = os.dup(1)
+    os.write(stdout, MARK)
     try:
-        found = step()
+        result = operation()
     except TelemetryError as error:
-        found = {"raised": type(error).__name__}
-    os.write(tell, MARK)
-    os.write(tell, json.dumps(found).encode() + b"\n")
+        result = {"raised": type(error).__name__}
+    os.write(stdout, MARK)
+    os.write(stdout, json.dumps(result).encode() + b"\n")
 
 
 acknowledged = Acknowledged()

@@ -1,6 +1,7 @@
-"""A program that sleeps between its look at the log and its write: `sleeper.py DAY`.
+"""A program that is suspended between the check of the log and the write: `sleeper.py DAY`.
 
-It says `looked` when it sleeps, and goes on when it is told to; then it records once more.
+It prints `looked` when it is suspended, and continues after a line of input. Then it records once
+more.
 """
 
 import json
@@ -20,25 +21,27 @@ LINE = (
 )
 
 
-def append(journal: LogWriter, number: int, day: str) -> None:
-    while not journal.append(LINE.format(number, day).encode()):
+def append(log_writer: LogWriter, number: int, day: str) -> None:
+    """Append one event, and retry after False."""
+    while not log_writer.append(LINE.format(number, day).encode()):
         pass
 
 
 def main() -> None:
+    """Record three events and print their ids."""
     day = sys.argv[1]
-    journal = LogWriter(paths_of(), lambda: True, lambda: 0.0)
-    append(journal, 1, day)
+    log_writer = LogWriter(paths_of(), lambda: True, lambda: 0.0)
+    append(log_writer, 1, day)
 
-    def asleep(fd: int, line: bytes) -> int:
+    def write_after_input(fd: int, line: bytes) -> int:
         writer._write = os.write
         print("looked", flush=True)
         sys.stdin.readline()
         return os.write(fd, line)
 
-    writer._write = asleep
-    append(journal, 2, day)
-    append(journal, 3, day)
+    writer._write = write_after_input
+    append(log_writer, 2, day)
+    append(log_writer, 3, day)
     print(json.dumps([f"{number:016x}" for number in (1, 2, 3)]))
 
 

@@ -1,4 +1,4 @@
-"""Small disks, limits, read-only and dead file systems: nothing is raised; then recovery."""
+"""Small disks, resource limits, read-only and failed file systems: no exception, then recovery."""
 
 import fcntl
 import os
@@ -18,6 +18,7 @@ SHUTDOWN = 0x8004587D
 
 
 def line(number: int, size: int = 300) -> bytes:
+    """Return an event of this size."""
     head = (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
         f'"timestamp":"{DAY}T00:00:00Z","context":{{"pad":"'
@@ -25,12 +26,13 @@ def line(number: int, size: int = 300) -> bytes:
     return f'{head}{"x" * (size - len(head))}"}}}}\n'.encode()
 
 
-def home_in(path: Path) -> ProjectPaths:
+def paths_in(path: Path) -> ProjectPaths:
+    """Return the paths of a project in this directory."""
     return ProjectPaths("flowspec", str(path), str(path / "config"), str(path / "state"))
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that advances only when a test sets it."""
 
     seconds = 0.0
 
@@ -38,12 +40,12 @@ class Clock:
         return self.seconds
 
 
-def fill(journal: LogWriter, first: int, count: int) -> list[str]:
-    """Append until refused, or so many; what was acknowledged."""
+def fill(log_writer: LogWriter, first: int, count: int) -> list[str]:
+    """Append events until one is rejected or up to the count. Return the acknowledged ids."""
     done = []
     for number in range(first, first + count):
         try:
-            while not journal.append(line(number)):
+            while not log_writer.append(line(number)):
                 pass
         except Refused:
             break
@@ -51,80 +53,84 @@ def fill(journal: LogWriter, first: int, count: int) -> list[str]:
     return done
 
 
-def settle(home, found, ledger, names) -> None:
-    stored = found(home)
+def check_stored(home, stored_events, fault_table, names) -> None:
+    """Check that each acknowledged event is stored exactly once."""
+    stored = stored_events(home)
     lost = stored.lost(names)
-    ledger.add("limits", faults=1, acknowledged=len(names), lost=lost, doubled=stored.doubled)
+    fault_table.add("limits", faults=1, acknowledged=len(names), lost=lost, doubled=stored.doubled)
 
     assert (0, 0) == (lost, stored.doubled)
 
 
-def test_a_small_disk(mounted, found, ledger) -> None:
-    """Filled to the last byte, sealed, packed as far as it goes; used again when it is freed."""
+def test_a_small_disk(mounted, stored_events, fault_table) -> None:
+    """A full disk is sealed and compressed as far as possible.
+
+    More space lets recording resume.
+    """
     at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=16", "none")
-    home, clock = home_in(at), Clock()
-    journal = LogWriter(home, lambda: True, clock)
-    names = fill(journal, 0, 1_000)
+    home, clock = paths_in(at), Clock()
+    log_writer = LogWriter(home, lambda: True, clock)
+    names = fill(log_writer, 0, 1_000)
     assert 50 < len(names) < 1_000
-    assert "full" in journal.breaker.reason
-    settle(home, found, ledger, names)
+    assert "full" in log_writer.breaker.reason
+    check_stored(home, stored_events, fault_table, names)
     rotation.seal(home, DAY)
-    journal.close()
+    log_writer.close()
     maintenance.maintain(home, 90, DAY)
-    settle(home, found, ledger, [])
-    settle(home, found, ledger, names)
+    check_stored(home, stored_events, fault_table, [])
+    check_stored(home, stored_events, fault_table, names)
     subprocess.run(["mount", "-o", "remount,size=1m", str(at)], check=True)
     clock.seconds = 100
-    names += fill(journal, 10_000, 100)
-    journal.close()
+    names += fill(log_writer, 10_000, 100)
+    log_writer.close()
     assert [] == maintenance.maintain(home, 90, DAY).failures
 
-    settle(home, found, ledger, names)
+    check_stored(home, stored_events, fault_table, names)
 
 
-def test_a_disk_without_inodes(mounted, ledger) -> None:
-    """No file can be made: nothing is recorded, nothing is raised."""
+def test_a_disk_without_inodes(mounted, fault_table) -> None:
+    """If no file can be created, nothing is recorded and nothing is raised."""
     at = mounted("-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "none")
-    journal = LogWriter(home_in(at), lambda: True, Clock())
+    log_writer = LogWriter(paths_in(at), lambda: True, Clock())
 
-    assert [] == fill(journal, 0, 3)
-    assert "full" in journal.breaker.reason
-    ledger.add("limits", faults=1)
+    assert [] == fill(log_writer, 0, 3)
+    assert "full" in log_writer.breaker.reason
+    fault_table.add("limits", faults=1)
 
 
-def test_a_read_only_remount(mounted, found, ledger) -> None:
-    """The reason is said, by maintaining and clearing too; then all goes on."""
+def test_a_read_only_remount(mounted, stored_events, fault_table) -> None:
+    """The reason is reported, also by maintenance and clear. Then recording resumes."""
     at = mounted("-t", "tmpfs", "-o", "size=1m", "none")
-    home, clock = home_in(at), Clock()
-    journal = LogWriter(home, lambda: True, clock)
-    names = fill(journal, 0, 20)
-    journal.close()
+    home, clock = paths_in(at), Clock()
+    log_writer = LogWriter(home, lambda: True, clock)
+    names = fill(log_writer, 0, 20)
+    log_writer.close()
     subprocess.run(["mount", "-o", "remount,ro", str(at)], check=True)
-    assert [] == fill(journal, 100, 1)
-    assert "read-only" in journal.breaker.reason
+    assert [] == fill(log_writer, 100, 1)
+    assert "read-only" in log_writer.breaker.reason
     assert [] != rotation.clear(home)
     assert [] != maintenance.maintain(home, 90, DAY).failures
-    settle(home, found, ledger, names)
+    check_stored(home, stored_events, fault_table, names)
     subprocess.run(["mount", "-o", "remount,rw", str(at)], check=True)
     clock.seconds = 100
-    names += fill(journal, 200, 20)
-    journal.close()
+    names += fill(log_writer, 200, 20)
+    log_writer.close()
 
-    settle(home, found, ledger, names)
+    check_stored(home, stored_events, fault_table, names)
 
 
-def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
-    """ext4 stops all input and output: nothing is raised, and whole lines come back."""
+def test_a_disk_that_fails(tmp_path, mounted, stored_events, fault_table) -> None:
+    """If ext4 stops all I/O, nothing is raised. After a remount, the events are stored."""
     image = tmp_path / "image"
     with open(image, "wb") as file:
         file.truncate(16 << 20)
-    made = subprocess.run(["mkfs.ext4", "-q", str(image)], capture_output=True, check=False)
-    if made.returncode != 0:
+    result = subprocess.run(["mkfs.ext4", "-q", str(image)], capture_output=True, check=False)
+    if result.returncode != 0:
         pytest.skip("there is no mkfs.ext4")
     at = mounted("-o", "loop", str(image))
-    home = home_in(at)
-    journal = LogWriter(home, lambda: True, Clock())
-    names = fill(journal, 0, 50)
+    home = paths_in(at)
+    log_writer = LogWriter(home, lambda: True, Clock())
+    names = fill(log_writer, 0, 50)
     os.sync()
     fd = os.open(at, os.O_RDONLY)
     try:
@@ -133,15 +139,15 @@ def test_a_disk_that_dies(tmp_path, mounted, found, ledger) -> None:
         pytest.skip(f"this file system cannot be shut down ({error.errno})")
     finally:
         os.close(fd)
-    assert [] == fill(journal, 100, 1)
-    assert "EIO" in journal.breaker.reason
-    journal.close()
+    assert [] == fill(log_writer, 100, 1)
+    assert "EIO" in log_writer.breaker.reason
+    log_writer.close()
     assert [] != maintenance.maintain(home, 90, DAY).failures
     assert [] != rotation.clear(home)
     subprocess.run(["umount", "-l", str(at)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
 
-    settle(home, found, ledger, names)
+    check_stored(home, stored_events, fault_table, names)
 
 
 LIMITED = """
@@ -192,13 +198,13 @@ print(json.dumps([limited, kept, stored]))
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_no_more_processes(unprivileged, host, ledger, early: bool) -> None:
-    """A user who may start no process and no thread records all the same."""
-    code = host.around(f"EARLY = {early}\n{PROCESSES}")
-    ((limited, names, stored),) = host.unharmed(unprivileged.run(code))
+def test_no_more_processes(unprivileged, host, fault_table, early: bool) -> None:
+    """A user who may start no process and no thread still records."""
+    code = host.wrap(f"EARLY = {early}\n{PROCESSES}")
+    ((limited, names, stored),) = host.check(unprivileged.run(code))
     if not limited:
         pytest.skip("this user may start as many as it likes")
-    ledger.add("limits", faults=1, acknowledged=len(names))
+    fault_table.add("limits", faults=1, acknowledged=len(names))
 
     assert 21 - early == len(names)
     assert sorted(names) == sorted(stored)
@@ -213,11 +219,13 @@ def test_no_more_processes(unprivileged, host, ledger, early: bool) -> None:
         *(("AS", n) for n in (0, 1 << 16, 1 << 20)),
     ],
 )
-def test_limits(place, host, found, ledger, which: str, limit: int, early: str) -> None:
-    """The host goes on and ends well; what was acknowledged is there; then all is well again."""
-    code = host.around(LIMITED)
-    (names,) = host.unharmed(place.run(code, which, str(limit), early))
-    (again,) = host.unharmed(place.run(code, "NOFILE", "64", "late"))
+def test_limits(
+    place, host, stored_events, fault_table, which: str, limit: int, early: str
+) -> None:
+    """Under a limit the host exits as usual, no event is lost, and recording resumes."""
+    code = host.wrap(LIMITED)
+    (names,) = host.check(place.run(code, which, str(limit), early))
+    (again,) = host.check(place.run(code, "NOFILE", "64", "late"))
     assert 21 == len(again)
 
-    settle(place.home, found, ledger, names + again)
+    check_stored(place.home, stored_events, fault_table, names + again)

@@ -1,4 +1,4 @@
-"""Masks, homes, paths, clocks and disks as they should not be; planted and swapped files."""
+"""Unusual umasks, home directories, paths, clocks and disks, and misplaced files."""
 
 import contextlib
 import json
@@ -35,16 +35,18 @@ KINDS = ("link", "dangling", "hard link", "fifo", "folder", "socket", "owner", "
 
 
 def line(number: int, day: str) -> bytes:
+    """Return an event of this day."""
     return (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
         f'"timestamp":"{day}T00:00:00Z"}}\n'
     ).encode()
 
 
-# -- planted -----------------------------------------------------------------------------------
+# -- misplaced files -----------------------------------------------------------------------------
 
 
-def plant(kind: str, path: Path, outside: Path) -> None:
+def misplace(kind: str, path: Path, outside: Path) -> None:
+    """Create a file of this kind at the path."""
     theirs = outside / "theirs"
     if kind == "link":
         path.symlink_to(theirs)
@@ -70,6 +72,7 @@ def plant(kind: str, path: Path, outside: Path) -> None:
 
 
 def state(outside: Path) -> list[tuple[str, int, int, bytes]]:
+    """Return the name, mode, owner and bytes of each file in this directory."""
     return [
         (p.name, (st := p.lstat()).st_mode, st.st_uid, p.read_bytes())
         for p in sorted(outside.iterdir())
@@ -77,23 +80,23 @@ def state(outside: Path) -> list[tuple[str, int, int, bytes]]:
 
 
 @contextlib.contextmanager
-def no_longer_than(seconds: int):
-    """Who opens a pipe and waits for its other end would wait for ever."""
+def time_limit(seconds: int):
+    """Raise an error if the block waits longer, for instance for the other end of a pipe."""
 
-    def over(*_: object) -> None:
+    def raise_timeout(*_: object) -> None:
         raise TimeoutError(f"still waiting after {seconds} seconds")
 
-    former = signal.signal(signal.SIGALRM, over)
+    previous = signal.signal(signal.SIGALRM, raise_timeout)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, former)
+        signal.signal(signal.SIGALRM, previous)
 
 
 OPENED = re.compile(r'open(?:at)?\([^"]*"([^"]*)", ([A-Z_|]+)')
-EVERYTHING = f"""
+ALL_OPERATIONS = f"""
 import contextlib
 from telemetry_kit.consent import changes as control
 from telemetry_kit.cli.commands import doctor
@@ -119,17 +122,17 @@ for step in (
 
 @pytest.mark.strace
 @pytest.mark.parametrize("name", WHERE)
-def test_a_planted_pipe_is_never_waited_for(place, host, lacking, name: str) -> None:
-    """Whatever opens it asks not to wait, and follows no link: it takes no time to find out."""
+def test_a_misplaced_pipe_does_not_block(place, host, skip_row, name: str) -> None:
+    """Each call opens the file without waiting and without following a link."""
     if shutil.which("strace") is None:
-        lacking("stalls", "strace is missing")
+        skip_row("stalls", "strace is missing")
     Path(place.home.folder).mkdir(mode=0o700)
     os.mkfifo(Path(place.home.folder, name), 0o600)
     trace = place.root.parent / "trace"
     command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace)]
     command += ["-e", "trace=open,openat"]
     done = subprocess.run(
-        [*command, sys.executable, "-c", host.around(RECORD + EVERYTHING)],
+        [*command, sys.executable, "-c", host.wrap(RECORD + ALL_OPERATIONS)],
         env=place.env,
         cwd=place.root,
         capture_output=True,
@@ -142,7 +145,7 @@ def test_a_planted_pipe_is_never_waited_for(place, host, lacking, name: str) -> 
     opened = OPENED.findall(trace.read_text(errors="replace"))
     flags = [set(words.split("|")) for path, words in opened if os.path.basename(path) == name]
 
-    (recorded,) = host.unharmed(done)
+    (recorded,) = host.check(done)
     assert [] == recorded or name != "telemetry.jsonl"
     assert [] == [f for f in flags if not {"O_NONBLOCK", "O_NOFOLLOW"} <= f and "O_EXCL" not in f]
     assert flags or name == ".telemetry-x.tmp"
@@ -150,8 +153,8 @@ def test_a_planted_pipe_is_never_waited_for(place, host, lacking, name: str) -> 
 
 @pytest.mark.parametrize("name", WHERE)
 @pytest.mark.parametrize("kind", KINDS)
-def test_planted(place, host, ledger, kind: str, name: str) -> None:
-    """Recording, sealing, packing, clearing and revoking: nothing outside is changed or made."""
+def test_a_misplaced_file(place, host, fault_table, kind: str, name: str) -> None:
+    """With a misplaced file, no operation changes or creates a file outside the project."""
     if kind == "owner" and os.geteuid() != 0:
         pytest.skip("only root can give files away")
     outside = place.root.parent / "outside"
@@ -160,9 +163,9 @@ def test_planted(place, host, ledger, kind: str, name: str) -> None:
     (outside / "theirs").chmod(0o600)
     folder = Path(place.home.folder)
     folder.mkdir(mode=0o700)
-    plant(kind, folder / name, outside)
+    misplace(kind, folder / name, outside)
     before = state(outside)
-    host.unharmed(place.run(host.around(RECORD)))
+    host.check(place.run(host.wrap(RECORD)))
     for step in (
         lambda: rotation.seal(place.home, DAY, 0.0),
         lambda: maintenance.maintain(place.home, 90, DAY),
@@ -170,23 +173,23 @@ def test_planted(place, host, ledger, kind: str, name: str) -> None:
         lambda: changes.disable_telemetry(place.root),
         lambda: rotation.clear(place.home),
     ):
-        with contextlib.suppress(JournalError), no_longer_than(60):
+        with contextlib.suppress(JournalError), time_limit(60):
             step()
         assert before == state(outside)
-    ledger.add("planted", faults=1)
+    fault_table.add("planted", faults=1)
 
 
-def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
-    """`.flowspec` becomes a link to a folder outside, and back: nothing gets there."""
+def test_a_directory_that_is_swapped(place, host, fault_table, full) -> None:
+    """If `.flowspec` is swapped for a link in a loop, no file is created in its target."""
     outside = place.root.parent / "outside"
     outside.mkdir(mode=0o755)
     folder = Path(place.home.folder)
-    over = threading.Event()
+    finished = threading.Event()
     swaps = 0
 
     def swap() -> None:
         nonlocal swaps
-        while not over.is_set():
+        while not finished.is_set():
             with contextlib.suppress(OSError):
                 if folder.is_symlink():
                     folder.unlink()
@@ -197,63 +200,63 @@ def test_a_folder_that_is_swapped(place, host, ledger, full) -> None:
 
     thread = threading.Thread(target=swap)
     thread.start()
-    journal, recorded = LogWriter(place.home, lambda: True, lambda: 0.0), 0
-    former = os.umask(0o777)
+    log_writer, recorded = LogWriter(place.home, lambda: True, lambda: 0.0), 0
+    previous = os.umask(0o777)
     try:
         for number in range(20_000 if full else 3_000):
-            journal.breaker.resume = -1.0
+            log_writer.breaker.resume = -1.0
             with contextlib.suppress(Refused):
-                recorded += journal.append(line(number, DAY))
+                recorded += log_writer.append(line(number, DAY))
             if number % 10 == 0:
                 with contextlib.suppress(JournalError):
                     rotation.seal(place.home, DAY, 0.0)
                 maintenance.maintain(place.home, 90, DAY)
-        os.umask(former)
+        os.umask(previous)
         for _ in range(50 if full else 10):
-            host.unharmed(place.run(host.around(RECORD)))
+            host.check(place.run(host.wrap(RECORD)))
     finally:
-        os.umask(former)
-        over.set()
+        os.umask(previous)
+        finished.set()
         thread.join()
-        journal.close()
-    ledger.add("swapped", faults=swaps)
+        log_writer.close()
+    fault_table.add("swapped", faults=swaps)
 
-    # Not all of it went wrong: where the folder was ours, it was used.
+    # Some events were recorded while the directory was not a link.
     assert recorded > 0
     assert [] == list(outside.iterdir())
     assert 0o755 == outside.stat().st_mode & 0o777
 
 
-# -- masks, homes, folders, paths ----------------------------------------------------------------
+# -- umasks, home directories, paths -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o777])
-def test_masks(unprivileged, host, found, ledger, told, mask: int) -> None:
-    """Whatever the mask: 0600 and 0700, also of the lock, and maintenance works afterwards."""
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_umasks(unprivileged, host, stored_events, fault_table, parse_lines, umask: int) -> None:
+    """With any umask, files have mode 0600, the directory has 0700, and maintenance works."""
     code = (
-        f"os.umask({mask})\n{RECORD}\n"
+        f"os.umask({umask})\n{RECORD}\n"
         f"upkeep.seal(control.paths_of(), {DAY!r})\n"
         "found = t('role.selected', role='dev')\nprint(json.dumps([found['event_id']]))\n"
     )
-    first, second = host.unharmed(unprivileged.run(host.around(code)))
+    first, second = host.check(unprivileged.run(host.wrap(code)))
     pack = (
-        f"os.umask({mask})\nfrom telemetry_kit.storage import maintenance as archive\n"
+        f"os.umask({umask})\nfrom telemetry_kit.storage import maintenance as archive\n"
         f"print(json.dumps([archive.maintain(control.paths_of(), 90, {DAY!r}).failures]))\n"
     )
-    packed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
-    assert (0, "") == (packed.returncode, packed.stderr)
-    survivors = told(packed.stdout)[0]
-    assert [[]] == survivors
+    compressed = unprivileged.run("import tempfile, dataclasses, zlib\n" + pack)
+    assert (0, "") == (compressed.returncode, compressed.stderr)
+    failures = parse_lines(compressed.stdout)[0]
+    assert [[]] == failures
     folder = Path(unprivileged.root, ".flowspec")
-    seen = {p.name: p.stat().st_mode & 0o7777 for p in folder.iterdir()}
+    mode_by_name = {p.name: p.stat().st_mode & 0o7777 for p in folder.iterdir()}
     assert 0o700 == folder.stat().st_mode & 0o7777
-    assert 0o644 == seen.pop(".gitignore")
-    assert {0o600} == set(seen.values())
-    assert {"telemetry.jsonl", ".telemetry.lock", f"telemetry-{DAY}.jsonl.gz"} == set(seen)
-    ledger.add("places", faults=1, acknowledged=len(first + second))
+    assert 0o644 == mode_by_name.pop(".gitignore")
+    assert {0o600} == set(mode_by_name.values())
+    assert {"telemetry.jsonl", ".telemetry.lock", f"telemetry-{DAY}.jsonl.gz"} == set(mode_by_name)
+    fault_table.add("places", faults=1, acknowledged=len(first + second))
 
 
-ODD = {
+UNUSUAL = {
     "no HOME, no entry": ("os.environ.pop('HOME', None); os.setuid(54321)", {}),
     "HOME empty": ("", {"HOME": ""}),
     "HOME relative": ("", {"HOME": "here"}),
@@ -275,93 +278,96 @@ atexit.register(lambda: (os.chdir(top), shutil.rmtree('x' * 200)))
 }
 
 
-@pytest.mark.parametrize("case", ODD)
-def test_odd_places(place, host, ledger, case: str) -> None:
-    """Off, without a word and without a file; the host ends as it would."""
-    step, env = ODD[case]
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_unusual_environments(place, host, fault_table, case: str) -> None:
+    """In an unusual environment, nothing is recorded, printed or created."""
+    step, env = UNUSUAL[case]
     if "setuid" in step and os.geteuid() != 0:
-        pytest.skip("only root can become somebody without an entry")
+        pytest.skip("only root can become a user without an entry")
     code = "import os, errno, json, telemetry_kit\nfrom telemetry_kit import *\n" + (
         "from telemetry_kit.recording import pipeline\n"
         "from telemetry_kit.consent import changes as control\n" + step + "\n" + RECORD
     )
     before = place.tree()
 
-    assert [[]] == host.unharmed(place.run(host.around(code), env=env))
+    assert [[]] == host.check(place.run(host.wrap(code), env=env))
     left = [p for p in place.tree() if p not in before]
     assert [] == left
-    ledger.add("places", faults=1)
+    fault_table.add("places", faults=1)
 
 
 @pytest.mark.parametrize("root", ["\0", "a\0b", "\udcff", "x" * 5_000, "/dev/null/x"])
-def test_odd_roots(place, host, ledger, root: str) -> None:
-    """A root that cannot be: no event, no exception."""
+def test_unusual_roots(place, host, fault_table, root: str) -> None:
+    """With an impossible project root, nothing is recorded and nothing is raised."""
     code = (
         "from telemetry_kit import track_role_event as t\n"
         f"print('null' if t('role.selected', role='dev', project_root={root!r}) is None else 1)"
     )
 
-    assert [None] == host.unharmed(place.run(host.around(code)))
-    ledger.add("places", faults=1)
+    assert [None] == host.check(place.run(host.wrap(code)))
+    fault_table.add("places", faults=1)
 
 
-# -- clocks ------------------------------------------------------------------------------------
+# -- clocks --------------------------------------------------------------------------------------
 
 
 DAYS = 86_400
 
 
 def second(day: str) -> int:
-    """The first one of a day in UTC."""
+    """Return the first second of a UTC day."""
     return timegm((*map(int, day.split("-")), 0, 0, 0))
 
 
 def utc(at: int) -> str:
-    """A second as an event bears it."""
+    """Return the timestamp of an event at this second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def second_of_day(at: int) -> int:
-    """The first one of the day in which that second lies."""
+    """Return the first second of the day of this second."""
     return at // DAYS * DAYS
 
 
 def segment(home, day: str, numbers: range, lines_of: str = "") -> None:
-    journal = LogWriter(home, lambda: True)
+    """Write and seal a segment of this day."""
+    log_writer = LogWriter(home, lambda: True)
     for number in numbers:
-        while not journal.append(line(number, lines_of or day)):
+        while not log_writer.append(line(number, lines_of or day)):
             pass
-    journal.close()
+    log_writer.close()
     rotation.seal(home, day)
 
 
 @pytest.mark.parametrize("wrong", ["2099-06-01", "9999-12-31"])
-def test_a_clock_in_the_future(place, found, ledger, wrong: str) -> None:
-    """Maintenance under a clock far ahead deletes nothing; and none when it is right again."""
+def test_a_clock_in_the_future(place, stored_events, fault_table, wrong: str) -> None:
+    """Maintenance with a clock far ahead deletes nothing, and neither does the next one."""
     segment(place.home, DAY, range(10))
     for today in (DAY, wrong, wrong, "2024-03-01"):
         maintenance.maintain(place.home, 90, today)
-    stored = found(place.home)
-    ledger.add("clocks", faults=1, acknowledged=10, lost=10 - len(stored.count))
+    stored = stored_events(place.home)
+    fault_table.add("clocks", faults=1, acknowledged=10, lost=10 - len(stored.count))
 
     assert 10 == len(stored.count)
 
 
 @pytest.mark.parametrize("seals", [False, True], ids=["unsealed", "sealed"])
 @pytest.mark.parametrize("wrong", ["2099-06-01", "2031-01-01", "9000-12-31"])
-def test_a_life_with_a_wrong_clock(
-    place, program, found, modes, ledger, wrong: str, seals: bool
+def test_twenty_rounds_with_a_wrong_clock(
+    place, run_program, stored_events, modes, fault_table, wrong: str, seals: bool
 ) -> None:
-    """Recorded, sealed and maintained for twenty rounds in the future: nothing is deleted."""
-    told = json.loads(
-        program(place, "clocks.py", "ahead", second(DAY), second(wrong), json.dumps(seals)).stdout
+    """Twenty rounds of recording and maintenance in the future delete nothing."""
+    output = json.loads(
+        run_program(
+            place, "clocks.py", "ahead", second(DAY), second(wrong), json.dumps(seals)
+        ).stdout
     )
-    names = [name for name, _, _ in told["acknowledged"]]
-    stored = found(place.home)
-    ledger.add(
+    names = [name for name, _, _ in output["acknowledged"]]
+    stored = stored_events(place.home)
+    fault_table.add(
         "clocks",
         faults=2,
-        sealings=told["sealings"],
+        sealings=output["sealings"],
         acknowledged=len(names),
         lost=stored.lost(names),
         doubled=stored.doubled,
@@ -382,70 +388,70 @@ ZONES = {
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_a_clock_that_is_put_forward_and_back(
-    place, program, found, modes, ledger, zone: str
+def test_daylight_saving_time(
+    place, run_program, stored_events, modes, fault_table, zone: str
 ) -> None:
-    """Both changes of a year: times, names and the retention are those of UTC."""
+    """At both clock changes of a year, timestamps, names and retention are in UTC."""
     place.env["TZ"] = ZONES[zone]
-    told = json.loads(program(place, "clocks.py", "daylight", second("2024-01-01")).stdout)
-    acknowledged = told["acknowledged"]
-    assert 2 == len(told["changes"])
-    for day, left in told["left"]:
+    output = json.loads(run_program(place, "clocks.py", "daylight", second("2024-01-01")).stdout)
+    acknowledged = output["acknowledged"]
+    assert 2 == len(output["changes"])
+    for day, left in output["left"]:
         wanted = [
             n for n, at, _ in acknowledged if 0 <= (second(day) - second_of_day(at)) <= 90 * DAYS
         ]
         assert wanted == left
-    stored = found(place.home)
-    ledger.add(
+    stored = stored_events(place.home)
+    fault_table.add(
         "daylight",
-        faults=len(told["changes"]),
-        sealings=told["sealings"],
+        faults=len(output["changes"]),
+        sealings=output["sealings"],
         acknowledged=len(acknowledged),
-        lost=stored.lost(told["left"][-1][1]),
+        lost=stored.lost(output["left"][-1][1]),
         doubled=stored.doubled,
     )
 
     assert [utc(at) for _, at, _ in acknowledged] == [time for _, _, time in acknowledged]
-    assert len(acknowledged) == told["sealings"]
-    assert told["left"][-1][1] == stored.order
+    assert len(acknowledged) == output["sealings"]
+    assert output["left"][-1][1] == stored.order
     modes(place.home)
 
 
-def test_a_clock_in_the_past(place, found, ledger) -> None:
-    """Sealed while the clock stood in 1970: the lines are kept by their own day."""
+def test_a_clock_in_the_past(place, stored_events, fault_table) -> None:
+    """If the log was sealed with a clock in 1970, retention uses the days of the lines."""
     segment(place.home, "1970-01-01", range(10), DAY)
     segment(place.home, DAY, range(10, 20))
     for today in ("1970-01-01", DAY, "2024-03-10", "2024-03-31"):
         maintenance.maintain(place.home, 90, today)
-    stored = found(place.home)
-    ledger.add("clocks", faults=1, acknowledged=20, lost=20 - len(stored.count))
+    stored = stored_events(place.home)
+    fault_table.add("clocks", faults=1, acknowledged=20, lost=20 - len(stored.count))
 
     assert 20 == len(stored.count)
     assert 2 == len({p.name for p in Path(place.home.folder).glob("telemetry-*")})
 
 
-def test_names_are_unique(place, found, ledger) -> None:
-    """The same day again and again: no segment takes the place of another one."""
+def test_names_are_unique(place, stored_events, fault_table) -> None:
+    """Segments of the same day never replace each other."""
     for number in range(12):
         segment(place.home, DAY, range(number, number + 1))
         if number % 3 == 0:
             maintenance.maintain(place.home, 90, DAY)
-    ledger.add("clocks", sealings=12, acknowledged=12)
+    fault_table.add("clocks", sealings=12, acknowledged=12)
 
-    assert 12 == len(found(place.home).count)
+    assert 12 == len(stored_events(place.home).count)
 
 
 # -- a disk that stalls --------------------------------------------------------------------------
 
 
 @pytest.mark.strace
-def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
-    """Each write takes 200 ms: the breaker opens after three slow ones, the host is quick again.
+def test_a_disk_that_stalls(place, host, fault_table, skip_row) -> None:
+    """If each write takes 200 ms, the breaker opens after three and the host is fast again.
 
-    Opening the log counts too where that was slow, as it may be under strace.
+    Opening the log counts too if it was slow, as it may be under strace.
     """
     if shutil.which("strace") is None:
-        lacking("stalls", "strace is missing")
+        skip_row("stalls", "strace is missing")
     code = (
         "import json\nfrom telemetry_kit import track_role_event as t\n"
         "found = [t('role.selected', role='dev') for _ in range(20)]\n"
@@ -455,7 +461,7 @@ def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
     command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", place.home.log]
     command += ["-e", "trace=write", "-e", "inject=write:delay_enter=200000"]
     done = subprocess.run(
-        [*command, sys.executable, "-W", "error", "-c", host.around(code)],
+        [*command, sys.executable, "-W", "error", "-c", host.wrap(code)],
         env=place.env,
         cwd=place.root,
         capture_output=True,
@@ -466,14 +472,14 @@ def test_a_disk_that_stalls(place, host, ledger, lacking) -> None:
     if "ptrace" in done.stderr:
         pytest.skip("strace may not trace here")
 
-    (recorded,) = host.unharmed(done)
+    (recorded,) = host.check(done)
     written = len(place.lines())
     assert written in (2, 3)
     assert [True] * written + [False] * (20 - written) == recorded
-    ledger.add("stalls", faults=written, acknowledged=written)
+    fault_table.add("stalls", faults=written, acknowledged=written)
 
 
-# -- the record --------------------------------------------------------------------------------
+# -- the consent record --------------------------------------------------------------------------
 
 DAMAGE = {
     "deleted": lambda path: path.unlink(),
@@ -491,8 +497,8 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
-def test_the_record(place, ledger, how: str) -> None:
-    """What was done to it is noticed by a running program within 20 ms, and means off."""
+def test_a_changed_consent_record(place, fault_table, how: str) -> None:
+    """A running program detects a changed record within 20 ms and stops recording."""
     code = (
         "import sys, time\nfrom telemetry_kit import track_role_event as t\n"
         "print(t('role.selected', role='dev') is not None, flush=True)\n"
@@ -507,4 +513,4 @@ def test_the_record(place, ledger, how: str) -> None:
 
     assert ("True\n", "False\n", "", 7) == (first, out, err, host.returncode)
     assert not policy.decide(place.home, place.environ).allowed
-    ledger.add("records", faults=1)
+    fault_table.add("records", faults=1)

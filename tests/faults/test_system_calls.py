@@ -1,4 +1,4 @@
-"""Each system call of each operation fails once, with each error; and each one is the last."""
+"""Each system call of each operation fails with each error, or is the last before a kill."""
 
 import json
 import os
@@ -23,16 +23,17 @@ CALLS = (
     "close,flock,chmod,fchmod,fchmodat,fchmodat2,rename,renameat,renameat2,unlink,unlinkat,mkdir,"
     "mkdirat,link,linkat,fsync,pwrite64,ftruncate,dup2,dup3,getdents64,lseek,getcwd,readlink,statfs"
 )
-# The question mark: not every machine has each of them.
+# The question mark skips calls that the machine does not have.
 TRACED = ",".join(f"?{name}" for name in CALLS.split(","))
 OPERATIONS = ("record", "seal", "pack", "clear", "thin", "blank", "revoke")
-DEADLY = ("record", "seal", "pack", "clear", "thin", "blank", "revoke")
+KILLED_OPERATIONS = ("record", "seal", "pack", "clear", "thin", "blank", "revoke")
 _CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
-# What `operate.py blank` removes.
-GOES = [f"0001{number:012x}" for number in range(3)]
+# The events that `operate.py blank` removes.
+REMOVED = [f"0001{number:012x}" for number in range(3)]
 
 
 def line(name: str, day: str) -> bytes:
+    """Return one event as a line."""
     return (
         f'{{"schema_version":"1.0","event_id":"{name}","event_type":"role.selected",'
         f'"timestamp":"{day}T00:00:00Z","source":"api"}}\n'
@@ -40,115 +41,126 @@ def line(name: str, day: str) -> bytes:
 
 
 class Scene:
-    """A project with an archive, a sealed and an active log, made anew for each run."""
+    """A project with an archive, a sealed segment and a log, copied anew for each run."""
 
     def __init__(self, place) -> None:
         self.place = place
         self.home = place.home
         self.base = Path(self.home.root).parent
         self.names: list[str] = []
-        # What is before it goes: the scene's own lines never do, however long the campaign.
+        # Operations remove earlier days only, so the scene's own events are kept.
         day = self.day = decision.today()
         for group in range(3):
-            journal = storage_writer.LogWriter(self.home, lambda: True)
+            log_writer = storage_writer.LogWriter(self.home, lambda: True)
             for number in range(5):
                 name = f"00{group:02x}{number:012x}"
-                while not journal.append(line(name, day)):
+                while not log_writer.append(line(name, day)):
                     pass
                 self.names.append(name)
-            journal.close()
+            log_writer.close()
             if group < 2:
                 rotation.seal(self.home, day)
             if group < 1:
                 maintenance.maintain(self.home, 90, day)
-        kept = os.listdir(self.home.folder)
-        assert 3 == len([n for n in kept if n.startswith("telemetry")]), kept
+        file_names = os.listdir(self.home.folder)
+        assert 3 == len([n for n in file_names if n.startswith("telemetry")]), file_names
         self.template = self.base.parent / f"{self.base.name}-template"
         shutil.copytree(self.base, self.template, symlinks=True)
 
     def fresh(self) -> None:
+        """Restore the project and the user's files."""
         for part in ("the-work", "home"):
             shutil.rmtree(self.base / part)
             shutil.copytree(self.template / part, self.base / part, symlinks=True)
 
     def run(self, operation: str, *inject: str):
-        """One operation under strace.
+        """Run one operation under strace.
 
         Returns:
-            Exit code, what it told, and its system calls between the marks with their numbers.
+            The completed process, its numbered system calls between the marks, and where the
+            fault was injected.
         """
         trace = self.base / "trace"
-        # With the filter of the kernel only these calls stop, the many others run at full speed.
+        # With the kernel filter, only these calls stop and all others run at full speed.
         command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace)]
         command += ["-e", f"trace={TRACED}"]
-        for one in inject:
-            command += ["-e", f"inject={one}"]
+        for fault in inject:
+            command += ["-e", f"inject={fault}"]
         command += [sys.executable, "-S", "-W", "error", str(OPERATE), operation, self.day]
         env = dict(self.place.env, PYTHONHASHSEED="0", PYTHONDONTWRITEBYTECODE="1")
         done = subprocess.run(
-            command, env=env, cwd=self.home.root, capture_output=True, timeout=60, check=False
+            command,
+            env=env,
+            cwd=self.home.root,
+            capture_output=True,
+            timeout=60,
+            check=False,
         )
         if b"ptrace" in done.stderr:
             pytest.skip("strace may not trace here")
         return done, self._calls(trace.read_text(errors="replace"))
 
     def acknowledged(self) -> list[str]:
-        """The events that the last operation was told to be on file."""
+        """Return the ids that the last operation acknowledged."""
         text = (self.base / "acknowledged").read_bytes().rstrip(b"\0").decode()
         return [text[at : at + 16] for at in range(0, len(text), 16)]
 
     def _calls(self, text: str):
+        """Return the calls between the marks, and whether a fault was injected there."""
         counts: dict[str, int] = {}
         inside: list[tuple[str, int]] = []
         injected, marks = "", 0
-        for one in text.splitlines():
-            match = _CALL.match(one)
+        for trace_line in text.splitlines():
+            match = _CALL.match(trace_line)
             if match is None:
                 continue
             name = match[1]
             counts[name] = counts.get(name, 0) + 1
-            if '"mark\\n"' in one:
+            if '"mark\\n"' in trace_line:
                 marks += 1
                 continue
             if marks == 1:
                 inside.append((name, counts[name]))
-            if "INJECTED" in one:
+            if "INJECTED" in trace_line:
                 injected = "inside" if marks == 1 else "outside"
         return inside, injected
 
 
 @pytest.fixture
-def scene(place, lacking) -> Scene:
-    """A project to run operations in."""
+def scene(place, skip_row) -> Scene:
+    """Create a project for the operations."""
     if shutil.which("strace") is None:
-        lacking("errors", "strace is missing")
+        skip_row("errors", "strace is missing")
     return Scene(place)
 
 
-def told(done) -> dict:
+def result_of(done) -> dict:
+    """Return the result that the operation printed."""
     last = done.stdout.decode().splitlines()
     return json.loads(last[-1]) if last and last[-1].startswith("{") else {}
 
 
-def leftovers(scene: Scene) -> list[str]:
-    """Temporary files anywhere, in the project or in the user's folders."""
+def temporary_files(scene: Scene) -> list[str]:
+    """Return the temporary files in the project and in the user's directories."""
     return [str(p) for p in scene.base.rglob("*.tmp")]
 
 
-def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, point) -> None:
-    """What holds after every fault: all there, once; and in order after the next maintenance."""
-    answer = told(done)
+def check_after_fault(
+    scene: Scene, operation: str, done, stored_events, modes, fault_table, row: str, point
+) -> None:
+    """Check that each event is stored once, and that the next maintenance restores order."""
+    answer = result_of(done)
     acknowledged = scene.acknowledged()
-    before = found(scene.home)
-    stays = [] if operation == "clear" else scene.names
+    before = stored_events(scene.home)
+    expected = [] if operation == "clear" else scene.names
     if operation == "blank":
-        stays = [name for name in scene.names if name not in GOES]
+        expected = [name for name in scene.names if name not in REMOVED]
         if answer.get("failures") == []:
-            assert [] == [name for name in GOES if name in before.count], point
-    lost = before.lost([*stays, *acknowledged])
-    ledger.add(row, acknowledged=len(acknowledged), lost=lost, doubled=before.doubled)
+            assert [] == [name for name in REMOVED if name in before.count], point
+    lost = before.lost([*expected, *acknowledged])
+    fault_table.add(row, acknowledged=len(acknowledged), lost=lost, doubled=before.doubled)
     assert (0, 0) == (lost, before.doubled), (operation, point, answer)
-    # The one that was being recorded: all of it or nothing, and there is only one.
+    # An event that was being recorded is complete or missing, and there is at most one.
     unknown = before.count.keys() - set(scene.names) - set(acknowledged)
     assert len(unknown) <= (1 if row == "deaths" else 0), (operation, point, unknown)
     assert 0 == before.torn, (operation, point)
@@ -156,31 +168,34 @@ def check(scene: Scene, operation: str, done, found, modes, ledger, row: str, po
         assert {} == before.count, point
         assert scene.place.key_file.read_bytes() != scene.key, point
     if operation == "revoke" and answer == {} and done.returncode == 7:
-        assert not decided(scene), point
+        assert not has_consent(scene), point
     if answer.get("raised") == "ConsentError":
-        assert decided(scene), point
+        assert has_consent(scene), point
     after = maintenance.maintain(scene.home, 90, decision.today())
     assert [] == after.failures, (operation, point)
-    again = found(scene.home)
+    again = stored_events(scene.home)
     assert before.count == again.count, (operation, point)
-    assert [] == leftovers(scene), (operation, point)
+    assert [] == temporary_files(scene), (operation, point)
     modes(scene.home)
-    # And a fresh writer goes on.
-    if operation != "revoke" and decided(scene):
+    # A new writer can record.
+    if operation != "revoke" and has_consent(scene):
         writer = storage_writer.LogWriter(scene.home, lambda: True)
         while not writer.append(line("ffff" + "0" * 12, decision.today())):
             pass
         writer.close()
-        assert 1 == found(scene.home).count["ffff" + "0" * 12]
+        assert 1 == stored_events(scene.home).count["ffff" + "0" * 12]
 
 
-def decided(scene: Scene) -> bool:
+def has_consent(scene: Scene) -> bool:
+    """Return whether the user has granted consent."""
     return policy.decide(scene.home, scene.place.environ).allowed
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_each_call_fails_once(scene, operation: str, found, modes, ledger, full) -> None:
-    """The host ends as it would, nothing is lost or doubled, the next command heals the rest."""
+def test_each_call_fails_once(
+    scene, operation: str, stored_events, modes, fault_table, full
+) -> None:
+    """The host exits as usual, no event is lost, and the next command repairs the rest."""
     scene.key = scene.place.key_file.read_bytes()
     scene.fresh()
     _, (points, _) = scene.run(operation)
@@ -190,20 +205,22 @@ def test_each_call_fails_once(scene, operation: str, found, modes, ledger, full)
         errors = ERRORS if full else (ERRORS[number % len(ERRORS)],)
         for error in errors:
             scene.fresh()
-            done, (_, where) = scene.run(operation, f"{name}:error={error}:when={when}")
-            if where != "inside":
+            done, (_, position) = scene.run(operation, f"{name}:error={error}:when={when}")
+            if position != "inside":
                 missed += 1
                 continue
             point = f"{name} {when} {error}"
             assert (7, b"") == (done.returncode, done.stderr), (point, done.stderr)
-            ledger.add("errors", faults=1)
-            check(scene, operation, done, found, modes, ledger, "errors", point)
+            fault_table.add("errors", faults=1)
+            check_after_fault(
+                scene, operation, done, stored_events, modes, fault_table, "errors", point
+            )
     assert missed <= len(points) // 2
 
 
-@pytest.mark.parametrize("operation", DEADLY)
-def test_each_call_is_the_last(scene, operation: str, found, modes, ledger) -> None:
-    """Killed anywhere: nothing acknowledged is lost or doubled; the next command tidies up."""
+@pytest.mark.parametrize("operation", KILLED_OPERATIONS)
+def test_a_kill_at_each_call(scene, operation: str, stored_events, modes, fault_table) -> None:
+    """After a kill at any call, no acknowledged event is lost or doubled."""
     scene.key = scene.place.key_file.read_bytes()
     scene.fresh()
     _, (points, _) = scene.run(operation)
@@ -212,5 +229,14 @@ def test_each_call_is_the_last(scene, operation: str, found, modes, ledger) -> N
         done, _ = scene.run(operation, f"{name}:signal=SIGKILL:when={when}")
         if done.returncode not in (-signal.SIGKILL, 137):
             continue
-        ledger.add("deaths", faults=1, kills=1)
-        check(scene, operation, done, found, modes, ledger, "deaths", f"{name} {when} SIGKILL")
+        fault_table.add("deaths", faults=1, kills=1)
+        check_after_fault(
+            scene,
+            operation,
+            done,
+            stored_events,
+            modes,
+            fault_table,
+            "deaths",
+            f"{name} {when} SIGKILL",
+        )

@@ -1,6 +1,6 @@
-"""Writers, archivers and a killer, in processes of their own: `writers.py HOW ...`.
+"""Writers, archivers and a killer in their own processes: `writers.py HOW ...`.
 
-Acknowledgements are kept in shared memory, so that they outlive whoever is killed.
+Acknowledgements are in shared memory, which survives a kill.
 """
 
 import json
@@ -23,26 +23,26 @@ from telemetry_kit.storage.writer import LogWriter
 configure(app="flowspec")
 
 SLOTS = 1 << 17
-# They write more than a journal may take, and nothing is to go for the space.
+# The writers exceed the size limit, and no segment may be deleted for space.
 limits.MAX_BYTES = 1 << 50
 DAY = decision.today()
 OLD = (date.fromisoformat(DAY) - timedelta(30)).isoformat()
 
 
 def shared_counts() -> memoryview:
-    """A counter for each process that ever was; each store is one copy of eight bytes."""
+    """Return a counter for each process. A store is one copy of eight bytes."""
     return memoryview(mmap.mmap(-1, SLOTS * 8)).cast("Q")
 
 
 def event(writer: int, number: int, size: int, day: str = DAY) -> bytes:
-    """A valid event of about `size` bytes; its id says who wrote it, and as which."""
-    head = (
+    """Return a valid event of about `size` bytes. Its id has the writer and the number."""
+    start_of_line = (
         f'{{"schema_version":"1.0","event_id":"{writer:06x}{number:010x}",'
         f'"event_type":"role.selected","timestamp":"{day}T00:00:00Z"'
     )
-    room = size - len(head) - 26
-    pad = f',"context":{{"pad":"{"x" * room}"}}' if room > 0 else ""
-    return f"{head}{pad}}}\n".encode()
+    padding = size - len(start_of_line) - 26
+    context = f',"context":{{"pad":"{"x" * padding}"}}' if padding > 0 else ""
+    return f"{start_of_line}{context}}}\n".encode()
 
 
 def write(
@@ -53,29 +53,29 @@ def write(
     count: int,
     old_every: int = 0,
 ) -> None:
-    """Write events until killed, or until there are so many; acknowledged ones count.
+    """Write events until killed, or up to the count, and count the acknowledged ones.
 
-    With `old_every` each so many-th, from the first on, is of a day that is over.
+    With `old_every`, every event whose number is a multiple of it has an expired day.
     """
     dice = random.Random(slot)
-    # A clock that stands: on a busy machine the breaker of the slow disk is no news.
-    journal = LogWriter(paths_of(), lambda: True, lambda: 0.0, seal_events)
+    # The clock is fixed, so that a busy machine does not open the breaker.
+    log_writer = LogWriter(paths_of(), lambda: True, lambda: 0.0, seal_events)
     number = 0
     low, high = sizes
     while number < count:
         day = OLD if old_every and number % old_every == 0 else DAY
         line = event(slot, number, int(low * (high / low) ** dice.random()), day)
         try:
-            if journal.append(line):
+            if log_writer.append(line):
                 number += 1
                 shared[slot] = number
         except TelemetryError as error:
             raise SystemExit(f"refused: {error}") from error
-    journal.close()
+    log_writer.close()
 
 
 def pack(shared: memoryview, slot: int) -> None:
-    """Maintain until killed."""
+    """Run the maintenance until killed."""
     while True:
         done = maintenance.maintain(paths_of(), 90, DAY)
         shared[slot] += done.archived
@@ -83,17 +83,17 @@ def pack(shared: memoryview, slot: int) -> None:
 
 
 def remove(shared: memoryview, slot: int) -> None:
-    """Take the old lines out, again and again, until killed."""
+    """Remove the old lines repeatedly until killed."""
     while True:
         try:
             shared[slot] += maintenance.rewrite(paths_of(), maintenance.keep_since(DAY), DAY).lines
         except TelemetryError:
-            pass  # another one is at it
+            pass  # Another process has the lock.
         time.sleep(0.002)
 
 
 def retain(shared: memoryview, slot: int) -> None:
-    """The retention, until killed."""
+    """Run the retention until killed."""
     while True:
         done = maintenance.maintain(paths_of(), 20, DAY)
         shared[slot] += done.lines
@@ -101,6 +101,7 @@ def retain(shared: memoryview, slot: int) -> None:
 
 
 def fork(step, *args) -> int:
+    """Run a function in a child process and return its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -120,40 +121,41 @@ def fork(step, *args) -> int:
 
 
 def wait(pids: list[int]) -> list[int]:
+    """Wait for these processes and return their statuses."""
     return [os.waitpid(pid, 0)[1] for pid in pids]
 
 
-def crowd(writers: int, count: int, seal_events: int, packers: int) -> None:
-    """Writers to their end, while archivers are at it; nobody is killed."""
+def crowd(writers: int, count: int, seal_events: int, archiver_count: int) -> None:
+    """Run writers to their end beside archivers, and kill no writer."""
     shared = shared_counts()
-    began = time.monotonic()
+    started = time.monotonic()
     running = [fork(write, shared, n, (160, 2_000), seal_events, count) for n in range(writers)]
-    packing = [fork(pack, shared, SLOTS - 1 - n) for n in range(packers)]
+    archivers = [fork(pack, shared, SLOTS - 1 - n) for n in range(archiver_count)]
     ends = wait(running)
-    seconds = time.monotonic() - began
-    for pid in packing:
+    seconds = time.monotonic() - started
+    for pid in archivers:
         os.kill(pid, signal.SIGKILL)
-    wait(packing)
-    packed = sum(shared[SLOTS - 1 - n] for n in range(packers))
+    wait(archivers)
+    archived = sum(shared[SLOTS - 1 - n] for n in range(archiver_count))
     acknowledged = {n: shared[n] for n in range(writers)}
-    tell(acknowledged, kills=0, packed=packed, ends=ends, seconds=seconds)
+    print_result(acknowledged, kills=0, packed=archived, ends=ends, seconds=seconds)
 
 
-def massacre(seconds: float, least: int, seed: int, old_every: int = 0) -> None:
-    """Six writers and two archivers; every 4 ms one of them is killed and another one begins.
+def massacre(seconds: float, least_kills: int, seed: int, old_every: int = 0) -> None:
+    """Kill and replace one of six writers and two archivers every 4 ms.
 
-    With `old_every` those who remove lines are in the place of the archivers.
+    With `old_every`, processes that remove lines take the place of the archivers.
     """
     dice = random.Random(seed)
     shared = shared_counts()
     slots = iter(range(SLOTS - 2))
     acknowledged: dict[int, int] = {}
-    places: list[tuple[int, int, str]] = []
+    processes: list[tuple[int, int, str]] = []
 
-    def begin(kind: str) -> tuple[int, int, str]:
+    def start(kind: str) -> tuple[int, int, str]:
         slot = next(slots)
         if kind == "write":
-            # Up to the longest there is: a line that crosses a page can be torn.
+            # Up to the maximum length, because a line across a page can be written in part.
             sizes = (200, catalog.MAX_LINE_BYTES)
             return fork(write, shared, slot, sizes, 200, 1 << 40, old_every), slot, kind
         return (
@@ -162,51 +164,54 @@ def massacre(seconds: float, least: int, seed: int, old_every: int = 0) -> None:
             kind,
         )
 
-    others = ["remove", "retain"] if old_every else ["pack", "pack"]
-    places = [begin(kind) for kind in ["write"] * 6 + others]
-    kills = packed = 0
+    other_kinds = ["remove", "retain"] if old_every else ["pack", "pack"]
+    processes = [start(kind) for kind in ["write"] * 6 + other_kinds]
+    kills = archived = 0
     until = time.monotonic() + seconds
-    while time.monotonic() < until or kills < least:
+    while time.monotonic() < until or kills < least_kills:
         time.sleep(dice.uniform(0.002, 0.006))
-        at = dice.randrange(len(places))
-        pid, slot, kind = places[at]
+        at = dice.randrange(len(processes))
+        pid, slot, kind = processes[at]
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         kills += 1
         if kind == "write":
             acknowledged[slot] = shared[slot]
         else:
-            packed += shared[slot]
-        places[at] = begin(kind)
-    for pid, slot, kind in places:
+            archived += shared[slot]
+        processes[at] = start(kind)
+    for pid, slot, kind in processes:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         kills += 1
         if kind == "write":
             acknowledged[slot] = shared[slot]
         else:
-            packed += shared[slot]
-    tell(acknowledged, kills=kills, packed=packed, ends=[])
+            archived += shared[slot]
+    print_result(acknowledged, kills=kills, packed=archived, ends=[])
 
 
 def raw(writers: int, count: int) -> None:
-    """Lines of 32 B to 64 KiB, without a cap: `writer number pad`."""
+    """Write lines of 32 B to 64 KiB without sealing: `writer number pad`."""
     shared = shared_counts()
 
     def lines(slot: int) -> None:
         dice = random.Random(slot)
-        journal = LogWriter(paths_of(), lambda: True, lambda: 0.0, 1 << 60)
+        log_writer = LogWriter(paths_of(), lambda: True, lambda: 0.0, 1 << 60)
         for number in range(count):
             size = int(32 * 2048 ** dice.random())
-            head = b"%d %d " % (slot, number)
-            assert journal.append(head + b"x" * max(0, size - len(head) - 1) + b"\n")
+            start_of_line = b"%d %d " % (slot, number)
+            assert log_writer.append(
+                start_of_line + b"x" * max(0, size - len(start_of_line) - 1) + b"\n"
+            )
             shared[slot] = number + 1
 
     ends = wait([fork(lines, n) for n in range(writers)])
-    tell({n: shared[n] for n in range(writers)}, kills=0, packed=0, ends=ends)
+    print_result({n: shared[n] for n in range(writers)}, kills=0, packed=0, ends=ends)
 
 
-def tell(acknowledged: dict[int, int], **more: object) -> None:
+def print_result(acknowledged: dict[int, int], **more: object) -> None:
+    """Print the acknowledged counts and the details as JSON."""
     print(json.dumps({"acknowledged": acknowledged, **more}))
 
 

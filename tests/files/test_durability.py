@@ -1,4 +1,7 @@
-"""A decision or a deletion is on disk when the command returns; the recorder never waits for it."""
+"""Decisions and deletions are on disk when the command returns.
+
+The recorder never waits for the disk.
+"""
 
 import fcntl
 import os
@@ -20,12 +23,12 @@ CHANGES = "rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,li
 TRACED = ",".join(f"?{name}" for name in f"{CHANGES},fsync".split(","))
 CALL = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)")
 NAMED = re.compile(r'(?:AT_FDCWD|\d+)<([^>]*)>, "([^"]*)"|"([^"]*)"')
-# Locks, and files that are being written: whether they come back does not matter.
+# Locks and temporary files need not survive a power failure.
 PASSING = re.compile(r"\.deciding$|\.lock$|\.tmp$|__pycache__|\.pyc")
 
 
 class Trace:
-    """What one command changed in folders, and what it wrote to disk, in order."""
+    """The directories that one command changed and the files that it synced, in order."""
 
     def __init__(self, place, *args: str) -> None:
         self.base = str(place.root.parent)
@@ -47,11 +50,12 @@ class Trace:
         self.synced: dict[str, int] = {}
         self.renamed: list[tuple[str, int]] = []
         for number, line in enumerate(file.read_text(errors="replace").splitlines()):
-            found = CALL.match(line)
-            if found is not None and found[3] == "0":
-                self._take(number, found[1], found[2])
+            call = CALL.match(line)
+            if call is not None and call[3] == "0":
+                self._take(number, call[1], call[2])
 
     def _take(self, number: int, call: str, args: str) -> None:
+        """Add one system call to the trace."""
         if call == "fsync":
             self.synced[args.partition("<")[2].rpartition(">")[0]] = number
             return
@@ -63,18 +67,18 @@ class Trace:
                 self.changed[os.path.dirname(path)] = number
 
     def unsynced(self, *tops: str) -> list[str]:
-        """Folders that are still there, with a change that is not on disk for sure."""
+        """Return the existing directories with a change after their last sync."""
         found = [f for f, at in self.changed.items() if self.synced.get(f, -1) < at]
         return sorted(f for f in found if os.path.isdir(f) and f.startswith(tops))
 
     def unsynced_files(self, top: str) -> list[str]:
-        """Files that were put in their place before their bytes were on disk."""
+        """Return the files that were renamed before they were synced."""
         return [p for p, at in self.renamed if p.startswith(top) and self.synced.get(p, at) >= at]
 
 
 @pytest.fixture
 def trace(place) -> Callable[..., Trace]:
-    """Runs a command of a project with events under strace."""
+    """Run a command of a project with events under strace."""
     if shutil.which("strace") is None:
         pytest.skip("strace is missing")
     return lambda *args: Trace(place, *args)
@@ -95,69 +99,70 @@ COMMANDS = {
 
 @pytest.mark.strace
 @pytest.mark.parametrize("command", COMMANDS)
-def test_it_is_on_disk_before_the_command_returns(place, trace, command: str) -> None:
-    """Each folder is synced after its last change, each file before it gets its name."""
+def test_changes_are_synced_before_the_command_returns(place, trace, command: str) -> None:
+    """Each directory is synced after its last change, and each file before its rename."""
     place.python(*RECORD)
-    found = trace(*APP, *COMMANDS[command])
+    traced = trace(*APP, *COMMANDS[command])
 
-    assert found.changed
-    # Sealing says nothing: the denial, which is on disk, already ends the recording.
-    tops = (str(place.user),) if command.startswith("off") else (found.base,)
-    assert found.unsynced(*tops) == []
-    assert found.unsynced_files(str(place.user)) == []
+    assert traced.changed
+    # The seal need not be synced, because the denial on disk already stops recording.
+    tops = (str(place.user),) if command.startswith("off") else (traced.base,)
+    assert traced.unsynced(*tops) == []
+    assert traced.unsynced_files(str(place.user)) == []
 
 
 @pytest.mark.strace
-def test_the_first_decision_makes_its_folders_for_good(undecided, trace) -> None:
-    """Folders that a decision makes are on disk with it, each in the folder above."""
+def test_the_first_decision_syncs_its_directories(undecided, trace) -> None:
+    """Each directory that a decision creates is synced in its parent."""
     shutil.rmtree(undecided.user / ".config")
     shutil.rmtree(undecided.user / ".local")
-    found = trace(*APP, "on", "--yes")
+    traced = trace(*APP, "on", "--yes")
 
-    assert str(undecided.user) in found.synced
-    assert found.unsynced(found.base) == []
+    assert str(undecided.user) in traced.synced
+    assert traced.unsynced(traced.base) == []
 
 
 @pytest.mark.strace
 def test_the_recorder_does_not_wait_for_the_disk(place, trace) -> None:
-    """An event syncs nothing; the one that makes or renews a key syncs that file, and no folder."""
+    """An event syncs nothing. Only a new key is synced, without its directory."""
     place.python(*RECORD)
     assert trace(*RECORD).synced == {}
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(all_projects=True)
     place.key_file.unlink()
-    found = trace(*RECORD)
+    traced = trace(*RECORD)
 
     assert place.key_file.exists()
-    assert [os.path.basename(path)[:5] for path in found.synced] == [".key-"]
+    assert [os.path.basename(path)[:5] for path in traced.synced] == [".key-"]
 
 
-# -- power failures ----------------------------------------------------------------------------
+# -- power failures ------------------------------------------------------------------------------
 
-SHUTDOWN, AT_ONCE = 0x8004587D, 2
+SHUTDOWN, WITHOUT_SYNC = 0x8004587D, 2
 
 
 @pytest.fixture
-def power(undecided) -> Iterator[Callable[[], None]]:
-    """Project and user on a disk of their own; a call cuts its power and brings it back."""
+def cut_power(undecided) -> Iterator[Callable[[], None]]:
+    """Put project and user on their own file system, and provide a call that cuts its power."""
     if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
         pytest.skip("only root can mount a file system")
     base = undecided.root.parent
-    image, at = base.with_name(f"{base.name}-image"), str(base)
-    with open(image, "wb") as file:
+    disk_image, at = base.with_name(f"{base.name}-image"), str(base)
+    with open(disk_image, "wb") as file:
         file.truncate(16 << 20)
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    mount = ["mount", "-o", "loop", str(image), at]
+    subprocess.run(["mkfs.ext4", "-q", str(disk_image)], check=True)
+    mount = ["mount", "-o", "loop", str(disk_image), at]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"no file system can be mounted: {done.stderr.strip()[:60]}")
     undecided.root.mkdir()
     undecided.user.mkdir()
 
-    def cut() -> None:
+    def shut_down() -> None:
+        """Shut the file system down without a sync, and mount it again."""
         fd = os.open(at, os.O_RDONLY)
         try:
-            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", AT_ONCE))
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", WITHOUT_SYNC))
         except OSError as error:
             pytest.skip(f"this file system cannot be shut down ({error.errno})")
         finally:
@@ -165,14 +170,14 @@ def power(undecided) -> Iterator[Callable[[], None]]:
         subprocess.run(["umount", at], check=True)
         subprocess.run(mount, check=True)
 
-    yield cut
+    yield shut_down
     subprocess.run(["umount", "-l", at], check=False)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["off", "clear", "rotate-key", "reset"])
-def test_a_power_failure_brings_nothing_back(undecided, power, command: str) -> None:
-    """After the command has returned and the power failed, grant, events and old key stay gone."""
+def test_a_power_failure_after_a_command(undecided, cut_power, command: str) -> None:
+    """After a power failure, a revoked grant, deleted events and a replaced key stay deleted."""
     place = undecided
     assert place.python(*APP, "on", "--yes").returncode == 0
     place.python(*RECORD)
@@ -181,7 +186,7 @@ def test_a_power_failure_brings_nothing_back(undecided, power, command: str) -> 
     yes = () if command == "off" else ("--yes",)
     done = place.python(*APP, command, *yes)
     assert done.returncode == 0, done.stderr
-    power()
+    cut_power()
     keys = [path.read_bytes() for path in place.user.rglob("key")]
     log = Path(place.home.folder) / "telemetry.jsonl"
 

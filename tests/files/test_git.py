@@ -1,4 +1,4 @@
-"""Questions to git: what they answer, and that they run nothing that the repository names."""
+"""Queries to git: their answers, and that they run no program that the repository names."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from telemetry_kit.files import git
 
-# Every key of git's configuration that names a program, with `{}` for that program.
+# Each key of git's configuration that names a program, with `{}` for the program.
 PROGRAMS = """
 [core]
     fsmonitor = {}
@@ -71,7 +71,7 @@ PROGRAMS = """
     path = nowhere
 """
 HOOKS = ("post-index-change", "pre-commit", "fsmonitor-watchman", "query-watchman", "post-checkout")
-QUESTIONS = (
+QUERIES = (
     ("rev-parse", "--is-inside-work-tree"),
     ("rev-parse", "--git-common-dir"),
     ("rev-parse", "--git-path", "info/exclude"),
@@ -82,18 +82,18 @@ QUESTIONS = (
 )
 
 
-def run(folder: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
-    """Git as its user runs it."""
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run git as a user does."""
     env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    who = ("-c", "user.name=a", "-c", "user.email=a@b.example")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.example")
     return subprocess.run(
-        ["git", *who, *words], cwd=folder, env=env, capture_output=True, check=False
+        ["git", *author, *arguments], cwd=folder, env=env, capture_output=True, check=False
     )
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with two committed files and one that is ignored."""
+    """Create a repository with two committed files and an ignored one."""
     root = tmp_path / "work"
     (root / "sub").mkdir(parents=True)
     assert 0 == run(root, "init", "-q").returncode
@@ -106,13 +106,13 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def ask(root: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[bytes] | None:
-    """The answer to a question."""
-    return git.run(str(root), *words, environ={"PATH": os.environ["PATH"], **environ})
+def query(root: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes] | None:
+    """Return the result of a query."""
+    return git.run(str(root), *arguments, environ={"PATH": os.environ["PATH"], **environ})
 
 
 @pytest.mark.parametrize(
-    ("words", "code"),
+    ("arguments", "exit_code"),
     [
         (("check-ignore", "-q", "--no-index", "a.jsonl"), 0),
         (("check-ignore", "-q", "--no-index", "kept.txt"), 1),
@@ -121,25 +121,25 @@ def ask(root: Path, *words: str, **environ: str) -> subprocess.CompletedProcess[
         (("rev-parse", "--is-inside-work-tree"), 0),
     ],
 )
-def test_git_answers(repository: Path, words: tuple[str, ...], code: int) -> None:
-    """The exit code is git's own."""
-    answer = ask(repository, *words)
+def test_git_answers(repository: Path, arguments: tuple[str, ...], exit_code: int) -> None:
+    """The exit code is that of git."""
+    answer = query(repository, *arguments)
 
     assert answer is not None
-    assert code == answer.returncode
+    assert exit_code == answer.returncode
 
 
-def test_the_output_is_git_s(repository: Path) -> None:
-    """What git writes to stdout is returned whole."""
-    answer = ask(repository, "rev-parse", "--show-toplevel")
+def test_the_output_of_git(repository: Path) -> None:
+    """The complete stdout of git is returned."""
+    answer = query(repository, "rev-parse", "--show-toplevel")
 
     assert answer is not None
     assert f"{repository.resolve()}\n" == os.fsdecode(answer.stdout)
 
 
 def test_no_repository(tmp_path: Path) -> None:
-    """Outside of a repository git's own code for that is returned."""
-    answer = ask(tmp_path, "rev-parse", "--is-inside-work-tree", GIT_DIR="/nowhere")
+    """Outside a repository, git's own exit code is returned."""
+    answer = query(tmp_path, "rev-parse", "--is-inside-work-tree", GIT_DIR="/nowhere")
 
     assert answer is not None
     assert 128 == answer.returncode
@@ -147,10 +147,10 @@ def test_no_repository(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["config", "included", "included if", "worktree"])
 def test_a_repository_runs_nothing(repository: Path, tmp_path: Path, where: str) -> None:
-    """No program that the configuration of a repository names is started by any question."""
-    witness = tmp_path / "it-ran"
+    """No query runs a program that the configuration of the repository names."""
+    marker = tmp_path / "it-ran"
     program = tmp_path / "program"
-    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {witness}\nexit 1\n')
+    program.write_text(f'#!/bin/sh\necho "$0 $*" >> {marker}\nexit 1\n')
     program.chmod(0o755)
     hooks = repository / ".git/hooks"
     for name in HOOKS:
@@ -168,85 +168,85 @@ def test_a_repository_runs_nothing(repository: Path, tmp_path: Path, where: str)
         head = "[include]" if where == "included" else f'[includeIf "gitdir:{repository}/"]'
         config.write_text(config.read_text() + f"{head}\n\tpath = {tmp_path}/more\n")
         (tmp_path / "more").write_text(text)
-    # What was committed looks changed, and an object of the repository is not there.
+    # A committed file looks changed, and the objects of the repository are missing.
     (repository / "kept.txt").write_text("else\n")
     (repository / ".gitignore").unlink()
-    for found in (repository / ".git/objects").glob("[0-9a-f][0-9a-f]/*"):
-        found.unlink()
-    for words in QUESTIONS:
-        ask(repository, *words)
-        ask(repository / "sub", *words)
+    for object_file in (repository / ".git/objects").glob("[0-9a-f][0-9a-f]/*"):
+        object_file.unlink()
+    for arguments in QUERIES:
+        query(repository, *arguments)
+        query(repository / "sub", *arguments)
 
-    assert not witness.exists(), witness.read_text()
-    # The trap is one: git itself falls into it.
+    assert not marker.exists(), marker.read_text()
+    # The setup works: git itself runs the program.
     run(repository, "status")
-    assert witness.exists()
+    assert marker.exists()
 
 
 def test_variables_of_git_are_not_passed_on(repository: Path, tmp_path: Path) -> None:
-    """What the environment says to git does not change the answer, nor run anything."""
-    witness = tmp_path / "it-ran"
-    told = {
+    """Git variables of the environment neither change the answer nor run a program."""
+    marker = tmp_path / "it-ran"
+    environ = {
         "GIT_DIR": str(tmp_path),
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "core.fsmonitor",
-        "GIT_CONFIG_VALUE_0": f"touch {witness}; false",
-        "GIT_CONFIG_PARAMETERS": f"'core.fsmonitor'='touch {witness}; false'",
-        "GIT_TRACE": str(witness),
-        "GIT_TRACE2_EVENT": str(witness),
+        "GIT_CONFIG_VALUE_0": f"touch {marker}; false",
+        "GIT_CONFIG_PARAMETERS": f"'core.fsmonitor'='touch {marker}; false'",
+        "GIT_TRACE": str(marker),
+        "GIT_TRACE2_EVENT": str(marker),
     }
-    answer = ask(repository, "ls-files", "--error-unmatch", "--", "kept.txt", **told)
+    answer = query(repository, "ls-files", "--error-unmatch", "--", "kept.txt", **environ)
 
     assert answer is not None
-    assert (0, False) == (answer.returncode, witness.exists())
+    assert (0, False) == (answer.returncode, marker.exists())
 
 
 def test_a_program_in_the_working_directory_is_not_git(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative folders of PATH are not searched."""
-    witness = tmp_path / "it-ran"
-    (repository / "git").write_text(f"#!/bin/sh\ntouch {witness}\n")
+    """Relative directories of PATH are not searched."""
+    marker = tmp_path / "it-ran"
+    (repository / "git").write_text(f"#!/bin/sh\ntouch {marker}\n")
     (repository / "git").chmod(0o755)
     monkeypatch.chdir(repository)
     for path in (".:", "", f"sub/..:.:{os.environ['PATH']}"):
-        ask(repository, "rev-parse", "--is-inside-work-tree", PATH=path)
+        query(repository, "rev-parse", "--is-inside-work-tree", PATH=path)
 
-    assert not witness.exists()
+    assert not marker.exists()
 
 
-def test_there_is_no_git(repository: Path, tmp_path: Path) -> None:
-    """Without git, or without the folder, there is no answer."""
-    assert ask(repository, "rev-parse", PATH=str(tmp_path)) is None
-    assert ask(repository / "gone", "rev-parse") is None
+def test_without_git(repository: Path, tmp_path: Path) -> None:
+    """Without git, or without the directory, the result is None."""
+    assert query(repository, "rev-parse", PATH=str(tmp_path)) is None
+    assert query(repository / "gone", "rev-parse") is None
 
 
 @pytest.mark.parametrize("name", [".git/config", ".git/info/exclude", ".git/index"])
 def test_a_pipe_does_not_hang(repository: Path, name: str) -> None:
-    """A pipe in the place of one of git's files is given up after a while."""
+    """If a file of git is a pipe, the query ends after a timeout."""
     path = repository / name
     path.unlink(missing_ok=True)
     os.mkfifo(path)
     environ = {"PATH": os.environ["PATH"]}
-    for words in QUESTIONS:
-        answer = git.run(str(repository), *words, environ=environ, seconds=0.2)
-        # Not every question looks into every file.
+    for arguments in QUERIES:
+        answer = git.run(str(repository), *arguments, environ=environ, seconds=0.2)
+        # Some queries do not read the file.
         assert answer is None or answer.returncode in (0, 1, 128)
 
 
 def test_too_much_output(repository: Path) -> None:
-    """More than 64 KiB are no answer."""
-    many = repository / "many"
-    many.mkdir()
+    """With more than 64 KiB of output, the result is None."""
+    directory = repository / "many"
+    directory.mkdir()
     for number in range(400):
-        (many / f"{number:03d}{'x' * 200}").touch()
+        (directory / f"{number:03d}{'x' * 200}").touch()
     assert 0 == run(repository, "add", "-A").returncode
 
-    assert ask(repository, "ls-files") is None
+    assert query(repository, "ls-files") is None
 
 
-@pytest.mark.parametrize("words", [(), ("status",), ("-c", "core.pager=x", "rev-parse")])
-def test_other_commands_are_refused(repository: Path, words: tuple[str, ...]) -> None:
-    """Only commands that are known to run nothing are asked."""
+@pytest.mark.parametrize("arguments", [(), ("status",), ("-c", "core.pager=x", "rev-parse")])
+def test_other_commands_are_refused(repository: Path, arguments: tuple[str, ...]) -> None:
+    """Only commands that are known to run no program are accepted."""
     with pytest.raises(ValueError, match="use one of check-ignore"):
-        ask(repository, *words)
+        query(repository, *arguments)

@@ -1,4 +1,4 @@
-"""Files of the user alone, and files of others: what is read, written and deleted, and what not."""
+"""Private files of the user, and foreign files: reading, writing and deleting."""
 
 import os
 import stat
@@ -13,49 +13,49 @@ from hypothesis import strategies as st
 
 from telemetry_kit.files import atomic, leftovers, private
 
-CODE = "0123456789ab"
-LEFT = f".key-{CODE}.telemetry-kit.tmp"
+HEX = "0123456789ab"
+LEFTOVER = f".key-{HEX}.telemetry-kit.tmp"
 
 
 def make_pipe(path: Path) -> None:
-    """A pipe that nobody writes to."""
+    """Create a pipe without a writer."""
     os.mkfifo(path)
 
 
 def make_zero(path: Path) -> None:
-    """A link to a device without an end."""
+    """Create a link to an endless device."""
     path.symlink_to("/dev/zero")
 
 
 def make_terminal(path: Path) -> None:
-    """A link to a terminal, or to what stands for one."""
+    """Create a link to a terminal device."""
     path.symlink_to("/dev/ptmx")
 
 
 def make_folder(path: Path) -> None:
-    """A folder."""
+    """Create a directory."""
     path.mkdir()
 
 
 def make_loop(path: Path) -> None:
-    """A link to itself."""
+    """Create a link to itself."""
     path.symlink_to(path)
 
 
 def make_dangling(path: Path) -> None:
-    """A link to nothing."""
+    """Create a link without a target."""
     path.symlink_to(path.parent / "nowhere")
 
 
-NO_FILES = [make_pipe, make_zero, make_terminal, make_folder, make_loop, make_dangling]
+NOT_REGULAR = [make_pipe, make_zero, make_terminal, make_folder, make_loop, make_dangling]
 
 
-# -- reading -----------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", NO_FILES)
+@pytest.mark.parametrize("make", NOT_REGULAR)
 def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A pipe, a device, a folder and a broken link are errors, and reading does not wait."""
+    """A pipe, a device, a directory or a broken link is an error, without waiting."""
     path = tmp_path / "x"
     make(path)
     with pytest.raises(OSError, match=r"\[Errno"):
@@ -64,7 +64,7 @@ def test_only_regular_files_are_read(tmp_path: Path, make: Callable[[Path], None
 
 @pytest.mark.parametrize(("size", "limit"), [(0, 10), (9, 10), (10, 10), (11, 10), (200_000, 10)])
 def test_reading_is_bounded(tmp_path: Path, size: int, limit: int) -> None:
-    """The first bytes are read, through a link as well, and never more than the limit."""
+    """The file is read up to the limit, also through a link."""
     path, link = tmp_path / "x", tmp_path / "link"
     path.write_bytes(b"x" * size)
     link.symlink_to(path)
@@ -72,8 +72,8 @@ def test_reading_is_bounded(tmp_path: Path, size: int, limit: int) -> None:
     assert b"x" * min(size, limit) == private.read_regular(str(link), limit)
 
 
-def test_a_file_of_the_system_is_read_whole() -> None:
-    """A file that is delivered in pieces, and says that it is empty, is read to its end."""
+def test_a_file_of_proc_is_read_completely() -> None:
+    """A file with size 0 that is delivered in chunks is read to its end."""
     with open("/proc/self/mountinfo", "rb") as file:
         expected = file.read()
 
@@ -81,9 +81,9 @@ def test_a_file_of_the_system_is_read_whole() -> None:
 
 
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
-    """Whatever is refused is closed again."""
+    """A rejected file is closed again."""
     before = len(os.listdir("/proc/self/fd"))
-    for make in NO_FILES:
+    for make in NOT_REGULAR:
         make(tmp_path / make.__name__)
         with pytest.raises(OSError, match=r"\[Errno"):
             private.read_regular(str(tmp_path / make.__name__), 10)
@@ -95,13 +95,13 @@ def test_no_descriptor_is_left(tmp_path: Path) -> None:
     assert before == len(os.listdir("/proc/self/fd"))
 
 
-# -- writing -----------------------------------------------------------------------------------
+# -- writing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", [os.O_APPEND, os.O_TRUNC, os.O_CREAT | os.O_TRUNC])
 @pytest.mark.parametrize("kind", ["hard link", "link", "pipe", "device", "folder", "foreign"])
-def test_what_is_not_ours_is_not_written(tmp_path: Path, kind: str, flags: int) -> None:
-    """A file with a second name, a link and the like are refused, and stay to the byte."""
+def test_a_foreign_file_is_not_written(tmp_path: Path, kind: str, flags: int) -> None:
+    """A hard link, a link or another foreign file is rejected and unchanged."""
     outside, path = tmp_path / "outside", tmp_path / "x"
     outside.write_bytes(b"precious")
     if kind == "hard link":
@@ -128,8 +128,8 @@ def test_what_is_not_ours_is_not_written(tmp_path: Path, kind: str, flags: int) 
     assert (before.st_mode, before.st_size) == (after.st_mode, after.st_size)
 
 
-def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
-    """A new file is made for this user only; one that is there is appended to, or written anew."""
+def test_a_private_file_is_written(tmp_path: Path) -> None:
+    """A new file is private. An existing one is appended to or truncated."""
     path = tmp_path / "x"
     for flags, text in ((os.O_APPEND, b"one"), (os.O_APPEND, b"two"), (os.O_TRUNC, b"three")):
         fd = private.open_own(str(path), os.O_WRONLY | os.O_CREAT | flags)
@@ -141,8 +141,8 @@ def test_a_file_of_ours_is_written(tmp_path: Path) -> None:
     assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_file_in_an_open_folder_is_written(tmp_path: Path) -> None:
-    """The path may be relative to an open folder."""
+def test_a_file_in_an_open_directory_is_written(tmp_path: Path) -> None:
+    """A path may be relative to an open directory."""
     folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     os.close(private.open_own("x", os.O_WRONLY | os.O_CREAT, dir_fd=folder))
     os.close(folder)
@@ -150,7 +150,7 @@ def test_a_file_in_an_open_folder_is_written(tmp_path: Path) -> None:
     assert ["x"] == os.listdir(tmp_path)
 
 
-# -- sweeping ----------------------------------------------------------------------------------
+# -- leftovers -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -159,19 +159,19 @@ def test_a_file_in_an_open_folder_is_written(tmp_path: Path) -> None:
         ".x.tmp",
         ".telemetry-x.tmp",
         "key.tmp",
-        f".key-{CODE}.tmp",
-        f"key-{CODE}.telemetry-kit.tmp",
-        f".-{CODE}.telemetry-kit.tmp",
-        f".key{CODE}.telemetry-kit.tmp",
-        f".key-{CODE}0.telemetry-kit.tmp",
-        f".key-{CODE[1:]}.telemetry-kit.tmp",
-        f".key-{CODE[1:]}G.telemetry-kit.tmp",
-        f".key-{CODE.upper()}.telemetry-kit.tmp",
-        f"{LEFT}.bak",
+        f".key-{HEX}.tmp",
+        f"key-{HEX}.telemetry-kit.tmp",
+        f".-{HEX}.telemetry-kit.tmp",
+        f".key{HEX}.telemetry-kit.tmp",
+        f".key-{HEX}0.telemetry-kit.tmp",
+        f".key-{HEX[1:]}.telemetry-kit.tmp",
+        f".key-{HEX[1:]}G.telemetry-kit.tmp",
+        f".key-{HEX.upper()}.telemetry-kit.tmp",
+        f"{LEFTOVER}.bak",
     ],
 )
-def test_a_file_of_another_name_stays(tmp_path: Path, name: str) -> None:
-    """Only names of the exact form that we give are swept."""
+def test_a_file_of_another_name_is_kept(tmp_path: Path, name: str) -> None:
+    """Only files with the exact form of our temporary names are deleted."""
     (tmp_path / name).write_bytes(b"theirs")
     (tmp_path / name).chmod(0o600)
     leftovers.sweep(str(tmp_path))
@@ -180,9 +180,9 @@ def test_a_file_of_another_name_stays(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["open to others", "hard link", "link", "pipe", "folder", "user"])
-def test_what_is_not_provably_ours_stays(tmp_path: Path, kind: str) -> None:
-    """A file of our form that we cannot have left is not deleted."""
-    path, outside = tmp_path / LEFT, tmp_path / "outside"
+def test_a_foreign_temporary_file_is_kept(tmp_path: Path, kind: str) -> None:
+    """A file with a temporary name is kept if its type, mode or owner is not ours."""
+    path, outside = tmp_path / LEFTOVER, tmp_path / "outside"
     outside.write_bytes(b"theirs")
     outside.chmod(0o600)
     if kind == "hard link":
@@ -207,11 +207,11 @@ def test_what_is_not_provably_ours_stays(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o000])
-def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
-    """A file of ours is deleted, also one that was killed before it had its mode."""
+def test_a_leftover_of_a_killed_writer_is_deleted(tmp_path: Path, mode: int) -> None:
+    """A leftover is deleted, even if its writer was killed before it set the mode."""
     if mode != 0o600 and os.geteuid() != 0:
         pytest.skip("only root can open it")
-    path = tmp_path / LEFT
+    path = tmp_path / LEFTOVER
     path.write_bytes(b"secret")
     path.chmod(mode)
     leftovers.sweep(str(tmp_path))
@@ -219,7 +219,7 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path, mode: int) -> None:
     assert [] == os.listdir(tmp_path)
 
 
-_KILLED = """
+_KILL_AFTER_CALL = """
 import os, signal, sys
 from telemetry_kit.files import atomic, leftovers
 step, how, path = sys.argv[1:]
@@ -239,18 +239,18 @@ getattr(atomic, how)(path, b"secret")
     + [("link", "create"), ("rename", "replace")],
 )
 def test_a_writer_that_is_killed_leaves_nothing(tmp_path: Path, step: str, how: str) -> None:
-    """Wherever it is killed, its temporary file is swept, and the file is whole or not there."""
+    """After a kill at any call, the leftover is deleted, and the file is complete or missing."""
     path = tmp_path / "key"
-    code = _KILLED
-    subprocess.run([sys.executable, "-c", code, step, how, str(path)], check=False)
+    program = _KILL_AFTER_CALL
+    subprocess.run([sys.executable, "-c", program, step, how, str(path)], check=False)
     leftovers.sweep(str(tmp_path))
 
-    made = step in ("link", "rename")
-    assert ["key"] * made == os.listdir(tmp_path)
-    assert not made or (path.read_bytes(), path.stat().st_nlink) == (b"secret", 1)
+    is_complete = step in ("link", "rename")
+    assert ["key"] * is_complete == os.listdir(tmp_path)
+    assert not is_complete or (path.read_bytes(), path.stat().st_nlink) == (b"secret", 1)
 
 
 @given(st.text(st.characters(codec="ascii", exclude_characters="/\0"), min_size=1, max_size=40))
-def test_a_name_is_known_again(name: str) -> None:
-    """What a temporary file was made for is read from its name."""
+def test_the_target_of_a_temporary_name(name: str) -> None:
+    """The target of a temporary file is read from its name."""
     assert name == leftovers.target_of(atomic.temporary_name(name))

@@ -63,12 +63,12 @@ PAIRS = {
 
 
 def test_order_of_fields() -> None:
-    """The fields are in the order of the design, which is the order in a line."""
+    """The fields are in the documented order, which is the order in a line."""
     assert tuple(ORDER) == catalog.ORDER
 
 
 def test_classes_of_fields() -> None:
-    """Each field has the class of the design."""
+    """Each field has its documented class."""
     assert {name: field.kind for name, field in catalog.FIELDS.items()} == CLASSES
 
 
@@ -100,7 +100,7 @@ def test_random_values_have_their_size() -> None:
 
 @pytest.mark.parametrize("event", RoleEvent)
 def test_pairs(event: RoleEvent) -> None:
-    """Each event is followed by the events of the design's table of pairs."""
+    """Each event is followed by the events in the table of pairs."""
     row = catalog.event(event)
 
     assert PAIRS.get(str(event), (None, None)) == (row.completed, row.failed)
@@ -145,13 +145,13 @@ def test_there_is_always_a_nearest_name(wrong: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"agent.invoked", ["agent.invoked"], object()])
-def test_what_is_no_string_is_unknown(wrong: object) -> None:
+def test_a_value_that_is_no_string_is_unknown(wrong: object) -> None:
     """The message for a value that is not a string names its type and not its text."""
     with pytest.raises(UnknownEventError, match=type(wrong).__name__):
         catalog.event(wrong)  # type: ignore[arg-type]
 
 
-def test_unknown_event_is_a_value_error_of_ours() -> None:
+def test_unknown_event_is_a_value_error() -> None:
     """The error is a ValueError and a TelemetryError."""
     assert issubclass(UnknownEventError, ValueError)
     assert issubclass(UnknownEventError, TelemetryError)

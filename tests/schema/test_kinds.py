@@ -1,4 +1,4 @@
-"""Each kind of field: its checks, its pattern, its JSON Schema and its beginnings agree."""
+"""For each kind of field, the checks, the pattern, the JSON Schema and the prefixes agree."""
 
 import json
 import re
@@ -42,6 +42,7 @@ FIELDS = pytest.mark.parametrize("field", catalog.FIELDS.values(), ids=catalog.F
 
 
 def text_of(value: object) -> str:
+    """Return the value as compact JSON."""
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -84,8 +85,8 @@ def test_a_canonical_value_fits_the_json_schema(field) -> None:
     ],
     ids=[*(name for name in catalog.FIELDS if name != "context"), "context.key"],
 )
-def test_a_value_begins_with_each_of_its_beginnings(kind) -> None:
-    """Each part of a canonical value is a beginning; a text that no value has is none."""
+def test_the_prefixes_of_a_value(kind) -> None:
+    """Each prefix of a canonical value is accepted, and other prefixes are rejected."""
     for value in VALUES:
         if kind.is_canonical(value):
             text = text_of(value)

@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Events, log lines and segment files for the tests of the reader."""
 
 import gzip
 import itertools
@@ -22,9 +22,9 @@ _numbers = itertools.count(1)
 
 
 def event(number=None, **fields):
-    """A record as the chain writes it; its id is its number."""
+    """Return an event in the field order of the pipeline, with its number as its id."""
     number = next(_numbers) if number is None else number
-    given = {
+    fields_of_event = {
         "schema_version": "1.0",
         "event_id": f"{number:016x}",
         "event_type": "agent.completed",
@@ -42,14 +42,16 @@ def event(number=None, **fields):
         "context": {"requirements": 3, "share": 0.5, "first": True, "task": "h:0123456789ab"},
         **fields,
     }
-    return {name: given[name] for name in catalog.ORDER if name in given}
+    return {name: fields_of_event[name] for name in catalog.ORDER if name in fields_of_event}
 
 
 def line(number=None, **fields):
+    """Return an event as one line of the log."""
     return encode(event(number, **fields))
 
 
-def put(home, data, name="telemetry.jsonl"):
+def write_file(home, data, name="telemetry.jsonl"):
+    """Write these bytes to a file in the project directory and return its path."""
     path = f"{home.folder}/{name}"
     with open(path, "wb") as file:
         file.write(data)
@@ -57,22 +59,27 @@ def put(home, data, name="telemetry.jsonl"):
 
 
 def read(home):
-    """Everything, with the problems."""
+    """Return all events, and the report of the problems."""
     problems = ReadReport()
     return list(reader.read(home, problems)), problems
 
 
 def ids(events):
+    """Return the numbers of these events."""
     return [int(found["event_id"], 16) for found in events]
 
 
-def report(problems, name="telemetry.jsonl"):
+def file_report(problems, name="telemetry.jsonl"):
+    """Return the report of one file."""
     return problems.files[name]
 
 
-def zstd_packed(data, level=3):
-    named = zstd.CompressionParameter
-    return zstd.compress(data, options={named.compression_level: level, named.checksum_flag: 1})
+def compress_zstd(data, level=3):
+    """Return the data as one zstd frame with a checksum."""
+    parameter = zstd.CompressionParameter
+    return zstd.compress(
+        data, options={parameter.compression_level: level, parameter.checksum_flag: 1}
+    )
 
 
-PACKED = {"gz": lambda data: gzip.compress(data, mtime=0), "zst": zstd_packed}
+COMPRESS = {"gz": lambda data: gzip.compress(data, mtime=0), "zst": compress_zstd}

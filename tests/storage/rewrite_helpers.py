@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Log lines, segment files and an open segment for the tests of rewriting."""
 
 import fcntl
 import gzip
@@ -12,23 +12,26 @@ DAY = "2024-02-28"
 
 
 def line(number: int, day: str = DAY, pad: int = 0) -> bytes:
-    more = f',"context":{{"pad":"{"x" * pad}"}}' if pad else ""
+    """Return one log line of this day."""
+    context = f',"context":{{"pad":"{"x" * pad}"}}' if pad else ""
     return (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
-        f'"timestamp":"{day}T00:00:00Z"{more}}}\n'
+        f'"timestamp":"{day}T00:00:00Z"{context}}}\n'
     ).encode()
 
 
-def put(home: ProjectPaths, data: bytes, named: str = DAY, packed: bool = False) -> Path:
-    """A sealed segment, or an archive, with these bytes."""
-    path = Path(home.folder, f"telemetry-{named}.jsonl{'.gz' * packed}")
-    path.write_bytes(gzip.compress(data) if packed else data)
-    path.chmod(0o600 if packed else 0o400)
+def write_segment(
+    home: ProjectPaths, data: bytes, named: str = DAY, compressed: bool = False
+) -> Path:
+    """Write these bytes as a sealed segment, or compressed as an archive."""
+    path = Path(home.folder, f"telemetry-{named}.jsonl{'.gz' * compressed}")
+    path.write_bytes(gzip.compress(data) if compressed else data)
+    path.chmod(0o600 if compressed else 0o400)
     return path
 
 
-class Sleeper:
-    """A program that was stopped with a sealed segment open.
+class SegmentUser:
+    """A program that is suspended while it has a sealed segment open.
 
     Args:
         path: the segment.
@@ -39,11 +42,12 @@ class Sleeper:
         fcntl.flock(self.fd, fcntl.LOCK_SH)
 
     def end(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
 
 
 def ids(home: ProjectPaths) -> list[int]:
+    """Return the numbers of all events that the reader finds."""
     return [int(event["event_id"], 16) for event in reader.read(home)]

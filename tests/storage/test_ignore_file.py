@@ -1,4 +1,4 @@
-"""Events and keys stay out of version control, as git itself sees it."""
+"""git ignores the events and the keys, as git itself reports."""
 
 import os
 from pathlib import Path
@@ -18,26 +18,26 @@ EVENT = "telemetry_kit.track_role_event('agent.invoked')"
 
 
 def grant(place, folder: Path, **more: bool) -> None:
-    """Consent for a project, by the real clock."""
+    """Grant consent for a project by the real clock."""
     with cache.override_runtime(place.environ):
         changes.enable_telemetry(folder, **more)
 
 
 def record(place, folder: Path) -> None:
-    """One event, from a process of its own."""
+    """Record one event in a separate process."""
     done = place.run(EVENT, cwd=folder)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def events(place, folder: Path) -> int:
-    """How many events a project has."""
+def count_events(place, folder: Path) -> int:
+    """Return the number of events of a project."""
     log = Path(find("flowspec", str(folder), place.environ).log)
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def staged(folder: Path) -> list[str]:
-    """What `git add -A` takes of a folder of ours, in any repository there is."""
+    """Return the telemetry files that `git add -A` stages in this repository."""
     git(folder, "add", "-A")
     listed = git(folder, "ls-files").splitlines()
     return [name for name in listed if "telemetry" in name and "telemetry.toml" not in name]
@@ -45,23 +45,23 @@ def staged(folder: Path) -> list[str]:
 
 @pytest.fixture
 def repository(undecided) -> Path:
-    """An empty repository whose user was never asked."""
+    """Create an empty repository whose user has not decided about telemetry."""
     git(undecided.root, "init", "-q")
     return undecided.root
 
 
 def nothing(folder: Path) -> None:
-    """The host has no folder of its own."""
+    """The host has no directory of its own."""
 
 
 def a_file(folder: Path) -> None:
-    """The host keeps a file there."""
+    """The host stores a file there."""
     (folder / ".flowspec").mkdir()
     (folder / ".flowspec/memory.md").write_text("of the host")
 
 
 def an_ignore_file(folder: Path) -> None:
-    """The host ignores some files of its own."""
+    """The host ignores some of its own files."""
     a_file(folder)
     (folder / ".flowspec/.gitignore").write_text("*.cache\n")
 
@@ -80,20 +80,20 @@ def a_linked_ignore_file(folder: Path) -> None:
 
 
 def a_hard_link(folder: Path) -> None:
-    """The ignore file has a second name elsewhere."""
+    """The ignore file has a second hard link."""
     (folder / ".flowspec").mkdir()
     (folder / "other").write_text("")
     os.link(folder / "other", folder / ".flowspec/.gitignore")
 
 
 def a_folder(folder: Path) -> None:
-    """A folder has the name of the ignore file."""
+    """A directory has the name of the ignore file."""
     a_file(folder)
     (folder / ".flowspec/.gitignore").mkdir()
 
 
 def settings_alone(folder: Path) -> None:
-    """The project has committed its settings for us."""
+    """The project has committed its telemetry settings."""
     (folder / ".flowspec").mkdir()
     (folder / ".flowspec/telemetry.toml").write_text('roles = ["dba"]\n')
 
@@ -112,32 +112,32 @@ HOSTS = [
 
 @pytest.mark.parametrize("all_projects", [False, True])
 @pytest.mark.parametrize("host", HOSTS)
-def test_git_takes_nothing_of_ours(undecided, repository, host, all_projects: bool) -> None:
-    """Whatever the host keeps in the folder: recorded, and never staged."""
+def test_git_stages_no_telemetry_file(undecided, repository, host, all_projects: bool) -> None:
+    """Events are recorded and git stages none of their files, with any content in the directory."""
     host(repository)
     before = git(repository, "status", "--porcelain", "--untracked-files=all")
     grant(undecided, repository, all_projects=all_projects)
     record(undecided, repository)
 
-    assert 1 == events(undecided, repository)
+    assert 1 == count_events(undecided, repository)
     assert before == git(repository, "status", "--porcelain", "--untracked-files=all")
     assert [] == staged(repository)
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_nothing_of_the_host_is_changed(undecided, repository, host) -> None:
-    """Its files stay as they are, to the byte and the mode."""
+def test_files_of_the_host_do_not_change(undecided, repository, host) -> None:
+    """Recording leaves the bytes and the modes of the host's files unchanged."""
     host(repository)
 
-    def seen() -> dict[str, tuple[int, bytes]]:
+    def host_files() -> dict[str, tuple[int, bytes]]:
         files = [p for p in repository.rglob("*") if ".git" not in p.relative_to(repository).parts]
         files = [p for p in files if p.is_file() and not p.name.startswith(("telemetry.j", ".tel"))]
         return {str(p): (p.stat().st_mode, p.read_bytes()) for p in files}
 
-    before = seen()
+    before = host_files()
     grant(undecided, repository)
     record(undecided, repository)
-    after = seen()
+    after = host_files()
 
     assert before == {name: after[name] for name in before}
     assert {str(repository / ".flowspec/.gitignore")} >= set(after) - set(before)
@@ -145,7 +145,7 @@ def test_nothing_of_the_host_is_changed(undecided, repository, host) -> None:
 
 @pytest.mark.parametrize("host", [nothing, a_file])
 def test_an_ignore_file_that_is_deleted_later(undecided, repository, host) -> None:
-    """The lines in the repository's own exclude file hold on."""
+    """If the ignore file is deleted, the lines in `.git/info/exclude` still ignore the events."""
     host(repository)
     grant(undecided, repository)
     record(undecided, repository)
@@ -153,24 +153,24 @@ def test_an_ignore_file_that_is_deleted_later(undecided, repository, host) -> No
     assert [] == staged(repository)
     record(undecided, repository)
 
-    assert 2 == events(undecided, repository)
+    assert 2 == count_events(undecided, repository)
     assert [] == staged(repository)
 
 
-def test_lines_that_are_deleted_later(undecided, repository) -> None:
-    """In a folder of the host nothing is written until a command has put them back."""
+def test_exclude_lines_that_are_deleted_later(undecided, repository) -> None:
+    """If the exclude lines are deleted, recording stops until a command restores them."""
     a_file(repository)
     grant(undecided, repository)
     record(undecided, repository)
     exclude = repository / ".git/info/exclude"
     exclude.write_text("")
     record(undecided, repository)
-    assert 1 == events(undecided, repository)
+    assert 1 == count_events(undecided, repository)
     shown = undecided.python("-m", "telemetry_kit", "--app", "flowspec", "view")
     assert shown.returncode == 0
     record(undecided, repository)
 
-    assert 2 == events(undecided, repository)
+    assert 2 == count_events(undecided, repository)
     assert [] == staged(repository)
 
 
@@ -178,10 +178,10 @@ def test_lines_that_are_deleted_later(undecided, repository) -> None:
     ("path", "rule"),
     [(".flowspec/.gitignore", "!*.jsonl"), (".gitignore", "!/.flowspec/telemetry*")],
 )
-def test_an_ignore_file_that_keeps_events_gets_no_grant(
+def test_an_ignore_file_that_includes_events_prevents_a_grant(
     undecided, repository, path: str, rule: str
 ) -> None:
-    """It has the last word in git, so nothing is recorded, and the message says why."""
+    """A `.gitignore` overrides the exclude file, so the grant fails with a message."""
     a_file(repository)
     (repository / path).write_text(f"{rule}\n")
     before = (repository / ".git/info/exclude").read_text()
@@ -189,12 +189,12 @@ def test_an_ignore_file_that_keeps_events_gets_no_grant(
         grant(undecided, repository)
     record(undecided, repository)
 
-    assert 0 == events(undecided, repository)
+    assert 0 == count_events(undecided, repository)
     assert before == (repository / ".git/info/exclude").read_text()
 
 
-def test_a_log_that_git_tracks_gets_no_grant(undecided, repository) -> None:
-    """Ignoring does nothing for a file that was committed."""
+def test_a_tracked_log_prevents_a_grant(undecided, repository) -> None:
+    """An ignore rule has no effect on a committed file, so the grant fails."""
     (repository / ".flowspec").mkdir()
     (repository / ".flowspec/telemetry.jsonl").write_text("")
     git(repository, "add", "-f", ".flowspec/telemetry.jsonl")
@@ -202,8 +202,8 @@ def test_a_log_that_git_tracks_gets_no_grant(undecided, repository) -> None:
         grant(undecided, repository)
 
 
-def test_an_exclude_file_of_somebody_else_is_not_written(undecided, repository) -> None:
-    """A link in its place is left alone; without it a folder of the host gets no grant."""
+def test_a_linked_exclude_file_is_not_written(undecided, repository) -> None:
+    """If the exclude file is a link, it is not written and the grant fails."""
     a_file(repository)
     target = undecided.user / "target"
     target.write_text("")
@@ -216,10 +216,8 @@ def test_an_exclude_file_of_somebody_else_is_not_written(undecided, repository) 
     assert "" == target.read_text()
 
 
-def test_without_git_a_rule_that_keeps_anything_gets_no_grant(
-    undecided, repository, monkeypatch
-) -> None:
-    """Nobody can be asked what it means."""
+def test_without_git_an_include_rule_prevents_a_grant(undecided, repository, monkeypatch) -> None:
+    """Without git, the effect of an include rule is unknown, so the grant fails."""
     a_file(repository)
     monkeypatch.setitem(undecided.environ, "PATH", "/nowhere")
     (repository / ".gitignore").write_text("!/src/x\n")
@@ -232,34 +230,35 @@ def test_without_git_a_rule_that_keeps_anything_gets_no_grant(
     assert [] == staged(repository)
 
 
-def test_under_a_grant_for_all_projects_a_folder_of_the_host_waits(undecided, repository) -> None:
-    """The recorder writes only into a folder that it made; the next command prepares it."""
+def test_a_grant_for_all_projects_and_a_directory_of_the_host(undecided, repository) -> None:
+    """The recorder writes only to a directory that it created.
+
+    The next command prepares the host's.
+    """
     grant(undecided, undecided.user, all_projects=True)
     a_file(repository)
     record(undecided, repository)
-    assert 0 == events(undecided, repository)
+    assert 0 == count_events(undecided, repository)
     assert undecided.python("-m", "telemetry_kit", "--app", "flowspec", "view").returncode == 0
     record(undecided, repository)
 
-    assert 1 == events(undecided, repository)
+    assert 1 == count_events(undecided, repository)
     assert [] == staged(repository)
 
 
-def test_under_a_grant_for_all_projects_a_folder_that_comes_with_the_clone_waits(
-    undecided, repository
-) -> None:
-    """Our own ignore file can be committed, and proves nothing."""
+def test_a_grant_for_all_projects_and_a_directory_of_the_clone(undecided, repository) -> None:
+    """A committed ignore file does not prove that the recorder created the directory."""
     grant(undecided, undecided.user, all_projects=True)
     (repository / ".flowspec").mkdir()
     (repository / ".flowspec/.gitignore").write_bytes(ignore_file.IGNORE)
     record(undecided, repository)
 
-    assert 0 == events(undecided, repository)
+    assert 0 == count_events(undecided, repository)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_day_of_use_leaves_git_as_it_was(undecided, layout) -> None:
-    """In each layout: events, a seal, a clear and a reset; `git status` stays empty."""
+def test_git_status_after_a_day_of_use(undecided, layout) -> None:
+    """In each layout, `git status` stays empty after events, a seal, a clear and a reset."""
     main, tree = layout(undecided.root)
     grant(undecided, main)
     for folder in (main, tree):
@@ -275,20 +274,20 @@ def test_a_day_of_use_leaves_git_as_it_was(undecided, layout) -> None:
     assert not any("flowspec" in p.read_text() for p in undecided.root.rglob("info/exclude"))
 
 
-def test_an_odd_path_is_ignored_as_it_is(undecided, repository) -> None:
-    """Whatever would be a pattern in the name of a folder stands for itself."""
-    odd = made(repository / "a [b]*? !#\\c")
-    (odd / ".flowspec").mkdir()
-    (odd / ".flowspec/of-the-host").write_text("")
-    grant(undecided, odd)
-    record(undecided, odd)
+def test_a_path_with_pattern_characters(undecided, repository) -> None:
+    """Pattern characters in a directory name are escaped in the ignore rule."""
+    special = made(repository / "a [b]*? !#\\c")
+    (special / ".flowspec").mkdir()
+    (special / ".flowspec/of-the-host").write_text("")
+    grant(undecided, special)
+    record(undecided, special)
 
-    assert 1 == events(undecided, odd)
+    assert 1 == count_events(undecided, special)
     assert [] == staged(repository)
 
 
 def test_keys_in_a_home_directory_under_version_control(undecided) -> None:
-    """Neither `git add -A` nor a commit of all dot files takes them."""
+    """If the home directory is a repository, `git add -A` does not stage the keys."""
     git(undecided.user, "init", "-q")
     grant(undecided, undecided.root)
     record(undecided, undecided.root)
@@ -301,8 +300,8 @@ def test_keys_in_a_home_directory_under_version_control(undecided) -> None:
     assert not any("state" in name for name in git(undecided.user, "ls-files").splitlines())
 
 
-def test_a_reset_of_all_projects_leaves_the_user_as_before(undecided, repository) -> None:
-    """No file and no folder: neither in the home directory nor in any project."""
+def test_a_reset_of_all_projects_deletes_everything(undecided, repository) -> None:
+    """A reset deletes each file and directory, in the home directory and in the projects."""
     second = made(undecided.root.parent / "second")
     before = undecided.tree(), (repository / ".git/info/exclude").read_text()
     grant(undecided, repository)
@@ -319,8 +318,8 @@ def test_a_reset_of_all_projects_leaves_the_user_as_before(undecided, repository
     assert [] == os.listdir(second)
 
 
-def test_a_reset_keeps_what_the_host_has_there(undecided, repository) -> None:
-    """Only files of ours go from a folder of the host."""
+def test_a_reset_keeps_the_files_of_the_host(undecided, repository) -> None:
+    """A reset deletes only telemetry files from a directory of the host."""
     a_file(repository)
     grant(undecided, repository)
     record(undecided, repository)
@@ -329,19 +328,19 @@ def test_a_reset_keeps_what_the_host_has_there(undecided, repository) -> None:
     assert ["memory.md"] == os.listdir(repository / ".flowspec")
 
 
-def test_the_key_is_made_whoever_made_its_folder(undecided) -> None:
-    """A command that was there first, or a kill while the key was made, keeps nothing off."""
+def test_a_key_in_an_existing_directory(undecided) -> None:
+    """If the key's directory exists without a key, the recorder creates the key there."""
     grant(undecided, undecided.user, all_projects=True)
     place = ProjectDirs.of(undecided.home).state
     os.makedirs(place)
     record(undecided, undecided.root)
 
-    assert 1 == events(undecided, undecided.root)
+    assert 1 == count_events(undecided, undecided.root)
     assert os.path.exists(f"{place}/key")
 
 
-def test_nothing_is_lost_when_many_processes_meet_a_new_project(undecided) -> None:
-    """Each event of the first processes of a project is there."""
+def test_four_processes_start_in_a_new_project(undecided) -> None:
+    """If four processes start in a new project, none of their events is lost."""
     grant(undecided, undecided.user, all_projects=True)
     code = f"import sys; sys.stdin.readline()\nfor _ in range(25): {EVENT}"
     processes = [undecided.start(code) for _ in range(4)]
@@ -349,14 +348,14 @@ def test_nothing_is_lost_when_many_processes_meet_a_new_project(undecided) -> No
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    ends = [process.communicate(timeout=60) for process in processes]
+    outputs = [process.communicate(timeout=60) for process in processes]
 
-    assert [("", "")] * 4 == ends
-    assert 100 == events(undecided, undecided.root)
+    assert [("", "")] * 4 == outputs
+    assert 100 == count_events(undecided, undecided.root)
 
 
-def test_a_folder_that_was_there_before_is_said(undecided) -> None:
-    """The refusal names the folder and what to do."""
+def test_the_refusal_of_an_existing_directory(undecided) -> None:
+    """The refusal names the directory and the remedy."""
     grant(undecided, undecided.user, all_projects=True)
     (undecided.root / ".flowspec").mkdir()
     with pytest.raises(Refused, match="after the next telemetry command"):

@@ -1,4 +1,4 @@
-"""A file system that cannot lock files: everything works, and the user is told."""
+"""On a file system without locks everything works, and the commands report it."""
 
 import os
 from errno import errorcode
@@ -8,8 +8,8 @@ import pytest
 
 from telemetry_kit.files import private
 
-# The interpreter's own `flock`, answered as such file systems do, before anything of ours loads.
-ANSWER = """
+# Replace `flock` with one that fails as on such file systems, before telemetry_kit is imported.
+WITHOUT_LOCKS = """
 import errno, fcntl, sys
 def flock(fd, how): raise OSError(getattr(errno, {name!r}), "")
 fcntl.flock = flock
@@ -22,20 +22,20 @@ NAMES = sorted(errorcode[number] for number in private.NO_LOCKS)
 
 
 def without_locks(place, code: str, name: str) -> str:
-    """What code prints where no file can be locked."""
-    done = place.run(ANSWER.format(name=name) + code)
+    """Run code on a file system without locks and return its output."""
+    done = place.run(WITHOUT_LOCKS.format(name=name) + code)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_answers_are_in_one_place() -> None:
-    """The documented answers of `flock` where there are no locks."""
+def test_the_errors_of_a_file_system_without_locks() -> None:
+    """`NO_LOCKS` has the documented errors of `flock` on a file system without locks."""
     assert {"EBADF", "EINVAL", "ENOLCK", "ENOSYS"} < {*NAMES, "ENOTSUP", "EOPNOTSUPP"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_day_of_use(undecided, name: str) -> None:
-    """Granted, recorded, sealed, recorded again, denied: nothing is lost, nothing is packed."""
+    """A grant, recording, sealing and a denial work. No event is lost and none is compressed."""
     code = (
         "assert enable_telemetry()\n"
         "assert track_role_event('role.selected', role='dev')\n"
@@ -48,25 +48,25 @@ def test_a_day_of_use(undecided, name: str) -> None:
         "disable_telemetry()\n"
         "assert track_role_event('role.changed', role='pm') is None\n"
     )
-    shown = without_locks(undecided, code, name)
+    output = without_locks(undecided, code, name)
 
-    assert ("role.selected" in shown, "role.changed" in shown) == (True, True)
+    assert ("role.selected" in output, "role.changed" in output) == (True, True)
     assert [] == list(Path(undecided.home.folder).glob("*.gz"))
     assert 2 == len(list(Path(undecided.home.folder).glob("*.jsonl")))
 
 
 @pytest.mark.parametrize("command", ["status", "doctor"])
 @pytest.mark.parametrize("name", NAMES)
-def test_commands_name_it(place, command: str, name: str) -> None:
-    """`status` and `doctor` say that files here cannot be locked, and that it is no failure."""
+def test_status_and_doctor_report_it(place, command: str, name: str) -> None:
+    """`status` and `doctor` exit with 0 and report that files here cannot be locked."""
     code = f"assert track_role_event('role.selected')\nassert main([{command!r}]) == 0"
-    shown = without_locks(place, code, name)
+    output = without_locks(place, code, name)
 
-    assert f"files in {place.home.folder} cannot be locked ({name})" in " ".join(shown.split())
+    assert f"files in {place.home.folder} cannot be locked ({name})" in " ".join(output.split())
 
 
-def test_commands_are_silent_where_files_can_be_locked(place) -> None:
-    """An ordinary file system gets no such note."""
+def test_commands_do_not_report_a_usual_file_system(place) -> None:
+    """On a usual file system the commands print no such note."""
     done = place.run(
         "from telemetry_kit import *\nfrom telemetry_kit.cli import main\nimport sys\n"
         "configure(app='flowspec')\n"
@@ -77,8 +77,8 @@ def test_commands_are_silent_where_files_can_be_locked(place) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_old_key_is_replaced(place, name: str) -> None:
-    """A key that has served its 28 days is replaced without a lock, too."""
+def test_an_expired_key_is_replaced(place, name: str) -> None:
+    """A key that has been in use for 28 days is replaced without a lock."""
     epoch, secret = place.key.epoch, os.urandom(32).hex()
     place.key_file.write_text(f"v1 {epoch} 2023-01-01 {secret}\n")
     without_locks(place, "assert track_role_event('role.selected')", name)
@@ -87,8 +87,8 @@ def test_an_old_key_is_replaced(place, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_export_is_noted(place, name: str) -> None:
-    """The log of exports is written without a lock, too."""
+def test_an_export_is_logged(place, name: str) -> None:
+    """The export log is written without a lock."""
     code = (
         "assert track_role_event('role.selected')\n"
         "assert main(['export', '--format', 'jsonl', '-o', 'out.jsonl']) == 0"

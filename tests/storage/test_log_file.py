@@ -1,4 +1,4 @@
-"""Many projects in one process: few logs stay open, no event is lost, no other file is touched."""
+"""A process that records for many projects has few logs open and loses no event."""
 
 import os
 import threading
@@ -12,7 +12,7 @@ from telemetry_kit.storage.writer import LogWriter
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that advances only when a test sets it."""
 
     seconds = 100.0
 
@@ -22,61 +22,67 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
+    """Create the clock of the writers."""
     return Clock()
 
 
 @pytest.fixture
-def journals(tmp_path, clock):
-    """Journals of as many projects as are asked for."""
-    made: list[LogWriter] = []
+def log_writers(tmp_path, clock):
+    """Create log writers for the given number of projects."""
+    created: list[LogWriter] = []
 
     def make(count: int) -> list[LogWriter]:
         for _ in range(count):
-            root = os.path.realpath(tmp_path / f"project-{len(made)}")
+            root = os.path.realpath(tmp_path / f"project-{len(created)}")
             os.mkdir(root)
             home = ProjectPaths("flowspec", root, f"{root}/config", f"{root}/state")
-            made.append(LogWriter(home, lambda: True, clock))
-        return made[-count:]
+            created.append(LogWriter(home, lambda: True, clock))
+        return created[-count:]
 
     yield make
-    for journal in made:
-        journal.close()
+    for log_writer in created:
+        log_writer.close()
 
 
-def write(journal: LogWriter, line: bytes) -> None:
-    """As the chain does it: open, and try again after False."""
-    journal.open()
-    while not journal.append(line):
-        journal.open()
+def write(log_writer: LogWriter, line: bytes) -> None:
+    """Write a line as the pipeline does: open the log and retry after False."""
+    log_writer.open()
+    while not log_writer.append(line):
+        log_writer.open()
 
 
-def content(journal: LogWriter) -> bytes:
-    return Path(journal._paths.log).read_bytes()
+def log_bytes(log_writer: LogWriter) -> bytes:
+    """Return the bytes of the writer's log."""
+    return Path(log_writer._paths.log).read_bytes()
 
 
-def is_open(journal: LogWriter) -> bool:
-    return journal.lease is not None
+def is_open(log_writer: LogWriter) -> bool:
+    """Return whether the writer has its log open."""
+    return log_writer.lease is not None
 
 
-def descriptors() -> int:
+def count_descriptors() -> int:
+    """Return the number of open descriptors."""
     return len(os.listdir("/dev/fd"))
 
 
-def test_few_logs_stay_open(journals) -> None:
-    """Of 60 projects that are written to in turn, 16 logs are open at the end; all lines stand."""
-    before = descriptors()
-    found = journals(60)
+def test_few_logs_stay_open(log_writers) -> None:
+    """If 60 projects are written to in turn, 16 logs are open at the end and no line is lost."""
+    before = count_descriptors()
+    writers = log_writers(60)
     for number in range(3):
-        for journal in found:
-            write(journal, b"%d\n" % number)
-            assert descriptors() - before <= writer.MAX_OPEN
+        for log_writer in writers:
+            write(log_writer, b"%d\n" % number)
+            assert count_descriptors() - before <= writer.MAX_OPEN
 
-    assert [b"0\n1\n2\n"] * 60 == [content(journal) for journal in found]
-    assert found[-writer.MAX_OPEN :] == [journal for journal in found if is_open(journal)]
+    assert [b"0\n1\n2\n"] * 60 == [log_bytes(log_writer) for log_writer in writers]
+    assert writers[-writer.MAX_OPEN :] == [
+        log_writer for log_writer in writers if is_open(log_writer)
+    ]
 
 
 def test_a_thousand_projects(place) -> None:
-    """1,200 projects in one process: no more than 16 descriptors are added, no event is lost."""
+    """For 1,200 projects, a process opens at most 16 more descriptors and loses no event."""
     done = place.run(
         "import os\n"
         "from telemetry_kit import *\n"
@@ -92,9 +98,9 @@ def test_a_thousand_projects(place) -> None:
     assert (done.stderr, int(done.stdout) <= 16) == ("", True)
 
 
-def test_an_idle_log_is_closed(journals, clock) -> None:
-    """A log that nothing was written to for 10 s is closed when another one is used."""
-    idle, busy = journals(2)
+def test_an_idle_log_is_closed(log_writers, clock) -> None:
+    """A log without writes for 10 s is closed when another log is used."""
+    idle, busy = log_writers(2)
     write(idle, b"1\n")
     write(busy, b"1\n")
     clock.seconds += 10
@@ -106,65 +112,65 @@ def test_an_idle_log_is_closed(journals, clock) -> None:
     assert (False, True) == (is_open(idle), is_open(busy))
 
 
-def test_a_closed_log_asks_again(journals, clock) -> None:
-    """The line that meets a closed log is made anew: consent and key may have changed."""
-    idle, busy = journals(2)
+def test_a_closed_log_rejects_the_first_line(log_writers, clock) -> None:
+    """If the log was closed, the line is rejected, because consent and key may have changed."""
+    idle, busy = log_writers(2)
     write(idle, b"1\n")
     write(busy, b"1\n")
     clock.seconds += 11
     busy.open()
 
     assert (False, True) == (idle.append(b"2\n"), idle.append(b"2\n"))
-    assert b"1\n2\n" == content(idle)
+    assert b"1\n2\n" == log_bytes(idle)
 
 
-def test_a_log_between_fstat_and_write_stays_open(journals, clock, monkeypatch) -> None:
-    """While one thread is about to write, others that open 40 logs leave its number alone."""
-    (slow,) = journals(1)
-    others = journals(40)
+def test_a_log_between_fstat_and_write_stays_open(log_writers, clock, monkeypatch) -> None:
+    """While one thread is about to write, opening 40 other logs does not close its descriptor."""
+    (slow,) = log_writers(1)
+    others = log_writers(40)
     write(slow, b"1\n")
-    ready, go = threading.Event(), threading.Event()
+    ready, resume = threading.Event(), threading.Event()
     real = os.write
 
-    def held(fd: int, data: bytes) -> int:
+    def delayed(fd: int, data: bytes) -> int:
         if data == b"slow\n":
             ready.set()
-            go.wait()
+            resume.wait()
         return real(fd, data)
 
-    monkeypatch.setattr(writer, "_write", held)
+    monkeypatch.setattr(writer, "_write", delayed)
     thread = threading.Thread(target=write, args=(slow, b"slow\n"))
     thread.start()
     ready.wait()
     clock.seconds += 60
-    for journal in others:
-        write(journal, b"1\n")
+    for log_writer in others:
+        write(log_writer, b"1\n")
     number = slow.lease.fd if slow.lease else -1
-    still = is_open(slow) and os.path.samestat(os.fstat(number), os.stat(slow._paths.log))
-    go.set()
+    is_same_file = is_open(slow) and os.path.samestat(os.fstat(number), os.stat(slow._paths.log))
+    resume.set()
     thread.join()
     clock.seconds += 60
     write(others[0], b"2\n")
 
-    assert (True, b"1\nslow\n", False) == (still, content(slow), is_open(slow))
+    assert (True, b"1\nslow\n", False) == (is_same_file, log_bytes(slow), is_open(slow))
 
 
-def test_threads_lose_nothing_and_touch_no_other_file(journals, tmp_path) -> None:
-    """Eight threads over 48 projects, and a host that opens and closes files all the time."""
-    found = journals(48)
+def test_threads_lose_nothing_and_touch_no_other_file(log_writers, tmp_path) -> None:
+    """Eight threads write to 48 projects while the host opens and closes its own files."""
+    writers = log_writers(48)
     done = threading.Event()
-    trouble: list[BaseException] = []
+    errors: list[BaseException] = []
     (tmp_path / "theirs").mkdir()
 
     def record(thread: int) -> None:
         try:
             for number in range(400):
-                at = (number * (thread + 1) * 7 + number // 3) % len(found)
-                write(found[at], b"%d-%d\n" % (thread, number))
+                at = (number * (thread + 1) * 7 + number // 3) % len(writers)
+                write(writers[at], b"%d-%d\n" % (thread, number))
         except BaseException as error:
-            trouble.append(error)
+            errors.append(error)
 
-    def host(thread: int) -> None:
+    def open_and_close(thread: int) -> None:
         number = 0
         while not done.is_set():
             files = [open(tmp_path / "theirs" / f"{thread}-{n}", "ab") for n in range(8)]  # noqa: SIM115
@@ -172,23 +178,23 @@ def test_threads_lose_nothing_and_touch_no_other_file(journals, tmp_path) -> Non
                 file.close()
             number += 1
 
-    hosts = [threading.Thread(target=host, args=(n,)) for n in range(2)]
+    host_threads = [threading.Thread(target=open_and_close, args=(n,)) for n in range(2)]
     threads = [threading.Thread(target=record, args=(n,)) for n in range(8)]
-    for thread in (*hosts, *threads):
+    for thread in (*host_threads, *threads):
         thread.start()
     for thread in threads:
         thread.join()
     done.set()
-    for thread in hosts:
+    for thread in host_threads:
         thread.join()
     lines = [
         line
-        for journal in found
-        if os.path.exists(journal._paths.log)
-        for line in content(journal).splitlines()
+        for log_writer in writers
+        if os.path.exists(log_writer._paths.log)
+        for line in log_bytes(log_writer).splitlines()
         if line
     ]
 
-    assert ([], 3_200, 3_200) == (trouble, len(lines), len(set(lines)))
+    assert ([], 3_200, 3_200) == (errors, len(lines), len(set(lines)))
     assert {0} == {path.stat().st_size for path in (tmp_path / "theirs").iterdir()}
-    assert len([journal for journal in found if is_open(journal)]) <= writer.MAX_OPEN + 8
+    assert len([log_writer for log_writer in writers if is_open(log_writer)]) <= writer.MAX_OPEN + 8

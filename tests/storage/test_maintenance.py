@@ -1,4 +1,4 @@
-"""Packing, retention and removal: nothing that counts is lost, nothing that went comes back."""
+"""Compression, retention and removal lose no current event and restore no deleted one."""
 
 import fcntl
 import gzip
@@ -23,6 +23,7 @@ DAY = "2024-02-28"
 
 
 def line(number: int, day: str = DAY) -> bytes:
+    """Return an event as one line of the log."""
     return (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
         f'"timestamp":"{day}T00:00:00Z"}}\n'
@@ -31,27 +32,28 @@ def line(number: int, day: str = DAY) -> bytes:
 
 @pytest.fixture
 def with_zstd(monkeypatch) -> None:
-    """What is in place of the standard module may write, too."""
+    """Let the module that reads zstd write it too."""
     monkeypatch.setattr(compression, "WRITING", compression.READING)
 
 
 @pytest.fixture
 def without_zstd(monkeypatch) -> None:
-    """No module to read it with."""
+    """Hide every module that reads zstd."""
     monkeypatch.setattr(compression, "READING", ())
 
 
 def names(home: ProjectPaths) -> list[str]:
-    """The segments that are there."""
+    """Return the names of the segments."""
     return sorted(n for n in os.listdir(home.folder) if n.startswith("telemetry-"))
 
 
 def segment(home: ProjectPaths, numbers: range, day: str = DAY, named: str = DAY) -> Path:
-    journal = LogWriter(home, lambda: True)
+    """Write these events, seal the log and return the path of the segment."""
+    log_writer = LogWriter(home, lambda: True)
     for number in numbers:
-        while not journal.append(line(number, day)):
+        while not log_writer.append(line(number, day)):
             pass
-    journal.close()
+    log_writer.close()
     before = set(os.listdir(home.folder))
     rotation.seal(home, named)
     (name,) = {n for n in set(os.listdir(home.folder)) - before if n.startswith("telemetry-")}
@@ -59,11 +61,12 @@ def segment(home: ProjectPaths, numbers: range, day: str = DAY, named: str = DAY
 
 
 def ids(home: ProjectPaths) -> list[int]:
+    """Return the numbers of all events that the reader finds."""
     return [int(event["event_id"], 16) for event in reader.read(home)]
 
 
-def test_packing_keeps_every_byte(home) -> None:
-    """The archive holds what the sealed segment held, also what is no event."""
+def test_compression_keeps_every_byte(home) -> None:
+    """The archive contains each byte of the sealed segment, including bytes that are no event."""
     sealed = segment(home, range(5))
     sealed.chmod(0o600)
     sealed.write_bytes(sealed.read_bytes() + b"torn")
@@ -75,48 +78,48 @@ def test_packing_keeps_every_byte(home) -> None:
     assert not sealed.exists()
 
 
-def test_a_leased_segment_waits(home) -> None:
-    """What a program holds open is packed once it has given it back."""
-    journal = LogWriter(home, lambda: True)
-    journal.append(line(1))
+def test_a_segment_in_use_is_compressed_later(home) -> None:
+    """A segment in use is compressed after the program has released its lease."""
+    log_writer = LogWriter(home, lambda: True)
+    log_writer.append(line(1))
     rotation.seal(home, DAY)
     first = maintenance.maintain(home, 90, DAY)
-    journal.close()
+    log_writer.close()
     second = maintenance.maintain(home, 90, DAY)
 
     assert (1, 0, 0, 1) == (first.in_use, first.archived, second.in_use, second.archived)
 
 
 @pytest.mark.parametrize("how", ["rewrite", "retain"])
-def test_a_broken_off_archive_does_not_come_back(home, how: str) -> None:
-    """A sealed segment goes together with the archive that a killed archiver left beside it."""
+def test_an_unfinished_archive_is_deleted_too(home, how: str) -> None:
+    """A sealed segment is deleted together with the unfinished archive beside it."""
     sealed = segment(home, range(5))
     Path(f"{sealed}.gz").write_bytes(gzip.compress(sealed.read_bytes()))
     if how == "rewrite":
         maintenance.rewrite(home, lambda _line: False, DAY)
     else:
-        journal = LogWriter(home, lambda: True)
-        held = os.open(sealed, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_SH)
+        log_writer = LogWriter(home, lambda: True)
+        lease = os.open(sealed, os.O_RDONLY)
+        fcntl.flock(lease, fcntl.LOCK_SH)
         maintenance.maintain(home, 90, "2024-12-28")
-        os.close(held)
-        journal.close()
+        os.close(lease)
+        log_writer.close()
 
     assert [] == ids(home)
 
 
-def test_removal_says_what_it_could_not_open(home, tmp_path) -> None:
-    """A segment that cannot be used is told, not passed over."""
+def test_removal_reports_a_segment_that_it_cannot_open(home, tmp_path) -> None:
+    """Removal reports a segment that it cannot open, and does not skip it silently."""
     segment(home, range(5))
     os.symlink(tmp_path / "nothing", Path(home.folder, "telemetry-2024-01-01.jsonl"))
     done = maintenance.rewrite(home, lambda _line: False, DAY)
 
     assert 5 == done.lines
-    assert any("telemetry-2024-01-01.jsonl" in told for told in done.failures)
+    assert any("telemetry-2024-01-01.jsonl" in failure for failure in done.failures)
 
 
-def test_one_bad_leftover_stops_nothing(home) -> None:
-    """A folder under the name of a temporary file is told; the rest is packed."""
+def test_a_directory_named_like_a_temporary_file(home) -> None:
+    """A directory with the name of a temporary file is reported. The segments are compressed."""
     sealed = segment(home, range(5))
     Path(home.folder, ".telemetry-x.tmp").mkdir()
     done = maintenance.maintain(home, 90, DAY)
@@ -126,8 +129,8 @@ def test_one_bad_leftover_stops_nothing(home) -> None:
     assert not sealed.exists()
 
 
-def test_a_hard_link_is_not_healed(home, tmp_path) -> None:
-    """A file with a second name keeps its mode."""
+def test_a_hard_link_keeps_its_mode(home, tmp_path) -> None:
+    """Maintenance does not change the mode of a file with a second hard link."""
     os.mkdir(home.folder, 0o700)
     theirs = tmp_path / "theirs"
     theirs.write_bytes(b"")
@@ -138,8 +141,8 @@ def test_a_hard_link_is_not_healed(home, tmp_path) -> None:
     assert 0o600 == theirs.stat().st_mode & 0o7777
 
 
-def test_new_lines_under_an_old_name_stay(home) -> None:
-    """Sealed while the clock stood in the past: retention goes by the lines, not the name."""
+def test_retention_uses_the_day_of_the_line(home) -> None:
+    """If a wrong clock named the segment, retention uses the days of its lines."""
     segment(home, range(5), named="1970-01-01")
     segment(home, range(5, 6))
     maintenance.maintain(home, 90, "2024-03-01")
@@ -149,7 +152,7 @@ def test_new_lines_under_an_old_name_stay(home) -> None:
 
 
 def test_retention_removes_old_lines(home) -> None:
-    """Old segments go, and old lines go from those that stay."""
+    """Retention deletes expired segments, and expired lines from the other segments."""
     segment(home, range(5), "2023-06-01", "2023-06-01")
     segment(home, range(5, 10), "2023-12-15", "2024-02-28")
     segment(home, range(10, 15))
@@ -159,23 +162,23 @@ def test_retention_removes_old_lines(home) -> None:
 
 
 @pytest.mark.parametrize("where", ["config", "state", "config/projects/x", "state/projects/x"])
-def test_leftovers_of_dead_commands_go(home, where: str) -> None:
-    """A temporary file in the user's folders goes unless somebody is writing it."""
+def test_leftovers_of_killed_commands_are_deleted(home, where: str) -> None:
+    """A temporary file of the user is deleted unless another process is writing it."""
     folder = Path(home.root).parent / where
     folder.mkdir(parents=True)
-    left, written = (folder / f".key-{code * 12}.telemetry-kit.tmp" for code in "12")
-    for path in (left, written):
+    leftover, in_use = (folder / f".key-{code * 12}.telemetry-kit.tmp" for code in "12")
+    for path in (leftover, in_use):
         path.write_bytes(b"x")
         path.chmod(0o600)
-    with open(written, "ab") as busy:
-        fcntl.flock(busy, fcntl.LOCK_EX)
+    with open(in_use, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         maintenance.maintain(home, 90, DAY)
 
-    assert [written.name] == sorted(os.listdir(folder))
+    assert [in_use.name] == sorted(os.listdir(folder))
 
 
-def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
-    """An archive is never one that the reader would take for a bomb."""
+def test_a_very_high_ratio_is_stored(home, monkeypatch) -> None:
+    """Compression never writes an archive that the reader would reject as a bomb."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
     monkeypatch.setattr(compression, "MAX_RATIO", 3)
     segment(home, range(200))
@@ -185,8 +188,8 @@ def test_what_packs_too_well_is_stored(home, monkeypatch) -> None:
     assert list(range(200)) == ids(home)
 
 
-def test_what_is_too_large_stays_sealed(home, monkeypatch) -> None:
-    """A segment over the largest size of an archive is kept as it is, and said to be."""
+def test_a_segment_above_the_maximum_size(home, monkeypatch) -> None:
+    """A segment above the maximum size of an archive stays sealed and is reported."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
     monkeypatch.setattr(compression, "MAX_ARCHIVE_BYTES", 2_000)
     sealed = segment(home, range(200))
@@ -200,8 +203,8 @@ def test_what_is_too_large_stays_sealed(home, monkeypatch) -> None:
 # -- zstd ----------------------------------------------------------------------------------------
 
 
-def test_who_writes_zstd() -> None:
-    """The interpreter's own module alone; a backport, which one environment has, only reads."""
+def test_which_module_writes_zstd() -> None:
+    """Only Python's own module writes zstd. The backport only reads it."""
     own = sys.version_info >= (3, 14)
 
     assert own == (compression.find(compression.WRITING) is not None)
@@ -209,24 +212,24 @@ def test_who_writes_zstd() -> None:
 
 
 def test_an_archive_of_zstd(home, with_zstd) -> None:
-    """It holds every byte, says when it is damaged, and nothing is left beside it."""
+    """A zstd archive contains each byte, detects damage, and leaves no other file."""
     sealed = segment(home, range(500))
     content = sealed.read_bytes()
     done = maintenance.maintain(home, 90, DAY)
-    packed = Path(f"{sealed}.zst").read_bytes()
+    compressed = Path(f"{sealed}.zst").read_bytes()
 
     assert (1, []) == (done.archived, done.failures)
     assert [f"{sealed.name}.zst"] == names(home)
-    assert content == zstd.decompress(packed)
-    # The flag of its header says that a checksum stands at its end.
-    assert packed[4] & 0b100
+    assert content == zstd.decompress(compressed)
+    # The flag in the header announces a checksum at the end.
+    assert compressed[4] & 0b100
     assert 0o600 == os.stat(f"{sealed}.zst").st_mode & 0o7777
     with pytest.raises(zstd.ZstdError):
-        zstd.decompress(packed[:-1] + bytes([packed[-1] ^ 1]))
+        zstd.decompress(compressed[:-1] + bytes([compressed[-1] ^ 1]))
 
 
-def test_an_archive_keeps_its_packing(home, monkeypatch) -> None:
-    """Thinned out by an interpreter that would write another one: no second name at any time."""
+def test_an_archive_keeps_its_codec(home, monkeypatch) -> None:
+    """A rewrite keeps the codec of an archive, even if Python prefers another one."""
     monkeypatch.setattr(compression, "WRITING", ())
     segment(home, range(5), "2024-02-01")
     maintenance.maintain(home, 90, DAY)
@@ -235,24 +238,24 @@ def test_an_archive_keeps_its_packing(home, monkeypatch) -> None:
     maintenance.maintain(home, 90, DAY)
     monkeypatch.setattr(compression, "WRITING", ())
     segment(home, range(10, 15))
-    packed = [f"telemetry-{DAY}-2.jsonl.zst", f"telemetry-{DAY}.jsonl.gz"]
+    compressed = [f"telemetry-{DAY}-2.jsonl.zst", f"telemetry-{DAY}.jsonl.gz"]
 
     def numbers_from(first: int):
         return lambda text: int(json.loads(text)["event_id"], 16) >= first
 
-    assert [packed[0], f"telemetry-{DAY}-3.jsonl", packed[1]] == names(home)
+    assert [compressed[0], f"telemetry-{DAY}-3.jsonl", compressed[1]] == names(home)
     assert 1 == maintenance.rewrite(home, numbers_from(1), DAY).lines
     assert 7 == maintenance.rewrite(home, numbers_from(8), DAY).lines
     assert list(range(8, 15)) == ids(home)
-    assert [packed[0], f"telemetry-{DAY}-3.jsonl.gz"] == names(home)
+    assert [compressed[0], f"telemetry-{DAY}-3.jsonl.gz"] == names(home)
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
-def test_an_archive_that_another_interpreter_left(home, request, ending: str) -> None:
-    """Killed before it deleted the sealed file: packed again, and each event is there once."""
+def test_a_duplicate_archive_of_another_codec(home, request, ending: str) -> None:
+    """A killed process left an archive beside its segment. Each event is still stored once."""
     sealed = segment(home, range(5))
-    pack = {"gz": gzip.compress, "zst": zstd.compress}[ending]
-    Path(f"{sealed}.{ending}").write_bytes(pack(sealed.read_bytes()))
+    compress = {"gz": gzip.compress, "zst": zstd.compress}[ending]
+    Path(f"{sealed}.{ending}").write_bytes(compress(sealed.read_bytes()))
     if ending == "gz":
         request.getfixturevalue("with_zstd")
     maintenance.maintain(home, 90, DAY)
@@ -261,8 +264,8 @@ def test_an_archive_that_another_interpreter_left(home, request, ending: str) ->
     assert list(range(5)) == ids(home)
 
 
-def test_what_zstd_packs_too_well_is_stored(home, monkeypatch, with_zstd) -> None:
-    """An archive is never one that the reader would take for a bomb."""
+def test_a_very_high_ratio_of_zstd_is_stored(home, monkeypatch, with_zstd) -> None:
+    """If the zstd ratio is too high, the segment is stored in a gzip archive."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
     monkeypatch.setattr(compression, "MAX_RATIO", 3)
     segment(home, range(200))
@@ -273,19 +276,19 @@ def test_what_zstd_packs_too_well_is_stored(home, monkeypatch, with_zstd) -> Non
     assert list(range(200)) == ids(home)
 
 
-def unreadable(home: ProjectPaths, named: str, changed: str) -> Path:
-    """An archive of zstd of one day, whose file was changed on another one."""
+def zstd_archive(home: ProjectPaths, named: str, modified: str) -> Path:
+    """Write a zstd archive of one day that was modified on another day."""
     path = Path(home.folder, f"telemetry-{named}.jsonl.zst")
     path.write_bytes(zstd.compress(line(1, named)))
-    when = time.mktime(time.strptime(changed + " 12", "%Y-%m-%d %H"))
+    when = time.mktime(time.strptime(modified + " 12", "%Y-%m-%d %H"))
     os.utime(path, (when, when))
     return path
 
 
-def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
-    """Lines of an archive that cannot be unpacked are not said to be gone; it stays as it is."""
+def test_removal_reports_an_archive_that_it_cannot_read(home, without_zstd) -> None:
+    """Without zstd, removal reports the archive, leaves it unchanged and counts no line."""
     segment(home, range(5))
-    path = unreadable(home, "2024-02-01", "2024-02-01")
+    path = zstd_archive(home, "2024-02-01", "2024-02-01")
     content = path.read_bytes()
     done = maintenance.rewrite(home, maintenance.keep_since("2024-02-20"), DAY)
 
@@ -295,36 +298,39 @@ def test_removal_says_what_it_cannot_unpack(home, without_zstd) -> None:
 
 
 @pytest.mark.parametrize(
-    ("named", "changed", "stays"),
+    ("named", "modified", "is_kept"),
     [
         ("2024-02-01", "2024-02-01", True),
-        ("2023-06-01", "2024-02-01", True),  # packed long after, or sealed by a wrong clock
+        ("2023-06-01", "2024-02-01", True),  # compressed much later, or named by a wrong clock
         ("2023-06-01", "2023-06-02", False),
     ],
 )
-def test_retention_of_what_cannot_be_unpacked(
-    home, without_zstd, named: str, changed: str, stays: bool
+def test_retention_of_an_archive_without_zstd(
+    home, without_zstd, named: str, modified: str, is_kept: bool
 ) -> None:
-    """It goes when both its name and its file are too old, and never before."""
+    """Without zstd, an archive expires by the later of its name and its modification time."""
     segment(home, range(5))
-    path = unreadable(home, named, changed)
+    path = zstd_archive(home, named, modified)
     done = maintenance.maintain(home, 90, DAY)
 
-    assert stays == path.exists()
+    assert is_kept == path.exists()
     assert [] == done.failures
 
 
 def test_clearing_needs_no_zstd(home, without_zstd) -> None:
-    """Everything goes, also what cannot be read."""
+    """Without zstd, a clear deletes zstd archives too."""
     os.mkdir(home.folder, 0o700)
-    unreadable(home, DAY, DAY)
+    zstd_archive(home, DAY, DAY)
 
     assert [] == rotation.clear(home)
     assert [] == names(home)
 
 
-def test_a_long_segment_is_weighed_as_a_whole(home, monkeypatch) -> None:
-    """Many pieces of what packs modestly are no bomb, and are packed; too many stay sealed."""
+def test_the_ratio_of_a_long_segment(home, monkeypatch) -> None:
+    """The ratio of a long segment is that of all its chunks.
+
+    A segment above the limit stays sealed.
+    """
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1_000)
     monkeypatch.setattr(compression, "MAX_RATIO", 4)
     sealed = segment(home, range(1))
@@ -340,20 +346,20 @@ def test_a_long_segment_is_weighed_as_a_whole(home, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("ending", ["gz", "zst"])
-def test_an_archive_keeps_its_name(home, with_zstd, ending: str) -> None:
-    """Thinned out where zstd is preferred: no second archive beside it, whatever it was."""
-    pack = {"gz": gzip.compress, "zst": zstd.compress}[ending]
+def test_a_rewrite_keeps_the_name_of_an_archive(home, with_zstd, ending: str) -> None:
+    """A rewrite keeps the suffix of the archive and leaves no second archive."""
+    compress = {"gz": gzip.compress, "zst": zstd.compress}[ending]
     os.mkdir(home.folder, 0o700)
     path = Path(home.folder, f"telemetry-{DAY}.jsonl.{ending}")
-    path.write_bytes(pack(line(1) + line(2)))
+    path.write_bytes(compress(line(1) + line(2)))
     done = maintenance.rewrite(home, lambda text: b"00002" in text, DAY)
 
     assert (1, []) == (done.lines, done.failures)
     assert ([path.name], [2]) == (names(home), ids(home))
 
 
-def test_the_first_module_that_is_there() -> None:
-    """One that is missing is passed over; where none is there, there is no zstd."""
+def test_the_first_available_module() -> None:
+    """The first available codec module is selected. Without any, the result is None."""
     found = compression.find(("telemetry_kit.nothing", *compression.READING))
 
     assert found is compression.find(compression.READING)

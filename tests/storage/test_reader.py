@@ -1,4 +1,4 @@
-"""The reader: every event once and in order, whatever the files hold."""
+"""The reader yields each event once and in order, from files of any content."""
 
 import gzip
 import json
@@ -16,17 +16,17 @@ from telemetry_kit.storage.segments import ReadReport, snapshot
 from tests.storage.reader_helpers import (
     DAY,
     event,
+    file_report,
     ids,
     line,
-    put,
     read,
-    report,
+    write_file,
 )
 
 
 @pytest.fixture
 def home(home: ProjectPaths) -> ProjectPaths:
-    """With an empty folder of ours."""
+    """Create an empty project directory."""
     os.mkdir(home.folder, 0o700)
     return home
 
@@ -34,8 +34,8 @@ def home(home: ProjectPaths) -> ProjectPaths:
 # -- which files ---------------------------------------------------------------------------------
 
 
-def test_no_folder_holds_nothing(tmp_path):
-    """Where nothing was ever recorded, nothing is read, made or wrong."""
+def test_no_project_directory(tmp_path):
+    """Before the first event, the reader yields nothing, creates nothing and reports no problem."""
     root = os.path.realpath(tmp_path)
     found = ProjectPaths("flowspec", root, f"{root}/config", f"{root}/state")
 
@@ -47,8 +47,11 @@ def test_no_folder_holds_nothing(tmp_path):
     assert os.listdir(root) == []
 
 
-def test_segments_stand_in_order(home):
-    """By day, then by number as a number; the active log is last, other files are none."""
+def test_the_order_of_segments(home):
+    """Segments are ordered by day and number.
+
+    The active log is last, and other files are ignored.
+    """
     names = [
         "telemetry-2026-11-21-10.jsonl.gz",
         "telemetry-2026-11-22.jsonl",
@@ -59,10 +62,10 @@ def test_segments_stand_in_order(home):
     ]
     for number, name in enumerate(names):
         data = line(number)
-        put(home, gzip.compress(data) if name.endswith(".gz") else data, name)
-    put(home, line(9))
+        write_file(home, gzip.compress(data) if name.endswith(".gz") else data, name)
+    write_file(home, line(9))
     for other in ("telemetry.toml", ".telemetry-x.tmp", "telemetry-2026.jsonl", ".telemetry.lock"):
-        put(home, b"no event", other)
+        write_file(home, b"no event", other)
     events, problems = read(home)
 
     with snapshot(home, ReadReport()) as sources:
@@ -81,11 +84,11 @@ def test_segments_stand_in_order(home):
     assert problems.sentences() == []
 
 
-def test_the_sealed_file_wins(home):
-    """An archive beside its sealed file is the work of an archiver that died: not read."""
-    put(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
-    put(home, gzip.compress(line(1))[:-9], f"telemetry-{DAY}.jsonl.gz")
-    put(home, gzip.compress(line(3)), f"telemetry-{DAY}-2.jsonl.gz")
+def test_a_sealed_segment_hides_its_archive(home):
+    """An archive beside its sealed segment is unfinished, so it is not read."""
+    write_file(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
+    write_file(home, gzip.compress(line(1))[:-9], f"telemetry-{DAY}.jsonl.gz")
+    write_file(home, gzip.compress(line(3)), f"telemetry-{DAY}-2.jsonl.gz")
     events, problems = read(home)
 
     assert ids(events) == [1, 2, 3]
@@ -93,16 +96,16 @@ def test_the_sealed_file_wins(home):
 
 
 def test_one_inode_is_read_once(home):
-    """A file with two names is one file."""
-    path = put(home, line(1))
+    """A file with two hard links is read once."""
+    path = write_file(home, line(1))
     os.link(path, f"{home.folder}/telemetry-{DAY}.jsonl")
 
     assert ids(read(home)[0]) == [1]
 
 
 @pytest.mark.parametrize("kind", ["symlink", "dangling", "fifo", "folder"])
-def test_only_plain_files_are_opened(home, tmp_path, kind):
-    """Whatever else bears a segment's name is left alone, and said to be wrong."""
+def test_only_regular_files_are_opened(home, tmp_path, kind):
+    """A segment that is not a regular file is reported and not opened."""
     elsewhere = tmp_path / "elsewhere.jsonl"
     path = f"{home.folder}/telemetry-{DAY}.jsonl"
     if kind == "symlink":
@@ -113,7 +116,7 @@ def test_only_plain_files_are_opened(home, tmp_path, kind):
         os.mkdir(path)
     else:
         os.symlink(elsewhere, path)
-    put(home, line(1))
+    write_file(home, line(1))
     events, problems = read(home)
 
     assert ids(events) == [1]
@@ -122,9 +125,9 @@ def test_only_plain_files_are_opened(home, tmp_path, kind):
     assert elsewhere.exists() == (kind == "symlink")
 
 
-def test_a_linked_folder_is_not_followed(home, tmp_path):
-    """A folder that is a symbolic link is nobody's journal."""
-    put(home, line(1))
+def test_a_linked_project_directory(home, tmp_path):
+    """If the project directory is a symbolic link, it is not read."""
+    write_file(home, line(1))
     os.rename(home.folder, tmp_path / "moved")
     os.symlink(tmp_path / "moved", home.folder)
     events, problems = read(home)
@@ -133,11 +136,11 @@ def test_a_linked_folder_is_not_followed(home, tmp_path):
     assert len(problems.sentences()) == 1
 
 
-def test_an_archive_deleted_meanwhile_is_no_problem(home):
-    """What retention or `clear` takes away while we read is gone, and nothing is wrong."""
-    put(home, line(1), "telemetry-2026-11-21.jsonl")
-    path = put(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
-    put(home, line(3))
+def test_an_archive_that_is_deleted_while_reading(home):
+    """If retention or `clear` deletes an archive during a read, that is no problem."""
+    write_file(home, line(1), "telemetry-2026-11-21.jsonl")
+    path = write_file(home, gzip.compress(line(2)), f"telemetry-{DAY}.jsonl.gz")
+    write_file(home, line(3))
     problems = ReadReport()
     events = reader.read(home, problems)
     first = next(events)
@@ -147,9 +150,9 @@ def test_an_archive_deleted_meanwhile_is_no_problem(home):
     assert problems.sentences() == []
 
 
-def test_what_is_cleared_while_reading_was_there(home):
-    """The log of the moment of opening is read to its end of that moment."""
-    path = put(home, line(1) + line(2))
+def test_a_log_that_is_cleared_while_reading(home):
+    """The reader yields the log as it was when it was opened, even if it is deleted."""
+    path = write_file(home, line(1) + line(2))
     events = reader.read(home)
     first = next(events)
     with open(path, "ab") as log:
@@ -160,9 +163,9 @@ def test_what_is_cleared_while_reading_was_there(home):
 
 
 def test_nothing_is_written_and_no_file_stays_open(home):
-    """Reading, to the end or not, leaves the folder and the process as they were."""
-    put(home, line(1), f"telemetry-{DAY}.jsonl")
-    put(home, line(2) + b"torn")
+    """A read, complete or not, changes no file and leaves no descriptor open."""
+    write_file(home, line(1), f"telemetry-{DAY}.jsonl")
+    write_file(home, line(2) + b"torn")
     before = sorted(os.listdir(home.folder)), sorted(os.listdir("/dev/fd"))
     read(home)
     next(reader.read(home))
@@ -174,10 +177,10 @@ def test_nothing_is_written_and_no_file_stays_open(home):
 
 
 def test_newest_reads_no_more_files_than_it_needs(home):
-    """The last events, newest first, across files; an older broken one is not even opened."""
-    put(home, b"\xff\xff", "telemetry-2026-11-20.jsonl.gz")
-    put(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
-    put(home, line(3) + line(4))
+    """`newest()` reads from the end, across files, and opens an older file only if needed."""
+    write_file(home, b"\xff\xff", "telemetry-2026-11-20.jsonl.gz")
+    write_file(home, line(1) + line(2), f"telemetry-{DAY}.jsonl")
+    write_file(home, line(3) + line(4))
     problems = ReadReport()
 
     assert ids(newest(home, 1, Query(), problems)) == [4]
@@ -187,8 +190,8 @@ def test_newest_reads_no_more_files_than_it_needs(home):
     assert len(problems.sentences()) == 1
 
 
-def test_each_event_once_while_sealing_goes_on(home):
-    """A reader beside a writer and a sealer sees a gapless beginning of the sequence."""
+def test_reading_while_the_log_is_sealed(home):
+    """While another thread writes and seals, the reader finds each event so far exactly once."""
     stop = threading.Event()
     wrong = []
 
@@ -215,18 +218,18 @@ def test_each_event_once_while_sealing_goes_on(home):
     assert ids(reader.read(home)) == list(range(3_000))
 
 
-def test_a_held_lock_is_not_waited_for(home):
-    """While another process is at work the reader reads all the same."""
-    put(home, line(1), f"telemetry-{DAY}.jsonl")
+def test_the_reader_does_not_wait_for_the_lock(home):
+    """The reader does not wait for the maintenance lock of another process."""
+    write_file(home, line(1), f"telemetry-{DAY}.jsonl")
     with rotation.maintenance(home):
         assert ids(read(home)[0]) == [1]
 
 
-# -- the seed's original -------------------------------------------------------------------------
+# -- lines of the original program ---------------------------------------------------------------
 
 
 def test_lines_of_the_original(home):
-    """They are read in the shape of ours: times in UTC, unknown and empty fields left out."""
+    """Times are converted to UTC. Unknown fields and empty fields are left out."""
     lines = [
         {
             "event_type": "role.selected",
@@ -240,7 +243,7 @@ def test_lines_of_the_original(home):
         {"event_type": "agent.invoked", "timestamp": "2025-12-01T10:20:30+02:00", "agent": "x"},
         {"event_type": "agent.invoked", "timestamp": "2025-12-01T10:20:30Z", "extra": [1]},
     ]
-    put(home, "".join(json.dumps(row) + "\n" for row in lines).encode() + line(1))
+    write_file(home, "".join(json.dumps(row) + "\n" for row in lines).encode() + line(1))
     events, problems = read(home)
 
     assert problems.sentences() == []
@@ -259,7 +262,7 @@ def test_lines_of_the_original(home):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    "invalid",
     [
         {"timestamp": 1764584430},
         {"timestamp": None},
@@ -271,24 +274,24 @@ def test_lines_of_the_original(home):
         {"context": {"a": json.loads("[" * 50 + "]" * 50)}},
     ],
 )
-def test_bad_lines_of_the_original(home, bad):
-    """What cannot be understood is malformed, not guessed."""
+def test_invalid_lines_of_the_original(home, invalid):
+    """An invalid value makes the line malformed. It is not guessed."""
     good = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z", "role": "dev"}
-    put(home, json.dumps({**good, **bad}).encode() + b"\n")
+    write_file(home, json.dumps({**good, **invalid}).encode() + b"\n")
     events, problems = read(home)
 
     assert events == []
-    assert report(problems).malformed == 1
+    assert file_report(problems).malformed == 1
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata", "America/New_York"])
 def test_times_of_the_original_do_not_depend_on_the_reader(home, monkeypatch, zone):
-    """Wherever it is read, a time without a zone is UTC, and one with a zone is converted."""
+    """In any time zone, a time without a zone is UTC and a time with a zone is converted."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     for when in ("2025-12-01T10:20:30", "2025-12-01T15:50:30+05:30"):
         row = {"event_type": "role.selected", "timestamp": when, "agent": ""}
-        put(home, json.dumps(row).encode() + b"\n")
+        write_file(home, json.dumps(row).encode() + b"\n")
         (found,) = reader.read(home)
 
         assert found == {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z"}
@@ -297,12 +300,12 @@ def test_times_of_the_original_do_not_depend_on_the_reader(home, monkeypatch, zo
 
 
 @pytest.mark.parametrize(("depth", "read_back"), [(14, True), (15, False)])
-def test_how_deep_the_original_may_go(home, depth, read_back):
-    """Context nested fourteen lists deep is an event; deeper it is malformed."""
+def test_the_nesting_of_the_original(home, depth, read_back):
+    """A context of up to 14 nested lists is an event. A deeper one is malformed."""
     inner: object = 1
     for _ in range(depth):
         inner = [inner]
     row = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30Z"}
-    put(home, json.dumps({**row, "context": {"a": inner}}).encode() + b"\n")
+    write_file(home, json.dumps({**row, "context": {"a": inner}}).encode() + b"\n")
 
     assert [bool(found) for found in reader.read(home)] == [True] * read_back

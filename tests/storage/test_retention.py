@@ -1,4 +1,4 @@
-"""Retention under clocks that jump: no mass deletion, and no line that stays for ever."""
+"""Retention with a clock that jumps: no mass deletion, and no line that is kept forever."""
 
 import os
 from datetime import date, timedelta
@@ -16,14 +16,15 @@ WRONG = "2099-06-01"
 
 
 def later(day: str, days: int) -> str:
+    """Return the day that is this number of days later."""
     return (date.fromisoformat(day) + timedelta(days)).isoformat()
 
 
 class User:
-    """Somebody who records, on days that a test says.
+    """A user who records on the days that a test sets.
 
     Args:
-        home: where.
+        home: the paths of the project.
     """
 
     def __init__(self, home: ProjectPaths) -> None:
@@ -31,44 +32,47 @@ class User:
         self.days: list[str] = []
 
     def record(self, day: str, count: int = 3) -> None:
-        journal = LogWriter(self.home, lambda: True)
+        """Record events with the date of this day."""
+        log_writer = LogWriter(self.home, lambda: True)
         for _ in range(count):
             line = (
                 f'{{"schema_version":"1.0","event_id":"{len(self.days):016x}",'
                 f'"event_type":"role.selected","timestamp":"{day}T00:00:00Z"}}\n'
             )
-            while not journal.append(line.encode()):
+            while not log_writer.append(line.encode()):
                 pass
             self.days.append(day)
-        journal.close()
+        log_writer.close()
 
     def seal(self, day: str) -> None:
+        """Seal the log on this day."""
         rotation.seal(self.home, day)
 
     def maintain(self, day: str) -> None:
+        """Run the maintenance on this day without failures."""
         assert [] == maintenance.maintain(self.home, 90, day).failures
 
     def stored(self) -> list[str]:
-        """The days of what is stored, oldest first."""
+        """Return the days of the stored events, oldest first."""
         return sorted(event["timestamp"][:10] for event in reader.read(self.home))
 
 
 @pytest.fixture
 def user(home) -> User:
-    """Somebody who has recorded for two weeks, some of it sealed, some packed."""
-    made = User(home)
+    """Create a user with two weeks of events in archives, a sealed segment and the log."""
+    new_user = User(home)
     for number in range(14):
-        made.record(later(DAY, number))
+        new_user.record(later(DAY, number))
         if number in (4, 8):
-            made.seal(later(DAY, number))
+            new_user.seal(later(DAY, number))
         if number == 6:
-            made.maintain(later(DAY, number))
-    return made
+            new_user.maintain(later(DAY, number))
+    return new_user
 
 
 @pytest.mark.parametrize("sealing", ["never", "first", "between", "always"])
 def test_a_clock_that_jumps_ahead(user, sealing: str) -> None:
-    """Events, sealings and maintenance of 2099 delete nothing of today, nor does the way back."""
+    """Maintenance in 2099 deletes no current event, and none when the clock is right again."""
     before = user.stored()
     if sealing == "first":
         user.seal(WRONG)
@@ -86,8 +90,8 @@ def test_a_clock_that_jumps_ahead(user, sealing: str) -> None:
     assert sorted(user.days) == user.stored()
 
 
-def test_retention_goes_on_after_a_jump(user) -> None:
-    """With the clock right again, lines go when their time is over, by their own day."""
+def test_retention_after_a_clock_jump(user) -> None:
+    """When the clock is right again, lines expire by their own day."""
     user.record(WRONG)
     user.seal(WRONG)
     user.maintain(WRONG)
@@ -96,39 +100,39 @@ def test_retention_goes_on_after_a_jump(user) -> None:
     assert {WRONG, *(later(DAY, n) for n in range(5, 14))} == set(user.stored())
 
 
-def test_back_after_two_years(user) -> None:
-    """Nothing goes until an archive of an earlier day says that the clock is right."""
-    back = later(DAY, 730)
-    user.maintain(back)
-    user.record(back, 1)
-    user.seal(back)
-    user.maintain(back)
+def test_a_break_of_two_years(user) -> None:
+    """After a long break, no line expires until a segment of an earlier day confirms the clock."""
+    days_ago = later(DAY, 730)
+    user.maintain(days_ago)
+    user.record(days_ago, 1)
+    user.seal(days_ago)
+    user.maintain(days_ago)
     before = user.stored()
-    user.maintain(later(back, 1))
+    user.maintain(later(days_ago, 1))
 
     assert sorted(user.days) == before
-    assert [back] == user.stored()
+    assert [days_ago] == user.stored()
 
 
-def test_back_after_two_years_and_asked(user) -> None:
-    """What the user asks for is done at once."""
-    back = later(DAY, 730)
-    user.record(back)
-    done = maintenance.rewrite(user.home, maintenance.keep_since(back), back)
+def test_a_clear_after_two_years(user) -> None:
+    """An explicit removal by the user works at once."""
+    days_ago = later(DAY, 730)
+    user.record(days_ago)
+    done = maintenance.rewrite(user.home, maintenance.keep_since(days_ago), days_ago)
 
     assert (42, []) == (done.lines, done.failures)
-    assert [back] * 3 == user.stored()
+    assert [days_ago] * 3 == user.stored()
 
 
-def test_back_after_a_year(user) -> None:
-    """A break of less than 400 days is believed."""
+def test_a_break_of_a_year(user) -> None:
+    """After a break of less than 400 days, lines expire at once."""
     user.maintain(later(DAY, 380))
 
     assert [] == user.stored()
 
 
-def test_a_journal_in_doubt_is_not_rewritten(user) -> None:
-    """What stays is not touched at each command."""
+def test_a_suspended_retention_rewrites_nothing(user) -> None:
+    """While the clock is in doubt, maintenance rewrites no file."""
     user.seal(later(DAY, 14))
     user.maintain(later(DAY, 14))
     folder = Path(user.home.folder)
@@ -139,20 +143,20 @@ def test_a_journal_in_doubt_is_not_rewritten(user) -> None:
 
 
 @pytest.mark.parametrize(
-    ("newest", "days", "over"),
+    ("newest", "days", "is_expired"),
     [(0, 90, False), (0, 91, True), (0, 30_000, True), (400, 500, True), (401, 500, False)],
 )
-def test_what_is_over(newest: int, days: int, over: bool) -> None:
-    """Lines of more than 90 days, unless the newest archive is more than 400 days old."""
+def test_expired_lines(newest: int, days: int, is_expired: bool) -> None:
+    """Lines expire after the retention days, unless the newest archive is over 400 days old."""
     term = Retention(90, DAY, later(DAY, -newest))
 
-    assert over == term.is_expired(later(DAY, -days))
+    assert is_expired == term.is_expired(later(DAY, -days))
     assert term.is_skipped == (newest > 400)
 
 
 @pytest.mark.parametrize("today", ["0001-02-01", "nonsense", ""])
-def test_a_day_that_has_no_before(today: str) -> None:
-    """Nothing is over on a day that the calendar does not reach back from."""
+def test_a_day_without_earlier_days(today: str) -> None:
+    """If the calendar has no earlier day, or the day is invalid, no line expires."""
     term = Retention(90, today, "0001-01-01")
 
     assert not term.is_expired("0001-01-01")
@@ -160,7 +164,7 @@ def test_a_day_that_has_no_before(today: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "skipped"),
+    ("segments", "skipped"),
     [
         (["2025-05-01", "2025-04-27.gz"], False),
         (["2025-04-26.gz", "2025-04-26"], True),
@@ -168,22 +172,22 @@ def test_a_day_that_has_no_before(today: str) -> None:
         (["2025-04-26.gz", WRONG], False),
     ],
 )
-def test_the_newest_archive_of_an_earlier_day(home, names: list[str], skipped: bool) -> None:
-    """Its name decides, sealed or packed; the clock in question has named that of today."""
+def test_the_newest_archive_of_an_earlier_day(home, segments: list[str], skipped: bool) -> None:
+    """The newest segment name before today decides, because the clock in doubt named today's."""
     os.mkdir(home.folder, 0o700)
-    for name in names:
+    for name in segments:
         day, packed, _ = name.partition(".gz")
         Path(home.folder, f"telemetry-{day}.jsonl{packed}").touch(0o400)
 
     assert skipped == maintenance.retention(home, 90, DAY).is_skipped
 
 
-@pytest.mark.parametrize(("back", "kept"), [(401, 2), (400, 0), (10, 1)])
-def test_before_the_first_archive(home, back: int, kept: int) -> None:
-    """The newest event stands in its place."""
+@pytest.mark.parametrize(("days_ago", "kept"), [(401, 2), (400, 0), (10, 1)])
+def test_before_the_first_archive(home, days_ago: int, kept: int) -> None:
+    """Without a segment, the newest event decides."""
     user = User(home)
     user.record(later(DAY, -500), 1)
-    user.record(later(DAY, -back), 1)
+    user.record(later(DAY, -days_ago), 1)
     user.maintain(DAY)
 
     assert kept == len(user.stored())

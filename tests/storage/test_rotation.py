@@ -1,4 +1,4 @@
-"""Sealing and clearing: only what is ours is touched, and what is sealed stays sealed."""
+"""Sealing and clearing change only telemetry files, and a sealed segment stays sealed."""
 
 import contextlib
 import errno
@@ -19,30 +19,30 @@ LINE = b'{"schema_version":"1.0"}\n'
 
 
 def modes(home: ProjectPaths) -> dict[str, int]:
-    """The mode of each segment, by name."""
+    """Return the mode of each segment by name."""
     return {p.name: p.stat().st_mode & 0o7777 for p in Path(home.folder).glob("telemetry*")}
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o277, 0o777])
-def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int) -> None:
-    """Between making the log and setting its mode it is sealed: the line goes into a new one."""
+def test_a_log_that_is_sealed_while_it_is_created(home, monkeypatch, mask: int) -> None:
+    """If a log is sealed before its mode is set, it stays sealed and a new log gets the line."""
     real = os.open
     sealed = []
 
-    def slowly(path, flags, *args, **more):
+    def open_then_seal(path, flags, *args, **more):
         fd = real(path, flags, *args, **more)
         if path == log_file.LOG and flags & os.O_CREAT and not sealed:
             sealed.append(rotation.seal(home, DAY, 0.0))
         return fd
 
-    monkeypatch.setattr(os, "open", slowly)
-    former = os.umask(mask)
-    journal = LogWriter(home, lambda: True)
+    monkeypatch.setattr(os, "open", open_then_seal)
+    previous = os.umask(mask)
+    log_writer = LogWriter(home, lambda: True)
     try:
-        assert journal.append(LINE)
+        assert log_writer.append(LINE)
     finally:
-        os.umask(former)
-        journal.close()
+        os.umask(previous)
+        log_writer.close()
 
     assert 0o600 == modes(home).pop("telemetry.jsonl")
     assert LINE == Path(home.log).read_bytes()
@@ -51,7 +51,7 @@ def test_a_log_sealed_while_it_is_made_stays_sealed(home, monkeypatch, mask: int
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "folder"])
 def test_sealing_changes_nothing_outside(home, tmp_path, kind: str) -> None:
-    """Something else under the log's name is not sealed, and what it leads to keeps its mode."""
+    """Sealing rejects a link or a directory in place of the log, and changes nothing outside."""
     outside = tmp_path / "outside"
     outside.write_bytes(b"theirs")
     outside.chmod(0o600)
@@ -69,36 +69,36 @@ def test_sealing_changes_nothing_outside(home, tmp_path, kind: str) -> None:
     assert os.path.lexists(home.log)
 
 
-def test_a_listing_alone_is_not_believed(home, monkeypatch) -> None:
-    """A segment that a listing did not show is not overwritten."""
-    journal = LogWriter(home, lambda: True)
-    journal.append(LINE)
+def test_a_segment_missing_from_the_listing(home, monkeypatch) -> None:
+    """Sealing does not overwrite a segment that the listing did not show."""
+    log_writer = LogWriter(home, lambda: True)
+    log_writer.append(LINE)
     rotation.seal(home, DAY)
-    while not journal.append(LINE):
+    while not log_writer.append(LINE):
         pass
     monkeypatch.setattr(os, "listdir", lambda _folder: [])
     rotation.seal(home, DAY)
-    journal.close()
+    log_writer.close()
 
     assert {"telemetry-2024-02-28.jsonl", "telemetry-2024-02-28-2.jsonl"} == set(modes(home))
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o777])
 def test_the_lock_is_private_and_usable(home, mask: int) -> None:
-    """Whatever the mask, the lock has mode 0600."""
+    """With any umask, the lock has mode 0600."""
     write(home)
-    former = os.umask(mask)
+    previous = os.umask(mask)
     try:
         rotation.seal(home, DAY)
     finally:
-        os.umask(former)
+        os.umask(previous)
 
     assert 0o600 == os.stat(home.lock).st_mode & 0o7777
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_root_leaves_no_lock_in_somebody_elses_folder(home) -> None:
-    """Maintenance of a foreign folder is refused, and nothing is made in it."""
+def test_root_does_not_seal_for_another_user(home) -> None:
+    """Root rejects the directory of another user and creates no file in it."""
     write(home)
     os.chown(home.folder, 65_534, 65_534)
     with pytest.raises(JournalError, match="belongs to another user"):
@@ -107,8 +107,8 @@ def test_root_leaves_no_lock_in_somebody_elses_folder(home) -> None:
     assert {"telemetry.jsonl", ".gitignore"} == set(os.listdir(home.folder))
 
 
-def test_nothing_stored_needs_no_lock(home) -> None:
-    """A folder with the project's own settings in it gets no file of ours by a look or an off."""
+def test_a_directory_without_events(home) -> None:
+    """In a directory with settings only, sealing and clearing create no file."""
     os.mkdir(home.folder, 0o700)
     Path(home.folder, "telemetry.toml").write_text("enabled = false")
 
@@ -117,44 +117,44 @@ def test_nothing_stored_needs_no_lock(home) -> None:
     assert ["telemetry.toml"] == os.listdir(home.folder)
 
 
-def test_a_closed_journal_keeps_no_lease(home) -> None:
-    """Closing gives back the lease of a log that was sealed since, too."""
-    journal = LogWriter(home, lambda: True)
-    journal.append(LINE)
-    count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+def test_a_closed_writer_has_no_lease(home) -> None:
+    """Closing a writer releases its lease even if the log was sealed."""
+    log_writer = LogWriter(home, lambda: True)
+    log_writer.append(LINE)
+    descriptors = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     rotation.seal(home, DAY)
-    journal.close()
+    log_writer.close()
 
-    assert not count or count - 1 == len(os.listdir("/proc/self/fd"))
+    assert not descriptors or descriptors - 1 == len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("failing", [True, False])
-def test_an_unfinished_ignore_file_is_finished(home, failing: bool) -> None:
-    """An empty ignore file, left by a process that died, is written before the log is made."""
+def test_an_empty_ignore_file_is_completed(home, failing: bool) -> None:
+    """If a killed process left an empty ignore file, it is written before the log."""
     os.mkdir(home.folder, 0o700)
     Path(home.ignore).write_bytes(b"" if failing else b"theirs\n")
-    journal = LogWriter(home, lambda: True)
-    journal.append(LINE)
-    journal.close()
+    log_writer = LogWriter(home, lambda: True)
+    log_writer.append(LINE)
+    log_writer.close()
 
     assert (ignore_file.IGNORE if failing else b"theirs\n") == Path(home.ignore).read_bytes()
 
 
-# -- the lock ----------------------------------------------------------------------------------
+# -- the lock ------------------------------------------------------------------------------------
 
 
 def write(home: ProjectPaths, count: int = 1) -> None:
-    """So many lines in the active log, which nobody holds open after it."""
-    journal = LogWriter(home, lambda: True)
+    """Append this number of lines to the log and close it."""
+    log_writer = LogWriter(home, lambda: True)
     for _ in range(count):
-        while not journal.append(LINE):
+        while not log_writer.append(LINE):
             pass
-    journal.close()
+    log_writer.close()
 
 
 @pytest.fixture
-def held(home):
-    """The lock of a journal with one line, while another process is at work; `os.close` ends it."""
+def busy_lock(home):
+    """Write one line and take the lock. `os.close` of the value releases it."""
     write(home)
     lock = os.open(home.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
@@ -163,8 +163,8 @@ def held(home):
         os.close(lock)
 
 
-def test_whether_there_was_a_log_to_seal(home) -> None:
-    """True is said for a log, False where there is none or no folder; nothing is made for it."""
+def test_the_result_of_sealing(home) -> None:
+    """Sealing returns True if there was a log, and False without creating anything otherwise."""
     assert False is rotation.seal(home, DAY)
     assert not os.path.exists(home.folder)
     write(home)
@@ -173,24 +173,24 @@ def test_whether_there_was_a_log_to_seal(home) -> None:
     assert False is rotation.seal(home, DAY)
 
 
-def test_who_is_busy_is_not_disturbed(home, held) -> None:
-    """Without waiting it is refused at once, saying where; nothing stays open, nothing changes."""
-    count = len(os.listdir("/dev/fd"))
+def test_sealing_without_waiting(home, busy_lock) -> None:
+    """With a timeout of zero, sealing fails at once and names the directory. Nothing changes."""
+    descriptors = len(os.listdir("/dev/fd"))
     with pytest.raises(JournalError, match=f"^another process is busy with {home.folder}$"):
         rotation.seal(home, DAY, 0.0)
 
-    assert count == len(os.listdir("/dev/fd"))
+    assert descriptors == len(os.listdir("/dev/fd"))
     assert LINE == Path(home.log).read_bytes()
 
 
-def test_the_lock_is_waited_for_a_little(home, held, monkeypatch) -> None:
-    """It is tried again until the time is over, with pauses, and had when it is given back."""
+def test_sealing_waits_for_the_lock(home, busy_lock, monkeypatch) -> None:
+    """Sealing retries with pauses and succeeds when the lock is released."""
     pauses: list[float] = []
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == 3:
-            os.close(held)
+            os.close(busy_lock)
 
     monkeypatch.setattr(time, "sleep", pause)
 
@@ -199,8 +199,8 @@ def test_the_lock_is_waited_for_a_little(home, held, monkeypatch) -> None:
     assert all(0 < seconds < 0.1 for seconds in pauses)
 
 
-def test_the_lock_is_not_waited_for_longer(home, held, monkeypatch) -> None:
-    """When the time is over it is refused; by the clock that never jumps."""
+def test_sealing_waits_no_longer_than_the_timeout(home, busy_lock, monkeypatch) -> None:
+    """After the timeout by the monotonic clock, sealing fails."""
     seconds = iter(range(100, 200))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
@@ -210,10 +210,13 @@ def test_the_lock_is_not_waited_for_longer(home, held, monkeypatch) -> None:
     assert 106 == next(seconds)
 
 
-def test_the_lock_is_held_and_given_back(home) -> None:
-    """Inside, nobody else gets it; outside, everybody, also after an error; nothing stays open."""
+def test_maintenance_takes_and_releases_the_lock(home) -> None:
+    """The block is exclusive.
+
+    After it, even with an error, the lock is free and no descriptor is open.
+    """
     write(home)
-    count = len(os.listdir("/dev/fd"))
+    descriptors = len(os.listdir("/dev/fd"))
     for error in (None, ValueError):
         with contextlib.suppress(ValueError), rotation.maintenance(home) as folder:
             assert os.path.samestat(os.stat(home.folder), os.fstat(folder))
@@ -224,11 +227,11 @@ def test_the_lock_is_held_and_given_back(home) -> None:
         with rotation.maintenance(home):
             pass
 
-    assert count == len(os.listdir("/dev/fd"))
+    assert descriptors == len(os.listdir("/dev/fd"))
 
 
-def test_a_lock_that_is_none(home) -> None:
-    """Something else under the lock's name: refused, saying what the system says."""
+def test_a_directory_in_place_of_the_lock(home) -> None:
+    """A directory in place of the lock is rejected with the error code."""
     write(home)
     os.mkdir(home.lock)
     with pytest.raises(JournalError, match=rf"^{home.lock} cannot be opened \(EISDIR\)$"):
@@ -237,8 +240,8 @@ def test_a_lock_that_is_none(home) -> None:
     assert os.path.exists(home.log)
 
 
-def test_a_lock_behind_a_link(home, tmp_path) -> None:
-    """It is not followed, and nothing is made behind it."""
+def test_a_linked_lock(home, tmp_path) -> None:
+    """A linked lock is not followed, and the target is not created."""
     write(home)
     os.symlink(tmp_path / "made", home.lock)
     with pytest.raises(JournalError, match="ELOOP"):
@@ -247,8 +250,8 @@ def test_a_lock_behind_a_link(home, tmp_path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_a_folder_behind_a_link(home, tmp_path) -> None:
-    """It is not entered."""
+def test_a_linked_directory(home, tmp_path) -> None:
+    """A linked project directory is rejected, and no file is created in it."""
     write(home)
     os.rename(home.folder, tmp_path / "moved")
     os.symlink(tmp_path / "moved", home.folder)
@@ -259,30 +262,30 @@ def test_a_folder_behind_a_link(home, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo"])
-def test_a_folder_that_is_none(home, kind: str) -> None:
-    """It is refused at once; nobody waits for a pipe."""
+def test_a_file_in_place_of_the_directory(home, kind: str) -> None:
+    """A file or pipe in place of the directory is rejected at once."""
     _ = os.mkfifo(home.folder) if kind == "fifo" else Path(home.folder).touch()
     with pytest.raises(JournalError, match=r"cannot be opened \(ENOTDIR\)"):
         rotation.seal(home, DAY)
 
 
 def test_sealing_without_locks(home, monkeypatch) -> None:
-    """A file system that has none: there is nothing better than going on."""
+    """On a file system without locks, sealing works without a lock."""
 
-    def none(fd: int, how: int) -> None:
+    def fail(fd: int, how: int) -> None:
         raise OSError(errno.ENOLCK, "")
 
     write(home)
-    monkeypatch.setattr(rotation, "flock", none)
+    monkeypatch.setattr(rotation, "flock", fail)
 
     assert True is rotation.seal(home, DAY)
 
 
-# -- names of segments -------------------------------------------------------------------------
+# -- names of segments ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("there", "expected"),
+    ("existing", "expected"),
     [
         ([], ""),
         (["telemetry-2024-02-27.jsonl", "telemetry-2024-02-27-7.jsonl"], ""),
@@ -294,22 +297,25 @@ def test_sealing_without_locks(home, monkeypatch) -> None:
     ],
     ids=str,
 )
-def test_the_next_free_name(home, there: list[str], expected: str) -> None:
-    """One more than the highest number of the day, whatever its packing; nothing is replaced."""
+def test_the_next_free_name(home, existing: list[str], expected: str) -> None:
+    """The segment gets the number after the highest of the day, for any codec.
+
+    No file is replaced.
+    """
     write(home)
-    for name in there:
+    for name in existing:
         Path(home.folder, name).write_bytes(b"theirs")
     rotation.seal(home, DAY)
 
     assert LINE == Path(home.folder, f"telemetry-{DAY}{expected}.jsonl").read_bytes()
-    assert all(b"theirs" == Path(home.folder, name).read_bytes() for name in there)
+    assert all(b"theirs" == Path(home.folder, name).read_bytes() for name in existing)
 
 
-@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
-def test_a_name_that_a_listing_did_not_show(home, monkeypatch, packing: str) -> None:
-    """A segment of any packing that came meanwhile keeps its number for itself."""
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_a_segment_of_any_codec_missing_from_the_listing(home, monkeypatch, suffix: str) -> None:
+    """A segment that the listing did not show keeps its number, for any codec."""
     write(home)
-    Path(home.folder, f"telemetry-{DAY}.jsonl{packing}").write_bytes(b"theirs")
+    Path(home.folder, f"telemetry-{DAY}.jsonl{suffix}").write_bytes(b"theirs")
     monkeypatch.setattr(os, "listdir", lambda _folder: [])
     rotation.seal(home, DAY)
 
@@ -317,13 +323,13 @@ def test_a_name_that_a_listing_did_not_show(home, monkeypatch, packing: str) -> 
 
 
 def test_a_log_that_cannot_be_sealed(home, monkeypatch) -> None:
-    """The reason names the log and what the system says; the log stays."""
+    """The error names the log and the error code. The log is kept."""
 
-    def fails(*_args: object, **_more: object) -> None:
+    def fail(*_args: object, **_more: object) -> None:
         raise OSError(errno.EROFS, "")
 
     write(home)
-    monkeypatch.setattr(os, "rename", fails)
+    monkeypatch.setattr(os, "rename", fail)
     with pytest.raises(JournalError, match=rf"^{home.log} cannot be sealed \(EROFS\)$"):
         rotation.seal(home, DAY)
 
@@ -332,7 +338,7 @@ def test_a_log_that_cannot_be_sealed(home, monkeypatch) -> None:
 
 @pytest.mark.parametrize("kind", ["same", "another inode", "another device"])
 def test_sealing_one_log_only(home, kind: str) -> None:
-    """A log with another inode or device than was said is left open."""
+    """A log whose inode or device differs from the given one is not sealed."""
     write(home)
     st = os.stat(home.log)
     only = st.st_ino + (kind == "another inode"), st.st_dev + (kind == "another device")
@@ -345,7 +351,7 @@ def test_sealing_one_log_only(home, kind: str) -> None:
 
 @pytest.mark.parametrize("bits", [0o640, 0o644, 0o666, 0o700])
 def test_a_log_of_another_mode_is_sealed(home, bits: int) -> None:
-    """Writers refuse a log whose mode was changed; to seal it is all the same right."""
+    """Writers reject a log with another mode, but it can be sealed."""
     write(home)
     os.chmod(home.log, bits)
     rotation.seal(home, DAY)
@@ -353,49 +359,54 @@ def test_a_log_of_another_mode_is_sealed(home, bits: int) -> None:
     assert {f"telemetry-{DAY}.jsonl": 0o400} == modes(home)
 
 
-# -- clearing, size, trouble -------------------------------------------------------------------
+# -- clearing, size, problems --------------------------------------------------------------------
 
-OURS = [
+TELEMETRY_FILES = [
     "telemetry.jsonl",
     "telemetry-2024-02-28.jsonl",
     "telemetry-2024-02-28-2.jsonl.gz",
     "telemetry-2024-02-29-3.jsonl.zst",
 ]
-THEIRS = ["telemetry.toml", ".gitignore", ".telemetry.lock", "telemetry-notes.jsonl", "x.tmp"]
+OTHER_FILES = ["telemetry.toml", ".gitignore", ".telemetry.lock", "telemetry-notes.jsonl", "x.tmp"]
 
 
-def test_clearing_takes_what_is_ours(home) -> None:
-    """Log, segments, roll-up and leftovers go; lock, declarations and other files stay."""
+def test_clearing_deletes_only_telemetry_files(home) -> None:
+    """A clear deletes logs, segments, count cache and temporary files. Other files are kept."""
     os.mkdir(home.folder, 0o700)
-    for name in [*OURS, *THEIRS, "telemetry-rollup.json", ".telemetry-2024-02-28-ab.tmp"]:
+    for name in [
+        *TELEMETRY_FILES,
+        *OTHER_FILES,
+        "telemetry-rollup.json",
+        ".telemetry-2024-02-28-ab.tmp",
+    ]:
         Path(home.folder, name).write_bytes(b"x")
 
     assert [] == rotation.clear(home)
-    assert sorted(THEIRS) == sorted(os.listdir(home.folder))
+    assert sorted(OTHER_FILES) == sorted(os.listdir(home.folder))
 
 
-def test_clearing_where_nothing_is(home) -> None:
-    """No folder: nothing to say, nothing made."""
+def test_clearing_without_a_directory(home) -> None:
+    """Without a directory, a clear reports no failure and creates nothing."""
     assert [] == rotation.clear(home)
     assert not os.path.exists(home.folder)
 
 
-def test_what_could_not_be_cleared_is_told(home) -> None:
-    """Each with the reason, in order; the others are gone."""
+def test_files_that_cannot_be_deleted(home) -> None:
+    """A clear reports each failure with its reason, in order. The other files are deleted."""
     write(home)
     for name in ("telemetry-2024-02-28.jsonl", "telemetry-2024-02-27.jsonl.gz"):
         os.mkdir(f"{home.folder}/{name}")
-    told = rotation.clear(home)
+    failures = rotation.clear(home)
 
-    assert [one.partition(" (E")[0] for one in told] == [
+    assert [one.partition(" (E")[0] for one in failures] == [
         f"{home.folder}/telemetry-2024-02-27.jsonl.gz",
         f"{home.folder}/telemetry-2024-02-28.jsonl",
     ]
     assert not os.path.exists(home.log)
 
 
-def test_clearing_while_somebody_is_busy(home, held, monkeypatch) -> None:
-    """After a few seconds that is told, and nothing was deleted."""
+def test_clearing_during_maintenance(home, busy_lock, monkeypatch) -> None:
+    """After a few seconds a clear reports that the lock is taken, and deletes nothing."""
     seconds = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)
@@ -405,31 +416,31 @@ def test_clearing_while_somebody_is_busy(home, held, monkeypatch) -> None:
     assert 6 == next(seconds)
 
 
-def test_clearing_what_cannot_be_listed(home, monkeypatch) -> None:
-    """The folder is told with the reason."""
+def test_clearing_a_directory_that_cannot_be_listed(home, monkeypatch) -> None:
+    """The directory is reported with the error code."""
 
-    def fails(_folder: object) -> list[str]:
+    def fail(_folder: object) -> list[str]:
         raise OSError(errno.EIO, "")
 
     write(home)
-    monkeypatch.setattr(os, "listdir", fails)
+    monkeypatch.setattr(os, "listdir", fail)
 
     assert [f"{home.folder} (EIO)"] == rotation.clear(home)
     assert LINE == Path(home.log).read_bytes()
 
 
 def test_the_size_is_that_of_all_segments(home) -> None:
-    """In bytes as they lie on disk, packed or not; other files do not count."""
+    """The size is the sum of the file sizes of all segments. Other files do not count."""
     assert 0 == rotation.disk_usage(home)[1]
     os.mkdir(home.folder, 0o700)
-    for number, name in enumerate([*OURS, *THEIRS]):
+    for number, name in enumerate([*TELEMETRY_FILES, *OTHER_FILES]):
         Path(home.folder, name).write_bytes(b"x" * 10**number)
 
     assert 1_111 == rotation.disk_usage(home)[1]
 
 
-def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
-    """What it leads to is not ours."""
+def test_the_size_of_a_link(home, tmp_path) -> None:
+    """The size of a link is its own and not that of its target."""
     os.mkdir(home.folder, 0o700)
     (tmp_path / "large").write_bytes(b"x" * 100_000)
     os.symlink(tmp_path / "large", f"{home.folder}/telemetry-{DAY}.jsonl")
@@ -438,8 +449,8 @@ def test_the_size_of_a_link_is_its_own(home, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_trouble_with_the_folder(home, kind: str) -> None:
-    """Something else in the folder's place is told as such."""
+def test_problems_of_the_directory(home, kind: str) -> None:
+    """A file or a link in place of the directory is reported."""
     if kind == "file":
         Path(home.folder).write_bytes(b"")
     else:
@@ -450,8 +461,8 @@ def test_trouble_with_the_folder(home, kind: str) -> None:
     assert [f"{home.folder} is {what}"] == rotation.trouble(home)
 
 
-def test_trouble_above_the_folder(home) -> None:
-    """A file in the project's place is told in words."""
+def test_problems_above_the_directory(home) -> None:
+    """A file in place of the project is reported."""
     os.rmdir(home.root)
     Path(home.root).write_bytes(b"")
 
@@ -460,8 +471,8 @@ def test_trouble_above_the_folder(home) -> None:
 
 @pytest.mark.parametrize("bits", [0o702, 0o777])
 @pytest.mark.parametrize("with_log", [False, True])
-def test_trouble_with_an_open_folder(home, bits: int, with_log: bool) -> None:
-    """A folder that others may write to is told, and beside it what is wrong with the log."""
+def test_problems_of_a_writable_directory(home, bits: int, with_log: bool) -> None:
+    """A directory that others can write is reported, and so is the mode of the log."""
     os.mkdir(home.folder)
     if with_log:
         Path(home.log).touch(0o600)
@@ -476,8 +487,8 @@ def test_trouble_with_an_open_folder(home, bits: int, with_log: bool) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("what", ["root", "folder", "log"])
-def test_trouble_with_somebody_elses(home, what: str) -> None:
-    """Project, folder or log of another user are told."""
+def test_problems_of_another_owner(home, what: str) -> None:
+    """A project, a directory or a log of another user is reported."""
     if what != "root":
         write(home)
     os.chown(getattr(home, what), 65_534, 65_534)
@@ -490,63 +501,65 @@ def test_trouble_with_somebody_elses(home, what: str) -> None:
     assert [expected[what]] == rotation.trouble(home)
 
 
-def test_trouble_with_a_log_that_cannot_be_seen(home, monkeypatch) -> None:
-    """The reason is told in words."""
+def test_problems_of_an_unreadable_log(home, monkeypatch) -> None:
+    """An error of `lstat` on the log is reported."""
     write(home)
     real = os.lstat
 
-    def fails(path: str) -> os.stat_result:
+    def fail(path: str) -> os.stat_result:
         if path == home.log:
             raise OSError(errno.EIO, "")
         return real(path)
 
-    monkeypatch.setattr(os, "lstat", fails)
+    monkeypatch.setattr(os, "lstat", fail)
 
     assert [f"{home.log}: input/output error (EIO)"] == rotation.trouble(home)
 
 
-class Disk:
-    """What a file system says of itself.
+class FileSystem:
+    """The result of `statvfs` for a file system.
 
     Args:
-        flag: of how it is mounted.
-        blocks: how many it has.
-        left: how many are free.
+        flag: the mount flags.
+        blocks: the number of all blocks.
+        left: the number of free blocks.
     """
 
     def __init__(self, flag: int = 0, blocks: int = 100, left: int = 1) -> None:
         self.f_flag, self.f_blocks, self.f_bavail = flag, blocks, left
 
 
-@pytest.mark.parametrize("made", ["nothing", "folder", "log"])
-def test_trouble_with_a_read_only_disk(home, monkeypatch, made: str) -> None:
-    """The place is told where the next thing would have to be made."""
-    if made != "nothing":
+@pytest.mark.parametrize("existing_parts", ["nothing", "folder", "log"])
+def test_problems_of_a_read_only_disk(home, monkeypatch, existing_parts: str) -> None:
+    """A read-only file system is reported with the path that would be created or written."""
+    if existing_parts != "nothing":
         write(home)
-    if made == "folder":
+    if existing_parts == "folder":
         os.unlink(home.log)
-    place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
-    monkeypatch.setattr(os, "statvfs", lambda _path: Disk(os.ST_RDONLY | os.ST_NOSUID))
+    expected_path = {"nothing": home.root, "folder": home.folder, "log": home.log}[existing_parts]
+    monkeypatch.setattr(os, "statvfs", lambda _path: FileSystem(os.ST_RDONLY | os.ST_NOSUID))
 
-    assert [f"{place}: the file system is read-only"] == rotation.trouble(home)
+    assert [f"{expected_path}: the file system is read-only"] == rotation.trouble(home)
 
 
-@pytest.mark.parametrize("made", ["nothing", "folder", "log"])
-def test_trouble_with_what_may_not_be_written(home, monkeypatch, made: str) -> None:
-    """The same where the user has no right to."""
-    if made != "nothing":
+@pytest.mark.parametrize("existing_parts", ["nothing", "folder", "log"])
+def test_problems_of_missing_write_permission(home, monkeypatch, existing_parts: str) -> None:
+    """Missing write permission is reported with the path that would be created or written."""
+    if existing_parts != "nothing":
         write(home)
-    if made == "folder":
+    if existing_parts == "folder":
         os.unlink(home.log)
-    place = {"nothing": home.root, "folder": home.folder, "log": home.log}[made]
-    monkeypatch.setattr(os, "access", lambda path, right: (path, right) != (place, os.W_OK))
+    expected_path = {"nothing": home.root, "folder": home.folder, "log": home.log}[existing_parts]
+    monkeypatch.setattr(os, "access", lambda path, right: (path, right) != (expected_path, os.W_OK))
 
-    assert [f"{place} cannot be written to"] == rotation.trouble(home)
+    assert [f"{expected_path} cannot be written to"] == rotation.trouble(home)
 
 
-@pytest.mark.parametrize(("disk", "full"), [(Disk(left=0), 1), (Disk(), 0), (Disk(0, 0, 0), 0)])
-def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> None:
-    """No block left is trouble, unless the file system counts none."""
+@pytest.mark.parametrize(
+    ("disk", "full"), [(FileSystem(left=0), 1), (FileSystem(), 0), (FileSystem(0, 0, 0), 0)]
+)
+def test_problems_of_a_full_disk(home, monkeypatch, disk: FileSystem, full: int) -> None:
+    """A file system without a free block is reported, unless it does not count blocks."""
     write(home)
     monkeypatch.setattr(os, "statvfs", lambda _path: disk)
 
@@ -554,7 +567,7 @@ def test_trouble_with_a_full_disk(home, monkeypatch, disk: Disk, full: int) -> N
 
 
 def test_the_disk_usage_counts_files(home) -> None:
-    """Those that hold events, and their bytes."""
+    """The disk usage has the number of files with events, and their bytes."""
     write(home)
     rotation.seal(home, DAY)
     write(home)
@@ -562,20 +575,20 @@ def test_the_disk_usage_counts_files(home) -> None:
     assert (2, 2 * len(LINE)) == rotation.disk_usage(home)
 
 
-def test_no_file_of_ours_before_it_is_ignored(home) -> None:
-    """Where another program made the log, the lock is not made before the ignore file."""
+def test_the_ignore_file_is_created_before_the_lock(home) -> None:
+    """If another program created the log, the ignore file is created before the lock."""
     os.mkdir(home.folder, 0o700)
     Path(home.log).write_bytes(LINE)
     with rotation.maintenance(home):
-        made = set(os.listdir(home.folder))
+        names = set(os.listdir(home.folder))
 
-    assert {"telemetry.jsonl", ".gitignore", ".telemetry.lock"} == made
+    assert {"telemetry.jsonl", ".gitignore", ".telemetry.lock"} == names
     assert ignore_file.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o200, 0o000])
-def test_a_log_that_lacks_a_bit_of_its_owner(home, mode: int) -> None:
-    """It is sealed like any other, unless it is empty: then it is being made."""
+def test_a_log_without_owner_permissions(home, mode: int) -> None:
+    """Such a log is sealed, unless it is empty and thus still being created."""
     os.mkdir(home.folder, 0o700)
     Path(home.log).touch()
     Path(home.log).chmod(mode)

@@ -1,4 +1,4 @@
-"""The files of the journal, and the marks by which a reader knows them again."""
+"""The files of the log, and the state by which a reader recognizes them."""
 
 import contextlib
 import errno
@@ -19,39 +19,42 @@ NAME = "telemetry-2024-02-28.jsonl"
 
 @pytest.fixture
 def home(home: ProjectPaths) -> ProjectPaths:
-    """With an empty folder of ours."""
+    """Create an empty project directory."""
     os.mkdir(home.folder, 0o700)
     return home
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 65_536, 200_000])
 @pytest.mark.parametrize("ends", [10, 50, 70_000, 1 << 20])
-def test_the_sum_of_counted_bytes(home, size: int, ends: int) -> None:
-    """All of them, or of many so many at each end; what came behind them does not count."""
+def test_the_checksum(home, size: int, ends: int) -> None:
+    """The checksum covers all given bytes, or the first and last ones of a long file."""
     data = bytes(number * 7 % 251 for number in range(size))
     Path(home.folder, NAME).write_bytes(data + b"later")
-    counted = data if size <= 2 * ends else data[:ends] + data[-ends:]
+    expected_bytes = data if size <= 2 * ends else data[:ends] + data[-ends:]
     with snapshot(home, ReadReport()) as (source,):
-        assert zlib.crc32(counted) == source.checksum(size, ends)
+        assert zlib.crc32(expected_bytes) == source.checksum(size, ends)
 
 
-def test_the_sum_of_another_file(home) -> None:
-    """There is none where the file is gone or another one has its name; nothing stays open."""
+def test_the_checksum_of_a_replaced_file(home) -> None:
+    """A deleted or replaced file has no checksum, and no descriptor is left open."""
     path = Path(home.folder, NAME)
     path.write_bytes(b"x")
     with snapshot(home, ReadReport()) as (source,):
         count = len(os.listdir("/dev/fd"))
         path.rename(path.with_suffix(".old"))
-        gone = source.checksum(1, 1)
+        deleted = source.checksum(1, 1)
         path.write_bytes(b"x")
-        other = source.checksum(1, 1)
+        replaced = source.checksum(1, 1)
 
-        assert ((-1, -1), count) == ((gone, other), len(os.listdir("/dev/fd")))
+        assert ((-1, -1), count) == ((deleted, replaced), len(os.listdir("/dev/fd")))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_the_state_of_a_file(home, tmp_path, suffix: str) -> None:
-    """That of the plain file that is open, also without a name; of an archive, by its name."""
+    """The state is that of the open file.
+
+    For an archive, it is that of the current file of its name.
+    """
     path = Path(home.folder, NAME + suffix)
     path.write_bytes(gzip.compress(b"x"))
     before = path.stat()
@@ -68,7 +71,7 @@ def test_the_state_of_a_file(home, tmp_path, suffix: str) -> None:
 
 @pytest.mark.parametrize("begin", [0, 1, 70_000, 99_999, 100_000])
 def test_reading_from_the_middle(home, begin: int) -> None:
-    """What lies in front is left out, and nothing that is written meanwhile comes along."""
+    """A read from an offset yields the rest as it was at the start of the read."""
     data = bytes(number * 7 % 251 for number in range(100_000))
     path = Path(home.folder, NAME)
     path.write_bytes(data)
@@ -78,21 +81,21 @@ def test_reading_from_the_middle(home, begin: int) -> None:
         first = next(chunks, b"")
         with path.open("ab") as file:
             file.write(b"later")
-        # The rest of what there was when its turn came.
+        # The rest of the file at the time when its read started.
         assert data[begin:] == b"".join([first, *chunks])
     assert "" == report.stopped
 
 
-def test_what_cannot_be_used_hides_no_archive(home) -> None:
-    """A sealed file stands for its archive only where it can be read."""
+def test_an_unusable_segment_does_not_hide_its_archive(home) -> None:
+    """A sealed segment takes precedence over its archive only if it is readable."""
     os.mkfifo(Path(home.folder, NAME))
     Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(b"x\n"))
     with snapshot(home, ReadReport()) as (source,):
         assert b"x\n" == b"".join(source.chunks(FileReport()))
 
 
-def test_what_was_opened_is_read(home) -> None:
-    """A file that got another name since it was listed is read all the same."""
+def test_a_log_that_is_renamed_after_the_listing(home) -> None:
+    """A file that is renamed after the listing is still read."""
     log = Path(home.log)
     log.write_bytes(b"x" * 300_000)
     with snapshot(home, ReadReport()) as (source,):
@@ -102,7 +105,7 @@ def test_what_was_opened_is_read(home) -> None:
 
 
 def test_reports_of_parts_add_up() -> None:
-    """Counts are added; what stopped the first stays, and one that is in progress is enough."""
+    """Counts are added. The first read error is kept, and one part in progress is enough."""
     one, other = FileReport(1, 2, 3, 4), FileReport(10, 20, 30, 40)
     other.stopped = "second"
     one.add(other)
@@ -116,8 +119,8 @@ def test_reports_of_parts_add_up() -> None:
     assert ("second", True) == (one.stopped, one.in_progress)
 
 
-def test_segments_are_what_they_are_on_disk(home) -> None:
-    """Name, kind, size and identity of each."""
+def test_the_attributes_of_segments(home) -> None:
+    """A segment has the name, kind, size and identity of its file."""
     for name, size in (("telemetry.jsonl", 3), (NAME, 5), (f"{NAME[:-6]}-2.jsonl.gz", 7)):
         Path(home.folder, name).write_bytes(b"x" * size)
     with snapshot(home, ReadReport()) as sources:
@@ -128,138 +131,138 @@ def test_segments_are_what_they_are_on_disk(home) -> None:
     assert [(st.st_dev, st.st_ino) for st in on_disk] == [s.identity for s in found]
 
 
-# -- from the end ------------------------------------------------------------------------------
+# -- from the end --------------------------------------------------------------------------------
 
 LINES = [b"x" * (number * 37 % 101) + b"\n" for number in range(60)]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 500, 1 << 20])
-@pytest.mark.parametrize("ended", [True, False])
-def test_reading_from_the_end(home, size: int, ended: bool) -> None:
-    """Blocks of whole lines, the last one first; together they are the file, and it is closed."""
-    data = b"".join(LINES) + b"torn" * (not ended)
+@pytest.mark.parametrize("complete", [True, False])
+def test_reading_from_the_end(home, size: int, complete: bool) -> None:
+    """Blocks of complete lines are yielded from the end, and together they are the file."""
+    data = b"".join(LINES) + b"torn" * (not complete)
     Path(home.folder, NAME).write_bytes(data)
     count = len(os.listdir("/dev/fd"))
     with snapshot(home, ReadReport()) as (source,):
         report = FileReport()
         blocks = list(source.backwards(report, size, 1 << 20))
-        assert len(os.listdir("/dev/fd")) == count + 1  # the folder
+        assert len(os.listdir("/dev/fd")) == count + 1  # the directory
 
     assert data == b"".join(reversed(blocks))
     assert all(blocks)
-    assert all(block.endswith(b"\n") for block in blocks[ended is False :])
+    assert all(block.endswith(b"\n") for block in blocks[complete is False :])
     assert (size < 500) == (len(blocks) > 10)
     assert "" == report.stopped
 
 
-@pytest.mark.parametrize("behind", [b"\nlast\n", b"\n", b""], ids=["more", "end", "none"])
-def test_a_long_line_from_the_end(home, behind: bytes) -> None:
-    """Of it only its end is kept, whatever stands around it, and it is still known to be long."""
-    Path(home.folder, NAME).write_bytes(b"first\n" + b"x" * 5_000 + b"end" + behind)
+@pytest.mark.parametrize("following", [b"\nlast\n", b"\n", b""], ids=["more", "end", "none"])
+def test_a_long_line_from_the_end(home, following: bytes) -> None:
+    """Only the end of an overlong line is kept, and it is still too long."""
+    Path(home.folder, NAME).write_bytes(b"first\n" + b"x" * 5_000 + b"end" + following)
     for size in range(60, 160):
         with snapshot(home, ReadReport()) as (source,):
             found = b"".join(reversed(list(source.backwards(FileReport(), size, 50))))
-        first, long, *last = found.splitlines()
+        first, long_line, *last = found.splitlines()
 
-        assert (b"first", behind.split()) == (first, last)
-        assert 50 <= len(long) <= size + 50
-        assert long.endswith(b"xxend")
+        assert (b"first", following.split()) == (first, last)
+        assert 50 <= len(long_line) <= size + 50
+        assert long_line.endswith(b"xxend")
 
 
-def test_an_archive_has_no_end_to_read_from(home) -> None:
-    """It has to be unpacked from its beginning."""
+def test_an_archive_is_not_read_from_the_end(home) -> None:
+    """An archive is decompressed from its start, so it is not read backwards."""
     Path(home.folder, f"{NAME}.gz").write_bytes(gzip.compress(b"x\n"))
     with snapshot(home, ReadReport()) as (source,):
         assert [] == list(source.backwards(FileReport(), 100, 50))
 
 
 def test_a_file_that_cannot_be_read_from_the_end(home, monkeypatch) -> None:
-    """The reason is told."""
+    """The read error is reported."""
 
-    def fails(_fd: int, _count: int, _at: int) -> bytes:
+    def fail(_fd: int, _count: int, _at: int) -> bytes:
         raise OSError(errno.EIO, "")
 
     Path(home.folder, NAME).write_bytes(b"x\n")
     report = FileReport()
     with snapshot(home, ReadReport()) as (source,):
-        monkeypatch.setattr(os, "pread", fails)
+        monkeypatch.setattr(os, "pread", fail)
         assert [] == list(source.backwards(report, 100, 50))
 
     assert "it cannot be read (EIO)" == report.stopped
 
 
-# -- one moment --------------------------------------------------------------------------------
+# -- one snapshot --------------------------------------------------------------------------------
 
 
-def sealing_after(monkeypatch, home: ProjectPaths, listings: int) -> list[str]:
-    """Another process seals the log right after a listing; what came of each attempt."""
+def seal_after_listing(monkeypatch, home: ProjectPaths, listings: int) -> list[str]:
+    """Seal the log after each of the first listings and return the list of results."""
     real = os.scandir
-    made: list[str] = []
+    results: list[str] = []
 
     def scandir(folder: int) -> contextlib.AbstractContextManager[object]:
         with real(folder) as entries:
             found = list(entries)
-        if len(made) < listings:
+        if len(results) < listings:
             try:
-                made.append("sealed" if rotation.seal(home, "2024-02-28", 0.0) else "nothing")
+                results.append("sealed" if rotation.seal(home, "2024-02-28", 0.0) else "nothing")
             except JournalError:
-                made.append("busy")
+                results.append("busy")
         return contextlib.nullcontext(found)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    return made
+    return results
 
 
 def test_a_log_that_is_sealed_after_the_listing(home, monkeypatch) -> None:
-    """Where there is no lock yet, the folder is listed again until nothing has changed."""
+    """Without a lock file, the directory is listed again until it is unchanged."""
     Path(home.log).write_bytes(b"x\n")
     os.chmod(home.log, 0o600)
-    made = sealing_after(monkeypatch, home, 1)
+    results = seal_after_listing(monkeypatch, home, 1)
     problems = ReadReport()
 
     with snapshot(home, problems) as sources:
         assert [NAME] == [source.segment.name for source in sources]
-    assert (["sealed"], []) == (made, problems.sentences())
+    assert (["sealed"], []) == (results, problems.sentences())
 
 
-def test_nobody_seals_while_it_is_listed(home, monkeypatch) -> None:
-    """Where there is a lock, whoever reads shares it until the files are open, and no longer."""
+def test_no_process_seals_during_the_listing(home, monkeypatch) -> None:
+    """The reader shares the lock until it has opened the files, and then releases it."""
     Path(home.log).write_bytes(b"x\n")
     os.chmod(home.log, 0o600)
     Path(home.lock).touch(0o600)
-    made = sealing_after(monkeypatch, home, 1)
+    results = seal_after_listing(monkeypatch, home, 1)
     with snapshot(home, ReadReport()) as sources:
         assert ["telemetry.jsonl"] == [source.segment.name for source in sources]
-        assert ["busy"] == made
+        assert ["busy"] == results
         assert rotation.seal(home, "2024-02-28", 0.0)
         assert [b"x\n"] == list(sources[0].chunks(FileReport()))
 
 
-# -- what cannot be used -------------------------------------------------------------------------
+# -- unusable files ------------------------------------------------------------------------------
 
 
-def told(home: ProjectPaths) -> list[str]:
-    """What is wrong, when nothing is to be had."""
+def problems_of(home: ProjectPaths) -> list[str]:
+    """Return the problems of a directory without any readable segment."""
     problems = ReadReport()
     with snapshot(home, problems) as sources:
         assert [] == sources
     return problems.sentences()
 
 
-def test_a_folder_that_cannot_be_listed(home, monkeypatch) -> None:
-    """The reason is told with the log's name."""
+def test_a_directory_that_cannot_be_listed(home, monkeypatch) -> None:
+    """The error is reported with the name of the log."""
 
-    def fails(_folder: int) -> object:
+    def fail(_folder: int) -> object:
         raise OSError(errno.EIO, "")
 
-    monkeypatch.setattr(os, "scandir", fails)
+    monkeypatch.setattr(os, "scandir", fail)
 
-    assert ["telemetry.jsonl: its folder cannot be read (EIO)"] == told(home)
+    assert ["telemetry.jsonl: its folder cannot be read (EIO)"] == problems_of(home)
 
 
 @pytest.mark.parametrize("kind", ["file", "fifo", "link"])
-def test_a_folder_that_is_none(home, tmp_path, kind: str) -> None:
-    """It is named, with the system's short name for why; nobody waits for a pipe."""
+def test_a_file_named_like_the_directory(home, tmp_path, kind: str) -> None:
+    """The path is reported with the error code, and a pipe does not block the reader."""
     os.rmdir(home.folder)
     if kind == "fifo":
         os.mkfifo(home.folder)
@@ -268,34 +271,34 @@ def test_a_folder_that_is_none(home, tmp_path, kind: str) -> None:
     else:
         os.symlink(tmp_path, home.folder)
 
-    assert [f"{home.folder}: it cannot be opened (ENOTDIR)"] == told(home)
+    assert [f"{home.folder}: it cannot be opened (ENOTDIR)"] == problems_of(home)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_folder_of_somebody_else(home) -> None:
-    """Nothing in it is looked at."""
+def test_a_directory_of_another_user(home) -> None:
+    """A directory of another user is reported and not read."""
     Path(home.log).touch()
     os.chown(home.folder, 65_534, 65_534)
 
-    assert [f"{home.folder}: it is not a folder of yours"] == told(home)
+    assert [f"{home.folder}: it is not a folder of yours"] == problems_of(home)
 
 
-def test_a_segment_behind_a_link(home, tmp_path) -> None:
-    """It is not followed, and the reason is told."""
+def test_a_linked_segment(home, tmp_path) -> None:
+    """A link is reported and not followed."""
     (tmp_path / "theirs").touch()
     os.symlink(tmp_path / "theirs", Path(home.folder, NAME))
 
-    assert [f"{NAME}: it cannot be opened (ELOOP)"] == told(home)
+    assert [f"{NAME}: it cannot be opened (ELOOP)"] == problems_of(home)
 
 
-def test_a_sum_that_cannot_be_made(home, monkeypatch) -> None:
-    """As if the file were gone."""
+def test_a_checksum_without_read_access(home, monkeypatch) -> None:
+    """If the file cannot be read, it has no checksum."""
 
-    def fails(_fd: int, _count: int, _at: int) -> bytes:
+    def fail(_fd: int, _count: int, _at: int) -> bytes:
         raise OSError(errno.EIO, "")
 
     Path(home.folder, NAME).write_bytes(b"x")
     with snapshot(home, ReadReport()) as (source,):
-        monkeypatch.setattr(os, "pread", fails)
+        monkeypatch.setattr(os, "pread", fail)
 
         assert -1 == source.checksum(1, 1)

@@ -1,4 +1,4 @@
-"""The writer: what it makes, one write per event, and a log that another process changes."""
+"""The writer: its files, one write per event, and a log that another process changes."""
 
 import fcntl
 import os
@@ -14,79 +14,79 @@ from telemetry_kit.errors import Off, Refused
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import LINE, Clock, content, tree
+from tests.storage.writer_helpers import LINE, Clock, log_bytes, tree
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of the journal."""
+    """Create the clock of the writer."""
     return Clock()
 
 
 @pytest.fixture
-def journal(home: ProjectPaths, clock: Clock):
-    """A journal that may be written to."""
-    found = LogWriter(home, lambda: True, clock)
-    yield found
-    found.close()
+def log_writer(home: ProjectPaths, clock: Clock):
+    """Create a writer with consent."""
+    created = LogWriter(home, lambda: True, clock)
+    yield created
+    created.close()
 
 
 def mode(path: str | Path) -> int:
-    """The permission bits of a path itself."""
+    """Return the permission bits of a path, without following a link."""
     return stat.S_IMODE(os.lstat(path).st_mode)
 
 
-# -- what is made --------------------------------------------------------------------------------
+# -- created files -------------------------------------------------------------------------------
 
 
-def test_a_line_is_on_file_when_append_returns(home, journal) -> None:
-    """True means that the whole line is in the file."""
-    assert True is journal.append(LINE)
-    assert content(home) == LINE
+def test_a_line_is_stored_when_append_returns(home, log_writer) -> None:
+    """If `append` returns True, the complete line is in the file."""
+    assert True is log_writer.append(LINE)
+    assert log_bytes(home) == LINE
 
 
-def test_files_are_private(home, journal) -> None:
-    """The folder is 0700 and the log 0600."""
-    journal.append(LINE)
+def test_files_are_private(home, log_writer) -> None:
+    """The directory has mode 0700 and the log has mode 0600."""
+    log_writer.append(LINE)
 
     assert (mode(home.folder), mode(home.log)) == (0o700, 0o600)
 
 
-@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o277, 0o777])
-def test_umask_changes_nothing(home, journal, mask: int) -> None:
-    """Whatever the umask, folder and log have their modes and the line is written."""
-    former = os.umask(mask)
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o277, 0o777])
+def test_the_umask_has_no_effect(home, log_writer, umask: int) -> None:
+    """With any umask, directory and log have their modes and the line is written."""
+    previous = os.umask(umask)
     try:
-        assert journal.append(LINE)
+        assert log_writer.append(LINE)
     finally:
-        os.umask(former)
+        os.umask(previous)
 
-    assert (mode(home.folder), mode(home.log), content(home)) == (0o700, 0o600, LINE)
+    assert (mode(home.folder), mode(home.log), log_bytes(home)) == (0o700, 0o600, LINE)
     assert mode(home.ignore) == 0o644
 
 
-def test_opening_alone_writes_nothing(home, journal) -> None:
-    """Taking the lease makes an empty log."""
-    journal.open()
+def test_opening_creates_an_empty_log(home, log_writer) -> None:
+    """Opening takes the lease and creates an empty log."""
+    log_writer.open()
 
-    assert content(home) == b""
+    assert log_bytes(home) == b""
 
 
-def test_making_a_journal_touches_nothing(home, journal) -> None:
-    """A journal that was never opened left nothing."""
+def test_creating_a_writer_creates_no_file(home, log_writer) -> None:
+    """A writer that was never opened creates no file."""
     assert tree(home) == {"the-work": None}
 
 
-def test_denied_makes_nothing(home, clock) -> None:
-    """Where recording is off, not even the folder is made."""
+def test_denied_creates_nothing(home, clock) -> None:
+    """Without consent, not even the directory is created."""
     with pytest.raises(Off, match=r"^recording was turned off$"):
         LogWriter(home, lambda: False, clock).append(LINE)
 
     assert tree(home) == {"the-work": None}
 
 
-def test_denied_between_the_two_questions_writes_nothing(home, clock) -> None:
-    """Consent is asked again once the log is open: a no in between wins, and nothing is left."""
+def test_denied_between_the_two_checks_writes_nothing(home, clock) -> None:
+    """Consent is checked again after the log is open. A denial in between leaves no file."""
     answers = iter([True, False])
     with pytest.raises(Off, match=r"^recording was turned off$"):
         LogWriter(home, lambda: next(answers), clock).append(LINE)
@@ -94,22 +94,22 @@ def test_denied_between_the_two_questions_writes_nothing(home, clock) -> None:
     assert not os.path.exists(home.folder)
 
 
-def test_an_existing_folder_keeps_its_mode(home, journal) -> None:
-    """A folder that the project made itself stays as it is."""
+def test_an_existing_directory_keeps_its_mode(home, log_writer) -> None:
+    """A directory that the project created keeps its mode."""
     os.mkdir(home.folder)
     os.chmod(home.folder, 0o755)
-    journal.append(LINE)
+    log_writer.append(LINE)
 
     assert (mode(home.folder), mode(home.log)) == (0o755, 0o600)
 
 
-def test_git_status_stays_clean(home, journal) -> None:
-    """Events, and the ignore file itself, never show up in the project's version control."""
+def test_git_status_stays_clean(home, log_writer) -> None:
+    """`git status` shows neither the events nor the ignore file."""
     git = ["git", "-c", "safe.directory=*", "-C", home.root]
     subprocess.run([*git, "init", "-q"], check=True)
-    journal.append(LINE)
+    log_writer.append(LINE)
     rotation.seal(home, "2024-02-28")
-    journal.append(LINE)
+    log_writer.append(LINE)
     status = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=all"],
         capture_output=True,
@@ -119,11 +119,11 @@ def test_git_status_stays_clean(home, journal) -> None:
     assert status.stdout == b""
 
 
-def test_the_projects_declarations_are_not_ignored(home, journal) -> None:
-    """`telemetry.toml` is the project's own file and can be committed."""
+def test_the_settings_of_the_project_are_not_ignored(home, log_writer) -> None:
+    """`telemetry.toml` belongs to the project and can be committed."""
     git = ["git", "-c", "safe.directory=*", "-C", home.root]
     subprocess.run([*git, "init", "-q"], check=True)
-    journal.append(LINE)
+    log_writer.append(LINE)
     Path(home.folder, "telemetry.toml").write_text("roles = ['x']\n")
     status = subprocess.run(
         [*git, "status", "--porcelain", "--untracked-files=all"],
@@ -134,11 +134,11 @@ def test_the_projects_declarations_are_not_ignored(home, journal) -> None:
     assert status.stdout == b"?? .flowspec/telemetry.toml\n"
 
 
-def test_an_existing_ignore_file_is_left(home, journal) -> None:
-    """An ignore file that is there belongs to the project."""
+def test_an_existing_ignore_file_is_kept(home, log_writer) -> None:
+    """An existing ignore file belongs to the project and is not changed."""
     os.mkdir(home.folder)
     Path(home.ignore).write_bytes(b"theirs\n")
-    journal.append(LINE)
+    log_writer.append(LINE)
 
     assert Path(home.ignore).read_bytes() == b"theirs\n"
 
@@ -146,18 +146,18 @@ def test_an_existing_ignore_file_is_left(home, journal) -> None:
 # -- one write -----------------------------------------------------------------------------------
 
 
-def test_lines_are_appended(home, journal) -> None:
-    """Lines stand in the order in which they were written."""
+def test_lines_are_appended(home, log_writer) -> None:
+    """Lines are stored in the order in which they were written."""
     lines = [b"%d\n" % n for n in range(100)]
     for one in lines:
-        assert journal.append(one)
+        assert log_writer.append(one)
 
-    assert b"".join(lines) == content(home)
+    assert b"".join(lines) == log_bytes(home)
 
 
 @pytest.mark.strace
 def test_one_write_per_event(place) -> None:
-    """Once the log is open, an event is one `fstat` and one `write`, and nothing else of a file."""
+    """Once the log is open, an event takes one `fstat` and one `write` of the log."""
     if shutil.which("strace") is None:
         pytest.skip("strace is missing")
     trace = place.user / "trace"
@@ -183,32 +183,32 @@ def test_one_write_per_event(place) -> None:
     writes = [c for c in calls if c.startswith("write(") and "schema_version" in c]
 
     assert len(writes) == 5
-    # 20 ms may pass on a busy machine, so a second look at consent may be in between.
+    # On a busy machine 20 ms may pass, and consent is then checked again.
     assert len([c for c in calls if "fstat" in c]) >= 5
 
 
-def test_descriptor_is_not_inherited(home, journal) -> None:
-    """A program started by the host does not get our descriptor."""
-    journal.append(LINE)
+def test_the_descriptor_is_not_inherited(home, log_writer) -> None:
+    """A program that the host starts does not inherit the descriptor of the log."""
+    log_writer.append(LINE)
 
-    assert not os.get_inheritable(journal.lease.fd)
+    assert not os.get_inheritable(log_writer.lease.fd)
 
 
-def test_the_lease_is_a_shared_lock(home, journal) -> None:
-    """As long as a writer has the log open nobody gets it exclusively; then somebody does."""
-    journal.append(LINE)
+def test_the_lease_is_a_shared_lock(home, log_writer) -> None:
+    """While a writer has the log open, no process gets an exclusive lock on it."""
+    log_writer.append(LINE)
     fd = os.open(home.log, os.O_RDWR)
     try:
         with pytest.raises(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        journal.close()
+        log_writer.close()
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(fd)
 
 
 def test_two_writers_share(home, clock) -> None:
-    """Two journals of one project write into one log."""
+    """Two writers of one project append to one log."""
     one, two = LogWriter(home, lambda: True, clock), LogWriter(home, lambda: True, clock)
     for _ in range(3):
         assert one.append(b"1\n")
@@ -216,50 +216,50 @@ def test_two_writers_share(home, clock) -> None:
     one.close()
     two.close()
 
-    assert content(home) == b"1\n2\n" * 3
+    assert log_bytes(home) == b"1\n2\n" * 3
 
 
-def test_closing_twice(home, journal) -> None:
-    """Giving the lease back twice does no harm, and the next line takes a new one."""
-    journal.append(LINE)
-    journal.close()
-    journal.close()
+def test_closing_twice(home, log_writer) -> None:
+    """Closing a writer twice does no harm, and the next line takes a new lease."""
+    log_writer.append(LINE)
+    log_writer.close()
+    log_writer.close()
 
-    assert journal.append(LINE)
-    assert content(home) == LINE * 2
-
-
-# -- a torn tail ---------------------------------------------------------------------------------
+    assert log_writer.append(LINE)
+    assert log_bytes(home) == LINE * 2
 
 
-@pytest.mark.parametrize("torn", [b'{"schema_ver', b"x", b'{"a":1}', b"y" * 4095])
-def test_a_torn_tail_is_healed(home, clock, torn: bytes) -> None:
-    """After a fragment the first line of a new writer begins on a line of its own."""
+# -- an incomplete last line ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fragment", [b'{"schema_ver', b"x", b'{"a":1}', b"y" * 4095])
+def test_a_line_after_a_fragment(home, clock, fragment: bytes) -> None:
+    """After a fragment, the first line of a new writer starts on a new line."""
     first = LogWriter(home, lambda: True, clock)
     first.append(LINE)
     first.close()
     with open(home.log, "ab") as file:
-        file.write(torn)
+        file.write(fragment)
     second = LogWriter(home, lambda: True, clock)
     second.append(LINE)
     second.append(LINE)
     second.close()
 
-    assert LINE + torn + b"\n" + LINE * 2 == content(home)
+    assert LINE + fragment + b"\n" + LINE * 2 == log_bytes(home)
 
 
-def test_a_whole_tail_gets_no_empty_line(home, clock) -> None:
-    """Where the last line is whole, no newline is added."""
+def test_a_line_after_a_complete_line(home, clock) -> None:
+    """After a complete line, no newline is added."""
     for _ in range(3):
-        journal = LogWriter(home, lambda: True, clock)
-        journal.append(LINE)
-        journal.close()
+        log_writer = LogWriter(home, lambda: True, clock)
+        log_writer.append(LINE)
+        log_writer.close()
 
-    assert content(home) == LINE * 3
+    assert log_bytes(home) == LINE * 3
 
 
 def replace(home: ProjectPaths, how: str) -> None:
-    """What another process may do to the log."""
+    """Change the log as another process may do."""
     if how == "seal":
         rotation.seal(home, "2024-02-28")
     elif how == "clear":
@@ -280,128 +280,128 @@ def replace(home: ProjectPaths, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["seal", "clear", "unlink", "replace", "folder"])
-def test_a_log_that_is_gone_is_noticed(home, journal, how: str) -> None:
-    """The next append writes nothing and says False; the one after it is in a new log."""
-    journal.append(b"old\n")
+def test_a_log_that_is_gone_is_detected(home, log_writer, how: str) -> None:
+    """The next append returns False and writes nothing. The one after it writes to a new log."""
+    log_writer.append(b"old\n")
     replace(home, how)
 
-    assert False is journal.append(b"lost\n")
-    assert True is journal.append(b"new\n")
-    assert content(home) == b"new\n"
+    assert False is log_writer.append(b"lost\n")
+    assert True is log_writer.append(b"new\n")
+    assert log_bytes(home) == b"new\n"
 
 
-def test_a_sealed_log_is_not_changed(home, journal) -> None:
-    """What was sealed stays byte for byte, under the day's name, 0400."""
-    journal.append(b"old\n")
+def test_a_sealed_log_is_not_changed(home, log_writer) -> None:
+    """A sealed segment keeps its bytes, the name of its day and mode 0400."""
+    log_writer.append(b"old\n")
     rotation.seal(home, "2024-02-28")
-    journal.append(b"new\n")
-    journal.append(b"new\n")
+    log_writer.append(b"new\n")
+    log_writer.append(b"new\n")
     sealed = Path(home.folder, "telemetry-2024-02-28.jsonl")
 
     assert (sealed.read_bytes(), mode(sealed)) == (b"old\n", 0o400)
 
 
-def test_later_segments_of_a_day_are_numbered(home, journal) -> None:
-    """The second and third log of a day are called -2 and -3."""
+def test_later_segments_of_a_day_are_numbered(home, log_writer) -> None:
+    """The second and third segment of a day have the suffixes -2 and -3."""
     for _ in range(3):
-        journal.append(b"x\n")
+        log_writer.append(b"x\n")
         rotation.seal(home, "2024-02-28")
-        journal.append(b"-\n")
+        log_writer.append(b"-\n")
     names = {p.name for p in Path(home.folder).glob("telemetry-*.jsonl")}
 
     assert {f"telemetry-2024-02-28{n}.jsonl" for n in ("", "-2", "-3")} == names
 
 
-def test_the_descriptor_number_stays(home, journal) -> None:
-    """A new log comes behind the old number, so that no thread writes to somebody else's."""
-    journal.append(LINE)
-    number = journal.lease.fd
+def test_the_descriptor_number_is_kept(home, log_writer) -> None:
+    """A new log gets the old descriptor number, so that no thread writes to another file."""
+    log_writer.append(LINE)
+    number = log_writer.lease.fd
     count = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     for _ in range(20):
         rotation.seal(home, "2024-02-28")
-        journal.append(LINE)
+        log_writer.append(LINE)
 
-    assert number == journal.lease.fd
+    assert number == log_writer.lease.fd
     assert count == (len(os.listdir("/proc/self/fd")) if count else 0)
     assert not os.get_inheritable(number)
 
 
-def test_a_number_that_the_host_took_over_is_never_written_to(home, journal, tmp_path) -> None:
-    """The host closed our descriptor and opened its own file under the number: hands off."""
-    journal.append(LINE)
-    number = journal.lease.fd
+def test_a_descriptor_that_the_host_reuses(home, log_writer, tmp_path) -> None:
+    """If the host reuses the descriptor number for its own file, the writer does not write it."""
+    log_writer.append(LINE)
+    number = log_writer.lease.fd
     os.close(number)
-    theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
-    if theirs != number:
-        os.dup2(theirs, number)
-        os.close(theirs)
+    file_of_the_host = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
+    if file_of_the_host != number:
+        os.dup2(file_of_the_host, number)
+        os.close(file_of_the_host)
     os.write(number, b"precious")
 
-    assert False is journal.append(b"2\n")
-    assert True is journal.append(b"3\n")
+    assert False is log_writer.append(b"2\n")
+    assert True is log_writer.append(b"3\n")
     assert (tmp_path / "database").read_bytes() == b"precious"
-    assert content(home) == LINE + b"3\n"
+    assert log_bytes(home) == LINE + b"3\n"
     os.write(number, b" still open")
     os.close(number)
     assert (tmp_path / "database").read_bytes() == b"precious still open"
 
 
-def test_a_number_that_was_only_closed(home, journal) -> None:
-    """The host closed all descriptors: the next append says False, and then it works."""
-    journal.append(LINE)
-    os.close(journal.lease.fd)
+def test_a_descriptor_that_the_host_closes(home, log_writer) -> None:
+    """If the host closes the descriptor, the next append returns False and the next one works."""
+    log_writer.append(LINE)
+    os.close(log_writer.lease.fd)
 
-    assert (journal.append(b"2\n"), journal.append(b"3\n")) == (False, True)
-    assert content(home) == LINE + b"3\n"
+    assert (log_writer.append(b"2\n"), log_writer.append(b"3\n")) == (False, True)
+    assert log_bytes(home) == LINE + b"3\n"
 
 
-def test_closing_never_closes_a_number_of_the_host(home, journal, tmp_path) -> None:
-    """Giving back a lease whose number the host took over leaves the host's file open."""
-    journal.append(LINE)
-    number = journal.lease.fd
+def test_closing_keeps_a_descriptor_of_the_host(home, log_writer, tmp_path) -> None:
+    """Closing the writer does not close a descriptor that the host reuses."""
+    log_writer.append(LINE)
+    number = log_writer.lease.fd
     os.close(number)
-    theirs = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
-    if theirs != number:
-        os.dup2(theirs, number)
-        os.close(theirs)
-    journal.close()
+    file_of_the_host = os.open(tmp_path / "database", os.O_RDWR | os.O_CREAT)
+    if file_of_the_host != number:
+        os.dup2(file_of_the_host, number)
+        os.close(file_of_the_host)
+    log_writer.close()
     os.write(number, b"open")
     os.close(number)
 
     assert (tmp_path / "database").read_bytes() == b"open"
 
 
-def test_consent_is_asked_when_the_log_was_replaced(home, clock) -> None:
-    """A log that was sealed by a revocation is not begun anew."""
+def test_consent_is_checked_when_the_log_was_replaced(home, clock) -> None:
+    """After a revocation has sealed the log, no new log is created."""
     allowed = [True]
-    journal = LogWriter(home, lambda: allowed[0], clock)
-    journal.append(LINE)
+    log_writer = LogWriter(home, lambda: allowed[0], clock)
+    log_writer.append(LINE)
     rotation.seal(home, "2024-02-28")
     allowed[0] = False
     with pytest.raises(Off):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
     assert not os.path.exists(home.log)
     allowed[0] = True
-    assert journal.append(LINE) in (True, False)
+    assert log_writer.append(LINE) in (True, False)
 
 
 @pytest.mark.parametrize("bits", [0o400, 0o644, 0o666, 0o660])
-def test_a_mode_that_changes_under_us_is_noticed(home, journal, bits: int) -> None:
-    """A log whose mode was changed while we held it gets no further line."""
-    journal.append(LINE)
+def test_a_change_of_mode_is_detected(home, log_writer, bits: int) -> None:
+    """If the mode of the open log changes, no more lines are written."""
+    log_writer.append(LINE)
     os.chmod(home.log, bits)
     with pytest.raises(Refused):
-        journal.append(b"no\n")
+        log_writer.append(b"no\n")
 
-    assert (LINE, bits) == (content(home), mode(home.log))
+    assert (LINE, bits) == (log_bytes(home), mode(home.log))
 
 
-def test_a_second_link_under_us_is_noticed(home, journal, tmp_path) -> None:
-    """A log that got a second name while we held it gets no further line."""
-    journal.append(LINE)
+def test_a_new_hard_link_is_detected(home, log_writer, tmp_path) -> None:
+    """If the open log gets a second hard link, no more lines are written."""
+    log_writer.append(LINE)
     os.link(home.log, tmp_path / "second")
     with pytest.raises(Refused, match="2 links"):
-        journal.append(b"no\n")
+        log_writer.append(b"no\n")
 
     assert (tmp_path / "second").read_bytes() == LINE

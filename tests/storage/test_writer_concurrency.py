@@ -1,4 +1,4 @@
-"""The writer among threads and processes."""
+"""The writer in several threads and processes."""
 
 import json
 import threading
@@ -9,33 +9,33 @@ import pytest
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import Clock, content
+from tests.storage.writer_helpers import Clock, log_bytes
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of the journal."""
+    """Create the clock of the writer."""
     return Clock()
 
 
 @pytest.fixture
-def journal(home: ProjectPaths, clock: Clock):
-    """A journal that may be written to."""
-    found = LogWriter(home, lambda: True, clock)
-    yield found
-    found.close()
+def log_writer(home: ProjectPaths, clock: Clock):
+    """Create a writer with consent."""
+    created = LogWriter(home, lambda: True, clock)
+    yield created
+    created.close()
 
 
-def test_threads_lose_and_tear_nothing(home, clock) -> None:
-    """Eight threads over one journal: every acknowledged line is there once, and whole."""
-    journal = LogWriter(home, lambda: True, clock)
+def test_threads_lose_no_line(home, clock) -> None:
+    """Eight threads share one writer, and each acknowledged line is stored once and complete."""
+    log_writer = LogWriter(home, lambda: True, clock)
     start = threading.Barrier(8)
 
     def write(thread: int) -> None:
         start.wait()
         for n in range(200):
             line = b'{"t":%d,"n":%d,"pad":"%s"}\n' % (thread, n, b"x" * 200)
-            while not journal.append(line):
+            while not log_writer.append(line):
                 pass
 
     threads = [threading.Thread(target=write, args=(t,)) for t in range(8)]
@@ -43,25 +43,25 @@ def test_threads_lose_and_tear_nothing(home, clock) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    journal.close()
-    found = [json.loads(line) for line in content(home).splitlines() if line]
+    log_writer.close()
+    created = [json.loads(line) for line in log_bytes(home).splitlines() if line]
 
-    assert {(t, n) for t in range(8) for n in range(200)} == {(e["t"], e["n"]) for e in found}
-    assert len(found) == 1600
+    assert {(t, n) for t in range(8) for n in range(200)} == {(e["t"], e["n"]) for e in created}
+    assert len(created) == 1600
 
 
 def test_threads_while_the_log_is_sealed(home, clock) -> None:
-    """The same while another thread seals all the time: nothing lost, nothing twice."""
-    journal = LogWriter(home, lambda: True, clock)
-    over = threading.Event()
+    """While another thread keeps sealing the log, no line is lost or doubled."""
+    log_writer = LogWriter(home, lambda: True, clock)
+    finished = threading.Event()
 
     def seal() -> None:
-        while not over.is_set():
+        while not finished.is_set():
             rotation.seal(home, "2024-02-28")
 
     def write(thread: int) -> None:
         for n in range(150):
-            while not journal.append(b'{"t":%d,"n":%d}\n' % (thread, n)):
+            while not log_writer.append(b'{"t":%d,"n":%d}\n' % (thread, n)):
                 pass
 
     sealer = threading.Thread(target=seal)
@@ -70,19 +70,19 @@ def test_threads_while_the_log_is_sealed(home, clock) -> None:
         thread.start()
     for thread in writers:
         thread.join()
-    over.set()
+    finished.set()
     sealer.join()
-    journal.close()
+    log_writer.close()
     segments = Path(home.folder).glob("telemetry*.jsonl")
-    found = [json.loads(one) for p in segments for one in p.read_bytes().splitlines() if one]
+    created = [json.loads(one) for p in segments for one in p.read_bytes().splitlines() if one]
 
     assert sorted((t, n) for t in range(4) for n in range(150)) == sorted(
-        (e["t"], e["n"]) for e in found
+        (e["t"], e["n"]) for e in created
     )
 
 
 def test_a_forked_child_writes(place) -> None:
-    """Parent and children share the lease and write whole lines into one log."""
+    """Parent and children share the lease and write complete lines to one log."""
     done = place.run(
         "import os\nfrom telemetry_kit import track_role_event as t\n"
         "assert t('role.selected', role='pm')\n"
@@ -102,8 +102,8 @@ def test_a_forked_child_writes(place) -> None:
     assert len(place.events()) == 1 + 200 + 50 + 1
 
 
-def test_a_child_that_ends_does_not_end_the_parents_lease(place) -> None:
-    """A child's end gives nothing of the parent's back: the shared lock is never unlocked."""
+def test_a_child_that_exits_keeps_the_parents_lease(place) -> None:
+    """When a child exits, the parent still has its shared lock."""
     done = place.run(
         "import fcntl, os\nfrom telemetry_kit import track_role_event as t\n"
         "assert t('role.selected', role='pm')\n"
@@ -120,8 +120,8 @@ def test_a_child_that_ends_does_not_end_the_parents_lease(place) -> None:
     assert (done.stdout, done.stderr) == ("held\n", "")
 
 
-def test_two_children_notice_a_seal_of_their_parent(place) -> None:
-    """Children that inherited the descriptor switch to the new log each for itself."""
+def test_two_children_detect_a_seal_of_their_parent(place) -> None:
+    """Each child that inherited the descriptor opens the new log by itself."""
     done = place.run(
         "import os\nfrom telemetry_kit import track_role_event as t\n"
         "from telemetry_kit.consent import changes as control\n"
@@ -145,24 +145,24 @@ def test_two_children_notice_a_seal_of_their_parent(place) -> None:
     assert (done.returncode, done.stderr, len(place.events())) == (0, "", 2)
 
 
-def test_many_processes_write_whole_lines(place) -> None:
-    """Six processes at once: every line whole, every event there."""
+def test_many_processes_write_complete_lines(place) -> None:
+    """Six processes write at once. No line is incomplete and no event is lost."""
     code = (
         "from telemetry_kit import track_role_event as t\n"
         "for _ in range(200): assert t('agent.invoked', agent='x' * 300)\n"
     )
     children = [place.start(code) for _ in range(6)]
-    answers = [child.communicate(timeout=60) for child in children]
+    outputs = [child.communicate(timeout=60) for child in children]
 
-    assert {("", "")} == set(answers)
+    assert {("", "")} == set(outputs)
     assert len({event["event_id"] for event in place.events()}) == 1200
 
 
 def test_a_signal_handler_may_record(place) -> None:
-    """An event from a signal handler inside another one is written whole, not waited for.
+    """An event in a signal handler is written during another event, without waiting for it.
 
-    On a machine that is very busy the breaker may call the disk slow; nothing else is refused
-    once the first event has loaded all that it takes.
+    On a very busy machine, the circuit breaker may report a slow disk. It rejects no event
+    otherwise.
     """
     done = place.run(
         "import signal\nfrom telemetry_kit import track_role_event as t\n"
@@ -186,8 +186,8 @@ def test_a_signal_handler_may_record(place) -> None:
     assert int(done.stdout) == len(place.events())
 
 
-def test_recording_while_the_interpreter_ends(place) -> None:
-    """An event from an exit handler or a destructor is written, or silently not."""
+def test_recording_at_interpreter_exit(place) -> None:
+    """An event in an exit handler or a destructor is written or silently dropped."""
     done = place.run(
         "import atexit\nfrom telemetry_kit import track_role_event as t\n"
         "class Last:\n"

@@ -1,4 +1,4 @@
-"""The writer after errors of the system: the circuit breaker, and each error of each call."""
+"""The writer after system errors: the circuit breaker, and each error of each call."""
 
 import errno
 import fcntl
@@ -14,80 +14,80 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import ignore_file, log_file, writer
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import LINE, Clock, content, plant
+from tests.storage.writer_helpers import LINE, Clock, log_bytes, misplace
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of the journal."""
+    """Create the clock of the writer."""
     return Clock()
 
 
 @pytest.fixture
-def journal(home: ProjectPaths, clock: Clock):
-    """A journal that may be written to."""
+def log_writer(home: ProjectPaths, clock: Clock):
+    """Create a writer with consent."""
     found = LogWriter(home, lambda: True, clock)
     yield found
     found.close()
 
 
-# -- trouble -------------------------------------------------------------------------------------
+# -- the circuit breaker -------------------------------------------------------------------------
 
 
 def test_breaker_pauses(home, clock) -> None:
-    """While it pauses nothing is tried; the pauses are 1, 2, 4, 8, 16, 32, 60, 60 seconds."""
-    tried = []
+    """The breaker pauses for 1, 2, 4, 8, 16, 32, 60 and 60 seconds without an attempt."""
+    attempts = []
 
     def allowed() -> bool:
-        tried.append(clock.seconds)
+        attempts.append(clock.seconds)
         raise Refused("it cannot be asked")
 
-    journal = LogWriter(home, allowed, clock)
+    log_writer = LogWriter(home, allowed, clock)
     for _ in range(4 * 250):
         with pytest.raises(Refused):
-            journal.append(LINE)
+            log_writer.append(LINE)
         clock.seconds += 0.25
-    pauses = [after - before for before, after in itertools.pairwise(tried)]
+    pauses = [after - before for before, after in itertools.pairwise(attempts)]
 
     assert pauses[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_breaker_closes_after_a_success(home, journal, clock) -> None:
-    """When the trouble is gone, the first attempt after the pause works and clears the reason."""
+def test_breaker_closes_after_a_success(home, log_writer, clock) -> None:
+    """After the pause, a successful attempt clears the reason and resets the pause."""
     os.mkdir(home.folder)
     os.mkdir(home.log)
     with pytest.raises(Refused):
-        journal.append(LINE)
+        log_writer.append(LINE)
     os.rmdir(home.log)
     with pytest.raises(Refused):
-        journal.append(LINE)
+        log_writer.append(LINE)
     assert not os.path.exists(home.log)
     clock.seconds += 1
 
-    assert journal.append(LINE)
-    assert journal.breaker.reason == ""
+    assert log_writer.append(LINE)
+    assert log_writer.breaker.reason == ""
     os.unlink(home.log)
     os.mkdir(home.log)
     with pytest.raises(Refused):
-        journal.append(LINE)
-    assert clock.seconds + 1 == journal.breaker.resume
+        log_writer.append(LINE)
+    assert clock.seconds + 1 == log_writer.breaker.resume
 
 
-def test_being_off_is_no_trouble(home, clock) -> None:
-    """A no does not open the breaker: a yes afterwards works at once."""
+def test_a_denial_does_not_open_the_breaker(home, clock) -> None:
+    """A denial does not open the breaker, so a later grant takes effect at once."""
     answers = [False]
-    journal = LogWriter(home, lambda: answers[0], clock)
+    log_writer = LogWriter(home, lambda: answers[0], clock)
     for _ in range(5):
         with pytest.raises(Off):
-            journal.append(LINE)
+            log_writer.append(LINE)
     answers[0] = True
 
-    assert journal.append(LINE)
-    journal.close()
+    assert log_writer.append(LINE)
+    log_writer.close()
 
 
-def slow(clock: Clock, seconds: float) -> Clock:
-    """A clock on which the next question takes as long as given."""
+def slow_clock(clock: Clock, seconds: float) -> Clock:
+    """Create a clock that advances by this many seconds at each call."""
 
     class Slow(Clock):
         def __call__(self) -> float:
@@ -99,64 +99,66 @@ def slow(clock: Clock, seconds: float) -> Clock:
     return found
 
 
-def test_a_slow_disk_opens_the_breaker_after_three(home, clock) -> None:
-    """Three lines in a row that each took over 50 ms pause the writing; the lines are on file."""
-    journal = LogWriter(home, lambda: True, slow(clock, 0.06))
+def test_three_slow_writes_open_the_breaker(home, clock) -> None:
+    """Three lines in a row over 50 ms pause the writer. These lines are stored."""
+    log_writer = LogWriter(home, lambda: True, slow_clock(clock, 0.06))
     for _ in range(3):
-        assert journal.append(LINE)
+        assert log_writer.append(LINE)
     with pytest.raises(Refused, match="the disk is slow"):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
-    assert content(home) == LINE * 3
-    journal.close()
+    assert log_bytes(home) == LINE * 3
+    log_writer.close()
 
 
-def test_trouble_is_remembered_by_its_short_name(home, clock, monkeypatch) -> None:
-    """Whoever looks later finds what it was: the slow disk, or the name of the system's error."""
-    told: list[str] = []
-    journal = LogWriter(home, lambda: True, slow(clock, 0.06), remember=told.append)
+def test_an_error_is_saved_by_its_code(home, clock, monkeypatch) -> None:
+    """The writer saves "slow disk" or the code of the system error."""
+    saved: list[str] = []
+    log_writer = LogWriter(home, lambda: True, slow_clock(clock, 0.06), remember=saved.append)
     for _ in range(3):
-        journal.append(LINE)
-    assert told == ["slow disk"]
-    journal.close()
-    told.clear()
+        log_writer.append(LINE)
+    assert saved == ["slow disk"]
+    log_writer.close()
+    saved.clear()
 
-    def full(fd: int, data: bytes) -> int:
+    def fail_with_enospc(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    journal = LogWriter(home, lambda: True, clock, remember=told.append)
-    monkeypatch.setattr(writer, "_write", full)
+    log_writer = LogWriter(home, lambda: True, clock, remember=saved.append)
+    monkeypatch.setattr(writer, "_write", fail_with_enospc)
     with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)$"):
-        journal.append(LINE)
-    journal.close()
+        log_writer.append(LINE)
+    log_writer.close()
 
-    assert told == ["ENOSPC"]
+    assert saved == ["ENOSPC"]
 
 
-def test_a_disk_that_is_slow_now_and_then_is_fine(home, clock) -> None:
-    """Two slow lines and a quick one do not open it."""
-    watch = slow(clock, 0.06)
-    journal = LogWriter(home, lambda: True, lambda: watch() if slowly else watch.seconds)
+def test_single_slow_writes_do_not_open_the_breaker(home, clock) -> None:
+    """Two slow lines and a fast one do not open the breaker."""
+    watch = slow_clock(clock, 0.06)
+    log_writer = LogWriter(
+        home, lambda: True, lambda: watch() if open_after_other else watch.seconds
+    )
     for number in range(30):
-        slowly = number % 3 != 2
-        assert journal.append(LINE)
+        open_after_other = number % 3 != 2
+        assert log_writer.append(LINE)
 
-    assert content(home) == LINE * 30
-    journal.close()
+    assert log_bytes(home) == LINE * 30
+    log_writer.close()
 
 
-def test_a_quick_disk_never_pauses(home, clock) -> None:
-    """Lines of 20 ms each are no reason to pause."""
-    journal = LogWriter(home, lambda: True, slow(clock, 0.02))
+def test_a_fast_disk_does_not_open_the_breaker(home, clock) -> None:
+    """Lines of 20 ms each do not open the breaker."""
+    log_writer = LogWriter(home, lambda: True, slow_clock(clock, 0.02))
     for _ in range(20):
-        assert journal.append(LINE)
-    journal.close()
+        assert log_writer.append(LINE)
+    log_writer.close()
 
 
-def test_a_short_write_is_not_acknowledged(place) -> None:
-    """A line that did not fit is refused and counted, what is there of it is ended.
+def test_a_partial_write_is_not_acknowledged(place) -> None:
+    """A line that is written in part is rejected and counted, and its fragment gets a newline.
 
-    The limit on the size of files is the one way to a short write that every system has.
+    The file size limit produces a partial write on each system.
     """
     done = place.run(
         "import os, resource, signal\n"
@@ -182,8 +184,8 @@ def test_a_short_write_is_not_acknowledged(place) -> None:
     assert place.log.read_bytes().endswith(b"}\n")
 
 
-def short_once(monkeypatch, failing: bool) -> None:
-    """The next write stops in the middle, as on a full disk; then there is room, or is not."""
+def write_partially_once(monkeypatch, failing: bool) -> None:
+    """Let the next write stop in the middle, and the one after it succeed or fail."""
     real = os.write
     written: list[bytes] = []
 
@@ -199,149 +201,149 @@ def short_once(monkeypatch, failing: bool) -> None:
     monkeypatch.setattr(ignore_file, "_write", write)
 
 
-# -- what the system may say ---------------------------------------------------------------------
+# -- system errors -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("failing", [False, True])
 @pytest.mark.parametrize("before", [0, 3])
-def test_half_a_line(home, journal, clock, monkeypatch, failing: bool, before: int) -> None:
-    """It is no event: it is counted as lost, ended, and the next one is on a line of its own."""
+def test_a_partial_line(home, log_writer, clock, monkeypatch, failing: bool, before: int) -> None:
+    """A partial line counts as lost and gets a newline. The next event starts on a new line."""
     for _ in range(before):
-        journal.append(LINE)
-    journal.open()
-    short_once(monkeypatch, failing)
+        log_writer.append(LINE)
+    log_writer.open()
+    write_partially_once(monkeypatch, failing)
     with pytest.raises(Refused, match=r"^\S+: the disk is full \(ENOSPC\)$"):
-        journal.append(LINE)
+        log_writer.append(LINE)
     clock.seconds += 1
 
-    assert journal.append(LINE)
-    assert journal.append(LINE)
-    assert LINE * before + LINE[: len(LINE) // 2] + b"\n" + LINE * 2 == content(home)
-    assert 1 == journal.lost
+    assert log_writer.append(LINE)
+    assert log_writer.append(LINE)
+    assert LINE * before + LINE[: len(LINE) // 2] + b"\n" + LINE * 2 == log_bytes(home)
+    assert 1 == log_writer.lost
 
 
-def test_every_half_line_is_counted(home, journal, clock, monkeypatch) -> None:
-    """Two of them are two."""
-    journal.open()
+def test_each_partial_line_is_counted(home, log_writer, clock, monkeypatch) -> None:
+    """Two partial lines count as two lost events."""
+    log_writer.open()
     for _ in range(2):
-        short_once(monkeypatch, failing=False)
+        write_partially_once(monkeypatch, failing=False)
         with pytest.raises(Refused):
-            journal.append(LINE)
+            log_writer.append(LINE)
         clock.seconds += 10
 
-    assert 2 == journal.lost
+    assert 2 == log_writer.lost
 
 
-def test_half_an_ignore_file(home, journal, clock, monkeypatch) -> None:
-    """There is no log before the ignore file is whole; the next attempt writes both."""
-    short_once(monkeypatch, failing=False)
+def test_a_partial_ignore_file(home, log_writer, clock, monkeypatch) -> None:
+    """The log is created only after the ignore file is complete. The next attempt writes both."""
+    write_partially_once(monkeypatch, failing=False)
     with pytest.raises(Refused, match=r"the disk is full \(ENOSPC\)"):
-        journal.append(LINE)
+        log_writer.append(LINE)
     assert (b"", False) == (Path(home.ignore).read_bytes(), os.path.exists(home.log))
     clock.seconds += 1
 
-    assert journal.append(LINE)
+    assert log_writer.append(LINE)
     assert ignore_file.IGNORE == Path(home.ignore).read_bytes()
 
 
 @pytest.mark.parametrize("number", sorted(private.NO_LOCKS))
-def test_a_file_system_without_locks(home, journal, monkeypatch, number: int) -> None:
-    """Lines are written without a lease."""
+def test_a_file_system_without_locks(home, log_writer, monkeypatch, number: int) -> None:
+    """On a file system without locks, lines are written without a lease."""
 
-    def none(fd: int, how: int) -> None:
+    def fail(fd: int, how: int) -> None:
         raise OSError(number, "")
 
-    monkeypatch.setattr(log_file, "flock", none)
+    monkeypatch.setattr(log_file, "flock", fail)
 
-    assert journal.append(LINE)
-    assert LINE == content(home)
+    assert log_writer.append(LINE)
+    assert LINE == log_bytes(home)
 
 
-def test_a_lock_that_fails(home, journal, monkeypatch) -> None:
-    """Any other answer is a trouble: nothing is written, nothing stays open."""
+def test_a_lock_that_fails(home, log_writer, monkeypatch) -> None:
+    """With another error of `flock`, nothing is written and no descriptor is left open."""
 
-    def fails(fd: int, how: int) -> None:
+    def fail(fd: int, how: int) -> None:
         raise OSError(errno.EIO, "")
 
     count = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(log_file, "flock", fails)
+    monkeypatch.setattr(log_file, "flock", fail)
     with pytest.raises(Refused, match=r"input/output error \(EIO\)"):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
-    assert (b"", count) == (content(home), len(os.listdir("/dev/fd")))
+    assert (b"", count) == (log_bytes(home), len(os.listdir("/dev/fd")))
 
 
-def test_a_log_that_somebody_keeps_for_himself(home, journal, clock) -> None:
-    """Nobody waits for an exclusive lock on the log; when it is given back, writing goes on."""
-    journal.append(LINE)
-    journal.close()
+def test_an_exclusive_lock_on_the_log(home, log_writer, clock) -> None:
+    """The writer does not wait for an exclusive lock. When it is released, writing resumes."""
+    log_writer.append(LINE)
+    log_writer.close()
     count = len(os.listdir("/dev/fd"))
-    with open(home.log, "rb") as theirs:
-        fcntl.flock(theirs, fcntl.LOCK_EX)
+    with open(home.log, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(Refused, match="was replaced by other processes at every attempt"):
-            journal.append(LINE)
+            log_writer.append(LINE)
     assert count == len(os.listdir("/dev/fd"))
     clock.seconds += 1
 
-    assert journal.append(LINE)
-    assert LINE * 2 == content(home)
+    assert log_writer.append(LINE)
+    assert LINE * 2 == log_bytes(home)
 
 
-def test_a_log_that_another_process_makes_first(home, journal, clock, monkeypatch) -> None:
-    """Both write into the one that is there."""
+def test_a_log_that_another_process_creates_first(home, log_writer, clock, monkeypatch) -> None:
+    """If another process creates the log first, both write to it."""
     other = LogWriter(home, lambda: True, clock)
     real = os.open
     made: list[bool] = []
     streams = [os.fstat(number).st_ino for number in range(3)]
 
-    def slowly(path, flags, *args, **more):
+    def open_after_other(path, flags, *args, **more):
         if path == log_file.LOG and flags & os.O_CREAT and not made:
             monkeypatch.setattr(os, "open", real)
             made.append(other.append(b"first\n"))
         return real(path, flags, *args, **more)
 
-    monkeypatch.setattr(os, "open", slowly)
-    assert journal.append(b"second\n")
+    monkeypatch.setattr(os, "open", open_after_other)
+    assert log_writer.append(b"second\n")
     other.close()
 
     assert [True] == made
     assert streams == [os.fstat(number).st_ino for number in range(3)]
-    assert b"first\nsecond\n" == content(home)
+    assert b"first\nsecond\n" == log_bytes(home)
 
 
-def test_a_mode_that_cannot_be_set(home, journal, monkeypatch) -> None:
-    """A umask took the owner's bits and they cannot be given back: no event, nothing stays open."""
+def test_a_mode_that_cannot_be_set(home, log_writer, monkeypatch) -> None:
+    """If the mode of the log cannot be set, nothing is written and no descriptor is left open."""
 
-    def fails(fd: int, bits: int) -> None:
+    def fail(fd: int, bits: int) -> None:
         if bits == 0o600:
             raise OSError(errno.EPERM, "")
 
     count = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(os, "fchmod", fails)
-    former = os.umask(0o277)
+    monkeypatch.setattr(os, "fchmod", fail)
+    previous = os.umask(0o277)
     try:
         with pytest.raises(Refused, match=r"operation not permitted \(EPERM\)"):
-            journal.append(LINE)
+            log_writer.append(LINE)
     finally:
-        os.umask(former)
+        os.umask(previous)
 
-    assert (b"", count) == (content(home), len(os.listdir("/dev/fd")))
+    assert (b"", count) == (log_bytes(home), len(os.listdir("/dev/fd")))
 
 
 @pytest.mark.parametrize("closed", [(0, 1), (0, 2), (1, 2)], ids=str)
-def test_a_host_without_its_streams(home, journal, closed: tuple[int, int]) -> None:
-    """The log never gets the number of a stream: what the host prints would be in it."""
-    kept = [os.dup(number) for number in closed]
+def test_a_host_without_standard_streams(home, log_writer, closed: tuple[int, int]) -> None:
+    """The log never gets the descriptor of a standard stream, so the host cannot print into it."""
+    saved_streams = [os.dup(number) for number in closed]
     try:
         for number in closed:
             os.close(number)
-        assert journal.append(LINE)
-        log = journal.lease.fd
+        assert log_writer.append(LINE)
+        log = log_writer.lease.fd
         taken = [number for number in closed if os.path.exists(f"/dev/fd/{number}")]
     finally:
-        for former, number in zip(kept, closed, strict=True):
-            os.dup2(former, number)
-            os.close(former)
+        for previous, number in zip(saved_streams, closed, strict=True):
+            os.dup2(previous, number)
+            os.close(previous)
 
     assert (True, []) == (log > 2, taken)
     assert not os.get_inheritable(log)
@@ -355,23 +357,23 @@ def test_a_host_without_its_streams(home, journal, closed: tuple[int, int]) -> N
         ("socket", "it is no plain file (ENXIO)"),
     ],
 )
-def test_trouble_is_told_in_words(home, journal, kind: str, words: str) -> None:
-    """The reason names the file, says what it means, and gives the system's short name."""
-    plant(kind, home.log, Path(home.root).parent / "outside")
+def test_the_reason_of_an_error(home, log_writer, kind: str, words: str) -> None:
+    """The reason has the file, an explanation and the error code."""
+    misplace(kind, home.log, Path(home.root).parent / "outside")
     with pytest.raises(Refused):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
-    assert f"{home.log}: {words}" == journal.breaker.reason
+    assert f"{home.log}: {words}" == log_writer.breaker.reason
 
 
-def test_trouble_without_a_word_for_it() -> None:
-    """An error that is not in the list is told by its short name."""
+def test_the_reason_of_an_unlisted_error() -> None:
+    """An unlisted error is reported by its code."""
     assert "cannot be used (EBUSY)" == private.explain(OSError(errno.EBUSY, "secret"))
     assert "cannot be used (ValueError)" == private.explain(ValueError("secret"))
 
 
 def test_a_fragment_of_one_byte(home, clock) -> None:
-    """A log that holds nothing but the first byte of a line."""
+    """A log may consist of the first byte of a line."""
     first = LogWriter(home, lambda: True, clock)
     first.open()
     first.close()
@@ -380,27 +382,27 @@ def test_a_fragment_of_one_byte(home, clock) -> None:
     second.append(LINE)
     second.close()
 
-    assert b"{\n" + LINE == content(home)
+    assert b"{\n" + LINE == log_bytes(home)
 
 
-def test_after_a_slow_disk_three_more_are_needed(home, clock) -> None:
-    """A pause begins the counting anew: two slow lines after it do not pause again."""
-    watch = slow(clock, 0.06)
-    journal = LogWriter(home, lambda: True, watch)
+def test_slow_writes_are_counted_anew_after_a_pause(home, clock) -> None:
+    """After a pause, two slow lines do not open the breaker again."""
+    watch = slow_clock(clock, 0.06)
+    log_writer = LogWriter(home, lambda: True, watch)
     for _ in range(3):
-        assert journal.append(LINE)
+        assert log_writer.append(LINE)
     watch.seconds += 1
     for _ in range(3):
-        assert journal.append(LINE)
+        assert log_writer.append(LINE)
     with pytest.raises(Refused, match="the disk is slow"):
-        journal.append(LINE)
-    journal.close()
+        log_writer.append(LINE)
+    log_writer.close()
 
 
-def test_root_says_whose_project_it_is(home, journal) -> None:
-    """The reason names the project."""
+def test_root_rejects_the_project_of_another_user(home, log_writer) -> None:
+    """Root records nothing there, and the reason names the project."""
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
     os.chown(home.root, 65_534, 65_534)
     with pytest.raises(Refused, match=f"^{home.root} belongs to another user$"):
-        journal.append(LINE)
+        log_writer.append(LINE)

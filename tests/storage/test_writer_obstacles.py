@@ -1,4 +1,4 @@
-"""The writer with something in its way: foreign files, a full log, a file system that fails."""
+"""The writer with obstacles: foreign files, a full log, and a failing file system."""
 
 import contextlib
 import errno
@@ -14,18 +14,18 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import log_file, rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import LINE, Clock, content, plant, tree
+from tests.storage.writer_helpers import LINE, Clock, log_bytes, misplace, tree
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of the journal."""
+    """Create the clock of the writer."""
     return Clock()
 
 
 @pytest.fixture
-def journal(home: ProjectPaths, clock: Clock):
-    """A journal that may be written to."""
+def log_writer(home: ProjectPaths, clock: Clock):
+    """Create a writer with consent."""
     found = LogWriter(home, lambda: True, clock)
     yield found
     found.close()
@@ -37,66 +37,70 @@ LOG_KINDS = ["link", "dangling", "loop", "link to a folder", "directory", "fifo"
 LOG_KINDS += ["socket", "0666", "0644", "0640", "0602", "0700", "0000", "04600"]
 
 
-# -- what may be in the way ----------------------------------------------------------------------
+# -- misplaced files -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", LOG_KINDS)
-def test_planted_log(home, journal, clock, kind: str) -> None:
-    """Whatever stands in the log's place, no line is written, nothing is changed or made."""
+def test_an_obstacle_in_place_of_the_log(home, log_writer, clock, kind: str) -> None:
+    """With an obstacle in place of the log, nothing is written, changed or created."""
     outside = Path(home.root).parent / "outside"
-    plant(kind, home.log, outside)
-    seen = os.lstat(home.log)
+    misplace(kind, home.log, outside)
+    stat_before = os.lstat(home.log)
     before = tree(home)
     for _ in range(3):
         with pytest.raises(Refused) as caught:
-            journal.append(LINE)
+            log_writer.append(LINE)
         clock.seconds += 100
 
     after = os.lstat(home.log)
     assert before == tree(home)
-    assert (seen.st_mode, seen.st_ino, seen.st_size) == (after.st_mode, after.st_ino, after.st_size)
+    assert (stat_before.st_mode, stat_before.st_ino, stat_before.st_size) == (
+        after.st_mode,
+        after.st_ino,
+        after.st_size,
+    )
     assert caught.value.reason.startswith(home.log)
-    assert caught.value.reason == journal.breaker.reason
+    assert caught.value.reason == log_writer.breaker.reason
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "link to a folder", "fifo", "file"])
-def test_planted_folder(home, journal, kind: str) -> None:
-    """Whatever stands in the folder's place is not entered, and nothing is made behind it."""
+def test_an_obstacle_in_place_of_the_directory(home, log_writer, kind: str) -> None:
+    """An obstacle in place of the directory is not entered, and nothing is created behind it."""
     outside = Path(home.root).parent / "outside"
-    plant(kind, home.folder, outside)
+    misplace(kind, home.folder, outside)
     before = tree(home)
     with pytest.raises(Refused):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
     assert before == tree(home)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "fifo", "directory"])
-def test_planted_ignore_file(home, journal, kind: str) -> None:
-    """Something in the ignore file's place is not written through; the event is recorded."""
+def test_an_obstacle_in_place_of_the_ignore_file(home, log_writer, kind: str) -> None:
+    """An obstacle in place of the ignore file is not written, and the event is recorded."""
     outside = Path(home.root).parent / "outside"
-    plant(kind, home.ignore, outside)
-    journal.append(LINE)
+    misplace(kind, home.ignore, outside)
+    log_writer.append(LINE)
 
     assert ((outside / "file").read_bytes(), (outside / "nothing").exists()) == (b"theirs", False)
-    assert content(home) == LINE
+    assert log_bytes(home) == LINE
 
 
 @pytest.mark.parametrize("bits", [0o777, 0o702, 0o722])
-def test_a_folder_that_others_may_write_to(home, journal, bits: int) -> None:
-    """A folder in which anybody may put files is no place for a log."""
+def test_a_directory_that_others_can_write(home, log_writer, bits: int) -> None:
+    """If other users can write to the directory, no log is created in it."""
     os.mkdir(home.folder)
     os.chmod(home.folder, bits)
     with pytest.raises(Refused, match="not a private folder"):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
     assert os.listdir(home.folder) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("what", ["log", "folder", "root"])
-def test_somebody_elses(home, journal, what: str) -> None:
-    """The log, the folder or the project of another user is left alone, also by root."""
+def test_files_of_another_user(home, log_writer, what: str) -> None:
+    """Root leaves the log, the directory and the project of another user unchanged."""
     if what != "root":
         os.mkdir(home.folder, 0o700)
     if what == "log":
@@ -105,182 +109,185 @@ def test_somebody_elses(home, journal, what: str) -> None:
     os.chown(getattr(home, what), 65_534, 65_534)
     before = tree(home)
     with pytest.raises(Refused):
-        journal.append(LINE)
+        log_writer.append(LINE)
 
     assert before == tree(home)
 
 
-def sized(number: int, length: int) -> bytes:
-    """A line of so many bytes."""
+def line_of_size(number: int, length: int) -> bytes:
+    """Return a line of this number of bytes."""
     return b"%d" % number + b"x" * (length - 1 - len(b"%d" % number)) + b"\n"
 
 
 def segments_of(home: ProjectPaths) -> list[bytes]:
-    """The bytes of the sealed segments, in order."""
+    """Return the bytes of the sealed segments in order."""
     found = Path(home.folder).glob("telemetry-*.jsonl")
     return [path.read_bytes() for path in sorted(found, key=lambda path: (len(path.name), path))]
 
 
-# -- a log that is full --------------------------------------------------------------------------
+# -- a full log ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("length", [160, 161, 250, 1_000])
 def test_a_full_log_is_sealed(home, clock, length: int) -> None:
-    """The line after the last that fits is the segment's last; the one after it begins a log."""
-    journal = LogWriter(home, lambda: True, clock, seal_events=20)
-    lines = [sized(number, length) for number in range(70)]
+    """The first line above the limit is the last of its segment.
+
+    The next line starts a new log.
+    """
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=20)
+    lines = [line_of_size(number, length) for number in range(70)]
     for one in lines:
-        while not journal.append(one):
+        while not log_writer.append(one):
             pass
-    journal.close()
+    log_writer.close()
 
     assert [b"".join(lines[at : at + 21]) for at in (0, 21, 42)] == segments_of(home)
-    assert b"".join(lines[63:]) == content(home)
+    assert b"".join(lines[63:]) == log_bytes(home)
 
 
 def test_a_segment_is_named_after_the_day_it_was_sealed(home, clock) -> None:
-    """The day in UTC, which one it is when the log is full."""
-    journal = LogWriter(home, lambda: True, clock, seal_events=1)
+    """The name of a segment has the UTC day of the sealing."""
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=1)
     days = {time.strftime("%Y-%m-%d", time.gmtime())}
     for number in range(2):
-        assert journal.append(sized(number, 200))
+        assert log_writer.append(line_of_size(number, 200))
     days.add(time.strftime("%Y-%m-%d", time.gmtime()))
-    journal.close()
+    log_writer.close()
 
     assert {p.name for p in Path(home.folder).glob("telemetry-*")} <= {
         f"telemetry-{day}.jsonl" for day in days
     }
-    assert [sized(0, 200) + sized(1, 200)] == segments_of(home)
+    assert [line_of_size(0, 200) + line_of_size(1, 200)] == segments_of(home)
 
 
-def test_a_full_log_that_is_not_its_own(home, clock) -> None:
-    """What other programs wrote counts too: a log that is full already is sealed at once."""
+def test_lines_of_other_programs_count(home, clock) -> None:
+    """Lines of other programs count to the limit, so a full log is sealed at once."""
     os.mkdir(home.folder, 0o700)
     fd = os.open(home.log, os.O_WRONLY | os.O_CREAT, 0o600)
-    os.write(fd, b"".join(sized(number, 2_000) for number in range(1_200)))
+    os.write(fd, b"".join(line_of_size(number, 2_000) for number in range(1_200)))
     os.close(fd)
-    journal = LogWriter(home, lambda: True, clock, seal_events=1_000)
-    answers = [journal.append(LINE) for _ in range(3)]
-    journal.close()
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=1_000)
+    answers = [log_writer.append(LINE) for _ in range(3)]
+    log_writer.close()
 
     assert [True, False, True] == answers
     assert (1, 1_201) == (len(segments_of(home)), segments_of(home)[0].count(b"\n"))
 
 
-def test_a_full_log_grows_while_somebody_is_at_work(home, clock) -> None:
-    """While the lock is held nothing waits and nothing is lost; it is sealed a little later."""
-    journal = LogWriter(home, lambda: True, clock, seal_events=20)
+def test_a_full_log_during_maintenance(home, clock) -> None:
+    """While the lock is taken, the log grows without waiting. It is sealed after the release."""
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=20)
     with rotation.maintenance(home) as folder:
         assert folder is None
-    journal.open()
+    log_writer.open()
     with rotation.maintenance(home):
-        assert all(journal.append(sized(number, 200)) for number in range(50))
+        assert all(log_writer.append(line_of_size(number, 200)) for number in range(50))
     assert [] == segments_of(home)
-    answers = [journal.append(sized(50, 200)), journal.append(sized(51, 200))]
-    journal.close()
+    answers = [log_writer.append(line_of_size(50, 200)), log_writer.append(line_of_size(51, 200))]
+    log_writer.close()
 
     assert [True, False] == answers
     assert 51 == segments_of(home)[0].count(b"\n")
 
 
 def test_only_the_log_that_was_counted_is_sealed(home, clock, monkeypatch) -> None:
-    """Another process seals it first and begins a new one: that one stays open."""
+    """If another process seals the log first, the new log is not sealed."""
     other = LogWriter(home, lambda: True, clock)
     real = os.pread
 
-    def slowly(fd: int, count: int, at: int) -> bytes:
+    def read_after_seal(fd: int, count: int, at: int) -> bytes:
         if count > 1 and not segments_of(home):
             rotation.seal(home, "2024-02-28")
             assert other.append(b"new\n")
         return real(fd, count, at)
 
-    journal = LogWriter(home, lambda: True, clock, seal_events=20)
-    lines = [sized(number, 160) for number in range(20)]
-    assert all(journal.append(one) for one in lines)
-    monkeypatch.setattr(os, "pread", slowly)
-    assert journal.append(b"last\n")
-    journal.close()
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=20)
+    lines = [line_of_size(number, 160) for number in range(20)]
+    assert all(log_writer.append(one) for one in lines)
+    monkeypatch.setattr(os, "pread", read_after_seal)
+    assert log_writer.append(b"last\n")
+    log_writer.close()
     other.close()
 
     assert [b"".join([*lines, b"last\n"])] == segments_of(home)
-    assert b"new\n" == content(home)
+    assert b"new\n" == log_bytes(home)
 
 
 def test_a_log_that_cannot_be_counted(home, clock, monkeypatch) -> None:
-    """The line is on file, and that is what its writer is told."""
+    """If the lines cannot be counted, the append still succeeds."""
 
-    def fails(fd: int, count: int, at: int) -> bytes:
+    def fail(fd: int, count: int, at: int) -> bytes:
         raise OSError(errno.EIO, "")
 
-    journal = LogWriter(home, lambda: True, clock, seal_events=2)
-    lines = [sized(number, 200) for number in range(6)]
-    journal.append(lines[0])
-    monkeypatch.setattr(os, "pread", fails)
-    assert all(journal.append(one) for one in lines[1:])
-    journal.close()
+    log_writer = LogWriter(home, lambda: True, clock, seal_events=2)
+    lines = [line_of_size(number, 200) for number in range(6)]
+    log_writer.append(lines[0])
+    monkeypatch.setattr(os, "pread", fail)
+    assert all(log_writer.append(one) for one in lines[1:])
+    log_writer.close()
 
-    assert b"".join(lines) == content(home)
-    assert journal.breaker.reason == ""
+    assert b"".join(lines) == log_bytes(home)
+    assert log_writer.breaker.reason == ""
 
 
 @pytest.fixture
-def reentered(home, clock, monkeypatch):
-    """A journal in which an event happens while a log is opened, as a signal's might."""
-    inner: list[bytes] = []
+def writer_with_reentry(home, clock, monkeypatch):
+    """Create a writer that records an event while it opens the log, as a signal handler may."""
+    pending: list[bytes] = []
     answers: list[bool] = []
 
-    def happens(*_: object) -> bool:
-        while inner:
-            answers.append(found.append(inner.pop()))
+    def record_inside(*_: object) -> bool:
+        while pending:
+            answers.append(found.append(pending.pop()))
         return True
 
     real = log_file.ignore
-    monkeypatch.setattr(log_file, "ignore", lambda *args: happens() and real(*args))
-    found = LogWriter(home, happens, clock)
-    yield found, inner, answers
+    monkeypatch.setattr(log_file, "ignore", lambda *args: record_inside() and real(*args))
+    found = LogWriter(home, record_inside, clock)
+    yield found, pending, answers
     found.close()
 
 
-# -- inside the slow path ------------------------------------------------------------------------
+# -- events while the log is opened --------------------------------------------------------------
 
 
-@pytest.mark.parametrize("torn", [b"", b"torn"])
-def test_an_event_while_the_log_is_opened(home, reentered, torn: bytes) -> None:
-    """It is written whole, on a line of its own, before the one that was begun."""
-    journal, inner, answers = reentered
-    journal.append(LINE)
-    journal.close()
+@pytest.mark.parametrize("fragment", [b"", b"torn"])
+def test_an_event_while_the_log_is_opened(home, writer_with_reentry, fragment: bytes) -> None:
+    """The inner event is written on its own line before the outer event."""
+    log_writer, pending, answers = writer_with_reentry
+    log_writer.append(LINE)
+    log_writer.close()
     with open(home.log, "ab") as file:
-        file.write(torn)
-    inner.append(b"inner\n")
+        file.write(fragment)
+    pending.append(b"inner\n")
 
-    assert journal.append(b"outer\n")
-    assert journal.append(b"last\n")
+    assert log_writer.append(b"outer\n")
+    assert log_writer.append(b"last\n")
     assert [True] == answers
-    middle = torn and torn + b"\n"
-    assert LINE + middle + b"inner\nouter\nlast\n" == content(home)
+    middle = fragment and fragment + b"\n"
+    assert LINE + middle + b"inner\nouter\nlast\n" == log_bytes(home)
 
 
-def test_an_event_while_the_log_is_changed(home, reentered) -> None:
-    """The same where the old log was sealed; no descriptor is left over."""
-    journal, inner, answers = reentered
-    journal.append(LINE)
+def test_an_event_while_the_log_is_replaced(home, writer_with_reentry) -> None:
+    """The same holds if the log was sealed. No descriptor is left open."""
+    log_writer, pending, answers = writer_with_reentry
+    log_writer.append(LINE)
     count = len(os.listdir("/dev/fd"))
     rotation.seal(home, "2024-02-28")
-    inner.append(b"inner\n")
+    pending.append(b"inner\n")
 
-    assert False is journal.append(b"outer\n")
-    assert True is journal.append(b"outer\n")
+    assert False is log_writer.append(b"outer\n")
+    assert True is log_writer.append(b"outer\n")
     assert [True] == answers
-    assert b"inner\nouter\n" == content(home)
+    assert b"inner\nouter\n" == log_bytes(home)
     assert count == len(os.listdir("/dev/fd"))
 
 
 # -- an unprivileged user ------------------------------------------------------------------------
 
 
-def test_a_read_only_folder(unprivileged) -> None:
-    """A project that its user may not write to: no event, no file, and a reason."""
+def test_a_read_only_project(unprivileged) -> None:
+    """In a read-only project, nothing is recorded or created, and the reason is reported."""
     unprivileged.root.chmod(0o555)
     done = unprivileged.run(
         "assert track_role_event('role.selected', role='dev') is None\n"
@@ -293,8 +300,8 @@ def test_a_read_only_folder(unprivileged) -> None:
     assert list(unprivileged.root.iterdir()) == []
 
 
-def test_a_read_only_log_folder(unprivileged) -> None:
-    """The same with our own folder made read-only before there is a log."""
+def test_a_read_only_directory(unprivileged) -> None:
+    """In a read-only project directory without a log, nothing is recorded or created."""
     folder = unprivileged.root / ".flowspec"
     unprivileged.run("os.mkdir('.flowspec', 0o555)")
     done = unprivileged.run("assert track_role_event('role.selected', role='dev') is None")
@@ -304,8 +311,8 @@ def test_a_read_only_log_folder(unprivileged) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_user_meets_roots_log(unprivileged, what: str) -> None:
-    """A log or folder that root left is not written to by the user, and stays."""
+def test_a_log_of_root(unprivileged, what: str) -> None:
+    """A user does not write to a log or a directory that root created."""
     folder = unprivileged.root / ".flowspec"
     folder.mkdir(mode=0o755)
     if what == "file":
@@ -320,18 +327,18 @@ def test_a_user_meets_roots_log(unprivileged, what: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_root_leaves_no_folder_in_a_users_project(place) -> None:
-    """Root recording in somebody's project would lock its owner out: no event."""
+def test_root_in_the_project_of_a_user(place) -> None:
+    """Root records nothing in the project of a user, because its files would block the owner."""
     os.chown(place.root, 65_534, 65_534)
 
     assert None is track_role_event("role.selected", role="dev")
     assert list(place.root.iterdir()) == []
 
 
-def test_trouble_is_told_without_writing(home) -> None:
-    """`upkeep.trouble()` says what would keep an event from being written, and changes nothing."""
+def test_the_problems_are_found_without_writing(home) -> None:
+    """`trouble()` reports what would prevent an event, and changes nothing."""
     assert rotation.trouble(home) == []
-    plant("link", home.log, Path(home.root).parent / "outside")
+    misplace("link", home.log, Path(home.root).parent / "outside")
     before = tree(home)
 
     assert [f"{home.log} is a symbolic link"] == rotation.trouble(home)
@@ -339,7 +346,7 @@ def test_trouble_is_told_without_writing(home) -> None:
 
 
 def test_no_mode_is_set_through_a_link(tmp_path) -> None:
-    """Whatever the system can do to a link: what it leads to is left alone, and it is an error."""
+    """Setting the mode of a link fails or affects the link. Its target is unchanged."""
     outside = tmp_path / "outside"
     outside.mkdir(mode=0o755)
     (tmp_path / "link").symlink_to(outside)

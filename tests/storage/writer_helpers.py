@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""A clock, a directory listing and misplaced files for the tests of the writer."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ LINE = b'{"schema_version":"1.0","n":1}\n'
 
 
 class Clock:
-    """Seconds that pass only when a test says so."""
+    """A clock that advances only when a test sets it."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -18,13 +18,13 @@ class Clock:
         return self.seconds
 
 
-def content(home: ProjectPaths) -> bytes:
-    """The bytes of the active log."""
+def log_bytes(home: ProjectPaths) -> bytes:
+    """Return the bytes of the active log."""
     return Path(home.log).read_bytes()
 
 
 def tree(home: ProjectPaths) -> dict[str, bytes | None]:
-    """All that is around the project, with contents."""
+    """Return the path and the bytes of everything beside and inside the project."""
     base = Path(home.root).parent
     return {
         str(p.relative_to(base)): p.read_bytes() if p.is_file() and not p.is_symlink() else None
@@ -32,8 +32,8 @@ def tree(home: ProjectPaths) -> dict[str, bytes | None]:
     }
 
 
-def plant(kind: str, path: str, outside: Path) -> None:
-    """Put something in the place of the log or of the folder."""
+def misplace(kind: str, path: str, outside: Path) -> None:
+    """Create a file of this kind at the path of the log or of the project directory."""
     outside.mkdir(exist_ok=True)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     (outside / "file").write_bytes(b"theirs")
@@ -58,12 +58,12 @@ def plant(kind: str, path: str, outside: Path) -> None:
         import socket
 
         with socket.socket(socket.AF_UNIX) as listener:
-            former = os.getcwd()
+            previous = os.getcwd()
             os.chdir(os.path.dirname(path))
             try:
                 listener.bind(os.path.basename(path))
             finally:
-                os.chdir(former)
+                os.chdir(previous)
     else:
         Path(path).write_bytes(b"theirs")
         os.chmod(path, int(kind, 8))
