@@ -1,4 +1,4 @@
-"""Shared by the tests of this module."""
+"""Helpers for the tests of `telemetry-kit export`."""
 
 import csv
 import io
@@ -14,6 +14,7 @@ MANY = 120_000
 
 
 def stored(number, **fields):
+    """Return a stored event with this number and these fields."""
     return {
         "schema_version": "1.0",
         "event_id": f"{number:016x}",
@@ -29,6 +30,7 @@ def stored(number, **fields):
 
 
 def fill(place, *events):
+    """Append events to the active log of the project."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
         log.writelines(encode(event) for event in events)
@@ -36,16 +38,17 @@ def fill(place, *events):
 
 
 def files(place):
-    """Every path but the maintenance lock, which any command may make."""
+    """List all paths except the maintenance lock, which any command may create."""
     return [path for path in place.tree() if not path.endswith(".telemetry.lock")]
 
 
 def export(place, *args, **options):
+    """Run `telemetry-kit export` in the project."""
     return place.python("-m", "telemetry_kit", "export", *args, **options)
 
 
 def ids(form, path):
-    """The ids of the events in an export, in order."""
+    """Return the ids of the events in an export, in order."""
     data = path.read_bytes()
     if form == "jsonl":
         return [json.loads(line)["event_id"] for line in data.splitlines()]
@@ -69,12 +72,12 @@ def ids(form, path):
     ]
 
 
-def others(place):
-    """What is in the project besides the journal."""
+def other_files(place):
+    """List the files of the project outside its log directory."""
     return sorted(name for name in os.listdir(place.root) if name != ".flowspec")
 
 
-TOLD_TO_END = """
+ENDED_BY_SIGNAL = """
 import os, signal, sys, time
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import export
@@ -86,7 +89,7 @@ def ended(self):
         os.kill(os.getpid(), signal.{name})
 
 export.Watched.__iter__ = ended
-# What it was before is inherited: under nohup, for instance, it is ignored.
+# A process inherits the signal setting. Under nohup, the signal is ignored.
 signal.signal(signal.{name}, signal.{before})
 sys.exit(main(["export", *sys.argv[1:]]))
 """

@@ -1,4 +1,4 @@
-"""`telemetry-kit answers`: each question in a sentence."""
+"""`telemetry-kit answers` answers each question in one sentence."""
 
 import json
 from collections.abc import Iterator
@@ -11,22 +11,25 @@ from telemetry_kit.schema.encoding import encode
 
 QUESTIONS = list(dict.fromkeys(event.question for event in catalog.EVENTS.values()))
 WORK = {"role": "dev", "command": "/qa:check", "agent": "writer", "workflow": "release"}
-MORE = {
+EXTRA_FIELDS = {
     "role.changed": {"role": "qa", "previous_role": "dev"},
     "handoff.clicked": {"source_agent": "writer", "target_agent": "tester"},
     "handoff.completed": {"source_agent": "writer", "target_agent": "tester", "outcome": "ok"},
 }
-ENDED = {"completed": {"outcome": "ok"}, "failed": {"outcome": "error", "error_type": "KeyError"}}
+END_FIELDS = {
+    "completed": {"outcome": "ok"},
+    "failed": {"outcome": "error", "error_type": "KeyError"},
+}
 
 
 def every_event() -> Iterator[dict]:
-    """Each of the 14 events once, and what begins twice."""
+    """Yield each of the 14 event types once, and two events of work that starts twice."""
     for number, name in enumerate([*catalog.EVENTS, "command.executed"]):
-        kind, _, what = name.partition(".")
+        kind, _, suffix = name.partition(".")
         fields = {"role": "dev", **({kind: WORK[kind]} if kind in WORK else {})}
-        if what in ENDED and kind != "handoff":
-            fields |= {**ENDED[what], "duration_ms": 2048}
-        fields |= MORE.get(name, {})
+        if suffix in END_FIELDS and kind != "handoff":
+            fields |= {**END_FIELDS[suffix], "duration_ms": 2048}
+        fields |= EXTRA_FIELDS.get(name, {})
         event = {
             "schema_version": "1.0",
             "event_id": f"{number:016x}",
@@ -38,6 +41,7 @@ def every_event() -> Iterator[dict]:
 
 
 def fill(place, *events) -> None:
+    """Append events to the active log of the project."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
         log.writelines(map(encode, events))
@@ -45,10 +49,11 @@ def fill(place, *events) -> None:
 
 
 def answers(place, *args, **env):
+    """Run `telemetry-kit answers` in the project."""
     return place.python("-m", "telemetry_kit", "answers", *args, env=env)
 
 
-SAID = {
+ANSWERS = {
     "Which roles are selected most?": "dev (1, 50%) and qa (1, 50%).",
     "How often do people change roles within a session?": (
         "Once, in 1 session; only from dev to qa (1)."
@@ -79,18 +84,18 @@ SAID = {
 
 
 def test_each_question_and_its_answer(undecided):
-    """Every declared question stands there once, in the order of the catalog, with one sentence."""
+    """Each declared question is printed once, in the order of the catalog, with one sentence."""
     fill(undecided, *every_event())
     done = answers(undecided, COLUMNS="200")
     lines = done.stdout.splitlines()
 
     assert (done.returncode, done.stderr) == (0, "")
     assert lines[::2] == QUESTIONS
-    assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == SAID
+    assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == ANSWERS
 
 
 def clicked(*counts):
-    """So many clicks for each pair of agents."""
+    """Yield one hand-off for each click, with a target agent for each count."""
     return [
         {**event, "target_agent": f"agent-{at}"}
         for at, count in enumerate(counts)
@@ -99,6 +104,7 @@ def clicked(*counts):
 
 
 def stored(kind, **fields):
+    """Return a stored event of this type."""
     return {
         "schema_version": "1.0",
         "event_id": "0" * 16,
@@ -109,7 +115,7 @@ def stored(kind, **fields):
 
 
 def with_errors(*counts):
-    """A command that failed so many times with each error."""
+    """Return failed commands, with one error type for each count."""
     return [
         stored("command.failed", command="/a:b", error_type=kind)
         for kind, count in zip(("KeyError", "OSError", "TypeError"), counts, strict=False)
@@ -118,7 +124,7 @@ def with_errors(*counts):
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "phrase"),
     [
         (clicked(4), "4 were followed, only writer -> agent-0 (4);"),
         (clicked(3, 2), "5 were followed, mostly writer -> agent-0 (3 of 5);"),
@@ -134,26 +140,29 @@ def with_errors(*counts):
         ([*with_errors(2), *[stored("command.failed", command="/a:b")] * 3], "(2 of 5)."),
     ],
 )
-def test_most_of_them_is_more_than_half(undecided, events, said):
-    """Less is told as most often, a tie as a tie, each with its count and of how many."""
+def test_words_for_frequency(undecided, events, phrase):
+    """More than half is "mostly", and less is "most often".
+
+    A tie is "equally often". Each phrase has its count and the total.
+    """
     log = [{name: e[name] for name in catalog.ORDER if name in e} for e in events]
     fill(undecided, *log)
-    told = answers(undecided, COLUMNS="400").stdout
+    output = answers(undecided, COLUMNS="400").stdout
 
-    assert said in told
+    assert phrase in output
 
 
 def test_json_is_the_same(undecided):
-    """Question, answer and the events it is read from, whatever the terminal's width."""
+    """`--json` prints each question, answer and source event at any terminal width."""
     fill(undecided, *every_event())
     rows = json.loads(answers(undecided, "--json", COLUMNS="20").stdout)
 
-    assert {row["question"]: row["answer"] for row in rows} == SAID
+    assert {row["question"]: row["answer"] for row in rows} == ANSWERS
     assert sorted(name for row in rows for name in row["events"]) == sorted(catalog.EVENTS)
 
 
-def test_nothing_recorded(undecided):
-    """Every question is there all the same; that there is nothing is said on stderr, once."""
+def test_without_events(undecided):
+    """Without events, each question is printed, and stderr reports once that no events exist."""
     done = answers(undecided, COLUMNS="200")
     lines = done.stdout.splitlines()
 
@@ -165,50 +174,50 @@ def test_nothing_recorded(undecided):
 
 @pytest.mark.parametrize("veto", ["no consent", "do not track"])
 def test_without_consent(place, undecided, veto):
-    """What was recorded may still be looked at: reading asks nobody."""
+    """The command reads stored events without consent and under a veto."""
     fill(undecided, *every_event())
     env = {"DO_NOT_TRACK": "1"} if veto == "do not track" else {}
     rows = json.loads(answers(undecided, "--json", **env).stdout)
 
-    assert {row["question"]: row["answer"] for row in rows} == SAID
+    assert {row["question"]: row["answer"] for row in rows} == ANSWERS
 
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
-def test_it_fits(undecided, columns):
-    """No line is wider than the terminal, and no word is lost."""
+def test_answers_fit_the_terminal(undecided, columns):
+    """No line is wider than the terminal, and every word is printed."""
     fill(undecided, *every_event())
     narrow = answers(undecided, COLUMNS=str(columns)).stdout
-    said = "".join(question + answer for question, answer in SAID.items())
+    phrase = "".join(question + answer for question, answer in ANSWERS.items())
 
     assert max(map(len, narrow.splitlines())) <= columns
-    assert "".join(narrow.split()) == "".join(said.split())
+    assert "".join(narrow.split()) == "".join(phrase.split())
 
 
 def test_a_period(undecided):
-    """Only what is in it counts; where nothing is, that is said."""
+    """A period selects its events. An empty period is reported on stderr."""
     fill(undecided, *every_event())
     inside = answers(undecided, "--since", "2026-11-22", "--json")
     outside = answers(undecided, "--since", "2026-11-23")
 
-    assert json.loads(inside.stdout)[0]["answer"] == SAID[QUESTIONS[0]]
+    assert json.loads(inside.stdout)[0]["answer"] == ANSWERS[QUESTIONS[0]]
     assert outside.returncode == 0
     assert outside.stderr == "no such events: see telemetry-kit stats\n"
-    assert SAID[QUESTIONS[0]] not in outside.stdout
+    assert ANSWERS[QUESTIONS[0]] not in outside.stdout
 
 
-def test_damage_is_said(undecided):
-    """What could not be read is counted on stderr; the rest is answered."""
+def test_damage_is_reported(undecided):
+    """Malformed lines are counted on stderr, and the other events are answered from."""
     fill(undecided, *every_event())
     with undecided.log.open("ab") as log:
         log.write(b"nonsense\n")
     done = answers(undecided, COLUMNS="200")
 
     assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
-    assert SAID[QUESTIONS[0]] in done.stdout
+    assert ANSWERS[QUESTIONS[0]] in done.stdout
 
 
 def test_control_characters_in_names(undecided):
-    """A name that an old file holds cannot move the cursor."""
+    """A control character in a stored name is printed escaped."""
     old = {
         "event_type": "role.selected",
         "timestamp": "2025-12-01T10:20:31",
@@ -223,8 +232,8 @@ def test_control_characters_in_names(undecided):
     assert "\x9b" not in done.stdout
 
 
-# Fields that no question is answered from, and what they are recorded for.
-SERVES = {
+# Fields that no answer uses, with the command that needs each of them.
+OTHER_USES = {
     "schema_version": "readers tell versions apart by it",
     "event_id": "readers tell two events apart by it",
     "seq": "the order within a process, for `view --tree`",
@@ -240,8 +249,8 @@ SERVES = {
 
 
 def test_every_field_is_read():
-    """A question is answered from each field, or a command needs it; none is in both lists."""
+    """Each field is read by an answer or by a command, and never by both."""
     read = {*READ, "event_type", "timestamp"}
 
-    assert not read & set(SERVES)
-    assert set(catalog.FIELDS) == read | set(SERVES)
+    assert not read & set(OTHER_USES)
+    assert set(catalog.FIELDS) == read | set(OTHER_USES)

@@ -1,4 +1,4 @@
-"""Which app a command is about where nobody names one."""
+"""The app that a command selects if neither `--app` nor the environment names one."""
 
 import pytest
 
@@ -10,73 +10,73 @@ RUN = ("-m", "telemetry_kit")
 
 
 def grant(place, app: str, *, all_projects: bool = False) -> None:
-    """Consent for an app, by the real clock."""
+    """Grant consent for an app with the real clock."""
     with settings.configure(app=app), cache.override_runtime(place.environ):
         changes.enable_telemetry(place.root, all_projects=all_projects)
 
 
-def chosen(place) -> str:
-    """The app that fits in the project."""
+def selected_app(place) -> str:
+    """Return the app that a command selects in the project."""
     return app_choice.choose(str(place.root), place.environ)
 
 
-def test_without_any_decision_it_is_the_default(undecided) -> None:
-    """A new user of the command line gets the name that the demo uses."""
-    assert "flowspec" == chosen(undecided)
+def test_the_default_without_a_decision(undecided) -> None:
+    """Without any decision, the command selects the app of the demo."""
+    assert "flowspec" == selected_app(undecided)
 
 
-def test_the_variable_names_it(undecided) -> None:
-    """`TELEMETRY_KIT_APP` stands for `--app`."""
+def test_the_variable_selects_the_app(undecided) -> None:
+    """`TELEMETRY_KIT_APP` has the effect of `--app`."""
     undecided.environ["TELEMETRY_KIT_APP"] = " acme "
     grant(undecided, "other")
 
-    assert "acme" == chosen(undecided)
+    assert "acme" == selected_app(undecided)
 
 
-def test_the_one_app_that_was_decided_about(undecided) -> None:
-    """Whether here or for all projects."""
+def test_the_only_app_with_a_decision(undecided) -> None:
+    """The only app with a decision for all projects is selected."""
     grant(undecided, "acme", all_projects=True)
 
-    assert "acme" == chosen(undecided)
+    assert "acme" == selected_app(undecided)
 
 
 @pytest.mark.parametrize(
     "name", ["telemetry.jsonl", "telemetry.toml", "telemetry-2026-11-22.jsonl.gz"]
 )
-def test_the_one_app_that_keeps_something_here(undecided, name: str) -> None:
-    """A log or settings in this project weigh more than a decision about another app."""
+def test_the_only_app_with_files_in_the_project(undecided, name: str) -> None:
+    """A log or a settings file in the project has priority over a decision about another app."""
     grant(undecided, "other", all_projects=True)
     (undecided.root / ".acme").mkdir()
     (undecided.root / ".acme" / name).write_text("")
 
-    assert "acme" == chosen(undecided)
+    assert "acme" == selected_app(undecided)
 
 
-def test_the_one_app_with_a_decision_for_this_project(undecided) -> None:
-    """Another app that was decided about elsewhere does not come into question."""
+def test_the_only_app_with_a_decision_for_this_project(undecided) -> None:
+    """A decision about another app in another project is ignored."""
     grant(undecided, "acme")
     elsewhere = undecided.root.parent / "elsewhere"
     elsewhere.mkdir()
     with settings.configure(app="other"), cache.override_runtime(undecided.environ):
         changes.enable_telemetry(elsewhere)
 
-    assert "acme" == chosen(undecided)
+    assert "acme" == selected_app(undecided)
 
 
 @pytest.mark.parametrize("all_projects", [False, True])
-def test_several_are_listed(undecided, all_projects: bool) -> None:
-    """Nothing is guessed."""
+def test_several_apps_raise_an_error(undecided, all_projects: bool) -> None:
+    """If several apps match, the error lists them."""
     for app in ("other", "acme"):
         grant(undecided, app, all_projects=all_projects)
     with pytest.raises(ConfigurationError, match=r"acme, other\. Select one with --app NAME"):
-        chosen(undecided)
+        selected_app(undecided)
 
 
 @pytest.mark.parametrize(
     "words", [("status",), ("view",), ("clear", "--yes"), ("record", "agent.invoked", "--strict")]
 )
-def test_several_are_a_usage_error(undecided, words: tuple[str, ...]) -> None:
-    """Every command says so with exit code 2, in one line, and does nothing."""
+def test_several_apps_are_a_usage_error(undecided, words: tuple[str, ...]) -> None:
+    """If several apps match, each command exits with 2 and prints one line."""
     for app in ("other", "acme"):
         grant(undecided, app)
     done = undecided.python(*RUN, *words)
@@ -86,8 +86,8 @@ def test_several_are_a_usage_error(undecided, words: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("words", [("schema",), ("status", "--help"), ("demo", "--help")])
-def test_some_commands_are_about_no_app(undecided, words: tuple[str, ...]) -> None:
-    """They need no name."""
+def test_some_commands_need_no_app(undecided, words: tuple[str, ...]) -> None:
+    """The commands `schema` and `--help` work if several apps match."""
     for app in ("other", "acme"):
         grant(undecided, app)
 
@@ -95,7 +95,7 @@ def test_some_commands_are_about_no_app(undecided, words: tuple[str, ...]) -> No
 
 
 def test_record_finds_the_app(undecided) -> None:
-    """A script that names none records for the one that fits."""
+    """Without `--app`, `record` writes to the log of the only app with a decision."""
     grant(undecided, "acme")
     done = undecided.python(*RUN, "record", "agent.invoked")
 
@@ -104,7 +104,7 @@ def test_record_finds_the_app(undecided) -> None:
 
 
 def test_a_program_without_a_name_records_nothing(undecided) -> None:
-    """Two programs that both forget it share no consent, whatever was decided."""
+    """A program without an app name records nothing, also if the default app has consent."""
     grant(undecided, "flowspec", all_projects=True)
     code = (
         "from telemetry_kit import *\n"
@@ -126,7 +126,7 @@ def test_a_program_without_a_name_records_nothing(undecided) -> None:
 
 
 def test_captured_events_need_no_name(undecided) -> None:
-    """A test of a program works all the same."""
+    """`capture_events` works without an app name and adds a note about it."""
     code = (
         "from telemetry_kit import *\n"
         "with capture_events() as captured: track_role_event('agent.invoked')\n"
@@ -143,7 +143,7 @@ def test_captured_events_need_no_name(undecided) -> None:
     "words", [("--project", "record", "off"), ("--app", "record", "clear", "--yes")]
 )
 def test_the_value_of_an_option_is_no_command(undecided, words: tuple[str, ...]) -> None:
-    """`record` as the value of an option is a name; the command behind it is carried out."""
+    """The word `record` as the value of an option does not run that command."""
     (undecided.root / "record").mkdir()
     grant(undecided, "record" if "--app" in words else "flowspec")
     done = undecided.python(*RUN, *words)

@@ -1,4 +1,4 @@
-"""`telemetry-kit audit`: what left the journal, and whether that record is whole."""
+"""`telemetry-kit audit` lists the exports and reports damage of the export log."""
 
 import hashlib
 import json
@@ -19,12 +19,13 @@ NOW = 1_795_000_000.0
 
 
 def run(place, *args, **env):
+    """Run a command in the project."""
     return place.python("-m", "telemetry_kit", *args, env=env)
 
 
 @pytest.fixture
 def exported(place):
-    """A project that exported so many times."""
+    """Make a project with four exports."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     event = {
         "schema_version": "1.0",
@@ -49,14 +50,17 @@ def exported(place):
     return place
 
 
-def test_what_an_entry_says(exported):
-    """Time, command, fields, rows, SHA-256 and destination; in words and as data."""
-    told = run(exported, "audit")
+def test_an_entry_has_all_fields(exported):
+    """An entry lists the time, command, fields, rows, SHA-256 and destination.
+
+    The audit prints it as text and as JSON.
+    """
+    expected = run(exported, "audit")
     data = json.loads(run(exported, "audit", "--json").stdout)["exports"]
     sha256 = hashlib.sha256((exported.root / "out-0").read_bytes()).hexdigest()
-    lines = told.stdout.split("Exports and reports:\n")[1].splitlines()
+    lines = expected.stdout.split("Exports and reports:\n")[1].splitlines()
 
-    assert (told.returncode, told.stderr) == (0, "")
+    assert (expected.returncode, expected.stderr) == (0, "")
     assert len(lines) == len(data) == COUNT
     assert re.fullmatch(
         rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  1 events of {len(data[0]['fields'])} fields "
@@ -67,16 +71,16 @@ def test_what_an_entry_says(exported):
     assert {"event_type", "timestamp", "agent"} < set(data[0]["fields"])
 
 
-def test_an_export_that_failed_is_not_in_it(exported):
-    """Only what was written is noted."""
+def test_a_failed_export_has_no_entry(exported):
+    """Only a completed export has an entry."""
     run(exported, "export", "-o", "out-0")
     run(exported, "export", "--format", "nothing")
 
     assert len(list(log.ExportLog(exported.home))) == COUNT
 
 
-def former(line, before):
-    """An entry as earlier versions wrote it."""
+def as_earlier_version(line, before):
+    """Return an entry in the format of earlier versions."""
     entry = {**json.loads(line)["entry"], "previous": sha256(before) if before else ""}
     body = json.dumps(entry)
     return f'{body[:-1]}, "entry_sha256": "{sha256(body.encode())}"}}'.encode()
@@ -87,30 +91,30 @@ def sha256(data):
 
 
 @pytest.fixture
-def earlier(exported):
-    """The same, all of it written by an earlier version."""
+def earlier_log(exported):
+    """Rewrite the export log in the format of earlier versions."""
     path, lines = lines_of(exported)
-    made = []
+    created = []
     for line in lines:
-        made.append(former(line, made[-1] if made else b""))
+        created.append(as_earlier_version(line, created[-1] if created else b""))
     with open(path, "wb") as file:
-        file.writelines(line + b"\n" for line in made)
+        file.writelines(line + b"\n" for line in created)
     with open(f"{path}.head", "w") as file:
-        json.dump({"entries": COUNT, "uncounted": 0, "sha256": sha256(made[-1])}, file)
+        json.dump({"entries": COUNT, "uncounted": 0, "sha256": sha256(created[-1])}, file)
     return exported
 
 
 @pytest.mark.parametrize("counted", [COUNT, COUNT - 1], ids=["counted", "late"])
-def test_a_log_of_an_earlier_version(earlier, counted):
-    """It is read as it was; the next export writes it anew, with all that was in it."""
-    path, lines = lines_of(earlier)
+def test_a_log_of_an_earlier_version(earlier_log, counted):
+    """An earlier format is read, and the next export rewrites it with all its entries."""
+    path, lines = lines_of(earlier_log)
     with open(f"{path}.head", "w") as file:
         code = sha256(lines[counted - 1].rstrip(b"\n"))
         json.dump({"entries": counted, "uncounted": 0, "sha256": code}, file)
-    before = run(earlier, "audit", "--json")
-    run(earlier, "export", "-o", "more")
-    after = run(earlier, "audit", "--json")
-    links = [json.loads(line) for line in lines_of(earlier)[1]]
+    before = run(earlier_log, "audit", "--json")
+    run(earlier_log, "export", "-o", "more")
+    after = run(earlier_log, "audit", "--json")
+    links = [json.loads(line) for line in lines_of(earlier_log)[1]]
     shown = [json.loads(done.stdout)["exports"] for done in (before, after)]
 
     assert (before.returncode, before.stderr) == (after.returncode, after.stderr) == (0, "")
@@ -121,7 +125,7 @@ def test_a_log_of_an_earlier_version(earlier, counted):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda lines: [lines[0].replace(b"out-0", b"out-9"), *lines[1:]], "entry 1 of the"),
         (lambda lines: [*lines[:2], *lines[3:]], "or one before it is missing; 1 entry of the"),
@@ -131,21 +135,22 @@ def test_a_log_of_an_earlier_version(earlier, counted):
     ],
     ids=["edited", "middle", "last", "no JSON", "first"],
 )
-def test_damage_in_a_log_of_an_earlier_version(earlier, change, told):
-    """It shows before and after the log was written anew."""
-    path, lines = lines_of(earlier)
+def test_damage_in_a_log_of_an_earlier_version(earlier_log, change, expected):
+    """Damage of an earlier format is reported before and after the rewrite."""
+    path, lines = lines_of(earlier_log)
     with open(path, "wb") as file:
         file.writelines(change(lines))
-    before = run(earlier, "audit")
-    run(earlier, "export", "-o", "more")
-    after = run(earlier, "audit")
+    before = run(earlier_log, "audit")
+    run(earlier_log, "export", "-o", "more")
+    after = run(earlier_log, "audit")
 
     assert (before.returncode, after.returncode) == (1, 1)
-    assert told in before.stderr
-    assert told.partition(";")[0] in after.stderr
+    assert expected in before.stderr
+    assert expected.partition(";")[0] in after.stderr
 
 
 def lines_of(place):
+    """Return the path and the lines of the export log."""
     path = log.path_of(place.home)
     with open(path, "rb") as file:
         return path, file.read().splitlines(keepends=True)
@@ -163,8 +168,8 @@ def lines_of(place):
     ],
     ids=["edited", "renamed", "cut", "bytes", "list"],
 )
-def test_tampering_is_said(exported, number, change):
-    """In one sentence that names the entry, with exit code 1; what can be read is still shown."""
+def test_tampering_is_reported(exported, number, change):
+    """One sentence names the changed entry, the exit code is 1, and other entries are printed."""
     path, lines = lines_of(exported)
     lines[number - 1] = change(lines[number - 1])
     with open(path, "wb") as file:
@@ -177,7 +182,7 @@ def test_tampering_is_said(exported, number, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         (lambda lines: lines[1:], "entry 1 of the export log is not as it was written"),
         (lambda lines: [*lines[:2], *lines[3:]], "or one before it is missing; 1 entry of the"),
@@ -192,8 +197,8 @@ def test_tampering_is_said(exported, number, change):
     ],
     ids=["first", "middle", "last", "tail", "all", "twice", "resealed"],
 )
-def test_what_is_gone_is_missed(exported, change, told):
-    """Wherever it was, also at the end; and also after the next export."""
+def test_missing_entries_are_reported(exported, change, expected):
+    """A missing or extra entry anywhere in the log is reported, also after the next export."""
     path, lines = lines_of(exported)
     with open(path, "wb") as file:
         file.write(b"".join(change(lines)))
@@ -202,25 +207,25 @@ def test_what_is_gone_is_missed(exported, change, told):
     second = run(exported, "audit")
 
     assert (first.returncode, second.returncode) == (1, 1)
-    assert told in first.stderr
+    assert expected in first.stderr
     assert "the export log" in second.stderr
 
 
 def resealed(line):
-    """An entry with another content and the right sum of it."""
+    """Return the entry with changed content and a matching checksum."""
     link = hash_chain.parse(line.rstrip(b"\n"))
     return hash_chain.render({**link.entry, "rows": 7}, link.previous) + b"\n"
 
 
-def broken(home):
-    """What is wrong with the log of exports."""
+def problems_of(home):
+    """Return the problems of the export log."""
     exported = log.ExportLog(home)
     list(exported)
     return exported.problems
 
 
-def test_a_count_that_is_gone(exported):
-    """Without it nobody can tell how many there were: said, now and ever after."""
+def test_a_missing_entry_count(exported):
+    """If the entry count is missing, each later audit reports that entries may be missing."""
     os.unlink(log.path_of(exported.home) + ".head")
     now = run(exported, "audit")
     run(exported, "export", "-o", "more")
@@ -232,7 +237,7 @@ def test_a_count_that_is_gone(exported):
 
 
 def test_an_entry_that_was_not_counted_yet(exported):
-    """Killed between entry and count: nothing is wrong, then or later."""
+    """If a process is killed between entry and count, the log has no problem."""
     path, lines = lines_of(exported)
     with open(f"{path}.head", "w") as file:
         code = json.loads(lines[-2])["sha256"]
@@ -241,31 +246,34 @@ def test_an_entry_that_was_not_counted_yet(exported):
     run(exported, "export", "-o", "more")
 
     assert (now.returncode, now.stderr) == (0, "")
-    assert broken(exported.home) == []
+    assert problems_of(exported.home) == []
 
 
 def test_before_any_decision(undecided, make_place):
-    """A project's exports are its own, make nothing that a decision makes, and stay after one."""
+    """A project can export before any decision, and its entries remain after a decision.
+
+    An export creates none of the files of a decision, and an audit lists no other project.
+    """
     other = make_place("other")
     other.env["HOME"] = undecided.env["HOME"]
     for place, name in ((undecided, "mine"), (other, "theirs")):
         assert run(place, "export", "-o", name).returncode == 0
     before = json.loads(run(undecided, "audit", "--json").stdout)["exports"]
-    made = [path for path in undecided.tree() if "/state/" in path]
+    created = [path for path in undecided.tree() if "/state/" in path]
     undecided.grant()
     run(undecided, "export", "-o", "later")
     after = json.loads(run(undecided, "audit", "--json").stdout)["exports"]
-    told = run(undecided, "audit")
+    expected = run(undecided, "audit")
 
     assert [entry["destination"] for entry in before] == ["mine"]
-    assert not [path for path in made if "place.key" in path or "projects" in path]
-    assert str(undecided.root) not in "".join(made)
+    assert not [path for path in created if "place.key" in path or "projects" in path]
+    assert str(undecided.root) not in "".join(created)
     assert [entry["destination"] for entry in after] == ["mine", "later"]
-    assert (told.returncode, told.stderr) == (0, "")
+    assert (expected.returncode, expected.stderr) == (0, "")
 
 
 def test_a_long_export_log(exported):
-    """It may be of any length; an entry is short, with its fields by their number."""
+    """A log of any length is read, entries are short, and similar problems are summarised."""
     path, lines = lines_of(exported)
     assert max(map(len, lines)) < 450
     with open(path, "ab") as file:
@@ -279,15 +287,17 @@ def test_a_long_export_log(exported):
     assert len(json.loads(done.stdout)["exports"]) == COUNT
 
 
-def test_it_goes_on_behind_damage(exported):
-    """A line that was cut off stays damaged, and the next export is whole again."""
+def test_exports_after_damage_are_logged(exported):
+    """A damaged line is reported, and the exports after it have complete entries."""
     path, lines = lines_of(exported)
     with open(path, "wb") as file:
         file.write(b"".join(lines)[:-30])
     run(exported, "export", "-o", "more")
     run(exported, "export", "-o", "again")
 
-    assert broken(exported.home) == [f"entry {COUNT} of the export log is not as it was written"]
+    assert problems_of(exported.home) == [
+        f"entry {COUNT} of the export log is not as it was written"
+    ]
     assert [e["destination"] for e in list(log.ExportLog(exported.home))][-2:] == [
         "more",
         "again",
@@ -304,8 +314,8 @@ def test_it_goes_on_behind_damage(exported):
     ],
     ids=["open to others", "link", "folder", "pipe"],
 )
-def test_an_export_log_that_cannot_be_trusted(exported, harm):
-    """One that others may write, a link, a folder, a pipe: one sentence beside the decisions."""
+def test_an_unsafe_export_log(exported, harm):
+    """An unsafe export log is reported in one sentence, and the decisions are still printed."""
     harm(log.path_of(exported.home))
     done = run(exported, "audit")
     data = run(exported, "audit", "--json")
@@ -318,8 +328,8 @@ def test_an_export_log_that_cannot_be_trusted(exported, harm):
     assert json.loads(data.stdout)["this project"][0]["decision"] == "yes"
 
 
-def test_an_export_that_cannot_be_noted_says_so(exported):
-    """The file is written; the exit code reports that the export log has no entry of it."""
+def test_an_export_that_cannot_be_logged(exported):
+    """If the entry cannot be saved, the export is written and the exit code is 1."""
     path = log.path_of(exported.home)
     os.unlink(path)
     os.mkdir(path)
@@ -330,8 +340,8 @@ def test_an_export_that_cannot_be_noted_says_so(exported):
     assert (exported.root / "more").exists()
 
 
-def test_exports_at_once(exported):
-    """Each entry names the one before it, also when many are written at the same time."""
+def test_concurrent_exports(exported):
+    """Each entry contains the checksum of the one before it, also for concurrent exports."""
     with ThreadPoolExecutor(4) as pool:
         codes = list(
             pool.map(lambda n: run(exported, "export", "-o", f"at-{n}").returncode, range(8))
@@ -339,11 +349,11 @@ def test_exports_at_once(exported):
 
     assert codes == [0] * 8
     assert len(list(log.ExportLog(exported.home))) == COUNT + 8
-    assert broken(exported.home) == []
+    assert problems_of(exported.home) == []
 
 
-def test_nothing_yet(undecided):
-    """Neither a decision nor an export: said, and nothing is made."""
+def test_no_decision_and_no_export(undecided):
+    """Without a decision or an export, the audit reports it and creates no file."""
     done = run(undecided, "audit")
     data = run(undecided, "audit", "--json")
 
@@ -353,7 +363,7 @@ def test_nothing_yet(undecided):
 
 
 def test_control_characters_in_an_entry(exported):
-    """The text of an entry cannot move the cursor."""
+    """A control character in an entry is printed escaped."""
     path, lines = lines_of(exported)
     with open(path, "wb") as file:
         file.write(b"".join(lines).replace(b"out-3", b"out-\\u001b[2J"))
@@ -365,7 +375,7 @@ def test_control_characters_in_an_entry(exported):
 
 @pytest.mark.tty
 def test_a_line_fits_the_terminal(exported):
-    """It is broken between words there; in a pipe it is one line."""
+    """A long line is wrapped in a terminal and is one line in a pipe."""
     child = pexpect.spawn(
         sys.executable,
         ["-m", "telemetry_kit", "audit"],

@@ -1,4 +1,4 @@
-"""`telemetry-kit clear`: what goes, what stays, and what is said when not all could go."""
+"""`telemetry-kit clear` deletes stored events and reports the files that it cannot delete."""
 
 import os
 from pathlib import Path
@@ -12,10 +12,12 @@ DAY = "2024-02-28"
 
 
 def clear(place, *args: str):
+    """Run `telemetry-kit clear` in the project."""
     return place.python("-m", "telemetry_kit", "clear", *args)
 
 
 def line(number: int, day: str) -> bytes:
+    """Return a line of the log with this number and day."""
     return (
         f'{{"schema_version":"1.0","event_id":"{number:016x}","event_type":"role.selected",'
         f'"timestamp":"{day}T00:00:00Z"}}\n'
@@ -23,12 +25,13 @@ def line(number: int, day: str) -> bytes:
 
 
 def days(home) -> list[str]:
+    """Return the days of all stored events."""
     return [event["timestamp"][:10] for event in reader.read(home)]
 
 
 @pytest.fixture
 def stored(place):
-    """An archive, a sealed and an active log, of three days each."""
+    """Make a project with an archive, a rotated file and an active log of three days each."""
     for step in range(3):
         journal = LogWriter(place.home, lambda: True)
         for number, day in enumerate(("2099-01-01", "2099-01-02", "2099-01-03")):
@@ -42,8 +45,8 @@ def stored(place):
     return place
 
 
-def test_everything_goes(stored) -> None:
-    """Events and key go; consent, the lock and the ignore file stay."""
+def test_all_events_are_deleted(stored) -> None:
+    """The events and the key are deleted. The consent, the lock and the ignore file remain."""
     key = stored.key_file.read_bytes()
     done = clear(stored, "--yes")
 
@@ -55,7 +58,7 @@ def test_everything_goes(stored) -> None:
 
 
 def test_only_earlier_days(stored) -> None:
-    """`--before` removes the lines of earlier days, wherever they are."""
+    """`--before` deletes the events of earlier days from each file."""
     done = clear(stored, "--before", "2099-01-03", "--yes")
 
     assert 0 == done.returncode, done.stderr
@@ -64,8 +67,8 @@ def test_only_earlier_days(stored) -> None:
 
 
 @pytest.mark.parametrize("day", ["", "yesterday", "2024-13-01", "2024-02-30", "20240228"])
-def test_a_day_that_is_none(stored, day: str) -> None:
-    """Exit 2, nothing changed."""
+def test_an_invalid_day(stored, day: str) -> None:
+    """If the day is invalid, the exit code is 2 and no event is deleted."""
     done = clear(stored, "--before", day, "--yes")
 
     assert 2 == done.returncode
@@ -73,8 +76,8 @@ def test_a_day_that_is_none(stored, day: str) -> None:
 
 
 @pytest.mark.parametrize("args", [(), ("--before", "2099-01-03")])
-def test_nobody_to_ask(stored, args: tuple[str, ...]) -> None:
-    """Without a terminal and without --yes: exit 2, nothing changed."""
+def test_without_a_terminal(stored, args: tuple[str, ...]) -> None:
+    """Without a terminal and without `--yes`, the exit code is 2 and no event is deleted."""
     done = clear(stored, *args)
 
     assert 2 == done.returncode
@@ -82,28 +85,28 @@ def test_nobody_to_ask(stored, args: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("args", [("--yes",), ("--before", "2099-01-04", "--yes")])
-def test_what_could_not_go_is_said(stored, args: tuple[str, ...]) -> None:
-    """Exit 1 with the name of what survived; the rest is gone."""
-    kept = Path(stored.home.folder, "telemetry-2024-01-01.jsonl")
+def test_a_file_that_cannot_be_deleted(stored, args: tuple[str, ...]) -> None:
+    """A file that cannot be deleted is named with exit code 1, and all events are deleted."""
+    remaining = Path(stored.home.folder, "telemetry-2024-01-01.jsonl")
     if len(args) == 1:
-        kept.mkdir()
+        remaining.mkdir()
     else:
-        kept.symlink_to("nothing")
+        remaining.symlink_to("nothing")
     done = clear(stored, *args)
 
     assert 1 == done.returncode
-    assert kept.name in done.stderr
+    assert remaining.name in done.stderr
     assert [] == days(stored.home)
 
 
-def test_twice(stored) -> None:
-    """Clearing what is clear is done at once."""
+def test_clear_twice(stored) -> None:
+    """Clearing an empty log succeeds."""
     assert [0, 0] == [clear(stored, "--yes").returncode for _ in range(2)]
 
 
 @pytest.mark.parametrize("args", [("--yes",), ("--yes", "--before", "2026-01-01")])
-def test_a_folder_in_the_place_of_a_file(undecided, args):
-    """It is not ours to delete: said, with what to do."""
+def test_a_folder_with_the_name_of_a_file(undecided, args):
+    """A folder with the name of a data file is not deleted, and the message names the next step."""
     (undecided.root / ".flowspec" / "telemetry-rollup.json").mkdir(parents=True)
     done = undecided.python("-m", "telemetry_kit", "clear", *args)
 

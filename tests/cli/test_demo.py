@@ -1,4 +1,4 @@
-"""`telemetry-kit demo`: the real thing, under everything that might be in its way."""
+"""`telemetry-kit demo` works under every veto and deletes all its files."""
 
 import os
 import re
@@ -26,7 +26,7 @@ VETOES = {
 
 @pytest.fixture
 def caller(tmp_path):
-    """A user with a home, a temporary folder and every veto set."""
+    """Return a directory and the environment of a user with every veto set."""
     base = Path(os.path.realpath(tmp_path))
     for name in ("home", "tmp", "work"):
         (base / name).mkdir()
@@ -42,6 +42,7 @@ def caller(tmp_path):
 
 
 def start(env, cwd, *args):
+    """Start the demo."""
     return subprocess.Popen(
         [sys.executable, "-m", "telemetry_kit", "demo", *args],
         env=env,
@@ -53,18 +54,19 @@ def start(env, cwd, *args):
 
 
 def run(env, cwd, *args):
+    """Run the demo and return its exit code, stdout and stderr."""
     process = start(env, cwd, *args)
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
 
 
-def left(base):
-    """Everything below, without what Python itself keeps."""
+def files_under(base):
+    """List all paths under a directory."""
     return sorted(str(path.relative_to(base)) for path in base.rglob("*"))
 
 
-def test_the_main_job(caller):
-    """Every process is shown with its exit code and events; nothing stays behind."""
+def test_the_demo_prints_each_process(caller):
+    """Each process is printed with its exit code and events, and all files are deleted."""
     base, env = caller
     code, out, err = run(env, "/")
     counts = [int(n) for n in re.findall(r"exit code \d+, (\d+) events? recorded", out)]
@@ -79,11 +81,11 @@ def test_the_main_job(caller):
     assert '{"schema_version":"1.0","event_id":"' in out
     assert "Never: arguments, file names" in out
     assert "It is deleted." in out
-    assert left(base) == ["home", "tmp", "work"]
+    assert files_under(base) == ["home", "tmp", "work"]
 
 
 def test_in_a_project_of_the_caller(caller):
-    """With the temporary folder inside a project that has a log, that log is not touched."""
+    """A demo inside another project leaves the settings and the log of that project unchanged."""
     base, env = caller
     folder = base / ".flowspec"
     folder.mkdir()
@@ -91,37 +93,39 @@ def test_in_a_project_of_the_caller(caller):
     code, out, _ = run(env, base / "work")
 
     assert code == 0, out
-    # Every command looks after the journal it stands in, which takes the lock and no more here.
-    found = [name for name in left(base) if name != ".flowspec/.telemetry.lock"]
+    # Each command runs the maintenance of its project, which creates the lock file.
+    found = [name for name in files_under(base) if name != ".flowspec/.telemetry.lock"]
     assert found == [".flowspec", ".flowspec/telemetry.toml", "home", "tmp", "work"]
 
 
 def test_read_only_working_directory(caller):
-    """Nothing is written where the caller stands."""
+    """The demo writes nothing to its working directory."""
     base, env = caller
     (base / "work").chmod(0o555)
     code, out, _ = run(env, base / "work")
     (base / "work").chmod(0o755)
 
     assert code == 0, out
-    assert left(base) == ["home", "tmp", "work"]
+    assert files_under(base) == ["home", "tmp", "work"]
 
 
 def test_keep(caller):
-    """With `--keep` the folder stays, with the log, the consent and the key in it."""
+    """With `--keep`, the folder remains with the log, the consent and the key."""
     base, env = caller
     code, out, _ = run(env, "/", "--keep")
-    kept = left(base / "tmp")
+    remaining = files_under(base / "tmp")
 
     assert code == 0, out
     assert "It is kept" in out
-    assert len([name for name in kept if name.endswith("project/.flowspec/telemetry.jsonl")]) == 1
-    assert [name for name in kept if "/home/.config/telemetry-kit/flowspec/" in name]
-    assert left(base / "home") == []
+    assert (
+        len([name for name in remaining if name.endswith("project/.flowspec/telemetry.jsonl")]) == 1
+    )
+    assert [name for name in remaining if "/home/.config/telemetry-kit/flowspec/" in name]
+    assert files_under(base / "home") == []
 
 
-def test_needs_the_hard_dependencies_alone(caller):
-    """The demo and its example run where neither Typer, Click nor rich can be imported."""
+def test_needs_only_the_hard_dependencies(caller):
+    """The demo and its example run without Typer, Click and rich."""
     base, env = caller
     for name in ("typer", "click", "rich"):
         (base / "work" / f"{name}.py").write_text("raise ImportError(__name__)\n")
@@ -132,7 +136,7 @@ def test_needs_the_hard_dependencies_alone(caller):
 
 
 def test_from_an_installed_package(caller, tmp_path_factory):
-    """The example is found inside the package, where the wheel puts it."""
+    """The demo finds the example inside an installed package."""
     _, env = caller
     site = tmp_path_factory.mktemp("site")
     ignore = shutil.ignore_patterns("__pycache__")
@@ -146,7 +150,7 @@ def test_from_an_installed_package(caller, tmp_path_factory):
 
 
 def test_interrupted(caller):
-    """Ctrl-C in the middle: exit code 130, and nothing stays behind."""
+    """After Ctrl-C the exit code is 130, and all files are deleted."""
     base, env = caller
     process = start(env, "/")
     assert process.stdout is not None
@@ -157,11 +161,11 @@ def test_interrupted(caller):
     process.communicate(timeout=60)
 
     assert process.returncode == 130
-    assert left(base) == ["home", "tmp", "work"]
+    assert files_under(base) == ["home", "tmp", "work"]
 
 
 def test_a_difference_is_a_failure(caller, tmp_path_factory):
-    """A process that does something else than expected is named, with exit code 1."""
+    """If a process has an unexpected result, the demo names it and exits with 1."""
     base, env = caller
     site = tmp_path_factory.mktemp("site")
     shutil.copytree(PACKAGE, site / "telemetry_kit", ignore=shutil.ignore_patterns("__pycache__"))
@@ -180,13 +184,13 @@ def test_a_difference_is_a_failure(caller, tmp_path_factory):
     assert err == (
         "telemetry-kit: the demo has other results than expected: process 3 exited with 7, not 1\n"
     )
-    assert left(base) == ["home", "tmp", "work"]
+    assert files_under(base) == ["home", "tmp", "work"]
 
 
 def test_no_temporary_folder(caller):
-    """Where none can be made, one sentence says so."""
+    """If no temporary folder can be created, one sentence reports it."""
     base, env = caller
-    sink = base / "work"
+    folder = base / "work"
     code = (
         "import tempfile, sys\n"
         "def refuse(**_): raise FileNotFoundError(2, 'no usable temporary directory')\n"
@@ -195,7 +199,12 @@ def test_no_temporary_folder(caller):
         "sys.exit(main(['demo']))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=sink, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert (done.returncode, done.stdout) == (1, "")

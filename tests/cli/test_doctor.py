@@ -1,4 +1,4 @@
-"""`telemetry-kit doctor`: what it finds, what it repairs, and what it leaves alone."""
+"""`telemetry-kit doctor` finds problems, repairs some of them, and leaves other files unchanged."""
 
 import gzip
 import json
@@ -15,18 +15,19 @@ DAY = "2024-02-28"
 
 
 def doctor(place, *args: str, **env: str):
+    """Run `telemetry-kit doctor` in the project."""
     return place.python("-m", "telemetry_kit", "doctor", *args, env=env)
 
 
 def findings(done) -> dict[str, dict]:
-    """The findings by name; of several with one name, the worst."""
+    """Return the findings by name. Of several with one name, return the worst."""
     rank = {"ok": 0, "note": 1, "bad": 2}
     return {f["name"]: f for f in sorted(json.loads(done.stdout), key=lambda f: rank[f["state"]])}
 
 
 @pytest.fixture
 def recorded(place):
-    """A project with a sealed and an active log, which nobody holds open."""
+    """Make a project with a rotated file and an active log that no process has open."""
     for _ in range(2):
         done = place.run("from telemetry_kit import *; track_role_event('role.selected')")
         assert done.returncode == 0, done.stderr
@@ -35,8 +36,8 @@ def recorded(place):
     return place
 
 
-def test_all_is_well(recorded) -> None:
-    """Exit 0, one finding for each thing, none of them bad."""
+def test_no_problem(recorded) -> None:
+    """Without a problem, the exit code is 0, and each check has a finding."""
     done = doctor(recorded, "--json")
 
     assert 0 == done.returncode, done.stdout + done.stderr
@@ -45,8 +46,8 @@ def test_all_is_well(recorded) -> None:
     assert {"leftovers", "breaker", "retention"} <= set(findings(done))
 
 
-def test_nothing_was_decided(undecided) -> None:
-    """Nothing is wrong, and looking makes nothing."""
+def test_without_a_decision(undecided) -> None:
+    """Without a decision, the check passes and creates no file."""
     before = undecided.tree()
     done = doctor(undecided, "--json")
 
@@ -54,28 +55,31 @@ def test_nothing_was_decided(undecided) -> None:
     assert before == undecided.tree()
 
 
-@pytest.mark.parametrize(("name", "right"), [("telemetry.jsonl", 0o600), ("sealed", 0o400)])
-def test_modes_are_repaired(recorded, name: str, right: int) -> None:
-    """A file that is open to others fails the check; --fix closes it as it must be."""
+@pytest.mark.parametrize(("name", "expected_mode"), [("telemetry.jsonl", 0o600), ("sealed", 0o400)])
+def test_modes_are_repaired(recorded, name: str, expected_mode: int) -> None:
+    """A file that other users can read fails the check, and `--fix` repairs its mode."""
     path = recorded.log
     if name == "sealed":
         (path,) = recorded.log.parent.glob("telemetry-*.jsonl")
     path.chmod(0o644)
-    # A reader that holds the lease: each command packs what nobody holds.
-    with open(path, "rb") as held:
+    # The lock of a reader stops the command from compressing the file.
+    with open(path, "rb") as locked:
         import fcntl
 
-        fcntl.flock(held, fcntl.LOCK_SH)
+        fcntl.flock(locked, fcntl.LOCK_SH)
         first = doctor(recorded)
         second = doctor(recorded, "--fix")
 
     assert (1, 0) == (first.returncode, second.returncode), second.stdout + second.stderr
     assert "fixed" in second.stdout
-    assert right == path.stat().st_mode & 0o777
+    assert expected_mode == path.stat().st_mode & 0o777
 
 
 def test_the_ignore_file_is_repaired(recorded) -> None:
-    """Events that git would take fail the check; --fix adds our lines and keeps the others."""
+    """Events that git would track fail the check.
+
+    `--fix` adds the missing lines of the ignore file.
+    """
     subprocess.run(["git", "init", "-q", str(recorded.root)], check=True)
     ignore = Path(recorded.home.ignore)
     ignore.write_text("theirs\n")
@@ -86,7 +90,7 @@ def test_the_ignore_file_is_repaired(recorded) -> None:
 
 
 def test_an_ignore_file_that_is_a_link(recorded, tmp_path) -> None:
-    """What it leads to is not written to; the repository's own exclude file does it."""
+    """The target of the link is unchanged, and `--fix` adds the lines to the git exclude file."""
     subprocess.run(["git", "init", "-q", str(recorded.root)], check=True)
     outside = tmp_path / "outside"
     outside.write_text("theirs\n")
@@ -101,16 +105,16 @@ def test_an_ignore_file_that_is_a_link(recorded, tmp_path) -> None:
 
 
 def test_leftovers(recorded) -> None:
-    """What a killed command left is named, and goes with --fix."""
-    left = Path(recorded.home.folder, ".telemetry-x.tmp")
-    left.write_bytes(b"")
+    """`--fix` deletes the temporary file of a killed command."""
+    leftover = Path(recorded.home.folder, ".telemetry-x.tmp")
+    leftover.write_bytes(b"")
     done = doctor(recorded, "--fix")
 
-    assert (0, False) == (done.returncode, left.exists())
+    assert (0, False) == (done.returncode, leftover.exists())
 
 
 def test_a_lease_is_shown(place) -> None:
-    """A program that has the log open is told of, and goes on afterwards."""
+    """A program that has the log open is reported, and it continues to record."""
     from telemetry_kit.consent import cache
 
     with cache.override_runtime(place.environ):
@@ -122,8 +126,8 @@ def test_a_lease_is_shown(place) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "folder"])
-def test_something_else_in_the_logs_place(place, tmp_path, kind: str) -> None:
-    """It fails the check, is not repaired, and is left as it is."""
+def test_a_log_that_is_a_link_or_a_folder(place, tmp_path, kind: str) -> None:
+    """A link or a folder with the name of the log fails the check and is left unchanged."""
     os.mkdir(place.home.folder, 0o700)
     outside = tmp_path / "outside"
     outside.write_bytes(b"theirs")
@@ -139,7 +143,10 @@ def test_something_else_in_the_logs_place(place, tmp_path, kind: str) -> None:
 
 
 def test_an_archive_that_cannot_be_read(recorded) -> None:
-    """Of the packing that this interpreter lacks: the check fails and says what to do."""
+    """An archive in an unsupported compression fails the check.
+
+    The message names the package to install.
+    """
     (sealed,) = recorded.log.parent.glob("telemetry-*.jsonl")
     recorded.log.parent.joinpath("telemetry-2024-01-01.jsonl.zst").write_bytes(b"")
     sealed.with_name("telemetry-2024-01-01.jsonl.zst").chmod(0o600)
@@ -155,8 +162,11 @@ def test_an_archive_that_cannot_be_read(recorded) -> None:
     assert "install backports.zstd" in found["says"]
 
 
-def test_lines_that_stay_in_doubt(place) -> None:
-    """Old lines that nothing but today's clock calls old: it says what would delete them."""
+def test_old_lines_that_do_not_expire(place) -> None:
+    """If only the current clock calls old lines expired, they remain.
+
+    The message names a command that deletes them.
+    """
     place.log.parent.mkdir(mode=0o700)
     place.log.write_bytes(
         b'{"schema_version":"1.0","event_id":"0123456789abcdef",'
@@ -165,8 +175,8 @@ def test_lines_that_stay_in_doubt(place) -> None:
     place.log.chmod(0o600)
     done = doctor(place, "--json")
     found = findings(done)["retention"]
-    wanted = found["says"].partition("clear --before ")[2].partition(" ")[0]
-    cleared = place.python("-m", "telemetry_kit", "clear", "--before", wanted, "--yes")
+    day = found["says"].partition("clear --before ")[2].partition(" ")[0]
+    cleared = place.python("-m", "telemetry_kit", "clear", "--before", day, "--yes")
 
     assert (0, "note") == (done.returncode, found["state"])
     assert "lines of 2019-05-06 stay" in found["says"]
@@ -175,7 +185,7 @@ def test_lines_that_stay_in_doubt(place) -> None:
 
 
 def test_a_clock_that_was_ahead(recorded) -> None:
-    """A segment of a day to come is named."""
+    """A rotated file with a future date is reported."""
     rotation.seal(recorded.home, "2099-06-01")
     done = doctor(recorded, "--json")
 
@@ -183,11 +193,11 @@ def test_a_clock_that_was_ahead(recorded) -> None:
     assert "a segment is of 2099-06-01" in findings(done)["clock"]["says"]
 
 
-# -- the lock, the folder ----------------------------------------------------------------------
+# -- lock and folder ---------------------------------------------------------------------------
 
 
-def test_a_lock_that_cannot_be_had(recorded) -> None:
-    """Without it nothing is sealed or cleared: it fails the check, and --fix repairs its mode."""
+def test_a_lock_file_that_cannot_be_opened(recorded) -> None:
+    """A lock file that cannot be opened fails the check, and `--fix` repairs its mode."""
     lock = Path(recorded.home.lock)
     lock.touch()
     lock.chmod(0o666)
@@ -202,8 +212,8 @@ def test_a_lock_that_cannot_be_had(recorded) -> None:
     assert "move it away" in findings(third)["lock"]["says"]
 
 
-def test_a_lock_that_is_held(recorded) -> None:
-    """Who holds it is told, where the system tells it."""
+def test_a_locked_project(recorded) -> None:
+    """If another process has the lock, the finding names its process id."""
     with rotation.maintenance(recorded.home):
         done = doctor(recorded, "--json")
 
@@ -212,7 +222,7 @@ def test_a_lock_that_is_held(recorded) -> None:
 
 
 def test_a_folder_that_is_a_link(recorded, tmp_path) -> None:
-    """What it leads to is not looked at, and certainly not repaired."""
+    """A log directory that is a link fails the check, and its target is not changed."""
     outside = tmp_path / "secret"
     outside.mkdir(mode=0o700)
     folder = Path(recorded.home.folder)
@@ -225,25 +235,27 @@ def test_a_folder_that_is_a_link(recorded, tmp_path) -> None:
     assert (0o700, []) == (outside.stat().st_mode & 0o777, list(outside.iterdir()))
 
 
-@pytest.mark.parametrize(("mode", "right"), [(0o777, 0o755), (0o500, 0o700), (0o722, 0o700)])
-def test_a_folder_is_repaired(recorded, mode: int, right: int) -> None:
-    """Others may not write to it, its owner may; what was repaired is in order."""
+@pytest.mark.parametrize(
+    ("mode", "expected_mode"), [(0o777, 0o755), (0o500, 0o700), (0o722, 0o700)]
+)
+def test_a_folder_is_repaired(recorded, mode: int, expected_mode: int) -> None:
+    """`--fix` removes write access of other users and adds that of the owner."""
     folder = Path(recorded.home.folder)
     folder.chmod(mode)
     first, second = doctor(recorded), doctor(recorded, "--fix")
 
     assert (1, 0) == (first.returncode, second.returncode), second.stdout + second.stderr
-    assert right == folder.stat().st_mode & 0o777
+    assert expected_mode == folder.stat().st_mode & 0o777
 
 
-@pytest.mark.parametrize("what", ["log", "sealed", "lock"])
-def test_a_second_name_is_not_repaired(recorded, tmp_path, what: str) -> None:
-    """Its other name may be anybody's file."""
+@pytest.mark.parametrize("kind", ["log", "sealed", "lock"])
+def test_a_hard_link_is_not_repaired(recorded, tmp_path, kind: str) -> None:
+    """A file with a second hard link fails the check and is left unchanged."""
     path = {
         "log": recorded.log,
         "sealed": recorded.log.parent / "telemetry-2024-01-01.jsonl",
         "lock": Path(recorded.home.lock),
-    }[what]
+    }[kind]
     outside = tmp_path / "precious"
     outside.write_bytes(b"precious\n")
     outside.chmod(0o644)
@@ -258,8 +270,8 @@ def test_a_second_name_is_not_repaired(recorded, tmp_path, what: str) -> None:
 # -- git ---------------------------------------------------------------------------------------
 
 
-def test_an_ignore_file_without_an_end(recorded) -> None:
-    """Its last pattern goes on saying what it said."""
+def test_an_ignore_file_without_a_final_newline(recorded) -> None:
+    """The last pattern of the ignore file is unchanged and has its effect."""
     subprocess.run(["git", "init", "-q", str(recorded.root)], check=True)
     Path(recorded.home.ignore).write_text("secret.env")
     Path(recorded.home.folder, "secret.env").touch()
@@ -276,7 +288,7 @@ def test_an_ignore_file_without_an_end(recorded) -> None:
 
 
 def test_events_under_version_control(recorded) -> None:
-    """Ignoring them does not help any more: it says what does."""
+    """If git tracks the log, the message names the command that removes it from the index."""
     git = ["git", "-C", str(recorded.root)]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "-f", str(recorded.log)], check=True)
@@ -287,7 +299,7 @@ def test_events_under_version_control(recorded) -> None:
 
 
 def test_a_project_inside_a_repository(recorded) -> None:
-    """The repository may begin further up."""
+    """The check finds a repository in a parent directory."""
     subprocess.run(["git", "init", "-q", str(recorded.root.parent)], check=True)
     Path(recorded.home.ignore).write_text("")
     first, second = doctor(recorded, "--json"), doctor(recorded, "--fix")
@@ -296,15 +308,15 @@ def test_a_project_inside_a_repository(recorded) -> None:
     assert 0 == second.returncode, second.stdout
 
 
-# -- the key, and what is stored ---------------------------------------------------------------
+# -- key and stored files -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["gone", "open to others"])
-def test_a_key_is_repaired(recorded, how: str) -> None:
-    """A missing one is made, one that is open to others is closed, and events are recorded."""
+@pytest.mark.parametrize("problem", ["gone", "open to others"])
+def test_a_key_is_repaired(recorded, problem: str) -> None:
+    """`--fix` creates a missing key or repairs its mode, and events are recorded."""
     key = recorded.key_file
     before = key.read_bytes()
-    if how == "gone":
+    if problem == "gone":
         key.unlink()
     else:
         key.chmod(0o644)
@@ -313,12 +325,12 @@ def test_a_key_is_repaired(recorded, how: str) -> None:
 
     assert (1, "bad") == (first.returncode, findings(first)["key"]["state"])
     assert (0, 0o600) == (second.returncode, key.stat().st_mode & 0o777), second.stdout
-    assert (how == "gone") == (before != key.read_bytes())
+    assert (problem == "gone") == (before != key.read_bytes())
     assert 0 == done.returncode, done.stderr
 
 
-def test_clear_makes_a_missing_key(recorded) -> None:
-    """What `doctor` says of a damaged key holds for a missing one, too."""
+def test_clear_creates_a_missing_key(recorded) -> None:
+    """`clear` creates a missing key."""
     recorded.key_file.unlink()
     done = recorded.python("-m", "telemetry_kit", "clear", "--yes")
 
@@ -327,8 +339,8 @@ def test_clear_makes_a_missing_key(recorded) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "pipe", "cut off"])
-def test_what_cannot_be_read_is_named(recorded, kind: str) -> None:
-    """Something else in a segment's place, and an archive that is damaged."""
+def test_unreadable_files_are_named(recorded, kind: str) -> None:
+    """Another file type with the name of an archive is reported, and a damaged archive too."""
     path = recorded.log.parent / "telemetry-2024-01-01.jsonl.gz"
     if kind == "link":
         path.symlink_to("/etc/hostname")
@@ -347,32 +359,32 @@ def test_what_cannot_be_read_is_named(recorded, kind: str) -> None:
 
 
 def test_a_folder_does_not_hide_an_archive(recorded) -> None:
-    """A folder with the name of a sealed segment takes nothing's place."""
+    """A folder with the name of a rotated file does not hide the archive of that day."""
     assert 0 == doctor(recorded).returncode
-    (packed,) = recorded.log.parent.glob("telemetry-*.jsonl.gz")
-    packed.with_suffix("").mkdir()
+    (archive,) = recorded.log.parent.glob("telemetry-*.jsonl.gz")
+    archive.with_suffix("").mkdir()
     done = recorded.python("-m", "telemetry_kit", "view", "--json")
 
     assert 2 == done.stdout.count("role.selected")
 
 
-def test_leftovers_where_nothing_is_stored(place) -> None:
-    """They go, and what is said to be fixed is gone."""
+def test_leftovers_without_a_log(place) -> None:
+    """`--fix` deletes leftovers without a log, and reports one that it cannot delete."""
     folder = Path(place.home.folder)
     folder.mkdir(mode=0o700)
-    left = folder / ".telemetry-x.tmp"
-    left.touch()
+    leftover = folder / ".telemetry-x.tmp"
+    leftover.touch()
     done = doctor(place, "--fix")
 
-    assert (0, False) == (done.returncode, left.exists())
-    left.mkdir()
+    assert (0, False) == (done.returncode, leftover.exists())
+    leftover.mkdir()
     done = doctor(place, "--fix", "--json")
     assert (1, "bad") == (done.returncode, findings(done)["leftovers"]["state"])
     assert "move it away" in findings(done)["leftovers"]["says"]
 
 
 def test_the_last_error(place) -> None:
-    """What a program could not do, and was not told, is told here; its names are not."""
+    """The last internal error of a program is reported without the names of the event."""
     place.log.parent.mkdir(mode=0o700)
     place.log.mkdir()
     done = place.run(
@@ -389,8 +401,8 @@ def test_the_last_error(place) -> None:
     assert len("2026-11-25 EISDIR\n") == len(error.read_bytes())
 
 
-def test_an_internal_error_is_remembered(place, monkeypatch) -> None:
-    """By its class, where it is one of the language."""
+def test_an_internal_error_is_saved(place, monkeypatch) -> None:
+    """An internal error is saved as the name of its builtin exception class."""
     from telemetry_kit.recording import pipeline
 
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
@@ -400,8 +412,8 @@ def test_an_internal_error_is_remembered(place, monkeypatch) -> None:
     assert b"ZeroDivisionError" in Path(place.key_file.parent, "last-error").read_bytes()
 
 
-def test_a_probe_refuses_no_writer(recorded) -> None:
-    """Looking who holds the log takes no lock on it."""
+def test_the_check_locks_no_log(recorded) -> None:
+    """The check for open logs takes no exclusive lock on them."""
     done = recorded.run(
         "import fcntl, sys\n"
         "real = fcntl.flock\n"

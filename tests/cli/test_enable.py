@@ -1,4 +1,4 @@
-"""`telemetry-kit enable` and `disable`: as many steps in as out, for a person and for a script."""
+"""`telemetry-kit enable` and `disable` for a user at a terminal and for a script."""
 
 import subprocess
 import sys
@@ -13,11 +13,12 @@ from telemetry_kit.consent import history as consent_history
 
 
 def command(place, *args: str, **env: str):
+    """Run a command without a terminal."""
     return place.python("-m", "telemetry_kit", *args, env=env, stdin=subprocess.DEVNULL)
 
 
 def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> tuple[str, int]:
-    """What a person sees on stderr who runs a command and presses keys, and how it ends."""
+    """Run a command in a terminal, press keys, and return stderr and the exit code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = pexpect.spawn(
@@ -42,12 +43,13 @@ def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> 
 
 
 def is_on(place, root=None) -> bool:
-    """Whether recording is on, asked anew: this process remembers for 20 ms of its own clock."""
+    """Return whether recording is on, without the cached decision."""
     cache.invalidate()
     return is_telemetry_enabled(root or place.root)
 
 
 def history(place) -> list[tuple[str, str]]:
+    """Return the decisions and their methods from the history."""
     folder = str(place.record.parent)
     return [(entry["decision"], entry["method"]) for entry in consent_history.read(folder)]
 
@@ -56,8 +58,8 @@ def history(place) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["enable", "on"])
-def test_yes(undecided, name: str) -> None:
-    """`--yes` needs no terminal; nothing is asked and nothing is on stdout."""
+def test_enable_yes(undecided, name: str) -> None:
+    """`--yes` grants consent without a terminal or a question, and prints nothing on stdout."""
     done = command(undecided, name, "--yes")
 
     assert (done.returncode, done.stdout) == (0, "")
@@ -66,8 +68,8 @@ def test_yes(undecided, name: str) -> None:
     assert list(undecided.root.iterdir()) == []
 
 
-def test_no(undecided) -> None:
-    """`--no` writes the denial down."""
+def test_enable_no(undecided) -> None:
+    """`--no` saves a denial."""
     done = command(undecided, "enable", "--no")
 
     assert (done.returncode, done.stdout) == (0, "")
@@ -76,7 +78,7 @@ def test_no(undecided) -> None:
 
 @pytest.mark.parametrize("name", ["disable", "off"])
 def test_disable(place, name: str) -> None:
-    """`off` takes one step and no answer, and says what is still there."""
+    """`off` denies consent without a question, and reports that events are still stored."""
     with cache.override_runtime(place.environ):
         track()
     done = command(place, name)
@@ -91,11 +93,12 @@ def test_disable(place, name: str) -> None:
 
 
 def track() -> None:
+    """Record an event."""
     assert track_role_event("role.selected", role="dev")
 
 
 def test_disable_again(place) -> None:
-    """Off twice is off, and no failure."""
+    """`off` succeeds if recording is off."""
     command(place, "off")
 
     assert command(place, "off").returncode == 0
@@ -103,13 +106,13 @@ def test_disable_again(place) -> None:
 
 
 def test_disable_under_a_veto(place) -> None:
-    """Off writes the denial also where a veto holds: it is still off when the veto has gone."""
+    """Under a veto, `off` saves the denial, which applies after the veto ends."""
     assert command(place, "off", DO_NOT_TRACK="1").returncode == 0
     assert not is_on(place)
 
 
 def test_enable_under_a_veto(undecided) -> None:
-    """A yes under a veto is kept, and it says that recording stays off, and why."""
+    """Under a veto, `on` saves the consent, and reports the veto that keeps recording off."""
     done = command(undecided, "on", "--yes", DO_NOT_TRACK="1")
 
     assert (done.returncode, done.stderr) == (
@@ -119,8 +122,11 @@ def test_enable_under_a_veto(undecided) -> None:
     assert is_on(undecided)
 
 
-def test_enable_under_a_no_for_all_projects(undecided) -> None:
-    """A yes here does not lift a no for all projects, and says so."""
+def test_enable_after_a_denial_for_all_projects(undecided) -> None:
+    """Consent for one project does not end a denial for all projects.
+
+    The command reports the denial.
+    """
     command(undecided, "off", "--all-projects")
     done = command(undecided, "on", "--yes")
 
@@ -130,7 +136,7 @@ def test_enable_under_a_no_for_all_projects(undecided) -> None:
 
 
 def test_all_projects(undecided) -> None:
-    """For all projects means for others, too."""
+    """A decision with `--all-projects` applies in another project."""
     other = undecided.root.parent / "other"
     other.mkdir()
     done = command(undecided, "on", "--yes", "--all-projects")
@@ -143,23 +149,23 @@ def test_all_projects(undecided) -> None:
 
 @pytest.mark.parametrize("args", [["enable"], ["enable", "--yes", "--no"], ["enable", "--maybe"]])
 def test_usage(undecided, args: list[str]) -> None:
-    """Nobody to ask, or two answers: 2, and nothing was changed."""
+    """Without a terminal or with two answers, the exit code is 2 and no file is created."""
     done = command(undecided, *args)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert undecided.tree() == []
 
 
-def test_a_yes_in_a_pipe_is_none(undecided) -> None:
-    """`echo y | telemetry-kit enable` is no answer of a person."""
+def test_an_answer_in_a_pipe_is_ignored(undecided) -> None:
+    """An answer in a pipe, such as `echo y`, does not grant consent."""
     done = undecided.python("-m", "telemetry_kit", "enable", input="y\n")
 
     assert (done.returncode, undecided.tree()) == (2, [])
     assert "add --yes or --no. Nothing was changed" in done.stderr
 
 
-def test_it_cannot_be_written(undecided) -> None:
-    """Where nothing can be written: 1, in one sentence, and nothing was decided."""
+def test_a_decision_that_cannot_be_saved(undecided) -> None:
+    """If the decision cannot be saved, the exit code is 1 and recording stays off."""
     (undecided.user / ".local").write_text("")
     done = command(undecided, "on", "--yes")
 
@@ -167,12 +173,12 @@ def test_it_cannot_be_written(undecided) -> None:
     assert not is_on(undecided)
 
 
-# -- a person ----------------------------------------------------------------------------------
+# -- at a terminal -----------------------------------------------------------------------------
 
 
 @pytest.mark.tty
 @pytest.mark.parametrize(
-    ("key", "decided", "says"),
+    ("key", "decided", "reply"),
     [
         ("y\r", [("yes", "prompt")], "Recording is on for "),
         ("n\r", [("no", "prompt")], "Recording is off for "),
@@ -180,13 +186,13 @@ def test_it_cannot_be_written(undecided) -> None:
     ],
     ids=["y", "n", "Enter"],
 )
-def test_answers(undecided, key: str, decided, says: str) -> None:
-    """The notice, the question, one line: on stderr, with 0."""
+def test_answers(undecided, key: str, decided, reply: str) -> None:
+    """The command prints the notice, asks, saves the answer and exits with 0."""
     screen, code = at_terminal(undecided, ["enable"], key)
 
     assert code == 0
     assert screen.splitlines()[:-1] == notice.lines(undecided.home)
-    assert screen.splitlines()[-1].startswith(f"Start recording? [y/N/later] {says}")
+    assert screen.splitlines()[-1].startswith(f"Start recording? [y/N/later] {reply}")
     assert history(undecided) == decided
 
 
@@ -194,8 +200,8 @@ def test_answers(undecided, key: str, decided, says: str) -> None:
 @pytest.mark.parametrize(
     "keys", [["later\r"], ["\x04"], ["a\r", "b\r", "c\r"]], ids=["later", "end of file", "noise"]
 )
-def test_nothing_was_decided(undecided, keys) -> None:
-    """`later`, end of file and three answers that are none: 0, and nothing was decided."""
+def test_no_valid_answer(undecided, keys) -> None:
+    """After `later`, end of file or three invalid answers, no decision is saved."""
     screen, code = at_terminal(undecided, ["enable"], *keys)
 
     assert (code, screen.splitlines()[-1].endswith("Nothing was decided.")) == (0, True)
@@ -205,7 +211,7 @@ def test_nothing_was_decided(undecided, keys) -> None:
 @pytest.mark.tty
 @pytest.mark.parametrize("name", ["enable", "reset", "clear"])
 def test_ctrl_c(undecided, name: str) -> None:
-    """Ctrl-C at any question: 130, nothing decided, nothing deleted."""
+    """After Ctrl-C at a question, the exit code is 130, and no file is created or deleted."""
     _, code = at_terminal(undecided, [name], "\x03", prompt="] ")
 
     assert (code, undecided.tree()) == (130, [])
@@ -213,7 +219,7 @@ def test_ctrl_c(undecided, name: str) -> None:
 
 @pytest.mark.tty
 def test_the_notice_for_all_projects(undecided) -> None:
-    """Asked for all projects, the notice names none."""
+    """With `--all-projects`, the notice names no project."""
     screen, _ = at_terminal(undecided, ["on", "--all-projects"], "y\r")
 
     assert screen.splitlines()[:-1] == notice.lines(undecided.home, everywhere=True)
@@ -222,8 +228,8 @@ def test_the_notice_for_all_projects(undecided) -> None:
 
 
 @pytest.mark.tty
-def test_asked_again_on_request(place) -> None:
-    """Who asks for the question gets it, whatever was decided; Enter is no here as well."""
+def test_enable_asks_again(place) -> None:
+    """`enable` asks also after a decision, and Enter denies."""
     _, code = at_terminal(place, ["enable"], "\r")
 
     assert (code, is_on(place)) == (0, False)
@@ -231,8 +237,8 @@ def test_asked_again_on_request(place) -> None:
     assert is_on(place)
 
 
-def test_events_of_the_command_are_none(place) -> None:
-    """Neither `on` nor `off` records an event about itself."""
+def test_enable_and_disable_record_no_event(place) -> None:
+    """Neither `on` nor `off` records an event."""
     with cache.override_runtime(place.environ):
         enable_telemetry()
     command(place, "on", "--yes")

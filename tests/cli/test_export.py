@@ -1,4 +1,4 @@
-"""`telemetry-kit export`: every format is complete, and each export is noted in the export log."""
+"""`telemetry-kit export` exports every event in each format and logs each export."""
 
 import csv
 import hashlib
@@ -21,24 +21,36 @@ from telemetry_kit.export.formats import FORMATS, guarded, guarded_json
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import rotation
-from tests.cli.export_helpers import MANY, TOLD_TO_END, export, files, fill, ids, others, stored
+from tests.cli.export_helpers import (
+    ENDED_BY_SIGNAL,
+    MANY,
+    export,
+    files,
+    fill,
+    ids,
+    other_files,
+    stored,
+)
 
 
 @pytest.fixture(scope="module")
-def many():
-    """Lines of so many events."""
+def many_lines():
+    """Return 120,000 encoded events."""
     return b"".join(encode(stored(n)) for n in range(MANY))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
-def test_it_is_complete(undecided, many, form):
-    """Each of 120,000 events is in it once, in order, from a sealed file and the active one."""
+def test_an_export_is_complete(undecided, many_lines, form):
+    """Each of 120,000 events is exported once and in order.
+
+    The events are in a rotated file and in the active log.
+    """
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided)
-    undecided.log.write_bytes(many[: len(many) // 2])
-    rest = many[len(many) // 2 :]
+    undecided.log.write_bytes(many_lines[: len(many_lines) // 2])
+    rest = many_lines[len(many_lines) // 2 :]
     with undecided.log.open("ab") as log:
         log.write(rest[: rest.index(b"\n") + 1])
     rotation.seal(undecided.home, "2026-11-22")
@@ -55,7 +67,7 @@ def test_it_is_complete(undecided, many, form):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_times_are_cut_to_the_day(undecided, form):
-    """Unless --precise; the same for lines that are not canonical."""
+    """Without `--precise`, each time is reduced to its day, also in an old line."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, stored(1), stored(2, role="über"))
@@ -83,8 +95,8 @@ def _records(path):
     return json.loads(path.read_text())["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
 
 
-def test_the_official_definitions_parse_it(undecided):
-    """OTLP JSON is a `LogsData` of OpenTelemetry, value for value."""
+def test_the_otlp_definitions_parse_the_export(undecided):
+    """The OTLP JSON export is a valid OpenTelemetry `LogsData` with the same values."""
     json_format = pytest.importorskip("google.protobuf.json_format")
     logs = pytest.importorskip("opentelemetry.proto.logs.v1.logs_pb2")
     fill(
@@ -105,7 +117,7 @@ def test_the_official_definitions_parse_it(undecided):
 
 
 def test_old_times_in_open_telemetry(undecided):
-    """The tool's own name, fractions of a second, and no negative number for an old time."""
+    """The app name is exported, an old time has its fraction, and no time is negative."""
     json_format = pytest.importorskip("google.protobuf.json_format")
     logs = pytest.importorskip("opentelemetry.proto.logs.v1.logs_pb2")
     fill(undecided)
@@ -125,7 +137,7 @@ def test_old_times_in_open_telemetry(undecided):
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "otlp-json"])
 def test_a_lone_surrogate(undecided, form):
-    """Half a character in an old line is a question mark, and keeps nothing from being written."""
+    """A lone surrogate in an old line is exported as a question mark."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided)
@@ -184,18 +196,18 @@ def test_a_lone_surrogate(undecided, form):
     ],
 )
 def test_no_cell_is_a_formula(text, cell):
-    """Neither where it begins nor behind what some locale takes for its end."""
+    """A cell that a spreadsheet may run as a formula gets an apostrophe."""
     assert cell == guarded(text)
 
 
-def test_every_unseen_character_is_one():
-    """All of the categories Cc and Cf, as this Python knows them."""
-    unseen = [
+def test_every_invisible_character_is_guarded():
+    """Each character of the categories Cc and Cf before a formula is recognised."""
+    invisible = [
         c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in ("Cc", "Cf")
     ]
 
-    assert len(unseen) > 200
-    assert not [c for c in unseen if guarded(f"{c}=1") != f"{c}'=1"]
+    assert len(invisible) > 200
+    assert not [c for c in invisible if guarded(f"{c}=1") != f"{c}'=1"]
 
 
 @given(
@@ -205,8 +217,8 @@ def test_every_unseen_character_is_one():
         max_size=5,
     )
 )
-def test_json_in_a_cell_stays_what_it_says(value):
-    """Valid, equal, and with no string that a spreadsheet runs."""
+def test_json_in_a_cell_keeps_its_value(value):
+    """Guarded JSON is valid, has the same value, and contains no formula."""
     text = guarded_json(json.dumps(value))
 
     assert json.loads(text) == value
@@ -214,7 +226,7 @@ def test_json_in_a_cell_stays_what_it_says(value):
 
 
 def test_csv(undecided):
-    """One row an event, all columns, numbers as numbers."""
+    """CSV has one row for each event, all columns, and numbers as numbers."""
     fill(undecided)
     old = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30", "role": "=cmd|'/c x'"}
     undecided.log.write_text(json.dumps(old) + "\n")
@@ -227,7 +239,7 @@ def test_csv(undecided):
 
 
 def test_period_and_default(undecided):
-    """JSON lines on stdout, and nothing else there; a period leaves what it says."""
+    """The default is JSON Lines on stdout, and a period selects its events."""
     fill(undecided, stored(1), stored(2, timestamp="2026-11-23T00:00:00Z"))
     whole = export(undecided)
     part = export(undecided, "--since", "2026-11-23", "-o", "-")
@@ -238,7 +250,10 @@ def test_period_and_default(undecided):
 
 
 def test_role_and_event(place):
-    """Only those; the export log names a role as the events do."""
+    """`--role` and `--event` select events.
+
+    The export log stores an undeclared role as a pseudonym.
+    """
     done = place.run(
         "from telemetry_kit import role_session, track_role_event as t\n"
         "for role in ('dev', 'my chief'):\n"
@@ -258,7 +273,7 @@ def test_role_and_event(place):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("--format", "cvs"), "did you mean 'csv'?"),
         (("--format", "sqlite"), "name a file with -o"),
@@ -272,22 +287,22 @@ def test_role_and_event(place):
         (("--since", "x"), "write the day as"),
     ],
 )
-def test_bad_input(undecided, args, said):
-    """One sentence, exit code 2, nothing written."""
+def test_invalid_arguments(undecided, args, message):
+    """Invalid arguments are reported in one sentence with exit code 2, and no file is written."""
     fill(undecided, stored(1))
     (undecided.root / "there").write_text("mine")
     before = files(undecided)
     done = export(undecided, *args)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert (undecided.root / "there").read_text() == "mine"
     assert before == files(undecided)
 
 
-def test_an_unreadable_archive_is_said(undecided):
-    """What can be read is exported; the exit code says that it is not all."""
+def test_an_unreadable_archive_is_reported(undecided):
+    """The other events are exported, and the exit code 1 reports an incomplete export."""
     fill(undecided, stored(1))
     (undecided.log.parent / "telemetry-2026-11-01.jsonl.gz").write_bytes(b"\x1f\x8b\x08broken")
     done = export(undecided, "-o", "out")
@@ -298,14 +313,17 @@ def test_an_unreadable_archive_is_said(undecided):
 
 
 def test_the_export_log(place):
-    """Time, command, fields, rows, checksum and destination; private, and shown by audit."""
+    """An entry has the command, fields, rows, checksum and destination.
+
+    Only the user can read the export log, and `audit` prints it.
+    """
     fill(place, stored(1), stored(2))
     outside = place.user / "out.json"
     export(place, "-o", "sub.jsonl")
     export(place, "--format", "json", "-o", str(outside), "--since", "2026-01-01")
     export(place)
     first, second, third = list(export_log.ExportLog(place.home))
-    told = place.python("-m", "telemetry_kit", "audit").stdout
+    audit = place.python("-m", "telemetry_kit", "audit").stdout
     as_json = json.loads(place.python("-m", "telemetry_kit", "audit", "--json").stdout)
     path = export_log.path_of(place.home)
 
@@ -318,14 +336,14 @@ def test_the_export_log(place):
         assert str(place.user) not in file.read()
     assert (
         f"2 events of {len(export_log.FIELDS)} fields to sub.jsonl, by export --format jsonl"
-        in told
+        in audit
     )
     assert as_json["exports"] == [first, second, third]
 
 
 @pytest.mark.parametrize("harm", ["head -c1 >/dev/null", "KeyboardInterrupt", "SIGTERM"])
-def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
-    """The entry of a stream that ended early says that it is incomplete."""
+def test_an_interrupted_stream_is_logged_as_incomplete(undecided, harm):
+    """The entry of a stream that ended early is marked as incomplete."""
     fill(undecided, *(stored(n) for n in range(5_000)))
     if harm.startswith("head"):
         code = (
@@ -337,36 +355,36 @@ def test_a_stream_that_was_cut_short_is_noted(undecided, harm):
             "KeyboardInterrupt": ("SIGINT", "default_int_handler"),
             "SIGTERM": ("SIGTERM", "SIG_DFL"),
         }[harm]
-        undecided.python("-c", TOLD_TO_END.format(name=name, before=before))
-    told = undecided.python("-m", "telemetry_kit", "audit")
+        undecided.python("-c", ENDED_BY_SIGNAL.format(name=name, before=before))
+    audit = undecided.python("-m", "telemetry_kit", "audit")
     (entry,) = list(export_log.ExportLog(undecided.home))
 
     assert entry["incomplete"] is True
     assert entry["destination"] == "-"
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.endswith(", incomplete\n")
+    assert audit.returncode == 0, audit.stderr
+    assert audit.stdout.endswith(", incomplete\n")
 
 
 @pytest.mark.parametrize("there", [".dictionary.md", ".consent.jsonl"])
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_all_names_are_looked_at_before_anything_is_written(place, there, kind):
-    """One that is taken: nothing is written, and nothing noted."""
+def test_existing_files_are_found_before_writing(place, there, kind):
+    """If one of the output files exists, no file is written and no export is logged."""
     fill(place, stored(1))
-    taken = place.root / f"out{there}"
-    taken.write_text("mine") if kind == "file" else taken.mkdir()
+    existing = place.root / f"out{there}"
+    existing.write_text("mine") if kind == "file" else existing.mkdir()
     done = export(place, "-o", "out", "--dictionary", "--history")
 
     assert done.returncode == 2
     reason = "the file exists" if kind == "file" else "it is a folder"
     assert f"out{there}: {reason}" in done.stderr
-    assert others(place) == [taken.name]
+    assert other_files(place) == [existing.name]
     assert list(export_log.ExportLog(place.home)) == []
 
 
 @pytest.mark.tty
-@pytest.mark.parametrize("form", [name for name, made in FORMATS.items() if made.stream])
+@pytest.mark.parametrize("form", [name for name, outputs in FORMATS.items() if outputs.stream])
 def test_a_terminal_gets_safe_text(undecided, form):
-    """What an old file holds cannot move the cursor, in whatever form it is printed."""
+    """In each format, a control character of an old event is printed escaped in a terminal."""
     fill(undecided)
     bad = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30", "role": "\x1b[2J\x7f"}
     undecided.log.write_text(json.dumps(bad) + "\n")
@@ -378,23 +396,23 @@ def test_a_terminal_gets_safe_text(undecided, form):
     assert "\x7f" not in text
 
 
-def test_keys_are_never_in_it(place):
-    """Dictionary and history stand beside it on request; no byte of a key is in any of them."""
+def test_no_output_file_contains_a_key(place):
+    """No part of a key is in the export, the dictionary or the history."""
     place.run("from telemetry_kit import track_role_event as t; t('agent.invoked', agent='me')")
     done = export(place, "-o", "out", "--dictionary", "--history")
-    made = {p.name: p.read_bytes() for p in place.root.iterdir() if p.is_file()}
+    outputs = {p.name: p.read_bytes() for p in place.root.iterdir() if p.is_file()}
     keys = [p.read_bytes() for p in place.user.rglob("*key*") if p.is_file()]
 
     assert done.returncode == 0, done.stderr
-    assert sorted(made) == ["out", "out.consent.jsonl", "out.dictionary.md"]
-    assert b'"decision": "yes"' in made["out.consent.jsonl"]
-    assert made["out.dictionary.md"].startswith(b"# What telemetry_kit records")
+    assert sorted(outputs) == ["out", "out.consent.jsonl", "out.dictionary.md"]
+    assert b'"decision": "yes"' in outputs["out.consent.jsonl"]
+    assert outputs["out.dictionary.md"].startswith(b"# What telemetry_kit records")
     assert keys
-    for data in made.values():
+    for data in outputs.values():
         for key in keys:
             assert all(part not in data for part in key.split() if len(part) > 20)
             assert key.strip() not in data
-    assert ProjectDirs.of(place.home).name.encode() not in b"".join(made.values())
+    assert ProjectDirs.of(place.home).name.encode() not in b"".join(outputs.values())
 
 
 LONG = """
@@ -408,7 +426,7 @@ sys.exit(main(["export", *sys.argv[1:]]))
 
 
 def in_terminal(place, columns, least, *args):
-    """What an export writes to a terminal, and its exit code."""
+    """Run an export in a terminal, and return its exit code and output."""
     child = pexpect.spawn(
         sys.executable,
         ["-c", LONG.format(least=least), *args],
@@ -424,27 +442,27 @@ def in_terminal(place, columns, least, *args):
 
 @pytest.mark.tty
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_bar_on_long_work(undecided, form):
-    """Where stderr is a terminal it shows how much was read, up to all of it, and is wiped away."""
+def test_the_progress_bar(undecided, form):
+    """In a terminal, a bar shows the share of bytes read up to 100 %, and is then erased."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, *(stored(n) for n in range(2_000)))
     code, text = in_terminal(undecided, 80, 0, "--format", form, "-o", "out")
-    *drawn, last = text.split("\r\x1b[K")
-    shares = [int(found) for found in re.findall(r"(\d+)%", drawn[0])]
+    *drawings, last = text.split("\r\x1b[K")
+    shares = [int(found) for found in re.findall(r"(\d+)%", drawings[0])]
 
     assert code == 0, text
     assert shares == sorted(shares)
     assert len(set(shares)) > 3
     assert max(shares) == 100
-    assert "▇" * 20 + "  100%  2,000 events" in drawn[0]
+    assert "▇" * 20 + "  100%  2,000 events" in drawings[0]
     assert last.startswith("Exported 2,000 events to out")
 
 
 @pytest.mark.tty
 @pytest.mark.parametrize("columns", [20, 30, 40])
-def test_the_bar_fits(undecided, columns):
-    """It is one line, shorter where the terminal is narrow: else it could not be drawn over."""
+def test_the_progress_bar_fits_the_terminal(undecided, columns):
+    """The bar is one line and shorter than the terminal is wide."""
     fill(undecided, *(stored(n) for n in range(2_000)))
     code, text = in_terminal(undecided, columns, 0, "-o", "out")
     lines = re.findall(r"\r([^\r\x1b]+)\x1b", text)
@@ -454,8 +472,8 @@ def test_the_bar_fits(undecided, columns):
     assert max(map(len, lines)) < columns
 
 
-def test_no_bar_where_nobody_looks(undecided):
-    """Neither in a pipe nor on work that is done at once."""
+def test_without_a_progress_bar(undecided):
+    """A pipe or a short export gets no progress bar."""
     fill(undecided, *(stored(n) for n in range(2_000)))
     piped = undecided.python("-c", LONG.format(least=0), "-o", "out")
     _, short = in_terminal(undecided, 80, 8 << 20, "-o", "again")

@@ -1,4 +1,4 @@
-"""`telemetry-kit export`: the file is whole or absent, whatever happens meanwhile."""
+"""`telemetry-kit export` writes a complete file or none."""
 
 import errno
 import fcntl
@@ -17,45 +17,54 @@ from telemetry_kit.export import log as export_log
 from telemetry_kit.export.formats import FORMATS
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.schema.encoding import encode
-from tests.cli.export_helpers import MANY, TOLD_TO_END, export, files, fill, ids, others, stored
+from tests.cli.export_helpers import (
+    ENDED_BY_SIGNAL,
+    MANY,
+    export,
+    files,
+    fill,
+    ids,
+    other_files,
+    stored,
+)
 
 
 @pytest.fixture(scope="module")
-def many():
-    """Lines of so many events."""
+def many_lines():
+    """Return 120,000 encoded events."""
     return b"".join(encode(stored(n)) for n in range(MANY))
 
 
 def test_force(undecided):
-    """What is there is replaced in one step, and a link is replaced, not followed."""
+    """`--force` replaces a link and leaves the target of the link unchanged."""
     fill(undecided, stored(1))
-    kept = undecided.root / "kept"
-    kept.write_text("mine")
-    (undecided.root / "there").symlink_to(kept)
+    user_file = undecided.root / "kept"
+    user_file.write_text("mine")
+    (undecided.root / "there").symlink_to(user_file)
     done = export(undecided, "-o", "there", "--force")
 
     assert done.returncode == 0, done.stderr
-    assert kept.read_text() == "mine"
+    assert user_file.read_text() == "mine"
     assert not (undecided.root / "there").is_symlink()
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_leaves_no_half_file(undecided, form):
-    """Exit code 1, one sentence, and what was there before is there after."""
+def test_a_full_disk_leaves_no_partial_file(undecided, form):
+    """On a full disk, the exit code is 1 and the existing file is unchanged."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, *(stored(n) for n in range(3_000)))
     (undecided.root / "out").write_text("mine")
     before = files(undecided)
 
-    def small():
+    def limit_file_size():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    # Python itself would leave half a file of its own where it finds no compiled module.
+    # The size limit would otherwise cut the bytecode files that Python writes.
     env = {"PYTHONDONTWRITEBYTECODE": "1"}
     given = ("--format", form, "-o", "out", "--force")
-    done = export(undecided, *given, preexec_fn=small, env=env)
+    done = export(undecided, *given, preexec_fn=limit_file_size, env=env)
 
     assert done.returncode == 1
     assert done.stderr.startswith("telemetry-kit: out cannot be written (")
@@ -67,10 +76,10 @@ def test_a_full_disk_leaves_no_half_file(undecided, form):
 
 
 @pytest.mark.slow
-def test_a_killed_export_leaves_no_half_file(undecided, many):
-    """At whatever moment: the name stands for the whole file or for nothing."""
+def test_a_killed_export_leaves_no_partial_file(undecided, many_lines):
+    """If an export is killed at any time, its output file is complete or missing."""
     fill(undecided)
-    undecided.log.write_bytes(many)
+    undecided.log.write_bytes(many_lines)
     path = undecided.root / "out"
     for delay in (0.3, 0.45, 0.6, 0.8, 1.0):
         child = subprocess.Popen(
@@ -103,8 +112,8 @@ sys.exit(main(["export", *sys.argv[1:]]))
 """
 
 
-def killed(place, *args, step="NewFile.place", late=False):
-    """Export, and die by SIGKILL before or after a step."""
+def kill_export(place, *args, step="NewFile.place", late=False):
+    """Run an export that is killed by SIGKILL before or after a step."""
     owner, _, name = f"atomic.{step}".rpartition(".")
     done = place.python("-c", KILLED.format(owner=owner, step=name, late=late), *args)
 
@@ -112,7 +121,7 @@ def killed(place, *args, step="NewFile.place", late=False):
 
 
 def age(path, seconds):
-    """Set the time of the last write so far back."""
+    """Set the modification time of a file to this many seconds ago."""
     then = time.time() - seconds
     os.utime(path, (then, then), follow_symlinks=False)
 
@@ -123,69 +132,69 @@ def age(path, seconds):
     [("os.fchmod", True), ("NewFile.place", False), ("os.link", True)],
     ids=["begun", "written", "placed"],
 )
-def test_what_a_kill_leaves_is_swept(undecided, form, step, late):
-    """One private file, which the next export of the folder deletes once it is an hour old."""
+def test_the_file_of_a_killed_export_is_deleted(undecided, form, step, late):
+    """A killed export leaves one private file. A later export deletes it after an hour."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, stored(1))
     (undecided.root / "there").write_text("mine")
-    killed(undecided, "--format", form, "-o", "out", step=step, late=late)
-    made = ["out"] if step == "os.link" else []
-    left = [name for name in others(undecided) if name not in ("there", *made)]
+    kill_export(undecided, "--format", form, "-o", "out", step=step, late=late)
+    outputs = ["out"] if step == "os.link" else []
+    leftovers = [name for name in other_files(undecided) if name not in ("there", *outputs)]
     again = export(undecided, "-o", "first")
-    young = [name for name in others(undecided) if name in left]
-    for name in left:
+    young = [name for name in other_files(undecided) if name in leftovers]
+    for name in leftovers:
         assert stat.S_IMODE((undecided.root / name).stat().st_mode) == 0o600
         age(undecided.root / name, 3_601)
     done = export(undecided, "-o", "second")
 
-    assert len(left) == 1
-    assert left[0].startswith(".out-")
-    assert left == young
+    assert len(leftovers) == 1
+    assert leftovers[0].startswith(".out-")
+    assert leftovers == young
     assert (again.returncode, done.returncode) == (0, 0), again.stderr + done.stderr
-    assert others(undecided) == sorted(["first", "second", "there", *made])
+    assert other_files(undecided) == sorted(["first", "second", "there", *outputs])
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
-def test_a_kill_replaces_whole_files_only(undecided, late):
-    """What was there stays until the new file takes its place in one step."""
+def test_a_killed_export_keeps_the_existing_file(undecided, late):
+    """The existing file is unchanged until the complete new file replaces it."""
     fill(undecided, stored(1))
     (undecided.root / "there").write_text("mine")
-    killed(undecided, "-o", "there", "--force", step="os.rename", late=late)
+    kill_export(undecided, "-o", "there", "--force", step="os.rename", late=late)
 
     if late:
         assert ids("jsonl", undecided.root / "there") == [stored(1)["event_id"]]
-        assert others(undecided) == ["there"]
+        assert other_files(undecided) == ["there"]
     else:
         assert (undecided.root / "there").read_text() == "mine"
 
 
-def test_the_work_of_the_living_is_not_swept(undecided):
-    """A file that is locked stays, however old; one whose writer is gone goes."""
+def test_the_file_of_a_running_export_is_not_deleted(undecided):
+    """An old temporary file is deleted only if no process has locked it."""
     fill(undecided, stored(1))
-    living, dead = (undecided.root / f".out-0123456789a{n}.telemetry-kit.tmp" for n in "bc")
-    for path in (living, dead):
+    locked, unlocked = (undecided.root / f".out-0123456789a{n}.telemetry-kit.tmp" for n in "bc")
+    for path in (locked, unlocked):
         path.write_text("events")
         path.chmod(0o600)
         age(path, 3_601)
-    lock = os.open(living, os.O_RDONLY)
+    lock = os.open(locked, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     done = export(undecided, "-o", "out")
     os.close(lock)
 
     assert done.returncode == 0, done.stderr
-    assert others(undecided) == sorted([living.name, "out"])
+    assert other_files(undecided) == sorted([locked.name, "out"])
 
 
 @pytest.mark.parametrize(
     "kind", ["another name", "open to others", "link", "hard link", "pipe", "folder"]
 )
-def test_what_is_not_ours_stays(undecided, kind):
-    """A file or folder of the user with a name like ours is not deleted, nor emptied."""
+def test_files_of_the_user_are_not_deleted(undecided, kind):
+    """A file or folder of the user with a similar name is not changed."""
     fill(undecided, stored(1))
-    path, kept = undecided.root / ".a-deadbeefcafe.telemetry-kit.tmp", undecided.root / "kept"
-    kept.write_text("mine")
-    kept.chmod(0o600)
+    path, user_file = undecided.root / ".a-deadbeefcafe.telemetry-kit.tmp", undecided.root / "kept"
+    user_file.write_text("mine")
+    user_file.chmod(0o600)
     if kind == "another name":
         path = undecided.root / ".a-deadbeefcafe.telemetry.tmp"
     if kind == "folder":
@@ -194,9 +203,9 @@ def test_what_is_not_ours_stays(undecided, kind):
     elif kind == "pipe":
         os.mkfifo(path, 0o600)
     elif kind == "link":
-        path.symlink_to(kept)
+        path.symlink_to(user_file)
     elif kind == "hard link":
-        os.link(kept, path)
+        os.link(user_file, path)
     else:
         path.write_text("mine")
         path.chmod(0o644 if kind == "open to others" else 0o600)
@@ -206,9 +215,9 @@ def test_what_is_not_ours_stays(undecided, kind):
     forced = export(undecided, "-o", "out", "--force", "--format", "sqlite")
 
     assert (done.returncode, forced.returncode) == (0, 0), done.stderr + forced.stderr
-    assert others(undecided) == sorted([path.name, "kept", "out"])
+    assert other_files(undecided) == sorted([path.name, "kept", "out"])
     assert sorted(path.rglob("*")) == before
-    assert kept.read_text() == "mine"
+    assert user_file.read_text() == "mine"
 
 
 SWAPPED = """
@@ -227,8 +236,8 @@ sys.exit(main(["export", "-o", "out", *sys.argv[1:]]))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-def test_another_file_is_not_put_in_place(undecided, form):
-    """One that comes in the place of the temporary file while we are at work."""
+def test_a_replaced_temporary_file_is_not_used(undecided, form):
+    """If another process replaces the temporary file, the export fails."""
     fill(undecided, stored(1))
     (undecided.root / "theirs").write_text("theirs")
     (undecided.root / "out").write_text("mine")
@@ -239,40 +248,40 @@ def test_another_file_is_not_put_in_place(undecided, form):
     assert (undecided.root / "out").read_text() == "mine"
 
 
-def test_what_is_ignored_ends_nothing(undecided):
-    """An export under nohup goes on when its terminal is gone."""
+def test_an_ignored_signal(undecided):
+    """An export that ignores SIGHUP, as under nohup, completes."""
     fill(undecided, stored(1))
-    code = TOLD_TO_END.format(name="SIGHUP", before="SIG_IGN")
+    code = ENDED_BY_SIGNAL.format(name="SIGHUP", before="SIG_IGN")
     done = undecided.python("-c", code, "--format", "csv", "-o", "out")
 
     assert done.returncode == 0, done.stderr
-    assert others(undecided) == ["out"]
+    assert other_files(undecided) == ["out"]
 
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_told_to_end_it_leaves_nothing(undecided, form, name):
-    """No hidden folder with events stays, and the exit code is that of the signal."""
+def test_a_signal_leaves_no_file(undecided, form, name):
+    """After SIGTERM or SIGHUP no file remains, and the exit code is that of the signal."""
     if form == "parquet":
         pytest.importorskip("duckdb")
     fill(undecided, stored(1))
-    code = TOLD_TO_END.format(name=name, before="SIG_DFL")
+    code = ENDED_BY_SIGNAL.format(name=name, before="SIG_DFL")
     done = undecided.python("-c", code, "--format", form, "-o", "out")
 
     assert done.returncode == 128 + getattr(signal, name)
-    assert others(undecided) == []
+    assert other_files(undecided) == []
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
-def test_a_name_that_was_taken_meanwhile(tmp_path, monkeypatch, links):
-    """Never over a file that came while the export was made: with and without a hard link."""
+def test_a_file_created_during_the_export(tmp_path, monkeypatch, links):
+    """A file that appears during the export is not replaced, with or without hard links."""
     path = tmp_path / "out"
 
-    def refused(*_args, **_options):
+    def deny_link(*_args, **_options):
         raise PermissionError(errno.EPERM, "no hard links here")
 
     if not links:
-        monkeypatch.setattr(os, "link", refused)
+        monkeypatch.setattr(os, "link", deny_link)
     with NewFile(str(path)) as new:
         path.write_text("mine")
         with pytest.raises(FileExistsError):
@@ -288,8 +297,8 @@ def test_a_name_that_was_taken_meanwhile(tmp_path, monkeypatch, links):
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_a_reader_that_has_gone(undecided):
-    """`export | head -1` ends quietly."""
+def test_a_closed_pipe(undecided):
+    """If the reader closes the pipe, the export exits with 0 and prints nothing."""
     fill(undecided, *(stored(n) for n in range(5_000)))
     code = (
         "import os, subprocess, sys\n"
@@ -302,7 +311,7 @@ def test_a_reader_that_has_gone(undecided):
     assert undecided.run(code).stdout == "b'' 0\n"
 
 
-LATE = """
+FAILS_ON_DICTIONARY = """
 import sys
 from telemetry_kit.cli import main
 from telemetry_kit.cli.commands import export
@@ -318,40 +327,40 @@ sys.exit(main(["export", *sys.argv[1:]]))
 """
 
 
-def test_what_stands_beside_fails(place):
-    """The events are there and noted; the sentence names the file that is not."""
+def test_a_second_file_that_cannot_be_written(place):
+    """If the dictionary cannot be written, the error names it, and the export is logged."""
     fill(place, stored(1))
-    done = place.python("-c", LATE, "-o", "out", "--dictionary", "--history")
+    done = place.python("-c", FAILS_ON_DICTIONARY, "-o", "out", "--dictionary", "--history")
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "telemetry-kit: exported, but out.dictionary.md cannot be written (the disk is full): "
         "no file was created"
     )
-    assert others(place) == ["out", "out.consent.jsonl"]
+    assert other_files(place) == ["out", "out.consent.jsonl"]
     assert [entry["destination"] for entry in list(export_log.ExportLog(place.home))] == ["out"]
 
 
 @pytest.mark.parametrize("force", [(), ("--force",)])
-def test_a_pipe_is_written_into(undecided, force):
-    """It is there before, and after."""
+def test_a_named_pipe(undecided, force):
+    """The export writes to a named pipe and does not replace it."""
     fill(undecided, stored(1))
     pipe = undecided.root / "pipe"
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
     done = export(undecided, "-o", "pipe", *force)
     read = reader.communicate(timeout=20)[0]
-    refused = export(undecided, "-o", "pipe", "--format", "sqlite", "--force")
+    deny_link = export(undecided, "-o", "pipe", "--format", "sqlite", "--force")
 
     assert (done.returncode, json.loads(read)["seq"]) == (0, 1)
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
-    assert (refused.returncode, "is no text" in refused.stderr) == (2, True)
+    assert (deny_link.returncode, "is no text" in deny_link.stderr) == (2, True)
     assert next(iter(export_log.ExportLog(undecided.home)))["destination"] == "pipe"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_a_stream_that_takes_no_more(undecided):
-    """In the system's words, and without a promise about what it keeps."""
+def test_a_full_device(undecided):
+    """A device that is full is reported in one sentence with exit code 1."""
     fill(undecided, stored(1))
     done = export(undecided, "-o", "/dev/full", "--force")
 

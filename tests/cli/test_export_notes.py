@@ -1,4 +1,4 @@
-"""What is noted of an export: nothing that was typed stands in it as it was typed."""
+"""The export log contains no argument of the user as it was typed."""
 
 import json
 
@@ -12,27 +12,27 @@ EXPORT = ("-m", "telemetry_kit", "--app", "flowspec", "export")
 
 @pytest.mark.parametrize("option", ["--since", "--until"])
 @pytest.mark.parametrize(
-    ("typed", "noted"),
+    ("typed", "logged"),
     [
         ("2026-01-02", "2026-01-02"),
         ("2026-01-02T10:20:30.123456789+00:00", "2026-01-02"),
         ("2026-01-02 23:20-05:00", "2026-01-03"),
     ],
 )
-def test_only_the_day_is_noted(place, option: str, typed: str, noted: str) -> None:
-    """Of a time only its day is noted."""
+def test_only_the_day_is_logged(place, option: str, typed: str, logged: str) -> None:
+    """Of a time, the export log contains only the day."""
     assert 0 == place.python(*EXPORT, option, typed).returncode
 
     assert (
-        f"export --format jsonl {option} {noted}"
+        f"export --format jsonl {option} {logged}"
         == next(iter(log.ExportLog(place.home)))["command"]
     )
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])
 @pytest.mark.parametrize("typed", ["2026-01-02 call zora quill", "zora", "2026-01-02Tzora@quill.e"])
-def test_a_text_that_is_no_day_is_refused(place, option: str, typed: str) -> None:
-    """Free text is a usage error, and nothing is noted."""
+def test_an_invalid_day(place, option: str, typed: str) -> None:
+    """An invalid day is a usage error, and no export is logged."""
     assert 2 == place.python(*EXPORT, option, typed).returncode
 
     assert [] == list(log.ExportLog(place.home))
@@ -41,8 +41,8 @@ def test_a_text_that_is_no_day_is_refused(place, option: str, typed: str) -> Non
 @pytest.mark.parametrize(
     "typed", ["zora quillfeather", "h:zora quillfeather", "h:0123456789abzora"]
 )
-def test_a_role_is_noted_as_a_pseudonym(place, typed: str) -> None:
-    """A role that no one declared is not noted as it was typed, whatever it begins with."""
+def test_a_role_is_logged_as_a_pseudonym(place, typed: str) -> None:
+    """An undeclared role is logged as a pseudonym, whatever its first character is."""
     place.python(*EXPORT, "--role", typed)
     (entry,) = list(log.ExportLog(place.home))
 
@@ -50,7 +50,7 @@ def test_a_role_is_noted_as_a_pseudonym(place, typed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "noted"),
+    ("name", "logged"),
     [
         ("usage.csv", "usage.csv"),
         ("quillfeather-usage.csv", "?.csv"),
@@ -58,8 +58,8 @@ def test_a_role_is_noted_as_a_pseudonym(place, typed: str) -> None:
         ("for quillfeather", "?"),
     ],
 )
-def test_a_file_name_with_personal_data_is_not_noted(place, name: str, noted: str) -> None:
-    """Of a name that holds a word of this machine or an address only the ending is noted."""
+def test_a_file_name_with_personal_data_is_not_logged(place, name: str, logged: str) -> None:
+    """Of a file name with a user name, a host name or an address, only the extension is logged."""
     track_role_event("role.selected", role="dev")
     git = place.root / ".git"
     git.mkdir()
@@ -68,5 +68,5 @@ def test_a_file_name_with_personal_data_is_not_noted(place, name: str, noted: st
     (entry,) = list(log.ExportLog(place.home))
     verified = place.python("-m", "telemetry_kit", "--app", "flowspec", "verify")
 
-    assert (0, noted) == (done.returncode, entry["destination"])
+    assert (0, logged) == (done.returncode, entry["destination"])
     assert 0 == verified.returncode, verified.stdout + verified.stderr

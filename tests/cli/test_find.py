@@ -1,4 +1,4 @@
-"""`telemetry-kit find`: in how many events a text is, in clear or as a pseudonym."""
+"""`telemetry-kit find` counts the events that contain a text in plain text or as a pseudonym."""
 
 import json
 
@@ -8,14 +8,14 @@ TEXT = "zora@quill.example"
 
 
 def find(place, *args, **options):
-    """Run it with `--json`."""
+    """Run `find` with `--json` and return the report."""
     done = place.python("-m", "telemetry_kit", "find", "--json", *args, **options)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def remember(place) -> None:
-    """Events with the text in two fields and a context key, with a clear name, and without."""
+def record_events(place) -> None:
+    """Record events with the text in two fields and in a context key."""
     configure(context={"task_id": "identifier"})
     from telemetry_kit import enable_telemetry
 
@@ -26,8 +26,8 @@ def remember(place) -> None:
 
 
 def test_pseudonyms_are_found(place) -> None:
-    """Every field that holds its pseudonym is named, with how many events."""
-    remember(place)
+    """The report counts the events for each field that contains the pseudonym."""
+    record_events(place)
     found = find(place, TEXT)
 
     assert 3 == found["events"]
@@ -35,9 +35,12 @@ def test_pseudonyms_are_found(place) -> None:
     assert {"role.selected": 1, "agent.invoked": 1, "agent.failed": 1} == found["types"]
 
 
-def test_clear_names_paths_and_strangers(place) -> None:
-    """A declared name is found in clear, the project by its path, a stranger nowhere."""
-    remember(place)
+def test_declared_names_paths_and_unknown_texts(place) -> None:
+    """A declared name is found in plain text, and the project by its path.
+
+    An unknown text is not found.
+    """
+    record_events(place)
 
     assert {"role": 2} == find(place, "dev")["in_clear"]
     assert {"project_id": 3} == find(place, str(place.root))["as_pseudonym"]
@@ -45,15 +48,15 @@ def test_clear_names_paths_and_strangers(place) -> None:
 
 
 def test_text_from_stdin(place) -> None:
-    """A dash reads the text from stdin, so that no shell history keeps it."""
-    remember(place)
+    """`-` reads the text from stdin, so that it is not in the shell history."""
+    record_events(place)
 
     assert 3 == find(place, "-", input=f"{TEXT}\n")["events"]
 
 
-def test_retired_keys_are_told(place) -> None:
-    """After a rotation nobody can tell, and it says so; the text is never printed."""
-    remember(place)
+def test_events_of_retired_keys_are_reported(place) -> None:
+    """The events of a retired key are counted, and the text is not printed."""
+    record_events(place)
     assert 0 == place.python("-m", "telemetry_kit", "rotate-key", "--yes").returncode
     done = place.python("-m", "telemetry_kit", "find", TEXT)
 
@@ -62,9 +65,9 @@ def test_retired_keys_are_told(place) -> None:
     assert TEXT not in done.stdout + done.stderr
 
 
-def test_forms_are_told(place) -> None:
-    """The report says in which forms the text was looked for; so does the JSON."""
-    remember(place)
+def test_forms_are_reported(place) -> None:
+    """The report and the JSON list the forms of the text that the command searches."""
+    record_events(place)
     done = place.python("-m", "telemetry_kit", "find", TEXT)
 
     assert "Forms searched for: plain, pseudonym, part of a longer text.\n" in done.stderr

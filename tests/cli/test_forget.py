@@ -1,4 +1,4 @@
-"""`telemetry-kit forget`: events that hold a text are gone, from archives too."""
+"""`telemetry-kit forget` deletes events that contain a text from all files."""
 
 import json
 import threading
@@ -15,14 +15,17 @@ TEXT = "zora@quill.example"
 
 
 def record(place, **names: str) -> None:
-    """One event, by a process of its own, of today: older ones would go with the next command."""
+    """Record one event of today in another process, because older events would expire."""
     code = f"from telemetry_kit import *; assert track_role_event('role.selected', **{names!r})"
     done = place.run(code)
     assert done.returncode == 0, done.stderr
 
 
-def test_forget_removes_from_log_and_archive(place) -> None:
-    """Lines of the log and of an archive go, in clear or coded; all others stay."""
+def test_forget_deletes_from_log_and_archive(place) -> None:
+    """Lines with the text or its pseudonym are deleted from the log and an archive.
+
+    All other lines remain.
+    """
     record(place, role=TEXT)
     record(place, role="dev")
     rotation.seal(place.home, decision.today())
@@ -38,8 +41,8 @@ def test_forget_removes_from_log_and_archive(place) -> None:
     assert TEXT not in done.stdout + done.stderr
 
 
-def test_without_a_terminal_nothing_goes(place) -> None:
-    """Nobody can be asked: exit code 2, and everything is as it was."""
+def test_without_a_terminal(place) -> None:
+    """Without a terminal and without `--yes`, the exit code is 2 and the log is unchanged."""
     record(place, role=TEXT)
     before = place.log.read_bytes()
     done = place.python("-m", "telemetry_kit", "forget", TEXT)
@@ -47,8 +50,8 @@ def test_without_a_terminal_nothing_goes(place) -> None:
     assert (2, before) == (done.returncode, place.log.read_bytes())
 
 
-def test_what_remains_is_said(place) -> None:
-    """Events of keys that are gone stay, and it says how many."""
+def test_remaining_events_are_reported(place) -> None:
+    """Events of a retired key remain, and the command counts them."""
     record(place, role=TEXT)
     place.python("-m", "telemetry_kit", "rotate-key", "--yes")
     done = place.python("-m", "telemetry_kit", "forget", TEXT, "--yes")
@@ -58,8 +61,8 @@ def test_what_remains_is_said(place) -> None:
     assert 1 == sum(1 for _ in read(place.home))
 
 
-def test_damaged_lines_that_hold_it_go(place) -> None:
-    """A torn line with the text in clear goes too; one without it stays."""
+def test_damaged_lines_with_the_text_are_deleted(place) -> None:
+    """A torn line with the text is deleted, and one without it remains."""
     record(place, role="dev")
     line = json.dumps({"role": TEXT})[:-2].encode()
     with open(place.log, "ab") as log:
@@ -71,7 +74,7 @@ def test_damaged_lines_that_hold_it_go(place) -> None:
 
 
 def moved(place) -> Path:
-    """The project with three events of a pseudonym, renamed, and consent given anew."""
+    """Record three events, rename the project directory, and grant consent again."""
     for _ in range(3):
         done = place.python(
             *("-m", "telemetry_kit", "--app", "flowspec", "record", "agent.invoked"),
@@ -86,8 +89,8 @@ def moved(place) -> Path:
 
 
 @pytest.mark.parametrize("command", [("forget", "bob", "--yes"), ("find", "bob")])
-def test_events_from_before_a_renaming_are_counted(place, command) -> None:
-    """Events of the key of a folder's former name cannot be looked into, and are counted."""
+def test_events_before_a_rename_are_counted(place, command) -> None:
+    """Events from before the rename of the directory have another key and are counted."""
     other = moved(place)
     done = place.python("-m", "telemetry_kit", "--app", "flowspec", *command, cwd=other)
 
@@ -97,7 +100,7 @@ def test_events_from_before_a_renaming_are_counted(place, command) -> None:
 
 
 def test_only_events_of_other_keys_are_counted(place) -> None:
-    """Events recorded under the new name are looked into, and go."""
+    """Events from after the rename are searched and deleted."""
     other = moved(place)
     options = ("-m", "telemetry_kit", "--app", "flowspec")
     place.python(*options, "record", "agent.invoked", "--agent", "bob", cwd=other)
@@ -119,11 +122,11 @@ while True:
 """
 
 
-def test_events_that_come_meanwhile_are_told(place) -> None:
-    """While a program records on, it says what it removed, and that more came since."""
+def test_events_recorded_meanwhile_are_reported(place) -> None:
+    """The command reports that a running program recorded more events with the text."""
     recorder = place.start(RECORDER)
     assert "recorded\n" == recorder.stdout.readline()
-    # A full pipe would stop it.
+    # A full pipe would block the recorder.
     reading = threading.Thread(target=recorder.stdout.read)
     reading.start()
     try:

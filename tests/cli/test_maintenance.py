@@ -1,4 +1,4 @@
-"""What every command does for the journal once it has spoken, and where it does nothing."""
+"""The maintenance that each command runs after its output."""
 
 import os
 import time
@@ -16,12 +16,13 @@ OLD = (
 
 
 def tree_of(folder: Path) -> dict[str, bytes]:
+    """Return the content of each file of a directory."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("command", [["status"], ["stats"], ["view"], ["doctor", "--fix"]])
-def test_who_was_never_asked_keeps_everything(undecided, command: list[str]) -> None:
-    """A look at what another program left there deletes nothing and makes nothing."""
+def test_no_maintenance_without_a_decision(undecided, command: list[str]) -> None:
+    """Without a decision, a command neither deletes nor creates a file."""
     undecided.log.parent.mkdir(mode=0o700)
     undecided.log.write_bytes(OLD)
     undecided.log.chmod(0o600)
@@ -31,14 +32,14 @@ def test_who_was_never_asked_keeps_everything(undecided, command: list[str]) -> 
 
 
 @pytest.mark.parametrize("decision", ["yes", "no"])
-def test_who_has_decided_is_looked_after(undecided, decision: str) -> None:
-    """Old lines go, whatever the decision is by now."""
+def test_maintenance_after_a_decision(undecided, decision: str) -> None:
+    """After a grant or a denial, a command deletes expired lines."""
     undecided.grant()
     if decision == "no":
         changes.disable_telemetry(undecided.root)
-    over = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 100 * 86_400)).encode()
+    expired_day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 100 * 86_400)).encode()
     undecided.log.parent.mkdir(mode=0o700, exist_ok=True)
-    undecided.log.write_bytes(OLD.splitlines(keepends=True)[0].replace(b"2023-06-15", over))
+    undecided.log.write_bytes(OLD.splitlines(keepends=True)[0].replace(b"2023-06-15", expired_day))
     undecided.log.chmod(0o600)
     done = undecided.python("-m", "telemetry_kit", "status")
 
@@ -47,8 +48,8 @@ def test_who_has_decided_is_looked_after(undecided, decision: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["view", "status"])
-def test_what_goes_for_the_space_is_told(place, command: str) -> None:
-    """On stderr, and never silently."""
+def test_files_deleted_for_space_are_reported(place, command: str) -> None:
+    """Files that are deleted to free space are reported on stderr."""
     for number in range(3):
         place.log.parent.mkdir(mode=0o700, exist_ok=True)
         place.log.write_bytes(os.urandom(500).hex().encode() + b"\n")
@@ -66,8 +67,8 @@ def test_what_goes_for_the_space_is_told(place, command: str) -> None:
     assert "2099-01-03" in "".join(tree_of(place.log.parent))
 
 
-def test_off_where_the_log_cannot_be_sealed(place) -> None:
-    """The decision stands, and is told first; then what could not be done."""
+def test_off_if_the_log_cannot_be_rotated(place) -> None:
+    """The denial is saved and printed first, followed by the failure of the maintenance."""
     assert (
         0 == place.run("from telemetry_kit import *; track_role_event('role.selected')").returncode
     )

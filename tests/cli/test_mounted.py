@@ -1,4 +1,4 @@
-"""A real host with the commands mounted: its own app name, folder, kill switch and exit codes."""
+"""A program with the mounted commands has its own app name, folder, kill switch and exit codes."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def acme(undecided):
-    """A project with the host in it; call it with arguments."""
+    """Return a function that runs a program with the mounted commands."""
     path = undecided.user.parent / "acme.py"
     path.write_text(HOST)
 
@@ -46,13 +46,14 @@ def acme(undecided):
 
 
 def types(acme) -> list[str]:
+    """Return the event types in the log."""
     if not acme.log.exists():
         return []
     return [json.loads(line)["event_type"] for line in acme.log.read_text().splitlines()]
 
 
-def test_off_until_somebody_says_yes(acme) -> None:
-    """The host runs, nothing is recorded, no folder is made."""
+def test_off_without_consent(acme) -> None:
+    """Without consent, the program runs, records nothing and creates no folder."""
     assert acme("build").returncode == 0
     done = acme("telemetry", "status", "--check")
 
@@ -60,8 +61,8 @@ def test_off_until_somebody_says_yes(acme) -> None:
     assert acme.place.tree() == []
 
 
-def test_the_life_of_a_log(acme) -> None:
-    """Enable, use, view, clear, disable: everything under the host's name."""
+def test_all_commands_of_the_host(acme) -> None:
+    """Each command uses the app name of the host."""
     done = acme("telemetry", "enable", "--yes")
     assert (done.returncode, done.stdout) == (0, "")
     acme("build")
@@ -82,8 +83,8 @@ def test_the_life_of_a_log(acme) -> None:
     assert types(acme) == []
 
 
-def test_the_kill_switch_is_the_hosts(acme) -> None:
-    """`ACME_TELEMETRY_DISABLED` vetoes; flowspec's own says nothing here."""
+def test_the_kill_switch_of_the_host(acme) -> None:
+    """`ACME_TELEMETRY_DISABLED` is a veto, and the variable of another app is not."""
     acme("telemetry", "on", "--yes")
 
     assert acme("telemetry", "status", "--check", ACME_TELEMETRY_DISABLED="1").returncode == 11
@@ -92,8 +93,8 @@ def test_the_kill_switch_is_the_hosts(acme) -> None:
     assert types(acme) == []
 
 
-def test_another_app_is_another_decision(acme) -> None:
-    """A yes for acme is none for flowspec, and the other way round."""
+def test_consent_is_per_app(acme) -> None:
+    """Consent for one app does not apply to another app."""
     acme("telemetry", "on", "--yes")
     own = acme.place.python("-m", "telemetry_kit", "--app", "flowspec", "status", "--check")
 
@@ -116,14 +117,14 @@ def test_another_app_is_another_decision(acme) -> None:
     ids=lambda value: " ".join(value[1:]) if isinstance(value, list) else None,
 )
 def test_exit_codes(acme, args, code) -> None:
-    """The host's exit codes are ours; nothing ends in a traceback."""
+    """Each command has its documented exit code and prints no traceback."""
     done = acme(*args)
 
     assert (done.returncode, "Traceback" in done.stderr) == (code, False)
 
 
 def test_help_lists_the_commands(acme) -> None:
-    """The sub-app's help names the interactive commands; `record` is for the cold path alone."""
+    """The help lists the interactive commands and not `record`."""
     text = acme("telemetry", "--help", COLUMNS="200").stdout
 
     assert all(name in text for name in ("status", "enable", "disable", "view", "clear", "audit"))
@@ -135,7 +136,7 @@ def test_help_lists_the_commands(acme) -> None:
     ("key", "code", "decided"), [("y\r", 0, 0), ("\r", 0, 10), ("\x03", 130, 10)]
 )
 def test_at_a_terminal(acme, key: str, code: int, decided: int) -> None:
-    """The question is put under the host's name; Ctrl-C ends the host with 130."""
+    """The question names the app of the host, and Ctrl-C exits with 130."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = pexpect.spawn(
@@ -157,11 +158,11 @@ def test_at_a_terminal(acme, key: str, code: int, decided: int) -> None:
     assert acme("telemetry", "status", "--check").returncode == decided
 
 
-def test_not_yet_in_a_host(acme) -> None:
-    """The mounted status knows the host's settings: what is wider than the yes is listed."""
+def test_a_scope_extension_in_a_host(acme) -> None:
+    """`status` lists the settings of the host that extend the granted scope."""
     acme("telemetry", "on", "--yes")
-    wider = 'configure(app="acme", timestamp_resolution="hour", '
-    acme.path.write_text(HOST.replace('configure(app="acme", ', wider))
+    extended = 'configure(app="acme", timestamp_resolution="hour", '
+    acme.path.write_text(HOST.replace('configure(app="acme", ', extended))
     done = acme("telemetry", "status", "--check")
 
     assert (done.returncode, "times by the hour instead of the day" in done.stdout) == (12, True)

@@ -1,4 +1,4 @@
-"""One table of commands and options: the same for our command line, Typer and Click."""
+"""One table of commands and options defines our command line, Typer and Click."""
 
 import inspect
 import json
@@ -29,7 +29,7 @@ from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
 
 MOUNTED = [row for row in COMMANDS if row[0][0] not in COLD]
 NAMES = [name for names, _, _ in MOUNTED for name in names]
-SOME = (
+SAMPLE = (
     Parameter("-n --limit", "", "N", kind=COUNT, default=20),
     Parameter("--on", ""),
     Parameter("--name", "", "NAME"),
@@ -37,13 +37,13 @@ SOME = (
 )
 
 
-def test_what_stands_before_a_command() -> None:
-    """The few words that `record` needs of the table are those of the table."""
+def test_the_global_options() -> None:
+    """`record` has its own short list of the global options, which matches the table."""
     assert tuple(GLOBAL_OPTIONS) == cli._BEFORE
     assert COLD == ("record",)
 
 
-# -- what argparse makes of the table --------------------------------------------------------------
+# -- argparse and the table ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_what_stands_before_a_command() -> None:
         (["--name", ""], {"limit": 20, "on": False, "name": "", "set": ()}),
     ],
 )
-def test_what_is_understood(words, expected):
-    """Options in any order, with `=` or a space, lists given several times."""
-    found = parse("thing", "Do it.", SOME, words)
+def test_valid_options(words, expected):
+    """Options can be in any order, with `=` or a space, and list options can be repeated."""
+    found = parse("thing", "Do it.", SAMPLE, words)
 
-    assert expected == converted(SOME, found)
+    assert expected == converted(SAMPLE, found)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["-n", "0"], "-n/--limit '0': write a whole number of at least 1"),
         (["-n", "9" * 99], "write a whole number"),
@@ -82,12 +82,12 @@ def test_what_is_understood(words, expected):
         (["--", "--on"], "there is no option '--'"),
     ],
 )
-def test_what_is_not(words, said):
-    """A usage error names the word, and the option that is close."""
-    with pytest.raises(CommandError) as told:
-        converted(SOME, parse("thing", "Do it.", SOME, words))
+def test_invalid_options(words, message):
+    """A usage error names the argument, and the closest option if one is similar."""
+    with pytest.raises(CommandError) as caught:
+        converted(SAMPLE, parse("thing", "Do it.", SAMPLE, words))
 
-    assert (USAGE, True) == (told.value.code, said in str(told.value))
+    assert (USAGE, True) == (caught.value.code, message in str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -100,36 +100,36 @@ def test_what_is_not(words, said):
     ],
 )
 def test_arguments_between_options(words, expected):
-    """Files may stand before and after options, and behind `--` they may begin with a dash."""
-    parameters = (SOME[1], Parameter("files", "", "FILE", kind=TEXTS))
+    """Files can be before and after options. After `--`, they can begin with a dash."""
+    parameters = (SAMPLE[1], Parameter("files", "", "FILE", kind=TEXTS))
 
     assert expected == converted(parameters, parse("thing", "", parameters, words))["files"]
 
 
-# -- the same table, three times -------------------------------------------------------------------
+# -- one table for three parsers -------------------------------------------------------------------
 
 
-def squeezed(text: str) -> str:
-    """A page without its line ends, whatever its layout."""
+def without_line_breaks(text: str) -> str:
+    """Return a text with each run of white space as one space."""
     return re.sub(r"\s+", " ", text)
 
 
-def pages(name: str, capsys, monkeypatch) -> dict[str, str]:
-    """The help of one command, as each of the three prints it; empty for the list of commands."""
+def help_pages(name: str, capsys, monkeypatch) -> dict[str, str]:
+    """Return the help of a command from each parser. An empty name is the list of commands."""
     monkeypatch.setenv("COLUMNS", "200")
     words = [name, "--help"] if name else ["--help"]
     assert main(words) == 0
-    ours = capsys.readouterr().out
+    own = capsys.readouterr().out
     found = {
         "typer": TyperRunner().invoke(typer_app("flowspec"), words, terminal_width=200),
         "click": ClickRunner().invoke(click_group("flowspec"), words, terminal_width=200),
     }
     assert {"typer": 0, "click": 0} == {kind: done.exit_code for kind, done in found.items()}
-    return {"argparse": ours, **{kind: done.output for kind, done in found.items()}}
+    return {"argparse": own, **{kind: done.output for kind, done in found.items()}}
 
 
-def shape(group) -> dict[str, dict[str, tuple]]:
-    """Of a Click or Typer group: the options and arguments of each command, as Click knows them."""
+def shape_of(group) -> dict[str, dict[str, tuple]]:
+    """Return the options and arguments of each command of a Click or Typer group."""
     return {
         name: {
             parameter.name: (
@@ -149,7 +149,7 @@ def shape(group) -> dict[str, dict[str, tuple]]:
 
 
 def expected_shape(names) -> dict[str, dict[str, tuple]]:
-    """The same, read from the table."""
+    """Return the options and arguments of a command from the table."""
     parameters = PARAMETERS[names[0]]
     return {
         name: {
@@ -179,21 +179,21 @@ def expected_shape(names) -> dict[str, dict[str, tuple]]:
 
 
 @pytest.mark.parametrize("kind", ["typer", "click"])
-def test_a_host_gets_the_table(kind):
-    """Every command and alias, with every option, flag, argument and help text; nothing else."""
-    made = {"typer": lambda: typer.main.get_command(typer_app()), "click": click_group}[kind]()
+def test_mounted_commands_match_the_table(kind):
+    """A host gets exactly the commands, options, flags, arguments and help texts of the table."""
+    group = {"typer": lambda: typer.main.get_command(typer_app()), "click": click_group}[kind]()
     expected = {}
     for names, _, _ in MOUNTED:
         expected |= expected_shape(names)
 
-    assert expected == shape(made)
-    assert {f"--{parameter.name}" for parameter in made.params if parameter.name != "help"} == set(
+    assert expected == shape_of(group)
+    assert {f"--{parameter.name}" for parameter in group.params if parameter.name != "help"} == set(
         GLOBAL_OPTIONS
     )
 
 
 @pytest.mark.parametrize(("names", "module", "text"), MOUNTED, ids=lambda value: str(value)[:12])
-def test_the_function_takes_the_options(names, module, text):
+def test_the_function_has_the_options_as_parameters(names, module, text):
     """Each command is a function of the project and of the values of its options."""
     function = import_module(f"telemetry_kit.cli.commands.{module}").run
 
@@ -203,7 +203,7 @@ def test_the_function_takes_the_options(names, module, text):
 
 
 def test_formats_are_those_of_the_commands():
-    """The help lists the formats that there are, without loading what writes them."""
+    """The help lists exactly the formats of a command."""
     for command, formats in (("export", export.FORMATS), ("schema", schema.FORMATS)):
         option = next(p for p in PARAMETERS[command] if p.key == "form")
 
@@ -213,25 +213,25 @@ def test_formats_are_those_of_the_commands():
 
 @pytest.mark.parametrize(("names", "text"), [(row[0], row[2]) for row in MOUNTED], ids=str)
 def test_the_same_help(names, text, capsys, monkeypatch):
-    """Each of the three shows every option, argument and sentence of the table."""
+    """The help of each parser contains every option, argument and sentence of the table."""
     parameters = PARAMETERS[names[0]]
-    for kind, page in pages(names[-1], capsys, monkeypatch).items():
-        flat = squeezed(page)
+    for kind, page in help_pages(names[-1], capsys, monkeypatch).items():
+        flat = without_line_breaks(page)
         for parameter in parameters:
-            said = [parameter.help, parameter.metavar or ""]
-            said += parameter.names if not parameter.is_argument else []
-            assert [] == [word for word in said if word not in flat], kind
+            message = [parameter.help, parameter.metavar or ""]
+            message += parameter.names if not parameter.is_argument else []
+            assert [] == [word for word in message if word not in flat], kind
         assert text in flat, kind
-        # In the order of the table; nothing besides it.
+        # The options are in the order of the table, and no others are printed.
         options = re.findall(r"^  (?:-\w(?: \S+)?, )?(--[\w-]+)", page, re.MULTILINE)
         named = [p.names[-1] for p in parameters if not p.is_argument]
         assert [*named, "--help"] == options, kind
 
 
 def test_the_same_list_of_commands(capsys, monkeypatch):
-    """The list has one line for each command; a host's has no `record`."""
-    for kind, page in pages("", capsys, monkeypatch).items():
-        flat = squeezed(page)
+    """The list has one line for each command. Only our command line lists `record`."""
+    for kind, page in help_pages("", capsys, monkeypatch).items():
+        flat = without_line_breaks(page)
         assert [] == [text for _, _, text in MOUNTED if text not in flat], kind
         assert [] == [text for _, text in GLOBAL_OPTIONS.values() if text not in flat], kind
         assert (kind == "argparse") == ("Record one event" in flat)
@@ -293,16 +293,16 @@ print(json.dumps(found))
 
 
 def test_the_same_exit_codes(place):
-    """A line ends with the same code everywhere; what our commands say of it is the same, too."""
+    """Each command line has the same exit code and the same output in each parser."""
     done = place.python("-c", ALL_THREE, json.dumps(LINES), env={"COLUMNS": "80"})
     assert (done.returncode, done.stderr) == (0, "")
     for line, row in zip(LINES, json.loads(done.stdout), strict=True):
         codes = {kind: code for kind, (code, _, _) in row.items()}
         assert len(set(codes.values())) == 1, (line, codes)
-        ours = row["argparse"]
-        assert ours[0] != USAGE or (ours[1] == "" and ours[2].startswith("telemetry-kit: "))
-        if row["typer"][2].startswith("telemetry-kit: ") or ("-h" not in line and not ours[0]):
-            assert ours[1:] == row["typer"][1:] == row["click"][1:], line
+        own = row["argparse"]
+        assert own[0] != USAGE or (own[1] == "" and own[2].startswith("telemetry-kit: "))
+        if row["typer"][2].startswith("telemetry-kit: ") or ("-h" not in line and not own[0]):
+            assert own[1:] == row["typer"][1:] == row["click"][1:], line
 
 
 HOST = """
@@ -326,7 +326,7 @@ host(sys.argv[1:])
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["build"], 0, "the host's own"),
         (["telemetry", "status", "--check"], 10, "  app      acme"),
@@ -336,19 +336,19 @@ host(sys.argv[1:])
         (["telemetry", "record", "role.selected"], 2, "No such command"),
     ],
 )
-def test_mounted_in_a_click_host(undecided, words, code, said):
-    """The commands are about the host's app, end with their codes and leave its context alone."""
+def test_mounted_in_a_click_host(undecided, words, code, message):
+    """The commands use the app of the host and leave the context object unchanged."""
     done = undecided.python("-W", "error", "-c", HOST, *words, stdin=subprocess.DEVNULL)
 
-    assert (code, True) == (done.returncode, said in done.stdout + done.stderr)
+    assert (code, True) == (done.returncode, message in done.stdout + done.stderr)
 
 
-# -- what is loaded --------------------------------------------------------------------------------
+# -- loaded modules --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_loads_no_command(place, name):
-    """The help of a command needs the table, argparse and nothing of what the command does."""
+    """The help of a command loads the table and argparse, but not the command."""
     code = (
         f"import sys, telemetry_kit.cli\ntelemetry_kit.cli.main([{name!r}, '--help'])\n"
         "names = [n.partition('.')[2] for n in sys.modules if n.startswith('telemetry_kit')]\n"
@@ -366,7 +366,7 @@ def test_help_loads_no_command(place, name):
 
 @pytest.mark.parametrize("words", [["stats"], ["status", "--json"], ["export"], ["view", "--help"]])
 def test_our_own_command_line_needs_no_library(place, words):
-    """A normal command loads neither Typer nor Click nor rich."""
+    """A command loads neither Typer nor Click nor rich."""
     place.run("telemetry_kit.track_role_event('role.selected', role='dev')")
     code = (
         f"import sys, telemetry_kit.cli\ncode = telemetry_kit.cli.main({words!r})\n"
@@ -382,7 +382,7 @@ def test_our_own_command_line_needs_no_library(place, words):
     ("function", "library"), [("typer_app", "typer"), ("click_group", "click")]
 )
 def test_a_host_without_the_library(place, function, library):
-    """The error says in one sentence what to install."""
+    """The error names the library to install."""
     done = place.python(
         "-c",
         f"import sys\nsys.modules[{library!r}] = None\n"

@@ -1,4 +1,4 @@
-"""Days as people write them, and what each of them is."""
+"""Days of `--since` and `--until` in each accepted form."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -31,8 +31,8 @@ TODAY = "2026-03-31"
         ("2026-11-23T00:30:00+02:00", "2026-11-22"),
     ],
 )
-def test_what_is_understood(monkeypatch, text, day):
-    """By the calendar, by a word, so long ago, or a time, whose day in UTC it is."""
+def test_valid_days(monkeypatch, text, day):
+    """A day is a date, a word, a number of units ago, or a time, which is converted to UTC."""
     monkeypatch.setattr(decision, "today", lambda: TODAY)
 
     assert day == periods.day_of("--since", text)
@@ -42,27 +42,27 @@ def test_what_is_understood(monkeypatch, text, day):
     "text",
     ["", "x", "7", "d", "-7d", "7y", "99999m", "99999d" * 2, "2026-02-30", "20261123T10:20:30"],
 )
-def test_what_is_not(text):
-    """The sentence names the option and what is understood."""
+def test_invalid_days(text):
+    """The error names the option and the accepted forms."""
     with pytest.raises(
         CommandError, match=r"--until .*: write the day as .*, today, yesterday, 7d"
-    ) as told:
+    ) as caught:
         periods.day_of("--until", text)
 
-    assert told.value.code == USAGE
+    assert caught.value.code == USAGE
 
 
 @given(st.dates(date(1000, 1, 1)), st.integers(0, 300))
-def test_months_go_back_to_a_day_there_is(today, months):
-    """So many months before, and never more than three days earlier in the month."""
+def test_months_before_a_day(today, months):
+    """The result is in the right month, at most three days earlier in it."""
     found = date.fromisoformat(periods.months_before(today.year, today.month, today.day, months))
 
     assert today.year * 12 + today.month - found.year * 12 - found.month == months
     assert 0 <= today.day - found.day <= 3
 
 
-def test_as_a_command(undecided):
-    """What was recorded today is there since yesterday, and not up to it."""
+def test_periods_of_a_command(undecided):
+    """An event of today is after yesterday and not before two days ago."""
     undecided.grant()
     undecided.run("from telemetry_kit import track_role_event as t\nt('role.selected', role='dev')")
     since = undecided.python("-m", "telemetry_kit", "view", "--since", "yesterday", "--json")

@@ -1,4 +1,4 @@
-"""`telemetry-kit record`: one event from a script; silent, and never in the way."""
+"""`telemetry-kit record` records one event from a script and prints nothing."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-GOOD = ["agent.invoked", "--agent", "backend-engineer", "--role", "dev", "--command", "/flow:x"]
+VALID = ["agent.invoked", "--agent", "backend-engineer", "--role", "dev", "--command", "/flow:x"]
 FLAGS = ("--role", "--command", "--agent", "--workflow", "--source-agent", "--target-agent")
-NONSENSE = {
+INVALID = {
     "nothing": [],
     "unknown event": ["agent.invokd"],
     "empty event": [""],
@@ -35,14 +35,14 @@ def record(place, *args: str, **options: object) -> "subprocess.CompletedProcess
     return place.python("-W", "error", "-m", "telemetry_kit", "record", *args, **options)
 
 
-def silent(done: "subprocess.CompletedProcess[str]") -> bool:
-    """Whether it exited with 0 and printed nothing."""
+def is_silent(done: "subprocess.CompletedProcess[str]") -> bool:
+    """Return whether the command exited with 0 and printed nothing."""
     return (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_an_event(place) -> None:
-    """The event is on file, with undeclared names as pseudonyms, from the source `cli`."""
-    assert silent(record(place, *GOOD))
+    """The event is stored with undeclared names as pseudonyms and the source `cli`."""
+    assert is_silent(record(place, *VALID))
     (event,) = place.events()
 
     assert (
@@ -55,7 +55,7 @@ def test_an_event(place) -> None:
 
 
 def test_every_option(place) -> None:
-    """Every field that can be given arrives; names that the project declares in clear."""
+    """Each field can be given as an option. Declared names are stored in plain text."""
     (place.root / ".flowspec").mkdir()
     (place.root / ".flowspec/telemetry.toml").write_text(
         "roles = ['x']\nagents = ['x']\ncommands = ['x']\nworkflows = ['x']\n"
@@ -63,7 +63,7 @@ def test_every_option(place) -> None:
     named = [word for flag in FLAGS for word in (flag, "x")]
     given = ["--outcome", "error", "--exit-code", "-3", "--duration-ms", "1000"]
 
-    assert silent(record(place, "command.failed", *named, *given))
+    assert is_silent(record(place, "command.failed", *named, *given))
     (event,) = place.events()
     names = {flag[2:].replace("-", "_"): "x" for flag in FLAGS}
     assert {**names, "outcome": "error", "exit_code": -3, "duration_ms": 1024}.items() <= (
@@ -72,43 +72,43 @@ def test_every_option(place) -> None:
 
 
 def test_equals_signs(place) -> None:
-    """`--role=dev` is `--role dev`; an equals sign in a value stays."""
-    assert silent(record(place, "agent.invoked", "--role=dev", "--agent=a=b"))
+    """`--role=dev` equals `--role dev`, and a value can contain an equals sign."""
+    assert is_silent(record(place, "agent.invoked", "--role=dev", "--agent=a=b"))
     (event,) = place.events()
 
     assert ("dev", place.key.pseudonym("agent", "a=b")) == (event["role"], event["agent"])
 
 
 def test_options_before_the_event(place) -> None:
-    """The order of event and options does not matter."""
-    assert silent(record(place, "--role", "dev", "agent.invoked"))
+    """Options can be before the event."""
+    assert is_silent(record(place, "--role", "dev", "agent.invoked"))
     assert [event["role"] for event in place.events()] == ["dev"]
 
 
-def test_off(undecided) -> None:
-    """Where nobody said yes it exits with 0, prints nothing, and makes nothing."""
-    assert silent(record(undecided, *GOOD))
+def test_without_consent(undecided) -> None:
+    """Without consent, the command exits with 0, prints nothing and creates no file."""
+    assert is_silent(record(undecided, *VALID))
     assert undecided.tree() == []
 
 
 @pytest.mark.parametrize("variable", ["DO_NOT_TRACK", "CI", "FLOWSPEC_TELEMETRY_DISABLED"])
 def test_vetoed(place, variable: str) -> None:
-    """A veto keeps the event out, silently."""
-    assert silent(record(place, *GOOD, env={variable: "1"}))
+    """Under a veto, the command prints nothing and records no event."""
+    assert is_silent(record(place, *VALID, env={variable: "1"}))
     assert place.lines() == []
 
 
-@pytest.mark.parametrize("kind", NONSENSE)
-def test_nonsense_is_silent(place, kind: str) -> None:
-    """Whatever the arguments: exit code 0 and not a word; what can be kept may be kept."""
-    assert silent(record(place, *NONSENSE[kind]))
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_arguments_are_ignored(place, kind: str) -> None:
+    """With invalid arguments, the exit code is 0, and each stored line is complete."""
+    assert is_silent(record(place, *INVALID[kind]))
     assert all(line.endswith(b"}\n") for line in place.lines())
 
 
-@pytest.mark.parametrize("kind", NONSENSE)
-def test_strict_says_what_is_wrong(place, kind: str) -> None:
-    """With `--strict`: exit code 2 and one sentence on stderr; nothing is recorded."""
-    done = record(place, "--strict", *NONSENSE[kind])
+@pytest.mark.parametrize("kind", INVALID)
+def test_strict_reports_invalid_arguments(place, kind: str) -> None:
+    """With `--strict`, the exit code is 2, stderr has one sentence, and no event is recorded."""
+    done = record(place, "--strict", *INVALID[kind])
 
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("telemetry-kit record: ")
@@ -117,38 +117,38 @@ def test_strict_says_what_is_wrong(place, kind: str) -> None:
     assert place.lines() == []
 
 
-def test_strict_names_the_nearest_events(place) -> None:
-    """A typing mistake is told what was probably meant."""
+def test_strict_suggests_the_closest_event(place) -> None:
+    """With `--strict`, the error suggests the closest event."""
     done = record(place, "agent.invokd", "--strict")
 
     assert "'agent.invoked'" in done.stderr
 
 
-def test_strict_with_good_arguments(place) -> None:
-    """With `--strict` and nothing wrong it is as silent as without."""
-    assert silent(record(place, *GOOD, "--strict"))
+def test_strict_with_valid_arguments(place) -> None:
+    """With `--strict` and valid arguments, the command prints nothing."""
+    assert is_silent(record(place, *VALID, "--strict"))
     assert len(place.lines()) == 1
 
 
-def test_strict_is_about_the_arguments_alone(undecided) -> None:
-    """Being off, or a log that cannot be written, is no usage error."""
-    assert silent(record(undecided, *GOOD, "--strict"))
+def test_strict_without_consent(undecided) -> None:
+    """With `--strict` and without consent, the command prints nothing."""
+    assert is_silent(record(undecided, *VALID, "--strict"))
 
 
-@pytest.mark.parametrize("place_of_options", ["before", "after"])
-def test_project_and_app(place, place_of_options: str) -> None:
-    """`--project` and `--app` may stand before or behind the command."""
+@pytest.mark.parametrize("position", ["before", "after"])
+def test_project_and_app(place, position: str) -> None:
+    """`--project` and `--app` can be before or after the command."""
     from telemetry_kit import configure
 
     with configure(app="acme"):
         place.grant()
     options = ["--project", str(place.root), "--app", "acme"]
-    before, after = (options, []) if place_of_options == "before" else ([], options)
+    before, after = (options, []) if position == "before" else ([], options)
     done = place.python(
         *("-m", "telemetry_kit", *before, "record", "role.selected", *after), cwd=place.root.parent
     )
 
-    assert silent(done)
+    assert is_silent(done)
     log = place.root / ".acme/telemetry.jsonl"
     assert [json.loads(line)["event_type"] for line in log.read_bytes().splitlines()] == [
         "role.selected"
@@ -157,17 +157,17 @@ def test_project_and_app(place, place_of_options: str) -> None:
 
 
 def test_the_console_script_is_the_same(place) -> None:
-    """The function behind `telemetry-kit` does what `python -m telemetry_kit` does."""
+    """The console script records the same event as `python -m telemetry_kit`."""
     done = place.run(
-        "import sys\nfrom telemetry_kit.cli import main\nsys.exit(main())", "record", *GOOD
+        "import sys\nfrom telemetry_kit.cli import main\nsys.exit(main())", "record", *VALID
     )
 
-    assert silent(done)
+    assert is_silent(done)
     assert place.types() == ["agent.invoked"]
 
 
 def test_help(undecided) -> None:
-    """`record --help` explains every option, loads no parser, and makes nothing."""
+    """`record --help` explains each option and creates no file."""
     done = record(undecided, "--help")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -178,8 +178,8 @@ def test_help(undecided) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "directory", "fifo"])
-def test_something_in_the_way(place, kind: str) -> None:
-    """A log that cannot be written is no reason to speak."""
+def test_a_log_that_cannot_be_written(place, kind: str) -> None:
+    """If the log cannot be written, the command prints nothing."""
     place.log.parent.mkdir()
     if kind == "directory":
         place.log.mkdir()
@@ -188,20 +188,20 @@ def test_something_in_the_way(place, kind: str) -> None:
     else:
         place.log.symlink_to(place.root.parent / "outside")
 
-    assert silent(record(place, *GOOD))
+    assert is_silent(record(place, *VALID))
     assert not (place.root.parent / "outside").exists()
 
 
 @pytest.mark.parametrize("project", ["/nonexistent/deep", "", "\n", "x" * 5000])
-def test_no_such_project(place, project: str) -> None:
-    """A project that is not there is silent, too, and is not made."""
-    assert silent(record(place, *GOOD, "--project", project))
+def test_a_missing_project(place, project: str) -> None:
+    """If the project is missing, the command prints nothing and creates no folder."""
+    assert is_silent(record(place, *VALID, "--project", project))
     assert not os.path.exists("/nonexistent")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="file names are UTF-8 on macOS")
-def test_arguments_that_are_no_text(place) -> None:
-    """Bytes that are no text, as a shell may hand them over, are silent and never in clear."""
+def test_invalid_bytes_in_an_argument(place) -> None:
+    """An argument with invalid bytes is not stored in plain text, and no error is printed."""
     done = subprocess.run(
         [
             sys.executable,
@@ -224,7 +224,7 @@ def test_arguments_that_are_no_text(place) -> None:
 
 @pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
 def test_closed_streams(place, stream: str) -> None:
-    """A stream that the caller closed does not become the log, and nothing is said."""
+    """If a standard stream is closed, the output of the program is not written to the log."""
     number = ("stdin", "stdout", "stderr").index(stream)
     done = subprocess.run(
         [
@@ -236,7 +236,7 @@ def test_closed_streams(place, stream: str) -> None:
             "-m",
             "telemetry_kit",
             "record",
-            *GOOD,
+            *VALID,
         ],
         env=place.env,
         cwd=place.root,
@@ -248,11 +248,11 @@ def test_closed_streams(place, stream: str) -> None:
     assert all(line.startswith(b'{"schema_version"') for line in place.lines())
 
 
-def test_many_at_once(place) -> None:
-    """Ten hooks at the same moment write ten whole lines."""
+def test_concurrent_commands(place) -> None:
+    """Ten concurrent commands write ten complete lines."""
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "telemetry_kit", "record", *GOOD], env=place.env, cwd=place.root
+            [sys.executable, "-m", "telemetry_kit", "record", *VALID], env=place.env, cwd=place.root
         )
         for _ in range(10)
     ]

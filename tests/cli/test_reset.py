@@ -1,4 +1,4 @@
-"""`telemetry-kit reset`: afterwards nobody was ever asked, and nothing of anybody else is gone."""
+"""`telemetry-kit reset` restores the state before any decision and deletes no other files."""
 
 from pathlib import Path
 
@@ -9,19 +9,23 @@ from telemetry_kit.consent import cache, policy
 
 
 def reset(place, *args: str, **options):
+    """Run `telemetry-kit reset` in the project."""
     return place.python("-m", "telemetry_kit", "reset", *args, **options)
 
 
 @pytest.fixture
 def used(place):
-    """A project with a decision, a key, a history and an event."""
+    """Make a project with a decision, a key, a history and an event."""
     with cache.override_runtime(place.environ):
         assert track_role_event("agent.invoked", agent="somebody")
     return place
 
 
-def test_everything_goes(used) -> None:
-    """Events, key, decision and history are gone; what is left names nobody."""
+def test_everything_is_deleted(used) -> None:
+    """The events, the key, the decision and the history are deleted.
+
+    No remaining file names the user.
+    """
     folders = [str(used.record.parent), str(used.key_file.parent)]
     done = reset(used, "--yes")
 
@@ -34,21 +38,21 @@ def test_everything_goes(used) -> None:
     assert not any(b"somebody" in p.read_bytes() or b"v1 " in p.read_bytes() for p in files)
 
 
-def test_afterwards_nobody_was_asked(used) -> None:
-    """The user is undecided again: off, not vetoed, and may be asked."""
+def test_undecided_after_a_reset(used) -> None:
+    """After a reset, the project is undecided and not vetoed."""
     reset(used, "--yes")
     decision = policy.decide(used.home, used.environ)
 
     assert (decision.allowed, decision.rule.verdict) == (False, policy.SILENT)
 
 
-def test_again(used) -> None:
-    """Reset twice is no failure, and neither is it where nothing ever was."""
+def test_reset_twice(used) -> None:
+    """A second reset succeeds."""
     assert [reset(used, "--yes").returncode for _ in range(2)] == [0, 0]
 
 
-def test_other_projects_stay(used) -> None:
-    """Only this project's decision goes."""
+def test_other_projects_remain(used) -> None:
+    """The decision of another project remains."""
     other = used.root.parent / "other"
     other.mkdir()
     with cache.override_runtime(used.environ):
@@ -59,7 +63,7 @@ def test_other_projects_stay(used) -> None:
 
 
 def test_all_projects(used) -> None:
-    """With `--all-projects` every decision and every key goes."""
+    """With `--all-projects`, every decision and every key is deleted."""
     other = used.root.parent / "other"
     other.mkdir()
     with cache.override_runtime(used.environ):
@@ -70,12 +74,12 @@ def test_all_projects(used) -> None:
     assert done.returncode == 0
     assert done.stderr.splitlines()[1:] == [f"  {used.root}", f"  {other}"]
     assert (is_telemetry_enabled(), is_telemetry_enabled(other)) == (False, False)
-    left = [p for p in used.user.rglob("*") if p.is_file()]
-    assert left == []
+    remaining = [p for p in used.user.rglob("*") if p.is_file()]
+    assert remaining == []
 
 
-def test_a_yes_for_all_projects_is_named(used) -> None:
-    """The decision that remains after resetting one project is reported."""
+def test_consent_for_all_projects_is_named(used) -> None:
+    """Consent for all projects remains after the reset of one project, and is reported."""
     with cache.override_runtime(used.environ):
         enable_telemetry(all_projects=True)
     done = reset(used, "--yes")
@@ -84,25 +88,25 @@ def test_a_yes_for_all_projects_is_named(used) -> None:
     assert "reset --all-projects deletes that, too." in done.stderr
 
 
-def test_files_of_others_stay(used) -> None:
-    """The settings that the user wrote, and everything outside our own folders."""
-    theirs = [
+def test_other_files_remain(used) -> None:
+    """The settings of the user and files outside our folders remain."""
+    other_paths = [
         Path(used.home.config, "telemetry.toml"),
         used.user / ".config/flowspec/exports.jsonl",
         used.user / ".config/flowspec/.x.tmp",
         used.user / ".local/state/flowspec/projects/0123456789abcdef/key",
         used.user / ".config/telemetry-kit/other/telemetry.enabled",
     ]
-    for path in theirs:
+    for path in other_paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("roles = ['mine']\n")
     reset(used, "--yes", "--all-projects")
 
-    assert [path.exists() for path in theirs] == [True] * len(theirs)
+    assert [path.exists() for path in other_paths] == [True] * len(other_paths)
 
 
-def test_it_asks_first(used) -> None:
-    """Without a terminal and without `--yes`: 2, and nothing was changed."""
+def test_without_a_terminal(used) -> None:
+    """Without a terminal and without `--yes`, the exit code is 2 and no file changes."""
     before = set(used.tree())
     done = reset(used, input="y\n")
 
@@ -110,8 +114,8 @@ def test_it_asks_first(used) -> None:
     assert "add --yes. Nothing was changed" in done.stderr
 
 
-def test_running_programs_notice(used) -> None:
-    """A program that was recording stops: after the reset it writes nothing into any file."""
+def test_a_running_program_stops_recording(used) -> None:
+    """After a reset, a running program records no more events."""
     loop = (
         "import sys\nfrom telemetry_kit import track_role_event as t\n"
         "for _ in sys.stdin:\n    print(t('role.selected', role='qa') is not None, flush=True)\n"
@@ -142,9 +146,9 @@ while time.monotonic() < until:
 
 
 @pytest.mark.slow
-def test_nothing_comes_after_it(used) -> None:
-    """While a program records without a pause, reset leaves no event behind: consent goes first."""
-    left = []
+def test_no_event_after_a_reset(used) -> None:
+    """Reset deletes the consent first, so that a busy program leaves no event."""
+    remaining = []
     for _ in range(3):
         with cache.override_runtime(used.environ):
             enable_telemetry()
@@ -152,13 +156,16 @@ def test_nothing_comes_after_it(used) -> None:
         child.stdout.readline()
         reset(used, "--yes")
         child.communicate(timeout=30)
-        left.append(len(used.lines()))
+        remaining.append(len(used.lines()))
 
-    assert left == [0] * 3
+    assert remaining == [0] * 3
 
 
 def test_without_the_directory_key(used) -> None:
-    """What nobody can tell the project of stays, and that is said; the way out works."""
+    """Without the directory key, files of unknown projects remain.
+
+    The command reports them, and `--all-projects` deletes them.
+    """
     Path(used.home.directory_key).unlink()
     done = reset(used, "--yes")
 
@@ -170,8 +177,8 @@ def test_without_the_directory_key(used) -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"x" * 31, b"x" * 33])
-def test_a_directory_key_that_is_none(used, key: bytes) -> None:
-    """All projects can be erased in spite of it."""
+def test_an_invalid_directory_key(used, key: bytes) -> None:
+    """`--all-projects` works with an invalid directory key."""
     Path(used.home.directory_key).write_bytes(key)
     done = reset(used, "--all-projects", "--yes")
 
@@ -183,7 +190,7 @@ def test_a_directory_key_that_is_none(used, key: bytes) -> None:
 
 
 def test_a_project_that_was_moved(used) -> None:
-    """The decision about its former path cannot be found from here, and is not said to be gone."""
+    """The decision about the former path of a moved project remains, and the command reports it."""
     moved = used.root.parent / "moved"
     used.root.rename(moved)
     used.root.mkdir()
@@ -197,7 +204,7 @@ def test_a_project_that_was_moved(used) -> None:
 
 
 def test_exports_from_before_a_decision(undecided) -> None:
-    """What was noted where nobody had decided yet goes, too, and only that of this project."""
+    """The entries of exports before a decision are deleted, and only those of this project."""
     undecided.python("-m", "telemetry_kit", "export", "-o", "out.jsonl", check=True)
     other = undecided.root.parent / "other"
     other.mkdir()

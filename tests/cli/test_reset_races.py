@@ -1,4 +1,4 @@
-"""A program between its look at the record and its first file, while `reset` returns."""
+"""A reset during the first event of another program."""
 
 import shutil
 import subprocess
@@ -7,8 +7,8 @@ import pytest
 
 from telemetry_kit.consent import cache, changes
 
-# Stops before the step that is named, until it is told to go on.
-RECORDS = """
+# The program stops before or after the named step and waits for a line on stdin.
+PROGRAM = """
 import sys
 from telemetry_kit import configure, track_role_event
 from telemetry_kit.consent import policy as consent
@@ -39,7 +39,7 @@ def stopping(*args, **more):
 setattr(modules[step], step, stopping)
 print(track_role_event("role.selected", role="dev"), flush=True)
 """
-PROCESSORS = [
+STEPS = [
     ("create", "before"),
     ("create", "after"),
     ("make_last_folder", "before"),
@@ -53,7 +53,7 @@ RESET = ("-m", "telemetry_kit", "--app", "flowspec", "reset", "--yes", "--all-pr
 
 @pytest.fixture
 def stopped(undecided):
-    """A granted project in which nothing was recorded yet, and its recorder, stopped at a step."""
+    """Start a program that stops at a step of its first event."""
     with cache.override_runtime(undecided.environ):
         changes.enable_telemetry(all_projects=True)
     key = undecided.key_file
@@ -62,7 +62,7 @@ def stopped(undecided):
     def start(step: str, when: str) -> "subprocess.Popen[str]":
         if step == "create":
             shutil.rmtree(key.parent)
-        child = undecided.start(RECORDS, step, when, "")
+        child = undecided.start(PROGRAM, step, when, "")
         children.append(child)
         assert child.stdout.readline() == "at it\n"
         return child
@@ -73,35 +73,35 @@ def stopped(undecided):
         child.communicate()
 
 
-def left(place) -> list[str]:
-    """What is there of ours, but for what every reset leaves."""
-    kept = (".gitignore", ".telemetry.lock", "/.flowspec")
+def files_after_reset(place) -> list[str]:
+    """List the files of this package, except those that each reset leaves."""
+    expected = (".gitignore", ".telemetry.lock", "/.flowspec")
     return [
         path
         for path in place.tree()
-        if "flowspec" in path and not path.endswith(kept) and "__pycache__" not in path
+        if "flowspec" in path and not path.endswith(expected) and "__pycache__" not in path
     ]
 
 
-@pytest.mark.parametrize(("step", "when"), PROCESSORS, ids=lambda value: value)
-def test_nothing_is_made_after_a_reset(undecided, stopped, step: str, when: str) -> None:
-    """Whatever the program was about to make, it is not there when the program goes on."""
+@pytest.mark.parametrize(("step", "when"), STEPS, ids=lambda value: value)
+def test_no_file_is_created_after_a_reset(undecided, stopped, step: str, when: str) -> None:
+    """After a reset, the stopped program continues and leaves no file."""
     child = stopped(step, when)
     done = undecided.python(*RESET)
     assert done.returncode == 0, done.stderr
-    said, errors = child.communicate("go on\n", timeout=60)
+    output, errors = child.communicate("go on\n", timeout=60)
 
-    assert (said, errors) == ("None\n", "")
-    assert left(undecided) == []
-    # Nor a folder, where the reset met none.
+    assert (output, errors) == ("None\n", "")
+    assert files_after_reset(undecided) == []
+    # If the reset found no folder, none exists now.
     if (step, when) in (("create", "before"), ("make_last_folder", "before")):
         assert list(undecided.root.iterdir()) == []
 
 
-@pytest.mark.parametrize(("step", "when"), PROCESSORS, ids=lambda value: value)
-def test_without_a_reset_it_is_recorded(undecided, stopped, step: str, when: str) -> None:
-    """Where consent stays, the step goes on, and nothing is taken away."""
-    said, _ = stopped(step, when).communicate("go on\n", timeout=60)
+@pytest.mark.parametrize(("step", "when"), STEPS, ids=lambda value: value)
+def test_without_a_reset_the_event_is_recorded(undecided, stopped, step: str, when: str) -> None:
+    """Without a reset, the stopped program continues and records its event."""
+    output, _ = stopped(step, when).communicate("go on\n", timeout=60)
 
-    assert said.startswith("{")
+    assert output.startswith("{")
     assert undecided.types() == ["role.selected"]

@@ -1,10 +1,10 @@
-"""`telemetry-kit rotate-key`: a fresh key, and the old one gone."""
+"""`telemetry-kit rotate-key` replaces the key and deletes the old one."""
 
 from telemetry_kit import track_role_event
 
 
-def test_fresh_key_and_epoch(place) -> None:
-    """The key is another, its epoch one more, and the same name has another pseudonym."""
+def test_new_key_and_epoch(place) -> None:
+    """The key is new, its epoch is one higher, and the same name has another pseudonym."""
     track_role_event("role.selected", role="zora")
     old = place.key
     done = place.python("-m", "telemetry_kit", "rotate-key", "--yes")
@@ -18,23 +18,23 @@ def test_fresh_key_and_epoch(place) -> None:
     assert ["key"] == [p.name for p in place.key_file.parent.iterdir() if "key" in p.name]
 
 
-def test_without_a_terminal_it_stays(place) -> None:
-    """Nobody can be asked: exit code 2, and the key is as it was."""
+def test_without_a_terminal(place) -> None:
+    """Without a terminal and without `--yes`, the exit code is 2 and the key is unchanged."""
     before = place.key_file.read_bytes()
     done = place.python("-m", "telemetry_kit", "rotate-key")
 
     assert (2, before) == (done.returncode, place.key_file.read_bytes())
 
 
-def test_no_key_no_harm(undecided) -> None:
-    """Where nothing was decided there is no key to replace, and none is made."""
+def test_without_a_decision(undecided) -> None:
+    """Without a decision, no key exists and none is created."""
     done = undecided.python("-m", "telemetry_kit", "rotate-key", "--yes")
 
     assert (0, []) == (done.returncode, undecided.tree())
 
 
-def test_damaged_key_is_left(place) -> None:
-    """A key that cannot be used is left as it is: `clear` is what makes a new one."""
+def test_a_damaged_key(place) -> None:
+    """A damaged key is unchanged, and the message names `clear` as the repair."""
     place.key_file.write_bytes(b"zora")
     done = place.python("-m", "telemetry_kit", "rotate-key", "--yes")
 

@@ -1,4 +1,4 @@
-"""`telemetry-kit schema` and `preview`, and TELEMETRY.md, which is what they say."""
+"""`telemetry-kit schema` and `preview`, and TELEMETRY.md, which is the output of `schema`."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def command(place, *args: str):
+    """Run a command in the project."""
     return place.python("-m", "telemetry_kit", *args)
 
 
 def test_the_page_in_the_repository(undecided) -> None:
-    """TELEMETRY.md is what `schema --format md` prints: generate it anew when this fails."""
+    """TELEMETRY.md is the output of `schema --format md`. Generate it again if this test fails."""
     done = command(undecided, "schema", "--format", "md")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -24,19 +25,19 @@ def test_the_page_in_the_repository(undecided) -> None:
 
 
 def test_markdown_is_the_default(undecided) -> None:
-    """Without `--format` the page for people is printed."""
+    """Without `--format`, the schema is printed as Markdown."""
     assert command(undecided, "schema").stdout == notice.dictionary()
 
 
 def test_json_schema(undecided) -> None:
-    """`jsonschema` is the schema of one line, and nothing else on stdout."""
+    """`jsonschema` prints only the JSON Schema of one line on stdout."""
     done = command(undecided, "schema", "--format", "jsonschema")
 
     assert json.loads(done.stdout) == json.loads(json.dumps(notice.json_schema()))
 
 
 def test_json(undecided) -> None:
-    """`json` holds both tables, every row of them."""
+    """`json` prints every row of both tables."""
     found = json.loads(command(undecided, "schema", "--format", "json").stdout)
 
     assert [e["name"] for e in found["events"]] == list(catalog.EVENTS)
@@ -46,8 +47,8 @@ def test_json(undecided) -> None:
     assert all(f["purpose"] and f["domain"] for f in found["fields"])
 
 
-def test_another_format(undecided) -> None:
-    """A format that there is not is a usage error that names those that there are."""
+def test_an_unknown_format(undecided) -> None:
+    """An unknown format is a usage error that lists the known ones."""
     done = command(undecided, "schema", "--format", "xml")
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -56,7 +57,7 @@ def test_another_format(undecided) -> None:
 
 @pytest.mark.parametrize("env", [{}, {"LC_ALL": "C"}, {"NO_COLOR": "1"}, {"COLUMNS": "20"}])
 def test_preview(undecided, env) -> None:
-    """`preview` shows the notice and one of each event, and writes nothing."""
+    """`preview` prints the notice and a sample of each event, and creates no file."""
     done = undecided.python("-m", "telemetry_kit", "preview", env=env)
     text, _, samples = done.stdout.partition(
         "\n\nOne sample of each event, as it would be stored:\n"
@@ -69,7 +70,7 @@ def test_preview(undecided, env) -> None:
 
 
 def test_preview_as_json(place) -> None:
-    """`preview --json` prints the samples alone, and records nothing where recording is on."""
+    """`preview --json` prints only the samples, and records no event."""
     done = command(place, "preview", "--json")
     schema = notice.json_schema()
 

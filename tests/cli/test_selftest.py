@@ -1,4 +1,4 @@
-"""`telemetry-kit selftest`: what recording does besides recording, which is nothing."""
+"""`telemetry-kit selftest` checks that recording has no side effects."""
 
 import json
 
@@ -7,7 +7,7 @@ from telemetry_kit.verification.selftest_child import Observer
 
 
 def test_selftest_passes(undecided) -> None:
-    """1,000 events: no socket, process, thread or output, and exactly these files."""
+    """1,000 events use no socket, process, thread or output, and change only the listed files."""
     done = undecided.python("-m", "telemetry_kit", "selftest", "--json")
     report = json.loads(done.stdout)
 
@@ -18,14 +18,14 @@ def test_selftest_passes(undecided) -> None:
 
 
 def test_another_app(undecided) -> None:
-    """It is the named app's files that are touched."""
+    """The selftest checks the files of the named app."""
     done = undecided.python("-m", "telemetry_kit", "--app", "acme", "selftest", "--json")
 
     assert "project/.acme/telemetry.jsonl" in json.loads(done.stdout)["files"]
 
 
-def test_the_child_counts_what_it_observes(undecided) -> None:
-    """The observer counts a socket, a process and a thread, and notes a written file."""
+def test_the_child_counts_side_effects(undecided) -> None:
+    """The observer counts a socket, a process and a thread, and lists a written file."""
     code = (
         "from telemetry_kit.verification.selftest_child import Observer;"
         " import socket, subprocess, threading;"

@@ -1,4 +1,4 @@
-"""`telemetry-kit stats` and `answers`, as processes of their own."""
+"""`telemetry-kit stats` and `answers` in processes of their own."""
 
 import json
 import os
@@ -28,6 +28,7 @@ EVENTS = [
 
 
 def stored(number, **fields):
+    """Return a stored event with this number and these fields."""
     return {
         "schema_version": "1.0",
         "event_id": f"{number:016x}",
@@ -39,6 +40,7 @@ def stored(number, **fields):
 
 
 def fill(place, *events):
+    """Append events to the active log of the project."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
         log.writelines(encode(stored(n, **dict(e))) for n, e in enumerate(events))
@@ -46,12 +48,13 @@ def fill(place, *events):
 
 
 def run(place, *args, **env):
+    """Run a command in the project."""
     return place.python("-m", "telemetry_kit", *args, env=env)
 
 
 @pytest.mark.parametrize("command", ["stats", "view"])
 def test_no_events_yet(undecided, command):
-    """Nothing recorded is said on stderr, is no failure, and makes nothing."""
+    """Without events, stderr reports it, the exit code is 0, and no file is created."""
     done = run(undecided, command)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "no events yet\n")
@@ -59,8 +62,8 @@ def test_no_events_yet(undecided, command):
 
 
 @pytest.mark.parametrize("columns", [20, 40, 60, 80, 120, 200])
-def test_it_fits(undecided, columns):
-    """No line is wider than the terminal, and the sections are there."""
+def test_statistics_fit_the_terminal(undecided, columns):
+    """No line is wider than the terminal, and each section is printed."""
     fill(undecided, *EVENTS)
     done = run(undecided, "stats", COLUMNS=str(columns), PYTHONUTF8="1")
 
@@ -71,7 +74,7 @@ def test_it_fits(undecided, columns):
 
 
 def test_the_numbers(undecided):
-    """Rates with intervals, percentiles by bucket, and what was malformed at the end."""
+    """The command prints rates with intervals, percentiles and the number of malformed lines."""
     fill(undecided, *EVENTS)
     with undecided.log.open("ab") as log:
         log.write(b"nonsense\n")
@@ -85,7 +88,7 @@ def test_the_numbers(undecided):
 
 
 def test_json(undecided):
-    """The same as data; a period and a role leave what they say."""
+    """`--json` prints the same statistics, and a period and a role select events."""
     fill(undecided, *EVENTS, {**EVENTS[0], "timestamp": "2026-10-01T00:00:00Z"})
     whole = json.loads(run(undecided, "stats", "--json").stdout)
     part = json.loads(
@@ -104,37 +107,40 @@ def test_json(undecided):
     [("--role", "dev"), ("--since", "2026-11-22"), ("--until", "2026-11-22"), ()],
     ids=["role", "since", "until", "all"],
 )
-def test_another_roles_commands_in_a_part(undecided, args):
-    """A role is one because it is public, declared, or in some event, also one that is left out."""
+def test_commands_of_another_role_in_a_period(undecided, args):
+    """A public, declared or recorded role owns its commands.
+
+    This applies also if a filter excludes the events of that role.
+    """
     (undecided.root / ".flowspec").mkdir()
     (undecided.root / ".flowspec" / "telemetry.toml").write_text('roles = ["designer"]\n')
-    begun = {"event_type": "command.executed", "role": "dev"}
+    started = {"event_type": "command.executed", "role": "dev"}
     fill(
         undecided,
         {"event_type": "role.selected", "role": "guest", "timestamp": "2026-11-01T00:00:00Z"},
-        *({**begun, "command": f"/{role}:x"} for role in ("qa", "designer", "guest", "nobody")),
+        *({**started, "command": f"/{role}:x"} for role in ("qa", "designer", "guest", "nobody")),
         {"event_type": "role.selected", "role": "guest", "timestamp": "2026-11-25T00:00:00Z"},
     )
     found = json.loads(run(undecided, "stats", "--json", *args).stdout)["cross_use"]
-    said = run(undecided, "answers", *args[:2] if args[:1] != ("--role",) else ()).stdout
+    text = run(undecided, "answers", *args[:2] if args[:1] != ("--role",) else ()).stdout
 
     assert sorted(row["owner"] for row in found) == ["designer", "guest", "qa"]
-    assert "another role's commands were used 3 times" in " ".join(said.split())
+    assert "another role's commands were used 3 times" in " ".join(text.split())
 
 
 def test_a_role_without_events(undecided):
-    """One that is public is no mistake: nothing is shown, or the empty result."""
+    """A public role without events is valid and has an empty result."""
     fill(undecided, *EVENTS)
-    said = run(undecided, "stats", "--role", "sec")
+    done = run(undecided, "stats", "--role", "sec")
     data = run(undecided, "stats", "--role", "sec", "--json")
 
-    assert (said.returncode, said.stdout) == (0, "")
-    assert said.stderr == "no such events: see telemetry-kit stats\n"
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "no such events: see telemetry-kit stats\n"
     assert (data.returncode, json.loads(data.stdout)["events"]) == (0, 0)
 
 
 def test_a_role_that_is_stored_as_a_pseudonym(place):
-    """It is counted under what its user calls it."""
+    """The user can select such a role by its name in plain text."""
     place.run("from telemetry_kit import role_session\nwith role_session('chief'): pass")
     found = json.loads(run(place, "stats", "--role", "chief", "--json").stdout)
 
@@ -162,7 +168,7 @@ BROKEN = "telemetry-2026-11-01.jsonl.gz"
     ids=" ".join,
 )
 def test_an_archive_that_cannot_be_read(undecided, events, args):
-    """What can be is shown, the exit code is 1, and nobody says that there are no events."""
+    """The exit code is 1, stderr names the archive, and the other events are printed."""
     fill(undecided, *events)
     (undecided.log.parent / BROKEN).write_bytes(b"\x1f\x8b\x08broken")
     done = run(undecided, *args)
@@ -179,8 +185,8 @@ def test_an_archive_that_cannot_be_read(undecided, events, args):
         assert {tuple(row["incomplete"]) for row in json.loads(done.stdout)} == {(BROKEN,)}
 
 
-def test_nothing_is_incomplete(undecided):
-    """Where all was read the list is empty."""
+def test_no_file_is_incomplete(undecided):
+    """If all files were read, the list of incomplete files is empty."""
     fill(undecided, *EVENTS)
     stats = json.loads(run(undecided, "stats", "--json").stdout)
     answers = json.loads(run(undecided, "answers", "--json").stdout)
@@ -189,7 +195,7 @@ def test_nothing_is_incomplete(undecided):
 
 
 def test_answers_of_a_role(undecided):
-    """From its events only."""
+    """`answers --role` uses only the events of that role."""
     fill(undecided, *EVENTS)
     rows = json.loads(run(undecided, "answers", "--role", "qa", "--json").stdout)
 
@@ -207,7 +213,7 @@ def test_without_block_characters(undecided):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("stats", "--since", "tomorrow"), "write the day as"),
         (("stats", "--since", "2026-02-30"), "write the day as"),
@@ -233,18 +239,18 @@ def test_without_block_characters(undecided):
         (("view", "--until", "2026-13-01"), "write the day as"),
     ],
 )
-def test_bad_input(undecided, args, said):
-    """One sentence on stderr, exit code 2, nothing on stdout."""
+def test_invalid_arguments(undecided, args, message):
+    """An invalid argument is reported in one sentence on stderr, and the exit code is 2."""
     fill(undecided, *EVENTS)
     done = run(undecided, *args)
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_answers(undecided):
-    """Each question in its line, its answer below it."""
+    """Each question is one line, followed by its answer."""
     fill(undecided, *EVENTS)
     done = run(undecided, "answers", COLUMNS="100")
     lines = done.stdout.splitlines()
@@ -259,7 +265,7 @@ def test_answers(undecided):
     "args", [("stats",), ("view", "--json"), ("answers",), ("audit", "--json")]
 )
 def test_a_full_disk(undecided, args):
-    """What cannot be printed is one sentence and exit code 1; the events stay as they are."""
+    """If the output cannot be written, stderr has one sentence and the exit code is 1."""
     fill(undecided, *EVENTS)
     before = undecided.log.read_bytes()
     with open("/dev/full", "w") as full:

@@ -1,4 +1,4 @@
-"""`telemetry-kit status`: what decided, in every situation, for people and for machines."""
+"""`telemetry-kit status` reports whether recording is on and which rule decided."""
 
 import json
 import runpy
@@ -15,17 +15,18 @@ from telemetry_kit.consent import history as consent_history
 
 
 def status(place, *args: str, **env: str):
+    """Run `telemetry-kit status` in the project."""
     return place.python("-m", "telemetry_kit", "status", *args, env=env)
 
 
-def deciding(stdout: str) -> list[str]:
-    """The lines of the rule that is marked."""
+def deciding_lines(stdout: str) -> list[str]:
+    """Return the lines of the marked rule."""
     return [line for line in stdout.splitlines() if line.startswith("> ")]
 
 
 @pytest.fixture
 def denied(place):
-    """A project whose user said no after a yes."""
+    """Make a project with a denial after a grant."""
     with cache.override_runtime(place.environ):
         disable_telemetry()
     return place
@@ -35,68 +36,68 @@ def denied(place):
 
 
 def test_undecided(undecided) -> None:
-    """Off because nothing was decided; looking makes nothing."""
+    """Without a decision, recording is off, and the command creates no file."""
     done = status(undecided, "--explain", "--check")
 
     assert (done.returncode, done.stderr) == (OFF, "")
     assert done.stdout.startswith("Recording is off: no decision yet.\n")
-    (rule,) = deciding(done.stdout)
+    (rule,) = deciding_lines(done.stdout)
     assert rule.split()[1:3] == ["user", "silent"]
     assert undecided.tree() == []
 
 
 def test_granted(place) -> None:
-    """On because the user said so, on that day."""
+    """Recording is on, and the command prints the grant with its day."""
     done = status(place, "--explain", "--check")
 
     assert done.returncode == RECORDING
-    assert deciding(done.stdout) == [f"> user        grant   {place.record}"]
+    assert deciding_lines(done.stdout) == [f"> user        grant   {place.record}"]
     raw = done.stdout.partition(f"{place.record}\n")[2].splitlines()[0]
     assert raw == f"{'':22}{place.record.read_text()[:55]}..."
     assert "you granted consent for this project on 20" in done.stdout
 
 
 def test_denied(denied) -> None:
-    """Off because the user said no."""
+    """After a denial, recording is off."""
     done = status(denied, "--explain", "--check")
 
     assert done.returncode == OFF
     assert done.stdout.startswith("Recording is off: you denied consent for this project on 20")
-    (rule,) = deciding(done.stdout)
+    (rule,) = deciding_lines(done.stdout)
     assert rule.split()[1:3] == ["user", "deny"]
 
 
 def test_vetoed_by_the_environment(place) -> None:
-    """Vetoed by a variable, which is named with its raw value."""
+    """The command prints the variable of a veto with its raw value."""
     done = status(place, "--explain", "--check", DO_NOT_TRACK=" Banana ")
 
     assert done.returncode == VETOED
     assert done.stdout.startswith("Recording is vetoed: DO_NOT_TRACK is set.\n")
-    assert deciding(done.stdout) == ["> environment deny    DO_NOT_TRACK =  Banana "]
+    assert deciding_lines(done.stdout) == ["> environment deny    DO_NOT_TRACK =  Banana "]
     assert "  user        grant" in done.stdout
 
 
 def test_vetoed_by_the_repository(place) -> None:
-    """Vetoed by a committed file; one that says true is shown as ignored."""
-    ours = place.root / ".flowspec" / "telemetry.toml"
-    ours.parent.mkdir()
-    ours.write_text("enabled = true\n")
-    theirs = place.root / "pyproject.toml"
-    theirs.write_text("[tool.telemetry_kit]\nenabled = false\n")
+    """A committed file can deny. One with `enabled = true` is printed as ignored."""
+    app_settings = place.root / ".flowspec" / "telemetry.toml"
+    app_settings.parent.mkdir()
+    app_settings.write_text("enabled = true\n")
+    pyproject = place.root / "pyproject.toml"
+    pyproject.write_text("[tool.telemetry_kit]\nenabled = false\n")
     done = status(place, "--explain", "--check")
 
     assert done.returncode == VETOED
-    assert deciding(done.stdout) == [f"> repository  deny    {theirs}"]
-    assert f"{theirs}\n{'':22}enabled = false\n" in done.stdout
-    assert f"  repository  ignored {ours}\n{'':22}enabled = true\n" in done.stdout
+    assert deciding_lines(done.stdout) == [f"> repository  deny    {pyproject}"]
+    assert f"{pyproject}\n{'':22}enabled = false\n" in done.stdout
+    assert f"  repository  ignored {app_settings}\n{'':22}enabled = true\n" in done.stdout
     assert "a committed file cannot grant consent for other people" in done.stdout
 
 
-# -- the whole explanation ---------------------------------------------------------------------
+# -- the explanation ---------------------------------------------------------------------------
 
 
 def test_every_rule_in_order(place) -> None:
-    """Each rule once, in the order in which it is asked, each with what it said."""
+    """Each rule is printed once, in the order of evaluation, with its verdict."""
     done = status(place, "--explain")
     rules = policy.rules(place.home, place.environ, every=True)
     shown = [line[2:].split()[:3] for line in done.stdout.splitlines()[6:-2] if line[2] != " "]
@@ -104,12 +105,12 @@ def test_every_rule_in_order(place) -> None:
     assert [(a, b, c.rstrip(":")) for a, b, c in shown] == [
         (rule.owner, rule.verdict, rule.name) for rule in rules
     ]
-    assert len(deciding(done.stdout)) == 1
+    assert len(deciding_lines(done.stdout)) == 1
     assert done.stdout.endswith("Any denial wins; only you can grant. The rule marked > decided.\n")
 
 
-def test_control_characters_never_reach_a_terminal(place) -> None:
-    """What a variable or a folder is called is shown escaped."""
+def test_control_characters_are_escaped(place) -> None:
+    """A control character in the value of a variable is printed escaped."""
     done = status(place, "--explain", DO_NOT_TRACK="\x1b[2J\x07red\nline")
 
     assert "\x1b" not in done.stdout
@@ -125,8 +126,8 @@ def test_control_characters_never_reach_a_terminal(place) -> None:
     ],
     ids=["not set", "harmless", "empty"],
 )
-def test_what_is_not_there_takes_one_line(place, value: str | None, shown: list[str]) -> None:
-    """A variable that is not set is one line; one that is set has its raw value and a sentence."""
+def test_lines_of_a_variable(place, value: str | None, shown: list[str]) -> None:
+    """A variable that is not set takes one line. One that is set has its raw value and a reason."""
     env = {} if value is None else {"TELEMETRY_KIT_DISABLED": value}
     lines = status(place, "--explain", **env).stdout.splitlines()
     at = next(n for n, line in enumerate(lines) if "TELEMETRY_KIT_DISABLED" in line)
@@ -136,7 +137,7 @@ def test_what_is_not_there_takes_one_line(place, value: str | None, shown: list[
 
 
 def test_simulate(place) -> None:
-    """`--simulate` answers what would be if, several times and also against what is set."""
+    """`--simulate` sets variables for the decision, also several and against the environment."""
     done = status(place, "--simulate", "CI=true", "--check")
     assert (done.returncode, done.stdout.splitlines()[0]) == (
         *(VETOED, "Recording is vetoed: running in CI."),
@@ -149,20 +150,20 @@ def test_simulate(place) -> None:
 
 
 @pytest.mark.parametrize("given", ["CI", "=1", ""])
-def test_simulate_nothing(place, given: str) -> None:
-    """What is no VAR=VALUE is a usage error."""
+def test_an_invalid_simulation(place, given: str) -> None:
+    """An argument that is not VAR=VALUE is a usage error."""
     done = status(place, "--simulate", given)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert "write it as VAR=VALUE" in done.stderr
 
 
-# -- for machines ------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("columns", ["20", "200"])
 def test_json(place, columns: str) -> None:
-    """`--json` is one JSON object, in a narrow terminal as well."""
+    """`--json` prints one JSON object on one line, also in a narrow terminal."""
     with cache.override_runtime(place.environ):
         track_role_event("role.selected", role="dev")
     done = status(place, "--json", "--explain", COLUMNS=columns)
@@ -178,15 +179,15 @@ def test_json(place, columns: str) -> None:
 
 
 def test_json_without_explain(undecided) -> None:
-    """The rules are there only where they were asked for."""
+    """Without `--explain`, the JSON has no rules."""
     found = json.loads(status(undecided, "--json").stdout)
 
     assert "rules" not in found
     assert (found["recording"], found["reason"]) == (False, "no decision yet")
 
 
-def test_json_after_a_declined_widening(place) -> None:
-    """A script that needs the difference finds it in the JSON, with the user's answer."""
+def test_json_after_a_declined_extension(place) -> None:
+    """After the user declines a scope extension, the JSON lists the extension and the answer."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
     changes.answer_extension(place.home, policy.decide(place.home, place.environ), is_granted=False)
     found = json.loads(status(place, "--json").stdout)
@@ -194,8 +195,8 @@ def test_json_after_a_declined_widening(place) -> None:
     assert (found["not_yet"], found["declined"]) == (["stored for 90 days instead of 30"], True)
 
 
-def test_a_history_that_was_cut_back(place) -> None:
-    """Record and history that differ are trouble, in `status`, `doctor` and `verify`."""
+def test_a_truncated_history(place) -> None:
+    """`status`, `doctor` and `verify` report a history that differs from the current record."""
     with cache.override_runtime(place.environ):
         disable_telemetry()
         enable_telemetry()
@@ -220,7 +221,7 @@ def test_a_history_that_was_cut_back(place) -> None:
     ],
 )
 def test_check(place, situation: str, code: int) -> None:
-    """0 recording, 10 off, 11 vetoed, 12 notice outdated; without `--check` always 0."""
+    """With `--check`, the exit code is 0, 10, 11 or 12. Without it, the exit code is 0."""
     env = {"DO_NOT_TRACK": "1"} if situation == "variable" else {}
     text = place.record.read_text()
     if situation == "undecided":
@@ -247,8 +248,8 @@ def test_check(place, situation: str, code: int) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_not_yet(place) -> None:
-    """What was not accepted is listed, what was accepted holds: 30 days, not the 90 in force."""
+def test_a_scope_extension(place) -> None:
+    """The command lists the extension, and the granted retention of 30 days applies."""
     place.record.write_text(place.record.read_text().replace("keep=90", "keep=30"))
     sentence = "  not yet  stored for 90 days instead of 30: "
 
@@ -260,7 +261,7 @@ def test_not_yet(place) -> None:
 
 
 def test_another_app(undecided) -> None:
-    """`--app` asks about another tool, which has its own decision."""
+    """`--app` selects another app, which has its own decision."""
     with cache.override_runtime(undecided.environ), configure(app="acme"):
         enable_telemetry()
 
@@ -270,15 +271,15 @@ def test_another_app(undecided) -> None:
     assert (done.returncode, "  app      acme" in done.stdout) == (RECORDING, True)
 
 
-def test_no_home(undecided) -> None:
-    """Without a home directory it says so and ends with 1."""
+def test_without_a_home_directory(undecided) -> None:
+    """Without a home directory, the command reports it and exits with 1."""
     done = status(undecided, HOME="")
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == ("telemetry-kit: there is no home directory to save a decision in\n")
 
 
-# -- the screens in docs -----------------------------------------------------------------------
+# -- the screens in the docs -------------------------------------------------------------------
 
 MAKE = Path(__file__).parents[2] / "docs" / "design" / "screens" / "make.py"
 screens = runpy.run_path(str(MAKE))
@@ -289,10 +290,10 @@ screens = runpy.run_path(str(MAKE))
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="the pictures are made by tmux")
 @pytest.mark.parametrize("name", screens["SCREENS"])
 def test_screens(name: str) -> None:
-    """What docs/design/screens shows is what the program prints: run make.py when this fails."""
+    """The pages in docs/design/screens match the output. Run make.py if this test fails."""
     assert screens["make"](name) == MAKE.with_name(f"{name}.txt").read_text(encoding="ascii")
 
 
-def test_no_screen_is_left_over() -> None:
-    """Every picture is made by the script."""
+def test_the_script_makes_every_screen() -> None:
+    """The script makes every page in docs/design/screens."""
     assert {path.stem for path in MAKE.parent.glob("*.txt")} == set(screens["SCREENS"])

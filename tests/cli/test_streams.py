@@ -1,4 +1,4 @@
-"""Output that fails, streams that are closed, folders that are not there: documented exit codes."""
+"""Exit codes if the output fails, a stream is closed, or a folder is missing."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ COMMAND = f"{sys.executable} -W error -m telemetry_kit"
 
 
 def shell(place, line: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    """Run a line of shell in the project; `$TK` is the command."""
+    """Run a line of shell in the project. `$TK` is the command."""
     return subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         env={**place.env, "TK": COMMAND, **env},
@@ -24,8 +24,8 @@ def shell(place, line: str, **env: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("command", ["status", "status --explain", "view", "audit"])
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_folder_that_the_stream_cannot_spell(undecided, command: str, encoding: str) -> None:
-    """Its name is escaped."""
+def test_a_folder_name_outside_the_encoding(undecided, command: str, encoding: str) -> None:
+    """A folder name outside the encoding of stdout is printed escaped."""
     (undecided.root / "日本").mkdir()
     done = shell(undecided, f"cd 日本 && $TK {command}", PYTHONIOENCODING=encoding)
 
@@ -53,8 +53,8 @@ def test_a_folder_that_the_stream_cannot_spell(undecided, command: str, encoding
         ("$TK nonsense 2>&-", 2),
     ],
 )
-def test_nobody_takes_the_output(undecided, line: str, code: int) -> None:
-    """No traceback, nothing that the interpreter has to say at its end."""
+def test_an_output_that_cannot_be_written(undecided, line: str, code: int) -> None:
+    """The command has its exit code and prints no traceback."""
     done = shell(undecided, line)
 
     assert code == done.returncode
@@ -64,8 +64,8 @@ def test_nobody_takes_the_output(undecided, line: str, code: int) -> None:
 
 @pytest.mark.parametrize("command", ["status", "on --yes", "off", "view", "stats --json", "reset"])
 @pytest.mark.parametrize("project", ["nowhere", "a-file", ""])
-def test_a_project_that_is_no_folder(undecided, command: str, project: str) -> None:
-    """A slip of the pen is a usage error, and decides nothing for the folder above."""
+def test_a_missing_project(undecided, command: str, project: str) -> None:
+    """A missing project is a usage error, and no decision changes in the current folder."""
     (undecided.root / "a-file").write_text("")
     before = undecided.tree()
     done = shell(undecided, f"$TK --project '{project}' {command}")
@@ -77,8 +77,11 @@ def test_a_project_that_is_no_folder(undecided, command: str, project: str) -> N
     assert before == undecided.tree()
 
 
-def test_record_in_a_project_that_is_no_folder(place) -> None:
-    """It records nothing in the folder above, and says so only when it is strict."""
+def test_record_in_a_missing_project(place) -> None:
+    """`record` writes no event to the current folder.
+
+    Only `--strict` reports the missing project.
+    """
     done = shell(place, "$TK record agent.invoked --agent x --project nowhere")
     strict = shell(place, "$TK record agent.invoked --agent x --project nowhere --strict")
 
@@ -90,7 +93,7 @@ def test_record_in_a_project_that_is_no_folder(place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "told"),
+    ("file", "text", "message"),
     [
         ("pyproject.toml", "[tool.telemetry_kit]\nEnabled = false\n", "did you mean enabled?"),
         ("pyproject.toml", "[tool.telemetry_kit]\ndeny = true\n", "unknown setting 'deny'"),
@@ -98,12 +101,12 @@ def test_record_in_a_project_that_is_no_folder(place) -> None:
         (".flowspec/telemetry.toml", "ENABLED = false\n", "did you mean enabled?"),
     ],
 )
-def test_status_points_at_a_veto_that_is_none(place, file: str, text: str, told: str) -> None:
-    """A key in other letters denies nothing, and is not passed over."""
+def test_status_reports_a_misspelled_veto(place, file: str, text: str, message: str) -> None:
+    """A misspelled setting does not deny, and `status` reports it."""
     (place.root / ".flowspec").mkdir(exist_ok=True)
     (place.root / file).write_text(text)
     done = shell(place, "$TK status")
 
     assert done.returncode == 0
-    assert told in done.stdout
+    assert message in done.stdout
     assert done.stdout.count("trouble") == 1

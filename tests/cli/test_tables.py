@@ -1,4 +1,4 @@
-"""Tables and folded text: everything fits, nothing is lost, whatever the width and the script."""
+"""Tables and folded text fit the width and lose no character."""
 
 import pytest
 from hypothesis import given
@@ -31,13 +31,13 @@ LETTERS = st.sampled_from("ab  -:/._e\u0301日本\u3000\uff21Ω각👍🏽\u2764
     ],
 )
 def test_display_width(text, columns):
-    """Marks take no column, wide letters and pictures two."""
+    """A combining mark takes no column, and a wide character takes two."""
     assert columns == display_width(text)
 
 
 @given(st.text(LETTERS, max_size=60), st.integers(4, 30), st.sampled_from(["", "  "]))
-def test_folded_text_fits_and_is_whole(text, columns, rest):
-    """No line is wider than there is max_width, and only spaces are left out."""
+def test_folded_text_fits_and_is_complete(text, columns, rest):
+    """No line is wider than the limit, and only spaces are removed."""
     lines = list(fold(text, columns, "", rest))
 
     assert max(map(display_width, lines)) <= columns
@@ -59,13 +59,13 @@ def test_folded_text_fits_and_is_whole(text, columns, rest):
     ],
 )
 def test_where_a_text_is_folded(text, columns, lines):
-    """At a gap, between words, after a joint of a name, else anywhere."""
+    """Text is folded at a gap, between words, after a separator in a name, or anywhere."""
     assert lines == list(fold(text, columns))
 
 
 @pytest.mark.parametrize("max_width", [10, 20, 40, 80])
-def test_tables_keep_every_letter_of_a_name(max_width):
-    """A name that does not fit goes on below, and bars never push a line too far."""
+def test_tables_print_each_name_completely(max_width):
+    """A long name continues on the next line, and no line is too wide."""
     rows = ["a" * 50, "bb", "日本語" * 5]
     lines = list(
         table(
@@ -79,7 +79,7 @@ def test_tables_keep_every_letter_of_a_name(max_width):
 
 
 def test_sparklines_and_wrapping():
-    """Zero is blank, something is never blank; words break between, or inside where they must."""
+    """Only zero is blank in a sparkline. A word longer than a line is broken."""
     assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
     assert sparkline([1, 2, 3], 2)[-1] in "█@"
     assert list(fold("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]

@@ -1,4 +1,4 @@
-"""`telemetry-kit verify` in one project: what passes, what fails, and that no secret is printed."""
+"""`telemetry-kit verify` in one project: passes, failures, and output without secrets."""
 
 import json
 
@@ -11,7 +11,7 @@ SECRET = "zora.quillfeather@quill.example"
 
 @pytest.fixture
 def project(place):
-    """A git repository with an identity, and some recorded events."""
+    """Make a git repository with an identity and some events."""
     config = place.root / ".git"
     config.mkdir()
     (config / "config").write_text(f"[user]\n\tname = Zora Quillfeather\n\temail = {SECRET}\n")
@@ -22,13 +22,13 @@ def project(place):
 
 
 def verify(place, *args, **options):
-    """Run it, and give exit code, parsed certificate and everything printed."""
+    """Run `verify` and return its exit code, certificate and output."""
     done = place.python("-m", "telemetry_kit", "verify", "--json", *args, **options)
     return done.returncode, json.loads(done.stdout), done.stdout + done.stderr
 
 
-def test_clean_project_passes(project) -> None:
-    """Recorded events, also of names that are secrets, pass; every file has its hash."""
+def test_a_clean_project_passes(project) -> None:
+    """Recorded events pass, also those of secret names, and each file has its hash."""
     code, certificate, _ = verify(project)
 
     assert (0, []) == (code, certificate["findings"])
@@ -39,8 +39,8 @@ def test_clean_project_passes(project) -> None:
     assert list(FORMS) == certificate["forms_looked_for"]
 
 
-def test_for_people(project) -> None:
-    """The certificate names the five layers, which passed, and the forms of a secret."""
+def test_the_certificate_as_text(project) -> None:
+    """The certificate lists the five layers and the searched forms of a secret."""
     done = project.python("-m", "telemetry_kit", "verify")
 
     assert 0 == done.returncode
@@ -53,7 +53,7 @@ def test_for_people(project) -> None:
     "where", ["log", "record", "history", "names", "export", "archive", "folder"]
 )
 def test_planted_secret_fails_and_is_not_repeated(project, where, tmp_path) -> None:
-    """A secret anywhere is a finding with exit code 1, and is in nothing that is printed."""
+    """A secret in any file is a finding with exit code 1, and the output does not contain it."""
     args = []
     line = project.lines()[0].replace(b'"dev"', json.dumps(SECRET).encode())
     if where == "log":
@@ -86,7 +86,7 @@ def test_planted_secret_fails_and_is_not_repeated(project, where, tmp_path) -> N
 
 
 def test_folder_names_are_masked(project) -> None:
-    """A folder with an unknown name is a finding, and no output repeats the name."""
+    """A folder with an unknown name is a finding, and the output does not contain the name."""
     folder = project.key_file.parents[1] / "quillfeather" / "zora-quillfeather"
     folder.mkdir(parents=True)
     (folder / "open").touch()
@@ -102,7 +102,7 @@ def test_folder_names_are_masked(project) -> None:
 
 @pytest.mark.parametrize("epoch", ["project", "epoch"])
 def test_foreign_pseudonyms_fail(project, epoch) -> None:
-    """A project code that the key does not make, and an epoch that never was, are findings."""
+    """A project pseudonym of another key or an unknown epoch is a finding."""
     line = project.lines()[-1]
     event = json.loads(line)
     if epoch == "project":
@@ -117,7 +117,7 @@ def test_foreign_pseudonyms_fail(project, epoch) -> None:
 
 
 def test_unkeyed_hash_of_the_user_fails(project) -> None:
-    """A code that is the plain SHA-256 of the user's address is a finding."""
+    """A plain SHA-256 of the address of the user is a finding."""
     import hashlib
 
     code = hashlib.sha256(SECRET.encode()).hexdigest()[:12]
@@ -132,8 +132,8 @@ def test_unkeyed_hash_of_the_user_fails(project) -> None:
     assert "z... (31 characters)" in printed
 
 
-def test_torn_and_blank_lines_are_counted_and_no_leak(project) -> None:
-    """The fragment of a killed process is counted, and is no finding."""
+def test_torn_and_blank_lines_are_counted(project) -> None:
+    """A torn line of a killed process is counted and is not a finding."""
     line = project.lines()[0]
     project.log.write_bytes(project.log.read_bytes() + line[:100] + b"\n\n" + line)
     code, certificate, _ = verify(project)
@@ -143,7 +143,7 @@ def test_torn_and_blank_lines_are_counted_and_no_leak(project) -> None:
 
 
 def test_name_declared_by_the_project_is_public(project) -> None:
-    """A name in the project's own file is no finding."""
+    """A name that the project declares is not a finding."""
     (project.log.parent / "telemetry.toml").write_text(f'roles = ["{SECRET}"]\n')
     project.run(f"from telemetry_kit import *; track_role_event('role.selected', role={SECRET!r})")
     code, certificate, _ = verify(project)
@@ -153,7 +153,7 @@ def test_name_declared_by_the_project_is_public(project) -> None:
 
 
 def test_open_key_fails(project) -> None:
-    """A key that others can read is a finding of the environment."""
+    """A key that other users can read is a finding about the environment."""
     project.key_file.chmod(0o644)
     code, certificate, _ = verify(project)
 
@@ -161,8 +161,8 @@ def test_open_key_fails(project) -> None:
     assert certificate["findings_by_layer"]["environment"] >= 1
 
 
-def test_nothing_recorded_passes(undecided) -> None:
-    """Without any decision the command passes, and makes no file."""
+def test_without_a_decision(undecided) -> None:
+    """Without a decision, the command passes and creates no file."""
     code, certificate, _ = verify(undecided)
 
     assert (0, 0, []) == (code, certificate["events"], undecided.tree())

@@ -1,4 +1,4 @@
-"""`telemetry-kit view`, as a process of its own: data on stdout, messages on stderr."""
+"""`telemetry-kit view` prints data on stdout and messages on stderr."""
 
 import json
 import os
@@ -34,6 +34,7 @@ ALL = {
 
 
 def stored(number, **fields):
+    """Return a stored event with this number and these fields."""
     return {
         "schema_version": "1.0",
         "event_id": f"{number:016x}",
@@ -45,23 +46,24 @@ def stored(number, **fields):
 
 
 def fill(place, *events):
-    """Put records into the log as they are, without asking the chain."""
+    """Append events to the active log without the pipeline."""
     place.log.parent.mkdir(mode=0o700, exist_ok=True)
     with place.log.open("ab") as log:
         log.writelines(encode(event) for event in events)
 
 
 def view(place, *args, **env):
+    """Run `telemetry-kit view` in the project."""
     return place.python("-m", "telemetry_kit", "view", *args, env=env)
 
 
-def squeezed(text):
-    """Text without what a narrow layout may put between its letters."""
+def without_spaces(text):
+    """Return a text without white space."""
     return "".join(text.split())
 
 
 def test_no_events_yet(undecided):
-    """Nothing recorded is said on stderr, is no failure, and makes nothing."""
+    """Without events, stderr reports it, the exit code is 0, and no file is created."""
     done = view(undecided)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "no events yet\n")
@@ -69,7 +71,7 @@ def test_no_events_yet(undecided):
 
 
 def test_newest_first(place):
-    """The events of a recorded session, the last one first, also while recording is off."""
+    """The newest event is first, also while recording is off."""
     done = place.run(
         "from telemetry_kit import role_session, track_role_event\n"
         "with role_session('dev'):\n"
@@ -86,7 +88,7 @@ def test_newest_first(place):
 
 
 def test_limit(undecided):
-    """Twenty by default, or as many as asked for."""
+    """The default limit is 20 events, and `-n` changes it."""
     fill(undecided, *(stored(number) for number in range(30)))
     ids = [json.loads(line)["seq"] for line in view(undecided, "--json").stdout.splitlines()]
     three = view(undecided, "--json", "-n", "3").stdout.splitlines()
@@ -98,8 +100,8 @@ def test_limit(undecided):
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "ten", "1.5", ""])
-def test_a_bad_limit(undecided, value):
-    """Exit code 2, one sentence on stderr, nothing on stdout."""
+def test_an_invalid_limit(undecided, value):
+    """An invalid limit is reported in one sentence on stderr, and the exit code is 2."""
     fill(undecided, stored(1))
     done = view(undecided, "-n", value)
 
@@ -111,7 +113,7 @@ def test_a_bad_limit(undecided, value):
 
 @pytest.mark.parametrize("columns", ["20", "80", "200"])
 def test_json_is_the_record(undecided, columns):
-    """One whole object a line, byte for byte as stored, however narrow the terminal is."""
+    """`--json` prints each stored event unchanged on one line, at any terminal width."""
     fill(undecided, stored(1, **ALL), stored(2))
     done = view(undecided, "--json", COLUMNS=columns)
 
@@ -119,17 +121,17 @@ def test_json_is_the_record(undecided, columns):
 
 
 @pytest.mark.parametrize("columns", [20, 40, 72, 80, 100, 120, 200])
-def test_the_table_fits_and_hides_nothing(undecided, columns):
-    """No line is wider than the terminal, and every value is there to be read."""
+def test_the_table_fits_and_is_complete(undecided, columns):
+    """No line is wider than the terminal, and every value is printed."""
     fill(undecided, stored(1, **ALL), stored(2, command="c" * 128, agent="a" * 128))
     done = view(undecided, COLUMNS=str(columns))
-    text = squeezed(done.stdout)
+    text = without_spaces(done.stdout)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert max(map(len, done.stdout.splitlines())) <= columns
     assert text.count("c") >= 128
     assert text.count("a") >= 128
-    only = squeezed(view(undecided, "-n", "2", COLUMNS="1000").stdout)
+    only = without_spaces(view(undecided, "-n", "2", COLUMNS="1000").stdout)
     for value in ("2026-11-22", "command.failed", "/dev:build", "quality-guardian", "exit3"):
         assert value in only
     for value in ("64ms", "ValueError", "requirements=3", "2dropped", "before:pm", "error"):
@@ -140,8 +142,8 @@ def test_the_table_fits_and_hides_nothing(undecided, columns):
 
 
 @pytest.mark.parametrize("width", [10, 20, 21, 40, 80])
-def test_wide_letters_fit(width):
-    """Columns are counted, not characters, and none of them is lost."""
+def test_wide_characters_fit(width):
+    """Widths are counted in columns, and no wide character is lost."""
     row = ["2026-11-22", "role.selected", "日本語" * 30, "/日:本", "語" * 9, "ok", "本" * 40]
     lines = list(rows_as_table([row], width))
 
@@ -150,14 +152,14 @@ def test_wide_letters_fit(width):
         assert "".join(lines).count(letter) == "".join(row).count(letter)
 
 
-def test_the_table_keeps_every_letter():
-    """Whatever the width, folding loses no character of any cell."""
+def test_the_table_keeps_every_character():
+    """At any width, folding loses no character of a cell."""
     row = [f"{name}-{'x' * 30}" for name in TITLES]
-    letters = sorted(squeezed("".join(row)))
+    letters = sorted(without_spaces("".join(row)))
     headings = sorted("".join(TITLES))
     for width in range(10, 300):
         lines = list(rows_as_table([row], width))
-        found = sorted(squeezed("".join(lines).replace("-" * 4, "")))
+        found = sorted(without_spaces("".join(lines).replace("-" * 4, "")))
 
         assert all(len(line) <= width for line in lines), width
         for letter in set(letters) - {"-"}:
@@ -165,8 +167,8 @@ def test_the_table_keeps_every_letter():
     assert headings
 
 
-def test_control_characters_do_not_reach_the_terminal(undecided):
-    """What an old file holds is shown escaped; wide letters keep the columns straight."""
+def test_control_characters_are_escaped(undecided):
+    """Control characters are printed escaped, and wide characters keep columns aligned."""
     fill(undecided)
     bad = {"event_type": "role.selected", "timestamp": "2025-12-01T10:20:30"}
     lines = [
@@ -184,8 +186,8 @@ def test_control_characters_do_not_reach_the_terminal(undecided):
     assert "2025-12-01 10:20:30  role.selected  日本" in done.stdout
 
 
-def test_problems_once_per_file(undecided):
-    """What could not be read is counted on stderr; what could is on stdout."""
+def test_malformed_lines_of_a_file_are_counted(undecided):
+    """Malformed lines are counted on stderr, and the events are printed on stdout."""
     fill(undecided, stored(1))
     with undecided.log.open("ab") as log:
         log.write(b"nonsense\n" * 3)
@@ -206,8 +208,8 @@ sys.exit(main(["view", *sys.argv[1:]]))
 """
 
 
-def test_many_come_in_pages(undecided):
-    """However many are asked for, no more than a page is held; each event is there once."""
+def test_many_events_are_read_in_pages(undecided):
+    """A long list is read in pages, and each event is printed once."""
     fill(undecided, *(stored(n) for n in range(30)))
     paged = undecided.python("-c", PAGED, "-n", "10000000", "--json")
     table = undecided.python("-c", PAGED, "-n", "10000000")
@@ -218,8 +220,8 @@ def test_many_come_in_pages(undecided):
 
 
 @pytest.mark.parametrize("count", [5, 2_000])
-def test_a_reader_that_has_gone(undecided, count):
-    """`view | head -1` ends quietly, with little output and with much."""
+def test_a_closed_pipe(undecided, count):
+    """If the reader closes the pipe, the command exits with 0 and prints no error."""
     fill(undecided, *(stored(number) for number in range(count)))
     code = (
         "import os, subprocess, sys\n"
@@ -233,7 +235,7 @@ def test_a_reader_that_has_gone(undecided, count):
 
 
 def test_another_project(undecided, make_place):
-    """`--project` names the place, from anywhere."""
+    """`--project` selects the project from any working directory."""
     other = make_place("other")
     fill(other, stored(5))
     done = undecided.python(
@@ -244,7 +246,7 @@ def test_another_project(undecided, make_place):
 
 
 def sessions():
-    """Two sessions: one with nested work and a failure, one that has not ended."""
+    """Return a session with nested work and a failure, and one that has not ended."""
     first = {"session_id": "5e8446348487", "role": "dev"}
     return [
         {"event_type": "role.selected", **first},
@@ -286,7 +288,7 @@ def sessions():
 
 
 def test_tree(undecided):
-    """Sessions, newest first, with what ran inside of what and how it ended."""
+    """Sessions are printed newest first, with nested work and outcomes."""
     fill(undecided, *(stored(n, **event) for n, event in enumerate(sessions())))
     done = view(undecided, "--tree", COLUMNS="80", PYTHONUTF8="1")
 
@@ -304,7 +306,7 @@ def test_tree(undecided):
 
 @pytest.mark.parametrize("columns", [20, 40, 80])
 def test_a_deep_tree_fits(undecided, columns):
-    """However deep it nests, no line is wider than the terminal; circles end."""
+    """No line of a deep tree is wider than the terminal, and a cycle ends."""
     deep = [
         stored(
             n,
@@ -320,16 +322,16 @@ def test_a_deep_tree_fits(undecided, columns):
     lines = view(undecided, "--tree", COLUMNS=str(columns), PYTHONUTF8="1").stdout.splitlines()
 
     assert max(map(len, lines)) <= columns
-    assert squeezed("".join(lines)).count("agent-") == 60
+    assert without_spaces("".join(lines)).count("agent-") == 60
 
 
 def test_a_long_tree_is_bounded(undecided):
-    """What a very long session still holds is counted, so that a screen is not run over."""
+    """The tree of a long session is cut, and the remaining events are counted."""
     one = {"session_id": "0" * 12, "role": "dev"}
     pairs = [
-        stored(2 * n + at, event_type=f"agent.{what}", agent="a", **one, span_id=f"{n:012x}")
+        stored(2 * n + at, event_type=f"agent.{suffix}", agent="a", **one, span_id=f"{n:012x}")
         for n in range(300)
-        for at, what in enumerate(("invoked", "completed"))
+        for at, suffix in enumerate(("invoked", "completed"))
     ]
     fill(undecided, stored(999, event_type="role.selected", **one), *pairs)
     lines = view(undecided, "--tree", COLUMNS="80", PYTHONUTF8="1").stdout.splitlines()
@@ -340,7 +342,7 @@ def test_a_long_tree_is_bounded(undecided):
 
 
 def test_filters(undecided):
-    """Each filter leaves what it says; together they leave what all of them say."""
+    """Each filter selects events, and several filters apply together."""
     fill(undecided, *(stored(n, **event) for n, event in enumerate(sessions())))
     fill(undecided, stored(7, timestamp="2026-11-20T00:00:00Z", project_id="h:7ac3f0ae7aea"))
 
@@ -359,26 +361,26 @@ def test_filters(undecided):
     assert found("--project", str(undecided.root), "--role", "qa") == [6, 5]
 
 
-def test_a_name_on_events_of_another_kind(undecided):
-    """A command that only an agent's event names, an agent that only a role's does: known."""
+def test_a_name_on_events_of_another_type(undecided):
+    """A command or an agent is known from events of any type."""
     fill(
         undecided,
         stored(1, event_type="agent.invoked", role="dev", command="/x:only", agent="writer"),
         stored(2, event_type="role.selected", role="dev", agent="chooser"),
     )
     for args in (("--command", "/x:only"), ("--agent", "chooser")):
-        there = view(undecided, *args, "--json")
+        matching = view(undecided, *args, "--json")
         later = view(undecided, *args, "--since", "2026-11-23")
         near = view(undecided, args[0], args[1][:-1])
 
-        assert (there.returncode, len(there.stdout.splitlines())) == (0, 1)
+        assert (matching.returncode, len(matching.stdout.splitlines())) == (0, 1)
         assert (later.returncode, later.stdout, later.stderr) == (0, "", "no such events\n")
         assert near.returncode == 2
         assert f"did you mean {args[1]!r}?" in near.stderr
 
 
 def test_a_name_without_events(undecided):
-    """A public or declared one is no mistake; another one is told with those there are."""
+    """A public or declared name is valid. An unknown one is reported with the known names."""
     (undecided.root / ".flowspec").mkdir()
     (undecided.root / ".flowspec" / "telemetry.toml").write_text('agents = ["planner"]\n')
     fill(undecided, stored(1, event_type="agent.invoked", role="dev", agent="writer"))
@@ -394,7 +396,7 @@ def test_a_name_without_events(undecided):
 
 @pytest.mark.parametrize("how", [(), ("--tree",)], ids=["list", "tree"])
 def test_a_name_that_is_stored_as_a_pseudonym(place, how):
-    """It is found by what its user calls it, as `find` does."""
+    """The user can select such a name in plain text, as with `find`."""
     done = place.run(
         "from telemetry_kit import role_session, track_role_event\n"
         "with role_session('chief of staff', command='/my cmd'):\n"
@@ -417,7 +419,7 @@ def test_a_name_that_is_stored_as_a_pseudonym(place, how):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("--role", ""), "write a name"),
         (("--agent", " "), "write a name"),
@@ -427,21 +429,21 @@ def test_a_name_that_is_stored_as_a_pseudonym(place, how):
         (("--event", "zzz"), "there are agent.completed, agent.failed,"),
     ],
 )
-def test_what_cannot_be_meant(undecided, args, said):
-    """One sentence, exit code 2."""
+def test_invalid_filters(undecided, args, message):
+    """An invalid filter is reported in one sentence, and the exit code is 2."""
     fill(undecided, stored(1))
     done = view(undecided, *([args] if isinstance(args, str) else args))
 
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_wide(undecided):
-    """With --wide every field of the record is there."""
+    """With `--wide`, every field of the event is printed."""
     record = stored(1, **ALL, project_id="h:7ac3f0ae7aea", session_id="5" * 12, key_epoch=3)
     fill(undecided, {name: record[name] for name in catalog.ORDER if name in record})
-    text = squeezed(view(undecided, "--wide", COLUMNS="100").stdout)
+    text = without_spaces(view(undecided, "--wide", COLUMNS="100").stdout)
 
     for value in ("event" + f"{1:016x}", "seq1", "projecth:7ac3f0ae7aea", "session555555555555"):
         assert value in text
@@ -449,8 +451,8 @@ def test_wide(undecided):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
-def test_following_a_log_with_the_inode_of_one_that_is_gone(undecided, count):
-    """What was cleared, and began anew under the same inode number, is followed from its start."""
+def test_follow_a_log_with_a_reused_inode(undecided, count):
+    """After a log was cleared, a new one with the same inode is followed from its start."""
     fill(undecided, stored(1), stored(2))
     following = Following(undecided.home, Query())
     with undecided.log.open("r+b") as log:
@@ -463,8 +465,8 @@ def test_following_a_log_with_the_inode_of_one_that_is_gone(undecided, count):
     assert [event["seq"] for event in following.news()] == [99]
 
 
-def test_following_across_forgetting(undecided):
-    """Lines that were written over in their place are no new file."""
+def test_follow_a_log_with_deleted_lines(undecided):
+    """Lines that were overwritten in place do not count as a new file."""
     fill(undecided, stored(1), stored(2))
     following = Following(undecided.home, Query())
     first = len(encode(stored(1))) - 1
@@ -476,7 +478,7 @@ def test_following_across_forgetting(undecided):
 
 
 def test_follow(undecided):
-    """The last ones, oldest first, then each new one once, also across a sealing."""
+    """`--follow` prints the last events, followed by each new one once, also after a rotation."""
     fill(undecided, stored(1), stored(2))
     child = subprocess.Popen(
         [sys.executable, "-m", "telemetry_kit", "view", "--follow", "--json", "-n", "1"],

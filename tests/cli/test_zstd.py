@@ -1,4 +1,4 @@
-"""Archives of zstd through the commands: what they say is what they say of gzip."""
+"""The commands print the same for archives in zstd and in gzip."""
 
 import gzip
 import json
@@ -30,8 +30,8 @@ COMMANDS = {
 
 
 @pytest.fixture
-def packed(place) -> Path:
-    """A project with an archive, of gzip or of whatever the interpreter writes."""
+def gzip_archive(place) -> Path:
+    """Make a project with a gzip archive."""
     assert 0 == place.run(RECORD).returncode
     rotation.seal(place.home, "2026-01-01")
     (sealed,) = place.log.parent.glob("telemetry-*.jsonl")
@@ -43,8 +43,8 @@ def packed(place) -> Path:
     return archive
 
 
-def repack(archive: Path) -> Path:
-    """The same archive of zstd."""
+def as_zstd(archive: Path) -> Path:
+    """Replace the archive by one in zstd."""
     other = archive.with_suffix(".zst")
     other.write_bytes(zstd.compress(gzip.decompress(archive.read_bytes())))
     other.chmod(0o600)
@@ -55,17 +55,18 @@ def repack(archive: Path) -> Path:
 
 
 def run(place, *args: str, code: str = "") -> tuple[int, str, str]:
+    """Run a command in the project."""
     lines = f"import sys\nsys.argv[1:] = {list(args)!r}\n{code}\n"
     done = place.run(lines + "from telemetry_kit.cli import main\nsys.exit(main())")
     return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_reads_it(place, packed, command: str) -> None:
-    """The same answer as from gzip, and a different one from nothing."""
+def test_a_command_reads_the_archive(place, gzip_archive, command: str) -> None:
+    """The output is the same as with gzip, and not the same without the archive."""
     expected = run(place, *COMMANDS[command])
     assert 0 == expected[0], expected
-    other = repack(packed)
+    other = as_zstd(gzip_archive)
     found = run(place, *COMMANDS[command])
     other.unlink()
 
@@ -75,43 +76,43 @@ def test_a_command_reads_it(place, packed, command: str) -> None:
     assert expected != run(place, *COMMANDS[command])
 
 
-def test_a_part_is_deleted_from_it(place, packed) -> None:
-    """Forgetting rewrites it in its own packing."""
-    archive = repack(packed)
-    code, _, said = run(place, "forget", "someone-1", "--yes")
+def test_forget_rewrites_the_archive(place, gzip_archive) -> None:
+    """`forget` rewrites the archive with zstd."""
+    archive = as_zstd(gzip_archive)
+    code, _, errors = run(place, "forget", "someone-1", "--yes")
 
-    assert 0 == code, said
+    assert 0 == code, errors
     assert 13 == zstd.decompress(archive.read_bytes()).count(b"\n")
 
 
-def test_it_is_verified(place, packed) -> None:
-    """Its events are examined; as a named file, too."""
-    archive = repack(packed)
-    code, certificate, said = run(place, "verify", "--json", str(archive))
+def test_the_archive_is_verified(place, gzip_archive) -> None:
+    """The events of an archive are verified, also if it is given as a file."""
+    archive = as_zstd(gzip_archive)
+    code, certificate, errors = run(place, "verify", "--json", str(archive))
     files = {f["kind"]: f for f in json.loads(certificate)["files"] if "zst" in f["file"]}
 
-    assert 0 == code, said
+    assert 0 == code, errors
     assert {"archive": 20, "given": 20} == {kind: f["events"] for kind, f in files.items()}
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "verify"])
-def test_without_zstd(place, packed, command: str) -> None:
-    """It is named as one that could not be read, with what to do; it stays as it is."""
-    archive = repack(packed)
+def test_without_zstd(place, gzip_archive, command: str) -> None:
+    """Without zstd, the message names the package to install, and the archive is unchanged."""
+    archive = as_zstd(gzip_archive)
     content = archive.read_bytes()
     hide = "from telemetry_kit.storage import compression as packing\npacking.READING = ()"
-    code, out, said = run(place, *COMMANDS.get(command, ("verify",)), code=hide)
+    code, out, errors = run(place, *COMMANDS.get(command, ("verify",)), code=hide)
 
     assert code in (0, 1)
-    assert "backports.zstd" in out + said
+    assert "backports.zstd" in out + errors
     assert content == archive.read_bytes()
 
 
-def test_what_is_forgotten_without_zstd(place, packed) -> None:
-    """The exit code is 1, and it says which file may still hold it."""
-    archive = repack(packed)
+def test_forget_without_zstd(place, gzip_archive) -> None:
+    """The exit code is 1, and the message names the archive that may contain the text."""
+    archive = as_zstd(gzip_archive)
     hide = "from telemetry_kit.storage import compression as packing\npacking.READING = ()"
-    code, _, said = run(place, "forget", "someone-1", "--yes", code=hide)
+    code, _, errors = run(place, "forget", "someone-1", "--yes", code=hide)
 
     assert 1 == code
-    assert f"{archive.name} (it is compressed with zstd" in said
+    assert f"{archive.name} (it is compressed with zstd" in errors

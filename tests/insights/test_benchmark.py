@@ -23,25 +23,25 @@ ROOT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_verdicts(value, must, aim, least, verdict):
-    """The median decides; with `least`, more is better."""
+    """The median decides. With `least`, a higher value is better."""
     assert verdict == Row("it", [value, 0.0, 99.0], must, aim, least=least).verdict
 
 
-def test_the_page_has_a_place_for_the_table():
-    """What stands between the markers is replaced, and nothing else."""
+def test_the_table_is_written_between_the_markers():
+    """Only the text between the markers of the page is replaced."""
     page = PAGE.read_text()
-    made = written(page, "| a | b |")
+    page_with_table = written(page, "| a | b |")
 
-    assert made.count(BEGIN) == made.count(END) == 1
-    assert f"{BEGIN}\n\n| a | b |\n\n{END}" in made
-    assert written(made, "| a | b |") == made
+    assert page_with_table.count(BEGIN) == page_with_table.count(END) == 1
+    assert f"{BEGIN}\n\n| a | b |\n\n{END}" in page_with_table
+    assert written(page_with_table, "| a | b |") == page_with_table
     with pytest.raises(ValueError, match="no place"):
         written("no markers", "")
 
 
 @pytest.mark.slow
 def test_a_small_run():
-    """Every group runs and tells its metrics; the original is left out where it is not given."""
+    """Each group runs and prints its metrics. Without the original, its rows are missing."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.insights", "--quick", "--pairs", "1"],
         cwd=ROOT,
@@ -51,7 +51,7 @@ def test_a_small_run():
     )
 
     assert done.returncode == 0, done.stderr
-    for what in ("view, 2,000 events / bare", "100 new", "throughput", "memory of verify"):
-        assert what in done.stdout
+    for text in ("view, 2,000 events / bare", "100 new", "throughput", "memory of verify"):
+        assert text in done.stdout
     assert "original" not in done.stdout
     assert "MISSED" in table([Row("it", [9.0], 1)])

@@ -32,7 +32,7 @@ DAMAGE = (
     b"x" * (2 << 20) + b"\n",
     b"\xef\xbb\xbf",
 )
-PROCESSORS = st.lists(
+CHANGES = st.lists(
     st.sampled_from(
         ["write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"]
     ),
@@ -50,7 +50,7 @@ def compare(home):
     keep(home, seen)
 
 
-def do(home, step, number):
+def change_log(home, step, number):
     """Change the log in one way."""
     log = Path(home.log)
     if step == "write":
@@ -79,8 +79,8 @@ def do(home, step, number):
 
 
 @settings(max_examples=40)
-@given(PROCESSORS)
-def test_whatever_happens_it_is_as_from_scratch(steps):
+@given(CHANGES)
+def test_the_cache_equals_a_full_count(steps):
     """The counts are right after each order of changes, such as damage, rotation and deletion."""
     with tempfile.TemporaryDirectory() as base:
         root, user = Path(base, "work"), Path(base, "user")
@@ -90,7 +90,7 @@ def test_whatever_happens_it_is_as_from_scratch(steps):
         former, cache.MIN_NEWS = cache.MIN_NEWS, 1
         try:
             for number, step in enumerate(["write", *steps]):
-                do(home, step, number)
+                change_log(home, step, number)
             compare(home)
             compare(home)
         finally:
@@ -106,7 +106,7 @@ def home(place):
     return place.home
 
 
-def test_it_is_private(home):
+def test_the_cache_is_private(home):
     """Other users cannot read the cache, and no temporary file is left beside it."""
     path = Path(home.folder, cache.NAME)
 
@@ -135,7 +135,7 @@ def test_the_second_count_reads_only_new_bytes(home, monkeypatch):
 
 
 def test_many_files_take_little_memory(place, monkeypatch):
-    """For any number of files, only the sum is in memory as counters; each file is text."""
+    """For any number of files, only the sum is in memory as counters. Each file is text."""
     home = place.home
     for number in range(12):
         written.fill(home, written.stored(number))
@@ -145,7 +145,7 @@ def test_many_files_take_little_memory(place, monkeypatch):
 
     def lines(self, entries):
         gc.collect()
-        seen.append(sum(isinstance(held, Counters) for held in gc.get_objects()))
+        seen.append(sum(isinstance(one, Counters) for one in gc.get_objects()))
         return real(self, entries)
 
     monkeypatch.setattr(cache.CachedCounting, "lines", lines)
@@ -252,11 +252,11 @@ def test_a_change_in_an_archive_is_seen(home):
     maintenance.maintain(home, 36_500, TODAY)
     path = next(Path(home.folder).glob("telemetry-2*.gz"))
     data = gzip.decompress(path.read_bytes()).replace(b'"role":"dev"', b'"role":"ops"')
-    packed = gzip.compress(data, 1)
-    path.write_bytes(packed)
+    compressed = gzip.compress(data, 1)
+    path.write_bytes(compressed)
     compare(home)
     again = gzip.compress(data.replace(b'"role":"ops"', b'"role":"dev"'), 1)
-    edited(path, 0, again.ljust(len(packed), b"\0")[: len(packed)])
+    edited(path, 0, again.ljust(len(compressed), b"\0")[: len(compressed)])
 
     compare(home)
 

@@ -33,7 +33,7 @@ def test_an_interval_contains_its_rate(pair):
     assert 0 <= low <= pair[0] / pair[1] <= high <= 1
 
 
-def test_a_rate_of_nothing():
+def test_a_rate_of_zero_events():
     """The rate of zero is None, and a part larger than the whole counts as the whole."""
     assert rate(0, 0) == {"rate": None, "low": None, "high": None}
     assert rate(5, 3)["rate"] == 1
@@ -96,7 +96,7 @@ def test_the_ends_of_the_calendar(day):
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "said"),
+    ("milliseconds", "expected"),
     [
         (None, ""),
         (1, "1 ms"),
@@ -112,13 +112,13 @@ def test_the_ends_of_the_calendar(day):
         (2**53, "104,249,991 d"),
     ],
 )
-def test_spans(milliseconds, said):
+def test_spans(milliseconds, expected):
     """A duration is short, in the largest unit that is not above it."""
-    assert said == span(milliseconds)
+    assert expected == span(milliseconds)
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "said"),
+    ("part", "whole", "expected"),
     [
         (0, 1_000, "0%"),
         (1, 1_000_000, "<1%"),
@@ -131,9 +131,9 @@ def test_spans(milliseconds, said):
         (1_000, 1_000, "100%"),
     ],
 )
-def test_all_and_nothing_are_exact(part, whole, said):
+def test_percents_near_0_and_100_are_exact(part, whole, expected):
     """A rate just below 1 is not 100 %, neither in words nor as a number."""
-    assert said == percent(rate(part, whole)["rate"])
+    assert expected == percent(rate(part, whole)["rate"])
 
 
 @given(st.floats(0, 1))

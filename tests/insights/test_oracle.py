@@ -13,16 +13,16 @@ from telemetry_kit.schema import catalog
 duckdb = pytest.importorskip("duckdb")
 
 KIND = "split_part(event_type, '.', 1)"
-WHAT = "split_part(event_type, '.', 2)"
-ENDED = f"{WHAT} in ('completed', 'failed')"
+SUFFIX = "split_part(event_type, '.', 2)"
+ENDED = f"{SUFFIX} in ('completed', 'failed')"
 WORK = {"commands": "command", "agents": "agent", "workflows": "workflow"}
 DAY = "left(timestamp, 10)"
-TALLY = {
+TABLE_QUERIES = {
     "types": "select event_type, count(*) from e group by all",
     "days": f"select {DAY}, event_type, count(*) from e group by all",
     "roles": (
         "select role, 'events', count(*) from e where role is not null group by all union all "
-        f"select role, {WHAT}, count(*) from e where {KIND} = 'role' and role is not null "
+        f"select role, {SUFFIX}, count(*) from e where {KIND} = 'role' and role is not null "
         "group by all"
     ),
     "changes": (
@@ -30,18 +30,18 @@ TALLY = {
         f"where {KIND} = 'role' and previous_role is not null group by all"
     ),
     **{
-        table: f"select {name}, {WHAT}, count(*) from e where {KIND} = '{name}' "
+        table: f"select {name}, {SUFFIX}, count(*) from e where {KIND} = '{name}' "
         f"and {name} is not null group by all"
         for table, name in WORK.items()
     },
     **{
-        f"role_{table}": f"select role, {name}, {WHAT}, count(*) from e where {KIND} = '{name}' "
+        f"role_{table}": f"select role, {name}, {SUFFIX}, count(*) from e where {KIND} = '{name}' "
         f"and {name} is not null and role is not null group by all"
         for table, name in list(WORK.items())[:2]
     },
     "handoffs": (
         "select coalesce(source_agent, '?'), coalesce(target_agent, '?'), "
-        f"{WHAT}, count(*) from e where {KIND} = 'handoff' group by all"
+        f"{SUFFIX}, count(*) from e where {KIND} = 'handoff' group by all"
     ),
     "outcomes": "select outcome, count(*) from e where outcome is not null group by all",
     "errors": " union all ".join(
@@ -59,7 +59,7 @@ TALLY = {
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory):
+def queries(tmp_path_factory):
     """A project, and a function that queries its log with DuckDB."""
     from telemetry_kit.paths import find
 
@@ -83,31 +83,32 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("table", list(TABLES))
-def test_each_table_equals_its_query(asked, table):
+def test_each_table_equals_its_query(queries, table):
     """The counts of all keys are equal."""
-    home, sql = asked
+    home, sql = queries
     counters = count(home, Query()).counters
-    expected = {tuple(row[:-1]): row[-1] for row in sql(TALLY[table]) if row[-1]}
+    expected = {tuple(row[:-1]): row[-1] for row in sql(TABLE_QUERIES[table]) if row[-1]}
 
     assert expected == {key: n for key, n in counters.tables[table].items() if n}
     assert expected
 
 
 @pytest.fixture(scope="module")
-def found(asked):
+def found(queries):
     """The metrics of the same log."""
-    return metrics(count(asked[0], Query()).counters)
+    return metrics(count(queries[0], Query()).counters)
 
 
 @pytest.mark.parametrize("table", ["commands", "agents"])
-def test_rates_and_percentiles(asked, found, table):
+def test_rates_and_percentiles(queries, found, table):
     """Counts, rates, Wilson intervals and discrete percentiles are equal."""
-    _, sql = asked
-    name, begun = WORK[table], "'executed', 'invoked', 'started'"
+    _, sql = queries
+    name, started = WORK[table], "'executed', 'invoked', 'started'"
     z = 1.959963984540054
     rows = sql(
-        f"with c as (select {name} as name, count(*) filter ({WHAT} in ({begun})) as b, "
-        f"count(*) filter ({WHAT} = 'completed') as c, count(*) filter ({WHAT} = 'failed') as f, "
+        f"with c as (select {name} as name, count(*) filter ({SUFFIX} in ({started})) as b, "
+        f"count(*) filter ({SUFFIX} = 'completed') as c, "
+        f"count(*) filter ({SUFFIX} = 'failed') as f, "
         + ", ".join(
             f"quantile_disc(duration_ms, {q}) filter ({ENDED} and duration_ms is not null) "
             f"as p{q * 100:.0f}"
@@ -127,9 +128,9 @@ def test_rates_and_percentiles(asked, found, table):
     assert {row[0]: pytest.approx(row[1:], abs=1e-4) for row in rows} == ours
 
 
-def test_roles_trend_and_hand_offs(asked, found):
+def test_roles_trend_and_hand_offs(queries, found):
     """Shares, days, weeks, hand-offs and the use of another role's commands are equal."""
-    _, sql = asked
+    _, sql = queries
     chosen = dict(
         sql(f"select role, count(*) from e where {KIND} = 'role' and role is not null group by all")
     )
@@ -165,11 +166,11 @@ def test_roles_trend_and_hand_offs(asked, found):
     assert sql("select sum(dropped) from e") == [(found["dropped"],)]
 
 
-def test_the_period_before(asked):
+def test_the_period_before(queries):
     """A period and the one before it equal their queries."""
-    home, sql = asked
-    wanted = Query("2026-10-01", "2026-10-10")
-    both = metrics(count(home, wanted).counters, wanted)["comparison"]
+    home, sql = queries
+    period = Query("2026-10-01", "2026-10-10")
+    both = metrics(count(home, period).counters, period)["comparison"]
     for part in (both["now"], both["before"]):
         rows = dict(
             sql(
@@ -186,12 +187,12 @@ def test_the_period_before(asked):
 
 def test_each_declared_question_has_an_answer(found):
     """Each answer is a sentence, with a number if events were recorded."""
-    said = answers(found)
+    rows = answers(found)
 
-    assert [row["question"] for row in said] == list(
+    assert [row["question"] for row in rows] == list(
         dict.fromkeys(event.question for event in catalog.EVENTS.values())
     )
-    for row in said:
+    for row in rows:
         assert row["answer"].endswith(".")
         if row["question"] != "Which workflows are completed?":
             assert any(c.isdigit() for c in row["answer"]), row

@@ -115,12 +115,12 @@ def test_a_context_key_is_not_a_field(place):
 def test_counts_of_a_query(place):
     """The counters of a query are those of its events, except for the table of days."""
     written.fill(place.home, *written.sessions(2_000))
-    wanted = Query("2026-09-10", "2026-09-30", {"role": "dev"})
-    counters = count(place.home, wanted).counters
+    query = Query("2026-09-10", "2026-09-30", {"role": "dev"})
+    counters = count(place.home, query).counters
     expected = written.counted(
         event
         for event in reader.read(place.home)
-        if wanted.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
+        if query.has_day(event["timestamp"][:10]) and event.get("role") == "dev"
     )
     counters.tables["days"].clear()
     expected.tables["days"].clear()
@@ -141,7 +141,7 @@ def test_sessions_are_whole(place):
     assert expected == list(sessions(place.home, 4, Query(), ReadReport()))
 
 
-def sealed_and_packed(home, lines):
+def rotated_and_compressed(home, lines):
     """Write the lines as an archive, a rotated and an active file."""
     third = len(lines) // 3
     for at, step in ((0, "pack"), (third, "seal"), (2 * third, "")):
@@ -157,17 +157,17 @@ def sealed_and_packed(home, lines):
 @pytest.mark.parametrize("chosen", [{}, {"fields": {"role": "dev"}}], ids=["all", "role"])
 @settings(max_examples=25)
 @given(written.LINES)
-def test_from_the_end_it_is_the_same(chosen, lines):
+def test_reading_from_the_end(chosen, lines):
     """The events are the same in blocks of any size, also if they do not fit in memory at once."""
     with tempfile.TemporaryDirectory() as base:
         home = find("flowspec", base, {"HOME": base})
-        sealed_and_packed(home, lines)
+        rotated_and_compressed(home, lines)
         one = Query(**chosen)
         expected, problems = list(selected(home, one, ReadReport())), ReadReport()
-        for block, held in ((1, 1), (300, 7), (1 << 18, 20_000)):
+        for block, max_held in ((1, 1), (300, 7), (1 << 18, 20_000)):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(selection, "_BLOCK_BYTES", block)
-                patch.setattr(selection, "_MAX_HELD", held)
+                patch.setattr(selection, "_MAX_HELD", max_held)
 
                 assert expected[::-1] == list(newest(home, 10**30, one, problems))
                 assert expected[::-1][:5] == list(newest(home, 5, one, ReadReport()))
@@ -199,11 +199,11 @@ def test_a_line_without_end_from_the_end(place):
     ]
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_sessions_over_the_borders_of_blocks(place, monkeypatch, packed):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_sessions_over_the_borders_of_blocks(place, monkeypatch, compressed):
     """Sessions are whole in blocks of any size. A session that is far apart is split."""
     written.fill(place.home, *written.sessions(400))
-    if packed:
+    if compressed:
         rotation.seal(place.home, "2026-11-23")
         maintenance.maintain(place.home, 36_500, "2026-11-23")
         monkeypatch.setattr(selection, "_MAX_HELD", 7)

@@ -35,13 +35,13 @@ def stored(number: int, kind: str = "command.failed", **fields: Any) -> dict[str
 def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
     """Yield `count` events of sessions, the same ones each time."""
     r = random.Random(7)
-    made = 0
+    number = 0
 
     def event(kind: str, **fields: Any) -> dict[str, Any]:
-        nonlocal made
-        made += 1
-        day = FIRST_DAY + timedelta(made * days // count)
-        return stored(made, kind, timestamp=f"{day}T00:00:00Z", key_epoch=1, **fields)
+        nonlocal number
+        number += 1
+        day = FIRST_DAY + timedelta(number * days // count)
+        return stored(number, kind, timestamp=f"{day}T00:00:00Z", key_epoch=1, **fields)
 
     def session() -> Iterator[dict[str, Any]]:
         role, sid = r.choice(ROLES), f"{r.getrandbits(48):012x}"
@@ -86,7 +86,7 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
     while True:
         for one in session():
             yield one
-            if made >= count:
+            if number >= count:
                 return
 
 

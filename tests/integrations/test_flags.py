@@ -1,4 +1,4 @@
-"""`--telemetry / --no-telemetry` in real hosts: remembered, and never in the host's way."""
+"""`--telemetry` and `--no-telemetry` in real programs save the decision."""
 
 import json
 import subprocess
@@ -65,7 +65,7 @@ HOSTS = {"typer": TYPER, "click": CLICK, "argparse": ARGPARSE}
 
 @pytest.fixture(params=HOSTS)
 def host(request, undecided):
-    """One of the three hosts; call it with arguments."""
+    """Return a function that runs a program with Typer, Click or argparse."""
     path = undecided.user.parent / "acme.py"
     path.write_text(HOSTS[request.param])
 
@@ -76,21 +76,22 @@ def host(request, undecided):
     return run
 
 
-def record(host) -> str:
+def consent_record(host) -> str:
+    """Return the consent record of the program."""
     (path,) = host.place.user.rglob("telemetry.enabled")
     return path.read_text()
 
 
-def test_neither(host) -> None:
-    """Without the flag nothing is decided, and nothing is made."""
+def test_without_a_flag(host) -> None:
+    """Without a flag, no decision is saved and no file is created."""
     done = host("work", "--name", "x")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "worked x\n", "")
     assert host.place.tree() == []
 
 
-def test_yes_is_remembered(host) -> None:
-    """`--telemetry` records in this very run, and in later ones without it; it says nothing."""
+def test_consent_is_saved(host) -> None:
+    """After `--telemetry`, this run and later runs record, and the program prints nothing more."""
     done = host("--telemetry", "work")
     host("work")
 
@@ -101,15 +102,15 @@ def test_yes_is_remembered(host) -> None:
     ] * 2
 
 
-def test_yes_covers_what_is_declared(host) -> None:
-    """The host's own context keys are known here: a yes is for them and for no others."""
+def test_consent_covers_the_declared_context_keys(host) -> None:
+    """`--telemetry` grants consent for exactly the context keys of the program."""
     host("--telemetry", "work")
 
-    assert " context=task:identifier " in record(host)
+    assert " context=task:identifier " in consent_record(host)
 
 
-def test_no_is_remembered(host) -> None:
-    """`--no-telemetry` is a no, in this run and in later ones."""
+def test_a_denial_is_saved(host) -> None:
+    """After `--no-telemetry`, neither this run nor a later one records."""
     host("--telemetry", "work")
     before = (host.place.root / ".acme" / "telemetry.jsonl").read_bytes()
     assert host("--no-telemetry", "work").returncode == 0
@@ -117,11 +118,11 @@ def test_no_is_remembered(host) -> None:
     stored = [p.read_bytes() for p in (host.place.root / ".acme").glob("telemetry*.jsonl")]
 
     assert stored == [before]
-    assert record(host).split()[1] == "no"
+    assert consent_record(host).split()[1] == "no"
 
 
-def test_history(host) -> None:
-    """The history says that it was a flag."""
+def test_the_method_in_the_history(host) -> None:
+    """The history contains the method `flag`."""
     host("--telemetry", "work")
     host("--no-telemetry", "work")
     (path,) = host.place.user.rglob("telemetry.history.jsonl")
@@ -131,18 +132,18 @@ def test_history(host) -> None:
 
 
 def test_under_a_veto(host) -> None:
-    """A yes under a veto is kept and records nothing; a no is written all the same."""
+    """Under a veto, a grant and a denial are saved, and no event is recorded."""
     host("--telemetry", "work", DO_NOT_TRACK="1")
 
-    assert record(host).split()[1] == "yes"
+    assert consent_record(host).split()[1] == "yes"
     assert not (host.place.root / ".acme").exists()
     host("--no-telemetry", "work", DO_NOT_TRACK="1")
-    assert record(host).split()[1] == "no"
+    assert consent_record(host).split()[1] == "no"
 
 
 @pytest.mark.parametrize("flag", ["--telemetry", "--no-telemetry"])
-def test_it_cannot_be_kept(host, flag: str) -> None:
-    """Where nothing can be written the host goes on, is told so, and nothing is recorded."""
+def test_a_decision_that_cannot_be_saved(host, flag: str) -> None:
+    """If the decision cannot be saved, the program reports it, continues and records nothing."""
     (host.place.user / ".config").write_text("")
     done = host(flag, "work")
 
@@ -153,7 +154,7 @@ def test_it_cannot_be_kept(host, flag: str) -> None:
 
 
 def test_help(host) -> None:
-    """Both spellings are in the host's help, and asking for help decides nothing."""
+    """The help lists both flags, and printing it saves no decision."""
     done = host("--help", COLUMNS="200")
 
     assert (done.returncode, "--no-telemetry" in done.stdout) == (0, True)
@@ -163,7 +164,7 @@ def test_help(host) -> None:
 
 @pytest.mark.parametrize("words", ["acme --telemetry wo", "acme --no-telemetry "])
 def test_completion_decides_nothing(host, words: str) -> None:
-    """Pressing Tab behind the flag parses the line, and is no answer."""
+    """Completion after a flag parses the line and saves no decision."""
     if host.kind == "argparse":
         pytest.skip("argparse has no completion of its own")
     env = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
@@ -174,7 +175,7 @@ def test_completion_decides_nothing(host, words: str) -> None:
     assert host.place.tree() == []
 
 
-# -- what counts as said -----------------------------------------------------------------------
+# -- sources of a decision ---------------------------------------------------------------------
 
 SOURCES = {
     "click": """
@@ -224,8 +225,8 @@ with role_session("dev"):
 
 
 @pytest.fixture(params=SOURCES)
-def single(request, undecided):
-    """A host of one command; call it with arguments and with what it says for want of them."""
+def simple_host(request, undecided):
+    """Return a function that runs a program of one command with a default for the option."""
 
     def run(*args: str, default: str = "", **env: str):
         table = f'default_map={{"telemetry": {default}}}, ' if default else ""
@@ -239,63 +240,63 @@ def single(request, undecided):
 
 
 @pytest.mark.parametrize("given", [{"ACME_TELEMETRY": "1"}, {"default": "True"}], ids=str)
-def test_only_a_typed_yes_is_one(single, given) -> None:
-    """A variable or a table of defaults grants nothing: a person has to type it."""
-    done = single(**given)
+def test_only_the_command_line_grants(simple_host, given) -> None:
+    """A variable or a table of defaults grants no consent."""
+    done = simple_host(**given)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "worked\n", "")
-    assert single.place.tree() == []
+    assert simple_host.place.tree() == []
 
 
 @pytest.mark.parametrize("given", [{"ACME_TELEMETRY": "0"}, {"default": "False"}], ids=str)
-def test_a_no_from_anywhere_is_one(single, given) -> None:
-    """The host's own ways to set an option may deny."""
-    if single.kind == "argparse":
+def test_each_source_can_deny(simple_host, given) -> None:
+    """A variable or a table of defaults can deny."""
+    if simple_host.kind == "argparse":
         pytest.skip("argparse has no such ways that reach an action")
-    single(**given)
+    simple_host(**given)
 
-    assert record(single).split()[1] == "no"
+    assert consent_record(simple_host).split()[1] == "no"
 
 
 @pytest.mark.parametrize(
     ("args", "code"), [(["--bogus"], 2), (["--count", "x"], 2), (["--help"], 0)], ids=str
 )
-def test_a_line_that_is_not_valid_decides_nothing(single, args: list[str], code: int) -> None:
-    """A mistake behind the flag, or a request for help, leaves no yes behind."""
-    done = single("--telemetry", *args)
+def test_an_invalid_line_saves_no_decision(simple_host, args: list[str], code: int) -> None:
+    """If the line has an error or asks for help, no decision is saved."""
+    done = simple_host("--telemetry", *args)
 
     assert done.returncode == code
-    assert single.place.tree() == []
+    assert simple_host.place.tree() == []
 
 
-def test_the_last_of_two_counts(single) -> None:
-    """Both on one line are one decision."""
-    assert single("--telemetry", "--no-telemetry").returncode == 0
-    (path,) = single.place.user.rglob("telemetry.history.jsonl")
+def test_the_last_of_two_flags_applies(simple_host) -> None:
+    """Two flags on one line save one decision, which is the last."""
+    assert simple_host("--telemetry", "--no-telemetry").returncode == 0
+    (path,) = simple_host.place.user.rglob("telemetry.history.jsonl")
 
     entries = [json.loads(line)["entry"] for line in path.read_text().splitlines()]
 
     assert [e["decision"] for e in entries] == ["no"]
 
 
-def test_again_does_not_widen(single) -> None:
-    """`--telemetry` in an alias leaves a yes as it was given when the tool records more by now."""
-    single("--telemetry")
-    before = record(single)
-    path = single.place.user.parent / "acme.py"
-    wider = path.read_text().replace('app="acme"', 'app="acme", timestamp_resolution="second"')
-    path.write_text(wider)
-    done = single.place.python("-W", "error", str(path), "--telemetry")
+def test_a_repeated_flag_extends_no_scope(simple_host) -> None:
+    """If the program later records more, a repeated `--telemetry` leaves the record unchanged."""
+    simple_host("--telemetry")
+    before = consent_record(simple_host)
+    path = simple_host.place.user.parent / "acme.py"
+    extended = path.read_text().replace('app="acme"', 'app="acme", timestamp_resolution="second"')
+    path.write_text(extended)
+    done = simple_host.place.python("-W", "error", str(path), "--telemetry")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert before == record(single)
+    assert before == consent_record(simple_host)
 
 
 KNOWN = SOURCES["argparse"].replace("{default!r}", "''")
 
 
-def test_words_left_over(undecided) -> None:
-    """Where a host leaves words over, a no counts and a yes does not."""
+def test_unknown_arguments(undecided) -> None:
+    """With unknown arguments, a denial is saved and a grant is not."""
     code = KNOWN.replace("parse_args()", "parse_known_args()")
     undecided.run(code, "--telemetry", "--rest")
 
@@ -305,15 +306,15 @@ def test_words_left_over(undecided) -> None:
     assert path.read_text().split()[1] == "no"
 
 
-def test_intermixed(undecided) -> None:
-    """Every way to parse ends in the decision."""
+def test_intermixed_arguments(undecided) -> None:
+    """`parse_intermixed_args` saves the decision."""
     undecided.run(KNOWN.replace("parse_args()", "parse_intermixed_args()"), "--telemetry")
 
     assert len(list(undecided.user.rglob("telemetry.enabled"))) == 1
 
 
-def test_from_a_parent(undecided) -> None:
-    """A parser that has it from another one decides as well."""
+def test_a_parent_parser(undecided) -> None:
+    """A parser with a parent that has the option saves the decision."""
     code = KNOWN.replace(
         "parser.parse_args()",
         "argparse.ArgumentParser(parents=[parser], add_help=False).parse_args()",
@@ -324,7 +325,7 @@ def test_from_a_parent(undecided) -> None:
     assert len(list(undecided.user.rglob("telemetry.enabled"))) == 1
 
 
-# -- a no that cannot be kept ------------------------------------------------------------------
+# -- a denial that cannot be saved -------------------------------------------------------------
 
 LOCKED = """
 import fcntl, os, sys
@@ -335,15 +336,15 @@ sys.stdin.read()
 """
 
 
-def test_a_no_that_cannot_be_kept_holds_in_this_run(single) -> None:
-    """While another process holds the lock: the host is told in one sentence and waits a second."""
-    single("--telemetry")
-    log = single.place.root / ".acme" / "telemetry.jsonl"
+def test_a_denial_that_cannot_be_saved(simple_host) -> None:
+    """If another process holds the lock, the program reports it and this run records nothing."""
+    simple_host("--telemetry")
+    log = simple_host.place.root / ".acme" / "telemetry.jsonl"
     before = log.read_bytes()
-    lock = single.place.user / ".config/telemetry-kit/acme" / ".telemetry.deciding"
-    holder = single.place.start(LOCKED, str(lock))
+    lock = simple_host.place.user / ".config/telemetry-kit/acme" / ".telemetry.deciding"
+    holder = simple_host.place.start(LOCKED, str(lock))
     assert holder.stdout.readline() == "held\n"
-    done = single("--no-telemetry")
+    done = simple_host("--no-telemetry")
     holder.communicate("")
 
     assert (done.returncode, done.stdout) == (0, "worked\n")
@@ -353,4 +354,4 @@ def test_a_no_that_cannot_be_kept_holds_in_this_run(single) -> None:
         "them. Nothing is recorded in this run.\n"
     )
     assert before == log.read_bytes()
-    assert record(single).split()[1] == "yes"
+    assert consent_record(simple_host).split()[1] == "yes"

@@ -1,7 +1,7 @@
-"""Functions that a framework calls: the examples of the page, in the right and the wrong order.
+"""Functions that a framework calls, with both orders of the decorators.
 
-Each runs with the real framework, in a pytest of its own. The session `frameworks` installs all of
-them; elsewhere those that are not installed are skipped.
+Each example of the page runs with the real framework in its own pytest. The session `frameworks`
+installs all frameworks. Elsewhere, a missing framework is skipped.
 """
 
 import os
@@ -25,8 +25,8 @@ PLUGIN = (
 # The two decorators of an example.
 ORDER = re.compile(r"^(@(?!tracks).*\n)(@tracks.*\n)", re.MULTILINE)
 
-# Section, the module that has to be installed, how the message calls it, and how a program of the
-# framework comes to call the function.
+# For each section: the required module, its name in the message, and the code that calls the
+# function through the framework.
 CASES = {
     "Typer and Click": (
         "typer",
@@ -66,7 +66,7 @@ CASES = {
     worker.stop()""",
     ),
 }
-# Needs a broker before it decorates.
+# Dramatiq needs a broker before the decorator is applied.
 BEFORE = {
     "Dramatiq": "import dramatiq\nfrom dramatiq.brokers.stub import StubBroker\n"
     "dramatiq.set_broker(StubBroker())\n"
@@ -74,7 +74,7 @@ BEFORE = {
 
 
 def test_the_page_has_every_framework() -> None:
-    """Every framework that the check knows is on the page, and none is there without a test."""
+    """The page has exactly the frameworks of the check, and each has a test."""
     assert set(SECTIONS) == set(CASES)
     checked = {package for package, _ in registrations.REGISTERED} - {"click"}
     assert checked == {module for module, _, _ in CASES.values()}
@@ -82,32 +82,32 @@ def test_the_page_has_every_framework() -> None:
 
 @pytest.mark.parametrize("section", CASES)
 def test_the_order_of_decorators(section: str, tmp_path: Path, make_place) -> None:
-    """The example records through the framework; the other order records nothing and is named."""
+    """The example records an event. The other order records none and is reported."""
     module, framework, call = CASES[section]
     if "TELEMETRY_KIT_ALL_FRAMEWORKS" not in os.environ:
         pytest.importorskip(module)
-    right = BEFORE.get(section, "") + SECTIONS[section]
-    wrong, swaps = ORDER.subn(r"\2\1", right)
+    correct = BEFORE.get(section, "") + SECTIONS[section]
+    wrong, swaps = ORDER.subn(r"\2\1", correct)
     assert swaps == 1
     test = f"\n\ndef test_it(telemetry_events):\n    {call}\n    assert telemetry_events.types == "
     pair = "command.executed command.completed"
-    if "AGENT_INVOKED" in right:
+    if "AGENT_INVOKED" in correct:
         pair = "agent.invoked agent.completed"
     place = make_place("user")
-    (place.root / "test_right.py").write_text(f"{right}{test}{pair.split()}\n")
+    (place.root / "test_right.py").write_text(f"{correct}{test}{pair.split()}\n")
     (place.root / "test_wrong.py").write_text(f"{wrong}{test}[]\n")
     done = place.python(
         "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider", *PLUGIN
     )
 
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith("telemetry_kit: ")]
-    told_of = f"test_wrong.build is decorated, never called through {framework}"
-    assert [f"telemetry_kit: {told_of}: put @tracks below the decorator of {framework}"] == told
+    reported = [line for line in done.stdout.splitlines() if line.startswith("telemetry_kit: ")]
+    problem = f"test_wrong.build is decorated, never called through {framework}"
+    assert [f"telemetry_kit: {problem}: put @tracks below the decorator of {framework}"] == reported
 
 
-def test_the_fixture_says_so_where_nothing_was_recorded(make_place) -> None:
-    """An assertion about events that fails for this reason names it; so does `notes`."""
+def test_the_fixture_reports_the_wrong_order(make_place) -> None:
+    """A failed assertion about events and `notes` name the wrong order."""
     place = make_place("user")
     wrong = ORDER.sub(r"\2\1", SECTIONS["Typer and Click"])
     (place.root / "test_wrong.py").write_text(
@@ -125,8 +125,8 @@ def test_the_fixture_says_so_where_nothing_was_recorded(make_place) -> None:
     assert re.search(message, done.stdout), done.stdout
 
 
-def test_workers_pass_it_on(make_place) -> None:
-    """With pytest-xdist the functions live in a worker, and the summary is of the controller."""
+def test_workers_report_the_wrong_order(make_place) -> None:
+    """With pytest-xdist, the controller prints the problem that a worker found."""
     place = make_place("user")
     wrong = ORDER.sub(r"\2\1", SECTIONS["Typer and Click"])
     test = "\n\ndef test_it(telemetry_events):\n    pass\n"
@@ -159,8 +159,8 @@ TRACK = '@tracks("command.executed", command="build")'
 
 
 @pytest.mark.parametrize(("first", "second"), [(REGISTER, TRACK), (TRACK, REGISTER)])
-def test_the_mounted_doctor_says_so(place, first: str, second: str) -> None:
-    """As a note: the user of the program cannot change it, so the check does not fail."""
+def test_the_mounted_doctor_reports_the_wrong_order(place, first: str, second: str) -> None:
+    """The problem is a note, because the user of the program cannot repair it."""
     (place.root / "host.py").write_text(HOST.format(first=first, second=second))
     done = place.python("host.py", "telemetry", "doctor")
     notes = [line for line in done.stdout.splitlines() if "decorators" in line]
@@ -170,8 +170,8 @@ def test_the_mounted_doctor_says_so(place, first: str, second: str) -> None:
     assert all("__main__.build is decorated, never called through Typer" in n for n in notes)
 
 
-def test_registering_both_is_no_mistake() -> None:
-    """A function that is registered with its decorator may also be registered without it."""
+def test_registering_both_functions() -> None:
+    """A function can be registered with its decorator and without it."""
     typer = pytest.importorskip("typer")
     from telemetry_kit import tracks
 
@@ -185,8 +185,8 @@ def test_registering_both_is_no_mistake() -> None:
     assert not any("registered_twice" in line for line in registrations.not_called())
 
 
-def test_objects_that_answer_with_errors_are_passed_over() -> None:
-    """A host's class may raise for any attribute."""
+def test_objects_that_raise_are_ignored() -> None:
+    """An object of the host that raises for an attribute is ignored."""
     typer = pytest.importorskip("typer")
 
     class Broken(typer.models.CommandInfo):

@@ -1,4 +1,4 @@
-"""Frozen programs: the hook for PyInstaller, and the commands that start child processes."""
+"""Frozen programs: the PyInstaller hook, and commands that start child processes."""
 
 import ast
 import importlib
@@ -20,7 +20,7 @@ FROZEN = "import sys; sys.frozen = True; from telemetry_kit.cli import main; sys
 
 
 def test_the_entry_point_names_the_folder_of_the_hook() -> None:
-    """PyInstaller calls a function that returns folders, and looks for `hook-*.py` in them."""
+    """The entry point returns the folder with the hook file."""
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     module, _, name = points["pyinstaller40"]["hook-dirs"].partition(":")
     (folder,) = getattr(importlib.import_module(module), name)()
@@ -29,7 +29,7 @@ def test_the_entry_point_names_the_folder_of_the_hook() -> None:
 
 
 def test_only_the_hook_imports_pyinstaller(undecided) -> None:
-    """What an installed program may import loads nothing of PyInstaller."""
+    """The entry point loads no module of PyInstaller."""
     done = undecided.run(
         "import sys, telemetry_kit.integrations.pyinstaller.hook_dirs as h; h.get_hook_dirs();"
         "print([m for m in sys.modules if m.lower().startswith('pyinstaller')])"
@@ -52,11 +52,11 @@ def test_the_hook_includes_the_files_of_the_demo() -> None:
     assert (demo.PROGRAM, demo.SPEC) == named
 
 
-# -- without an interpreter ----------------------------------------------------------------------
+# -- without a Python executable -----------------------------------------------------------------
 
 
-def test_the_demo_forks_where_the_program_is_frozen(undecided) -> None:
-    """`sys.executable` is the program itself there, so the demo does not start it."""
+def test_the_demo_forks_in_a_frozen_program(undecided) -> None:
+    """In a frozen program, `sys.executable` is the program. The demo does not start it."""
     (undecided.root / "never").write_text("#!/bin/sh\necho started >&2; exit 9\n")
     (undecided.root / "never").chmod(0o755)
     code = FROZEN.replace("import sys;", "import sys; sys.executable = './never';")
@@ -66,8 +66,8 @@ def test_the_demo_forks_where_the_program_is_frozen(undecided) -> None:
     assert "45 events read, 45 expected, 0 malformed lines." in done.stdout
 
 
-def test_the_selftest_forks_where_the_program_is_frozen(undecided) -> None:
-    """The forked child starts with nothing of its parent: no settings, no open log."""
+def test_the_selftest_forks_in_a_frozen_program(undecided) -> None:
+    """The forked child starts without the settings and the open log of its parent."""
     done = undecided.python("-c", FROZEN.format(["--app", "acme", "selftest", "--json"]))
     report = json.loads(done.stdout)
 
@@ -75,11 +75,12 @@ def test_the_selftest_forks_where_the_program_is_frozen(undecided) -> None:
     assert "project/.acme/telemetry.jsonl" in report["files"]
 
 
-# The worker of pytest-xdist has threads, of which Python 3.12 and later warn before a fork.
+# A pytest-xdist worker has threads, and Python 3.12 and later warn about a fork with threads.
 FORKS = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 
 
 def run_child(monkeypatch, tmp_path: Path, frozen: bool, *args: str, **options):
+    """Run a child process, and return its exit code and output."""
     if frozen:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     env = {"PATH": os.defpath, "HERE": "yes", "PYTHONIOENCODING": "utf-8"}
@@ -104,7 +105,7 @@ def run_child(monkeypatch, tmp_path: Path, frozen: bool, *args: str, **options):
 def test_a_child_is_the_same_frozen_or_not(
     monkeypatch, tmp_path, frozen, program: str, code: int, output: str
 ) -> None:
-    """Arguments, environment, folder, streams and exit code, from a file."""
+    """Frozen or not, a child has the same arguments, environment, folder, streams and exit code."""
     (tmp_path / "program.py").write_text(program)
     done = run_child(monkeypatch, tmp_path, frozen, "program.py", "a", "b")
 
@@ -114,8 +115,8 @@ def test_a_child_is_the_same_frozen_or_not(
 
 @FORKS
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_child_that_raises_shows_why(monkeypatch, tmp_path, frozen: bool) -> None:
-    """An exception is exit code 1 and a traceback, in a module too."""
+def test_a_child_that_raises_prints_a_traceback(monkeypatch, tmp_path, frozen: bool) -> None:
+    """If a child raises, its exit code is 1 and it prints a traceback."""
     (tmp_path / "program.py").write_text("raise ValueError('a reason')")
     done = run_child(monkeypatch, tmp_path, frozen, "program.py")
 
@@ -125,8 +126,8 @@ def test_a_child_that_raises_shows_why(monkeypatch, tmp_path, frozen: bool) -> N
 
 @FORKS
 @pytest.mark.parametrize("frozen", [False, True])
-def test_a_child_that_hangs_is_ended(monkeypatch, tmp_path, frozen: bool) -> None:
-    """After its time it is killed, and no failure is taken for a success."""
+def test_a_child_that_hangs_is_killed(monkeypatch, tmp_path, frozen: bool) -> None:
+    """After its time limit, a child is killed and counts as failed."""
     (tmp_path / "program.py").write_text("import time; time.sleep(60)")
     try:
         done = run_child(monkeypatch, tmp_path, frozen, "program.py", timeout_seconds=1)
@@ -136,12 +137,12 @@ def test_a_child_that_hangs_is_ended(monkeypatch, tmp_path, frozen: bool) -> Non
     assert done.returncode < 0
 
 
-# -- a real one ----------------------------------------------------------------------------------
+# -- a real frozen program -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory) -> Path:
-    """The program of the Typer how-to, frozen by PyInstaller as an author would."""
+    """Freeze the program of the Typer how-to with PyInstaller."""
     pytest.importorskip("PyInstaller")
     base = tmp_path_factory.mktemp("frozen")
     page = (ROOT / "docs/how-to/typer.md").read_text()
@@ -149,7 +150,7 @@ def program(tmp_path_factory) -> Path:
     (base / "acme.py").write_text(source + "\n\nif __name__ == '__main__':\n    app()\n")
     from telemetry_kit.integrations.pyinstaller.hook_dirs import get_hook_dirs
 
-    # The entry point is looked up in the installed package, which a checkout may not be.
+    # PyInstaller finds the entry point only in an installed package, and not in a checkout.
     hooks = [word for folder in get_hook_dirs() for word in ("--additional-hooks-dir", folder)]
     words = ["--noconfirm", "--log-level", "ERROR", "--exclude-module", "duckdb", *hooks]
     done = subprocess.run(
@@ -167,7 +168,7 @@ def program(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing is recorded there")
 def test_a_frozen_program_records_and_has_every_command(program: Path, undecided) -> None:
-    """Consent, an event, every reader, every check, the demo and the selftest; then nothing."""
+    """In a frozen program, consent, recording and every command work."""
     env = {"HOME": str(undecided.user), "PATH": os.defpath, "COLUMNS": "100"}
 
     def run(line: str) -> str:

@@ -1,4 +1,4 @@
-"""The pytest plugin, as its users see it: in tests of their own."""
+"""The pytest plugin in the tests of its users."""
 
 import base64
 from importlib.metadata import entry_points
@@ -20,7 +20,7 @@ pytest_plugins = ["pytester"]
 
 assert telemetry_events
 
-# An installed package brings the plugin by its entry point; a source tree names it.
+# An installed package provides the plugin by an entry point. A source tree needs an option.
 INSTALLED = bool(entry_points(group="pytest11", name="telemetry_kit"))
 PLUGIN = () if INSTALLED else ("-p", "telemetry_kit.integrations.pytest")
 
@@ -33,19 +33,19 @@ def run(pytester: pytest.Pytester, code: str, *args: str) -> pytest.RunResult:
 
 @tracks(RoleEvent.AGENT_INVOKED, agent="reviewer")
 def review(ok: bool = True) -> None:
-    """Work that a user tests."""
+    """Track an agent that can fail."""
     if not ok:
         raise LookupError
 
 
 def build() -> None:
-    """A command with an agent inside."""
+    """Track a command that calls the agent."""
     with tracks(RoleEvent.COMMAND_EXECUTED, command="build"):
         review()
 
 
 def test_the_example_of_the_documentation(telemetry_events: TelemetryEvents) -> None:
-    """Sequence, one event, the tree, nothing private."""
+    """The assertions of the documentation pass for the events of a command."""
     with configure(commands=["build"], agents=["reviewer"]):
         build()
 
@@ -61,7 +61,7 @@ def test_the_example_of_the_documentation(telemetry_events: TelemetryEvents) -> 
 
 
 def test_ids_and_clock_are_deterministic(telemetry_events: TelemetryEvents) -> None:
-    """The same test gives the same bytes in every run."""
+    """The ids and times are the same in each run."""
     with configure(agents=["reviewer"], timestamp_resolution="second"):
         review()
     first, last = telemetry_events
@@ -73,8 +73,8 @@ def test_ids_and_clock_are_deterministic(telemetry_events: TelemetryEvents) -> N
     assert 1 == last["duration_ms"]
 
 
-def test_it_is_the_real_chain(telemetry_events: TelemetryEvents) -> None:
-    """Undeclared names are hashed, undeclared keys dropped, and the test is told which."""
+def test_the_fixture_uses_the_pipeline(telemetry_events: TelemetryEvents) -> None:
+    """Undeclared names are pseudonyms, and undeclared keys are dropped and listed."""
     track_role_event("agent.invoked", agent="alice", context={"token": "secret"})
 
     assert telemetry_events.one("agent.invoked")["agent"].startswith("h:")
@@ -83,7 +83,7 @@ def test_it_is_the_real_chain(telemetry_events: TelemetryEvents) -> None:
 
 
 def test_clear(telemetry_events: TelemetryEvents) -> None:
-    """What came before can be forgotten."""
+    """`clear` removes the captured events."""
     track_role_event("agent.invoked", context={"x": 1})
     telemetry_events.clear()
 
@@ -91,7 +91,7 @@ def test_clear(telemetry_events: TelemetryEvents) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("assertion", "message"),
     [
         (lambda events: events.one("agent.failed"), "0 events match 'agent.failed'"),
         (lambda events: events.one("agent.invoked", role="dev"), "role='dev'"),
@@ -101,34 +101,34 @@ def test_clear(telemetry_events: TelemetryEvents) -> None:
     ],
 )
 def test_messages_show_the_tree(
-    telemetry_events: TelemetryEvents, asked: Any, message: str
+    telemetry_events: TelemetryEvents, assertion: Any, message: str
 ) -> None:
-    """A failed assertion says what was asked, and shows what was recorded as a tree."""
+    """A failed assertion prints the query and the tree of the recorded events."""
     with configure(commands=["build"], agents=["reviewer"]):
         build()
     with pytest.raises(AssertionError) as raised:
-        asked(telemetry_events)
+        assertion(telemetry_events)
 
     assert message in str(raised.value)
     assert "command(build) [ok]\n  agent(reviewer) [ok]" in str(raised.value)
 
 
 def test_more_than_one_event_matches(telemetry_events: TelemetryEvents) -> None:
-    """`one` means one."""
+    """`one` fails if two events match."""
     track_role_event("agent.invoked")
     track_role_event("agent.invoked")
     with pytest.raises(AssertionError, match="2 events match"):
         telemetry_events.one("agent.invoked")
 
 
-def test_nothing_was_recorded(telemetry_events: TelemetryEvents) -> None:
-    """An empty tree says so."""
+def test_without_events(telemetry_events: TelemetryEvents) -> None:
+    """Without events, a failed assertion reports it."""
     with pytest.raises(AssertionError, match="nothing was recorded"):
         telemetry_events.assert_sequence("agent.invoked")
 
 
 def test_tree_of_sessions_and_hand_offs(telemetry_events: TelemetryEvents) -> None:
-    """Sessions and single events have their place in the tree."""
+    """The tree contains sessions and single events."""
     with (
         configure(agents=["a", "b"], workflows=["release"]),
         role_session("dev", workflow="release"),
@@ -155,7 +155,7 @@ SECRET = "alice.miller@example.com"
     ],
 )
 def test_assert_private_finds_every_form(telemetry_events: TelemetryEvents, form: str) -> None:
-    """A secret that got out in one of the encodings is found; the message does not repeat it."""
+    """A secret is found in each encoding, and the message does not contain it."""
     with configure(agents=[form]):
         track_role_event("agent.invoked", agent=form)
     with pytest.raises(AssertionError, match=f"{len(SECRET)} characters found in line 1") as raised:
@@ -164,14 +164,14 @@ def test_assert_private_finds_every_form(telemetry_events: TelemetryEvents, form
     assert SECRET not in str(raised.value)
 
 
-def test_assert_private_refuses_what_proves_nothing(telemetry_events: TelemetryEvents) -> None:
-    """A secret of three letters is in every line by chance."""
+def test_assert_private_rejects_a_short_text(telemetry_events: TelemetryEvents) -> None:
+    """A secret of three characters raises ValueError."""
     with pytest.raises(ValueError, match="4 characters"):
         telemetry_events.assert_private("bob")
 
 
-def test_off_under_pytest_unless_asked(pytester: pytest.Pytester) -> None:
-    """Without the fixture nothing is recorded; with it everything is, and it is gone after it."""
+def test_off_under_pytest_without_the_fixture(pytester: pytest.Pytester) -> None:
+    """Only a test with the fixture records, and no file is created."""
     result = run(
         pytester,
         """
@@ -196,8 +196,8 @@ def test_off_under_pytest_unless_asked(pytester: pytest.Pytester) -> None:
     assert not list(pytester.path.glob(".flowspec"))
 
 
-def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
-    """A bug of ours fails our users' tests instead of their production."""
+def test_an_internal_error_fails_the_test(pytester: pytest.Pytester) -> None:
+    """An internal error of the library fails the test of the user."""
     result = run(
         pytester,
         """
@@ -216,8 +216,8 @@ def test_internal_errors_surface(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*ZeroDivisionError*"])
 
 
-def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
-    """A session without the fixture loads the plugin and no other module."""
+def test_the_plugin_loads_no_module(pytester: pytest.Pytester) -> None:
+    """Without the fixture, a session loads the plugin and no other module."""
     result = run(
         pytester,
         """
@@ -234,19 +234,19 @@ def test_costs_nothing_until_asked(pytester: pytest.Pytester) -> None:
 
 
 def test_the_fixture_is_documented(pytester: pytest.Pytester) -> None:
-    """`pytest --fixtures` tells what it is for."""
+    """`pytest --fixtures` prints the description of the fixture."""
     result = run(pytester, "def test_it(): ...", "--fixtures")
 
     result.stdout.fnmatch_lines(["telemetry_events*", "*The events of this test*"])
 
 
-def test_this_very_session_is_off() -> None:
-    """Under pytest telemetry is off by itself."""
+def test_this_session_is_off() -> None:
+    """Under pytest, recording is off."""
     assert is_telemetry_enabled() is False
 
 
-def test_a_program_without_a_name_is_told(pytester: pytest.Pytester) -> None:
-    """Its events are captured, and the run ends by saying what is missing."""
+def test_a_missing_app_name_is_reported(pytester: pytest.Pytester) -> None:
+    """Without an app name, events are captured, and the summary reports the missing name."""
     code = """
         from telemetry_kit import configure, track_role_event
 
@@ -291,8 +291,10 @@ def test_each_test_has_its_own(telemetry_events):
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["alone", "workers"])
-def test_a_whole_suite_records(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
-    """With the option every test and fixture runs as after consent; a failed one shows events."""
+def test_a_suite_with_the_option_records(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    """With the option, each test and fixture records, and a failed test prints its events."""
     result = run(pytester, RECORDED.format(off=False), "--telemetry-record", *workers)
     printed = result.stdout.str()
 
@@ -305,7 +307,7 @@ def test_a_whole_suite_records(pytester: pytest.Pytester, workers: tuple[str, ..
 
 
 def test_without_the_option_a_suite_is_off(pytester: pytest.Pytester) -> None:
-    """As for a user who was never asked."""
+    """Without the option, no test records."""
     result = run(pytester, RECORDED.format(off=True))
 
     result.assert_outcomes(passed=2, failed=1)
@@ -313,16 +315,16 @@ def test_without_the_option_a_suite_is_off(pytester: pytest.Pytester) -> None:
     result.stdout.no_fnmatch_line("*records into memory*")
 
 
-def test_a_recorded_suite_says_that_the_program_has_no_name(pytester: pytest.Pytester) -> None:
-    """For its users nothing would be recorded, however well its tests record."""
+def test_a_recorded_suite_reports_a_missing_app_name(pytester: pytest.Pytester) -> None:
+    """With the option, the summary reports a missing app name."""
     code = RECORDED.format(off=False).replace('configure(app="acme")', "")
     result = run(pytester, code, "--telemetry-record")
 
     result.stdout.fnmatch_lines(["telemetry_kit: this program has no name*"])
 
 
-def test_what_differs_once_a_user_consents_fails(pytester: pytest.Pytester) -> None:
-    """A program that changes with consent passes its tests when off, and fails them when on."""
+def test_a_program_that_depends_on_consent_fails(pytester: pytest.Pytester) -> None:
+    """A program that behaves differently with consent fails its tests with the option."""
     code = """
 from telemetry_kit import configure, current, role_session
 

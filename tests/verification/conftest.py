@@ -25,7 +25,7 @@ VOCABULARY = Vocabulary(
 
 
 def make_record(dice: random.Random, seq: int) -> dict[str, object]:
-    """One record of the schema, in which each optional field is present at random."""
+    """Return one record of the schema, with each optional field present at random."""
 
     def code(digits: int) -> str:
         return f"{dice.getrandbits(digits * 4):0{digits}x}"
@@ -65,27 +65,27 @@ def make_record(dice: random.Random, seq: int) -> dict[str, object]:
             "size": dice.choice([1, 0.25, 1230, True, -0.5]),
             "task_id": "h:" + code(12),
         }
-        kept = {k: v for k, v in some.items() if dice.random() < 0.7}
-        if kept:
-            record["context"] = kept
+        context = {k: v for k, v in some.items() if dice.random() < 0.7}
+        if context:
+            record["context"] = context
     return {f: record[f] for f in catalog.ORDER if f in record}
 
 
 @pytest.fixture
 def vocabulary() -> Vocabulary:
-    """The names that the lines may hold in plain text."""
+    """Return the names that the lines may contain in plain text."""
     return VOCABULARY
 
 
 @pytest.fixture
 def grammar() -> Grammar:
-    """The grammar of the lines."""
+    """Return the grammar of the lines."""
     return Grammar(VOCABULARY, resolution="day")
 
 
 @pytest.fixture
 def make_lines() -> Callable[[int, int], list[bytes]]:
-    """Canonical lines without their ends."""
+    """Return a function that makes canonical lines without their ends."""
 
     def make(count: int, seed: int = 1) -> list[bytes]:
         dice = random.Random(seed)
@@ -96,7 +96,7 @@ def make_lines() -> Callable[[int, int], list[bytes]]:
 
 @pytest.fixture
 def make_verification(undecided) -> Callable[[list[str]], Verification]:
-    """A run over nothing yet, with these secrets."""
+    """Return a function that makes a verification without files, for these secrets."""
 
     def make(texts: list[str], resolution: str = "day") -> Verification:
         secrets = [Secret("environment", text) for text in texts]

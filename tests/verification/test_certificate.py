@@ -9,17 +9,17 @@ from telemetry_kit.verification.certificate import (
 )
 
 
-def test_all_are_counted_and_the_first_are_listed():
-    """The certificate counts every finding and lists the first ones, so memory stays bounded."""
+def test_all_findings_are_counted():
+    """The certificate counts every finding and lists the first ones. Its memory is bounded."""
     certificate = Certificate("flowspec", "1.0", 1)
     for line in range(10_000):
         certificate.add(Finding(GRAMMAR, "not a line", "telemetry.jsonl", line))
     certificate.add(Finding(KNOWN, "a name", "telemetry.jsonl", 3))
-    said = certificate.as_json()
+    report = certificate.as_json()
 
     assert (certificate.total, len(certificate.findings)) == (10_001, MAX_LISTED)
-    assert said["findings_by_layer"] | {GRAMMAR: 10_000, KNOWN: 1} == said["findings_by_layer"]
-    assert said["findings_not_listed"] == 10_001 - MAX_LISTED
+    assert report["findings_by_layer"] | {GRAMMAR: 10_000, KNOWN: 1} == report["findings_by_layer"]
+    assert report["findings_not_listed"] == 10_001 - MAX_LISTED
     assert not certificate.passed
 
 

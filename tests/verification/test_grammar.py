@@ -49,14 +49,14 @@ def test_mutated_lines_are_accepted_only_when_canonical(grammar, make_lines) -> 
         record = json.loads(bytes(line))
 
         assert bytes(line) + b"\n" == encode(record)
-        assert _by_the_schema(record, grammar.vocabulary)
+        assert _matches_the_schema(record, grammar.vocabulary)
 
-    # Changed digits of a random id, for instance, make another id.
+    # A random id with changed digits is another valid id.
     assert accepted < MUTATIONS / 2
 
 
-def _by_the_schema(record: dict, vocabulary: Vocabulary) -> bool:
-    """An independent oracle: every string is in a closed list, hex of its length, or a day."""
+def _matches_the_schema(record: dict, vocabulary: Vocabulary) -> bool:
+    """Check independently that each string is in a closed list, hex of its length, or a day."""
     places = [catalog.ORDER.index(name) for name in record]
     names = frozenset().union(*vocabulary.names.values(), vocabulary.errors)
     tokens = {*catalog.EVENTS, *catalog.OUTCOMES, *catalog.SOURCES, catalog.SCHEMA_VERSION}
@@ -128,7 +128,7 @@ def test_a_broken_line_is_rejected(grammar, how) -> None:
     assert grammar.violations(bytes(line, "utf-8"))
 
 
-def test_tiny_schema_is_enumerated() -> None:
+def test_all_records_of_a_tiny_schema() -> None:
     """Of all sequences of up to five tokens, the grammar accepts the records of a tiny schema."""
     fields = (
         catalog.Field("a", catalog.MEASURE, "", (0, 1)),
@@ -160,21 +160,21 @@ def test_every_beginning_of_a_line_is_torn(grammar, make_lines) -> None:
     assert [] == missed
 
 
-def test_a_secret_is_no_fragment(grammar, make_lines) -> None:
+def test_a_fragment_with_other_text(grammar, make_lines) -> None:
     """A fragment with other text at its end is not torn."""
     dice = random.Random(3)
-    taken = []
+    accepted = []
     for line in make_lines(100):
         cut = line[: dice.randrange(30, len(line))]
         for more in (b"zora", b'"zora', b'"role":"zora', b',"note":"x', b"\xff", b"ZORA Q"):
             if is_torn(cut + more, grammar):
-                taken.append(cut + more)
+                accepted.append(cut + more)
 
-    assert [] == taken
+    assert [] == accepted
 
 
 def test_capacity_is_counted() -> None:
-    """The bits of a line are the logarithms of its domains; finer times have more bits."""
+    """The bits of a line are the logarithms of its domains. Finer times have more bits."""
     names = Vocabulary(names={"roles": frozenset({"dev"})}, errors=frozenset({"other"}))
     day = capacity.of(names, "day", 90, 1)
     second = capacity.of(names, "second", 90, 1)

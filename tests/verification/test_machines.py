@@ -1,4 +1,4 @@
-"""`verify` on ordinary machines: a declared name that is also a user name is no finding."""
+"""On ordinary machines, a declared name that is also a user name is not a finding."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""`verify` finds planted secrets in each form that it reports, and nothing else."""
+"""`verify` finds planted secrets in each form that it reports, and finds nothing else."""
 
 import base64
 import json
@@ -66,7 +66,7 @@ ENCODED = {
 
 
 def make_secrets(count: int = 12, seed: int = 12) -> list[str]:
-    """Random names, addresses, paths and tokens."""
+    """Return random names, addresses, paths and tokens."""
     dice = random.Random(seed)
 
     def word(low: int, high: int) -> str:
@@ -85,35 +85,35 @@ SECRETS = make_secrets()
 
 
 def as_line(text: str, lines: list[bytes], dice: random.Random) -> bytes:
-    """A clean line with `text` in the place of a value."""
+    """Return a clean line with `text` instead of a value."""
     record = json.loads(dice.choice(lines))
     record[dice.choice([k for k in record if isinstance(record[k], str)])] = text
     return json.dumps(record, separators=(",", ":")).encode()
 
 
 def as_csv(text: str, lines: list[bytes], dice: random.Random) -> bytes:
-    """An export with `text` in a cell."""
+    """Return an export with `text` in a cell."""
     rows = [list(json.loads(line).values()) for line in lines[:20]]
     rows[dice.randrange(20)][3] = text
     return "\n".join(",".join(str(cell) for cell in row) for row in rows).encode()
 
 
 def as_json(text: str, lines: list[bytes], dice: random.Random) -> bytes:
-    """An indented export with `text` under a key."""
+    """Return an indented export with `text` under a key."""
     records = [json.loads(line) for line in lines[:20]]
     records[dice.randrange(20)]["role"] = text
     return json.dumps(records, indent=2).encode()
 
 
 def as_html(text: str, lines: list[bytes], dice: random.Random) -> bytes:
-    """A report with `text` in a cell."""
+    """Return a report with `text` in a cell."""
     cells = [f"<td>{json.loads(line)['event_id']}</td>" for line in lines[:20]]
     cells.insert(dice.randrange(20), f"<td>{text}</td>")
     return f"<html><body><table>{''.join(cells)}</table></body></html>".encode()
 
 
 def as_record(text: str, lines: list[bytes], dice: random.Random) -> bytes:
-    """A consent record with one more word."""
+    """Return a consent record with one more word."""
     return (
         "v1 yes 2026-11-22 notice=1 scope=0123456789abcdef expires=2027-11-22 time=day keep=90 "
         f"context=* more={text}\n"
@@ -134,7 +134,7 @@ def test_planted_secrets_are_found(place, make_verification, make_lines) -> None
     for text in SECRETS:
         for name, encode in ENCODED.items():
             if name.startswith("JSON") and place in ("line", "json"):
-                continue  # the place escapes its text itself
+                continue  # the format escapes its text itself
             data = PLACES[place](encode(text), lines, dice)
             if text not in {secret.text for secret in search.find(data)}:
                 missed.append((name, text))
@@ -185,7 +185,7 @@ def test_a_file_in_utf_16(encoding, make_verification, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("text", SECRETS)
-def test_secret_split_across_fields(text: str, make_verification, make_lines, tmp_path) -> None:
+def test_a_secret_split_across_fields(text: str, make_verification, make_lines, tmp_path) -> None:
     """The halves of a secret in two fields are found."""
     half = len(text) // 2
     record = json.loads(make_lines(1)[0])
@@ -198,8 +198,8 @@ def test_secret_split_across_fields(text: str, make_verification, make_lines, tm
     assert KNOWN in {finding.layer for finding in found}
 
 
-def test_secret_spelled_in_hex_fields(make_verification, make_lines, tmp_path) -> None:
-    """A secret that the digits of two ids spell is found."""
+def test_a_secret_in_hex_fields(make_verification, make_lines, tmp_path) -> None:
+    """A secret in the digits of two ids is found."""
     code = SECRETS[0].encode().hex()
     first, second = code[:16].ljust(16, "0"), code[16:28].ljust(12, "0")
     line = (
@@ -217,8 +217,8 @@ def test_secret_spelled_in_hex_fields(make_verification, make_lines, tmp_path) -
 
 
 @pytest.mark.slow
-def test_no_alarm_on_clean_lines(make_verification, make_lines, tmp_path) -> None:
-    """2,000 clean lines, as lines and as exports, are no finding for 60 secrets."""
+def test_no_finding_in_clean_lines(make_verification, make_lines, tmp_path) -> None:
+    """2,000 clean lines, as lines and as exports, contain none of 60 secrets."""
     lines = make_lines(2_000, 9)
     log = tmp_path / "events.jsonl"
     log.write_bytes(b"\n".join(lines) + b"\n")
@@ -278,7 +278,7 @@ def test_declared_and_common_words_are_set_aside() -> None:
 
 
 def test_short_words_are_whole_words() -> None:
-    """A user name of four letters is found as a word, and inside another only on request."""
+    """A user name of four letters is found as a word, and inside another word only on request."""
     secret = Secret("user", "mark")
     texts = (b"bookmarks", b"by mark.", b"x=bWFyaw==")
     found = {
@@ -291,7 +291,7 @@ def test_short_words_are_whole_words() -> None:
 
 @pytest.mark.parametrize("text", ["zora\nquill", "zora\tquill", 'zora"quill', "zora\\quill"])
 def test_escaped_controls_are_found(text: str) -> None:
-    """A secret with a control character is found where a file holds it as JSON."""
+    """A secret with a control character is found in its JSON form."""
     secret = Secret("environment", text)
 
     assert {secret} == Search([secret]).find(json.dumps({"role": text}).encode())

@@ -1,4 +1,4 @@
-"""Fragments that a kill or a full disk leaves are counted; a secret in one is found."""
+"""Fragments of a killed process or a full disk are counted, and a secret in one is found."""
 
 import json
 
@@ -13,7 +13,7 @@ VERIFY = ("-m", "telemetry_kit", "--app", "flowspec", "verify", "--json")
 
 @pytest.fixture
 def recorded(place):
-    """A project with two events."""
+    """Make a project with two events."""
     with place.configure(agents=["worker"]):
         for _ in range(2):
             assert track_role_event("agent.invoked", agent="worker", role="dev")
@@ -21,7 +21,7 @@ def recorded(place):
 
 
 def verify(place, *args):
-    """Exit code, the entry of the log, and the findings."""
+    """Run `verify`, and return the exit code, the entry of the log and the findings."""
     done = place.python(*VERIFY, *args)
     certificate = json.loads(done.stdout)
     log = next(f for f in certificate["files"] if f["kind"] == "active")
@@ -30,9 +30,9 @@ def verify(place, *args):
 
 @pytest.mark.parametrize("digits", [b"abababababababab", b"0049301234567890"])
 def test_events_joined_to_fragments_are_events(recorded, digits: bytes) -> None:
-    """A fragment of any length with an event behind it is one of each, and no finding.
+    """A fragment with an event after it is one fragment and one event.
 
-    So it is where an id, cut short, looks like a telephone number.
+    A cut id that looks like a telephone number is not a finding.
     """
     line = recorded.lines()[0]
     line = line.replace(json.loads(line)["event_id"].encode(), digits)
@@ -45,16 +45,16 @@ def test_events_joined_to_fragments_are_events(recorded, digits: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", ['"event_id":"', '"project_id":"h:', '"agent":"h:'])
-def test_an_id_that_is_cut_short_is_no_number(before: str) -> None:
-    """What a torn line has of an id or a pseudonym is no finding; a number elsewhere is one."""
+def test_a_truncated_id_is_not_a_phone_number(before: str) -> None:
+    """The digits of a truncated id are not a finding. A phone number elsewhere is one."""
     for cut in range(12):
         assert [] == list(recognise(f"{before}{'004930123456'[:cut]}"))
     assert ["phone number"] == [kind for kind, _ in recognise('"said":"00493012345')]
 
 
 @pytest.mark.parametrize("between", [b"", b"\0" * 700])
-def test_several_in_one_line(recorded, between: bytes) -> None:
-    """Whole events and fragments in one line come apart, with or without NULs between them."""
+def test_several_events_in_one_line(recorded, between: bytes) -> None:
+    """Events and fragments in one line are separated, with or without NULs between them."""
     line = recorded.lines()[0][:-1]
     joined = between.join((line[:50], line, line[:120], line, line))
     recorded.log.write_bytes(recorded.log.read_bytes() + joined + b"\n")
@@ -63,12 +63,12 @@ def test_several_in_one_line(recorded, between: bytes) -> None:
     assert (0, [], 2, 5) == (code, findings, log["torn"], log["events"])
 
 
-@pytest.mark.parametrize("behind", [True, False], ids=["joined", "alone"])
-def test_a_secret_in_a_fragment_is_found(recorded, behind: bool) -> None:
-    """Text that no event can begin with is a finding, also in front of a whole event."""
+@pytest.mark.parametrize("has_event_after", [True, False], ids=["joined", "alone"])
+def test_a_secret_in_a_fragment_is_found(recorded, has_event_after: bool) -> None:
+    """Text that is not the start of an event is a finding, also before a complete event."""
     line = recorded.lines()[0]
     at = line.index(b'"dev"') + 1
-    planted = line[:at] + SECRET.encode() + (line if behind else b"\n")
+    planted = line[:at] + SECRET.encode() + (line if has_event_after else b"\n")
     recorded.log.write_bytes(recorded.log.read_bytes() + planted)
     code, _, findings = verify(recorded)
 
@@ -76,8 +76,8 @@ def test_a_secret_in_a_fragment_is_found(recorded, behind: bool) -> None:
     assert {"grammar", "recognisers"} <= {f["layer"] for f in findings}
 
 
-def test_a_secret_behind_a_joined_event_is_found(recorded) -> None:
-    """So it is where it follows the event, or stands in the event that is joined."""
+def test_a_secret_after_a_joined_event_is_found(recorded) -> None:
+    """A secret is found after the joined event and inside it."""
     line = recorded.lines()[0]
     for planted in (
         line[:40] + line[:-1] + SECRET.encode() + b"\n",
@@ -104,9 +104,9 @@ for n in range(400):
 
 @pytest.mark.parametrize("limit", [1_000, 2_345, 4_321, 8_765])
 def test_a_full_disk_is_no_violation(recorded, limit: int) -> None:
-    """Where a disk is full, log and list of names end in fragments; later all goes on."""
+    """After a full disk, files may end in fragments, and later events are recorded."""
     for size in (limit, 0):
-        # The limit is one of bytecode files, too.
+        # The size limit would also cut bytecode files.
         done = recorded.run(FULL, str(size), env={"PYTHONDONTWRITEBYTECODE": "1"})
         assert (0, "") == (done.returncode, done.stderr)
     code, log, findings = verify(recorded)

@@ -16,7 +16,7 @@ from telemetry_kit.verification.machine_secrets import Secret
 from telemetry_kit.verification.recognisers import recognise
 from telemetry_kit.verification.search import Search
 
-# Texts that are slow for a careless pattern: many beginnings of a match, and no end.
+# These texts begin a match many times and never end it, which is slow for a poor pattern.
 UNITS = {
     "eyJ": b"eyJ",
     "token, no end": b"eyJaaaaaaaaa.",
@@ -57,7 +57,7 @@ BEFORE = [b"", b"bearer ", b"password ", b"-----BEGIN ", b"a@", b"SG.", b"name =
 
 
 def cost(work) -> float:
-    """The processor time of some work, the least of three."""
+    """Return the least processor time of three runs."""
     found = []
     for _ in range(3):
         began = time.process_time()
@@ -67,7 +67,7 @@ def cost(work) -> float:
 
 
 def is_linear(work, size: int) -> bool:
-    """Whether four times the bytes cost less than nine times the time; squares cost sixteen."""
+    """Return whether four times the bytes take less than nine times the time."""
     return cost(lambda: work(4 * size)) < 9 * cost(lambda: work(size)) + 0.1
 
 
@@ -85,7 +85,7 @@ def test_patterns_are_linear(unit: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", BEFORE[1:], ids=str)
-def test_patterns_are_linear_behind_a_beginning(before: bytes) -> None:
+def test_patterns_are_linear_after_a_prefix(before: bytes) -> None:
     """The same holds if many characters of one kind follow the beginning of a match."""
 
     def work(size: int) -> None:
@@ -145,7 +145,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_encoded_text_costs_little_memory(undecided) -> None:
-    """Batches of 1 MiB of any encoding, and packed text, are searched in less than 100 MiB."""
+    """Batches of 1 MiB of encoded or compressed text are searched in less than 100 MiB."""
     done = undecided.run(LONG)
 
     assert (0, "") == (done.returncode, done.stderr)
@@ -153,7 +153,7 @@ def test_encoded_text_costs_little_memory(undecided) -> None:
 
 
 def test_one_budget_for_a_run(make_verification, tmp_path, monkeypatch) -> None:
-    """All files share one budget of decoded bytes; a run that exceeds it does not pass."""
+    """All files share one budget of decoded bytes. A run that exceeds it fails."""
     monkeypatch.setattr(search, "MAX_DECODED_BYTES", 1 << 18)
     paths = []
     for number in range(10):
@@ -182,8 +182,8 @@ def test_a_secret_is_found_before_the_budget_is_used_up(
     assert all(found)
 
 
-def test_an_archive_that_is_a_bomb_is_stopped(make_verification, tmp_path, monkeypatch) -> None:
-    """A gzip file that unpacks to more than an archive may hold is read up to that limit."""
+def test_a_decompression_bomb_is_stopped(make_verification, tmp_path, monkeypatch) -> None:
+    """A gzip file that is too large after decompression is read up to the limit."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1 << 16)
     path = tmp_path / "out.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
@@ -194,7 +194,7 @@ def test_an_archive_that_is_a_bomb_is_stopped(make_verification, tmp_path, monke
 
 
 def test_a_long_line_through_the_command(place, tmp_path) -> None:
-    """The command reads a line of 200 kB that begins a token again and again in a few seconds."""
+    """The command reads a line of 200 kB with many beginnings of a token in a few seconds."""
     path = tmp_path / "out.txt"
     path.write_bytes(b"eyJ" * 66_000 + b"\n" + b">." * 20_000)
     code = (
