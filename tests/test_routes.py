@@ -125,7 +125,7 @@ def test_the_page_of_the_architecture_has_these_counts(place) -> None:
     }
     found = {}
     for name, (before, code) in routes.items():
-        calls, _ = route(place, before, code)
+        calls, _ = calls_of(place, before, code)
         reads = [calls.get(f"read {key}", 0) for key in ("place.key", "key", "names")]
         found[name] = [
             str(calls.get("consent.policy.decide", 0)),
