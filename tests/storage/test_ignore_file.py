@@ -12,7 +12,7 @@ from telemetry_kit.privacy import keys
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
 from telemetry_kit.storage import ignore_file
-from tests.test_worktrees import LAYOUTS, git, made
+from tests.test_worktrees import LAYOUTS, create_folder, git
 
 EVENT = "telemetry_kit.track_role_event('agent.invoked')"
 
@@ -276,7 +276,7 @@ def test_git_status_after_a_day_of_use(undecided, layout) -> None:
 
 def test_a_path_with_pattern_characters(undecided, repository) -> None:
     """Pattern characters in a directory name are escaped in the ignore rule."""
-    special = made(repository / "a [b]*? !#\\c")
+    special = create_folder(repository / "a [b]*? !#\\c")
     (special / ".flowspec").mkdir()
     (special / ".flowspec/of-the-host").write_text("")
     grant(undecided, special)
@@ -302,7 +302,7 @@ def test_keys_in_a_home_directory_under_version_control(undecided) -> None:
 
 def test_a_reset_of_all_projects_deletes_everything(undecided, repository) -> None:
     """A reset deletes each file and directory, in the home directory and in the projects."""
-    second = made(undecided.root.parent / "second")
+    second = create_folder(undecided.root.parent / "second")
     before = undecided.tree(), (repository / ".git/info/exclude").read_text()
     grant(undecided, repository)
     grant(undecided, second)
