@@ -17,13 +17,14 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 import telemetry_kit
-from telemetry_kit import context, settings
+from telemetry_kit import capture_events, context, settings
 from telemetry_kit._runtime import runtime
 from telemetry_kit.consent import cache, changes, policy
 from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy import keys
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import recorder
+from telemetry_kit.testing import Captured
 
 # Every run uses the same examples, keeps no database and has no deadline.
 hypothesis_settings.register_profile(
@@ -267,6 +268,13 @@ def at_top_level() -> Callable[..., dict[str, Any]]:
         return found
 
     return run
+
+
+@pytest.fixture
+def captured() -> Iterator[Captured]:
+    """Capture every event of the test, and raise internal errors."""
+    with capture_events() as events:
+        yield events
 
 
 @pytest.fixture

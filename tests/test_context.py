@@ -5,7 +5,7 @@ import contextvars
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from typing import Any
@@ -23,14 +23,6 @@ from telemetry_kit import (
 )
 from telemetry_kit.testing import Captured
 from tests.context_helpers import AGENT, role
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
-
 
 # -- threads and tasks ---------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from telemetry_kit import (
 )
 from telemetry_kit.testing import Captured
 from tests.context_helpers import AGENT
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
-
 
 CHILD = (
     "from telemetry_kit import *\n"

@@ -108,6 +108,7 @@ class TelemetryEvents:
                 raise ValueError(f"a secret needs {MIN_CHARS} characters or more, not {len(text)}")
         wanted = [Secret("secret", text) for text in secrets]
         for number, line in enumerate(self.lines, 1):
+            # One search for each line: all lines together could use up its budget of bytes.
             for found in Search(wanted, whole_words=False).find(line):
                 length = len(found.text)
                 _check(False, f"secret of {length} characters found in line {number}")

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from telemetry_kit.export import log as export_log
 from telemetry_kit.export.formats import FORMATS, guarded, guarded_json
 from telemetry_kit.privacy.projects import ProjectDirs
-from telemetry_kit.schema.encoding import encode
 from telemetry_kit.storage import rotation
 from tests.cli.export_helpers import (
     ENDED_BY_SIGNAL,
@@ -31,12 +30,6 @@ from tests.cli.export_helpers import (
     other_files,
     stored,
 )
-
-
-@pytest.fixture(scope="module")
-def many_lines():
-    """Return 120,000 encoded events."""
-    return b"".join(encode(stored(n)) for n in range(MANY))
 
 
 @pytest.mark.slow

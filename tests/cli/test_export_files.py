@@ -16,7 +16,6 @@ import pytest
 from telemetry_kit.export import log as export_log
 from telemetry_kit.export.formats import FORMATS
 from telemetry_kit.files.atomic import NewFile
-from telemetry_kit.schema.encoding import encode
 from tests.cli.export_helpers import (
     ENDED_BY_SIGNAL,
     MANY,
@@ -27,12 +26,6 @@ from tests.cli.export_helpers import (
     other_files,
     stored,
 )
-
-
-@pytest.fixture(scope="module")
-def many_lines():
-    """Return 120,000 encoded events."""
-    return b"".join(encode(stored(n)) for n in range(MANY))
 
 
 def test_force(undecided):

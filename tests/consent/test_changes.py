@@ -13,16 +13,11 @@ from telemetry_kit import (
     track_role_event,
 )
 from telemetry_kit.consent import cache, changes
-from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
 from tests.conftest import believed
-from tests.consent.policy_helpers import DAY, line
+from tests.consent.policy_helpers import line
 
-
-@pytest.fixture(autouse=True)
-def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the day of decisions to the day on which the tables of this file were made."""
-    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
+pytestmark = pytest.mark.usefixtures("fixed_day")
 
 
 # -- deciding ------------------------------------------------------------------------------------

@@ -24,28 +24,13 @@ from tests.consent.policy_helpers import (
     PYPROJECT,
     SCOPE,
     SETTINGS_FILE,
-    Administered,
     decide,
     line,
 )
 
+pytestmark = pytest.mark.usefixtures("fixed_day")
+
 DOUBLED = (b"notice=1", b"expires=2024-01-01", b"x=1 x=2", b"keep=90 keep=90")
-
-
-@pytest.fixture(autouse=True)
-def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the day of decisions to the day on which the tables of this file were made."""
-    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
-
-
-@pytest.fixture
-def administered(place, tmp_path):
-    """A project with consent, and a path for the file of the administrator."""
-    home = place.home
-    found = Administered(home.app, home.root, home.config, home.state)
-    Administered.system_file = str(tmp_path / "telemetry.conf")
-    yield found, Path(Administered.system_file), place.environ
-    Administered.system_file = ""
 
 
 def later(days: int, day: str = DAY) -> str:

@@ -27,15 +27,6 @@ FIELDS = [
 ]
 
 
-@pytest.fixture
-def decided(place):
-    """A project with a grant, a denial and a grant, at the time of the real clock."""
-    with cache.override_runtime(place.environ):
-        disable_telemetry(method="flag")
-        enable_telemetry(method="prompt")
-    return place
-
-
 # -- an entry ------------------------------------------------------------------------------------
 
 

@@ -18,15 +18,6 @@ from telemetry_kit.consent import history as consent_history
 from tests.consent.history_helpers import audit, history_dir, history_file
 
 
-@pytest.fixture
-def decided(place):
-    """A project with a grant, a denial and a grant, at the time of the real clock."""
-    with cache.override_runtime(place.environ):
-        disable_telemetry(method="flag")
-        enable_telemetry(method="prompt")
-    return place
-
-
 def days_from(day: str, days: int) -> str:
     """Return the day that is `days` after `day`."""
     return (date.fromisoformat(day) + timedelta(days)).isoformat()

@@ -11,14 +11,9 @@ from telemetry_kit import (
     track_role_event,
 )
 from telemetry_kit.consent import cache, changes, policy
-from telemetry_kit.consent import decision as consent_decision
-from tests.consent.policy_helpers import DAY, SWITCHES, VENDORS, decide
+from tests.consent.policy_helpers import SWITCHES, VENDORS, decide
 
-
-@pytest.fixture(autouse=True)
-def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the day of decisions to the day on which the tables of this file were made."""
-    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
+pytestmark = pytest.mark.usefixtures("fixed_day")
 
 
 HARMLESS = ["", "0", "false", "no", "off", "False", "NO", "oFF", " 0 ", "\tfalse\n", "   "]

@@ -9,25 +9,10 @@ from telemetry_kit import (
     is_telemetry_enabled,
     track_role_event,
 )
-from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.consent import policy
-from tests.consent.policy_helpers import DAY, PYPROJECT, SETTINGS_FILE, Administered, decide, write
+from tests.consent.policy_helpers import PYPROJECT, SETTINGS_FILE, Administered, decide, write
 
-
-@pytest.fixture(autouse=True)
-def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the day of decisions to the day on which the tables of this file were made."""
-    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
-
-
-@pytest.fixture
-def administered(place, tmp_path):
-    """A project with consent, and a path for the file of the administrator."""
-    home = place.home
-    found = Administered(home.app, home.root, home.config, home.state)
-    Administered.system_file = str(tmp_path / "telemetry.conf")
-    yield found, Path(Administered.system_file), place.environ
-    Administered.system_file = ""
+pytestmark = pytest.mark.usefixtures("fixed_day")
 
 
 # -- the system ----------------------------------------------------------------------------------

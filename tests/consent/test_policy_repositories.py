@@ -12,12 +12,10 @@ from telemetry_kit import (
     is_telemetry_enabled,
 )
 from telemetry_kit.consent import cache, changes, policy
-from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.paths import ProjectPaths, find
 from telemetry_kit.privacy.projects import ProjectDirs
 from tests.consent.policy_helpers import (
-    DAY,
     PYPROJECT,
     SETTINGS_FILE,
     allowed,
@@ -26,11 +24,7 @@ from tests.consent.policy_helpers import (
     write,
 )
 
-
-@pytest.fixture(autouse=True)
-def _fixed_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fix the day of decisions to the day on which the tables of this file were made."""
-    monkeypatch.setattr(consent_decision, "today", lambda: DAY)
+pytestmark = pytest.mark.usefixtures("fixed_day")
 
 
 VETO = "[tool.telemetry_kit]\nenabled = false\n"

@@ -19,16 +19,6 @@ from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import atomic, private
 from tests.consent.history_helpers import audit, history_dir, history_file
 
-
-@pytest.fixture
-def decided(place):
-    """A project with a grant, a denial and a grant, at the time of the real clock."""
-    with cache.override_runtime(place.environ):
-        disable_telemetry(method="flag")
-        enable_telemetry(method="prompt")
-    return place
-
-
 DECIDE = """
 import sys
 import time

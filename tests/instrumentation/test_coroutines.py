@@ -5,7 +5,7 @@ import contextlib
 import gc
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -13,7 +13,6 @@ import pytest
 import trio
 
 from telemetry_kit import (
-    capture_events,
     current,
     role_session,
     track_role_event,
@@ -27,13 +26,6 @@ RUNNERS = {
     "trio": lambda coroutine: trio.run(lambda: coroutine),
     "anyio": lambda coroutine: anyio.run(lambda: coroutine),
 }
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
 
 
 @pytest.fixture(params=RUNNERS)

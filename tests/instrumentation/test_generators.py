@@ -5,13 +5,11 @@ import contextlib
 import gc
 import threading
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from telemetry_kit import (
-    capture_events,
     current,
     role_session,
     track_role_event,
@@ -19,13 +17,6 @@ from telemetry_kit import (
 )
 from telemetry_kit.testing import Captured
 from tests.instrumentation.coroutines_helpers import AGENT, CLOSED, FAILED, PAIR, Custom, ends
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
 
 
 @tracks(AGENT, agent="counter")

@@ -14,7 +14,6 @@ from unittest import mock
 import pytest
 
 from telemetry_kit import (
-    capture_events,
     current,
     role_session,
     tracks,
@@ -37,13 +36,6 @@ from tests.instrumentation.proxies_helpers import (
     numbers,
     three,
 )
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
 
 
 class Counter(Adder):

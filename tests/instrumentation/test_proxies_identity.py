@@ -51,13 +51,6 @@ def _label(thing: Any) -> str:
     return str(getattr(thing, "__qualname__", type(thing).__qualname__))
 
 
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
-
-
 PREDICATES = (
     inspect.isfunction,
     inspect.iscoroutinefunction,

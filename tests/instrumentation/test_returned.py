@@ -10,29 +10,9 @@ from typing import Any
 
 import pytest
 
-from telemetry_kit import RoleEvent, capture_events, current, role_session, tracks
+from telemetry_kit import capture_events, current, role_session, tracks
 from telemetry_kit.testing import Captured
-
-AGENT = RoleEvent.AGENT_INVOKED
-PAIR = [("agent.invoked", None), ("agent.completed", "ok")]
-FAILED = [("agent.invoked", None), ("agent.failed", "error")]
-CLOSED = [("agent.invoked", None), ("agent.completed", "closed")]
-
-
-class Custom(Exception):  # noqa: N818 - it is used like a signal
-    """An exception class of the host."""
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
-
-
-def ends(captured: Captured) -> list[tuple[str, str | None]]:
-    """Return the type and the outcome of each recorded event."""
-    return [(e["event_type"], e.get("outcome")) for e in captured.events]
+from tests.instrumentation.coroutines_helpers import AGENT, CLOSED, FAILED, PAIR, Custom, ends
 
 
 def traced(function: Callable[..., Any]) -> Any:

@@ -5,7 +5,6 @@ import contextlib
 import inspect
 import traceback
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,14 +18,6 @@ from telemetry_kit import (
 )
 from telemetry_kit.testing import Captured
 from tests.instrumentation.coroutines_helpers import AGENT, Custom
-
-
-@pytest.fixture
-def captured() -> Iterator[Captured]:
-    """Capture every event of the test, and raise internal errors."""
-    with capture_events() as events:
-        yield events
-
 
 ACTIONS = st.lists(
     st.one_of(

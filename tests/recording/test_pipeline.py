@@ -259,18 +259,6 @@ def test_the_longest_names_fit(place) -> None:
     assert len(place.lines()[-1]) <= 4096
 
 
-@pytest.fixture
-def other(place) -> Path:
-    """A second project of the same user, with consent."""
-    from telemetry_kit.consent import changes
-
-    found = place.root.parent / "other"
-    (found / "deep/er").mkdir(parents=True)
-    (found / ".git").mkdir()
-    changes.enable_telemetry(found)
-    return found
-
-
 # -- projects ------------------------------------------------------------------------------------
 
 

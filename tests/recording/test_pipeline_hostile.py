@@ -203,15 +203,3 @@ def test_hostile_project_root(place, kind: str) -> None:
     track_role_event("role.selected", project_root=HOSTILE[kind])  # type: ignore[arg-type]
 
     assert b"secret-jane" not in b"".join(place.lines())
-
-
-@pytest.fixture
-def other(place) -> Path:
-    """A second project of the same user, with consent."""
-    from telemetry_kit.consent import changes
-
-    found = place.root.parent / "other"
-    (found / "deep/er").mkdir(parents=True)
-    (found / ".git").mkdir()
-    changes.enable_telemetry(found)
-    return found

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
-from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, reader
 from telemetry_kit.storage.segments import ReadReport
 from tests.storage.reader_helpers import (
@@ -25,14 +24,9 @@ from tests.storage.reader_helpers import (
     zstd,
 )
 
+pytestmark = pytest.mark.usefixtures("project_directory")
+
 PACKAGE = Path(telemetry_kit.__file__).parent
-
-
-@pytest.fixture
-def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
-    os.mkdir(home.folder, 0o700)
-    return home
 
 
 each_codec = pytest.mark.parametrize("suffix", COMPRESS)

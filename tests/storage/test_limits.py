@@ -12,15 +12,10 @@ from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, maintenance, reader, rotation
 from telemetry_kit.storage.writer import LogWriter
 
+pytestmark = pytest.mark.usefixtures("project_directory")
+
 NOW = 1_709_115_630.0  # 2024-02-28
 TODAY = "2024-02-28"
-
-
-@pytest.fixture
-def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
-    os.mkdir(home.folder, 0o700)
-    return home
 
 
 def write_segment(

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.storage import compression, maintenance, reader, rotation
+from telemetry_kit.storage import compression, maintenance, rotation
 from telemetry_kit.storage.writer import LogWriter
+from tests.storage.rewrite_helpers import ids
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -58,11 +59,6 @@ def segment(home: ProjectPaths, numbers: range, day: str = DAY, named: str = DAY
     rotation.seal(home, named)
     (name,) = {n for n in set(os.listdir(home.folder)) - before if n.startswith("telemetry-")}
     return Path(home.folder, name)
-
-
-def ids(home: ProjectPaths) -> list[int]:
-    """Return the numbers of all events that the reader finds."""
-    return [int(event["event_id"], 16) for event in reader.read(home)]
 
 
 def test_compression_keeps_every_byte(home) -> None:

@@ -26,7 +26,7 @@ from tests.storage.reader_helpers import (
 
 @pytest.fixture
 def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
+    """Create an empty project directory, for the tests that ask for the paths."""
     os.mkdir(home.folder, 0o700)
     return home
 

@@ -5,7 +5,6 @@ import fcntl
 import gzip
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,21 +15,7 @@ from telemetry_kit.storage import limits, maintenance, rewrite, rotation
 from telemetry_kit.storage.segments import ReadReport, snapshot
 from tests.storage.rewrite_helpers import DAY, SegmentUser, ids, line, write_segment
 
-
-@pytest.fixture
-def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
-    os.mkdir(home.folder, 0o700)
-    return home
-
-
-@pytest.fixture
-def segment_users(home) -> Iterator[list[SegmentUser]]:
-    """Provide a list of programs that have a segment open. The test ends them."""
-    found: list[SegmentUser] = []
-    yield found
-    for one in found:
-        one.end()
+pytestmark = pytest.mark.usefixtures("project_directory")
 
 
 def odd(text: bytes) -> bool:

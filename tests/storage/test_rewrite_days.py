@@ -4,32 +4,16 @@ import errno
 import gzip
 import os
 import resource
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression, maintenance, rotation
 from telemetry_kit.storage.writer import LogWriter
 from tests.storage.rewrite_helpers import DAY, SegmentUser, ids, line, write_segment
 
-
-@pytest.fixture
-def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
-    os.mkdir(home.folder, 0o700)
-    return home
-
-
-@pytest.fixture
-def segment_users(home) -> Iterator[list[SegmentUser]]:
-    """Provide a list of programs that have a segment open. The test ends them."""
-    found: list[SegmentUser] = []
-    yield found
-    for one in found:
-        one.end()
+pytestmark = pytest.mark.usefixtures("project_directory")
 
 
 # -- days ----------------------------------------------------------------------------------------

@@ -14,14 +14,9 @@ from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.segments import FileReport, ReadReport, snapshot
 
+pytestmark = pytest.mark.usefixtures("project_directory")
+
 NAME = "telemetry-2024-02-28.jsonl"
-
-
-@pytest.fixture
-def home(home: ProjectPaths) -> ProjectPaths:
-    """Create an empty project directory."""
-    os.mkdir(home.folder, 0o700)
-    return home
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 65_536, 200_000])

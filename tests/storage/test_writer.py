@@ -14,21 +14,7 @@ from telemetry_kit.errors import Off, Refused
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import LINE, Clock, log_bytes, tree
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Create the clock of the writer."""
-    return Clock()
-
-
-@pytest.fixture
-def log_writer(home: ProjectPaths, clock: Clock):
-    """Create a writer with consent."""
-    created = LogWriter(home, lambda: True, clock)
-    yield created
-    created.close()
+from tests.storage.writer_helpers import LINE, log_bytes, tree
 
 
 def mode(path: str | Path) -> int:

@@ -4,26 +4,9 @@ import json
 import threading
 from pathlib import Path
 
-import pytest
-
-from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import Clock, log_bytes
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Create the clock of the writer."""
-    return Clock()
-
-
-@pytest.fixture
-def log_writer(home: ProjectPaths, clock: Clock):
-    """Create a writer with consent."""
-    created = LogWriter(home, lambda: True, clock)
-    yield created
-    created.close()
+from tests.storage.writer_helpers import log_bytes
 
 
 def test_threads_lose_no_line(home, clock) -> None:

@@ -11,25 +11,9 @@ import pytest
 
 from telemetry_kit.errors import Off, Refused
 from telemetry_kit.files import private
-from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import ignore_file, log_file, writer
 from telemetry_kit.storage.writer import LogWriter
 from tests.storage.writer_helpers import LINE, Clock, log_bytes, misplace
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Create the clock of the writer."""
-    return Clock()
-
-
-@pytest.fixture
-def log_writer(home: ProjectPaths, clock: Clock):
-    """Create a writer with consent."""
-    found = LogWriter(home, lambda: True, clock)
-    yield found
-    found.close()
-
 
 # -- the circuit breaker -------------------------------------------------------------------------
 

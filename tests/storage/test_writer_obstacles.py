@@ -14,22 +14,7 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import log_file, rotation
 from telemetry_kit.storage.writer import LogWriter
-from tests.storage.writer_helpers import LINE, Clock, log_bytes, misplace, tree
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Create the clock of the writer."""
-    return Clock()
-
-
-@pytest.fixture
-def log_writer(home: ProjectPaths, clock: Clock):
-    """Create a writer with consent."""
-    found = LogWriter(home, lambda: True, clock)
-    yield found
-    found.close()
-
+from tests.storage.writer_helpers import LINE, log_bytes, misplace, tree
 
 LOG_KINDS = ["link", "dangling", "loop", "link to a folder", "directory", "fifo", "hard link"]
 
