@@ -81,6 +81,14 @@ A decorated function is a wrapper with `__wrapped__`, and on Python 3.13 and ear
   lists the arguments of a function, see those of the wrapper. `inspect.unwrap()` returns the
   original function.
 
+## Coroutines and generators that a function returns
+
+If a plain function returns a coroutine or generator, its span ends when that has run. The caller
+gets another object of the same kind and name, but only if the function made its result and has the
+only reference to it. What the function was given, has started, or holds elsewhere is returned as it
+is, whether or not the user has granted consent, and the span ends with the call. An `id()` is no
+reference: if a function registers its result by `id()` alone, decorate what makes the result.
+
 ## Why not
 
 What the checks found, in their own words.

@@ -14,7 +14,7 @@ from telemetry_kit._runtime import runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Callable, Generator
     from typing import Any
 
     from telemetry_kit.context import Scope
@@ -154,55 +154,6 @@ def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., 
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
-
-
-def wrap_coroutine(made: Coroutine[Any, Any, Any], span: ActiveSpan) -> Coroutine[Any, Any, Any]:
-    """The coroutine that a plain function returned, with the span open until it has run.
-
-    Args:
-        made: a coroutine that has not been started.
-        span: the span of the call that made it.
-    """
-    variable = scopes.variable
-    paused = Paused(span, variable.get())
-    variable.set(span.outer)
-    wrapped: Any = run_wrapped(made, paused, Unstarted(made, span))
-    named: Any = made
-    wrapped.__name__, wrapped.__qualname__ = named.__name__, named.__qualname__
-    found: Coroutine[Any, Any, Any] = wrapped
-    return found
-
-
-async def run_wrapped(made: Coroutine[Any, Any, Any], paused: Paused, unstarted: Unstarted) -> Any:
-    """Run a coroutine to its end, and end its span."""
-    unstarted.coroutine = None
-    try:
-        result = await Steps(made, paused)
-    except BaseException as error:
-        paused.span.finish(error)
-        raise
-    paused.span.finish(None)
-    return result
-
-
-class Unstarted:
-    """Closes a coroutine that is never awaited, so that Python warns of it once and not twice.
-
-    If other code holds the coroutine, that code awaits or closes it.
-    """
-
-    __slots__ = ("coroutine", "span")
-
-    def __init__(self, made: Coroutine[Any, Any, Any], span: ActiveSpan) -> None:
-        self.coroutine: Coroutine[Any, Any, Any] | None = made
-        self.span = span
-
-    def __del__(self) -> None:
-        if self.coroutine is not None:
-            # Ours and the argument's: the frame that held a third one has ended.
-            if sys.getrefcount(self.coroutine) == 2:
-                self.coroutine.close()
-            self.span.finish(GeneratorExit())
 
 
 class Steps:

@@ -12,21 +12,23 @@ import sys
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
+from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
 
 import wrapt
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import DecorationError, swallow
-from telemetry_kit.instrumentation import coroutines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Self
 
-    from telemetry_kit.instrumentation.tracks import Driver, Open, SpanDecorator
+    from telemetry_kit.instrumentation.tracks import ActiveSpan, Driver, Open, SpanDecorator
 
     FindDriver = Callable[[int], Driver | None]
+    Finish = Callable[[Any, ActiveSpan], Any]
 
 _RESUMABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
@@ -57,14 +59,14 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
         target: the object that is called.
         begin: opens the span of a call.
         driver: finds what makes the wrapper of a function, by the flags of its code.
+        finish: ends the span of a call that has returned.
     """
 
     __bound_function_wrapper__ = BoundProxy
 
-    def __init__(self, target: Any, begin: Open, driver: FindDriver) -> None:
-        self._self_begin = begin
-        self._self_driver = driver
-        super().__init__(target, caller(target, begin, driver))
+    def __init__(self, target: Any, begin: Open, driver: FindDriver, finish: Finish) -> None:
+        self._self_given = begin, driver, finish
+        super().__init__(target, caller(target, begin, driver, finish))
 
     def __copy__(self) -> Any:
         return self._self_wrap(copy.copy(self.__wrapped__))
@@ -75,7 +77,7 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
     def _self_wrap(self, copied: Any) -> Any:
         if copied is self.__wrapped__:
             return self
-        return Proxy(copied, self._self_begin, self._self_driver)
+        return Proxy(copied, *self._self_given)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
@@ -88,10 +90,10 @@ class Proxy(wrapt.FunctionWrapper):  # type: ignore[misc,type-arg,unused-ignore]
                 return name
         except (AttributeError, KeyError, TypeError):
             pass  # it has no name by which it is found
-        return Proxy, (wrapped, self._self_begin, self._self_driver)
+        return Proxy, (wrapped, *self._self_given)
 
 
-def caller(target: Any, begin: Open, driver: FindDriver) -> Callable[..., Any]:
+def caller(target: Any, begin: Open, driver: FindDriver, finish: Finish) -> Callable[..., Any]:
     """The function that wrapt calls in place of `target`, chosen once by the kind of its body."""
     body = body_of(target)
     code = getattr(body, "__code__", None)
@@ -100,12 +102,18 @@ def caller(target: Any, begin: Open, driver: FindDriver) -> Callable[..., Any]:
     assert made is not None  # it is loaded: this module imports it
 
     def call(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # As the wrapper of a plain function does, which would be one more frame.
+        if monotonic() < runtime.off_until:
+            return wrapped(*args, **kwargs)
+        span = begin()
+        if span is None:
+            return wrapped(*args, **kwargs)
         try:
-            return made(wrapped, begin)(*args, **kwargs)
+            result = wrapped(*args, **kwargs)
         except BaseException as error:
-            # In a traceback the host sees one frame of ours, the wrapper's.
-            coroutines.strip_frame(error)
+            span.finish(error)
             raise
+        return finish(result, span)
 
     def start(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         running = made(wrapped, begin)(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Follow what a function returns to its end: a context manager, or a generator.
+"""Follow what a function returns to its end: a context manager, a generator, or a coroutine.
 
 `@tracks` above `@contextmanager` decorates a function that returns before the block runs.
 """
@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import sys
+from _weakref import getweakrefcount
+from types import CoroutineType
 
 from telemetry_kit import context as scopes
 from telemetry_kit.instrumentation import coroutines
@@ -37,67 +39,78 @@ def context_manager(target: Any, wrap: Callable[[Any], Any]) -> Any:
     return None
 
 
-def generator(made: Any, call: ActiveSpan) -> Any:
-    """Follow a generator that a function returned: its span is open until it has run.
+def follow(made: Any, call: ActiveSpan) -> Any:
+    """Follow a generator or coroutine that a function returned: its span is open until it has run.
 
     Args:
-        made: the generator. The caller has one reference to it.
+        made: the generator or coroutine. The caller has one reference to it.
         call: the span of the function that made it.
 
     Returns:
-        The generator to return instead. None if `made` has started, or other code has a reference
-        to it and would see that it is another object.
+        What to return instead, of the same kind. None if `made` has started, or other code has a
+        reference to it and would see that it is another object.
     """
     # Not written with a closure: a cell would be one more reference.
-    if sys.getrefcount(made) > _UNSHARED:
+    if sys.getrefcount(made) > _UNSHARED or getweakrefcount(made):
         return None
-    if made.gi_frame is None or made.gi_suspended or made.gi_running:
+    kind = "cr" if type(made) is CoroutineType else "gi"
+    if getattr(made, f"{kind}_frame") is None or getattr(made, f"{kind}_suspended"):
         return None
-    return _follow(made, call)
+    if getattr(made, f"{kind}_running"):
+        return None
+    return _follow(made, getattr(made, f"{kind}_code").co_flags, call)
 
 
-def _follow(made: Any, call: ActiveSpan) -> Any:
+def _follow(made: Any, flags: int, call: ActiveSpan) -> Any:
     variable = scopes.variable
     inner = variable.get()
     variable.set(call.outer)
-    unstarted = Unstarted(call)
+    unstarted = Unstarted(made, call)
 
     def begin() -> ActiveSpan:
         unstarted.call = None
         variable.set(inner)
         return call
 
-    followed: Any = coroutines.generator(lambda: made, begin)()
+    followed: Any = coroutines.driver(flags)(lambda: made, begin)()
     followed.__name__, followed.__qualname__ = made.__name__, made.__qualname__
     return followed
 
 
 class Unstarted:
-    """Ends the span of a generator that never runs.
+    """Ends the span of a generator or coroutine that never runs.
 
     Args:
-        call: the span; None once the generator runs.
+        made: the generator or coroutine.
+        call: the span; None once it runs.
     """
 
-    __slots__ = ("call",)
+    __slots__ = ("call", "made")
 
-    def __init__(self, call: ActiveSpan) -> None:
+    def __init__(self, made: Any, call: ActiveSpan) -> None:
+        self.made = made
         self.call: ActiveSpan | None = call
 
     def __del__(self) -> None:
         if self.call is not None:
+            # Python has warned of the coroutine returned in its place, and need not warn again.
+            self.made.close()
             self.call.finish(GeneratorExit())
 
 
-def _count(made: object) -> int:
+def _count_in_follow(made: object) -> int:
     return sys.getrefcount(made)
 
 
+def _count_in_finish(result: object) -> int:
+    return _count_in_follow(result)
+
+
 def _count_unshared() -> int:
-    made = object()
-    return _count(made)
+    result = object()
+    return _count_in_finish(result)
 
 
-# The references to an object that only a calling function has, counted as `generator` does. Their
-# number differs between versions of Python.
+# The references to an object that only a wrapper has, counted as `follow` does. Their number
+# differs between versions of Python.
 _UNSHARED = _count_unshared()

@@ -302,7 +302,7 @@ def wrap(target: "Any", begin: "Open", decorator: str) -> "Any":
         return target
     commands = proxies.commands(target, decorator)
     if commands is None:
-        return proxies.Proxy(target, begin, driver)
+        return proxies.Proxy(target, begin, driver, finish)
     for command in commands:
         command.callback = wrap(command.callback, begin, decorator)
     return target
@@ -324,11 +324,9 @@ def load_coroutines() -> "Any":
 
 
 def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]":
-    # This runs when off, so each name is a local one.
-    state, clock = runtime, monotonic
-
+    # Its names are globals and not cells: a pickle by value holds what is in the cells.
     def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
-        if clock() < state.off_until:
+        if monotonic() < runtime.off_until:
             return function(*args, **kwargs)
         span = begin()
         if span is None:
@@ -338,27 +336,32 @@ def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]
         except BaseException as error:
             span.finish(error)
             raise
-        if type(result) is CoroutineType:
-            try:
-                return load_coroutines().wrap_coroutine(result, span)
-            except Exception:
-                # It cannot be loaded or followed: the host gets what its function returned.
-                span.finish(None)
-                return result
-        if type(result) is GeneratorType:
-            try:
-                # deferred: only for such a function
-                returned = load("telemetry_kit.instrumentation.returned")
-                followed = returned.generator(result, span)
-            except Exception:
-                # It cannot be loaded or followed: as for a coroutine.
-                followed = None
-            if followed is not None:
-                return followed
-        span.finish(None)
-        return result
+        return finish(result, span)
 
     return wrapper
+
+
+def finish(result: "Any", span: "ActiveSpan") -> "Any":
+    """End the span of a function that has returned, or follow what it returned to its end.
+
+    Args:
+        result: what the function returned. The caller has one reference to it.
+        span: the span of the call.
+
+    Returns:
+        What the call returns: `result`, or the generator or coroutine that follows it.
+    """
+    if type(result) is CoroutineType or type(result) is GeneratorType:
+        try:
+            # deferred: only for such a function
+            followed = load("telemetry_kit.instrumentation.returned").follow(result, span)
+        except Exception:
+            # It cannot be loaded or followed: the host gets what its function returned.
+            followed = None
+        if followed is not None:
+            return followed
+    span.finish(None)
+    return result
 
 
 def _dressed(wrapper: "Any", function: "Any") -> "Any":

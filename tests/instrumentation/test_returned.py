@@ -5,6 +5,8 @@ import contextlib
 import gc
 import inspect
 import pickle
+import types
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -262,33 +264,137 @@ def test_an_error_in_the_body(captured: Captured) -> None:
     assert FAILED == ends(captured)
 
 
-def test_a_generator_held_elsewhere_is_the_same_object(captured: Captured) -> None:
-    """A generator that another object holds is returned as it is, and the span ends."""
-    held: dict[Any, int] = {}
+async def _answer() -> int:
+    return 7
+
+
+Make = Callable[[], Any]
+
+
+@pytest.fixture(params=[lambda: _numbers(2, fail=False), _answer], ids=["generator", "coroutine"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """Make a generator or a coroutine that has not started."""
+    made: Make = request.param
+    return made
+
+
+HELD: dict[Any, int] = {}
+WEAKLY_HELD: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def hand_on(job: Any) -> Any:
+    return job
+
+
+def hold(job: Any) -> Any:
+    HELD[job] = 1
+    return job
+
+
+def hold_a_new_one(make: Make) -> Any:
+    return hold(make())
+
+
+def hold_weakly(make: Make) -> Any:
+    made = make()
+    WEAKLY_HELD[made] = 1
+    return made
+
+
+def hold_in_a_closure(make: Make) -> Any:
+    made = make()
+    HELD[lambda: made] = 1
+    return made
+
+
+@pytest.mark.parametrize("submit", [hand_on, hold])
+def test_an_argument_is_the_same_object(captured: Captured, make: Make, submit: Any) -> None:
+    """A generator or coroutine that a function was given is returned as it is."""
+    HELD.clear()
+    job = make()
+
+    assert traced(submit)(job) is job
+    assert PAIR == ends(captured)
+    assert [job] * (submit is hold) == list(HELD)
+
+    job.close()
+
+
+@pytest.mark.parametrize("submit", [hold_a_new_one, hold_weakly, hold_in_a_closure])
+def test_held_elsewhere_is_the_same_object(captured: Captured, make: Make, submit: Any) -> None:
+    """A generator or coroutine that another object holds is returned as it is."""
+    HELD.clear()
+    made = traced(submit)(make)
+    held = [key() if inspect.isfunction(key) else key for key in [*HELD, *WEAKLY_HELD]]
+    made.close()
+
+    assert [made] == held
+    assert PAIR == ends(captured)
+
+
+def test_a_submitted_coroutine_runs(captured: Captured) -> None:
+    """A coroutine that a queue holds and its submitter returns is awaited once, as when off."""
+    jobs: list[Any] = []
 
     @traced
-    def submit(job: Any) -> Any:
-        held[job] = 1
-        return job
+    def submit(coroutine: Any) -> Any:
+        jobs.append(coroutine)
+        return coroutine
 
-    job = _numbers(2, fail=False)
+    async def main() -> Any:
+        submitted = submit(_answer())
+        return jobs.index(submitted), await jobs.pop()
 
-    assert submit(job) is job
+    assert (0, 7) == asyncio.run(main())
     assert PAIR == ends(captured)
-    assert 1 == held[job]
 
 
-def test_a_started_generator_is_the_same_object(captured: Captured) -> None:
-    """A generator that has started is returned as it is."""
+def test_a_generator_that_can_be_awaited(captured: Captured) -> None:
+    """A result of `types.coroutine` that a function returns can be awaited, and is followed."""
+
+    @types.coroutine
+    def old_style() -> Any:
+        yield from asyncio.sleep(0).__await__()
+        return 7
 
     @traced
-    def started() -> Any:
-        generator = _numbers(2, fail=False)
-        next(generator)
-        return generator
+    def start() -> Any:
+        return old_style()
 
-    assert [1] == list(started())
+    async def main() -> Any:
+        started = start()
+        assert PAIR[:1] == ends(captured)
+        return await started
+
+    assert 7 == asyncio.run(main())
     assert PAIR == ends(captured)
+
+
+def test_a_started_one_is_the_same_object(captured: Captured) -> None:
+    """A generator or coroutine that has started is returned as it is."""
+
+    @types.coroutine
+    def pause() -> Any:
+        yield
+
+    async def pauses() -> Any:
+        await pause()
+
+    @traced
+    def started(made: Callable[[], Any]) -> Any:
+        returned = made()
+        returned.send(None)
+        ids.append(id(returned))
+        return returned
+
+    ids: list[int] = []
+    found = [started(lambda: _numbers(2, fail=False)), started(pauses)]
+
+    assert ids == [id(returned) for returned in found]
+    assert [1] == list(found[0])
+    assert PAIR * 2 == ends(captured)
+
+    found[1].close()
 
 
 def test_contextmanager_above_a_plain_function(captured: Captured) -> None:
