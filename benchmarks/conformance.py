@@ -81,6 +81,31 @@ A decorated function is a wrapper with `__wrapped__`, and on Python 3.13 and ear
   lists the arguments of a function, see those of the wrapper. `inspect.unwrap()` returns the
   original function.
 
+## Recursion
+
+A decorated function recurses as deep as one that `functools.wraps` wraps, half as deep as an
+undecorated one, whether or not the user has granted consent. Four cases need more of the stack:
+
+- A generator on Python 3.11 recurses to two thirds of that depth while events are recorded, because
+  there each step that a wrapper drives counts as a call.
+- The proxy of a callable object, of a `functools.partial` or of a bound method recurses to half of
+  that depth or more on Python 3.11 and 3.12, because there its call in C counts, too.
+- A coroutine, or an async generator, that runs outside of a task of asyncio or trio is driven step
+  by step while events are recorded. It recurses to half of that depth, or two thirds on Python 3.12
+  and later.
+- A plain function that returns a coroutine or a generator has no frame of its own. The coroutine or
+  generator that follows its result to the end has one while events are recorded.
+
+## Spans in the caller
+
+A span is current in the body of its function and nowhere else. In a task of asyncio or trio, which
+has a context of its own, it stays current while a coroutine waits. Other event loops, and code that
+drives a coroutine by hand, see a span only in each step of the body.
+
+In one case a span is current outside of its function: a coroutine that code inside a task drives by
+hand, with `send()`, stays current in that task between two steps, until the coroutine ends. The
+same holds for two tasks that run at once in the same context, by `create_task(..., context=...)`.
+
 ## Coroutines and generators that a function returns
 
 If a plain function returns a coroutine or generator, its span ends when that has run. The caller

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _COROUTINE = 0x80
 _AWAITABLE_GENERATOR = 0x100
 _ASYNC_GENERATOR = 0x200
+# The modules with a function `current_task`.
+_TASKS = ("asyncio", "trio.lowlevel")
 
 
 class Paused:
@@ -66,12 +68,12 @@ def driver(flags: int) -> Driver:
 
 def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
     """A generator function whose body runs in a span; the first step opens it."""
-    variable = scopes.variable
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         paused = start(begin)
         if paused is None:
             return (yield from function(*args, **kwargs))
+        variable = scopes.variable
         body = call(function, args, kwargs, paused)
         resume, value, closing = body.send, None, None
         while True:
@@ -91,7 +93,7 @@ def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
             variable.set(outer)
             try:
                 value = yield yielded
-                resume = body.send
+                resume, closing = body.send, None
             except BaseException as error:
                 resume, value = body.throw, strip_frame(error)
                 closing = error if isinstance(error, GeneratorExit) else None
@@ -116,7 +118,12 @@ def coroutine(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
         if paused is None:
             return await function(*args, **kwargs)
         try:
-            result = await Steps(function(*args, **kwargs), paused)
+            if current_task() is None:
+                result = await Steps(function(*args, **kwargs), paused)
+            else:
+                # A task has a context of its own: its pauses need no other scope.
+                scopes.variable.set(paused.scope)
+                result = await function(*args, **kwargs)
         except BaseException as error:
             paused.span.finish(error)
             raise
@@ -137,7 +144,20 @@ def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., 
         closing = None
         while True:
             try:
-                yielded = await (step if paused is None else Steps(step, paused))
+                if paused is None:
+                    yielded = await step
+                elif (task := current_task()) is None:
+                    yielded = await Steps(step, paused)
+                else:
+                    outer = scopes.variable.get()
+                    scopes.variable.set(paused.scope)
+                    try:
+                        yielded = await step
+                    finally:
+                        # Closed outside of the task, it must not set a scope there.
+                        if current_task() is task:
+                            paused.scope = scopes.variable.get()
+                            scopes.variable.set(outer)
             except StopAsyncIteration:
                 if paused is not None:
                     paused.span.finish(closing)
@@ -148,12 +168,26 @@ def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., 
                 raise
             try:
                 value = yield yielded
-                step = body.asend(value)
+                step, closing = body.asend(value), None
             except BaseException as error:
                 step = body.athrow(strip_frame(error))
                 closing = error if isinstance(error, GeneratorExit) else None
 
     return wrapper
+
+
+def current_task() -> object | None:
+    """The running task of asyncio or trio; None outside of their tasks, as in other event loops."""
+    for name in _TASKS:
+        module = sys.modules.get(name)
+        if module is not None:
+            try:
+                task: object = module.current_task()
+            except Exception:
+                continue  # no event loop runs, or the module is loaded in part
+            if task is not None:
+                return task
+    return None
 
 
 class Steps:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -178,10 +179,6 @@ def test_tasks_inherit_the_span(captured: Captured) -> None:
 def test_coroutine_driven_by_hand(captured: Captured) -> None:
     """`send`, `throw` and `close` reach the body of a coroutine without an event loop."""
 
-    @types.coroutine
-    def pause(value):
-        return (yield value)
-
     @tracks(AGENT)
     async def body():
         first = await pause("a")
@@ -201,6 +198,105 @@ def test_coroutine_driven_by_hand(captured: Captured) -> None:
     assert yielded == ["a", "b"]
     assert stopped.value.value == "handled"
     assert ends(captured) == PAIR + CLOSED
+
+
+@types.coroutine
+def pause(value: Any = None) -> Any:
+    """Yield a value to what drives the coroutine."""
+    return (yield value)
+
+
+def test_driven_by_hand_inside_a_task(captured: Captured) -> None:
+    """Inside a task, the span of a coroutine driven by hand is current until the coroutine ends."""
+
+    @tracks(AGENT)
+    async def body():
+        await pause()
+
+    async def main():
+        driven = body()
+        driven.send(None)
+        between = current()
+        with pytest.raises(StopIteration):
+            driven.send(None)
+        return between, current()
+
+    between, after = asyncio.run(main())
+
+    assert captured.events[0]["span_id"] == between.span_id
+    assert after is None
+    assert ends(captured) == PAIR
+
+
+@tracks(AGENT)
+async def waits_for_ever():
+    """Wait in a coroutine."""
+    await asyncio.get_running_loop().create_future()
+
+
+async def waits_in_an_async_generator():
+    """Wait in a step of an async generator."""
+
+    @tracks(AGENT)
+    async def body():
+        await asyncio.get_running_loop().create_future()
+        yield
+
+    await anext(body())
+
+
+@pytest.mark.parametrize("function", [waits_for_ever, waits_in_an_async_generator])
+def test_closed_outside_of_its_task(captured: Captured, function: Callable[[], Any]) -> None:
+    """A coroutine that is closed after its loop ended changes no scope of the closing code."""
+    loop = asyncio.new_event_loop()
+    coroutine = function()
+    pending = loop.create_task(coroutine)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    with role_session("qa"):
+        coroutine.close()
+        role = current().role
+
+    assert not pending.done()
+    assert "qa" == role
+    assert current() is None
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+def test_eager_tasks(captured: Captured) -> None:
+    """A task that starts inside `create_task` leaves no scope in the task that creates it."""
+
+    @tracks(AGENT)
+    async def child():
+        mine = current()
+        await asyncio.sleep(0)
+        return mine is current()
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        tasks = [asyncio.create_task(child()) for _ in range(3)]
+        between = current()
+        return between, await asyncio.gather(*tasks), current()
+
+    assert (None, [True] * 3, None) == asyncio.run(main())
+
+
+def test_a_module_named_like_a_loop(captured: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module without `current_task`, as one that is loaded in part, is no event loop."""
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", types.ModuleType("trio.lowlevel"))
+
+    @tracks(AGENT)
+    async def body():
+        await pause()
+
+    driven = body()
+    driven.send(None)
+
+    assert current() is None
+
+    driven.close()
+
+    assert ends(captured) == CLOSED
 
 
 def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
