@@ -283,3 +283,144 @@ def test_generator_based_coroutine_stays_awaitable(captured: Captured) -> None:
 
     assert asyncio.run(main()) == 7
     assert ends(captured) == PAIR
+
+
+# -- a body that ends by an exception of the iteration itself -------------------------------------
+
+
+def raises(error: type[BaseException]) -> Any:
+    yield 1
+    raise error
+
+
+def raises_when_closed(error: type[BaseException]) -> Any:
+    try:
+        yield 1
+    except GeneratorExit:
+        raise error from None
+
+
+async def async_raises(error: type[BaseException]) -> Any:
+    yield 1
+    raise error
+
+
+async def async_raises_when_closed(error: type[BaseException]) -> Any:
+    try:
+        yield 1
+    except GeneratorExit:
+        raise error from None
+
+
+def go_on(generator: Any) -> None:
+    next(generator)
+    next(generator)
+
+
+def throw_into(generator: Any) -> None:
+    next(generator)
+    generator.throw(StopIteration())
+
+
+def close(generator: Any) -> None:
+    next(generator)
+    generator.close()
+
+
+def in_a_loop(use: Any) -> Any:
+    def run(generator: Any) -> None:
+        asyncio.run(use(generator))
+
+    return run
+
+
+@in_a_loop
+async def async_go_on(generator: Any) -> None:
+    await anext(generator)
+    await anext(generator)
+
+
+@in_a_loop
+async def async_throw_into(generator: Any) -> None:
+    await anext(generator)
+    await generator.athrow(StopAsyncIteration())
+
+
+@in_a_loop
+async def async_close(generator: Any) -> None:
+    await anext(generator)
+    await generator.aclose()
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "use", "raised"),
+    [
+        (raises, StopIteration, go_on, RuntimeError),
+        (raises, StopIteration, throw_into, RuntimeError),
+        (raises_when_closed, StopIteration, close, RuntimeError),
+        (raises_when_closed, Custom, close, Custom),
+        (async_raises, StopIteration, async_go_on, RuntimeError),
+        (async_raises, StopAsyncIteration, async_go_on, RuntimeError),
+        (async_raises, StopAsyncIteration, async_throw_into, RuntimeError),
+        (async_raises_when_closed, StopIteration, async_close, RuntimeError),
+        (async_raises_when_closed, StopAsyncIteration, async_close, RuntimeError),
+        (async_raises_when_closed, Custom, async_close, Custom),
+    ],
+)
+def test_ends_that_are_errors(
+    captured: Captured, body: Any, error: Any, use: Any, raised: type[Exception]
+) -> None:
+    """StopIteration out of a body is the RuntimeError that Python makes of it: a failure."""
+    with pytest.raises(raised) as bare:
+        use(body(error))
+    with pytest.raises(raised) as ours:
+        use(tracks(AGENT)(body)(error))
+
+    assert FAILED == ends(captured)
+    assert (bare.value.args, type(bare.value.__cause__)) == (
+        ours.value.args,
+        type(ours.value.__cause__),
+    )
+    assert (raised.__name__ if raised is RuntimeError else "other") == captured.events[-1][
+        "error_type"
+    ]
+
+
+def test_a_block_that_raises_stop_iteration(captured: Captured) -> None:
+    """StopIteration out of the block of a context manager is a failure."""
+
+    @contextlib.contextmanager
+    @tracks(AGENT)
+    def managed():
+        yield
+
+    with pytest.raises(StopIteration), managed():
+        raise StopIteration
+
+    assert FAILED == ends(captured)
+
+
+def test_a_body_that_ignores_close_and_ends(captured: Captured) -> None:
+    """If the body suppresses GeneratorExit and runs to its end later, the outcome is ok."""
+
+    def stubborn():
+        with contextlib.suppress(GeneratorExit):
+            yield 1
+        yield 2
+
+    async def async_stubborn():
+        with contextlib.suppress(GeneratorExit):
+            yield 1
+        yield 2
+
+    async def main():
+        generator = tracks(AGENT)(async_stubborn)()
+        await anext(generator)
+        return await generator.athrow(GeneratorExit()), [n async for n in generator]
+
+    generator = tracks(AGENT)(stubborn)()
+    next(generator)
+
+    assert (2, []) == (generator.throw(GeneratorExit()), list(generator))
+    assert (2, []) == asyncio.run(main())
+    assert PAIR * 2 == ends(captured)
