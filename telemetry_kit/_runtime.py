@@ -64,6 +64,10 @@ class Runtime:
         self.off_until = 0.0
         self._on_until = 0.0
 
+    def __reduce__(self) -> str:
+        """Pickle by name: what a wrapper refers to is the runtime of the process that loads it."""
+        return "runtime"
+
     def is_off(self) -> bool:
         """Whether recording is off in every project; False if only `consent` can decide.
 
@@ -161,6 +165,10 @@ class Loader:
         # This process was forked during an import of another thread.
         self._is_stranded = False
 
+    def __reduce__(self) -> str:
+        """Pickle by name, as `Runtime` does."""
+        return "loader"
+
     def load(self, name: str) -> "Any":
         """Import a module by its full name.
 
@@ -226,4 +234,5 @@ def loaded(name: str) -> "Any":
     return None if is_half else module
 
 
-load = Loader().load
+loader = Loader()
+load = loader.load

@@ -95,6 +95,14 @@ class Scope:
 variable: ContextVar[Scope | None] = ContextVar("telemetry_kit_scope", default=None)
 
 
+def scope_variable() -> ContextVar[Scope | None]:
+    """The variable of the current scope, for modules whose functions are pickled by value.
+
+    The pickle of a wrapper may hold the globals of its module, and no `ContextVar` can be pickled.
+    """
+    return variable
+
+
 def count_fork() -> None:
     """Mark that this process is a forked child, in which the spans of its parent do not end."""
     runtime.forks += 1

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
-from telemetry_kit import context as scopes
 from telemetry_kit._runtime import runtime
+from telemetry_kit.context import scope_variable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def start(begin: Open) -> Paused | None:
     """Open a span and make the former scope current again; None when nothing is recorded."""
     if monotonic() < runtime.off_until:
         return None
-    variable = scopes.variable
+    variable = scope_variable()
     outer = variable.get()
     span = begin()
     if span is None:
@@ -73,7 +73,7 @@ def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
         paused = start(begin)
         if paused is None:
             return (yield from function(*args, **kwargs))
-        variable = scopes.variable
+        variable = scope_variable()
         body = call(function, args, kwargs, paused)
         resume, value, closing = body.send, None, None
         while True:
@@ -122,7 +122,7 @@ def coroutine(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
                 result = await Steps(function(*args, **kwargs), paused)
             else:
                 # A task has a context of its own: its pauses need no other scope.
-                scopes.variable.set(paused.scope)
+                scope_variable().set(paused.scope)
                 result = await function(*args, **kwargs)
         except BaseException as error:
             paused.span.finish(error)
@@ -138,6 +138,7 @@ def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., 
 
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         # An async generator cannot delegate to another one, so it is driven when off, too.
+        variable = scope_variable()
         paused = start(begin)
         body: AsyncGenerator[Any, Any] = call(function, args, kwargs, paused)
         step = first_step(body)
@@ -149,15 +150,15 @@ def async_generator(function: Callable[..., Any], begin: Open) -> Callable[..., 
                 elif (task := current_task()) is None:
                     yielded = await Steps(step, paused)
                 else:
-                    outer = scopes.variable.get()
-                    scopes.variable.set(paused.scope)
+                    outer = variable.get()
+                    variable.set(paused.scope)
                     try:
                         yielded = await step
                     finally:
                         # Closed outside of the task, it must not set a scope there.
                         if current_task() is task:
-                            paused.scope = scopes.variable.get()
-                            scopes.variable.set(outer)
+                            paused.scope = variable.get()
+                            variable.set(outer)
             except StopAsyncIteration:
                 if paused is not None:
                     paused.span.finish(closing)
@@ -200,7 +201,7 @@ class Steps:
         self._paused = paused
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        awaited, paused, variable = self._awaited, self._paused, scopes.variable
+        awaited, paused, variable = self._awaited, self._paused, scope_variable()
         resume, value = awaited.send, None
         while True:
             outer = variable.get()

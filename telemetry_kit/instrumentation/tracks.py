@@ -3,8 +3,9 @@
 The result of a decoration is a function of the same kind. `instrumentation.spans` makes the events.
 """
 
+import sys
 from functools import update_wrapper
-from sys import _getframe, modules  # pyright: ignore[reportPrivateUsage]
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
 from types import CoroutineType, FunctionType, GeneratorType
 
@@ -62,6 +63,17 @@ class SpanDecorator:
         """Open a span; None when this entry is not recorded. It raises nothing."""
         raise NotImplementedError
 
+    def __getstate__(self) -> "dict[str, object]":
+        # What is open in this process is no part of a copy or a pickle.
+        names = ("_is_declaration", "_names", *type(self).__slots__)
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: "dict[str, object]") -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self._entered = []
+        self.declare_at(None)
+
     def declare_at(self, frame: "FrameType | None") -> None:
         """Declare the names where the decorator is made or applied at the top level of a module.
 
@@ -73,6 +85,8 @@ class SpanDecorator:
         """
         if not (self._is_declaration or is_top_level(frame)):
             return
+        # A pickle of it declares the names where it is loaded.
+        self._is_declaration = True
         for field, name in self._names.items():
             if not runtime.declare(field, name):
                 settings = load("telemetry_kit.settings")  # deferred: names are nearly always plain
@@ -324,7 +338,8 @@ def load_coroutines() -> "Any":
 
 
 def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]":
-    # Its names are globals and not cells: a pickle by value holds what is in the cells.
+    # A pickle by value holds the cells of the wrapper, and may hold all globals of this module: the
+    # cells are the arguments here, and each global is a function, a class or pickled by its name.
     def wrapper(*args: "Any", **kwargs: "Any") -> "Any":
         if monotonic() < runtime.off_until:
             return function(*args, **kwargs)
@@ -367,7 +382,7 @@ def finish(result: "Any", span: "ActiveSpan") -> "Any":
 def _dressed(wrapper: "Any", function: "Any") -> "Any":
     """Give a wrapper the name, docstring, attributes and signature of its function."""
     update_wrapper(wrapper, function)
-    if "inspect" in modules:
+    if "inspect" in sys.modules:
         # deferred: inspect, 10 ms
         signatures = load("telemetry_kit.instrumentation.signatures")
         if signatures is not None:
