@@ -108,11 +108,12 @@ same holds for two tasks that run at once in the same context, by `create_task(.
 
 ## Coroutines and generators that a function returns
 
-If a plain function returns a coroutine or generator, its span ends when that has run. The caller
-gets another object of the same kind and name, but only if the function made its result and has the
-only reference to it. What the function was given, has started, or holds elsewhere is returned as it
-is, whether or not the user has granted consent, and the span ends with the call. An `id()` is no
-reference: if a function registers its result by `id()` alone, decorate what makes the result.
+If a plain function returns a coroutine, a generator or an async generator, its span ends when that
+has run. The caller gets another object of the same kind and name, but only if the function made its
+result and has the only reference to it. If the function was given its result, has started it or
+stored it elsewhere, the caller gets the same object with and without consent, and the span ends
+with the call. An `id()` is no reference: if a function registers its result by `id()` alone,
+decorate the function that makes the result.
 
 ## Why not
 

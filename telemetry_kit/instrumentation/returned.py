@@ -1,4 +1,4 @@
-"""Follow what a function returns to its end: a context manager, a generator, or a coroutine.
+"""Follow what a function returns to its end: a context manager, a generator or a coroutine.
 
 `@tracks` above `@contextmanager` decorates a function that returns before the block runs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from _weakref import getweakrefcount
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from telemetry_kit import context as scopes
 from telemetry_kit.instrumentation import coroutines
@@ -39,11 +39,15 @@ def context_manager(target: Any, wrap: Callable[[Any], Any]) -> Any:
     return None
 
 
+# How the names of their attributes begin.
+_PREFIXES = {GeneratorType: "gi", CoroutineType: "cr", AsyncGeneratorType: "ag"}
+
+
 def follow(made: Any, call: ActiveSpan) -> Any:
-    """Follow a generator or coroutine that a function returned: its span is open until it has run.
+    """Follow what a function returned: the span of the call is open until that has run.
 
     Args:
-        made: the generator or coroutine. The caller has one reference to it.
+        made: a coroutine, a generator or an async generator. The caller has one reference to it.
         call: the span of the function that made it.
 
     Returns:
@@ -53,10 +57,10 @@ def follow(made: Any, call: ActiveSpan) -> Any:
     # Not written with a closure: a cell would be one more reference.
     if sys.getrefcount(made) > _UNSHARED or getweakrefcount(made):
         return None
-    kind = "cr" if type(made) is CoroutineType else "gi"
-    if getattr(made, f"{kind}_frame") is None or getattr(made, f"{kind}_suspended"):
-        return None
-    if getattr(made, f"{kind}_running"):
+    kind = _PREFIXES[type(made)]
+    # Python 3.11 has no `ag_suspended`. There an event loop has a weak reference, as seen above.
+    is_suspended = getattr(made, f"{kind}_suspended", False)
+    if is_suspended or getattr(made, f"{kind}_running") or getattr(made, f"{kind}_frame") is None:
         return None
     return _follow(made, getattr(made, f"{kind}_code").co_flags, call)
 
@@ -78,10 +82,10 @@ def _follow(made: Any, flags: int, call: ActiveSpan) -> Any:
 
 
 class Unstarted:
-    """Ends the span of a generator or coroutine that never runs.
+    """Ends the span of what a function returned and that never runs.
 
     Args:
-        made: the generator or coroutine.
+        made: the coroutine, generator or async generator.
         call: the span; None once it runs.
     """
 
@@ -93,8 +97,9 @@ class Unstarted:
 
     def __del__(self) -> None:
         if self.call is not None:
-            # Python has warned of the coroutine returned in its place, and need not warn again.
-            self.made.close()
+            if type(self.made) is CoroutineType:
+                # Python has warned of the one returned in its place, and need not warn again.
+                self.made.close()
             self.call.finish(GeneratorExit())
 
 

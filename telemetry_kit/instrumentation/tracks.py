@@ -7,7 +7,7 @@ import sys
 from functools import update_wrapper
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from time import monotonic
-from types import CoroutineType, FunctionType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 
 from telemetry_kit._runtime import load, runtime
 
@@ -364,9 +364,11 @@ def finish(result: "Any", span: "ActiveSpan") -> "Any":
         span: the span of the call.
 
     Returns:
-        What the call returns: `result`, or the generator or coroutine that follows it.
+        What the call returns: `result`, or one of its kind that follows it.
     """
-    if type(result) is CoroutineType or type(result) is GeneratorType:
+    kind = type(result)
+    # By identity: the metaclass of another type may define what equals it.
+    if kind is CoroutineType or kind is GeneratorType or kind is AsyncGeneratorType:
         try:
             # deferred: only for such a function
             followed = load("telemetry_kit.instrumentation.returned").follow(result, span)

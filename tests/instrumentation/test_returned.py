@@ -268,14 +268,28 @@ async def _answer() -> int:
     return 7
 
 
+async def _async_numbers(count: int, fail: bool) -> Any:
+    for number in _numbers(count, fail):
+        yield number
+
+
 Make = Callable[[], Any]
+KINDS = {
+    "generator": lambda: _numbers(2, fail=False),
+    "coroutine": _answer,
+    "async generator": lambda: _async_numbers(2, fail=False),
+}
 
 
-@pytest.fixture(params=[lambda: _numbers(2, fail=False), _answer], ids=["generator", "coroutine"])
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest) -> Make:
-    """Make a generator or a coroutine that has not started."""
-    made: Make = request.param
-    return made
+    """Make a coroutine, a generator or an async generator that has not started."""
+    return KINDS[request.param]
+
+
+def close(made: Any) -> None:
+    if inspect.iscoroutine(made):
+        made.close()
 
 
 HELD: dict[Any, int] = {}
@@ -309,7 +323,7 @@ def hold_in_a_closure(make: Make) -> Any:
 
 @pytest.mark.parametrize("submit", [hand_on, hold])
 def test_an_argument_is_the_same_object(captured: Captured, make: Make, submit: Any) -> None:
-    """A generator or coroutine that a function was given is returned as it is."""
+    """What a function was given is returned as it is."""
     HELD.clear()
     job = make()
 
@@ -317,16 +331,16 @@ def test_an_argument_is_the_same_object(captured: Captured, make: Make, submit: 
     assert PAIR == ends(captured)
     assert [job] * (submit is hold) == list(HELD)
 
-    job.close()
+    close(job)
 
 
 @pytest.mark.parametrize("submit", [hold_a_new_one, hold_weakly, hold_in_a_closure])
 def test_held_elsewhere_is_the_same_object(captured: Captured, make: Make, submit: Any) -> None:
-    """A generator or coroutine that another object holds is returned as it is."""
+    """A result that another object holds is returned as it is."""
     HELD.clear()
     made = traced(submit)(make)
     held = [key() if inspect.isfunction(key) else key for key in [*HELD, *WEAKLY_HELD]]
-    made.close()
+    close(made)
 
     assert [made] == held
     assert PAIR == ends(captured)
@@ -395,6 +409,82 @@ def test_a_started_one_is_the_same_object(captured: Captured) -> None:
     assert PAIR * 2 == ends(captured)
 
     found[1].close()
+
+
+# -- a plain function that returns an async generator ---------------------------------------------
+
+
+@traced
+def async_numbers(count: int, fail: bool = False) -> Any:
+    """Return an async generator of another function."""
+    return _async_numbers(count, fail)
+
+
+async def use_whole(generator: Any) -> Any:
+    return [number async for number in generator]
+
+
+async def use_one(generator: Any) -> Any:
+    first = await anext(generator)
+    await generator.aclose()
+    return first
+
+
+async def use_none(generator: Any) -> Any:
+    await generator.aclose()
+
+
+async def drop(generator: Any) -> Any:
+    del generator
+
+
+async def throw(generator: Any) -> Any:
+    await anext(generator)
+    try:
+        await generator.athrow(Custom)
+    except Custom as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    ("use", "expected"),
+    [
+        (use_whole, PAIR),
+        (use_one, CLOSED),
+        (use_none, CLOSED),
+        (drop, CLOSED),
+        (throw, FAILED),
+    ],
+)
+def test_every_way_to_end_the_async_iteration(use: Any, expected: Any) -> None:
+    """Every way to end the iteration ends the span and has the same result as when off."""
+    off = asyncio.run(use(_async_numbers(3, fail=False)))
+    with capture_events() as captured:
+        on = asyncio.run(use(async_numbers(3)))
+        gc.collect()
+
+    assert off == on
+    assert expected == ends(captured)
+
+
+def test_an_async_generator_is_current_in_its_body(captured: Captured) -> None:
+    """The span is current in the body, and not in the consumer between two steps."""
+
+    async def body() -> Any:
+        yield current()
+
+    @traced
+    def returns() -> Any:
+        return body()
+
+    async def main() -> Any:
+        made = returns()
+        return made.__name__, current(), [(inside, current()) async for inside in made]
+
+    name, between, [(inside, consumer)] = asyncio.run(main())
+
+    assert ("body", None, None) == (name, between, consumer)
+    assert captured.events[0]["span_id"] == inside.span_id
 
 
 def test_contextmanager_above_a_plain_function(captured: Captured) -> None:

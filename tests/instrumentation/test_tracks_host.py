@@ -247,6 +247,29 @@ def test_stacked_decorators(place) -> None:
     assert place.types() == ["role.selected", "agent.invoked", "agent.completed", "role.selected"]
 
 
+def test_the_type_of_a_result_is_not_compared(place) -> None:
+    """A result whose type defines what equals it and how it is hashed runs no code of the host."""
+
+    class Loud(type):
+        def __eq__(cls, other: object) -> bool:
+            raise AssertionError("compared")
+
+        def __hash__(cls) -> int:
+            raise AssertionError("hashed")
+
+    class Result(metaclass=Loud):
+        pass
+
+    @tracks("agent.invoked")
+    def body() -> Result:
+        return result
+
+    result = Result()
+
+    assert body() is result
+    assert place.types() == ["agent.invoked", "agent.completed"]
+
+
 # -- mistakes ------------------------------------------------------------------------------------
 
 
