@@ -44,7 +44,10 @@ _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 class Settings:
     """All values given to `configure()`, after the checks; never changed."""
 
-    __slots__ = ("app", "context", "errors", "names", "prefix", "resolution", "retention_days")
+    __slots__ = (
+        *("app", "context", "errors", "names", "prefix", "resolution", "retention_days"),
+        "version",
+    )
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Settings:
         errors: frozenset[str] = frozenset(),
         resolution: str = "day",
         retention_days: int = 90,
+        version: str = "",
     ) -> None:
         self.app = app
         self.prefix = app.upper().replace("-", "_")
@@ -62,6 +66,7 @@ class Settings:
         self.errors = errors
         self.resolution = resolution
         self.retention_days = retention_days
+        self.version = version
 
 
 class State:
@@ -135,6 +140,7 @@ def generation() -> int:
 def configure(
     *,
     app: str | None = None,
+    version: str | None = None,
     roles: "Names" = None,
     agents: "Names" = None,
     commands: "Names" = None,
@@ -159,6 +165,8 @@ def configure(
         app: name of the tool, required once: without a name nothing is recorded. Events are
             stored in `.<app>/`, and `<APP>_TELEMETRY_DISABLED` turns recording off. Lower-case
             letters, digits, `-` and `_`.
+        version: the tool's version, for instance `"1.4.2"` or `"2.0rc1"`. Events store its release
+            number alone, at most four numbers: `"2.0rc1"` is stored as `2.0`.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
@@ -198,6 +206,9 @@ def configure(
     is_number = isinstance(days, int) and not isinstance(days, bool)
     if days is not None and not (is_number and 1 <= days <= 3_650):
         raise _mistake(f"retention_days={days!r}: use a whole number from 1 to 3650")
+    release = None if version is None else release_of(version)
+    if release == "":
+        raise _mistake(f"version={version!r}: use numbers with dots, for instance '1.4.2'")
     error_names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
     given = {"roles": roles, "agents": agents, "commands": commands, "workflows": workflows}
     old = state.settings
@@ -208,9 +219,28 @@ def configure(
         errors=old.errors | check_names("errors", error_names),
         resolution=resolution or old.resolution,
         retention_days=days or old.retention_days,
+        version=old.version if release is None else release,
     )
     state.replace(new)
     return Restore(old)
+
+
+def release_of(version: object) -> str:
+    """The release number that a version begins with, at most four numbers; empty if it has none.
+
+    What follows it in a version of PEP 440 or of Semantic Versioning is left out.
+    """
+    numbers: list[str] = []
+    parts = version.removeprefix("v").split(".") if isinstance(version, str) else ()
+    for part in parts[:4]:
+        rest = part.lstrip("0123456789")
+        number = part[: len(part) - len(rest)]
+        if not 0 < len(number) <= 9:
+            break
+        numbers.append(number)
+        if rest:
+            break
+    return ".".join(numbers)
 
 
 def allow_name(field: str, name: str) -> None:

@@ -51,6 +51,7 @@ WRITING = {
         "consent.policy",
         "errors",
         "consent.cache",
+        "consent.coding_agents",
         "paths",
         "_runtime",
         "privacy.hmac_sha256",

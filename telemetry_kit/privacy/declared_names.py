@@ -46,7 +46,8 @@ class DeclaredNames:
         """Write a name to the file, unless it is there.
 
         Args:
-            kind: a vocabulary, `errors`, `context`, or `context.KEY` for a token of that key.
+            kind: a vocabulary, `errors`, `versions`, `context`, or `context.KEY` for a token of
+                that key.
             name: the name.
 
         Raises:
@@ -117,7 +118,7 @@ def entries(dirs: ProjectDirs, data: bytes) -> Iterator[tuple[int, bytes, tuple[
     import re  # deferred: as above
 
     # The quotation marks of these beginnings are escaped inside every name.
-    begins = re.compile(rb'(?=\["(?:roles|agents|commands|workflows|errors|context)["\.])')
+    begins = re.compile(rb'(?=\["(?:roles|agents|commands|workflows|errors|versions|context)["\.])')
     for number, joined in enumerate(data.split(b"\n"), 1):
         for line in filter(None, begins.split(joined)):
             body, end = line[: -CODE_CHARS - 4], line[-CODE_CHARS - 4 :]

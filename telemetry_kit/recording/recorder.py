@@ -11,7 +11,7 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache, policy
+from telemetry_kit.consent import cache, coding_agents, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
 from telemetry_kit.privacy import keys, projects
@@ -63,7 +63,6 @@ class Recorder:
         self.writer = writer
         self.key = key
         self.apply_settings()
-        self.project_id = key.pseudonym("project_id", cached.paths.root)
         # Begin and end of the current day, hour, minute or second, and its timestamp.
         self.period = (0.0, 0.0, "")
         self.sequence = _sequence
@@ -86,6 +85,15 @@ class Recorder:
         self.resolution = now.resolution
         # Whether no allowed name needs an escape in JSON, so that a template can make the line.
         self.needs_no_escape = True
+        # The fields that are the same in all events.
+        self.constants: dict[str, object] = {
+            "schema_version": catalog.SCHEMA_VERSION,
+            "project_id": self.key.pseudonym("project_id", self.cached.paths.root),
+            "invoker": coding_agents.invoker(runtime.environ),
+            "key_epoch": self.key.epoch,
+        }
+        if now.version and self.allows("versions", now.version):
+            self.constants["app_version"] = now.version
         self.uncovered: frozenset[str] = frozenset()
         self.uncovered_tokens: dict[str, frozenset[str]] = {}
         grant = self.cached.decision.grant
