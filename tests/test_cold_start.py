@@ -60,6 +60,7 @@ WRITING = {
     ),
     *(
         "files.private",
+        "privacy.program",
         "privacy.projects",
         "context",
         "settings",

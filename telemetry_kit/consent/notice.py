@@ -48,7 +48,7 @@ def lines(
         everywhere: ask for all projects instead of this one.
     """
     now = now or settings.current()
-    scope = "all projects" if everywhere else "this project"
+    scope = "all projects" if everywhere else paths.scope
     kinds = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
     *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in kinds)
     log = plain(f".{paths.app}/telemetry.jsonl of each project" if everywhere else paths.log)
