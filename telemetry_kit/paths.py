@@ -26,18 +26,54 @@ class ProjectPaths:
         state: the app's folder in the user's state directory.
         checkout: the folder with the project's own files; the root by default. In a linked
             worktree of git it is the worktree, and the root is in the main one.
+        directory: name of the folder with the events, `.<app>` by default.
+
+    In user scope, the root is the folder `user` of the state directory.
     """
 
-    __slots__ = ("app", "checkout", "config", "folder", "log", "root", "state")
+    __slots__ = ("app", "checkout", "config", "directory", "folder", "log", "root", "state")
 
-    def __init__(self, app: str, root: str, config: str, state: str, checkout: str = "") -> None:
+    def __init__(
+        self,
+        app: str,
+        root: str,
+        config: str,
+        state: str,
+        checkout: str = "",
+        directory: str = "",
+    ) -> None:
         self.app = app
         self.root = root
         self.config = config
         self.state = state
         self.checkout = checkout or root
-        self.folder = f"{_base(root)}/.{app}"
+        self.directory = directory or f".{app}"
+        self.folder = root if self.is_user_scope else f"{_base(root)}/{self.directory}"
         self.log = f"{self.folder}/telemetry.jsonl"
+
+    @property
+    def is_user_scope(self) -> bool:
+        """Whether all events of the user are in one log, which belongs to no project."""
+        return self.root == user_root(self.state)
+
+    @property
+    def parent(self) -> str:
+        """The directory that contains the folder of the events: the root, except in user scope."""
+        return os.path.dirname(self.folder)
+
+    @property
+    def scope(self) -> str:
+        """What a decision is about: this project, or in user scope all folders."""
+        return "all folders" if self.is_user_scope else "this project"
+
+    @property
+    def shown(self) -> str:
+        """The project as messages name it: its root, or in user scope all folders."""
+        return self.scope if self.is_user_scope else self.root
+
+    def of_root(self, root: str) -> "ProjectPaths":
+        """The paths of another root of the same app."""
+        return ProjectPaths(self.app, root, self.config, self.state, directory=self.directory)
 
     @property
     def lock(self) -> str:
@@ -52,7 +88,7 @@ class ProjectPaths:
     @property
     def repository_files(self) -> tuple[tuple[str, bytes], ...]:
         """The project's own files that may deny, each with the marker of our section."""
-        return repository_files(self.app, self.checkout)
+        return repository_files(self.directory, self.checkout)
 
     @property
     def user_file(self) -> str:
@@ -87,13 +123,21 @@ def is_app_name(name: object) -> bool:
     )
 
 
-def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "ProjectPaths":
+def find(
+    app: str,
+    start: "str | None",
+    environ: "Mapping[str, str]",
+    scope: str = "project",
+    directory: str = "",
+) -> "ProjectPaths":
     """Find the paths of an app for a directory.
 
     Args:
         app: the app's name.
         start: a directory; None for the working directory.
         environ: the environment variables.
+        scope: `project` or `user`.
+        directory: name of the folder with the events, `.<app>` by default.
 
     Raises:
         Refused: the program has no name, the directory does not exist, or there is no home
@@ -105,7 +149,7 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Projec
         raise Refused(NO_APP)
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
-        root, checkout = project_root(app, here, user_home(environ))
+        root, checkout = project_root(directory or f".{app}", here, user_home(environ))
     except FileNotFoundError:
         raise Refused("the working directory no longer exists") from None
     except (OSError, ValueError) as error:
@@ -113,33 +157,40 @@ def find(app: str, start: "str | None", environ: "Mapping[str, str]") -> "Projec
     folders = user_folders(app, environ)
     if folders is None:
         raise Refused("there is no home directory to save a decision in")
-    return ProjectPaths(app, root, *folders, checkout)
+    if scope == "user":
+        root = user_root(folders[1])
+    return ProjectPaths(app, root, *folders, checkout, directory)
 
 
-def repository_files(app: str, root: str) -> "tuple[tuple[str, bytes], ...]":
+def user_root(state: str) -> str:
+    """The root of an app in user scope, from its folder in the state directory."""
+    return f"{state}/user"
+
+
+def repository_files(directory: str, root: str) -> "tuple[tuple[str, bytes], ...]":
     """The files of a root that may deny, each with the marker of our section."""
     base = _base(root)
     return (
-        (f"{base}/.{app}/telemetry.toml", b""),
+        (f"{base}/{directory}/telemetry.toml", b""),
         (f"{base}/pyproject.toml", b"telemetry_kit"),
     )
 
 
-def project_root(app: str, here: str, user: str) -> "tuple[str, str]":
+def project_root(directory: str, here: str, user: str) -> "tuple[str, str]":
     """Find the project root of a directory, and the checkout.
 
-    Both are the nearest ancestor with `.<app>/` or `.git`, else the directory itself. A `.<app>/`
-    in the user's home directory does not count, because many tools have a folder there. In a
-    linked worktree of git, the root is in the main worktree.
+    Both are the nearest ancestor with the folder of the events or `.git`, else the directory
+    itself. Such a folder in the user's home directory does not count, because many tools have one
+    there. In a linked worktree of git, the root is in the main worktree.
 
     Args:
-        app: the app's name.
+        directory: name of the folder with the events.
         here: the real path of the directory.
         user: the user's home directory; empty when it is unknown.
     """
     marked = ""
     for at in upward(here):
-        if not marked and is_marked(app, at, user):
+        if not marked and is_marked(directory, at, user):
             marked = at
         if os.path.lexists(f"{_base(at)}/.git"):
             main = repository_root(at)
@@ -149,13 +200,13 @@ def project_root(app: str, here: str, user: str) -> "tuple[str, str]":
                 return main, at
             # A project inside a linked worktree belongs to the same folder of the main one.
             counterpart = f"{_base(main)}{marked[len(_base(at)) :]}"
-            return (counterpart if is_marked(app, counterpart, user) else main), marked
+            return (counterpart if is_marked(directory, counterpart, user) else main), marked
     return marked or here, marked or here
 
 
-def is_marked(app: str, folder: str, user: str) -> bool:
-    """Whether a folder has a `.<app>/` and is not the user's home directory."""
-    if not os.path.isdir(f"{_base(folder)}/.{app}"):
+def is_marked(directory: str, folder: str, user: str) -> bool:
+    """Whether a folder has one for the events and is not the user's home directory."""
+    if not os.path.isdir(f"{_base(folder)}/{directory}"):
         return False
     try:
         return not user or os.stat(folder)[1:3] != os.stat(user)[1:3]
@@ -168,7 +219,8 @@ def enclosing_roots(
 ) -> "list[str]":
     """The projects that enclose this one or its checkout: each may deny.
 
-    They are all enclosing repositories, and in the same repository the folders with `.<app>/`.
+    They are all enclosing repositories, and in the same repository the folders with one for the
+    events.
 
     Args:
         paths: the project's paths.
@@ -177,14 +229,15 @@ def enclosing_roots(
     """
     user = user_home(environ)
     found: dict[str, None] = {}
-    for start in dict.fromkeys((paths.checkout, paths.root)):
+    starts = (paths.checkout,) if paths.is_user_scope else (paths.checkout, paths.root)
+    for start in dict.fromkeys(starts):
         enclosing = repositories if start == paths.checkout else enclosing_repositories(start)
         is_inside = True
         for at in upward(start):
             if at in enclosing:
                 found[at] = found[repository_root(at)] = None
                 is_inside = False
-            elif is_inside and is_marked(paths.app, at, user):
+            elif is_inside and is_marked(paths.directory, at, user):
                 found[at] = None
     found.pop(paths.root, None)
     return list(found)

@@ -6,7 +6,7 @@ A value that arrives at run time is never a declaration, so no user input is sto
 import os
 
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.paths import is_app_name
+from telemetry_kit.paths import ProjectPaths, find, is_app_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,10 @@ _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123
 class Settings:
     """All values given to `configure()`, after the checks; never changed."""
 
-    __slots__ = ("app", "context", "errors", "names", "prefix", "resolution", "retention_days")
+    __slots__ = (
+        *("app", "context", "directory", "errors", "names", "prefix", "resolution"),
+        *("retention_days", "scope", "version"),
+    )
 
     def __init__(
         self,
@@ -54,6 +57,9 @@ class Settings:
         errors: frozenset[str] = frozenset(),
         resolution: str = "day",
         retention_days: int = 90,
+        version: str = "",
+        scope: str = "project",
+        directory: str = "",
     ) -> None:
         self.app = app
         self.prefix = app.upper().replace("-", "_")
@@ -62,6 +68,17 @@ class Settings:
         self.errors = errors
         self.resolution = resolution
         self.retention_days = retention_days
+        self.version = version
+        self.scope = scope
+        self.directory = directory
+
+    def paths(self, start: "str | None") -> ProjectPaths:
+        """Find the paths of the app for a directory, by default the working directory.
+
+        Raises:
+            Refused: see `paths.find()`.
+        """
+        return find(self.app, start, runtime.environ, self.scope, self.directory)
 
 
 class State:
@@ -135,6 +152,9 @@ def generation() -> int:
 def configure(
     *,
     app: str | None = None,
+    version: str | None = None,
+    scope: str | None = None,
+    directory: str | None = None,
     roles: "Names" = None,
     agents: "Names" = None,
     commands: "Names" = None,
@@ -159,6 +179,13 @@ def configure(
         app: name of the tool, required once: without a name nothing is recorded. Events are
             stored in `.<app>/`, and `<APP>_TELEMETRY_DISABLED` turns recording off. Lower-case
             letters, digits, `-` and `_`.
+        version: the tool's version, for instance `"1.4.2"` or `"2.0rc1"`. Events store its release
+            number alone, at most four numbers: `"2.0rc1"` is stored as `2.0`.
+        scope: `"project"`, with events and a decision for each project, or `"user"` for a tool
+            without projects. In user scope there is one decision, all events are in one log in the
+            user's state directory, and no file is written to a working directory.
+        directory: name of the folder in a project with the events, `.<app>` by default. Give
+            another one if `.<app>` has a meaning for the tool itself.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
@@ -191,6 +218,10 @@ def configure(
             f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or digit"
         )
+    if scope is not None and scope not in ("project", "user"):
+        raise _mistake(f"scope={scope!r}: use 'project' or 'user'")
+    if directory is not None and not is_directory(directory):
+        raise _mistake(f"directory={directory!r}: use one name with a dot, for instance '.usage'")
     resolution = timestamp_resolution
     if resolution is not None and resolution not in tuple(RESOLUTIONS):
         raise _mistake(f"timestamp_resolution={resolution!r}: use one of {', '.join(RESOLUTIONS)}")
@@ -198,6 +229,9 @@ def configure(
     is_number = isinstance(days, int) and not isinstance(days, bool)
     if days is not None and not (is_number and 1 <= days <= 3_650):
         raise _mistake(f"retention_days={days!r}: use a whole number from 1 to 3650")
+    release = None if version is None else release_of(version)
+    if release == "":
+        raise _mistake(f"version={version!r}: use numbers with dots, for instance '1.4.2'")
     error_names = [e.__name__ if isinstance(e, type) else e for e in errors or ()]
     given = {"roles": roles, "agents": agents, "commands": commands, "workflows": workflows}
     old = state.settings
@@ -208,9 +242,40 @@ def configure(
         errors=old.errors | check_names("errors", error_names),
         resolution=resolution or old.resolution,
         retention_days=days or old.retention_days,
+        version=old.version if release is None else release,
+        scope=scope or old.scope,
+        directory=old.directory if directory is None else directory,
     )
     state.replace(new)
     return Restore(old)
+
+
+def is_directory(name: object) -> bool:
+    """Whether the folder with the events may have this name."""
+    return (
+        why_not_allowed(name) is None
+        and str(name)[0] == "."
+        and "/" not in str(name)
+        and name not in (".", "..", ".git")
+    )
+
+
+def release_of(version: object) -> str:
+    """The release number that a version begins with, at most four numbers; empty if it has none.
+
+    What follows it in a version of PEP 440 or of Semantic Versioning is left out.
+    """
+    numbers: list[str] = []
+    parts = version.removeprefix("v").split(".") if isinstance(version, str) else ()
+    for part in parts[:4]:
+        rest = part.lstrip("0123456789")
+        number = part[: len(part) - len(rest)]
+        if not 0 < len(number) <= 9:
+            break
+        numbers.append(number)
+        if rest:
+            break
+    return ".".join(numbers)
 
 
 def allow_name(field: str, name: str) -> None:

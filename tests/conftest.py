@@ -118,7 +118,8 @@ class Place:
     @property
     def home(self) -> ProjectPaths:
         """Return the paths of the current app."""
-        return find(settings.current().app, str(self.root), self.environ)
+        now = settings.current()
+        return find(now.app, str(self.root), self.environ, now.scope, now.directory)
 
     @property
     def log(self) -> Path:

@@ -18,6 +18,7 @@ RANK = {name: number for number, line in enumerate(ORDER) for name in line}
 ENTRIES = {
     "cli": set(),
     "consent": {
+        "coding_agents",
         *("app_choice", "cache", "changes", "decision", "history", "notice", "obstacles"),
         *("policy", "prompt"),
     },
@@ -26,7 +27,7 @@ ENTRIES = {
     "insights": {"answers", "cache", "counters", "counting", "metrics", "query", "selection"},
     "instrumentation": {"proxies", "registrations", "sessions", "tracks"},
     "integrations": set(),
-    "privacy": {"declared_names", "hmac_sha256", "keys", "projects"},
+    "privacy": {"declared_names", "hmac_sha256", "keys", "program", "projects"},
     "recording": {"logger", "pipeline", "recorder"},
     "schema": {"catalog", "encoding", "kinds", "validation"},
     "storage": {

@@ -51,6 +51,7 @@ WRITING = {
         "consent.policy",
         "errors",
         "consent.cache",
+        "consent.coding_agents",
         "paths",
         "_runtime",
         "privacy.hmac_sha256",
@@ -59,6 +60,7 @@ WRITING = {
     ),
     *(
         "files.private",
+        "privacy.program",
         "privacy.projects",
         "context",
         "settings",

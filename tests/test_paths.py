@@ -19,7 +19,7 @@ from telemetry_kit.paths import project_root as roots
 
 def project_root(app: str, here: str, user: str = "") -> str:
     """Return the project root of a directory, for a user with or without a home directory."""
-    return roots(app, here, user)[0]
+    return roots(f".{app}", here, user)[0]
 
 
 @pytest.fixture

@@ -65,24 +65,31 @@ def test_a_decorated_call_to_a_line_on_disk(place) -> None:
 
 
 def test_a_first_decorated_call(place) -> None:
-    """A first decorated call decides consent once and reads each key and file of names once."""
+    """A first decorated call decides consent once and reads each file once.
+
+    There are two files of names: that of the project, and that of the program.
+    """
     place.python("-c", DECORATED)
     calls, _ = calls_of(place, DECORATED.replace("\nimplement()\n", "\n"), "implement()")
 
     assert calls["consent.policy.decide"] == 1
     assert calls["recording.pipeline.write"] == 2
-    assert (calls["read place.key"], calls["read key"], calls["read names"]) == (1, 1, 1)
+    assert (calls["read place.key"], calls["read key"], calls["read names"]) == (1, 1, 2)
 
 
 def test_a_cold_record_into_an_existing_log(place) -> None:
-    """`record` decides consent once and reads each key once."""
+    """`record` decides consent once.
+
+    It reads the key of the directories a second time, for what the program declared: this decides
+    where the project and its consent are.
+    """
     words = ["--app", "flowspec", "record", "agent.invoked", "--agent", "x"]
     place.python("-c", COMMAND.format(words=words))
     calls, _ = calls_of(place, "import telemetry_kit.cli", COMMAND.format(words=words))
 
     assert calls["consent.policy.decide"] == 1
     assert calls["recording.pipeline.write"] == 1
-    assert (calls["read place.key"], calls["read key"]) == (1, 1)
+    assert (calls["read place.key"], calls["read key"]) == (2, 1)
 
 
 def test_stats_reads_each_file_once(place) -> None:

@@ -237,6 +237,34 @@ def test_bad_retention(value: object) -> None:
         configure(retention_days=value)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("1.4.2", "1.4.2"),
+        ("7", "7"),
+        ("v2.0rc1", "2.0"),
+        ("2.0.0-beta.3+build.5", "2.0.0"),
+        ("1.2.dev7", "1.2"),
+        ("1.2.3.4.5", "1.2.3.4"),
+        ("2026.11.28", "2026.11.28"),
+        ("0+unknown", "0"),
+    ],
+)
+def test_the_release_of_a_version(given: str, stored: str) -> None:
+    """A version is stored as the numbers that it begins with."""
+    configure(version=given)
+    configure(app="acme")
+
+    assert stored == settings.current().version
+
+
+@pytest.mark.parametrize("value", ["", "unknown", "main", "1234567890", "\u0661.2", 1.4, b"1"])
+def test_bad_version(value: object) -> None:
+    """A version without a release number is refused with an example of a good one."""
+    with pytest.raises(ConfigurationError, match=r"for instance '1\.4\.2'"):
+        configure(version=value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("value", [1, 3650])
 def test_good_retention(value: int) -> None:
     """1 and 3650 days are valid."""

@@ -7,6 +7,7 @@ from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import app_choice
 from telemetry_kit.errors import ConfigurationError
+from telemetry_kit.privacy import program
 
 # These commands read no project of the user, so any app is right.
 ABOUT_NO_APP = ("demo", "selftest", "schema")
@@ -33,5 +34,7 @@ def configure_app(command: str, app: str | None, project: str | None) -> None:
         found = app_choice.DEFAULT
     try:
         settings.configure(app=found)
+        if command not in ABOUT_NO_APP:
+            settings.configure(**program.read_all(found, runtime.environ))
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None

@@ -77,6 +77,7 @@ PARAMETERS: dict[str, Parameters] = {
     ),
     "disable": (Parameter("--all-projects", "Decide for all projects."),),
     "preview": (Parameter("--json", "Print the samples only.", key="as_json"),),
+    "projects": (_JSON,),
     "view": (
         Parameter("-n --limit", "Number of events, or sessions, to show.", "N", COUNT, default=20),
         *_PERIOD_AND_ROLE[:2],

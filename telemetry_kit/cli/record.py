@@ -143,8 +143,11 @@ def record(event: str, given: "dict[str, str]") -> None:
     # deferred: only if consent may have been granted
     from telemetry_kit import context, settings
     from telemetry_kit.consent import cache  # deferred: as above
+    from telemetry_kit.privacy import program  # deferred: as above
 
-    settings.configure(app=app)
+    # A host that mounts this command has declared everything itself.
+    if settings.current().app != app:
+        settings.configure(app=app, **program.read(app, runtime.environ, given))
     start = context.place(project)
     if not cache.is_allowed(start):
         return

@@ -13,6 +13,7 @@ COMMANDS = (
     (("disable", "off"), "disable", "Stop recording in this project."),
     (("preview",), "preview", "Show the notice and a sample of each event; writes nothing."),
     (("record",), "record", "Record one event, from a script or a slash command; never fails."),
+    (("projects",), "projects", "List your projects with events, from all folders."),
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show usage, results, durations and the trend."),
     (("answers",), "answers", "Answer the questions that the events are recorded for."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from telemetry_kit.errors import ConfigurationError, Refused, TelemetryError
-from telemetry_kit.paths import find, is_app_name, own_folders, upward
+from telemetry_kit.paths import is_app_name, own_folders, upward
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def choose(start: str | None, environ: Mapping[str, str]) -> str:
     if named:
         return named
     decided = decided_apps(environ)
-    known = list(dict.fromkeys([*decided, *apps_above(start)]))
+    known = list(dict.fromkeys([*decided, *apps_above(start, folders_of(decided, environ))]))
     if len(known) > 1:
         known = [app for app in known if has_project(app, start, environ)]
     for apps in (known, decided):
@@ -57,8 +57,22 @@ def decided_apps(environ: Mapping[str, str]) -> list[str]:
     ]
 
 
-def apps_above(start: str | None) -> list[str]:
-    """The apps with a log or settings in this directory or one above, up to the repository."""
+def folders_of(apps: list[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The names of the folders with events, each with its app."""
+    if not apps:
+        return {}
+    from telemetry_kit.privacy import program  # deferred: an undecided user has no such files
+
+    return {program.read(app, environ, {}).get("directory", f".{app}"): app for app in apps}
+
+
+def apps_above(start: str | None, folders: Mapping[str, str]) -> list[str]:
+    """The apps with a log or settings in this directory or one above, up to the repository.
+
+    Args:
+        start: a directory; None for the working directory.
+        folders: the known names of folders with events, each with its app.
+    """
     try:
         here = os.getcwd() if start is None else os.path.realpath(start)
     except (OSError, ValueError):
@@ -67,8 +81,9 @@ def apps_above(start: str | None) -> list[str]:
     for folder in upward(here):
         names = names_in(folder)
         for name in names:
-            if name[0] == "." and is_app_name(name[1:]) and is_in_use(f"{folder}/{name}"):
-                found.append(name[1:])
+            app = folders.get(name, name[1:])
+            if name[0] == "." and is_app_name(app) and is_in_use(f"{folder}/{name}"):
+                found.append(app)
         if ".git" in names:
             break
     return found
@@ -78,10 +93,11 @@ def has_project(app: str, start: str | None, environ: Mapping[str, str]) -> bool
     """Whether an app has a log, settings or a decision for the project of a directory."""
     # deferred: most users have decided about one app at most
     from telemetry_kit.consent import policy
+    from telemetry_kit.privacy import program
     from telemetry_kit.privacy.projects import ProjectDirs
 
     try:
-        paths = find(app, start, environ)
+        paths = program.paths_of(app, start, environ)
     except Refused:
         return False
     folders = (paths.folder, os.path.dirname(paths.repository_files[0][0]))

@@ -13,12 +13,13 @@ from telemetry_kit import settings
 from telemetry_kit._runtime import FRESH_SECONDS, SUPPORTED, UNSUPPORTED, runtime
 from telemetry_kit.consent.policy import DENY, Decision, Rule, decide
 from telemetry_kit.errors import Off
-from telemetry_kit.paths import ProjectPaths, find
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from telemetry_kit.paths import ProjectPaths
 
 _MAX_DECISIONS = 64
 _getcwd = os.getcwd
@@ -168,7 +169,7 @@ def _decide_anew(start: str | None, directory: str) -> CachedDecision:
     generation = settings.generation()
     now = settings.current()
     switches = Switches(runtime.environ, now.prefix)
-    paths = find(now.app, start, runtime.environ)
+    paths = now.paths(start)
     if runtime.is_denied:
         says = "you denied consent in this run, and the denial could not be saved"
         rule = Rule("user", "this process", None, DENY, says, everywhere=True)

@@ -16,7 +16,7 @@ from telemetry_kit.consent.app_choice import names_in
 from telemetry_kit.errors import ConsentError, JournalError, Refused
 from telemetry_kit.files import atomic, private
 from telemetry_kit.files.private import NotOwnerError, UnsafeFileError, name_of
-from telemetry_kit.paths import ProjectPaths, find
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
 from telemetry_kit.privacy.projects import ProjectDirs
 
@@ -46,7 +46,7 @@ def paths_of(project_root: Path | None = None) -> ProjectPaths:
         raise ConsentError(f"there is no folder {start[:80]!r}")
     try:
         start = start and os.path.realpath(start)
-        return find(settings.current().app, start, runtime.environ)
+        return settings.current().paths(start)
     except Refused as refusal:
         raise ConsentError(refusal.reason) from None
 
@@ -346,7 +346,7 @@ def all_project_paths(paths: ProjectPaths) -> list[ProjectPaths]:
     others = [root for root in projects.roots(paths.state) if root != paths.root]
     return [
         paths,
-        *(ProjectPaths(paths.app, root, paths.config, paths.state) for root in others),
+        *map(paths.of_root, others),
     ]
 
 

@@ -157,7 +157,7 @@ def folders(paths: ProjectPaths) -> list[tuple[str, str]]:
         ConsentError: the directory key cannot be used.
     """
     dirs = ProjectDirs.of(paths)
-    own = [] if dirs is None else [("this project", dirs.config)]
+    own = [] if dirs is None else [(paths.scope, dirs.config)]
     return [("all projects", paths.config), *own]
 
 

@@ -48,7 +48,7 @@ def lines(
         everywhere: ask for all projects instead of this one.
     """
     now = now or settings.current()
-    scope = "all projects" if everywhere else "this project"
+    scope = "all projects" if everywhere else paths.scope
     kinds = dict.fromkeys(name.partition(".")[0] for name in catalog.EVENTS)
     *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in kinds)
     log = plain(f".{paths.app}/telemetry.jsonl of each project" if everywhere else paths.log)
@@ -192,13 +192,15 @@ _EXAMPLES: dict[str, Any] = {
     "exit_code": 1,
     "duration_ms": 1024,
     "source": "api",
+    "invoker": "person",
+    "app_version": "1.4.2",
     "key_epoch": 1,
     "dropped": 2,
     "context": '{"task_id":"h:17a8b1f9548b"}',
 }
 _SAMPLED = (
     *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "command", "agent"),
-    *("project_id", "outcome", "duration_ms", "source", "key_epoch"),
+    *("project_id", "outcome", "duration_ms", "source", "invoker", "key_epoch"),
 )
 
 

@@ -152,7 +152,7 @@ def decide(
         return Decision(False, undecided)
     # These rules read more files, so they come last: most users never reach them.
     for found in (
-        () if every_file else repository_rules(paths.app, paths.checkout),
+        () if every_file else repository_rules(paths.directory, paths.checkout),
         nearby(paths, environ, dirs),
     ):
         for rule in found:
@@ -175,7 +175,7 @@ def rules(
     yield system_rule(paths.system_file)
     yield from environment_rules(paths.app.upper().replace("-", "_"), environ, every)
     if repository:
-        yield from repository_rules(paths.app, paths.checkout)
+        yield from repository_rules(paths.directory, paths.checkout)
     yield switch_rule(
         "user",
         paths.user_file,
@@ -208,7 +208,7 @@ def nearby(
             yield Rule("repository", repository, None, DENY, says)
     for root in enclosing_roots(paths, environ, repositories):
         if root != paths.checkout:
-            yield from repository_rules(paths.app, root)
+            yield from repository_rules(paths.directory, root)
         try:
             dirs = dirs or ProjectDirs.of(paths)
         except ConsentError as error:
@@ -221,8 +221,8 @@ def nearby(
         if rule.verdict == GRANT:
             rule.verdict, rule.says = IGNORED, f"ignored: it covers only {root}"
         yield rule
-    if paths.root != paths.checkout:
-        yield from repository_rules(paths.app, paths.root)
+    if paths.root != paths.checkout and not paths.is_user_scope:
+        yield from repository_rules(paths.directory, paths.root)
 
 
 def environment_rules(
@@ -296,9 +296,9 @@ def system_rule(path: str) -> Rule:
     return Rule("system", path, text.strip(), DENY, f"{path} denies", everywhere=True)
 
 
-def repository_rules(app: str, root: str) -> Iterator[Rule]:
+def repository_rules(directory: str, root: str) -> Iterator[Rule]:
     """The rules of the files that a repository may contain."""
-    for path, marker in repository_files(app, root):
+    for path, marker in repository_files(directory, root):
         table = read_toml(path, marker)
         if table is not None and marker:
             tool = table.get("tool", {})
@@ -382,7 +382,7 @@ def records(paths: ProjectPaths) -> Iterator[Rule]:
         yield Rule("user", paths.directory_key, None, DENY, str(error), everywhere=True)
         return
     if dirs is not None:
-        rule = record_rule(f"{dirs.config}/{RECORD}", "for this project")
+        rule = record_rule(f"{dirs.config}/{RECORD}", f"for {paths.scope}")
         rule.dirs = dirs
         yield rule
     elif problem := lost_key_problem(paths):

@@ -46,7 +46,8 @@ class DeclaredNames:
         """Write a name to the file, unless it is there.
 
         Args:
-            kind: a vocabulary, `errors`, `context`, or `context.KEY` for a token of that key.
+            kind: a vocabulary, `errors`, `versions`, `context`, or `context.KEY` for a token of
+                that key.
             name: the name.
 
         Raises:
@@ -54,16 +55,30 @@ class DeclaredNames:
         """
         if self._dirs is None:
             return
-        path = self._dirs.names
-        if self._lines is None:
-            self._lines = set((private.read(path, _READ_BYTES) or b"").split(b"\n"))
-        body = f"[{self._quote(kind)},{self._quote(name)}".encode("ascii")
-        line = body + _end_of(self._dirs, body)
-        if line not in self._lines:
-            if self._is_full or not _append(path, line + b"\n"):
+        line = self._line(self._dirs, kind, name)
+        if line not in self._known(self._dirs):
+            if self._is_full or not _append(self._dirs.names, line + b"\n"):
                 self._is_full = True
                 raise OSError("the list of names is full")
-            self._lines.add(line)
+            self._known(self._dirs).add(line)
+
+    def has(self, kind: str, name: str) -> bool:
+        """Whether the file contains a name.
+
+        Raises:
+            OSError, UnsafeFileError: the file could not be read.
+        """
+        dirs = self._dirs
+        return dirs is not None and self._line(dirs, kind, name) in self._known(dirs)
+
+    def _known(self, dirs: ProjectDirs) -> set[bytes]:
+        if self._lines is None:
+            self._lines = set((private.read(dirs.names, _READ_BYTES) or b"").split(b"\n"))
+        return self._lines
+
+    def _line(self, dirs: ProjectDirs, kind: str, name: str) -> bytes:
+        body = f"[{self._quote(kind)},{self._quote(name)}".encode("ascii")
+        return body + _end_of(dirs, body)
 
 
 def _end_of(dirs: ProjectDirs, body: bytes) -> bytes:
@@ -99,8 +114,15 @@ def read(paths: ProjectPaths) -> dict[str, frozenset[str]]:
         ConsentError: the directory key cannot be used.
     """
     dirs = ProjectDirs.of(paths)
-    if dirs is None:
-        return {}
+    return {} if dirs is None else read_of(dirs)
+
+
+def read_of(dirs: ProjectDirs) -> dict[str, frozenset[str]]:
+    """The same for the directories of a project or of an app.
+
+    Raises:
+        UnsafeFileError: the file cannot be trusted.
+    """
     found: dict[str, set[str]] = {}
     for _, _, entry in entries(dirs, private.read(dirs.names, _READ_BYTES) or b""):
         if entry is not None:
@@ -117,7 +139,7 @@ def entries(dirs: ProjectDirs, data: bytes) -> Iterator[tuple[int, bytes, tuple[
     import re  # deferred: as above
 
     # The quotation marks of these beginnings are escaped inside every name.
-    begins = re.compile(rb'(?=\["(?:roles|agents|commands|workflows|errors|context)["\.])')
+    begins = re.compile(rb'(?=\["(?:roles|agents|commands|workflows|errors|versions|context)["\.])')
     for number, joined in enumerate(data.split(b"\n"), 1):
         for line in filter(None, begins.split(joined)):
             body, end = line[: -CODE_CHARS - 4], line[-CODE_CHARS - 4 :]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # File names in the directories of a project.
 INDEX_ENTRY = "path"
 NAMES = "names"
+PROGRAM = "program"
 _MADE = "made"
 _MAX_BYTES = 65_536
 _REMEDY = "reset --all-projects deletes it, with every decision"
@@ -77,6 +78,15 @@ class ProjectDirs:
     def of_root(self, root: str) -> ProjectDirs:
         """The directories of another project of the same app."""
         return ProjectDirs(self._paths, self.mac, root)
+
+    def of_app(self) -> ProjectDirs:
+        """The directories for what belongs to the app, and to none of its projects."""
+        return self.of_root(self._paths.state)
+
+    @property
+    def program(self) -> str:
+        """The file with the facts that the program declares, in the directories of the app."""
+        return f"{self.state}/{PROGRAM}"
 
     @property
     def key(self) -> str:

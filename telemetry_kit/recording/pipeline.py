@@ -124,11 +124,9 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
         raise Off("the accepted notice does not name this event")
     out: EventDict = {
         METADATA: metadata,
-        "schema_version": catalog.SCHEMA_VERSION,
+        **recorder.constants,
         "event_type": name,
         "source": metadata.source,
-        "project_id": recorder.project_id,
-        "key_epoch": recorder.key.epoch,
     }
     dropped = 0
     for key, value in event.items():

@@ -11,10 +11,10 @@ import time
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
-from telemetry_kit.consent import cache, policy
+from telemetry_kit.consent import cache, coding_agents, policy
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
-from telemetry_kit.privacy import keys, projects
+from telemetry_kit.privacy import keys, program, projects
 from telemetry_kit.privacy.declared_names import DeclaredNames
 from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.schema import catalog
@@ -63,7 +63,6 @@ class Recorder:
         self.writer = writer
         self.key = key
         self.apply_settings()
-        self.project_id = key.pseudonym("project_id", cached.paths.root)
         # Begin and end of the current day, hour, minute or second, and its timestamp.
         self.period = (0.0, 0.0, "")
         self.sequence = _sequence
@@ -86,6 +85,17 @@ class Recorder:
         self.resolution = now.resolution
         # Whether no allowed name needs an escape in JSON, so that a template can make the line.
         self.needs_no_escape = True
+        # The fields that are the same in all events.
+        self.constants: dict[str, object] = {
+            "schema_version": catalog.SCHEMA_VERSION,
+            "invoker": coding_agents.invoker(runtime.environ),
+            "key_epoch": self.key.epoch,
+        }
+        paths = self.cached.paths
+        if not paths.is_user_scope:
+            self.constants["project_id"] = self.key.pseudonym("project_id", paths.root)
+        if now.version and self.allows("versions", now.version):
+            self.constants["app_version"] = now.version
         self.uncovered: frozenset[str] = frozenset()
         self.uncovered_tokens: dict[str, frozenset[str]] = {}
         grant = self.cached.decision.grant
@@ -123,11 +133,13 @@ class Recorder:
 class Project:
     """What one project keeps beyond a decision: its writer, key and stored names."""
 
-    __slots__ = ("key", "names_file", "writer")
+    __slots__ = ("key", "names_file", "settings_generation", "writer")
 
     def __init__(self, paths: ProjectPaths) -> None:
         self.key: keys.Key | None = None
         self.names_file: DeclaredNames | None = None
+        # The settings that are stored for commands.
+        self.settings_generation = -1
         # deferred: a capture needs no file, and on Windows this cannot be loaded
         module = load("telemetry_kit.storage.writer")
         if module is None:
@@ -180,8 +192,19 @@ def recorder_for(start: str | None = None) -> Recorder:
     if project.names_file is None or project.key is not key:
         project.key = key
         project.names_file = DeclaredNames(dirs, quote)
+    if project.settings_generation != cached.settings_generation:
+        project.settings_generation = cached.settings_generation
+        save_program(dirs)
     found = cached.recorder = Recorder(cached, project.writer, key, project.names_file)
     return found
+
+
+def save_program(dirs: ProjectDirs) -> None:
+    """Store what the program declares, for `record` and the commands, which do not load it."""
+    try:
+        program.save(dirs, settings.current(), quote)
+    except (OSError, UnsafeFileError):
+        return  # the events of this program are complete without it
 
 
 def version_of(path: str) -> tuple[int, ...]:

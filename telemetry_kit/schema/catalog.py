@@ -35,10 +35,12 @@ VOCABULARIES = settings.VOCABULARIES
 MAX_DECLARED_BYTES = settings.MAX_DECLARED_BYTES
 PSEUDONYM_PREFIX = settings.PSEUDONYM_PREFIX
 NAME = "name"
+VERSION = "version"
 MAPPING = "mapping"
 
 OUTCOMES = ("ok", "error", "cancelled", "closed")
 SOURCES = ("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "import")
+INVOKERS = ("person", "claude-code", "codex", "copilot", "cursor", "gemini", "other-agent")
 
 MAX_LINE_BYTES = 4_096
 MAX_NAME_CHARS = 1_024
@@ -174,6 +176,8 @@ _FIELDS = (
     Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
     Field("duration_ms", MEASURE, "rounded up to a power of two", (1, 2**53), given=True),
     Field("source", TOKEN, "the interface that recorded the event", SOURCES),
+    Field("invoker", TOKEN, "a person, or the coding agent that ran the program", INVOKERS),
+    Field("app_version", VERSION, "the version of the program, as it declared it"),
     Field("key_epoch", MEASURE, "number of the key that made the pseudonyms", (1, 2**53)),
     Field("dropped", MEASURE, "number of values that were left out", (1, 2**53)),
     Field("context", MAPPING, "declared keys, each of a declared class", given=True),

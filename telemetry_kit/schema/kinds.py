@@ -190,6 +190,23 @@ class Time(Kind):
         self.begins = _begins_like(f'"{form}"', '"0000-00-00T00:00:00Z"')
 
 
+class Version(Kind):
+    """A declared version. The reader accepts any version of this form."""
+
+    def __init__(self, _domain: None, names: frozenset[str]) -> None:
+        form = r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,3}"
+        accepted = re.compile(form).fullmatch
+        super().__init__(
+            "declared version, one to four numbers",
+            {"type": "string", "pattern": f"^{form}$"},
+            f'"{form}"'.encode(),
+            lambda value: type(value) is str and accepted(value) is not None,
+        )
+        self.is_canonical = lambda value: self.accepts(value) and value in names
+        self.begins = lambda text: any(json.dumps(name).startswith(text) for name in names)
+        self.size = len(names)
+
+
 class Mapping(Kind):
     """An object of context keys with their values."""
 
@@ -264,6 +281,7 @@ _KINDS: dict[str, Callable[[Any, frozenset[str]], Kind]] = {
     catalog.MEASURE: Measure,
     catalog.NAME: Name,
     catalog.IDENTIFIER: Identifier,
+    catalog.VERSION: Version,
     catalog.MAPPING: Mapping,
     "duration_ms": Duration,
     "error_type": ErrorName,

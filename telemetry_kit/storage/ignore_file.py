@@ -51,7 +51,7 @@ def ignore(folder: int, paths: ProjectPaths) -> bool:
             names = ["?"]
         if all(name.startswith(("telemetry", ".telemetry", ".gitignore")) for name in names):
             return write_ignore_file(folder, found is None)
-    repository, exclude = exclude_around(paths.root)
+    repository, exclude = exclude_around(paths.parent)
     if exclude and exclude_lines(paths, repository) not in text_of(exclude, 1 << 20):
         raise Refused(
             f"git would take the events from {paths.folder}, which is not ours alone: the next "

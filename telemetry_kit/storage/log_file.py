@@ -97,8 +97,8 @@ class LogOpener:
             if not self.allowed():
                 raise Off("recording was turned off") from None
             # Root would leave a folder in the user's project that the user cannot write to.
-            if os.geteuid() == 0 and os.stat(self.paths.root).st_uid != 0:
-                raise Refused(f"{self.paths.root} belongs to another user") from None
+            if os.geteuid() == 0 and os.stat(self.paths.parent).st_uid != 0:
+                raise Refused(f"{self.paths.parent} belongs to another user") from None
             make_last_folder(path)
             created.append(path)
             fd = open_folder(path)

@@ -282,9 +282,9 @@ def obstacles(paths: ProjectPaths) -> list[str]:
     try:
         folder = os.lstat(paths.folder)
     except FileNotFoundError:
-        if os.geteuid() == 0 and os.stat(paths.root).st_uid != 0:
-            return [f"{paths.root} belongs to another user"]
-        return disk_obstacles(paths.root)
+        if os.geteuid() == 0 and os.stat(paths.parent).st_uid != 0:
+            return [f"{paths.parent} belongs to another user"]
+        return disk_obstacles(paths.parent)
     except OSError as error:
         return [f"{paths.folder}: {explain(error)}"]
     if stat.S_ISLNK(folder.st_mode):

@@ -29,7 +29,7 @@ def ensure(paths: ProjectPaths) -> None:
         ConsentError: git would take the events all the same; the lines were removed again.
     """
     why_no_file = write_own_file(paths)
-    repository, exclude = exclude_around(paths.root)
+    repository, exclude = exclude_around(paths.parent)
     if not exclude:
         return
     lines = exclude_lines(paths, repository)
@@ -88,10 +88,10 @@ def remove_rules(paths: ProjectPaths) -> None:
                     os.unlink(".gitignore", dir_fd=folder)
                 os.fsync(folder)
                 os.rmdir(paths.folder)
-                private.sync_folder(paths.root)
+                private.sync_folder(paths.parent)
             except OSError:
                 pass  # the folder has files of others
-    repository, exclude = exclude_around(paths.root)
+    repository, exclude = exclude_around(paths.parent)
     if exclude:
         remove_lines(exclude, exclude_lines(paths, repository))
 

@@ -74,10 +74,11 @@ class Lookup:
         self._escaped = encode({"": text})[5:-3].lower()
         self._vocabulary = vocabulary.of(paths)
         self._pseudonyms: dict[str, set[str]] = {}
-        self._own: tuple[int, str] | None = None
+        self._own: tuple[int, str | None] | None = None
         key = keys.current(projects.ProjectDirs.of(paths))
         if key is not None:
-            self._own = (key.epoch, key.pseudonym("project_id", paths.root))
+            project = key.pseudonym("project_id", paths.root)
+            self._own = (key.epoch, None if paths.is_user_scope else project)
             context = [f"context.{name}" for name in self._vocabulary.context]
             for name in (*catalog.NAMES, "project_id", *context):
                 self._pseudonyms[name] = {key.pseudonym(name, text)}

@@ -24,6 +24,7 @@ from telemetry_kit.storage.rotation import COUNT_CACHE
 from telemetry_kit.verification.grammar import Violation
 
 RECORD, HISTORY, NAMES, KEY, OTHER = "record", "history", "names", "key", "other"
+PROGRAM = projects.PROGRAM
 MAX_BYTES = 8 << 20
 # People write it for other people, so it is not checked.
 _TOML = "telemetry.toml"
@@ -31,6 +32,7 @@ _KINDS = {
     policy.RECORD: RECORD,
     history.HISTORY: HISTORY,
     projects.NAMES: NAMES,
+    projects.PROGRAM: PROGRAM,
     "key": KEY,
     "place.key": KEY,
 }
@@ -80,7 +82,7 @@ class Record:
     Args:
         path: the file.
         name: its name in the certificate, without the folders above that of the app.
-        kind: `record`, `history`, `names`, `key` or `other`.
+        kind: `record`, `history`, `names`, `program`, `key` or `other`.
         size_bytes: its size on disk.
     """
 
@@ -100,7 +102,8 @@ def files(paths: ProjectPaths) -> Iterator[Record]:
         dirs = projects.ProjectDirs.of(paths)
     except ConsentError:
         dirs = None
-    inside = [""] if dirs is None else ["", f"/projects/{dirs.name}"]
+    names = [] if dirs is None else [dirs.name, dirs.of_app().name]
+    inside = ["", *(f"/projects/{name}" for name in names)]
     found = {
         path: f"{label}{inner}/{os.path.basename(path)}"
         # On some systems both directories are the same.
@@ -196,6 +199,8 @@ def ownership_problems(paths: ProjectPaths) -> Iterator[tuple[str, str]]:
             if inner[-2:] == ["projects", "?"]:
                 yield shown, "a folder that is not named by a code"
             for name in (*folders, *names):
+                if name == ".gitignore":
+                    continue  # git reads it, also for other users
                 problem = ownership_problem(f"{folder}/{name}", forbidden)
                 if problem:
                     yield f"{shown}/{name if name in (*_KINDS, _TOML) else '?'}", problem

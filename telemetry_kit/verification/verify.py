@@ -20,7 +20,7 @@ from telemetry_kit.consent import policy
 from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy import declared_names, keys, program, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import compression
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
@@ -35,7 +35,7 @@ from telemetry_kit.verification.certificate import (
     masked,
 )
 from telemetry_kit.verification.fragments import is_torn
-from telemetry_kit.verification.grammar import Grammar, Pairs, Violation
+from telemetry_kit.verification.grammar import ALWAYS, Grammar, Pairs, Violation
 from telemetry_kit.verification.machine_secrets import (
     MAX_SECRETS,
     Secret,
@@ -112,7 +112,10 @@ class Verification:
         app, names, secrets = baseline.paths.app, baseline.vocabulary, baseline.secrets
         self._baseline = baseline
         self.certificate = Certificate(app, catalog.SCHEMA_VERSION, catalog.NOTICE_VERSION)
-        self.grammar = Grammar(names, resolution=baseline.resolution)
+        # In user scope, events belong to no project.
+        hidden = {"project_id"} if baseline.paths.is_user_scope else set()
+        always = set(ALWAYS) - hidden
+        self.grammar = Grammar(names, always=always, resolution=baseline.resolution)
         words = [app, *public, *WORDS, *records.WORDS]
         for row in catalog.FIELDS.values():
             words += (row.meaning, row.kind)
@@ -127,7 +130,8 @@ class Verification:
         # By epoch. Keys of earlier epochs are deleted, so the first event of each one counts.
         self._projects: dict[int, str] = {}
         if (key := baseline.key) is not None:
-            self._projects[key.epoch] = key.pseudonym("project_id", baseline.paths.root)
+            project = key.pseudonym("project_id", baseline.paths.root)
+            self._projects[key.epoch] = "" if baseline.paths.is_user_scope else project
         self.certificate.secrets = Counter(secret.kind for secret in searched)
         self.certificate.set_aside = Counter(secret.kind for secret in set_aside)
 
@@ -207,18 +211,27 @@ class Verification:
             checked.sha256 = hashlib.sha256(data).hexdigest()
             for number, violation in records.violations(record.kind, data):
                 self.add_violation(record.name, number, violation)
-            rest = self.check_names(checked, data) if record.kind == records.NAMES else data
+            rest = data
+            if record.kind in (records.NAMES, records.PROGRAM):
+                rest = self.check_declared(checked, record, data)
             self.check_lines(checked, [rest])
             checked.lines = max(checked.lines, data.count(b"\n"))
         self.certificate.files.append(checked)
 
-    def check_names(self, checked: CheckedFile, data: bytes) -> bytes:
-        """Check the file of declared names, and return the lines that are no entries."""
+    def check_declared(self, checked: CheckedFile, record: records.Record, data: bytes) -> bytes:
+        """Check a file of declared names or facts, and return the lines that are no entries."""
         rest = []
         paths = self._baseline.paths
         dirs = projects.ProjectDirs.of(paths)
         if dirs is None:
             raise private.UnsafeFileError(f"{paths.directory_key} is missing")
+        if record.path != dirs.names:
+            dirs = dirs.of_app()
+        if record.kind == records.PROGRAM:
+            if program.encoded(dirs, program.decoded(dirs, data)) == data:
+                return b""
+            self.add_violation(checked.file, 0, Violation("not written by the recorder"))
+            return data
         for number, line, entry in declared_names.entries(dirs, data):
             if entry is not None:
                 continue
@@ -349,7 +362,7 @@ class Verification:
                         self._texts.check_value(given)
                     elif type(given) is int:
                         self._texts.check_number(file, number, f"{name}.{key}", given)
-            elif kind == catalog.NAME or name == "error_type":
+            elif kind in (catalog.NAME, catalog.VERSION) or name == "error_type":
                 self._texts.check_value(value)
         if of_project:
             self.check_epoch(file, number, epoch, project)

@@ -19,22 +19,26 @@ class Vocabulary:
         names: the names of each of `catalog.VOCABULARIES`.
         errors: the names of exceptions.
         context: the tokens of each context key.
+        versions: the versions of the program.
     """
 
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
     errors: frozenset[str] = frozenset()
     context: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    versions: frozenset[str] = frozenset()
 
     def of_field(self, field: catalog.Field) -> frozenset[str]:
         """Return the names that a field may store in plain text."""
         if field.name == "error_type":
             return self.errors
+        if field.kind == catalog.VERSION:
+            return self.versions
         return self.names.get(field.domain, frozenset())
 
     def strings(self) -> frozenset[str]:
         """Return all names, tokens and context keys."""
         tokens = frozenset[str]().union(*self.names.values(), *self.context.values())
-        return tokens | self.errors | frozenset(self.context)
+        return tokens | self.errors | self.versions | frozenset(self.context)
 
 
 def of(paths: ProjectPaths) -> Vocabulary:
@@ -65,4 +69,5 @@ def of(paths: ProjectPaths) -> Vocabulary:
             catalog.BUILTIN_ERRORS.values(), ("other",), earlier.get("errors", empty)
         ),
         context=context,
+        versions=earlier.get("versions", empty).union(filter(None, (now.version,))),
     )

@@ -244,6 +244,8 @@ OTHER_USES = {
     "exit_code": "`view`: how a command ended",
     "source": "`view --wide`: which part of the library recorded it",
     "context": "`view`: what the tool itself declared",
+    "invoker": "`view --wide`: a person, or the coding agent that ran the program",
+    "app_version": "`view --wide`: the version of the program",
     "key_epoch": "`find` and `forget`: which key made a pseudonym",
 }
 

@@ -116,6 +116,16 @@ def test_foreign_pseudonyms_fail(project, epoch) -> None:
     assert {"provenance": 1}.items() <= certificate["findings_by_layer"].items()
 
 
+def test_an_undeclared_version_fails(project) -> None:
+    """A version that the program has not declared is a finding, like any other number."""
+    line = project.lines()[-1].replace(b'"key_epoch"', b'"app_version":"49.30.123456","key_epoch"')
+    project.log.write_bytes(project.log.read_bytes() + line)
+    status, certificate, _ = verify(project)
+
+    assert 1 == status
+    assert {"app_version"} == {finding["field"] for finding in certificate["findings"]}
+
+
 def test_unkeyed_hash_of_the_user_fails(project) -> None:
     """A plain SHA-256 of the address of the user is a finding."""
     import hashlib

@@ -119,6 +119,8 @@ _OTHERS: dict[str, st.SearchStrategy[Any]] = {
     "exit_code": _MEASURES,
     "duration_ms": _MEASURES,
     "source": st.sampled_from(["api", "nobody"]),
+    "invoker": st.sampled_from(["person", "codex", "nobody"]),
+    "app_version": st.sampled_from(["1", "1.4.2", "1.", "1.2.3.4.5", "dev", ""]),
     "key_epoch": _MEASURES,
     "dropped": _MEASURES,
     "context": st.dictionaries(st.sampled_from(["a", "b", "a b", ""]), _VALUES, max_size=4),

@@ -52,6 +52,7 @@ def test_all_fields_of_a_record(place) -> None:
         "agent": place.key.pseudonym("agent", "somebody"),
         "project_id": place.key.pseudonym("project_id", str(place.root)),
         "source": "api",
+        "invoker": "person",
         "key_epoch": 1,
     } == record
     assert re.fullmatch("[0-9a-f]{16}", record["event_id"])
@@ -414,7 +415,8 @@ def test_validate_alone(checked_event) -> None:
     valid.pop(pipeline.METADATA)
 
     assert sorted(valid) == [
-        *("agent", "dropped", "event_type", "key_epoch", "project_id", "schema_version", "source")
+        *("agent", "dropped", "event_type", "invoker", "key_epoch", "project_id"),
+        *("schema_version", "source"),
     ]
     assert (valid["agent"], valid["dropped"]) == ("x", 2)
     assert captured.dropped == [("agent.invoked", "exit_code"), ("agent.invoked", "unknown")]

@@ -9,7 +9,7 @@ import pytest
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.kinds import ContextValue, kind_of
 
-NAMES = frozenset({"dev", "a b", "wr\u00fcter", "ValueError"})
+NAMES = frozenset({"dev", "a b", "wr\u00fcter", "ValueError", "1.4.2"})
 VALUES = (
     *(
         "",
@@ -18,6 +18,11 @@ VALUES = (
         "wr\u00fcter",
         "ok",
         "api",
+        "person",
+        "1.4.2",
+        "1.4.2\n",
+        "1.4.2.0.5",
+        "1.\u06642",
         "1.0",
         "agent.failed",
         "ValueError",

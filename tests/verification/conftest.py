@@ -21,6 +21,7 @@ VOCABULARY = Vocabulary(
     },
     errors=frozenset({*catalog.BUILTIN_ERRORS.values(), "other", "SpecError"}),
     context={"size": frozenset(), "mode": frozenset({"fast", "slow"}), "task_id": frozenset()},
+    versions=frozenset({"1.4.2", "2026.11"}),
 )
 
 
@@ -46,6 +47,8 @@ def make_record(dice: random.Random, seq: int) -> dict[str, object]:
             record[field.name] = name(str(field.domain))
         elif field.kind == catalog.RANDOM:
             record[field.name] = code(field.domain // 4)
+        elif field.kind == catalog.VERSION:
+            record[field.name] = dice.choice(sorted(VOCABULARY.versions))
         elif field.kind == catalog.TOKEN:
             record[field.name] = dice.choice(field.domain or sorted(VOCABULARY.errors))
     record["schema_version"] = catalog.SCHEMA_VERSION

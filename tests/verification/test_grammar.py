@@ -58,8 +58,9 @@ def test_mutated_lines_are_accepted_only_when_canonical(grammar, make_lines) -> 
 def _matches_the_schema(record: dict, vocabulary: Vocabulary) -> bool:
     """Check independently that each string is in a closed list, hex of its length, or a day."""
     places = [catalog.ORDER.index(name) for name in record]
-    names = frozenset().union(*vocabulary.names.values(), vocabulary.errors)
-    tokens = {*catalog.EVENTS, *catalog.OUTCOMES, *catalog.SOURCES, catalog.SCHEMA_VERSION}
+    names = frozenset().union(*vocabulary.names.values(), vocabulary.errors, vocabulary.versions)
+    tokens = {*catalog.EVENTS, *catalog.OUTCOMES, *catalog.SOURCES, *catalog.INVOKERS}
+    tokens.add(catalog.SCHEMA_VERSION)
     ok = places == sorted(set(places))
     for name, value in record.items():
         if name == "context":

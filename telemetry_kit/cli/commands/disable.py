@@ -16,7 +16,7 @@ def run(project: str | None, all_projects: bool) -> None:
         CommandError: the running programs could not be notified.
     """
     paths = changes.paths_of(project)
-    where = "all projects" if all_projects else safe(paths.root)
+    where = "all projects" if all_projects else safe(paths.shown)
     try:
         changes.disable_telemetry(paths.root, all_projects=all_projects, method="flag")
     except JournalError as error:

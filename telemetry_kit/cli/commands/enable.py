@@ -26,7 +26,7 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     if answer == prompt.LATER:
         info("Nothing was decided.")
         return
-    where = "all projects" if all_projects else safe(paths.root)
+    where = "all projects" if all_projects else safe(paths.shown)
     if answer == prompt.NO:
         changes.deny(paths, all_projects=all_projects, method=method)
         info(f"Recording is off for {where}. Nothing is recorded any more.")

@@ -19,7 +19,7 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
         CommandError: the user cannot be asked, or something could not be deleted.
     """
     paths = changes.paths_of(project)
-    whose = f"all projects of {paths.app}" if all_projects else safe(paths.root)
+    whose = f"all projects of {paths.app}" if all_projects else safe(paths.shown)
     if not yes and not confirm(f"Delete events, keys, decisions and their history of {whose}?"):
         info("Nothing was changed.")
         return

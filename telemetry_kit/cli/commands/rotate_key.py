@@ -32,7 +32,7 @@ def run(project: str | None, yes: bool) -> None:
         key = keys.replace(path, runtime.now())
     except OSError as error:
         raise CommandError(f"the key could not be replaced ({name_of(error)})") from None
-    info(f"Replaced: the key of this project is now that of epoch {key.epoch}.")
+    info(f"Replaced: the key of {paths.scope} is now that of epoch {key.epoch}.")
     info("The old key is deleted. Earlier pseudonyms cannot be computed from any text again,")
     info("neither by you nor by another person. find and forget see only later ones.")
     info("A backup or a snapshot of your state directory may still contain the old key.")

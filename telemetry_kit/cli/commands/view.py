@@ -43,6 +43,8 @@ IDS = (
     "span_id",
     "parent_id",
     "source",
+    "invoker",
+    "app_version",
     "key_epoch",
     "schema_version",
 )
