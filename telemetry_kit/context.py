@@ -112,6 +112,31 @@ def innermost() -> Scope | None:
     return node
 
 
+# While code of the host runs inside the recorder: a list that is emptied when that code returns.
+# A task that it starts has the same list, and may record later.
+in_host: ContextVar[list[bool] | None] = ContextVar("telemetry_kit_in_host", default=None)
+
+
+def call_host(function: Callable[..., R], *args: Any) -> R:
+    """Call a function of the host from inside the recorder: nothing that it does is recorded.
+
+    Raises:
+        Refused: code of the host already runs inside the recorder, and would run again.
+    """
+    before = in_host.get()
+    if before:
+        from telemetry_kit.errors import Refused  # deferred: most programs never come here
+
+        raise Refused("code of the host runs inside the recorder")
+    running = [True]
+    try:
+        in_host.set(running)
+        return function(*args)
+    finally:
+        running.clear()
+        in_host.set(before)
+
+
 def place(start: str | os.PathLike[str] | None) -> str | None:
     """The directory that an event belongs to: the one given, else the scope's, else None.
 
@@ -121,7 +146,7 @@ def place(start: str | os.PathLike[str] | None) -> str | None:
     if start is None:
         scope = innermost()
         return scope.start if scope is not None else None
-    return os.path.realpath(os.fsdecode(start))
+    return os.path.realpath(start if type(start) is str else call_host(os.fsdecode, start))
 
 
 def current() -> Scope | None:

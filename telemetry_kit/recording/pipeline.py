@@ -92,8 +92,11 @@ def check_consent(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Find the recorder of the event's project.
 
     Raises:
-        Refused: recording is off there, or the log or the key cannot be used.
+        Refused: recording is off there, the log or the key cannot be used, or the event happens
+            in code of the host that the recorder itself calls.
     """
+    if scopes.in_host.get():
+        raise Refused("code of the host runs inside the recorder")
     metadata = event.get(METADATA)
     if type(metadata) is not EventMetadata:
         metadata = event[METADATA] = EventMetadata()
