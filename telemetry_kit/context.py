@@ -30,7 +30,8 @@ class Scope:
     Args:
         owner: the span or session that opened it, and alone closes it.
         parent: the enclosing scope.
-        names: the names that events inside inherit (role, command, agent, workflow).
+        names: the names that events inside inherit (role, command, agent, workflow). None for one
+            that cannot be stored: it hides that of the enclosing scope.
         session_id: the session it belongs to; None inherits the parent's.
         span_id: its own id; None for a scope that is no span.
         start: a directory in the project that events inside belong to; None inherits it.
@@ -42,14 +43,14 @@ class Scope:
         self,
         owner: Any,
         parent: Scope | None,
-        names: Mapping[str, str],
+        names: Mapping[str, str | None],
         session_id: str | None = None,
         span_id: str | None = None,
         start: str | None = None,
     ) -> None:
         self.owner = owner
         self.parent = parent
-        self.names: dict[str, str] = {**parent.names, **names} if parent else dict(names)
+        self.names: dict[str, str | None] = {**parent.names, **names} if parent else dict(names)
         self.session_id: str | None = session_id or (parent.session_id if parent else None)
         self.start: str | None = start or (parent.start if parent else None)
         self.span_id = span_id

@@ -65,7 +65,7 @@ def open_session(
     """Open a session and record its role, where recording is on.
 
     Args:
-        names: role, command, agent, workflow; a value that is no text is left out.
+        names: role, command, agent, workflow; a value that is no text is dropped and counted.
         start: a directory in the project; None for that of the current scope.
 
     Returns:
@@ -74,7 +74,7 @@ def open_session(
     try:
         directory = scopes.place(start)
         load_pipeline(directory)
-        return SessionSpan(texts(names), directory)
+        return SessionSpan(names, directory)
     except Refused:
         return None
     except Exception as error:
@@ -106,10 +106,9 @@ def innermost_of(entered: Sequence[ActiveSpan | None]) -> ActiveSpan | None:
     return owner
 
 
-def texts(names: Mapping[str, object]) -> dict[str, str]:
-    """Those names that are texts of 1 to 1,024 characters, as plain strings."""
-    found = ((name, text(value)) for name, value in names.items())
-    return {name: value for name, value in found if value is not None}
+def inherited_names(names: Mapping[str, object]) -> dict[str, str | None]:
+    """The names that events inside a scope inherit, as plain strings; None for what is no text."""
+    return {k: text(value) for k, value in names.items() if k in scopes.INHERITED}
 
 
 class Span:
@@ -137,7 +136,7 @@ class Span:
         self._extra: dict[str, object] = {}
         self.outer = outer = scopes.innermost()
         # Source and target of a hand-off are names of that hand-off alone.
-        inherited = texts({k: v for k, v in names.items() if k in scopes.INHERITED})
+        inherited = inherited_names(names)
         self._id = scopes.new_id()
         self.scope: Scope | None = Scope(self, outer, inherited, span_id=self._id, start=start)
         self._started = runtime.clock()
@@ -208,26 +207,27 @@ class SessionSpan:
 
     __slots__ = ("_workflow", "outer", "scope")
 
-    def __init__(self, names: dict[str, str], start: str | None) -> None:
+    def __init__(self, names: Mapping[str, object], start: str | None) -> None:
         # deferred: loaded along with the pipeline
         from telemetry_kit.recording.recorder import has_session
 
         self.outer = parent = scopes.innermost()
         # A session that the environment names continues in this process.
         known = (parent is not None and parent.session_id is not None) or has_session()
+        inherited = inherited_names(names)
         self.scope: Scope | None = Scope(
-            self, parent, names, session_id=None if known else scopes.new_id(), start=start
+            self, parent, inherited, session_id=None if known else scopes.new_id(), start=start
         )
         scopes.variable.set(self.scope)
         before = parent.names.get("role") if parent is not None else None
         pipeline = runtime.pipeline
-        event = {"_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
-        if before is None or before == names.get("role"):
+        event = {**names, "_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
+        if before is None or inherited.get("role") in (before, None):
             pipeline.emit({**event, "event": "role.selected"})
         else:
             pipeline.emit({**event, "event": "role.changed", "previous_role": before})
         self._workflow = None
-        if "workflow" in names:
+        if inherited.get("workflow") is not None:
             self._workflow = open_span("workflow.started", {}, "session", start)
             if self._workflow is not None:
                 # The block runs inside the workflow, so that a generator switches that scope.

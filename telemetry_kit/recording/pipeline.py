@@ -148,6 +148,10 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
         dropped += 1
         if recorder.dropped is not None:
             recorder.dropped.append((name, key))
+        scope: Any = metadata.scope
+        if key in _NAMES and scope is not None:
+            # Nor is the name of the scope the one that was given.
+            metadata.scope = scopes.Scope(None, scope, {key: None})
     context = event.get("context")
     if context is not None:
         out["context"], lost = context_of(context, recorder.context)
@@ -200,7 +204,7 @@ def add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
     scope = metadata.scope
     if scope is not None:
         for name, value in scope.names.items():
-            if name not in event:
+            if value is not None and name not in event:
                 event[name] = value
         if scope.session_id is not None:
             event["session_id"] = scope.session_id
