@@ -174,7 +174,8 @@ class Span:
             # A forked child leaves the block, too; its parent records the end.
             return
         try:
-            outcome, code = outcome_of(error)
+            is_command = self._row.name.startswith("command.")
+            outcome, code = outcome_of(error, is_command)
             failed = outcome in (ERROR, CANCELLED)
             name = last_event(self._row, failed)
             if name is None:
@@ -182,7 +183,7 @@ class Span:
             if not name.startswith("role."):
                 self._extra["outcome"] = outcome
                 self._extra["duration_ms"] = seconds * 1e3
-            if code is not None and name.startswith("command."):
+            if code is not None and is_command:
                 self._extra["exit_code"] = code
             self.emit(name, type(error) if failed and error is not None else None)
         except Exception as trouble:
@@ -247,43 +248,47 @@ class SessionSpan:
             scopes.leave(scope)
 
 
-def outcome_of(error: BaseException | None) -> tuple[str, int | None]:
+def outcome_of(error: BaseException | None, is_command: bool) -> tuple[str, int | None]:
     """The outcome of a body, and its exit code where it has one.
 
-    An exception that carries an `exit_code`, and SystemExit, are exits: 0 and None are successes.
-    They are recognised by that attribute, because Typer carries its own copy of Click's classes.
-    GeneratorExit is an early end. Any other exception outside of `Exception` (Ctrl-C,
-    cancellation) is a cancellation.
+    SystemExit and the Exit of Click end the program: 0 and None are successes. The `exit_code` of
+    another exception counts only for a command, and only if it is a whole number. GeneratorExit is
+    an early end. Any other exception outside of `Exception` (Ctrl-C, cancellation) is a
+    cancellation.
+
+    Args:
+        error: the exception that the body raised.
+        is_command: whether the body is that of a command.
     """
     if error is None:
         return OK, None
-    if isinstance(error, GeneratorExit):
+    kind = type(error)
+    if issubclass(kind, GeneratorExit):
         return CLOSED, None
-    code: object = ...
-    if isinstance(error, SystemExit):
-        code = error.code
-        if code is not None and not isinstance(code, int):
-            code = 1  # as Python itself exits
-    elif not isinstance(error, Exception):
+    if not issubclass(kind, (Exception, SystemExit)):
         return CANCELLED, None
-    else:
+    ends_program = issubclass(kind, SystemExit) or is_of_click(kind, "Exit")
+    code: object = ...
+    if ends_program or is_command:
         try:
-            code = getattr(error, "exit_code", ...)
+            # Of a subclass, either attribute may be code of the host.
+            name = "code" if issubclass(kind, SystemExit) else "exit_code"
+            code = scopes.call_host(getattr, error, name)
         except Exception:
-            code = ...
-    if code is None:
-        return OK, 0
-    if isinstance(code, int):
-        # A subclass of int, an enum or a bool, becomes a plain number.
-        number = int.__index__(code)
-        return (ERROR if number else OK), number
-    return (CANCELLED if is_abort(type(error)) else ERROR), None
+            code = ...  # there is none
+    if ends_program:
+        # As Python itself exits: with 0 for None, and with 1 for any other object.
+        code = 0 if code is None else code if issubclass(type(code), int) else 1
+    elif type(code) is bool or not issubclass(type(code), int):
+        return (CANCELLED if is_of_click(kind, "Abort") else ERROR), None
+    number: int = int.__index__(code)  # type: ignore[arg-type]  # a plain number, also of an enum
+    return (ERROR if number else OK), number
 
 
-def is_abort(kind: type[BaseException]) -> bool:
-    """Whether a class is the one that Click, or Typer's copy, raises for Ctrl-C at a prompt."""
+def is_of_click(kind: type[BaseException], name: str) -> bool:
+    """Whether a class is the Exit or Abort (Ctrl-C at a prompt) of Click, or of Typer's copy."""
     # Asked through `type` itself: a metaclass of the host may answer anything.
-    if type.__dict__["__name__"].__get__(kind) != "Abort":
+    if type.__dict__["__name__"].__get__(kind) != name:
         return False
     module: object = type.__dict__["__module__"].__get__(kind)
     return type(module) is str and module.partition(".")[0] in ("click", "typer")

@@ -141,6 +141,8 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if value is None or key in _NO_FIELDS:
             continue
         take = VALIDATORS.get(key)
+        if key == "exit_code" and not name.startswith("command."):
+            take = None
         taken = None if take is None else take(value)
         if taken is not None:
             out[key] = taken
