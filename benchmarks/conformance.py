@@ -903,8 +903,7 @@ def _(library: Library) -> None:
 
 @check("outcomes", "an exit with code 0, as Click and Typer raise it, is no error", "outcome")
 def _(library: Library) -> None:
-    class Exit(RuntimeError):  # noqa: N818
-        exit_code = 0
+    from typer import Exit
 
     with contextlib.suppress(Exit):
         library.decorate(_raiser(Exit()))()
