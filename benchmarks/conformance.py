@@ -172,7 +172,7 @@ class Ours(Library):
 
     def current(self) -> Any:
         inside = self._current()
-        return inside and inside.span_id
+        return inside.span_id if inside else None
 
     def stored(self) -> str:
         return b"".join(self._captured.lines).decode()

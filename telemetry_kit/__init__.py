@@ -122,8 +122,10 @@ class _Absent:
             return os.urandom(6).hex()
         if self._name in ("is_telemetry_enabled", "ask_consent"):
             return False
-        if self._name in ("track_role_event", "current"):
+        if self._name == "track_role_event":
             return None
+        if self._name == "current":
+            return _NoScope()
         return {} if self._name == "child_environment" else _Nothing()
 
 
@@ -153,6 +155,18 @@ class _Nothing:
         if name[:1] == "a" and name != "apply":
             return self.__aexit__
         return lambda *_, **__: None
+
+
+class _NoScope:
+    """What `current()` returns outside of any session and span."""
+
+    role = command = agent = workflow = session_id = span_id = None
+
+    def __bool__(self) -> bool:
+        return False
+
+    def set(self, **_: object) -> None:
+        """Do nothing."""
 
 
 def __dir__() -> list[str]:

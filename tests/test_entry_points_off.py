@@ -53,7 +53,11 @@ with role_session("dev", command="/x", workflow="y"):
 def acting(): return 1
 assert acting() == 1
 """,
-    "current": "from telemetry_kit import current; assert current() is None",
+    "current": """
+from telemetry_kit import current
+assert not current()
+assert current().set(exit_code=1) is None
+""",
     "propagate": "from telemetry_kit import propagate; assert propagate(int)() == 0",
     "is_telemetry_enabled": """
 from telemetry_kit import is_telemetry_enabled

@@ -63,7 +63,9 @@ def use():
         call.set(exit_code=1)
     assert propagate(plain)() == 42
     assert len(hash_pii("a", field="agent")) == 12
-    current()
+    assert not current()
+    current().set(context={"x": 1}, exit_code=3)
+    assert current().role is None
     log = get_logger()
     log.bind(role="dev").info("agent.invoked")
     instrument("string:capwords", tracks("agent.invoked")).undo()

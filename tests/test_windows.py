@@ -66,7 +66,7 @@ with capture_events() as captured:
     use()
     hash_pii("a", field="agent")
 types = {event["event_type"] for event in captured.events}
-assert {"agent.invoked", "role.selected", "command.completed"} <= types
+assert {"agent.invoked", "role.selected", "command.failed"} <= types
 """
 BRIDGES = """
 import argparse

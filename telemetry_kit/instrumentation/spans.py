@@ -28,6 +28,7 @@ def open_span(
     names: Mapping[str, object],
     source: str,
     start: str | os.PathLike[str] | None = None,
+    context: object = None,
 ) -> Span | None:
     """Open a span and record its first event, where recording is on.
 
@@ -36,6 +37,7 @@ def open_span(
         names: names for its events.
         source: how the span was given, one of `catalog.SOURCES`.
         start: a directory in the project; None for that of the current scope.
+        context: the context of its events.
 
     Returns:
         The span, current from now on; None when nothing is recorded.
@@ -47,7 +49,7 @@ def open_span(
         # For an event at the start, a pipeline that is loaded checks consent itself.
         if runtime.pipeline is None or not is_start:
             load_pipeline(directory)
-        span = Span(row, names, source, directory)
+        span = Span(row, names, source, directory, context)
         if is_start and not span.emit(row.name):
             return None
         scopes.variable.set(span.scope)
@@ -119,6 +121,7 @@ class Span:
         names: the names of its events.
         source: how it was given.
         start: a directory in the project; None for the working directory.
+        context: the context of its events.
     """
 
     __slots__ = (
@@ -127,13 +130,18 @@ class Span:
     )
 
     def __init__(
-        self, row: catalog.Event, names: Mapping[str, object], source: str, start: str | None
+        self,
+        row: catalog.Event,
+        names: Mapping[str, object],
+        source: str,
+        start: str | None,
+        context: object = None,
     ) -> None:
         self._row = row
         self._names = names
         self._source = source
         self._start = start
-        self._extra: dict[str, object] = {}
+        self._extra: dict[str, object] = {} if context is None else {"context": context}
         self.outer = outer = scopes.innermost()
         # Source and target of a hand-off are names of that hand-off alone.
         inherited = inherited_names(names)
@@ -176,6 +184,9 @@ class Span:
         try:
             is_command = self._row.name.startswith("command.")
             outcome, code = outcome_of(error, is_command)
+            given = self._extra.get("exit_code")
+            if is_command and outcome == OK and code is None and type(given) is int and given:
+                outcome = ERROR
             failed = outcome in (ERROR, CANCELLED)
             name = last_event(self._row, failed)
             if name is None:

@@ -334,7 +334,7 @@ def use_the_rest() -> None:
     assert_type(propagate(in_session)(1), str)
     propagate(in_session)("1")  # type: ignore[arg-type]
     assert_type(track_role_event("agent.invoked", agent="x"), dict[str, Any] | None)
-    assert_type(current(), Scope | None)
+    assert_type(current(), Scope)
     assert_type(is_telemetry_enabled(), bool)
     assert_type(child_environment(), dict[str, str])
     assert_type(hash_pii("x", field="agent"), str)
