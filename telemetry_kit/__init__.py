@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         child_environment,
         hash_pii,
         is_telemetry_enabled,
+        read_events,
         track_role_event,
     )
     from telemetry_kit._version import __version__
@@ -41,6 +42,7 @@ __all__ = [
     "instrument",
     "is_telemetry_enabled",
     "propagate",
+    "read_events",
     "role_session",
     "track_role_event",
     "tracks",
@@ -61,6 +63,7 @@ _MODULES = {
     "instrument": "instrumentation.proxies",
     "is_telemetry_enabled": "_api",
     "propagate": "context",
+    "read_events": "_api",
     "role_session": "instrumentation.sessions",
     "track_role_event": "_api",
     "tracks": "instrumentation.tracks",
@@ -124,6 +127,8 @@ class _Absent:
             return False
         if self._name == "track_role_event":
             return None
+        if self._name == "read_events":
+            raise OSError("telemetry_kit cannot be loaded now, so no event can be read")
         if self._name == "current":
             return _NoScope()
         return {} if self._name == "child_environment" else _Nothing()

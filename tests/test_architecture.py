@@ -23,7 +23,10 @@ ENTRIES = {
     },
     "export": {"formats", "log"},
     "files": {"atomic", "git", "hash_chain", "leftovers", "private"},
-    "insights": {"answers", "cache", "counters", "counting", "metrics", "query", "selection"},
+    "insights": {
+        *("answers", "cache", "counters", "counting", "metrics", "periods", "query", "reading"),
+        "selection",
+    },
     "instrumentation": {"proxies", "registrations", "sessions", "tracks"},
     "integrations": set(),
     "privacy": {"declared_names", "hmac_sha256", "keys", "projects"},

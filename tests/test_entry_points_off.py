@@ -93,6 +93,12 @@ with capture_events() as captured:
         pass
 assert len(captured.events) == 1
 """,
+    # It records nothing, and needs the modules that read.
+    "read_events": """
+from telemetry_kit import configure, read_events
+configure(app="flowspec")
+assert list(read_events(since="7d", role="dev", event="role.selected")) == []
+""",
 }
 # The user's own decision, which is written to disk even under a veto.
 DECIDING = {"enable_telemetry", "disable_telemetry", "__version__"}
@@ -247,7 +253,7 @@ def module_group(name: str) -> str:
 
 @everywhere
 def test_captured_events(vetoed) -> None:
-    """`capture_events()` works under any veto and creates no file, folder or key."""
+    """Capturing and reading events work under any veto and create no file, folder or key."""
     place, _, _ = vetoed
     before = content(place)
     found = probe(vetoed, IN_MEMORY)

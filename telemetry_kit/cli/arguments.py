@@ -8,7 +8,7 @@ from telemetry_kit import settings
 from telemetry_kit.cli.output import USAGE, CommandError, safe
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy import declared_names, keys
 from telemetry_kit.schema import catalog
 
 MAX_LISTED = 20
@@ -45,13 +45,7 @@ def stored_forms(paths: ProjectPaths, field: str, text: str) -> frozenset[str]:
     """
     if not text.strip():
         raise CommandError(f"--{field} {safe(text[:40])!r}: write a name", USAGE)
-    try:
-        dirs = projects.ProjectDirs.of(paths)
-        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
-            return frozenset((text,))
-        return frozenset((text, keys.load(dirs.key).pseudonym(field, text)))
-    except (TelemetryError, UnicodeError):
-        return frozenset((text,))
+    return keys.stored_forms(paths, field, text)
 
 
 def check_choice(option: str, text: str | None, names: Iterable[str]) -> None:
