@@ -10,9 +10,11 @@ from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConfigurationError, Refused
 from telemetry_kit.insights import periods, selection
+from telemetry_kit.insights.counting import CountedLog
+from telemetry_kit.insights.metrics import Metrics, metrics
 from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import ProjectPaths, find
-from telemetry_kit.privacy import keys
+from telemetry_kit.privacy import declared_names, keys
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.validation import text
 from telemetry_kit.storage.parser import Event
@@ -78,3 +80,17 @@ def events(paths: ProjectPaths | None, query: Query) -> Iterator[Event]:
         yield from selection.events(paths, query, problems)
     for sentence in problems.sentences():
         warnings.warn(f"telemetry_kit: {sentence}", stacklevel=2)
+
+
+def metrics_of(paths: ProjectPaths, query: Query, counted: CountedLog, role: str | None) -> Metrics:
+    """Return what `stats --json` prints.
+
+    Args:
+        paths: the project.
+        query: which events count.
+        counted: their counts.
+        role: the role that the query asks for, as the user typed it.
+    """
+    roles = counted.roles | declared_names.all_declared(paths, "roles")
+    found = metrics(counted.counters, query, roles, role)
+    return {**found, "incomplete": counted.problems.unread_files}

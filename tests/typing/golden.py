@@ -29,6 +29,7 @@ from telemetry_kit import (
     tracks,
 )
 from telemetry_kit.context import Scope
+from telemetry_kit.insights import stats
 from telemetry_kit.instrumentation.tracks import Call
 
 T = TypeVar("T")
@@ -340,6 +341,7 @@ def use_the_rest() -> None:
     assert_type(is_telemetry_enabled(), bool)
     assert_type(read_events(since=date(2026, 11, 23)), Iterator[dict[str, Any]])
     read_events(since=7)  # type: ignore[arg-type]
+    assert_type(stats(since="7d").agents[0].rate, float | None)
     assert_type(child_environment(), dict[str, str])
     assert_type(hash_pii("x", field="agent"), str)
     with capture_events() as captured:
