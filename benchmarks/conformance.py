@@ -206,7 +206,7 @@ class Ours(Library):
 
     def current(self) -> Any:
         inside = self._current()
-        return inside and inside.span_id
+        return inside.span_id if inside else None
 
     def stored(self) -> str:
         return b"".join(self._captured.lines).decode()
@@ -937,8 +937,7 @@ def _(library: Library) -> None:
 
 @check("outcomes", "an exit with code 0, as Click and Typer raise it, is no error", "outcome")
 def _(library: Library) -> None:
-    class Exit(RuntimeError):  # noqa: N818
-        exit_code = 0
+    from typer import Exit
 
     with contextlib.suppress(Exit):
         library.decorate(_raiser(Exit()))()

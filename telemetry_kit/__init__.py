@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         child_environment,
         hash_pii,
         is_telemetry_enabled,
+        read_events,
         track_role_event,
     )
     from telemetry_kit._version import __version__
@@ -41,6 +42,7 @@ __all__ = [
     "instrument",
     "is_telemetry_enabled",
     "propagate",
+    "read_events",
     "role_session",
     "track_role_event",
     "tracks",
@@ -61,6 +63,7 @@ _MODULES = {
     "instrument": "instrumentation.proxies",
     "is_telemetry_enabled": "_api",
     "propagate": "context",
+    "read_events": "_api",
     "role_session": "instrumentation.sessions",
     "track_role_event": "_api",
     "tracks": "instrumentation.tracks",
@@ -122,8 +125,12 @@ class _Absent:
             return os.urandom(6).hex()
         if self._name in ("is_telemetry_enabled", "ask_consent"):
             return False
-        if self._name in ("track_role_event", "current"):
+        if self._name == "track_role_event":
             return None
+        if self._name == "read_events":
+            raise OSError("telemetry_kit cannot be loaded now, so no event can be read")
+        if self._name == "current":
+            return _NoScope()
         return {} if self._name == "child_environment" else _Nothing()
 
 
@@ -153,6 +160,18 @@ class _Nothing:
         if name[:1] == "a" and name != "apply":
             return self.__aexit__
         return lambda *_, **__: None
+
+
+class _NoScope:
+    """What `current()` returns outside of any session and span."""
+
+    role = command = agent = workflow = session_id = span_id = None
+
+    def __bool__(self) -> bool:
+        return False
+
+    def set(self, **_: object) -> None:
+        """Do nothing."""
 
 
 def __dir__() -> list[str]:

@@ -5,11 +5,12 @@ The modules that record are loaded only where recording is on.
 
 import os
 
-from telemetry_kit._runtime import load, runtime
+from telemetry_kit._runtime import SUPPORTED, load, runtime
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from datetime import date
     from typing import Any
 
     from telemetry_kit.privacy.hmac_sha256 import Mac
@@ -218,3 +219,46 @@ def child_environment() -> dict[str, str]:
     recorder = load_recorder()
     found: dict[str, str] = {} if recorder is None else recorder.child_environment(scope)
     return found
+
+
+def read_events(
+    project_root: "Path | None" = None,
+    *,
+    since: "str | date | None" = None,
+    until: "str | date | None" = None,
+    role: "str | None" = None,
+    event: "str | None" = None,
+) -> "Iterator[dict[str, Any]]":
+    """Read the recorded events of a project, the newest last.
+
+    It reads as the commands do: each event once, whatever the state of the files. It also works
+    while recording is off, creates no file, and yields nothing where there are no events. The files
+    are read as the events are asked for.
+
+    Args:
+        project_root: a directory inside the project; the working directory by default.
+        since: the first day in UTC: `"2026-11-23"`, `"today"`, `"yesterday"`, `"7d"`, `"2w"` or
+            `"3m"`, a time in ISO 8601, a `date` or a `datetime`. A time is cut to its day.
+        until: the last day in UTC, in the same forms.
+        role: only events of this role, in plain text or under its current pseudonym.
+        event: only events of this type, a `RoleEvent` or its string value.
+
+    Returns:
+        An iterator of dictionaries, with the fields of `TELEMETRY.md` in their order. At its end it
+        warns of each file that could not be read completely.
+
+    Raises:
+        ValueError: an argument is invalid, or `configure(app=...)` is missing.
+
+    Example:
+        >>> from telemetry_kit import configure, read_events
+        >>> with configure(app="acme"):
+        ...     for event in read_events(since="7d", role="dev"):
+        ...         print(event["timestamp"][:10], event["event_type"])
+    """
+    if not SUPPORTED:
+        return iter(())
+    # deferred: it reads, and a program that only records needs none of it
+    from telemetry_kit.insights import reading
+
+    return reading.events(*reading.resolve(project_root, since, until, role, event))

@@ -30,7 +30,8 @@ class Scope:
     Args:
         owner: the span or session that opened it, and alone closes it.
         parent: the enclosing scope.
-        names: the names that events inside inherit (role, command, agent, workflow).
+        names: the names that events inside inherit (role, command, agent, workflow). None for one
+            that cannot be stored: it hides that of the enclosing scope.
         session_id: the session it belongs to; None inherits the parent's.
         span_id: its own id; None for a scope that is no span.
         start: a directory in the project that events inside belong to; None inherits it.
@@ -42,14 +43,14 @@ class Scope:
         self,
         owner: Any,
         parent: Scope | None,
-        names: Mapping[str, str],
+        names: Mapping[str, str | None],
         session_id: str | None = None,
         span_id: str | None = None,
         start: str | None = None,
     ) -> None:
         self.owner = owner
         self.parent = parent
-        self.names: dict[str, str] = {**parent.names, **names} if parent else dict(names)
+        self.names: dict[str, str | None] = {**parent.names, **names} if parent else dict(names)
         self.session_id: str | None = session_id or (parent.session_id if parent else None)
         self.start: str | None = start or (parent.start if parent else None)
         self.span_id = span_id
@@ -91,6 +92,36 @@ class Scope:
             node = node.parent
         return None
 
+    def set(
+        self, *, context: Mapping[str, object] | None = None, exit_code: int | None = None
+    ) -> None:
+        """Add to the event that ends the innermost tracked call or block.
+
+        Outside of any, after its end, and where nothing is recorded, it does nothing.
+
+        Args:
+            context: values for keys declared with `configure(context=...)`. A second context is
+                added to the first.
+            exit_code: the exit code of a command; any other than 0 makes it a failed one.
+        """
+        node: Scope | None = self if self.open else None
+        while node is not None and (node.span_id is None or not node.open):
+            node = node.parent
+        if node is not None:
+            node.owner.set(context=context, exit_code=exit_code)
+
+
+class NoScope(Scope):
+    """The scope outside of any session and span: it is false, and has no names and no ids."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+
+nowhere = NoScope(None, None, {})
+nowhere.open = False
 
 variable: ContextVar[Scope | None] = ContextVar("telemetry_kit_scope", default=None)
 
@@ -120,6 +151,31 @@ def innermost() -> Scope | None:
     return node
 
 
+# While code of the host runs inside the recorder: a list that is emptied when that code returns.
+# A task that it starts has the same list, and may record later.
+in_host: ContextVar[list[bool] | None] = ContextVar("telemetry_kit_in_host", default=None)
+
+
+def call_host(function: Callable[..., R], *args: Any) -> R:
+    """Call a function of the host from inside the recorder: nothing that it does is recorded.
+
+    Raises:
+        Refused: code of the host already runs inside the recorder, and would run again.
+    """
+    before = in_host.get()
+    if before:
+        from telemetry_kit.errors import Refused  # deferred: most programs never come here
+
+        raise Refused("code of the host runs inside the recorder")
+    running = [True]
+    try:
+        in_host.set(running)
+        return function(*args)
+    finally:
+        running.clear()
+        in_host.set(before)
+
+
 def place(start: str | os.PathLike[str] | None) -> str | None:
     """The directory that an event belongs to: the one given, else the scope's, else None.
 
@@ -129,25 +185,36 @@ def place(start: str | os.PathLike[str] | None) -> str | None:
     if start is None:
         scope = innermost()
         return scope.start if scope is not None else None
-    return os.path.realpath(os.fsdecode(start))
+    return os.path.realpath(start if type(start) is str else call_host(os.fsdecode, start))
 
 
-def current() -> Scope | None:
-    """The innermost open session or span.
+def current() -> Scope:
+    """The innermost open session or tracked call, and a way to add to its last event.
+
+    `current().set(context=..., exit_code=...)` adds to the event that ends the tracked call or
+    block around it: of nested ones the innermost. It raises nothing, and does nothing outside of
+    any, after the end, in another thread without `propagate()`, and where nothing is recorded.
 
     Returns:
-        Its role, command, agent, workflow, session_id and span_id; None outside of any, and
-        where nothing is recorded.
+        Its role, command, agent, workflow, session_id and span_id, each None if there is none.
+        Outside of any, and where nothing is recorded, all of them are None, and it is false.
 
     Example:
-        >>> from telemetry_kit import capture_events, current, role_session
-        >>> with capture_events(), role_session("dev", command="build"):
-        ...     current().role, current().command
-        ('dev', 'build')
-        >>> current() is None
-        True
+        >>> from telemetry_kit import capture_events, configure, current, role_session, tracks
+        >>> @tracks("command.executed", command="build")
+        ... def build(files):
+        ...     current().set(context={"files": len(files)}, exit_code=0 if files else 3)
+        ...     return current().role
+        >>> with configure(context={"files": "measure"}), capture_events() as captured:
+        ...     with role_session("dev"):
+        ...         build(["a", "b"])
+        'dev'
+        >>> captured.events[-1]["context"], captured.events[-1]["exit_code"]
+        ({'files': 2}, 0)
+        >>> build([]), bool(current())
+        (None, False)
     """
-    return innermost()
+    return innermost() or nowhere
 
 
 def propagate(function: Callable[P, R], /) -> Callable[P, R]:

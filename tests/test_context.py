@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from telemetry_kit import (
     current,
     propagate,
     role_session,
+    track_role_event,
     tracks,
 )
 from telemetry_kit.testing import Captured
@@ -130,12 +132,12 @@ def test_left_in_another_thread_or_context(captured: Captured) -> None:
     thread = threading.Thread(target=block.__exit__, args=(None, None, None))
     thread.start()
     thread.join()
-    after_thread = current()
+    after_thread = current() or None
     contextvars.copy_context().run(block.__enter__)
     block.__exit__(None, None, None)
 
     assert after_thread is None
-    assert current() is None
+    assert not current()
     assert [e["event_type"] for e in captured.events].count("workflow.completed") == 2
 
 
@@ -183,7 +185,7 @@ def test_current_names(captured: Captured) -> None:
         inside.workflow,
     ) == ("dev", "build", "writer", "release")
     assert len(inside.session_id or "") == len(inside.span_id or "") == 12
-    assert current() is None
+    assert not current()
 
 
 def test_recursion_900_deep(captured: Captured) -> None:
@@ -225,7 +227,7 @@ def test_recursion_error_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [e["event_type"] for e in lenient.events] == ["agent.invoked", "agent.completed"]
     assert "parent_id" not in lenient.events[0]
-    assert current() is None
+    assert not current()
 
 
 class Code(IntEnum):
@@ -236,7 +238,7 @@ class Code(IntEnum):
 
 
 class ExitLike(Exception):  # noqa: N818
-    """An exception with the attributes of Click's and Typer's Exit."""
+    """An exception of the host with the attribute of Click's and Typer's Exit."""
 
     def __init__(self, exit_code: object) -> None:
         self.exit_code = exit_code
@@ -271,7 +273,9 @@ OUTCOMES: dict[str, tuple[BaseException | None, str, int | None]] = {
     "typer.Abort": (typer.Abort(), "cancelled", None),
     "typer.BadParameter": (typer.BadParameter("alice@example.com"), "error", 2),
     "exit_code 0": (ExitLike(0), "ok", 0),
-    "exit_code None": (ExitLike(None), "ok", 0),
+    "exit_code None": (ExitLike(None), "error", None),
+    "exit_code False": (ExitLike(False), "error", None),
+    "exit_code 0.0": (ExitLike(0.0), "error", None),
     "exit_code Code.BAD": (ExitLike(Code.BAD), "error", 4),
     "exit_code text": (ExitLike("alice@example.com"), "error", None),
     "exit_code raises": (Hostile(), "error", None),
@@ -369,6 +373,44 @@ def test_a_host_class_called_abort_is_an_error(captured: Captured) -> None:
         raise Abort
 
     assert captured.events[-1]["outcome"] == "error"
+
+
+@pytest.mark.parametrize("ending", ["command.executed", "agent.invoked"])
+def test_host_code_of_an_exception_is_not_recorded(captured: Captured, ending: str) -> None:
+    """An `exit_code` that is code of the host is read for commands alone, and records nothing."""
+    seen: list[str] = []
+
+    class Told(Exception):  # noqa: N818
+        @property
+        def exit_code(self) -> int:
+            seen.append(ending)
+            with tracks("command.executed"):
+                raise Told
+
+    with pytest.raises(Told), tracks(ending):
+        raise Told
+    first, last = captured.events
+
+    assert (first["event_type"], last["outcome"]) == (ending, "error")
+    assert len(seen) == (ending == "command.executed")
+
+
+def test_a_directory_that_records_itself(captured: Captured) -> None:
+    """A path object that records when its name is asked for records nothing, and is asked once."""
+    asked: list[str] = []
+
+    class Where(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            asked.append("/")
+            with tracks("command.executed", project_root=self):
+                track_role_event("handoff.clicked", project_root=self)
+            return "/"
+
+    with tracks(AGENT, project_root=Where()):
+        pass
+
+    assert ["agent.invoked", "agent.completed"] == [e["event_type"] for e in captured.events]
+    assert asked == ["/"]
 
 
 def test_ctrl_c(captured: Captured) -> None:

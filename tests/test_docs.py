@@ -1,5 +1,6 @@
 """The documentation matches the program: its examples run, its links and tables are correct."""
 
+import contextlib
 import doctest
 import importlib
 import importlib.util
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import telemetry_kit
+from telemetry_kit import configure, tracks
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import notice
 from telemetry_kit.schema import catalog
@@ -106,6 +108,25 @@ def test_how_to_programs_run(place, page: str) -> None:
         done = place.run(program)
 
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_page_about_reading_shows_the_real_output(undecided) -> None:
+    """The programs of the page about reading print the output shown for these events."""
+    with configure(app="acme", agents=["planner", "reviewer"]):
+        undecided.grant()
+        for agent, error in (
+            ("planner", None),
+            ("planner", None),
+            ("planner", 1),
+            ("reviewer", None),
+        ):
+            with contextlib.suppress(ZeroDivisionError), tracks("agent.invoked", agent=agent):
+                assert error is None or error / 0
+    page = ROOT / "docs" / "how-to" / "read-events.md"
+    for program, text in zip(blocks(page, "python"), blocks(page, "text"), strict=True):
+        done = undecided.run(program.replace('since="7d"', 'since="2024-02-28"'), named=False)
+
+        assert (done.stdout, done.stderr) == (text, "")
 
 
 def test_the_test_of_the_testing_page_passes(undecided) -> None:

@@ -53,7 +53,11 @@ with role_session("dev", command="/x", workflow="y"):
 def acting(): return 1
 assert acting() == 1
 """,
-    "current": "from telemetry_kit import current; assert current() is None",
+    "current": """
+from telemetry_kit import current
+assert not current()
+assert current().set(exit_code=1) is None
+""",
     "propagate": "from telemetry_kit import propagate; assert propagate(int)() == 0",
     "is_telemetry_enabled": """
 from telemetry_kit import is_telemetry_enabled
@@ -88,6 +92,12 @@ with capture_events() as captured:
     with role_session("dev"):
         pass
 assert len(captured.events) == 1
+""",
+    # It records nothing, and needs the modules that read.
+    "read_events": """
+from telemetry_kit import configure, read_events
+configure(app="flowspec")
+assert list(read_events(since="7d", role="dev", event="role.selected")) == []
 """,
 }
 # The user's own decision, which is written to disk even under a veto.
@@ -243,7 +253,7 @@ def module_group(name: str) -> str:
 
 @everywhere
 def test_captured_events(vetoed) -> None:
-    """`capture_events()` works under any veto and creates no file, folder or key."""
+    """Capturing and reading events work under any veto and create no file, folder or key."""
     place, _, _ = vetoed
     before = content(place)
     found = probe(vetoed, IN_MEMORY)

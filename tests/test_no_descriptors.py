@@ -22,6 +22,7 @@ def free():
 CALLS = """
 from telemetry_kit import RoleEvent, ask_consent, child_environment, configure, current
 from telemetry_kit import get_logger, hash_pii, instrument, is_telemetry_enabled, propagate
+from telemetry_kit import read_events
 from telemetry_kit import role_session, track_role_event, tracks, __version__
 assert isinstance(__version__, str)
 with configure(app="flowspec", agents=["x"]):
@@ -63,12 +64,18 @@ def use():
         call.set(exit_code=1)
     assert propagate(plain)() == 42
     assert len(hash_pii("a", field="agent")) == 12
-    current()
+    assert not current()
+    current().set(context={"x": 1}, exit_code=3)
+    assert current().role is None
     log = get_logger()
     log.bind(role="dev").info("agent.invoked")
     instrument("string:capwords", tracks("agent.invoked")).undo()
 
 def nothing():
+    try:
+        assert list(read_events()) == []
+    except OSError:
+        pass
     assert track_role_event("agent.invoked") is None
     assert get_logger().info("agent.invoked") is None
     assert is_telemetry_enabled() is False

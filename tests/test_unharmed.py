@@ -169,7 +169,7 @@ def test_internal_failures_do_not_change_the_result(
     assert dict.fromkeys(HOST, 7) == found
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
-    assert current() is None
+    assert not current()
 
 
 @pytest.mark.parametrize("kind", HOST)
@@ -457,7 +457,7 @@ def test_odd_processes(place: Any, before: str, after: str) -> None:
 
 
 def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
-    """A processor of the host that calls a decorated function records its events once."""
+    """Nothing that a processor of the host does is recorded, and its event is recorded once."""
     loggers: list[Any] = []
 
     @AGENT
@@ -469,15 +469,15 @@ def test_a_processor_that_calls_a_decorated_function(place: Any) -> None:
         loggers[0].info("handoff.clicked")
         return event
 
-    loggers.append(get_logger([processor]))
+    loggers.append(get_logger(processors=[processor]))
     record = loggers[0].info("command.executed")
 
     assert record["event_type"] == "command.executed"
-    assert place.types() == ["agent.invoked", "agent.completed", "command.executed"]
+    assert place.types() == ["command.executed"]
 
-    loggers[0].info("command.executed")
+    decorated()
 
-    assert len(place.types()) == 6
+    assert place.types()[1:] == ["agent.invoked", "handoff.clicked", "agent.completed"]
 
 
 def test_a_processor_gets_the_hosts_event(place: Any) -> None:
@@ -491,8 +491,8 @@ def test_a_processor_gets_the_hosts_event(place: Any) -> None:
     def drop(_logger: Any, _method: str, event: Any) -> Any:
         raise structlog.DropEvent
 
-    get_logger([replace]).info("agent.invoked", role="dev")
-    get_logger([drop]).info("agent.invoked")
+    get_logger(processors=[replace]).info("agent.invoked", role="dev")
+    get_logger(processors=[drop]).info("agent.invoked")
 
     assert seen == [{"event": "agent.invoked", "role": "dev"}]
     assert place.types() == ["agent.started"]
@@ -500,7 +500,7 @@ def test_a_processor_gets_the_hosts_event(place: Any) -> None:
 
 def test_a_failing_processor_of_the_host(place: Any, production: list[str]) -> None:
     """If a processor of the host fails, the event is lost and the next logger works."""
-    failing = get_logger([_raise(ZeroDivisionError)])
+    failing = get_logger(processors=[_raise(ZeroDivisionError)])
 
     assert failing.info("agent.invoked") is None
     assert get_logger().info("agent.invoked") is not None

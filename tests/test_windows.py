@@ -16,7 +16,7 @@ for name in ("fcntl", "termios", "pwd", "grp", "resource"):
 sys.platform = "win32"
 """
 CALLS = """
-import telemetry_kit
+import telemetry_kit, telemetry_kit.insights
 from telemetry_kit import *
 from telemetry_kit.consent import prompt as asking
 assert configure(app="flowspec", commands=["build"])
@@ -58,6 +58,8 @@ assert get_logger().info("role.selected") is None
 assert is_telemetry_enabled() is False and is_telemetry_enabled(".") is False
 assert len(hash_pii("a", field="agent")) == 12
 assert child_environment() == {}
+assert list(read_events()) == []
+assert telemetry_kit.insights.stats().events == 0
 assert ask_consent() is False and ask_consent(".", quiet=True) is False
 assert enable_telemetry() is False and enable_telemetry(all_projects=True) is False
 assert disable_telemetry() is None
@@ -66,7 +68,7 @@ with capture_events() as captured:
     use()
     hash_pii("a", field="agent")
 types = {event["event_type"] for event in captured.events}
-assert {"agent.invoked", "role.selected", "command.completed"} <= types
+assert {"agent.invoked", "role.selected", "command.failed"} <= types
 """
 BRIDGES = """
 import argparse

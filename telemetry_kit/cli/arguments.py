@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from telemetry_kit import settings
 from telemetry_kit.cli.output import USAGE, CommandError, safe
-from telemetry_kit.errors import TelemetryError
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.privacy import declared_names, keys, projects
+from telemetry_kit.privacy import declared_names, keys
 from telemetry_kit.schema import catalog
 
 MAX_LISTED = 20
@@ -22,12 +20,7 @@ def declared(paths: ProjectPaths, vocabulary: str) -> frozenset[str]:
         paths: the project's paths.
         vocabulary: one of `catalog.VOCABULARIES`.
     """
-    found = set(settings.names_from_files(paths.naming_files)[vocabulary])
-    try:
-        found |= declared_names.read(paths).get(vocabulary, frozenset())
-    except TelemetryError:
-        pass  # `verify` and `doctor` report it; the numbers can be shown without these names
-    return settings.vocabulary(vocabulary, found)
+    return declared_names.all_declared(paths, vocabulary)
 
 
 def stored_forms(paths: ProjectPaths, field: str, text: str) -> frozenset[str]:
@@ -45,13 +38,7 @@ def stored_forms(paths: ProjectPaths, field: str, text: str) -> frozenset[str]:
     """
     if not text.strip():
         raise CommandError(f"--{field} {safe(text[:40])!r}: write a name", USAGE)
-    try:
-        dirs = projects.ProjectDirs.of(paths)
-        if dirs is None or text.startswith(catalog.PSEUDONYM_PREFIX):
-            return frozenset((text,))
-        return frozenset((text, keys.load(dirs.key).pseudonym(field, text)))
-    except (TelemetryError, UnicodeError):
-        return frozenset((text,))
+    return keys.stored_forms(paths, field, text)
 
 
 def check_choice(option: str, text: str | None, names: Iterable[str]) -> None:

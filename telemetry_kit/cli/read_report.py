@@ -14,7 +14,7 @@ def print_problems(problems: ReadReport) -> None:
 
 def unread_files(problems: ReadReport) -> list[str]:
     """Return the names of the files that could not be read to the end."""
-    return [name for name, report in problems.files.items() if report.stopped]
+    return problems.unread_files
 
 
 def incomplete(problems: ReadReport) -> str:

@@ -153,9 +153,11 @@ def record(event: str, given: "dict[str, str]") -> None:
         return
     from telemetry_kit.recording import pipeline  # deferred: only if recording is on
 
-    fields: dict[str, object] = {
-        key: number(text) if key in NUMBERS else text for key, text in given.items()
-    }
+    fields: dict[str, object] = dict(given)
+    for key in NUMBERS:
+        value = number(given.get(key, ""))
+        if value is not None:
+            fields[key] = value  # what is no number stays a text, which is dropped and counted
     metadata = pipeline.EventMetadata("cli", None, start=start)
     pipeline.emit({**fields, "event": event, "_metadata": metadata})
 

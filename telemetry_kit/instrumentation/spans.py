@@ -28,6 +28,7 @@ def open_span(
     names: Mapping[str, object],
     source: str,
     start: str | os.PathLike[str] | None = None,
+    context: object = None,
 ) -> Span | None:
     """Open a span and record its first event, where recording is on.
 
@@ -36,6 +37,7 @@ def open_span(
         names: names for its events.
         source: how the span was given, one of `catalog.SOURCES`.
         start: a directory in the project; None for that of the current scope.
+        context: the context of its events.
 
     Returns:
         The span, current from now on; None when nothing is recorded.
@@ -47,7 +49,7 @@ def open_span(
         # For an event at the start, a pipeline that is loaded checks consent itself.
         if runtime.pipeline is None or not is_start:
             load_pipeline(directory)
-        span = Span(row, names, source, directory)
+        span = Span(row, names, source, directory, context)
         if is_start and not span.emit(row.name):
             return None
         scopes.variable.set(span.scope)
@@ -65,7 +67,7 @@ def open_session(
     """Open a session and record its role, where recording is on.
 
     Args:
-        names: role, command, agent, workflow; a value that is no text is left out.
+        names: role, command, agent, workflow; a value that is no text is dropped and counted.
         start: a directory in the project; None for that of the current scope.
 
     Returns:
@@ -74,7 +76,7 @@ def open_session(
     try:
         directory = scopes.place(start)
         load_pipeline(directory)
-        return SessionSpan(texts(names), directory)
+        return SessionSpan(names, directory)
     except Refused:
         return None
     except Exception as error:
@@ -106,10 +108,9 @@ def innermost_of(entered: Sequence[ActiveSpan | None]) -> ActiveSpan | None:
     return owner
 
 
-def texts(names: Mapping[str, object]) -> dict[str, str]:
-    """Those names that are texts of 1 to 1,024 characters, as plain strings."""
-    found = ((name, text(value)) for name, value in names.items())
-    return {name: value for name, value in found if value is not None}
+def inherited_names(names: Mapping[str, object]) -> dict[str, str | None]:
+    """The names that events inside a scope inherit, as plain strings; None for what is no text."""
+    return {k: text(value) for k, value in names.items() if k in scopes.INHERITED}
 
 
 class Span:
@@ -120,6 +121,7 @@ class Span:
         names: the names of its events.
         source: how it was given.
         start: a directory in the project; None for the working directory.
+        context: the context of its events.
     """
 
     __slots__ = (
@@ -128,16 +130,21 @@ class Span:
     )
 
     def __init__(
-        self, row: catalog.Event, names: Mapping[str, object], source: str, start: str | None
+        self,
+        row: catalog.Event,
+        names: Mapping[str, object],
+        source: str,
+        start: str | None,
+        context: object = None,
     ) -> None:
         self._row = row
         self._names = names
         self._source = source
         self._start = start
-        self._extra: dict[str, object] = {}
+        self._extra: dict[str, object] = {} if context is None else {"context": context}
         self.outer = outer = scopes.innermost()
         # Source and target of a hand-off are names of that hand-off alone.
-        inherited = texts({k: v for k, v in names.items() if k in scopes.INHERITED})
+        inherited = inherited_names(names)
         self._id = scopes.new_id()
         self.scope: Scope | None = Scope(self, outer, inherited, span_id=self._id, start=start)
         self._started = runtime.clock()
@@ -175,7 +182,11 @@ class Span:
             # A forked child leaves the block, too; its parent records the end.
             return
         try:
-            outcome, code = outcome_of(error)
+            is_command = self._row.name.startswith("command.")
+            outcome, code = outcome_of(error, is_command)
+            given = self._extra.get("exit_code")
+            if is_command and outcome == OK and code is None and type(given) is int and given:
+                outcome = ERROR
             failed = outcome in (ERROR, CANCELLED)
             name = last_event(self._row, failed)
             if name is None:
@@ -183,7 +194,7 @@ class Span:
             if not name.startswith("role."):
                 self._extra["outcome"] = outcome
                 self._extra["duration_ms"] = seconds * 1e3
-            if code is not None and name.startswith("command."):
+            if code is not None and is_command:
                 self._extra["exit_code"] = code
             self.emit(name, type(error) if failed and error is not None else None)
         except Exception as trouble:
@@ -208,26 +219,27 @@ class SessionSpan:
 
     __slots__ = ("_workflow", "outer", "scope")
 
-    def __init__(self, names: dict[str, str], start: str | None) -> None:
+    def __init__(self, names: Mapping[str, object], start: str | None) -> None:
         # deferred: loaded along with the pipeline
         from telemetry_kit.recording.recorder import has_session
 
         self.outer = parent = scopes.innermost()
         # A session that the environment names continues in this process.
         known = (parent is not None and parent.session_id is not None) or has_session()
+        inherited = inherited_names(names)
         self.scope: Scope | None = Scope(
-            self, parent, names, session_id=None if known else scopes.new_id(), start=start
+            self, parent, inherited, session_id=None if known else scopes.new_id(), start=start
         )
         scopes.variable.set(self.scope)
         before = parent.names.get("role") if parent is not None else None
         pipeline = runtime.pipeline
-        event = {"_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
-        if before is None or before == names.get("role"):
+        event = {**names, "_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
+        if before is None or inherited.get("role") in (before, None):
             pipeline.emit({**event, "event": "role.selected"})
         else:
             pipeline.emit({**event, "event": "role.changed", "previous_role": before})
         self._workflow = None
-        if "workflow" in names:
+        if inherited.get("workflow") is not None:
             self._workflow = open_span("workflow.started", {}, "session", start)
             if self._workflow is not None:
                 # The block runs inside the workflow, so that a generator switches that scope.
@@ -247,43 +259,47 @@ class SessionSpan:
             scopes.leave(scope)
 
 
-def outcome_of(error: BaseException | None) -> tuple[str, int | None]:
+def outcome_of(error: BaseException | None, is_command: bool) -> tuple[str, int | None]:
     """The outcome of a body, and its exit code where it has one.
 
-    An exception that carries an `exit_code`, and SystemExit, are exits: 0 and None are successes.
-    They are recognised by that attribute, because Typer carries its own copy of Click's classes.
-    GeneratorExit is an early end. Any other exception outside of `Exception` (Ctrl-C,
-    cancellation) is a cancellation.
+    SystemExit and the Exit of Click end the program: 0 and None are successes. The `exit_code` of
+    another exception counts only for a command, and only if it is a whole number. GeneratorExit is
+    an early end. Any other exception outside of `Exception` (Ctrl-C, cancellation) is a
+    cancellation.
+
+    Args:
+        error: the exception that the body raised.
+        is_command: whether the body is that of a command.
     """
     if error is None:
         return OK, None
-    if isinstance(error, GeneratorExit):
+    kind = type(error)
+    if issubclass(kind, GeneratorExit):
         return CLOSED, None
-    code: object = ...
-    if isinstance(error, SystemExit):
-        code = error.code
-        if code is not None and not isinstance(code, int):
-            code = 1  # as Python itself exits
-    elif not isinstance(error, Exception):
+    if not issubclass(kind, (Exception, SystemExit)):
         return CANCELLED, None
-    else:
+    ends_program = issubclass(kind, SystemExit) or is_of_click(kind, "Exit")
+    code: object = ...
+    if ends_program or is_command:
         try:
-            code = getattr(error, "exit_code", ...)
+            # Of a subclass, either attribute may be code of the host.
+            name = "code" if issubclass(kind, SystemExit) else "exit_code"
+            code = scopes.call_host(getattr, error, name)
         except Exception:
-            code = ...
-    if code is None:
-        return OK, 0
-    if isinstance(code, int):
-        # A subclass of int, an enum or a bool, becomes a plain number.
-        number = int.__index__(code)
-        return (ERROR if number else OK), number
-    return (CANCELLED if is_abort(type(error)) else ERROR), None
+            code = ...  # there is none
+    if ends_program:
+        # As Python itself exits: with 0 for None, and with 1 for any other object.
+        code = 0 if code is None else code if issubclass(type(code), int) else 1
+    elif type(code) is bool or not issubclass(type(code), int):
+        return (CANCELLED if is_of_click(kind, "Abort") else ERROR), None
+    number: int = int.__index__(code)  # type: ignore[arg-type]  # a plain number, also of an enum
+    return (ERROR if number else OK), number
 
 
-def is_abort(kind: type[BaseException]) -> bool:
-    """Whether a class is the one that Click, or Typer's copy, raises for Ctrl-C at a prompt."""
+def is_of_click(kind: type[BaseException], name: str) -> bool:
+    """Whether a class is the Exit or Abort (Ctrl-C at a prompt) of Click, or of Typer's copy."""
     # Asked through `type` itself: a metaclass of the host may answer anything.
-    if type.__dict__["__name__"].__get__(kind) != "Abort":
+    if type.__dict__["__name__"].__get__(kind) != name:
         return False
     module: object = type.__dict__["__module__"].__get__(kind)
     return type(module) is str and module.partition(".")[0] in ("click", "typer")

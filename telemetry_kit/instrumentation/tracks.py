@@ -155,6 +155,8 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
         workflow: the workflow that the function belongs to.
         source_agent: the agent that hands off.
         target_agent: the agent that takes over.
+        context: values for keys declared with `configure(context=...)`, for each of its events.
+            `current().set(context=...)` adds more from inside of a call.
         project_root: a directory inside the project; the working directory by default.
 
     Raises:
@@ -174,7 +176,7 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
         ['agent.invoked', 'agent.completed']
     """
 
-    __slots__ = ("_event", "_start")
+    __slots__ = ("_context", "_event", "_start")
 
     def __init__(
         self,
@@ -186,6 +188,7 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
         workflow: "str | None" = None,
         source_agent: "str | None" = None,
         target_agent: "str | None" = None,
+        context: "Mapping[str, object] | None" = None,
         project_root: "str | os.PathLike[str] | None" = None,
     ) -> None:
         super().__init__(
@@ -205,6 +208,8 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
             # Where the catalog cannot be loaded now, the pipeline rejects an unknown event.
             event = event if catalog is None else catalog.event(event).name
         self._event = event
+        # A copy: what the host changes later is no part of the decoration.
+        self._context = {**context} if type(context) is dict else context
         self._start = project_root
 
     def __repr__(self) -> str:
@@ -224,7 +229,9 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
         spans = runtime.spans or load_spans()
         found: Span | None = None
         if spans is not None:
-            found = spans.open_span(self._event, self._names, "decorator", self._start)
+            found = spans.open_span(
+                self._event, self._names, "decorator", self._start, self._context
+            )
         return found
 
 
@@ -246,8 +253,9 @@ class Call:
         """Add to the event that ends the span.
 
         Args:
-            context: values for keys declared with `configure(context=...)`.
-            exit_code: the exit code, for command events.
+            context: values for keys declared with `configure(context=...)`. A second context is
+                added to the first.
+            exit_code: the exit code of a command; any other than 0 makes it a failed one.
         """
         if self._span is not None:
             self._span.set(context=context, exit_code=exit_code)

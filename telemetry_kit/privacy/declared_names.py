@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 
+from telemetry_kit import settings
+from telemetry_kit.errors import TelemetryError
 from telemetry_kit.files import private
 from telemetry_kit.privacy.projects import ProjectDirs
 
@@ -128,6 +130,21 @@ def read_of(dirs: ProjectDirs) -> dict[str, frozenset[str]]:
         if entry is not None:
             found.setdefault(entry[0], set()).add(entry[1])
     return {kind: frozenset(names) for kind, names in found.items()}
+
+
+def all_declared(paths: ProjectPaths, vocabulary: str) -> frozenset[str]:
+    """Return the names that are built in, declared by program, project or user, or were once.
+
+    Args:
+        paths: the project's paths.
+        vocabulary: one of `catalog.VOCABULARIES`.
+    """
+    found = set(settings.names_from_files(paths.naming_files)[vocabulary])
+    try:
+        found |= read(paths).get(vocabulary, frozenset())
+    except TelemetryError:
+        pass  # `verify` and `doctor` report it; the numbers can be shown without these names
+    return settings.vocabulary(vocabulary, found)
 
 
 def entries(dirs: ProjectDirs, data: bytes) -> Iterator[tuple[int, bytes, tuple[str, str] | None]]:

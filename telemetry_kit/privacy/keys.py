@@ -10,15 +10,17 @@ import os
 import time
 
 from telemetry_kit import _runtime
-from telemetry_kit.errors import KeyUnavailableError, Refused
+from telemetry_kit.errors import KeyUnavailableError, Refused, TelemetryError
 from telemetry_kit.files import private
 from telemetry_kit.files.private import UnsafeFileError
 from telemetry_kit.privacy import projects
 from telemetry_kit.privacy.hmac_sha256 import Mac
+from telemetry_kit.schema.catalog import PSEUDONYM_PREFIX
 from telemetry_kit.schema.validation import is_day
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from telemetry_kit.paths import ProjectPaths
     from telemetry_kit.privacy.projects import ProjectDirs
 
 KEY_BYTES = 32
@@ -108,6 +110,25 @@ def current(dirs: ProjectDirs | None) -> Key | None:
         return None if dirs is None else load(dirs.key)
     except KeyUnavailableError:
         return None
+
+
+def stored_forms(paths: ProjectPaths, field: str, name: str) -> frozenset[str]:
+    """Return the forms in which a name may be stored: plain text and the key's pseudonym.
+
+    Pseudonyms of deleted keys are unknown.
+
+    Args:
+        paths: the project's paths.
+        field: one of `catalog.NAMES`.
+        name: the name in plain text, or a pseudonym.
+    """
+    try:
+        dirs = projects.ProjectDirs.of(paths)
+        if dirs is None or name.startswith(PSEUDONYM_PREFIX):
+            return frozenset((name,))
+        return frozenset((name, load(dirs.key).pseudonym(field, name)))
+    except (TelemetryError, UnicodeError):
+        return frozenset((name,))
 
 
 def parse(data: bytes) -> Key:

@@ -5,7 +5,6 @@ It neither reads nor writes the host's structlog configuration.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
+    Processor = Callable[[Any, str, dict[str, Any]], Any]
+
 _Filtering: Any = structlog.make_filtering_bound_logger(0)
-# Set only while a processor of the host runs: an event that it logs would run it again.
-_in_host: ContextVar[bool] = ContextVar("telemetry_kit_in_host", default=False)
 
 
 class RoleLogger(_Filtering):  # type: ignore[misc]
@@ -49,8 +48,9 @@ class RoleLogger(_Filtering):  # type: ignore[misc]
         return self._record("info", event, fields)
 
     def _record(self, method: str, event: str | None, fields: dict[str, Any]) -> Any:
-        if _in_host.get() or not self._processors.are_loaded():
+        if not self._processors.are_loaded():
             return None
+        fields = {**fields, "_metadata": runtime.pipeline.EventMetadata("logger")}
 
         def drive(_: dict[str, Any]) -> Any:
             try:
@@ -92,7 +92,7 @@ class Processors(list[Any]):
         of_host: the processors of the host.
     """
 
-    def __init__(self, of_host: Iterable[Any]) -> None:
+    def __init__(self, of_host: Iterable[Processor]) -> None:
         super().__init__()
         self.of_host = [without_metadata(processor) for processor in of_host]
 
@@ -107,39 +107,58 @@ class Processors(list[Any]):
         return bool(self)
 
 
-def without_metadata(processor: Callable[..., Any]) -> Callable[..., Any]:
+def without_metadata(processor: Processor) -> Processor:
     """A processor that hides the metadata of an event from a processor of the host."""
 
     def hiding(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
         metadata = event.pop("_metadata")
-        token = _in_host.set(True)
-        try:
-            event = processor(logger, method, event)
-        finally:
-            _in_host.reset(token)
+        event = context.call_host(processor, logger, method, event)
         # A copy, because the processor may have kept its own.
         return {**event, "_metadata": metadata}
 
     return hiding
 
 
-def get_logger(processors: Iterable[Any] = ()) -> RoleLogger:
+def get_logger(name: str | None = None, *, processors: Iterable[Processor] = ()) -> RoleLogger:
     """A structlog logger that records events.
 
     Args:
+        name: the name of a logger, `__name__` for instance. It is accepted because other loggers
+            have one, and is not stored.
         processors: the host's own structlog processors. They run where recording is on, before
-            the fields are validated, so nothing they add is exempt. Events that they log through
-            such a logger are not recorded, because each would run them again.
+            the fields are validated, so nothing they add is exempt. Nothing that they record is
+            recorded, because an event that they log would run them again.
 
     Returns:
         A bound logger: `bind()`, `unbind()`, `new()` and the level methods work as usual.
 
+    Raises:
+        TypeError: the name is no string, or the processors cannot be called.
+
     Example:
         >>> from telemetry_kit import capture_events, get_logger
-        >>> log = get_logger().bind(role="dev")
+        >>> log = get_logger(__name__).bind(role="dev")
         >>> with capture_events() as captured:
         ...     record = log.info("handoff.clicked", agent="planner")
-        >>> captured.events[0]["role"]
-        'dev'
+        >>> captured.events[0]["role"], captured.events[0]["source"]
+        ('dev', 'logger')
     """
-    return RoleLogger(None, Processors(processors), {})
+    if name is not None and not isinstance(name, str):
+        raise TypeError(
+            f"get_logger() takes a logger's name, not a {type(name).__name__}: "
+            "give processors as get_logger(processors=[...])"
+        )
+    try:
+        of_host = tuple(processors)
+    except TypeError:
+        raise TypeError(
+            f"processors= of get_logger() is a list of processors, not a "
+            f"{type(processors).__name__}: write processors=[...]"
+        ) from None
+    for processor in of_host:
+        if not callable(processor):
+            raise TypeError(
+                f"processors= of get_logger() has a {type(processor).__name__}: "
+                "a processor is called as processor(logger, method_name, event_dict)"
+            )
+    return RoleLogger(None, Processors(of_host), {})

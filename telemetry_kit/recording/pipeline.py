@@ -92,8 +92,11 @@ def check_consent(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Find the recorder of the event's project.
 
     Raises:
-        Refused: recording is off there, or the log or the key cannot be used.
+        Refused: recording is off there, the log or the key cannot be used, or the event happens
+            in code of the host that the recorder itself calls.
     """
+    if scopes.in_host.get():
+        raise Refused("code of the host runs inside the recorder")
     metadata = event.get(METADATA)
     if type(metadata) is not EventMetadata:
         metadata = event[METADATA] = EventMetadata()
@@ -136,6 +139,8 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
         if value is None or key in _NO_FIELDS:
             continue
         take = VALIDATORS.get(key)
+        if key == "exit_code" and not name.startswith("command."):
+            take = None
         taken = None if take is None else take(value)
         if taken is not None:
             out[key] = taken
@@ -143,6 +148,10 @@ def validate(_logger: Any, _method: str, event: EventDict) -> EventDict:
         dropped += 1
         if recorder.dropped is not None:
             recorder.dropped.append((name, key))
+        scope: Any = metadata.scope
+        if key in _NAMES and scope is not None:
+            # Nor is the name of the scope the one that was given.
+            metadata.scope = scopes.Scope(None, scope, {key: None})
     context = event.get("context")
     if context is not None:
         out["context"], lost = context_of(context, recorder.context)
@@ -195,7 +204,7 @@ def add_context(_logger: Any, _method: str, event: EventDict) -> EventDict:
     scope = metadata.scope
     if scope is not None:
         for name, value in scope.names.items():
-            if name not in event:
+            if value is not None and name not in event:
                 event[name] = value
         if scope.session_id is not None:
             event["session_id"] = scope.session_id

@@ -101,6 +101,11 @@ class ReadReport:
         """How many lines in all files are no event."""
         return sum(r.malformed + r.too_long for r in self.files.values())
 
+    @property
+    def unread_files(self) -> list[str]:
+        """The names of the files that could not be read to the end."""
+        return [name for name, report in self.files.items() if report.stopped]
+
     def sentences(self) -> list[str]:
         """Return one sentence for each file that was not read completely."""
         found = self.files.items()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from telemetry_kit.cli import periods
 from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import decision
+from telemetry_kit.insights.periods import months_before
 
 TODAY = "2026-03-31"
 
@@ -35,7 +36,7 @@ def test_valid_days(monkeypatch, text, day):
     """A day is a date, a word, a number of units ago, or a time, which is converted to UTC."""
     monkeypatch.setattr(decision, "today", lambda: TODAY)
 
-    assert day == periods.day_of("--since", text)
+    assert (day, "") == periods.period(text, None)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_invalid_days(text):
     with pytest.raises(
         CommandError, match=r"--until .*: write the day as .*, today, yesterday, 7d"
     ) as caught:
-        periods.day_of("--until", text)
+        periods.period(None, text)
 
     assert caught.value.code == USAGE
 
@@ -55,7 +56,7 @@ def test_invalid_days(text):
 @given(st.dates(date(1000, 1, 1)), st.integers(0, 300))
 def test_months_before_a_day(today, months):
     """The result is in the right month, at most three days earlier in it."""
-    found = date.fromisoformat(periods.months_before(today.year, today.month, today.day, months))
+    found = date.fromisoformat(months_before(today.year, today.month, today.day, months))
 
     assert today.year * 12 + today.month - found.year * 12 - found.month == months
     assert 0 <= today.day - found.day <= 3

@@ -71,6 +71,17 @@ def test_every_option(place) -> None:
     )
 
 
+def test_values_that_do_not_fit_are_counted(place) -> None:
+    """An empty name, and a number or outcome that is none, are dropped and counted."""
+    given = ["--agent", "", "--outcome", "fine", "--exit-code", "many", "--duration-ms", "-1"]
+
+    assert is_silent(record(place, "command.failed", "--role", "dev", *given))
+    (event,) = place.events()
+
+    assert (event["role"], event["dropped"]) == ("dev", 4)
+    assert not {"agent", "outcome", "exit_code", "duration_ms"} & set(event)
+
+
 def test_equals_signs(place) -> None:
     """`--role=dev` equals `--role dev`, and a value can contain an equals sign."""
     assert is_silent(record(place, "agent.invoked", "--role=dev", "--agent=a=b"))

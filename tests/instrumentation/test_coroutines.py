@@ -51,7 +51,7 @@ def test_coroutine_on_every_loop(captured: Captured, run: Callable[[Any], Any]) 
         return current()
 
     async def main():
-        return [await inner(), current()]
+        return [await inner(), current() or None]
 
     inside, outside = run(main())
 
@@ -100,7 +100,7 @@ def test_cancelled_task(captured: Captured) -> None:
         try:
             await asyncio.sleep(60)
         finally:
-            cleaned.append(current())
+            cleaned.append(current() or None)
 
     async def main():
         task = asyncio.create_task(slow())
@@ -126,7 +126,7 @@ def test_asyncio_timeout(captured: Captured) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await slow()
-        return current()
+        return current() or None
 
     assert asyncio.run(main()) is None
     assert ends(captured) == CANCELLED
@@ -313,7 +313,7 @@ def test_plain_function_that_returns_a_coroutine(captured: Captured) -> None:
 
     async def main():
         made = start()
-        between = current()
+        between = current() or None
         return made.__name__, between, await made
 
     name, between, value = asyncio.run(main())
@@ -335,7 +335,7 @@ def test_session_around_a_function_that_returns_a_coroutine(captured: Captured) 
 
     async def main():
         made = start()
-        return current(), await made, current()
+        return (current() or None), await made, (current() or None)
 
     assert asyncio.run(main()) == (None, ("dev", "release"), None)
 
@@ -381,7 +381,7 @@ def test_async_generator_on_every_loop(captured: Captured, run: Callable[[Any], 
     """All values are yielded, and the two events enclose the iteration."""
 
     async def main():
-        return [(n, current()) async for n in stream()]
+        return [(n, current() or None) async for n in stream()]
 
     assert run(main()) == [(0, None), (1, None), (2, None)]
     assert ends(captured) == PAIR
@@ -438,7 +438,7 @@ def test_async_break_then_closed_by_the_loop(
                 yield 1
         finally:
             await asyncio.sleep(0)
-            cleaned.append(current() is not None)
+            cleaned.append(bool(current()))
 
     kept = []
 
@@ -446,7 +446,7 @@ def test_async_break_then_closed_by_the_loop(
         kept.append(endless())
         async for _ in kept[0]:
             break
-        return current()
+        return current() or None
 
     assert asyncio.run(main()) is None
     assert cleaned == [True]
@@ -504,7 +504,7 @@ def test_aclose_from_another_task(captured: Captured, caplog: pytest.LogCaptureF
                 return current().role
 
         closer = await asyncio.create_task(close())
-        return closer, current()
+        return closer, current() or None
 
     assert asyncio.run(main()) == ("qa", None)
     assert caplog.records == []
@@ -534,7 +534,7 @@ def test_asynccontextmanager_above(captured: Captured, run: Callable[[Any], Any]
         with pytest.raises(Custom):
             async with managed(swallow=False):
                 raise Custom
-        return value, current()
+        return value, current() or None
 
     assert run(main()) == ("value", None)
     assert ends(captured) == PAIR + FAILED

@@ -107,7 +107,7 @@ def test_early_break_is_closed_once(captured: Captured) -> None:
     gc.collect()
 
     assert [e for e in ends(captured) if "completed" in e[0]] == [("agent.completed", "closed")]
-    assert current() is None
+    assert not current()
 
 
 def test_a_body_that_returns_on_close_is_closed(captured: Captured) -> None:
@@ -209,7 +209,7 @@ def test_interleaved_generators_share_no_scope(captured: Captured) -> None:
 
     assert len(seen) == 1
     assert len({scope for pair in seen for scope in pair}) == 2
-    assert current() is None
+    assert not current()
 
 
 def test_session_inside_a_generator_lasts_across_its_yields(captured: Captured) -> None:
@@ -223,7 +223,7 @@ def test_session_inside_a_generator_lasts_across_its_yields(captured: Captured) 
 
     roles = []
     for role in body():
-        roles.append((role, current()))
+        roles.append((role, current() or None))
 
     assert roles == [("dev", None)] * 2
 
@@ -237,14 +237,14 @@ def test_generator_left_in_another_thread(captured: Captured) -> None:
     def finish():
         next(generator)
         generator.close()
-        left.append(current())
+        left.append(current() or None)
 
     thread = threading.Thread(target=finish)
     thread.start()
     thread.join()
 
     assert left == [None]
-    assert current() is None
+    assert not current()
     assert ends(captured)[-1] == ("agent.completed", "closed")
 
 

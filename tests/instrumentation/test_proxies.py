@@ -140,7 +140,7 @@ def test_every_kind_of_callable(captured: Captured, kind: str) -> None:
     assert expected == found
     assert kinds(captured) == PAIR
     assert captured.events[0]["span_id"] == captured.events[1]["span_id"]
-    assert current() is None
+    assert not current()
 
 
 @pytest.mark.parametrize("kind", KINDS)

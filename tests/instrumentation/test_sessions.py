@@ -223,8 +223,8 @@ def test_threads_and_propagate(place) -> None:
 
 
 def test_current(place) -> None:
-    """`current()` returns the names of the innermost session or span, or None."""
-    assert None is current()
+    """`current()` returns the names of the innermost session or span, or a scope that is false."""
+    assert not current()
     with role_session("dev", command="/c"):
         found = current()
         assert found is not None
@@ -234,7 +234,7 @@ def test_current(place) -> None:
             inner = current()
             assert inner is not None
             assert (inner.role, inner.agent) == ("dev", "a")
-    assert None is current()
+    assert not current()
 
 
 def test_one_object_many_times(place) -> None:
@@ -307,7 +307,7 @@ def test_a_role_that_is_not_a_name(place, role: object) -> None:
 def test_off(undecided) -> None:
     """While recording is off, a session sets nothing and creates no file."""
     with role_session("dev", workflow="w"):
-        assert None is current()
+        assert not current()
 
     assert undecided.tree() == []
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+import typer
 
 from telemetry_kit import RoleEvent, context, settings, track_role_event, tracks
 from tests.instrumentation.tracks_helpers import FORMS, run
@@ -28,7 +29,7 @@ TABLE = {
 
 
 class Exit(Exception):  # noqa: N818
-    """An exception with an exit code, like those of Click and Typer."""
+    """An exception of the host that has an exit code."""
 
     def __init__(self, code: object) -> None:
         super().__init__("secret-jane")
@@ -46,9 +47,12 @@ ENDINGS = {
     "KeyboardInterrupt": (KeyboardInterrupt(), "cancelled", None, "KeyboardInterrupt"),
     "CancelledError": (asyncio.CancelledError(), "cancelled", None, "other"),
     "exit_code 0": (Exit(0), "ok", 0, None),
-    "exit_code None": (Exit(None), "ok", 0, None),
+    "exit_code None": (Exit(None), "error", None, "other"),
     "exit_code 3": (Exit(3), "error", 3, "other"),
     "exit_code text": (Exit("secret-jane"), "error", None, "other"),
+    "exit_code False": (Exit(False), "error", None, "other"),
+    "typer.Exit(0)": (typer.Exit(0), "ok", 0, None),
+    "typer.Exit(3)": (typer.Exit(3), "error", 3, "other"),
     "GeneratorExit": (GeneratorExit(), "closed", None, None),
 }
 
@@ -57,8 +61,13 @@ ENDINGS = {
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("event", TABLE)
 def test_events_at_entry_and_end(place, event: str, ending: str, form: str) -> None:
-    """Entry and each kind of end record the events in the design's table."""
+    """Entry and each kind of end record the events in the design's table.
+
+    The exit code of an exception counts only for commands.
+    """
     error, outcome, code, kind = ENDINGS[ending]
+    if isinstance(error, Exit) and not event.startswith("command."):
+        outcome, code, kind = "error", None, "other"
     at_entry, at_success, at_failure = TABLE[event]
     at_end = at_success if outcome in ("ok", "closed") else at_failure
     raised = run(form, event, error)

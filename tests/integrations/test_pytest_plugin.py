@@ -279,7 +279,7 @@ def reviewed():
     yield review()
 
 def test_on(reviewed):
-    assert (reviewed is None) == {off}
+    assert (not reviewed) == {off}
 
 def test_what_fails_shows_its_events():
     review(ok=False)
@@ -332,7 +332,7 @@ configure(app="acme")
 
 def test_it():
     with role_session("dev"):
-        assert current() is None
+        assert not current()
 """
 
     run(pytester, code).assert_outcomes(passed=1)

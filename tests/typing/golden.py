@@ -7,8 +7,9 @@ not needed. So a decorated function that lost its type fails here, whichever way
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import date
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, assert_type, overload
 
 from telemetry_kit import (
@@ -22,11 +23,13 @@ from telemetry_kit import (
     instrument,
     is_telemetry_enabled,
     propagate,
+    read_events,
     role_session,
     track_role_event,
     tracks,
 )
 from telemetry_kit.context import Scope
+from telemetry_kit.insights import stats
 from telemetry_kit.instrumentation.tracks import Call
 
 T = TypeVar("T")
@@ -334,8 +337,11 @@ def use_the_rest() -> None:
     assert_type(propagate(in_session)(1), str)
     propagate(in_session)("1")  # type: ignore[arg-type]
     assert_type(track_role_event("agent.invoked", agent="x"), dict[str, Any] | None)
-    assert_type(current(), Scope | None)
+    assert_type(current(), Scope)
     assert_type(is_telemetry_enabled(), bool)
+    assert_type(read_events(since=date(2026, 11, 23)), Iterator[dict[str, Any]])
+    read_events(since=7)  # type: ignore[arg-type]
+    assert_type(stats(since="7d").agents[0].rate, float | None)
     assert_type(child_environment(), dict[str, str])
     assert_type(hash_pii("x", field="agent"), str)
     with capture_events() as captured:

@@ -11,7 +11,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 
 from telemetry_kit.cli import read_report
-from telemetry_kit.cli.arguments import check_known, declared, stored_forms
+from telemetry_kit.cli.arguments import check_known, stored_forms
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.cli.output import counted, info, width
 from telemetry_kit.cli.periods import period
@@ -20,8 +20,9 @@ from telemetry_kit.consent import changes
 from telemetry_kit.insights.answers import percent, span
 from telemetry_kit.insights.cache import count_log
 from telemetry_kit.insights.counting import CountedLog
-from telemetry_kit.insights.metrics import TOP, Metrics, metrics
+from telemetry_kit.insights.metrics import TOP, Metrics
 from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.reading import metrics_of
 from telemetry_kit.paths import ProjectPaths
 
 MAX_ROWS = 10
@@ -48,8 +49,7 @@ def run(
     """
     paths = changes.paths_of(project)
     wanted, seen = count_events(paths, since, until, role)
-    found = metrics(seen.counters, wanted, seen.roles | declared(paths, "roles"), role)
-    found["incomplete"] = read_report.unread_files(seen.problems)
+    found = metrics_of(paths, wanted, seen, role)
     if as_json:
         print(json.dumps(found, indent=2))
     elif found["events"]:

@@ -1,0 +1,242 @@
+"""The metrics of the events as typed objects, for a Python program.
+
+Each has the keys of `telemetry-kit stats --json` as its attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from telemetry_kit.insights.counters import Counters
+from telemetry_kit.insights.metrics import Metrics, metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T")
+
+# Keys that cannot be attributes.
+_ALIASES = {"from": "from_"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventCount:
+    """How many events there are of one type."""
+
+    event: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleUse:
+    """How often a role was selected, its share of all selections from 0 to 1, and its events."""
+
+    role: str
+    chosen: int
+    share: float | None
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChange:
+    """How often people changed from one role to another."""
+
+    from_: str
+    to: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleCommand:
+    """How often a role started a command."""
+
+    role: str
+    command: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CrossUse:
+    """How often a role started a command that is made for another role, its owner."""
+
+    role: str
+    command: str
+    count: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleAgent:
+    """How often a role started an agent."""
+
+    role: str
+    agent: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One command, agent or workflow: how often it started and ended, and how long it took.
+
+    `rate` is the completed share of those that ended, from 0 to 1, and `low` to `high` its 95 %
+    Wilson interval; None if none ended. The percentiles are in milliseconds, as they are stored.
+    """
+
+    name: str
+    begun: int
+    completed: int
+    failed: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    p50_ms: int | None
+    p90_ms: int | None
+    p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handoff:
+    """How often a hand-off was clicked, and how often it reached the next agent."""
+
+    source: str
+    target: str
+    clicked: int
+    completed: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCount:
+    """How many events there are of one outcome."""
+
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCount:
+    """How often a command, agent or workflow failed with one type of error."""
+
+    kind: str
+    name: str
+    error_type: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    """The events of one day in UTC."""
+
+    day: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeekCount:
+    """The events of one ISO week, named by its Monday."""
+
+    week: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The events of one period by what started, from its first to its last day."""
+
+    since: str
+    until: str
+    events: int
+    roles_chosen: int
+    commands_begun: int
+    agents_begun: int
+    handoffs_clicked: int
+    command_completion_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A period beside the one of the same length before it."""
+
+    days: int
+    now: Period
+    before: Period
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What `telemetry-kit stats --json` prints. Days are `YYYY-MM-DD`, and None without events."""
+
+    since: str | None
+    until: str | None
+    role: str | None
+    events: int
+    types: tuple[EventCount, ...]
+    roles: tuple[RoleUse, ...]
+    role_changes: tuple[RoleChange, ...]
+    role_commands: tuple[RoleCommand, ...]
+    cross_use: tuple[CrossUse, ...]
+    role_agents: tuple[RoleAgent, ...]
+    commands: tuple[Work, ...]
+    agents: tuple[Work, ...]
+    workflows: tuple[Work, ...]
+    handoffs: tuple[Handoff, ...]
+    outcomes: tuple[OutcomeCount, ...]
+    errors: tuple[ErrorCount, ...]
+    days: tuple[DayCount, ...]
+    weeks: tuple[WeekCount, ...]
+    comparison: Comparison | None
+    dropped: int
+    malformed: int
+    incomplete: tuple[str, ...]
+
+
+_ROWS: dict[str, type[Any]] = {
+    "types": EventCount,
+    "roles": RoleUse,
+    "role_changes": RoleChange,
+    "role_commands": RoleCommand,
+    "cross_use": CrossUse,
+    "role_agents": RoleAgent,
+    "handoffs": Handoff,
+    "outcomes": OutcomeCount,
+    "errors": ErrorCount,
+    "days": DayCount,
+    "weeks": WeekCount,
+}
+
+
+def typed(found: Metrics) -> Stats:
+    """Return metrics as typed objects.
+
+    Args:
+        found: the result of `reading.metrics_of()`.
+    """
+    values = dict(found, incomplete=tuple(found["incomplete"]))
+    for key, kind in _ROWS.items():
+        values[key] = rows(kind, found[key])
+    for key in ("commands", "agents", "workflows"):
+        values[key] = rows(Work, ({**row, "name": row[key[:-1]]} for row in found[key]))
+    both = found["comparison"]
+    if both is not None:
+        periods = {key: of(Period, both[key]) for key in ("now", "before")}
+        values["comparison"] = of(Comparison, {**both, **periods})
+    return of(Stats, values)
+
+
+def of_no_events() -> Stats:
+    """Return the metrics of a project without events."""
+    return typed({**metrics(Counters()), "incomplete": []})
+
+
+def rows(kind: type[T], found: Iterable[Metrics]) -> tuple[T, ...]:
+    """Return each row as an object."""
+    return tuple(of(kind, row) for row in found)
+
+
+def of(kind: type[T], row: Metrics) -> T:
+    """Return one row as an object of a class, by the names of its fields."""
+    values = {_ALIASES.get(key, key): value for key, value in row.items()}
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
