@@ -13,7 +13,7 @@ from telemetry_kit.insights import periods, selection
 from telemetry_kit.insights.counting import CountedLog
 from telemetry_kit.insights.metrics import Metrics, metrics
 from telemetry_kit.insights.query import Query
-from telemetry_kit.paths import ProjectPaths, find
+from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.validation import text
@@ -36,8 +36,7 @@ def resolve(
     Raises:
         ValueError: an argument is invalid, or the program has no name.
     """
-    app = settings.current().app
-    if not app:
+    if not settings.current().app:
         raise ConfigurationError("the tool has no name: call configure(app=...) before reading")
     first, last = periods.period(since, until, keys.day_of(runtime.now()))
     fields: dict[str, str | frozenset[str]] = {}
@@ -50,7 +49,7 @@ def resolve(
     if project_root is not None:
         start = folder_of(project_root)
     try:
-        paths = find(app, start, runtime.environ)
+        paths = settings.current().paths(start)
     except Refused:
         return None, Query()
     if name is not None:
