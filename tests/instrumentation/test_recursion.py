@@ -158,7 +158,7 @@ def depth(kind: type[Depth], decorate: Decorate, recorded: bool = False) -> int:
             found.run()
         gc.collect()
 
-    assert current() is None
+    assert not current()
 
     return found.reached
 
