@@ -92,6 +92,18 @@ class SpanDecorator:
         decorated: T = wrap(target, self._open, f"@{self!r}")
         return decorated
 
+    def decorate(self, target: "Any", around: "Callable[[Open], Open]") -> "Any":
+        """Decorate a function for a patch.
+
+        Args:
+            target: the function.
+            around: makes what opens the span of a call, from what this decorator opens it with.
+
+        Raises:
+            DecorationError: `target` cannot be decorated.
+        """
+        return wrap(target, around(self._open), f"@{self!r}")
+
     def _enter(self) -> "ActiveSpan | None":
         """Enter it once; None when this entry is not recorded.
 
@@ -99,13 +111,14 @@ class SpanDecorator:
         """
         entered, span = self._entered, self._open()
         entry: Any = span
+        spans: Any = runtime.spans
         try:
-            if span is None and entered and runtime.spans is not None:
-                entry = runtime.spans.unrecorded(entered)
+            if span is None and entered and spans is not None:
+                entry = spans.unrecorded(entered)
             if entry is None:
                 entry = object()
             else:
-                runtime.spans.hold(entry)
+                spans.hold(entry)
             entered[entry] = None
         except BaseException as error:
             entered.pop(entry, None)

@@ -7,7 +7,7 @@ from _thread import interrupt_main
 from collections.abc import Callable
 from random import Random
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 # Imported now: a switch while a thread imports would block the others.
 import telemetry_kit.instrumentation.coroutines
@@ -109,7 +109,7 @@ class SignalAt:
     def __init__(self, number: int) -> None:
         self.left = number
 
-    def __enter__(self) -> "SignalAt":
+    def __enter__(self) -> Self:
         sys.settrace(self.trace)
         return self
 
