@@ -111,14 +111,13 @@ class SpanDecorator:
         """
         entered, span = self._entered, self._open()
         entry: Any = span
-        spans: Any = runtime.spans
         try:
-            if span is None and entered and spans is not None:
-                entry = spans.unrecorded(entered)
+            if span is None and entered:
+                entry = runtime.spans and runtime.spans.unrecorded(entered)
             if entry is None:
                 entry = object()
             else:
-                spans.hold(entry)
+                runtime.spans.hold(entry)
             entered[entry] = None
         except BaseException as error:
             entered.pop(entry, None)

@@ -87,6 +87,10 @@ class Interrupted(BaseException):
     """What a signal handler of the host raises."""
 
 
+class AlarmError(TimeoutError):
+    """The same, as an ordinary exception: code that ignores errors must not ignore it."""
+
+
 class Number(int):
     """The number of a signal, which arrives when `arrive` is read.
 

@@ -13,7 +13,7 @@ import pytest
 
 from telemetry_kit import capture_events, context, current, role_session, track_role_event, tracks
 from telemetry_kit.testing import Captured
-from tests.instrumentation.scopes_helpers import Interrupted, SignalAt, Turns
+from tests.instrumentation.scopes_helpers import AlarmError, Interrupted, SignalAt, Turns
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "tracks": lambda: tracks("agent.invoked"),
@@ -270,6 +270,41 @@ def raised() -> Iterator[list[BaseException]]:
     before = signal.signal(signal.SIGUSR1, handle)
     yield found
     signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("form", [by_block, by_function], ids=lambda f: f.__name__)
+def test_an_exception_of_a_signal_handler_is_not_ignored(
+    captured: Captured, monkeypatch: pytest.MonkeyPatch, form: Callable[[Any], Callable[[], None]]
+) -> None:
+    """The time-out that a host raises in a handler of SIGALRM reaches the host, too."""
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+
+    def handle(*_: object) -> None:
+        raise AlarmError
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    run = form(tracks("agent.invoked"))
+    number, missed = 0, []
+    try:
+        while True:
+            number += 1
+            at = SignalAt(number)
+            try:
+                with at:
+                    run()
+                missed.append(number)
+            except AlarmError:
+                pass
+            if at.left:
+                break
+            if context.variable.get() is not None:
+                missed.append(-number)
+                context.variable.set(None)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    # The last run had no signal.
+    assert missed == [number]
 
 
 @pytest.mark.parametrize(("made", "form"), CASES)
