@@ -15,6 +15,7 @@ from telemetry_kit._runtime import runtime
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextvars import Token
     from typing import Any, ParamSpec, TypeVar
 
     P = ParamSpec("P")
@@ -25,7 +26,10 @@ INHERITED = frozenset({"role", "command", "agent", "workflow"})
 
 
 class Scope:
-    """One open span or session, linked to the one around it.
+    """One span or session, linked to the one around it.
+
+    Names, session and directory hold for everything that was started inside, also when it runs
+    after the scope was closed. A closed span is no parent of later events.
 
     Args:
         owner: the span or session that opened it, and alone closes it.
@@ -37,7 +41,10 @@ class Scope:
         start: a directory in the project that events inside belong to; None inherits it.
     """
 
-    __slots__ = ("forks", "names", "open", "owner", "parent", "session_id", "span_id", "start")
+    __slots__ = (
+        *("forks", "names", "open", "owner", "parent", "session_id", "span_id", "start"),
+        "token",
+    )
 
     def __init__(
         self,
@@ -56,6 +63,8 @@ class Scope:
         self.span_id = span_id
         self.open = True
         self.forks = runtime.forks
+        # Of a `with` statement: made by the context that runs it, until that context leaves it.
+        self.token: Token[Scope | None] | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -144,10 +153,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def innermost() -> Scope | None:
-    """The innermost scope that is still open, or None."""
+    """The innermost scope around the caller, or None.
+
+    It may be closed, in a task for instance that has outlived the scope in which it was started.
+    """
     node = variable.get()
-    while node is not None and not node.open:
-        node = node.parent
+    # In the context that entered it, a scope that was left in another one does not hold.
+    while node is not None and not node.open and restore(node):
+        node = variable.get()
     return node
 
 
@@ -176,6 +189,43 @@ def call_host(function: Callable[..., R], *args: Any) -> R:
         in_host.set(before)
 
 
+def enter(scope: Scope) -> None:
+    """Make `scope` current; a signal handler that raises meanwhile leaves the former one."""
+    before = variable.get()
+    try:
+        variable.set(scope)
+    except BaseException:
+        variable.set(before)
+        raise
+
+
+def hold(scope: Scope, outer: Scope | None) -> None:
+    """Make `scope` current, and remember that the current context runs its `with` statement.
+
+    Args:
+        scope: the scope inside the statement.
+        outer: the scope around it.
+    """
+    variable.set(outer)
+    scope.token = variable.set(scope)
+
+
+def restore(scope: Scope) -> bool:
+    """Make the scope around a `with` statement current, in the context that runs the statement."""
+    token = scope.token
+    if token is None:
+        return False
+    try:
+        variable.reset(token)
+    except (ValueError, RuntimeError) as error:
+        # Of another context, or used; but frames below this one are those of a signal handler.
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise
+        return False
+    scope.token = None
+    return True
+
+
 def place(start: str | os.PathLike[str] | None) -> str | None:
     """The directory that an event belongs to: the one given, else the scope's, else None.
 
@@ -194,6 +244,7 @@ def current() -> Scope:
     `current().set(context=..., exit_code=...)` adds to the event that ends the tracked call or
     block around it: of nested ones the innermost. It raises nothing, and does nothing outside of
     any, after the end, in another thread without `propagate()`, and where nothing is recorded.
+    In a task that runs longer than the session in which it was started, the scope is that session.
 
     Returns:
         Its role, command, agent, workflow, session_id and span_id, each None if there is none.
@@ -224,8 +275,8 @@ def propagate(function: Callable[P, R], /) -> Callable[P, R]:
         function: the function that will run there.
 
     Returns:
-        A function that runs it with the scope in which `propagate()` was called, and leaves
-        the thread's own scope as it was.
+        A function that runs it with the scope in which `propagate()` was called, also after that
+        scope was left. It leaves the thread's own scope as it was.
 
     Example:
         >>> from concurrent.futures import ThreadPoolExecutor
@@ -248,14 +299,26 @@ def propagate(function: Callable[P, R], /) -> Callable[P, R]:
 
 
 def leave(scope: Scope) -> None:
-    """Close `scope`, and make its parent current where it is current.
+    """Close `scope`, and make its parent current where it is current. It may be repeated.
 
     Left from another task or thread, it is only marked closed: the current scope there belongs
     to that task or thread.
     """
+    parent, node = scope.parent, variable.get()
+    if node is scope:
+        restore(scope)
+        variable.set(parent)
+    # Left before a scope inside it, which from now on leads past it.
+    while node is not None and node is not parent:
+        if node.parent is scope:
+            node.parent = parent
+            break
+        node = node.parent
     scope.open = False
-    if variable.get() is scope:
-        variable.set(scope.parent)
+    # Tasks that start one another would keep all their scopes: a closed one leads to an open one.
+    while parent is not None and not parent.open:
+        parent = parent.parent
+    scope.parent = parent
 
 
 def new_id() -> str:

@@ -17,6 +17,7 @@ the host's own code (in a decoration or in `configure()`) and in a command line.
 from __future__ import annotations
 
 import os
+import sys
 
 
 class TelemetryError(Exception):
@@ -92,6 +93,25 @@ def under_pytest() -> bool:
 
 
 def swallow(error: Exception) -> None:
-    """Ignore an internal error in a host program; raise it in a test, so that CI finds bugs."""
-    if under_pytest():
+    """Ignore an internal error in a host program; raise it in a test, so that CI finds bugs.
+
+    What a signal handler of the host raised, a time-out for instance, is no internal error.
+    """
+    if under_pytest() or is_of_signal_handler(error):
         raise error
+
+
+def is_of_signal_handler(error: BaseException) -> bool:
+    """Whether a signal handler of the host raised an exception while code of ours ran."""
+    signals = sys.modules.get("signal")
+    if signals is None:
+        return False
+    handlers = [signals.getsignal(number) for number in signals.valid_signals()]
+    functions = [getattr(handler, "__func__", handler) for handler in handlers]
+    codes = [getattr(function, "__code__", None) for function in functions]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from typing import Any
@@ -16,6 +16,7 @@ import typer
 
 from telemetry_kit import (
     capture_events,
+    child_environment,
     configure,
     current,
     propagate,
@@ -228,6 +229,150 @@ def test_recursion_error_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [e["event_type"] for e in lenient.events] == ["agent.invoked", "agent.completed"]
     assert "parent_id" not in lenient.events[0]
     assert not current()
+
+
+# -- what was started inside a scope and runs after it -------------------------------------------
+
+
+def who() -> tuple[str | None, str | None, str | None]:
+    """Return the role, the session and the parent of an event recorded now."""
+    event = track_role_event("handoff.clicked")
+    assert event is not None
+    return event.get("role"), event.get("session_id"), event.get("parent_id")
+
+
+def test_tasks_and_functions_outlive_their_session(captured: Captured) -> None:
+    """A task, a callback and a propagated function keep the session in which they were started."""
+    found: list[Any] = []
+
+    async def job() -> None:
+        await asyncio.sleep(0)
+        found.append(who())
+        with tracks(AGENT):
+            found.append(who()[:2])
+        found.append(who())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with role_session("pm"), role_session("dev", workflow="w"):
+            session = who()[1]
+            task = asyncio.create_task(job())
+            loop.call_soon(lambda: found.append(who()))
+            copied = contextvars.copy_context()
+            carried = propagate(who)
+        await task
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(carried).result())
+        with role_session("qa"):
+            found.extend([copied.run(who), carried(), await asyncio.to_thread(carried)])
+        assert [entry[:2] for entry in found] == [("dev", session)] * 8
+        assert {entry[2] for entry in found if len(entry) == 3} == {None}
+
+    asyncio.run(main())
+    assert not current()
+
+
+def test_names_of_a_closed_span_hold_and_its_id_does_not(captured: Captured) -> None:
+    """A propagated function keeps the names of a span. Its parent is the span that is open."""
+    with tracks("command.executed", command="build"):
+        outer = current()
+        with tracks(AGENT, agent="writer"):
+            inside = propagate(lambda: (current(), who()[2]))
+            opened = inside()
+        closed = inside()
+
+    after = inside()
+    assert outer is not None
+    assert opened[1] != outer.span_id
+    assert (closed[1], after[1]) == (outer.span_id, None)
+    for scope, _ in (opened, closed, after):
+        assert scope is not None
+        assert (scope.command, scope.agent) == ("build", "writer")
+
+
+def test_sessions_in_a_task_that_outlives_its_own(captured: Captured) -> None:
+    """A session entered later continues that of the task, and its end restores it."""
+
+    async def job() -> tuple[Any, ...]:
+        await asyncio.sleep(0)
+        with role_session("qa"):
+            inner = who()
+        return inner, who()
+
+    async def main() -> tuple[Any, ...]:
+        with role_session("dev"):
+            session = who()[1]
+            task = asyncio.create_task(job())
+        inner, outer = await task
+        return session, inner, outer
+
+    session, inner, outer = asyncio.run(main())
+
+    assert inner == ("qa", session, None)
+    assert outer == ("dev", session, None)
+    changed = [e for e in captured.events if e["event_type"] == "role.changed"]
+
+    assert [(e["previous_role"], e["role"]) for e in changed] == [("dev", "qa")]
+
+
+def test_generators_keep_the_session_in_which_they_started(captured: Captured) -> None:
+    """A decorated generator that started inside a session keeps it after the block."""
+
+    @tracks(AGENT)
+    def steps() -> Iterator[Any]:
+        while True:
+            yield who()
+
+    with role_session("dev"):
+        made = steps()
+        first = next(made)
+    second = next(made)
+    made.close()
+
+    assert first == second
+    assert captured.events[-1]["role"] == "dev"
+    assert captured.events[-1]["session_id"] == first[1]
+    assert not current()
+
+
+def test_child_environment_of_a_task_that_outlives_its_session(captured: Captured) -> None:
+    """A child process that such a task starts belongs to the session, and has no parent."""
+
+    async def job() -> dict[str, str]:
+        await asyncio.sleep(0)
+        return child_environment()
+
+    async def main() -> tuple[str, dict[str, str]]:
+        with role_session("dev", workflow="w"):
+            inside = current()
+            assert inside is not None
+            task = asyncio.create_task(job())
+        return inside.session_id or "", await task
+
+    session, found = asyncio.run(main())
+
+    assert [name.rpartition("TELEMETRY_")[2] for name in found] == ["SESSION_ID"]
+    assert next(iter(found.values())).startswith(f"{session}-")
+
+
+def test_tasks_that_start_one_another_keep_no_scopes(captured: Captured) -> None:
+    """A chain of tasks, each started in a span of the one before, holds only a few scopes."""
+    depths: list[int] = []
+
+    async def tick(left: int) -> None:
+        with tracks(AGENT):
+            depth, scope = 0, current()
+            while scope is not None:
+                depth, scope = depth + 1, scope.parent
+            depths.append(depth)
+            task = asyncio.create_task(tick(left - 1)) if left else None
+        if task is not None:
+            await task
+
+    asyncio.run(tick(50))
+
+    assert len(depths) == 51
+    assert max(depths) <= 3
 
 
 class Code(IntEnum):

@@ -52,9 +52,15 @@ def start(begin: Open) -> Paused | None:
     span = begin()
     if span is None:
         return None
-    inner = variable.get()
-    variable.set(outer)
-    return Paused(span, inner)
+    try:
+        inner = variable.get()
+        variable.set(outer)
+        return Paused(span, inner)
+    except BaseException as error:
+        # A signal handler raised.
+        variable.set(outer)
+        span.finish(error)
+        raise
 
 
 def driver(flags: int) -> Driver:
@@ -78,9 +84,11 @@ def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
         resume, value, closing = body.send, None, None
         while True:
             outer = variable.get()
-            variable.set(paused.scope)
             try:
+                variable.set(paused.scope)
                 yielded = resume(value)
+                paused.scope = variable.get()
+                variable.set(outer)
             except StopIteration as stop:
                 variable.set(outer)
                 paused.span.finish(closing)
@@ -89,8 +97,6 @@ def generator(function: Callable[..., Any], begin: Open) -> Callable[..., Any]:
                 variable.set(outer)
                 paused.span.finish(error)
                 raise
-            paused.scope = variable.get()
-            variable.set(outer)
             try:
                 value = yield yielded
                 resume, closing = body.send, None
@@ -205,8 +211,8 @@ class Steps:
         resume, value = awaited.send, None
         while True:
             outer = variable.get()
-            variable.set(paused.scope)
             try:
+                variable.set(paused.scope)
                 yielded = resume(value)
             except StopIteration as stop:
                 return stop.value
@@ -215,9 +221,11 @@ class Steps:
                 strip_frame(error)
                 raise
             finally:
-                # The next step continues in the scope that the body has opened and not left.
-                paused.scope = variable.get()
-                variable.set(outer)
+                try:
+                    # The next step continues in the scope that the body has opened and not left.
+                    paused.scope = variable.get()
+                finally:
+                    variable.set(outer)
             try:
                 value = yield yielded
                 resume = awaited.send

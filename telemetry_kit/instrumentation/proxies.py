@@ -14,6 +14,7 @@ from importlib import import_module
 from operator import attrgetter
 from time import monotonic
 from types import BuiltinFunctionType, FunctionType, MethodType
+from weakref import WeakValueDictionary
 
 import wrapt
 
@@ -22,7 +23,7 @@ from telemetry_kit.errors import DecorationError, swallow
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Self
 
     from telemetry_kit.instrumentation.tracks import ActiveSpan, Driver, Open, SpanDecorator
@@ -109,11 +110,16 @@ def caller(target: Any, begin: Open, driver: FindDriver, finish: Finish) -> Call
         if span is None:
             return wrapped(*args, **kwargs)
         try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            span.finish(error)
+            try:
+                result = wrapped(*args, **kwargs)
+            except BaseException as error:
+                span.finish(error)
+                raise
+            return finish(result, span)
+        except BaseException:
+            # A signal handler may raise while the span ends: it is left nevertheless.
+            span.finish(None)
             raise
-        return finish(result, span)
 
     def start(wrapped: Any, _instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         running = made(wrapped, begin)(*args, **kwargs)
@@ -181,8 +187,16 @@ def find_commands(target: Any) -> list[Any] | None:
 # -- third-party code, by name ---------------------------------------------------------------
 
 
+# The patch that made a wrapper, by the id of the wrapper, as long as the wrapper exists.
+_patches: WeakValueDictionary[int, Patch] = WeakValueDictionary()
+
+
 class Patch:
-    """A decoration by name; `undo()` puts the original back.
+    """A decoration by name; `undo()` takes it away, and nothing else.
+
+    If something else was put in its place or over it meanwhile, a mock or another wrapper for
+    instance, that stays. The wrapper then is inactive: it records nothing and calls what it wraps.
+    It goes with the last wrapper of this library that was put over it.
 
     Also a context manager that undoes when it is left.
 
@@ -196,10 +210,12 @@ class Patch:
         self._decorator = decorator
         self._path = path
         self._module = module
-        self._original: Any = None
-        self._owner: Any = None
-        self._inherited = False
-        self._undone = False
+        # What it decorates, and the attribute there; None before the import.
+        self.owner: Any = None
+        self.original: Any = None
+        self.inherited = False
+        self._wrapper: Any = None
+        self.undone = False
 
     def apply(self, module: Any) -> None:
         """Decorate the attribute of a module that has been imported.
@@ -207,7 +223,7 @@ class Patch:
         Raises:
             DecorationError: there is no such attribute, or it cannot be decorated.
         """
-        if self._undone or self._owner is not None:
+        if self.undone or self.owner is not None:
             return
         *outer, name = self._path.split(".")
         try:
@@ -216,11 +232,20 @@ class Patch:
         except AttributeError:
             raise DecorationError(f"{self._module} has no {self._path!r} to instrument") from None
         # As it is in the class: a classmethod must remain one.
-        self._inherited = name not in vars(owner)
+        own = attributes(owner)
         classes = owner.__mro__ if isinstance(owner, type) else (owner,)
-        self._original = next((vars(c)[name] for c in classes if name in vars(c)), found)
-        setattr(owner, name, self._decorator(self._original))
-        self._owner = owner
+        original = next((attributes(c)[name] for c in classes if name in attributes(c)), found)
+        self.original, self.inherited = below(original, owner, inherited=name not in own)
+        self._wrapper = self._decorator.decorate(self.original, partial(OpenUntilUndone, self))
+        try:
+            setattr(owner, name, self._wrapper)
+        except (AttributeError, TypeError) as error:
+            raise DecorationError(
+                f"{self._module}:{self._path} cannot be replaced: {error}"
+            ) from None
+        self.owner = owner
+        if self._wrapper is not self.original:
+            _patches[id(self._wrapper)] = self
 
     def apply_quietly(self, module: Any) -> None:
         """The same upon import, where a missing attribute must not fail the host's import."""
@@ -230,22 +255,66 @@ class Patch:
             swallow(error)
 
     def undo(self) -> None:
-        """Put the original back; a module that is imported later is not changed any more."""
-        self._undone = True
-        owner, self._owner = self._owner, None
-        if owner is None:
-            return
+        """Take the decoration away; a module that is imported later is not changed any more."""
+        self.undone = True
+        owner = self.owner
         name = self._path.rpartition(".")[2]
-        if self._inherited:
+        if owner is None or attributes(owner).get(name) is not self._wrapper:
+            return
+        original, inherited = below(self.original, owner, inherited=self.inherited)
+        if inherited:
             delattr(owner, name)
         else:
-            setattr(owner, name, self._original)
+            setattr(owner, name, original)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.undo()
+
+
+class OpenUntilUndone:
+    """Opens the spans of a patch, until it is undone.
+
+    Args:
+        patch: the patch, which exists as long as the wrapper that calls this.
+        begin: opens a span of its decorator.
+    """
+
+    __slots__ = ("begin", "patch")
+
+    def __init__(self, patch: Patch, begin: Open) -> None:
+        self.patch = patch
+        self.begin = begin
+
+    def __call__(self) -> ActiveSpan | None:
+        """Open a span; None once the patch is undone."""
+        return None if self.patch.undone else self.begin()
+
+    def __reduce__(self) -> Any:
+        # In another process nothing can undo it.
+        return self.begin.__reduce__()
+
+
+def attributes(owner: Any) -> Mapping[str, Any]:
+    """The attributes that an object itself has, not its class or its base classes."""
+    found: Mapping[str, Any] = getattr(owner, "__dict__", {})
+    return found
+
+
+def below(found: Any, owner: Any, *, inherited: bool) -> tuple[Any, bool]:
+    """What is below inactive wrappers on an object, and whether it is inherited there.
+
+    Args:
+        found: an attribute of the object, perhaps such a wrapper.
+        owner: the object.
+        inherited: whether the attribute is that of a base class.
+    """
+    patch = _patches.get(id(found))
+    if inherited or patch is None or not patch.undone or patch.owner is not owner:
+        return found, inherited
+    return below(patch.original, owner, inherited=patch.inherited)
 
 
 def instrument(target: str, decorator: SpanDecorator) -> Patch:
@@ -258,7 +327,8 @@ def instrument(target: str, decorator: SpanDecorator) -> Patch:
         decorator: `tracks(...)` or `role_session(...)`.
 
     Returns:
-        A handle whose `undo()` puts the original back.
+        A handle whose `undo()` takes the decoration away, and nothing else, in any order. If
+        another wrapper or a mock lies over it, the decoration stays below and records nothing.
 
     Raises:
         DecorationError: the target is not written like that, or an imported module has none.

@@ -57,7 +57,7 @@ class role_session(SpanDecorator):  # noqa: N801 - it is used like a function
         return f"role_session({self._names.get('role')!r})"
 
     def __enter__(self) -> "Self":
-        self._entered.append(self._open())
+        self._enter()
         return self
 
     async def __aenter__(self) -> "Self":

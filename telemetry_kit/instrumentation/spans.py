@@ -16,7 +16,7 @@ from telemetry_kit.schema.validation import text
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from telemetry_kit.instrumentation.tracks import ActiveSpan
 
@@ -49,10 +49,11 @@ def open_span(
         # For an event at the start, a pipeline that is loaded checks consent itself.
         if runtime.pipeline is None or not is_start:
             load_pipeline(directory)
-        span = Span(row, names, source, directory, context)
+        span = Span(row, names, source, directory, scopes.innermost(), context)
         if is_start and not span.emit(row.name):
             return None
-        scopes.variable.set(span.scope)
+        # At last, in one step: what raises before leaves the former scope current.
+        scopes.enter(span.scope)
     except Refused:
         return None
     except Exception as error:
@@ -76,12 +77,14 @@ def open_session(
     try:
         directory = scopes.place(start)
         load_pipeline(directory)
-        return SessionSpan(names, directory)
+        session = SessionSpan(names, directory)
+        scopes.enter(session.scope)
     except Refused:
         return None
     except Exception as error:
         swallow(error)
         return None
+    return session
 
 
 def load_pipeline(start: str | None) -> None:
@@ -99,7 +102,17 @@ def load_pipeline(start: str | None) -> None:
             raise Refused("the pipeline cannot be loaded now")
 
 
-def innermost_of(entered: Sequence[ActiveSpan | None]) -> ActiveSpan | None:
+def unrecorded(entered: Collection[object]) -> Unrecorded | None:
+    """An entry that is not recorded; None if the object is not entered around the caller."""
+    return None if innermost_of(entered) is None else Unrecorded()
+
+
+def hold(entry: ActiveSpan) -> None:
+    """Make an entry of a `with` statement current."""
+    scopes.hold(entry.scope, entry.outer)
+
+
+def innermost_of(entered: Collection[object]) -> ActiveSpan | None:
     """The innermost open span or session around the caller that is one of these."""
     scope = scopes.variable.get()
     while scope is not None and not (scope.open and scope.owner in entered):
@@ -121,11 +134,12 @@ class Span:
         names: the names of its events.
         source: how it was given.
         start: a directory in the project; None for the working directory.
+        outer: the scope around it.
         context: the context of its events.
     """
 
     __slots__ = (
-        *("_extra", "_id", "_names", "_row", "_source", "_start", "_started"),
+        *("_extra", "_id", "_is_finished", "_names", "_row", "_source", "_start", "_started"),
         *("outer", "scope"),
     )
 
@@ -135,6 +149,7 @@ class Span:
         names: Mapping[str, object],
         source: str,
         start: str | None,
+        outer: Scope | None,
         context: object = None,
     ) -> None:
         self._row = row
@@ -142,11 +157,12 @@ class Span:
         self._source = source
         self._start = start
         self._extra: dict[str, object] = {} if context is None else {"context": context}
-        self.outer = outer = scopes.innermost()
+        self._is_finished = False
+        self.outer = outer
         # Source and target of a hand-off are names of that hand-off alone.
         inherited = inherited_names(names)
         self._id = scopes.new_id()
-        self.scope: Scope | None = Scope(self, outer, inherited, span_id=self._id, start=start)
+        self.scope = Scope(self, outer, inherited, span_id=self._id, start=start)
         self._started = runtime.clock()
 
     def set(self, **values: object) -> None:
@@ -170,15 +186,17 @@ class Span:
     def finish(self, error: BaseException | None) -> None:
         """End the span and record its last event. It raises nothing.
 
+        If a signal handler raises meanwhile, a second call does what was not done.
+
         Args:
             error: the exception that the body raised; it decides the outcome and is not stored.
         """
-        seconds = runtime.clock() - self._started
-        scope, self.scope = self.scope, None
-        if scope is None:
+        if self._is_finished:
             return
-        scopes.leave(scope)
-        if not scope.is_ours:
+        seconds = runtime.clock() - self._started
+        scopes.leave(self.scope)
+        self._is_finished = True
+        if not self.scope.is_ours:
             # A forked child leaves the block, too; its parent records the end.
             return
         try:
@@ -217,7 +235,7 @@ class SessionSpan:
         start: a directory in the project; None for the working directory.
     """
 
-    __slots__ = ("_workflow", "outer", "scope")
+    __slots__ = ("_own", "_workflow", "outer", "scope")
 
     def __init__(self, names: Mapping[str, object], start: str | None) -> None:
         # deferred: loaded along with the pipeline
@@ -227,10 +245,9 @@ class SessionSpan:
         # A session that the environment names continues in this process.
         known = (parent is not None and parent.session_id is not None) or has_session()
         inherited = inherited_names(names)
-        self.scope: Scope | None = Scope(
+        self._own = self.scope = Scope(
             self, parent, inherited, session_id=None if known else scopes.new_id(), start=start
         )
-        scopes.variable.set(self.scope)
         before = parent.names.get("role") if parent is not None else None
         pipeline = runtime.pipeline
         event = {**names, "_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
@@ -240,10 +257,12 @@ class SessionSpan:
             pipeline.emit({**event, "event": "role.changed", "previous_role": before})
         self._workflow = None
         if inherited.get("workflow") is not None:
-            self._workflow = open_span("workflow.started", {}, "session", start)
-            if self._workflow is not None:
+            row = catalog.EVENTS["workflow.started"]
+            workflow = Span(row, {}, "session", start, self._own)
+            if workflow.emit(row.name):
+                self._workflow = workflow
                 # The block runs inside the workflow, so that a generator switches that scope.
-                self.scope = self._workflow.scope
+                self.scope = workflow.scope
 
     def finish(self, error: BaseException | None) -> None:
         """Leave the session.
@@ -251,12 +270,27 @@ class SessionSpan:
         Args:
             error: the exception that the block raised; it decides the outcome of the workflow.
         """
-        scope, self.scope = self.scope, None
+        scopes.leave(self.scope)
+        scopes.leave(self._own)
         if self._workflow is not None:
             self._workflow.finish(error)
-            scope = scope and scope.parent
-        if scope is not None:
-            scopes.leave(scope)
+
+
+class Unrecorded:
+    """An entry that is not recorded, into an object that is entered around it.
+
+    Its scope adds nothing. It shows which of the two entries ends.
+    """
+
+    __slots__ = ("outer", "scope")
+
+    def __init__(self) -> None:
+        self.outer = scopes.innermost()
+        self.scope = Scope(self, self.outer, {})
+
+    def finish(self, _error: BaseException | None) -> None:
+        """Leave the scope."""
+        scopes.leave(self.scope)
 
 
 def outcome_of(error: BaseException | None, is_command: bool) -> tuple[str, int | None]:

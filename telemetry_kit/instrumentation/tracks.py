@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         """An open span or session: the scope around it, and what to do at its end."""
 
         outer: Scope | None
+        scope: Scope
 
         def finish(self, error: BaseException | None) -> None:
             """End it, once; `error` is the exception of the body. It raises nothing."""
@@ -55,7 +56,8 @@ class SpanDecorator:
     __slots__ = ("_entered", "_is_declaration", "_names")
 
     def __init__(self, names: "dict[str, str | None]") -> None:
-        self._entered: list[ActiveSpan | None] = []
+        # In order; an entry that is not recorded is a plain object.
+        self._entered: dict[ActiveSpan | object, None] = {}
         self._names = {k: v for k, v in names.items() if v is not None}
         self._is_declaration = is_top_level(_getframe(2))
 
@@ -71,7 +73,7 @@ class SpanDecorator:
     def __setstate__(self, state: "dict[str, object]") -> None:
         for name, value in state.items():
             setattr(self, name, value)
-        self._entered = []
+        self._entered = {}
         self.declare_at(None)
 
     def declare_at(self, frame: "FrameType | None") -> None:
@@ -104,15 +106,53 @@ class SpanDecorator:
         decorated: T = wrap(target, self._open, f"@{self!r}")
         return decorated
 
+    def decorate(self, target: "Any", around: "Callable[[Open], Open]") -> "Any":
+        """Decorate a function for a patch.
+
+        Args:
+            target: the function.
+            around: makes what opens the span of a call, from what this decorator opens it with.
+
+        Raises:
+            DecorationError: `target` cannot be decorated.
+        """
+        return wrap(target, around(self._open), f"@{self!r}")
+
+    def _enter(self) -> "ActiveSpan | None":
+        """Enter it once; None when this entry is not recorded.
+
+        If a signal handler raises meanwhile, it is not entered.
+        """
+        entered, span = self._entered, self._open()
+        entry: Any = span
+        try:
+            if span is None and entered:
+                entry = runtime.spans and runtime.spans.unrecorded(entered)
+            if entry is None:
+                entry = object()
+            else:
+                runtime.spans.hold(entry)
+            entered[entry] = None
+        except BaseException as error:
+            entered.pop(entry, None)
+            _finish(entry, error)
+            raise
+        return span
+
     def __exit__(
         self,
         kind: "type[BaseException] | None",
         error: "BaseException | None",
         trace: "TracebackType | None",
     ) -> None:
-        span = self._leave()
-        if span is not None:
-            span.finish(error)
+        # Of a signal between the end of the block and this line nothing can be known here.
+        ending: list[Any] = []
+        try:
+            self._leave(error, ending)
+        except BaseException:
+            # A signal handler raised: the scope is left nevertheless.
+            self._leave(error, ending)
+            raise
 
     async def __aexit__(
         self,
@@ -120,17 +160,48 @@ class SpanDecorator:
         error: "BaseException | None",
         trace: "TracebackType | None",
     ) -> None:
-        self.__exit__(kind, error, trace)
+        # As in `__exit__`, without a call outside of `try`.
+        ending: list[Any] = []
+        try:
+            self._leave(error, ending)
+        except BaseException:
+            self._leave(error, ending)
+            raise
 
-    def _leave(self) -> "ActiveSpan | None":
-        """Remove the entry that ends: the innermost one around the caller, else the latest."""
+    def _leave(self, error: "BaseException | None", ending: "list[Any]") -> None:
+        """End an entry.
+
+        Args:
+            error: the exception of the block.
+            ending: gets the entry that ends. A second call with the same list does what a first one
+                did not, because a signal handler raised.
+        """
         entered = self._entered
-        found = runtime.spans.innermost_of(entered) if any(entered) else None
-        if found is None and None not in entered:
-            return entered.pop() if entered else None
-        entered.remove(found)
-        ending: ActiveSpan | None = found
-        return ending
+        is_ours = bool(ending)
+        while entered and not is_ours:
+            ending[:] = [self._ending()]
+            # One step, because another thread may end the same entry.
+            is_ours = entered.pop(ending[0], ...) is None
+        if is_ours:
+            entered.pop(ending[0], None)
+            _finish(ending[0], error)
+
+    def _ending(self) -> "Any":
+        """The entry that ends: the innermost one around the caller, else the latest."""
+        entered = self._entered
+        found = None if runtime.spans is None else runtime.spans.innermost_of(entered)
+        if found is None:
+            # An entry of the caller that is not recorded, else one that it ends for others.
+            entries = list(entered)
+            plain = [entry for entry in entries if type(entry) is object]
+            found = next(reversed(plain or entries), None)
+        return found
+
+
+def _finish(entry: "Any", error: "BaseException | None") -> None:
+    """End an entry, if it is recorded."""
+    if entry is not None and type(entry) is not object:
+        entry.finish(error)
 
 
 class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
@@ -216,9 +287,9 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
         return f"tracks({str(self._event)!r})"
 
     def __enter__(self) -> "Call":
-        span = self._open()
-        self._entered.append(span)
-        return Call(span)
+        call = Call()
+        call.span = self._enter()
+        return call
 
     async def __aenter__(self) -> "Call":
         return self.__enter__()
@@ -236,16 +307,13 @@ class tracks(SpanDecorator):  # noqa: N801 - it is used like a function
 
 
 class Call:
-    """The handle of `with tracks(...) as call` on its open span.
+    """The handle of `with tracks(...) as call` on its open span."""
 
-    Args:
-        span: the open span; None when nothing is recorded.
-    """
+    __slots__ = ("span",)
 
-    __slots__ = ("_span",)
-
-    def __init__(self, span: "Span | None") -> None:
-        self._span = span
+    def __init__(self) -> None:
+        # None when nothing is recorded.
+        self.span: Any = None
 
     def set(
         self, *, context: "Mapping[str, object] | None" = None, exit_code: "int | None" = None
@@ -257,8 +325,8 @@ class Call:
                 added to the first.
             exit_code: the exit code of a command; any other than 0 makes it a failed one.
         """
-        if self._span is not None:
-            self._span.set(context=context, exit_code=exit_code)
+        if self.span is not None:
+            self.span.set(context=context, exit_code=exit_code)
 
 
 def load_spans() -> "Any":
@@ -355,11 +423,16 @@ def _plain(function: "Callable[..., Any]", begin: "Open") -> "Callable[..., Any]
         if span is None:
             return function(*args, **kwargs)
         try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            span.finish(error)
+            try:
+                result = function(*args, **kwargs)
+            except BaseException as error:
+                span.finish(error)
+                raise
+            return finish(result, span)
+        except BaseException:
+            # A signal handler may raise while the span ends: it is left nevertheless.
+            span.finish(None)
             raise
-        return finish(result, span)
 
     return wrapper
 

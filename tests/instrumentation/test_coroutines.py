@@ -56,7 +56,7 @@ def test_coroutine_on_every_loop(captured: Captured, run: Callable[[Any], Any]) 
     inside, outside = run(main())
 
     assert inside is not None
-    assert outside is None
+    assert not outside
     assert [PAIR[0], ("handoff.clicked", None), PAIR[1]] == ends(captured)
 
 
@@ -111,7 +111,7 @@ def test_cancelled_task(captured: Captured) -> None:
         return raised.value.args
 
     assert asyncio.run(main()) == ("because",)
-    assert [scope is None for scope in cleaned] == [False]
+    assert [not scope for scope in cleaned] == [False]
     assert ends(captured) == CANCELLED
 
 
@@ -224,7 +224,7 @@ def test_driven_by_hand_inside_a_task(captured: Captured) -> None:
     between, after = asyncio.run(main())
 
     assert captured.events[0]["span_id"] == between.span_id
-    assert after is None
+    assert not after
     assert ends(captured) == PAIR
 
 

@@ -258,7 +258,7 @@ def test_one_object_many_times(place) -> None:
 
     assert (len(found), len(sessions)) == (12, 4)
     assert sessions == {e["session_id"] for e in found if e["event_type"] == "agent.invoked"}
-    assert session._entered == []
+    assert not session._entered
 
 
 def test_left_in_another_order(place) -> None:
