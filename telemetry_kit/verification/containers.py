@@ -41,7 +41,6 @@ _CHUNK_BYTES = 1 << 16
 # An XZ archive of level 9 takes 65 MiB. A damaged one could ask for 4 GiB.
 _XZ_BYTES = 128 << 20
 _BLOCK_BYTES = 512
-_ZIP_READ_BYTES = 4 << 10
 # A ZIP member may be followed by a descriptor of its sizes.
 _DESCRIPTOR_BYTES = 24
 _LOCAL_HEADER = struct.Struct("<26xHH")
@@ -267,7 +266,9 @@ class Contents:
                 start = info.header_offset + _LOCAL_HEADER.size + sum(sizes)
                 at = max(at, start + info.compress_size)
                 if info.file_size or not info.is_dir():
-                    chunks = zip_chunks(archive, info)
+                    chunks = zip_chunks(
+                        archive, info, span(file, start, start + info.compress_size)
+                    )
                     yield from self._look_into_member(name, info.filename, chunks, depth)
             yield from self._look_between(name, file, at, archive.start_dir, depth)
 
@@ -434,14 +435,33 @@ def is_tar(block: bytes) -> bool:
     return True
 
 
-def zip_chunks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Yield the content of one file of a ZIP archive."""
+def zip_chunks(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, packed: Iterator[bytes]
+) -> Iterator[bytes]:
+    """Yield the content of one file of a ZIP archive.
+
+    `zipfile` expands all that it has read of a bzip2 or LZMA stream, so it reads only the others.
+
+    Args:
+        archive: the archive.
+        info: the entry of the file in its directory.
+        packed: the compressed bytes.
+    """
     if info.flag_bits & 1:
         raise _UnreadableError("it is encrypted")
-    with archive.open(info) as member:
-        # It expands all that it has read of a member that is not deflated.
-        while chunk := member.read(_ZIP_READ_BYTES):
-            yield chunk
+    if info.compress_type == zipfile.ZIP_BZIP2:
+        yield from expanded(packed, _CODECS[b"BZh"])
+    elif info.compress_type == zipfile.ZIP_LZMA:
+        # The header has the version, and the size of the five bytes of properties.
+        reader = _Reader(packed)
+        properties = reader.read(9)[4:]
+        size = (1 << 64) - 1 if info.flag_bits & 2 else info.file_size
+        head = properties + size.to_bytes(8, "little")
+        yield from expanded(chain([head], reader.take(info.compress_size)), _CODECS[b"]\0\0"])
+    else:
+        with archive.open(info) as member:
+            while chunk := member.read(_CHUNK_BYTES):
+                yield chunk
 
 
 def sqlite_rows(path: str, data: bytes | None) -> Iterator[bytes]:

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import sys
 
+import pexpect
 import pytest
 
 from telemetry_kit.verification.search import FORMS
@@ -198,3 +200,28 @@ def test_stored_data_that_cannot_be_read_to_its_end(project, where) -> None:
     assert 1 == code
     assert any(path.name in told for told in certificate["unsearched"])
     assert path.name in printed
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("words", [("verify", "report.pdf", "/"), ("find", "Dev")])
+def test_no_line_is_wider_than_the_terminal(project, columns: int, words: tuple[str, ...]) -> None:
+    """The report, the hashes and the messages fit the terminal, and a pipe has whole hashes."""
+    (project.root / "report.pdf").write_bytes(b"%PDF-1.7\n")
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "telemetry_kit", *words],
+        cwd=project.root,
+        env={"TERM": "xterm", **project.env},
+        dimensions=(24, columns),
+        timeout=30,
+    )
+    child.expect(pexpect.EOF)
+    printed = child.before.decode("ascii")
+    piped = project.python("-m", "telemetry_kit", *words)
+    shown = set("".join(printed.split()).split("sha256")[1:])
+
+    assert max(map(len, printed.splitlines())) <= columns
+    assert columns // 2 < max(map(len, printed.splitlines()))
+    assert all(f"sha256 {digits[:12]}" in piped.stdout for digits in shown)
+    assert piped.stderr.split() == printed.split()[-len(piped.stderr.split()) :]

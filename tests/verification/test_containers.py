@@ -287,6 +287,45 @@ def test_a_bomb_is_stopped(make, check, monkeypatch) -> None:
     assert certificate.files[-1].lines <= 20
 
 
+MEMORY = """
+import os, resource, sys
+from telemetry_kit.verification.containers import Contents
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        contents = Contents(file, path, "bomb", lambda name: False)
+        contents.sha256()
+        for part in contents.parts():
+            for _ in part.chunks:
+                pass
+    assert contents.problems, path
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_a_bomb_takes_little_memory(undecided, tmp_path) -> None:
+    """Archives of 160 MiB of zero bytes are looked into in less than 100 MiB."""
+    packed = bz2.compress(bytes(160 << 20))
+    paths = []
+    for number, pack in enumerate((as_bzip2_zip, bytes)):
+        path = tmp_path / f"{number}.bin"
+        path.write_bytes(pack(packed))
+        paths.append(str(path))
+    done = undecided.run(MEMORY, *paths)
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert int(done.stdout) < 100 << 10
+
+
+def as_bzip2_zip(packed: bytes) -> bytes:
+    """Return a ZIP archive whose file is a stream that bzip2 has compressed already."""
+    made = bytearray(as_zip(packed, method=zipfile.ZIP_STORED))
+    for magic, at in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+        made[made.index(magic) + at] = zipfile.ZIP_BZIP2
+    return bytes(made)
+
+
 def test_the_number_of_files_is_limited(check, monkeypatch) -> None:
     """An archive with more files than the limit is read up to it, also across archives."""
     monkeypatch.setattr(containers, "MAX_FILES", 10)
