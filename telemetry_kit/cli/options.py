@@ -114,9 +114,9 @@ PARAMETERS: dict[str, Parameters] = {
         Parameter("files", "More files to check, such as exports.", "FILE", TEXTS),
         _JSON,
     ),
-    "find": (Parameter("text", "The text to search for; - reads stdin.", "TEXT"), _JSON),
+    "find": (Parameter("text", "The text; - reads one from each line of stdin.", "TEXT"), _JSON),
     "forget": (
-        Parameter("text", "The text to search for; - reads stdin.", "TEXT"),
+        Parameter("text", "The text; - reads one from each line of stdin.", "TEXT"),
         Parameter("--yes", "Delete without a question."),
     ),
     "selftest": (_JSON,),

@@ -10,6 +10,7 @@ from telemetry_kit.errors import TelemetryError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 FAILED = 1
 USAGE = 2
@@ -71,10 +72,18 @@ def stop_output() -> None:
 
 
 def info(text: str = "") -> None:
-    """Print a message to stderr; a closed stderr is no failure."""
+    """Print a message to stderr: its control characters escaped, and wrapped on a terminal.
+
+    A closed stderr is no failure.
+    """
     if sys.stderr is None:
         return
     try:
+        text = safe(text)
+        if sys.stderr.isatty():
+            from textwrap import fill  # deferred: only a terminal needs it
+
+            text = fill(text, width(sys.stderr), break_on_hyphens=False)
         print(text, file=sys.stderr, flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -112,7 +121,7 @@ def confirm(question: str) -> bool:
     """
     if not is_terminal():
         raise CommandError("there is no terminal to ask at: add --yes. Nothing was changed", USAGE)
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{safe(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
         info()  # the input ended in the middle of the line
@@ -128,12 +137,12 @@ def is_terminal() -> bool:
         return False
 
 
-def width() -> int:
-    """Columns of the terminal; in a pipe enough for most lines."""
+def width(stream: TextIO | None = None) -> int:
+    """Columns of the terminal of a stream, by default stdout; in a pipe enough for most lines."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdigit() and int(columns) > 0:
         return int(columns)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or PIPE_WIDTH
+        return os.get_terminal_size((stream or sys.stdout).fileno()).columns or PIPE_WIDTH
     except (OSError, ValueError, AttributeError):
         return PIPE_WIDTH

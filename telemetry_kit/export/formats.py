@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import io
 import json
 import os
@@ -211,6 +212,14 @@ def attribute(key: str, value: Any) -> dict[str, Any]:
 _LONE_SURROGATE = re.compile(
     rb"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w"
 )
+_DUCKDB_OPTIONS: dict[str, Any] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "128MB",
+    "threads": "1",
+    "temp_directory": "",
+}
+_ROWS = 1_000
 _DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EIO)
 
 
@@ -282,15 +291,7 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
         blocks = as_jsonl(portions, precise)
         with open(beside.fd, "wb", closefd=False) as out:
             out.writelines(_LONE_SURROGATE.sub(lambda m: m[1] or b"?", block) for block in blocks)
-        connection = duckdb.connect(
-            config={
-                "autoinstall_known_extensions": "false",
-                "autoload_known_extensions": "false",
-                "memory_limit": "128MB",
-                "threads": "1",
-                "temp_directory": "",
-            }
-        )
+        connection = duckdb.connect(config=_DUCKDB_OPTIONS)
         spec = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
         quoted = [name.replace("'", "''") for name in (beside.path, path)]
         try:
@@ -308,6 +309,33 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
             raise OSError(message) from None
         finally:
             connection.close()
+
+
+def parquet_rows(path: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the metadata, the columns and the rows of a Parquet file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModuleNotFoundError: DuckDB is not installed.
+        ValueError: the file is damaged.
+    """
+    try:
+        import duckdb  # deferred: as above
+    except ModuleNotFoundError:
+        hint = "it is a Parquet file, which needs DuckDB: pip install 'telemetry-kit[insights]'"
+        raise ModuleNotFoundError(hint) from None
+
+    pattern = glob.escape(os.path.abspath(path))
+    try:
+        with duckdb.connect(config=_DUCKDB_OPTIONS) as connection:
+            for source in ("parquet_kv_metadata", "parquet_schema", "read_parquet"):
+                found = connection.execute(f"SELECT * FROM {source}(?)", [pattern])
+                while rows := found.fetchmany(_ROWS):
+                    yield from rows
+    except duckdb.Error as error:
+        raise ValueError(f"DuckDB reports: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

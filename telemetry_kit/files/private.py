@@ -355,6 +355,7 @@ _MEANING = {
     "ENOSPC": "the disk is full",
     "EDQUOT": "the disk quota is used up",
     "EROFS": "the file system is read-only",
+    "ENOENT": "there is no such file",
     "EACCES": "permission denied",
     "EPERM": "operation not permitted",
     "ELOOP": "it is a symbolic link",

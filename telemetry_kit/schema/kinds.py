@@ -117,19 +117,17 @@ class Name(ErrorName):
 
 
 class Code(Kind):
-    """A prefix and hex digits. The reader also accepts a pseudonym, or the digits alone."""
+    """A prefix and hex digits."""
 
     def __init__(self, description: str, prefix: str, digits: int) -> None:
         code = f"{prefix}[0-9a-f]{{{digits}}}"
-        accepted = re.compile(f"[0-9a-f]{{{digits}}}|h:[0-9a-f]{{12}}").fullmatch
-        canonical = re.compile(code).fullmatch
+        matches = re.compile(code).fullmatch
         super().__init__(
             description,
             {"type": "string", "pattern": f"^{code}$"},
             f'"{code}"'.encode(),
-            lambda value: type(value) is str and accepted(value) is not None,
+            lambda value: type(value) is str and matches(value) is not None,
         )
-        self.is_canonical = lambda value: type(value) is str and canonical(value) is not None
         self.begins = _begins_like(f'"{code}"', f'"{prefix}{"0" * digits}"')
         self.size = 16**digits
 

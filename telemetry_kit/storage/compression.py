@@ -130,6 +130,23 @@ def decompress(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterat
             return
         options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
         decompressor, error = lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError
+    yield from expand(chunks, report, decompressor, error)
+
+
+def expand(
+    chunks: Iterator[bytes],
+    report: FileReport,
+    decompressor: Callable[[], Any],
+    error: type[Exception] | tuple[type[Exception], ...],
+) -> Iterator[bytes]:
+    """Yield the content of an archive, of any number of members, in blocks of limited size.
+
+    Args:
+        chunks: its bytes.
+        report: receives the reason if not all of it could be read.
+        decompressor: creates a decompressor with the interface of `ZstdDecompressor`.
+        error: what it raises if the archive is damaged.
+    """
     member = decompressor()
     read = total = 0
     try:

@@ -59,6 +59,7 @@ class CheckedFile:
         events: canonical events.
         blank: empty lines.
         torn: beginnings of lines, left by killed processes.
+        inside: files inside it, if it is an archive.
     """
 
     file: str
@@ -69,6 +70,14 @@ class CheckedFile:
     events: int = 0
     blank: int = 0
     torn: int = 0
+    inside: int = 0
+
+    def add(self, part: CheckedFile) -> None:
+        """Add the counts of a part of the file."""
+        self.lines += part.lines
+        self.events += part.events
+        self.blank += part.blank
+        self.torn += part.torn
 
 
 @dataclass(slots=True)

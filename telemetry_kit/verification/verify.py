@@ -12,18 +12,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from errno import EISDIR, ENXIO
-from itertools import chain
 
 from telemetry_kit import settings
 from telemetry_kit.consent import policy
-from telemetry_kit.errors import ConsentError
 from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, program, projects
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage import compression
-from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
+from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Source, snapshot
 from telemetry_kit.verification import capacity, records, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -34,6 +30,7 @@ from telemetry_kit.verification.certificate import (
     Finding,
     masked,
 )
+from telemetry_kit.verification.containers import Contents
 from telemetry_kit.verification.fragments import is_torn
 from telemetry_kit.verification.grammar import ALWAYS, Grammar, Pairs, Violation
 from telemetry_kit.verification.machine_secrets import (
@@ -51,12 +48,10 @@ from telemetry_kit.verification.vocabulary import Vocabulary
 MAX_PSEUDONYMS = 500_000
 BATCH_BYTES = 1 << 20
 OVERLAP_BYTES = 4_096
-_CHUNK_BYTES = 1 << 16
 # The reader and `forget` divide joined lines at the same places: NULs and beginnings of events.
 _CUT = re.compile(rb"\0+|(?=%b)" % re.escape(catalog.LINE_PREFIX.encode()))
 _FIRST = f'{{"schema_version":"{catalog.SCHEMA_VERSION}"'.encode()
 _KINDS = {row.name: row.kind for row in catalog.FIELDS.values()}
-_MAGIC = {b"\x1f\x8b": compression.GZIP, b"\x28\xb5\x2f\xfd": compression.ZSTD}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +135,6 @@ class Verification:
 
         Args:
             files: exports, reports or other files.
-
-        Raises:
-            ConsentError: one of `files` cannot be opened.
         """
         paths, key, notes = self._baseline.paths, self._baseline.key, self.certificate.notes
         problems = ReadReport()
@@ -151,7 +143,7 @@ class Verification:
                 self.check_segment(source, problems)
         for name, report in problems.files.items():
             if report.stopped:
-                notes.append(f"{os.path.basename(name)}: {report.stopped}")
+                self.certificate.unsearched.append(f"{os.path.basename(name)}: {report.stopped}")
         for record in records.files(paths):
             self.check_record(record)
         for number, path in enumerate(files, 1):
@@ -207,6 +199,8 @@ class Verification:
         checked = CheckedFile(record.name, record.kind, record.size_bytes)
         if record.kind != records.KEY:
             data = records.read(record.path)
+            if len(data) < record.size_bytes and os.path.lexists(record.path):
+                self.certificate.unsearched.append(f"not all of {record.name} can be read")
             checked.size_bytes = len(data) or record.size_bytes
             checked.sha256 = hashlib.sha256(data).hexdigest()
             for number, violation in records.violations(record.kind, data):
@@ -245,37 +239,28 @@ class Verification:
         return b"\n".join(rest)
 
     def check_given(self, number: int, path: str) -> None:
-        """Check a file that the user named, as events or as free text.
-
-        Raises:
-            ConsentError: the file cannot be opened.
-        """
-        name = os.path.basename(path)
+        """Check a file that the user named, and the files in it, as events or as free text."""
+        # The root directory has no name.
+        name = os.path.basename(path.rstrip("/")) or path
         if self.search.find(os.fsencode(name)):
             name = f"FILE {number}"
         try:
             fd = private.open_regular(path)
         except (OSError, ValueError) as error:
-            is_other = getattr(error, "errno", None) in (ENXIO, EISDIR)
-            told = "is not a regular file" if is_other else "cannot be opened"
-            raise ConsentError(f"{name} {told} ({private.name_of(error)}): name a file") from None
-        report = FileReport()
+            reason = private.explain(error)
+            self.certificate.unsearched.append(f"cannot look into {name}: {reason}")
+            return
         with open(fd, "rb") as file:
             checked = CheckedFile(name, "given", os.fstat(fd).st_size)
-            checked.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            chunks: Iterator[bytes] = iter(lambda: file.read(_CHUNK_BYTES), b"")
-            first = next(chunks, b"")
-            chunks = chain([first], chunks)
-            for magic, suffix in _MAGIC.items():
-                if first.startswith(magic):
-                    chunks = compression.decompress(chunks, report, suffix)
-                    first = next(chunks, b"")
-                    chunks = chain([first], chunks)
-                    break
-            self.check_lines(checked, chunks, as_events=first.startswith(_FIRST))
-        if report.stopped:
-            self.certificate.notes.append(f"{name}: {report.stopped}")
+            contents = Contents(file, path, name, self.search.find)
+            checked.sha256 = contents.sha256()
+            for part in contents.parts():
+                of_part = CheckedFile(part.name, "given")
+                self.check_lines(of_part, part.chunks, as_events=part.first.startswith(_FIRST))
+                if part.first:
+                    checked.add(of_part)
+            checked.inside = contents.files
+        self.certificate.unsearched += contents.problems
         self.certificate.files.append(checked)
 
     def check_lines(

@@ -114,3 +114,43 @@ def test_a_folder_with_the_name_of_a_file(undecided, args):
         assert "telemetry-rollup.json (a folder has its name: look into it" in done.stderr
     assert "EISDIR" not in done.stderr
     assert (undecided.root / ".flowspec" / "telemetry-rollup.json").is_dir()
+
+
+EVERY_COMMAND = """
+from telemetry_kit.cli import main
+import os, sys
+def run(*args):
+    print("$", repr(args), main(["--app", "flowspec", *args]), file=sys.stderr)
+for is_broken in (False, True):
+    if is_broken:
+        import shutil
+        run("enable", "--yes")
+        shutil.rmtree(".flowspec", ignore_errors=True)
+        open(".flowspec", "w").close()
+    else:
+        run("enable", "--yes")
+        run("record", "agent.invoked", "--agent", "bob")
+    for words in (
+        "status", "status --explain", "view", "stats", "answers", "audit", "doctor", "find bob",
+        "export -o out.csv", "export -o missing/out.csv", "forget bob", "forget bob --yes",
+        "rotate-key", "rotate-key --yes", "clear", "clear --yes", "clear --before 2026-01-01 --yes",
+        "disable", "reset", "reset --yes", "reset --all-projects --yes",
+    ):
+        run(*words.split())
+    for path in (os.getcwd(), os.getcwd() + "/missing", "\\x1b[31m\\nnoted"):
+        run("verify", path)
+        run("export", "-o", path + "/out.csv")
+        run("--project", path, "status")
+"""
+
+
+def test_control_characters_in_a_path(make_place) -> None:
+    """No command prints a control character of a path, and a line break in it begins no line."""
+    place = make_place("the-work\x1b[31m\nnoted\u202e")
+    done = place.run(EVERY_COMMAND, timeout=120)
+    printed = done.stdout + done.stderr
+
+    assert 0 == done.returncode, done.stderr
+    assert "the-work\\x1b[31m\\nnoted\\u202e" in printed
+    assert not {"\x1b", "\u202e"} & set(printed)
+    assert not [line for line in printed.splitlines() if line.startswith("noted")]

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from telemetry_kit import configure, track_role_event
+from telemetry_kit.verification.lookup import SPELLINGS, Lookup
 
 TEXT = "zora@quill.example"
 
@@ -71,4 +74,86 @@ def test_forms_are_reported(place) -> None:
     done = place.python("-m", "telemetry_kit", "find", TEXT)
 
     assert "Forms searched for: plain, pseudonym, part of a longer text.\n" in done.stderr
-    assert ["plain", "pseudonym", "part of a longer text"] == find(place, TEXT)["forms_looked_for"]
+    found = find(place, TEXT)
+
+    assert ["plain", "pseudonym", "part of a longer text"] == found["forms_looked_for"]
+    assert list(SPELLINGS) == found["spellings_looked_for"]
+    assert f"Spellings searched for: {', '.join(SPELLINGS)}.\n" in done.stderr
+
+
+@pytest.fixture
+def named(place):
+    """Make a project with events of these names, which become pseudonyms."""
+    for name in ("alice", "BOB", "Zora Quill", "Jos\u00e9", " padded "):
+        assert track_role_event("agent.invoked", agent=name)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        ("Alice", 1),
+        ("ALICE ", 1),
+        ("\talice", 1),
+        ("bob", 1),
+        ("zora quill", 1),
+        ("Jose\u0301", 1),
+        ("JOS\u00c9", 1),
+        ("jos\u00e9", 1),
+        (" padded ", 1),
+        ("padded", 0),
+        ("alic", 0),
+    ],
+)
+def test_spellings(named, text: str, events: int) -> None:
+    """A text is found as typed, stripped, and in lower, upper and title case, in any form."""
+    lookup = Lookup(named.home, {1: text})
+
+    assert events == lookup.count().events
+    assert events == sum(not lookup.keeps(line.rstrip()) for line in named.lines())
+
+
+def test_spellings_of_a_declared_name(place) -> None:
+    """A name in plain text is found in the same spellings, and so is a part of a longer text."""
+    place.configure(agents=["backend-engineer"])
+    assert track_role_event("agent.invoked", agent="backend-engineer")
+    found = [Lookup(place.home, {1: text}).count() for text in ("Backend-Engineer ", "ENGINEER")]
+
+    assert [(1, 0, True), (0, 1, False)] == [(f.events, f.parts, f.is_declared) for f in found]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bob\nalice\n\nnobody",
+        "\ufeffbob\r\nalice\r\n\r\nnobody\r\n",
+        "Bob \nAlice\n \t\nnobody\udcff\n",
+    ],
+)
+def test_each_line_of_stdin(named, text: str) -> None:
+    """Each line of stdin is searched for, whatever ends it, and each has its own answer."""
+    found = find(named, "-", input=text, errors="surrogateescape")
+    done = named.python(*("-m", "telemetry_kit", "find", "-"), input=text, errors="surrogateescape")
+
+    assert 2 == found["events"]
+    assert [(1, 1), (2, 1), (4, 0)] == [(row["line"], row["events"]) for row in found["lines"]]
+    assert "  line 4         0 events\n" in done.stdout
+    assert "alice" not in (done.stdout + done.stderr).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "the text is empty"),
+        ("\ufeff\r\n \n", "the text is empty"),
+        ("name\n" * 1_001, "more than 1,000 lines"),
+        ("x" * (1 << 20) + "\n", "more than 1 MiB"),
+    ],
+    ids=["nothing", "blank lines", "lines", "bytes"],
+)
+def test_stdin_without_texts(place, text: str, told: str) -> None:
+    """Empty and too long input is a usage error in one sentence."""
+    done = place.python("-m", "telemetry_kit", "find", "-", input=text)
+
+    assert (2, 1) == (done.returncode, done.stderr.count("\n"))
+    assert told in done.stderr

@@ -10,6 +10,7 @@ from telemetry_kit.consent import decision
 from telemetry_kit.storage import maintenance, rotation
 from telemetry_kit.storage.reader import read
 from telemetry_kit.storage.segments import ReadReport, snapshot
+from telemetry_kit.verification.lookup import SPELLINGS
 
 TEXT = "zora@quill.example"
 
@@ -39,6 +40,21 @@ def test_forget_deletes_from_log_and_archive(place) -> None:
     assert (0, True) == (done.returncode, "Deleted 2 lines. Remaining: 0 events" in done.stdout)
     assert ["dev", None] == [event.get("role") for event in read(place.home)]
     assert TEXT not in done.stdout + done.stderr
+
+
+def test_forget_deletes_what_find_counts(place) -> None:
+    """Each line of stdin is deleted in the spellings that `find` counts, which are listed."""
+    for name in ("alice", "BOB"):
+        record(place, agent=name)
+    record(place, role="dev")
+    options = {"input": "Alice \r\nbob\n"}
+    found = json.loads(place.python("-m", "telemetry_kit", "find", "-", "--json", **options).stdout)
+    done = place.python("-m", "telemetry_kit", "forget", "-", "--yes", **options)
+
+    assert 2 == found["events"]
+    assert "Deleted 2 lines. Remaining: 0 events" in done.stdout
+    assert f"Spellings searched for: {', '.join(SPELLINGS)}.\n" in done.stderr
+    assert ["dev"] == [event["role"] for event in read(place.home)]
 
 
 def test_without_a_terminal(place) -> None:

@@ -1,7 +1,10 @@
 """`telemetry-kit verify` in one project: passes, failures, and output without secrets."""
 
+import gzip
 import json
+import sys
 
+import pexpect
 import pytest
 
 from telemetry_kit.verification.search import FORMS
@@ -59,8 +62,6 @@ def test_planted_secret_fails_and_is_not_repeated(project, where, tmp_path) -> N
     if where == "log":
         project.log.write_bytes(project.log.read_bytes() + line)
     elif where == "archive":
-        import gzip
-
         (project.log.parent / "telemetry-2026-11-01.jsonl.gz").write_bytes(gzip.compress(line))
     elif where == "export":
         (tmp_path / "out.csv").write_text(f"role,agent\ndev,{SECRET}\n")
@@ -176,3 +177,61 @@ def test_without_a_decision(undecided) -> None:
     code, certificate, _ = verify(undecided)
 
     assert (0, 0, []) == (code, certificate["events"], undecided.tree())
+
+
+def test_a_file_that_cannot_be_looked_into(project, tmp_path) -> None:
+    """The command fails with one sentence that names the file, and still prints the report."""
+    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7\n")
+    done = project.python("-m", "telemetry_kit", "verify", str(tmp_path / "report.pdf"), "/")
+    code, certificate, _ = verify(project, "/")
+
+    assert (1, 1, []) == (done.returncode, code, certificate["findings"])
+    assert done.stdout.startswith("FAILED: 3 events")
+    assert "  not searched: cannot look into /: it is a folder (EISDIR)\n" in done.stdout
+    assert done.stderr == (
+        "telemetry-kit: cannot look into report.pdf: it is neither text nor an archive of a known "
+        "kind, and 1 more: see the report\n"
+    )
+    assert ["cannot look into /: it is a folder (EISDIR)"] == certificate["unsearched"]
+
+
+@pytest.mark.parametrize("where", ["archive", "record"])
+def test_stored_data_that_cannot_be_read_to_its_end(project, where) -> None:
+    """A damaged archive, or a record that is too long, fails, because not all of it is searched."""
+    if where == "archive":
+        path = project.log.parent / "telemetry-2026-11-01.jsonl.gz"
+        path.write_bytes(gzip.compress(b"".join(project.lines()))[:-9])
+    else:
+        path = project.key_file.parent / "notes"
+        with open(path, "wb") as file:
+            file.truncate(9 << 20)
+    code, certificate, printed = verify(project)
+
+    assert 1 == code
+    assert any(path.name in told for told in certificate["unsearched"])
+    assert path.name in printed
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [80, 40])
+@pytest.mark.parametrize("words", [("verify", "report.pdf", "/"), ("find", "Dev")])
+def test_no_line_is_wider_than_the_terminal(project, columns: int, words: tuple[str, ...]) -> None:
+    """The report, the hashes and the messages fit the terminal, and a pipe has whole hashes."""
+    (project.root / "report.pdf").write_bytes(b"%PDF-1.7\n")
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "telemetry_kit", *words],
+        cwd=project.root,
+        env={"TERM": "xterm", **project.env},
+        dimensions=(24, columns),
+        timeout=30,
+    )
+    child.expect(pexpect.EOF)
+    printed = child.before.decode("ascii")
+    piped = project.python("-m", "telemetry_kit", *words)
+    shown = set("".join(printed.split()).split("sha256")[1:])
+
+    assert max(map(len, printed.splitlines())) <= columns
+    assert columns // 2 < max(map(len, printed.splitlines()))
+    assert all(f"sha256 {digits[:12]}" in piped.stdout for digits in shown)
+    assert piped.stderr.split() == printed.split()[-len(piped.stderr.split()) :]

@@ -62,6 +62,21 @@ def test_a_canonical_value_is_accepted(field) -> None:
     assert {"accepts", "pattern", "json_schema", "description"} <= vars(kind).keys()
 
 
+@pytest.mark.parametrize(
+    "field",
+    [f for f in catalog.FIELDS.values() if f.kind in (catalog.RANDOM, catalog.IDENTIFIER)],
+    ids=lambda field: field.name,
+)
+def test_the_reader_and_verify_accept_the_same_ids(field) -> None:
+    """The reader accepts an id only in the form that `verify` accepts: `h:` or none."""
+    kind = kind_of(field)
+    digits = [f"{prefix}{'0a' * count}" for prefix in ("", "h:") for count in range(12)]
+    accepted = [value for value in digits if kind.accepts(value)]
+
+    assert accepted == [value for value in digits if kind.is_canonical(value)]
+    assert [field.kind == catalog.IDENTIFIER] == [value.startswith("h:") for value in accepted]
+
+
 @FIELDS
 def test_the_pattern_matches_nothing_that_is_rejected(field) -> None:
     """The scanner counts no line that the reader would reject."""

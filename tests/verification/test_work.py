@@ -183,13 +183,14 @@ def test_a_secret_is_found_before_the_budget_is_used_up(
 
 
 def test_a_decompression_bomb_is_stopped(make_verification, tmp_path, monkeypatch) -> None:
-    """A gzip file that is too large after decompression is read up to the limit."""
+    """A gzip file that is too large after decompression is read up to the limit, and fails."""
     monkeypatch.setattr(compression, "RATIO_FREE_BYTES", 1 << 16)
     path = tmp_path / "out.gz"
     path.write_bytes(gzip.compress(b"\n" * (1 << 21)))
     certificate = make_verification(["quillfeather"]).run([str(path)])
 
-    assert any("larger than an archive may be" in note for note in certificate.notes)
+    assert any("larger than an archive may be" in told for told in certificate.unsearched)
+    assert not certificate.passed
     assert certificate.files[-1].lines < 1 << 20
 
 

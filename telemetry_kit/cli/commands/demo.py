@@ -95,7 +95,7 @@ def run(project: str | None, keep: bool) -> None:
     """
     with sandbox(keep) as box:
         copy_example(box.project)
-        print(f"A temporary project: {box.project}")
+        print(f"A temporary project: {safe(str(box.project))}")
         grant_consent(box)
         differences = run_processes(box)
         print_log(box)
@@ -118,7 +118,9 @@ def sandbox(keep: bool) -> Iterator[Sandbox]:
         if not keep:
             shutil.rmtree(base, ignore_errors=True)
     print()
-    print(f"{base} contained the project, its {APP} log, and a home with consent and key.")
+    print(
+        f"{safe(str(base))} contained the project, its {APP} log, and a home with consent and key."
+    )
     if keep:
         print("It is kept: delete it when you have seen enough.")
     elif os.path.lexists(base):

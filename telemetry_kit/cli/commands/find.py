@@ -1,6 +1,6 @@
 """`telemetry-kit find TEXT`: search the events for a text, in plain text or as a pseudonym.
 
-The text itself is never printed.
+A text itself is never printed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import sys
 from telemetry_kit.cli.output import USAGE, CommandError, counted, info, safe
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes
-from telemetry_kit.verification.lookup import FORMS, Lookup, Matches
+from telemetry_kit.verification.lookup import FORMS, SPELLINGS, Lookup, Matches
 
 STDIN = "-"
+MAX_STDIN_BYTES = 1 << 20
+MAX_LINES = 1_000
+SPELLED = f"Spellings searched for: {', '.join(SPELLINGS)}."
 
 
 def run(project: str | None, text: str, as_json: bool) -> None:
@@ -22,7 +25,7 @@ def run(project: str | None, text: str, as_json: bool) -> None:
     Raises:
         CommandError: the text is empty, or a file could not be read.
     """
-    found = Lookup(changes.paths_of(project), read_text(text)).count()
+    found = Lookup(changes.paths_of(project), read_texts(text)).count()
     if as_json:
         print(json.dumps(to_dict(found)))
     else:
@@ -31,21 +34,46 @@ def run(project: str | None, text: str, as_json: bool) -> None:
         for line in limits(found):
             info(line)
         info(f"Forms searched for: {', '.join(FORMS)}.")
+        info(SPELLED)
     if found.unread:
         raise CommandError(f"incomplete: {'; '.join(map(safe, found.unread))}")
 
 
-def read_text(text: str) -> str:
-    """Return the text; for a dash, read it from stdin, so that no shell history contains it.
+def read_texts(text: str) -> dict[int, str]:
+    """Return the text; for a dash, each line of stdin, so that no shell history contains it.
+
+    Returns:
+        The texts, by the number of their line. Blank lines are left out.
 
     Raises:
-        CommandError: it is empty.
+        CommandError: there is none, or there are too many.
     """
+    given = [text]
     if text == STDIN:
-        text = sys.stdin.readline().rstrip("\r\n")
-    if not text:
+        given = [line.removesuffix("\r") for line in read_stdin().split("\n")]
+    found = {number: line for number, line in enumerate(given, 1) if line.strip()}
+    if not found:
         raise CommandError("the text is empty: write a text, or - for stdin", USAGE)
-    return text
+    if len(found) > MAX_LINES:
+        problem = f"stdin has more than {MAX_LINES:,} lines"
+        raise CommandError(f"{problem}: search for them in several runs", USAGE)
+    return found
+
+
+def read_stdin() -> str:
+    """Return one line of a terminal, or all of another stdin.
+
+    Raises:
+        CommandError: it is too long.
+    """
+    if sys.stdin is None:
+        return ""
+    if sys.stdin.isatty():
+        return sys.stdin.readline()
+    data = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise CommandError("stdin has more than 1 MiB: search for it in several runs", USAGE)
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
 def lines(found: Matches) -> list[str]:
@@ -59,6 +87,11 @@ def lines(found: Matches) -> list[str]:
         sentences += [
             f"  {title:<13}  {name:<16} {counted(count, 'event')}"
             for name, count in sorted(counts.items())
+        ]
+    if len(found.of_lines) > 1:
+        sentences += [
+            f"  line {number:<8}  {counted(of_line.events, 'event')}"
+            for number, of_line in found.of_lines.items()
         ]
     return sentences
 
@@ -92,4 +125,17 @@ def to_dict(found: Matches) -> dict[str, object]:
         "of_retired_keys": found.other_keys,
         "unread": found.unread,
         "forms_looked_for": list(FORMS),
+        "spellings_looked_for": list(SPELLINGS),
+        "lines": [
+            {
+                "line": number,
+                "events": of_line.events,
+                "types": dict(sorted(of_line.types.items())),
+                "in_clear": dict(sorted(of_line.plain.items())),
+                "as_pseudonym": dict(sorted(of_line.pseudonyms.items())),
+                "part_of_longer_text": of_line.parts,
+                "declared": of_line.is_declared,
+            }
+            for number, of_line in found.of_lines.items()
+        ],
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from telemetry_kit.cli.commands.find import limits, lines, read_text
+from telemetry_kit.cli.commands.find import SPELLED, limits, lines, read_texts
 from telemetry_kit.cli.output import CommandError, confirm, counted, info
+from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, decision
 from telemetry_kit.storage import maintenance
 from telemetry_kit.verification.lookup import Lookup
@@ -16,10 +17,11 @@ def run(project: str | None, text: str, yes: bool) -> None:
         CommandError: the user cannot be asked, or something could not be deleted.
     """
     paths = changes.paths_of(project)
-    lookup = Lookup(paths, read_text(text))
+    lookup = Lookup(paths, read_texts(text))
     before = lookup.count()
     for line in lines(before):
-        print(line)
+        print_folded(line, "", 4)
+    info(SPELLED)
     if not yes and not confirm(f"Delete {counted(before.events, 'event')} in {paths.folder}?"):
         info("Nothing was changed.")
         return
@@ -27,7 +29,8 @@ def run(project: str | None, text: str, yes: bool) -> None:
     after = lookup.count()
     unknown = f"; {after.other_keys:,} could not be searched" if after.other_keys else ""
     left = counted(after.events, "event")
-    print(f"Deleted {counted(done.lines, 'line')}. Remaining: {left} with the text{unknown}.")
+    deleted = counted(done.lines, "line")
+    print_folded(f"Deleted {deleted}. Remaining: {left} with the text{unknown}.", "", 4)
     for line in limits(after):
         info(line)
     if after.is_declared:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.commands import doctor
-from telemetry_kit.cli.output import CommandError, counted, safe
+from telemetry_kit.cli.output import CommandError, counted, width
 from telemetry_kit.cli.registry import COMMANDS
+from telemetry_kit.cli.tables import Column, display_width, fold, table
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.paths import ProjectPaths
@@ -25,6 +27,11 @@ from telemetry_kit.verification.certificate import (
 )
 from telemetry_kit.verification.search import FORMS
 from telemetry_kit.verification.verify import Verification, baseline
+
+# A pipe takes lines of any length.
+MAX_PIPE_WIDTH = 1 << 20
+# The first digits of a hash that a terminal shows. `--json` has all of them.
+DIGITS = 12
 
 
 def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
@@ -44,8 +51,9 @@ def run(project: str | None, files: Sequence[str], as_json: bool) -> None:
     if as_json:
         print(json.dumps(certificate.as_json()))
     else:
-        for line in lines(certificate):
-            print(safe(line))
+        columns = width() if sys.stdout.isatty() else MAX_PIPE_WIDTH
+        for line in lines(certificate, columns):
+            print(line)
     if not certificate.passed:
         raise CommandError("; ".join(failures(certificate)))
 
@@ -70,14 +78,20 @@ def failures(certificate: Certificate) -> Iterator[str]:
     if environment:
         yield f"{counted(environment, 'finding')} about the environment: doctor shows the repair"
     if certificate.unsearched:
-        yield f"not everything was searched: {'; '.join(certificate.unsearched)}"
+        more = len(certificate.unsearched) - 1
+        yield certificate.unsearched[0] + (f", and {more:,} more: see the report" if more else "")
 
 
-def lines(certificate: Certificate) -> Iterator[str]:
-    """Yield the report for people."""
+def lines(certificate: Certificate, max_width: int) -> Iterator[str]:
+    """Yield the report for people.
+
+    Args:
+        certificate: the report.
+        max_width: columns of the terminal.
+    """
     capacity = certificate.capacity_bits
     secrets, common = (sum(c.values()) for c in (certificate.secrets, certificate.set_aside))
-    verdict = "PASSED" if certificate.passed else "FAILED" if certificate.total else "INCOMPLETE"
+    verdict = "PASSED" if certificate.passed else "FAILED"
     events, app, schema = certificate.events, certificate.app, certificate.schema
     yield f"{verdict}: {counted(events, 'event')} of {app}, schema {schema}"
     yield ""
@@ -88,23 +102,34 @@ def lines(certificate: Certificate) -> Iterator[str]:
         "patterns of personal data and tokens; best effort",
         f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
     )
-    for number, (layer, text) in enumerate(zip(LAYERS, details, strict=True), 1):
-        state = counted(certificate.found[layer], "finding") if certificate.found[layer] else "ok"
-        yield f"  {number}  {layer:<14} {state:<11}  {text}"
-    yield f"     forms of the secrets searched for: {', '.join(FORMS)}"
+    states = [counted(n, "finding") if (n := certificate.found[name]) else "ok" for name in LAYERS]
+    layers = [f"{number}  {layer}" for number, layer in enumerate(LAYERS, 1)]
+    columns = [Column("", layers), Column("", states), Column("", details, remark=True)]
+    yield from list(table(columns, max_width))[1:]
+    yield from fold(f"forms of the secrets searched for: {', '.join(FORMS)}", max_width, " " * 5)
     yield ""
+    yield from files_of(certificate, max_width)
+    for lead, texts in (
+        ("  note: ", certificate.notes),
+        ("  not searched: ", certificate.unsearched),
+        ("  ", [finding.sentence() for finding in certificate.findings]),
+    ):
+        for text in texts:
+            yield from fold(text, max_width, lead, " " * 4)
+    if certificate.total > len(certificate.findings):
+        yield f"  and {certificate.total - len(certificate.findings):,} more"
+
+
+def files_of(certificate: Certificate, max_width: int) -> Iterator[str]:
+    """Yield one line for each checked file; a narrow terminal shows the first digits of a hash."""
     for looked in certificate.files:
         parts = [f"{looked.size_bytes} bytes"]
+        parts += [counted(looked.inside, "file") + " inside"] if looked.inside else []
         parts += [counted(looked.events, "event")] if looked.events else []
         parts += [counted(looked.torn, "torn line")] if looked.torn else []
         parts += [counted(looked.blank, "blank line")] if looked.blank else []
         content = f"sha256 {looked.sha256}" if looked.sha256 else "content not shown"
-        yield f"  {looked.file}  {', '.join(parts)}  {content}"
-    for note in certificate.notes:
-        yield f"  note: {note}"
-    if certificate.findings:
-        yield ""
-    for finding in certificate.findings:
-        yield f"  {finding.sentence()}"
-    if certificate.total > len(certificate.findings):
-        yield f"  and {certificate.total - len(certificate.findings)} more"
+        line = f"{looked.file}  {', '.join(parts)}  {content}"
+        if looked.sha256 and display_width(line) > max_width - 2:
+            line = line.removesuffix(looked.sha256[DIGITS:])
+        yield from fold(line, max_width, "  ", " " * 4)
