@@ -201,6 +201,10 @@ class Parser(argparse.ArgumentParser):
         sentence = safe(message.removeprefix("argument "))
         raise CommandError(f"{sentence}. See {self.prog} --help", USAGE)
 
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse itself is silent if it cannot be printed."""
+        print(self.format_help(), end="", file=file)
+
     def format_help(self) -> str:
         """Return the help with a capital letter at its beginning."""
         return super().format_help().replace("usage: ", "Usage: ", 1)

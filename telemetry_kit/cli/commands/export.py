@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -82,11 +83,15 @@ def run(
     total = hashlib.sha256()
     command = command_line(form, chosen, precise, public_role, event)
     note = partial(add_log_entry, paths, command, destination(paths, path, is_stream))
+    is_complete = True
     try:
         with signals_as_exit():
             if is_stream:
-                write_stream(made.blocks(iter(portions), precise, paths.app), path, total)
+                blocks = made.blocks(iter(portions), precise, paths.app)
+                is_complete = write_stream(blocks, path, total)
                 sha256 = total.hexdigest()
+                # The reader has what it wants, and the rest of the log decides the exit code.
+                portions.skip_rest()
             else:
                 sha256 = write_events(made, portions, precise, paths.app, path or "", force)
     except ModuleNotFoundError:
@@ -100,14 +105,14 @@ def run(
         failed = note(portions.rows, total.hexdigest(), incomplete=True) if is_stream else ""
         if failed:
             info(f"telemetry-kit: {failed}")
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError):
             raise CommandError(failure_message(path, error, is_stream)) from None
         raise
     finally:
         portions.close()
-    failures = [note(portions.rows, sha256)]
+    failures = [note(portions.rows, sha256, incomplete=not is_complete)]
     read_report.print_problems(problems)
-    if path is not None:
+    if path is not None and is_complete:
         info(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
     failures += [write_companion(name, data, force) for name, data in companions.items()]
     failures.append(read_report.incomplete(problems))
@@ -245,6 +250,10 @@ class Watched:
                 print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
             yield portion
 
+    def skip_rest(self) -> None:
+        """Read the portions that nobody has taken."""
+        deque(self._portions, maxlen=0)
+
     def close(self) -> None:
         """Erase the progress bar."""
         if self._is_drawn:
@@ -286,26 +295,33 @@ def write_blocks(blocks: Iterable[bytes], path: str, force: bool) -> str:
     return total.hexdigest()
 
 
-def write_stream(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
+def write_stream(blocks: Iterator[bytes], path: str | None, total: Any) -> bool:
     """Write blocks to stdout, a pipe or a device.
 
     Args:
         blocks: the bytes.
         path: the pipe or device; None for stdout.
         total: a hash that is updated with the bytes.
+
+    Returns:
+        False if the reader has closed the pipe before the end.
     """
     if path is None:
         sys.stdout.flush()
         opened: Any = nullcontext(sys.stdout.buffer)
     else:
         opened = open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb")  # noqa: SIM115
-    with opened as out:
-        if out.isatty():
-            blocks = map(escaped, blocks)
-        for block in blocks:
-            total.update(block)
-            out.write(block)
-        out.flush()
+    try:
+        with opened as out:
+            if out.isatty():
+                blocks = map(escaped, blocks)
+            for block in blocks:
+                total.update(block)
+                out.write(block)
+            out.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def escaped(block: bytes) -> bytes:

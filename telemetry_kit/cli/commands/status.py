@@ -8,7 +8,7 @@ from typing import Any
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import USAGE, CommandError, in_bytes, stop_output
+from telemetry_kit.cli.output import USAGE, CommandError, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
@@ -53,16 +53,12 @@ def run(
         *unknown_settings(paths),
     ]
     found = as_dict(paths, decision, rules, obstacles, trouble)
-    try:
-        if as_json:
-            print(json.dumps(found))
-        else:
-            print_report(paths, decision, found)
-            if rules:
-                print_rules(rules, decision.rule)
-        print(end="", flush=True)
-    except BrokenPipeError:
-        stop_output()  # the exit code is still wanted
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_report(paths, decision, found)
+        if rules:
+            print_rules(rules, decision.rule)
     if not check:
         return 0
     return UNWRITABLE if obstacles else code_of(decision)
