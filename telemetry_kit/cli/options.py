@@ -96,9 +96,8 @@ PARAMETERS: dict[str, Parameters] = {
     "export": (
         Parameter(
             "--format",
-            "The format of the output.",
+            "The format of the output (default: by the ending of FILE, else jsonl).",
             "json|jsonl|csv|parquet|sqlite|otlp-json",
-            default="jsonl",
             key="form",
         ),
         *_PERIOD_AND_ROLE,

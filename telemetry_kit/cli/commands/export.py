@@ -25,7 +25,7 @@ from telemetry_kit.consent import changes, notice
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
-from telemetry_kit.export.formats import FORMATS, Format, Portion
+from telemetry_kit.export.formats import DEFAULT, FORMATS, Format, Portion, format_of, is_gzip
 from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
@@ -46,7 +46,7 @@ LEFTOVER_SECONDS = 3_600.0
 
 def run(
     project: str | None,
-    form: str,
+    form: str | None,
     since: str | None,
     until: str | None,
     role: str | None,
@@ -65,7 +65,7 @@ def run(
     paths = changes.paths_of(project)
     path = None if output in (None, "-") else output
     check_choice("--format", form, FORMATS)
-    made = FORMATS[form]
+    made = FORMATS[form] if form is not None else by_ending(path)
     check_choice("--event", event, catalog.EVENTS)
     fields: dict[str, str | frozenset[str]] = {"event_type": event} if event else {}
     public_role = None
@@ -81,13 +81,13 @@ def run(
     meter = Meter()
     portions = Watched(lines(paths, chosen, problems, meter), meter, rotation.disk_usage(paths)[1])
     total = hashlib.sha256()
-    command = command_line(form, chosen, precise, public_role, event)
+    command = command_line(made.name, chosen, precise, public_role, event)
     note = partial(add_log_entry, paths, command, destination(paths, path, is_stream))
     is_complete = True
     try:
         with signals_as_exit():
             if is_stream:
-                blocks = made.blocks(iter(portions), precise, paths.app)
+                blocks = made.blocks(iter(portions), precise, paths.app, is_gzip(path))
                 is_complete = write_stream(blocks, path, total)
                 sha256 = total.hexdigest()
                 # The reader has what it wants, and the rest of the log decides the exit code.
@@ -96,7 +96,7 @@ def run(
                 sha256 = write_events(made, portions, precise, paths.app, path or "", force)
     except ModuleNotFoundError:
         raise CommandError(
-            f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
+            f"--format {made.name} needs DuckDB: pip install 'telemetry-kit[insights]'"
         ) from None
     except FileExistsError:
         raise CommandError(exists_message(path or ""), USAGE) from None
@@ -140,6 +140,20 @@ def resolve_role(paths: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
     return forms, next(filter(PSEUDONYM.is_canonical, forms), "?")
 
 
+def by_ending(path: str | None) -> Format:
+    """Return the format for an output without `--format`.
+
+    Raises:
+        CommandError: the ending of the file names none.
+    """
+    made = DEFAULT if path is None else format_of(path)
+    if made is None:
+        known = ", ".join(FORMATS)
+        problem = f"-o {safe(path or '')}: the ending of the file names no format"
+        raise CommandError(f"{problem}: add --format with one of {known}", USAGE)
+    return made
+
+
 def check_output(
     paths: ProjectPaths,
     made: Format,
@@ -161,6 +175,9 @@ def check_output(
         if companions:
             raise CommandError("--dictionary and --history need a file: name it with -o", USAGE)
         return
+    if made.write is not None and is_gzip(path):
+        problem = f"-o {safe(path)}: a {made.name} file is not compressed by this command"
+        raise CommandError(f"{problem}: leave out .gz", USAGE)
     check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise CommandError(f"-o {safe(path)}: there is no such folder", USAGE)
@@ -274,7 +291,8 @@ def write_events(
     """
     leftovers.sweep(os.path.dirname(path) or ".", LEFTOVER_SECONDS)
     if made.write is None:
-        return write_blocks(made.blocks(iter(portions), precise, app), path, force)
+        blocks = made.blocks(iter(portions), precise, app, is_gzip(path))
+        return write_blocks(blocks, path, force)
     with NewFile(path) as new:
         made.write(iter(portions), precise, new.path)
         with open(new.fd, "rb", closefd=False) as file:
