@@ -8,13 +8,13 @@ from typing import Any
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
+from telemetry_kit.cli import configuration
 from telemetry_kit.cli.output import USAGE, CommandError, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
 from telemetry_kit.consent.policy import Decision, Rule
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, rotation
 
 RECORDING, OFF, VETOED, OUTDATED, UNWRITABLE = 0, 10, 11, 12, 13
@@ -50,7 +50,7 @@ def run(
     trouble = [
         *(obstacles or rotation.trouble(paths)),
         *history.trouble(paths),
-        *unknown_settings(paths),
+        *configuration.problems(paths),
     ]
     found = as_dict(paths, decision, rules, obstacles, trouble)
     if as_json:
@@ -113,34 +113,6 @@ def is_same(rule: Rule, decisive: Rule) -> bool:
     """Whether two rules are the same one."""
     mine, other = ((r.owner, r.name, r.verdict) for r in (rule, decisive))
     return mine == other
-
-
-def unknown_settings(paths: ProjectPaths) -> list[str]:
-    """Return a sentence for each setting in a consent file that has no effect."""
-    (ours, _), (theirs, _) = paths.repository_files
-    found = []
-    for path in (ours, paths.user_file):
-        known = {"enabled", *catalog.VOCABULARIES}
-        found += [no_effect(path, k) for k in settings.read_toml(path) or {} if k not in known]
-    # The policy reads this section only if the file contains its exact name.
-    tool = (settings.read_toml(theirs) or {}).get("tool", {})
-    for name, section in tool.items() if isinstance(tool, dict) else ():
-        if name == "telemetry_kit" and isinstance(section, dict):
-            found += [no_effect(theirs, key) for key in section if key != "enabled"]
-        elif simplified(name) == "telemetrykit":
-            found.append(f"{theirs}: [tool.{name}] has no effect; write [tool.telemetry_kit]")
-    return found
-
-
-def no_effect(path: str, key: str) -> str:
-    """Return the sentence about an unknown setting."""
-    hint = ": did you mean enabled?" if simplified(key) == "enabled" else ""
-    return f"{path}: unknown setting {key!r}{hint}"
-
-
-def simplified(name: str) -> str:
-    """Return a name without capitals, hyphens and underscores."""
-    return name.casefold().replace("-", "").replace("_", "")
 
 
 # -- the report for people ---------------------------------------------------------------------
