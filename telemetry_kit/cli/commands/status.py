@@ -146,24 +146,39 @@ def print_report(paths: ProjectPaths, decision: Decision, found: dict[str, Any])
 
 
 def print_rules(rules: list[Rule], decisive: Rule) -> None:
-    """Print each rule with its value and its result."""
+    """Print the rule that decided, and then each other one with its value and its result."""
+    decided = next((rule for rule in rules if is_same(rule, decisive)), None)
+    unset = [rule for rule in rules if rule.owner == "environment" and rule.raw is None]
     print()
+    if decided is not None:
+        print_rule(decided, ">")
+        print()
     for rule in rules:
-        mark = ">" if is_same(rule, decisive) else " "
-        begin = f"{mark} {rule.owner:<11} {rule.verdict:<7} {rule.name}"
-        more = [rule.says]
-        if rule.raw is not None:
-            raw = repr(rule.raw)[1:-1]
-            raw = raw if len(raw) <= MAX_WIDTH - MARGIN else f"{raw[: MAX_WIDTH - MARGIN - 3]}..."
-            # A path fills its line.
-            if "/" in rule.name:
-                more.insert(0, raw)
-            else:
-                begin = f"{begin} = {raw}"
-        elif len(begin) + len(rule.says) + 2 <= MAX_WIDTH:
-            begin, more = f"{begin}: {rule.says}", []
-        print_folded(begin, "", MARGIN)
-        for text in more:
-            print_folded(text, indent=MARGIN)
+        if rule is decided or rule in unset[1:]:
+            continue
+        if len(unset) > 1 and rule is unset[0]:
+            sentence = f"{len(unset)} variables that could deny are not set; --json lists them"
+            print_folded(f"  environment silent  {sentence}", "", MARGIN)
+        else:
+            print_rule(rule, " ")
     print()
     print_folded("Any denial wins; only you can grant. The rule marked > decided.", "", 0)
+
+
+def print_rule(rule: Rule, mark: str) -> None:
+    """Print one rule."""
+    begin = f"{mark} {rule.owner:<11} {rule.verdict:<7} {rule.name}"
+    more = [rule.says]
+    if rule.raw is not None:
+        raw = repr(rule.raw)[1:-1]
+        raw = raw if len(raw) <= MAX_WIDTH - MARGIN else f"{raw[: MAX_WIDTH - MARGIN - 3]}..."
+        # A path fills its line.
+        if "/" in rule.name:
+            more.insert(0, raw)
+        else:
+            begin = f"{begin} = {raw}"
+    elif len(begin) + len(rule.says) + 2 <= MAX_WIDTH:
+        begin, more = f"{begin}: {rule.says}", []
+    print_folded(begin, "", MARGIN)
+    for text in more:
+        print_folded(text, indent=MARGIN)
