@@ -196,20 +196,49 @@ _EXAMPLES: dict[str, Any] = {
     "dropped": 2,
     "context": '{"task_id":"h:17a8b1f9548b"}',
 }
+# What every event has, and the names of each kind of event; here each name is a pseudonym.
 _SAMPLED = (
-    *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "command", "agent"),
-    *("project_id", "outcome", "duration_ms", "source", "key_epoch"),
+    *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "project_id"),
+    *("session_id", "source", "key_epoch"),
 )
+_NAMES_OF = {
+    "agent": ("agent",),
+    "command": ("command",),
+    "handoff": ("source_agent", "target_agent"),
+    "workflow": ("workflow",),
+}
+_PSEUDONYMS = {
+    "workflow": "h:dcc2e9ebf739",
+    "source_agent": "h:6a19ef5db16f",
+    "target_agent": "h:0c017f3bdce5",
+}
 
 
 def samples() -> list[dict[str, Any]]:
-    """Return one record of each event type, as the pipeline writes it."""
-    same = {field: _EXAMPLES[field] for field in _SAMPLED}
-    same["timestamp"] = _example_time(settings.current())
-    return [
-        {**same, "event_id": f"0bd86deb8c0b6a{seq:02x}", "event_type": name, "seq": seq}
-        for seq, name in enumerate(catalog.EVENTS)
-    ]
+    """Return one record of each event type, as a session and its decorators write it."""
+    return [_sample(name, seq) for seq, name in enumerate(catalog.EVENTS)]
+
+
+def _sample(name: str, seq: int) -> dict[str, Any]:
+    """Return a record with the fields that an event of this type has, and no others."""
+    kind, _, phase = name.partition(".")
+    values = {
+        **_EXAMPLES,
+        **_PSEUDONYMS,
+        "event_id": f"0bd86deb8c0b6a{seq:02x}",
+        "event_type": name,
+        "timestamp": _example_time(settings.current()),
+        "seq": seq,
+        "outcome": "error" if phase == "failed" else "ok",
+        "source": "session" if kind == "role" else "decorator",
+    }
+    fields = {*_SAMPLED, *_NAMES_OF.get(kind, ())}
+    fields |= {"previous_role"} if name == "role.changed" else set()
+    fields |= {"span_id"} if kind != "role" else set()
+    fields |= {"outcome", "duration_ms"} if phase in ("completed", "failed") else set()
+    fields |= {"error_type"} if phase == "failed" else set()
+    fields |= {"exit_code"} if name == "command.failed" else set()
+    return {field: values[field] for field in catalog.ORDER if field in fields}
 
 
 def dictionary() -> str:
