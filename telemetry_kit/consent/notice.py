@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 MAX_SHOWN = 10
+MAX_NAMES = 5
 # What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
 # must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
 _EXAMPLE = {
@@ -60,8 +61,7 @@ def lines(
             f"they take, and the {now.resolution}. For example:"
         ),
         *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
-        "Names that the tool declares are stored in plain text. Other names become",
-        "pseudonyms, which are not anonymity. Their key is on this computer.",
+        *_names_lines(paths, now),
         _context_line(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
         f"Stored for {now.retention_days} days, readable by anyone who can read your files, in",
@@ -98,6 +98,34 @@ def plain(text: str) -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def _names_lines(paths: ProjectPaths, now: Settings) -> list[str]:
+    """The names that are stored in plain text, in two lines: at most five, and their number."""
+    settings.generation()  # the names of decorators
+    files = settings.names_from_files(paths.naming_files)
+    names = [
+        plain(name)
+        for vocabulary in ("commands", "agents", "workflows", "roles")
+        for name in sorted(
+            {*now.names[vocabulary], *settings.decorated[vocabulary], *files[vocabulary]}
+            - {*settings.ROLES}
+        )
+    ]
+    if not names:
+        return [
+            "Names that the tool declares are stored in plain text. Other names become",
+            "pseudonyms, which are not anonymity. Their key is on this computer.",
+        ]
+    others = "Other names become pseudonyms, which are not anonymity. Their key is local."
+    for shown in range(min(len(names), MAX_NAMES), 0, -1):
+        rest = len(names) - shown
+        more = f" and {rest:,} more (see preview)" if rest else ""
+        line = f"In plain text: {', '.join(names[:shown])}{more}."
+        if len(line) <= WIDTH:
+            return [line, others]
+    count = f"{len(names):,} name{'' if len(names) == 1 else 's'}"
+    return [f"In plain text: {count} (see preview).", others]
 
 
 def _context_line(now: Settings) -> str:

@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
+import pexpect
 import pytest
 
 from tests.cli.export_helpers import fill, stored
@@ -212,3 +214,42 @@ def test_follow_ends_without_a_reader(place) -> None:
     done = shell(place, "exec 3> >(true); wait $!; $TK view --follow >&3")
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the width of the terminal -----------------------------------------------------------------
+
+SCREENS = """
+import os, sys
+from telemetry_kit.cli import main
+sys.stderr = open(os.devnull, "w")
+for line in ("status --explain", "doctor", "audit", "preview"):
+    main(line.split())
+"""
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [80, 40])
+def test_commands_fit_the_terminal(place, columns: int) -> None:
+    """No line is wider than the terminal, with long paths, names and problems."""
+    folder = place.log.parent
+    folder.mkdir(mode=0o700)
+    (folder / "telemetry.toml").write_text(f"agents = {[f'agent-{n}' for n in range(30)]}\nb = 1\n")
+    place.python("-m", "telemetry_kit", "export", "-o", "events.jsonl", check=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = pexpect.spawn(
+            sys.executable,
+            ["-c", SCREENS],
+            cwd=place.root,
+            env={**place.env, "TERM": "xterm", "DO_NOT_TRACK": "long-" * 40},
+            dimensions=(50, columns),
+            timeout=60,
+            encoding="utf-8",
+        )
+    child.expect(pexpect.EOF)
+    child.close()
+    lines = child.before.splitlines()
+
+    assert [line for line in lines if len(line) > columns] == []
+    for text in ("DO_NOT_TRACK", "agent-29", "agent.failed", "events.jsonl", "unknown setting 'b'"):
+        assert text in " ".join(" ".join(lines).split())

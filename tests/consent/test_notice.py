@@ -13,6 +13,7 @@ from telemetry_kit.consent import notice
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
+from telemetry_kit.settings import why_not_allowed
 
 HOME = ProjectPaths("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
 
@@ -39,10 +40,12 @@ KEYS = st.dictionaries(
     step=st.sampled_from(list(catalog.RESOLUTIONS)),
     days=st.integers(1, 3650),
     everywhere=st.booleans(),
+    names=st.lists(st.text(min_size=1, max_size=40), max_size=9),
 )
-def test_it_always_fits(app, root, keys, step, days, everywhere) -> None:
+def test_it_always_fits(app, root, keys, step, days, everywhere, names) -> None:
     """The notice has at most 14 lines of 78 printable ASCII characters, for any settings."""
     options = {"context": keys, "timestamp_resolution": step, "retention_days": days}
+    options["agents"] = [name for name in names if why_not_allowed(name) is None]
     with configure(app=app, **options) as now:
         lines = notice.lines(home(app, root), now, everywhere=everywhere)
 
@@ -89,6 +92,35 @@ def test_it_follows_the_settings() -> None:
     assert "the second. For example:" in text
     assert "Stored for 7 days" in text
     assert "dry (yes/no), mode (2 words) and 2 more." in text
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["b", "a"], "a, b."),
+        ([*"gfedcba"], "a, b, c, d, e and 2 more (see preview)."),
+        ([f"a{n}" for n in range(1_205)], "a0, a1, a10, a100, a1000 and 1,200 more (see preview)."),
+        (["x" * 30, "y" * 40], f"{'x' * 30} and 1 more (see preview)."),
+        (["x" * 60, "y" * 60], "2 names (see preview)."),
+        (["x" * 80], "1 name (see preview)."),
+        (["ü"], "\\xfc."),
+    ],
+)
+def test_it_names_what_is_in_plain_text(names: list[str], line: str) -> None:
+    """The notice has at most five names, their number, and the command that shows all."""
+    with configure(agents=names):
+        (found,) = [text for text in notice.lines(HOME) if text.startswith("In plain text: ")]
+
+    assert found == f"In plain text: {line}"
+
+
+def test_it_names_the_names_of_files_and_decorators(place, at_top_level) -> None:
+    """The notice also has the names of `telemetry.toml` and of decorators, without the roles."""
+    (place.root / ".flowspec").mkdir()
+    (place.root / ".flowspec/telemetry.toml").write_text("commands = ['/flow:plan']\n")
+    at_top_level("@tracks('agent.invoked', agent='writer', role='dev')\ndef f(): ...")
+
+    assert "In plain text: /flow:plan, writer." in notice.lines(place.home)
 
 
 def test_the_notice_for_all_projects() -> None:
