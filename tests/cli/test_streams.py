@@ -58,6 +58,8 @@ def test_a_folder_name_outside_the_encoding(undecided, command: str, encoding: s
         ("$TK enable --yes 2>/dev/full", 0),
         ("$TK off 2>&-", 0),
         ("$TK nonsense 2>&-", 2),
+        ("$TK nonsense 2>/dev/full", 2),
+        ("$TK record nonsense --strict 2>/dev/full", 2),
     ],
 )
 def test_an_output_that_cannot_be_written(undecided, line: str, code: int) -> None:
