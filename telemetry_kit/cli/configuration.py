@@ -26,7 +26,10 @@ _MEANT = {name: name for name in ("enabled", *VOCABULARIES)} | {v[:-1]: v for v 
 def problems(paths: ProjectPaths) -> list[str]:
     """Return a sentence for each setting that has no effect, and for each unreadable file."""
     (ours, _), (theirs, marker) = paths.repository_files
-    found = [s for path in (ours, paths.user_file) for s in file_problems(path)]
+    found: list[str] = []
+    for path in (ours, paths.user_file):
+        table = read_toml(path)
+        found += [why_unreadable(path)] if table is None else key_problems(path, table)
     if read_toml(theirs, marker) is None:
         return [*found, why_unreadable(theirs)]
     # The policy reads only the section with the exact name.
@@ -39,22 +42,6 @@ def problems(paths: ProjectPaths) -> list[str]:
         elif name == "telemetry_kit":
             found.append(f"{place(theirs, name)}: {name} is no table, so it denies")
     return found
-
-
-def file_problems(path: str) -> Iterator[str]:
-    """Yield the problems of a `telemetry.toml`."""
-    table = read_toml(path)
-    if table is None:
-        yield why_unreadable(path)
-        return
-    yield from key_problems(path, table)
-    for name in VOCABULARIES:
-        names = table.get(name, [])
-        if not isinstance(names, list):
-            yield f'{place(path, name)}: {name} has no effect; write a list, {name} = ["..."]'
-            continue
-        wrong = [(n, why) for n in names if (why := why_not_allowed(n))]
-        yield from (f"{place(path, name)}: {name}: {str(n)[:60]!r} {why}" for n, why in wrong)
 
 
 def key_problems(path: str, table: Mapping[str, Any], names_in: str = "") -> Iterator[str]:
@@ -72,7 +59,12 @@ def key_problems(path: str, table: Mapping[str, Any], names_in: str = "") -> Ite
                 yield f"{place(path, key)}: enabled must be true or false, so it denies"
         elif key in VOCABULARIES and names_in:
             yield f"{place(path, key)}: {key} has no effect here; write it into {names_in}"
-        elif key not in VOCABULARIES:
+        elif key in VOCABULARIES and not isinstance(value, list):
+            yield f'{place(path, key)}: {key} has no effect; write a list, {key} = ["..."]'
+        elif key in VOCABULARIES:
+            wrong = [(name, why) for name in value if (why := why_not_allowed(name))]
+            yield from (f"{place(path, key)}: {key}: {str(n)[:60]!r} {why}" for n, why in wrong)
+        else:
             hint = f": did you mean {meant}?" if meant else ""
             yield f"{place(path, key)}: unknown setting {key!r}{hint}"
 

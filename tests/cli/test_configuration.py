@@ -39,6 +39,10 @@ def problems(place):
         ("[roles]\na = 1\n", [':1: roles has no effect; write a list, roles = ["..."]']),
         ('agent = ["x"]\n', [":1: unknown setting 'agent': did you mean agents?"]),
         ("Work-Flows = []\n", [":1: unknown setting 'Work-Flows': did you mean workflows?"]),
+        (
+            "x = 1\nroles = 1\n",
+            [":1: unknown setting 'x'", ":2: roles has no effect; write a list, "],
+        ),
         ("x = 1\n  'y' = 2\n", [":1: unknown setting 'x'", ":2: unknown setting 'y'"]),
         ("[names]\nagents = []\n", [":1: unknown setting 'names'"]),
         (

@@ -154,8 +154,8 @@ def test_variables_that_are_not_set(place) -> None:
     rules = policy.environment_rules("FLOWSPEC", place.environ, every=True)
 
     assert line == (
-        f"  environment silent  {len(list(rules))} variables that could deny are not set; "
-        "--json lists them"
+        f"  environment silent  {len(list(rules))} variables that could deny are not set "
+        "(see --json)"
     )
 
 

@@ -157,7 +157,7 @@ def print_rules(rules: list[Rule], decisive: Rule) -> None:
         if rule is decided or rule in unset[1:]:
             continue
         if len(unset) > 1 and rule is unset[0]:
-            sentence = f"{len(unset)} variables that could deny are not set; --json lists them"
+            sentence = f"{len(unset)} variables that could deny are not set (see --json)"
             print_folded(f"  environment silent  {sentence}", "", MARGIN)
         else:
             print_rule(rule, " ")
