@@ -57,6 +57,8 @@ def commands_page() -> str:
         'Exit codes: 0 done (also "already off", "no data"); 1 failed or incomplete, saying what',
         "survived; 2 usage error, or a confirmation needed without a terminal, nothing changed;",
         "130 Ctrl-C, nothing decided. `record` exits with 0 and prints nothing, whatever happens.",
+        "A pipe whose reader has closed it changes no exit code. If stdout cannot be written for",
+        "another reason, the exit code is 1.",
         "",
         "```text",
         _help([]),

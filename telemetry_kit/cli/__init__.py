@@ -49,15 +49,12 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 
 
 def _open_streams() -> None:
-    """Replace closed standard streams, and print any file name without an encoding error."""
+    """Replace closed standard streams."""
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
+        if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_WRONLY)
             # It stays open until the process ends; `closefd` prevents a warning about that.
             setattr(sys, name, open(null, "w", closefd=False))  # noqa: SIM115
-        elif getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def typer_app(app: "str | None" = None) -> "typer.Typer":

@@ -8,12 +8,24 @@ import click
 
 from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
 from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameter
-from telemetry_kit.cli.output import guarded
+from telemetry_kit.cli.output import guarded, guarded_help
 from telemetry_kit.cli.registry import HELP
+
+
+class Command(click.Command):
+    """A Click command whose help is no error where it cannot be printed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words after the command."""
+        return guarded_help(lambda: super(Command, self).parse_args(ctx, args), ctx.exit)
 
 
 class Group(click.Group):
     """A Click group that lists its commands in the order of the table."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words after the group."""
+        return guarded_help(lambda: super(Group, self).parse_args(ctx, args), ctx.exit)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands."""
@@ -55,7 +67,7 @@ def command_of(row: Row, name: str) -> click.Command:
     parameters = parameters_of(row)
     # Click shows no help for an argument, so the help of the command contains it.
     arguments = [f"{p.metavar}: {p.help}" for p in parameters if p.is_argument]
-    return click.Command(
+    return Command(
         name,
         callback=run,
         params=[parameter_of(parameter) for parameter in parameters],

@@ -97,9 +97,8 @@ PARAMETERS: dict[str, Parameters] = {
     "export": (
         Parameter(
             "--format",
-            "The format of the output.",
+            "The format of the output (default: by the ending of FILE, else jsonl).",
             "json|jsonl|csv|parquet|sqlite|otlp-json",
-            default="jsonl",
             key="form",
         ),
         *_PERIOD_AND_ROLE,
@@ -201,6 +200,10 @@ class Parser(argparse.ArgumentParser):
         """Raise the error instead of printing it."""
         sentence = safe(message.removeprefix("argument "))
         raise CommandError(f"{sentence}. See {self.prog} --help", USAGE)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help; argparse itself is silent if it cannot be printed."""
+        print(self.format_help(), end="", file=file)
 
     def format_help(self) -> str:
         """Return the help with a capital letter at its beginning."""

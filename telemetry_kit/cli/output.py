@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 
 from telemetry_kit.errors import TelemetryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TextIO
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn, TextIO, TypeVar
+
+    T = TypeVar("T")
 
 FAILED = 1
 USAGE = 2
@@ -31,44 +34,133 @@ class CommandError(Exception):
         self.code = code
 
 
+class Stdout:
+    """Stdout of a command, which continues after the reader of a pipe has closed it.
+
+    Its further output is discarded, so that the command still has its own exit code. Letters
+    outside the encoding are escaped.
+
+    Args:
+        stream: the real stdout.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.is_discarded = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, as the real stdout does."""
+        try:
+            return self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except BrokenPipeError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is in the buffer."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._discard()
+
+    def _discard(self) -> None:
+        self.is_discarded = True
+        discard(self._stream)
+
+
+@contextmanager
+def stdout_of_a_command() -> Iterator[None]:
+    """Let stdout survive a closed pipe, a letter that it cannot encode, and that there is none."""
+    former = sys.stdout
+    if isinstance(former, Stdout):
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        sys.stdout = Stdout(null if former is None else former)
+        try:
+            yield
+        finally:
+            sys.stdout = former
+
+
+def has_reader() -> bool:
+    """Whether the output of this command can still arrive: no reader has closed its pipe."""
+    return not getattr(sys.stdout, "is_discarded", False)
+
+
 def guarded(action: Callable[[], int | None]) -> int:
     """Run an action and report a failure in one sentence on stderr.
 
     Returns:
         Its exit code: 0 for None, 1 failed or incomplete, 2 usage error, 130 interrupted.
     """
-    try:
-        code = action()
-        print(end="", flush=True)
-        return code or 0
-    except (CommandError, TelemetryError) as error:
-        info(f"telemetry-kit: {error}")
-        return error.code if isinstance(error, CommandError) else FAILED
-    except KeyboardInterrupt:
-        info()
-        return INTERRUPTED
-    except OSError as error:
-        return report_os_error(error)
+    with stdout_of_a_command():
+        sentence = None
+        try:
+            code = action() or 0
+        except (CommandError, TelemetryError) as error:
+            code = error.code if isinstance(error, CommandError) else FAILED
+            sentence = f"telemetry-kit: {error}"
+        except KeyboardInterrupt:
+            code, sentence = INTERRUPTED, ""
+        except OSError as error:
+            code, sentence = FAILED, system_sentence(error)
+        try:
+            # The output before the message, also where both are one file.
+            sys.stdout.flush()
+        except OSError as error:
+            discard(sys.stdout)
+            code, sentence = FAILED, system_sentence(error)
+        if sentence is not None:
+            info(sentence)
+        return code
+
+
+def guarded_help(parse: Callable[[], T], leave: Callable[[int], NoReturn]) -> T:
+    """Parse the words after a mounted command, and report that its help cannot be printed.
+
+    Args:
+        parse: parses them, or prints the help and raises what the parser uses for that.
+        leave: ends the command with an exit code.
+    """
+    with stdout_of_a_command():
+        try:
+            return parse()
+        except OSError as error:
+            leave(report_os_error(error))
 
 
 def report_os_error(error: OSError) -> int:
-    """Report that the system refused an operation, usually because stdout cannot be written.
+    """Report that stdout cannot be written.
 
     Returns:
         The exit code: 0 if the reader of a pipe has closed it, else 1.
     """
-    stop_output()
+    discard(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return 0
-    reason = os.strerror(error.errno) if error.errno else str(error)
-    path = f": {safe(str(error.filename))}" if error.filename else ""
-    info(f"telemetry-kit: not finished, the system reports: {reason}{path}")
+    info(system_sentence(error))
     return FAILED
 
 
-def stop_output() -> None:
+def system_sentence(error: OSError) -> str:
+    """Return the sentence about an operation that the system refused."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    path = f": {safe(str(error.filename))}" if error.filename else ""
+    return f"telemetry-kit: not finished, the system reports: {reason}{path}"
+
+
+def discard(stream: TextIO) -> None:
     """Send further output to the null device, or the interpreter reports an error at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def info(text: str = "") -> None:
@@ -86,7 +178,7 @@ def info(text: str = "") -> None:
             text = fill(text, width(sys.stderr), break_on_hyphens=False)
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        discard(sys.stderr)
 
 
 def safe(text: str) -> str:

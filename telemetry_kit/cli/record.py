@@ -5,7 +5,6 @@ a recorded event needs.
 """
 
 import os
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +61,9 @@ def main(args: "list[str]") -> int:
         record(event, given)
     except UsageError as error:
         if strict:
-            sys.stderr.write(f"telemetry-kit record: {error}\n")
+            from telemetry_kit.cli.output import info  # deferred: only for a mistake
+
+            info(f"telemetry-kit record: {error}")
             return USAGE
     except Exception:
         return 0  # a hook must never break the script that calls it

@@ -11,7 +11,7 @@ COMMANDS = (
     (("status",), "status", "Show whether events are recorded here, and why."),
     (("enable", "on"), "enable", "Start recording in this project."),
     (("disable", "off"), "disable", "Stop recording in this project."),
-    (("preview",), "preview", "Show the notice and a sample of each event; writes nothing."),
+    (("preview",), "preview", "Show the notice, the names in plain text, and sample events."),
     (("record",), "record", "Record one event, from a script or a slash command; never fails."),
     (("projects",), "projects", "List your projects with events, from all folders."),
     (("view",), "view", "Show the recorded events."),

@@ -87,7 +87,7 @@ def print_folded(text: str, lead: str | None = None, indent: int = 2) -> None:
         indent: indentation of the other lines; at most 4 in a narrow terminal.
     """
     is_terminal = sys.stdout.isatty()
-    below = " " * (min(indent, 4) if is_terminal and width() < indent * 2 else indent)
+    below = " " * (min(indent, 4) if is_terminal and width() < indent * 3 else indent)
     first = below if lead is None else lead
     for line in fold(text, width(), first, below) if is_terminal else [f"{first}{safe(text)}"]:
         print(line)
@@ -105,6 +105,8 @@ def break_at(text: str, size: int, next_size: int) -> int:
         if cut > end // 2:
             return cut
     joint = max(text.rfind(letter, 0, end) for letter in JOINTS) + 1
+    # The name of a hidden file begins with its dot.
+    joint -= text[joint - 2 : joint] == "/."
     word = text[space + 1 :].partition(" ")[0]
     # A short line is better than a broken word, if the next line has space for the whole word.
     if space > 0 and display_width(word) <= next_size:

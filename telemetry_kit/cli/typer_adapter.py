@@ -7,11 +7,28 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
 from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameters
-from telemetry_kit.cli.output import guarded
+from telemetry_kit.cli.output import guarded, guarded_help
 from telemetry_kit.cli.registry import HELP
+
+
+class Command(typer.core.TyperCommand):
+    """A Typer command whose help is no error where it cannot be printed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the command."""
+        return guarded_help(lambda: super(Command, self).parse_args(ctx, args), ctx.exit)
+
+
+class Group(typer.core.TyperGroup):
+    """A Typer group whose help is no error where it cannot be printed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the group."""
+        return guarded_help(lambda: super(Group, self).parse_args(ctx, args), ctx.exit)
 
 
 def build(app: str | None) -> typer.Typer:
@@ -22,6 +39,7 @@ def build(app: str | None) -> typer.Typer:
     """
     made = typer.Typer(
         name="telemetry",
+        cls=Group,
         help=HELP,
         no_args_is_help=True,
         add_completion=False,
@@ -37,7 +55,11 @@ def build(app: str | None) -> typer.Typer:
     for row in MOUNTED:
         for name in row[0]:
             made.command(
-                name, help=row[2], hidden=name != row[0][0], context_settings=CONTEXT_SETTINGS
+                name,
+                cls=Command,
+                help=row[2],
+                hidden=name != row[0][0],
+                context_settings=CONTEXT_SETTINGS,
             )(function_of(row))
     return made
 

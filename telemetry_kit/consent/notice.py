@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 MAX_SHOWN = 10
+MAX_NAMES = 5
 # What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
 # must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
 _EXAMPLE = {
@@ -60,8 +61,7 @@ def lines(
             f"they take, and the {now.resolution}. For example:"
         ),
         *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
-        "Names that the tool declares are stored in plain text. Other names become",
-        "pseudonyms, which are not anonymity. Their key is on this computer.",
+        *_names_lines(paths, now),
         _context_line(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
         f"Stored for {now.retention_days} days, readable by anyone who can read your files, in",
@@ -98,6 +98,34 @@ def plain(text: str) -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def _names_lines(paths: ProjectPaths, now: Settings) -> list[str]:
+    """The names that are stored in plain text, in two lines: at most five, and their number."""
+    settings.generation()  # the names of decorators
+    files = settings.names_from_files(paths.naming_files)
+    names = [
+        plain(name)
+        for vocabulary in ("commands", "agents", "workflows", "roles")
+        for name in sorted(
+            {*now.names[vocabulary], *settings.decorated[vocabulary], *files[vocabulary]}
+            - {*settings.ROLES}
+        )
+    ]
+    if not names:
+        return [
+            "Names that the tool declares are stored in plain text. Other names become",
+            "pseudonyms, which are not anonymity. Their key is on this computer.",
+        ]
+    others = "Other names become pseudonyms, which are not anonymity. Their key is local."
+    for shown in range(min(len(names), MAX_NAMES), 0, -1):
+        rest = len(names) - shown
+        more = f" and {rest:,} more (see preview)" if rest else ""
+        line = f"In plain text: {', '.join(names[:shown])}{more}."
+        if len(line) <= WIDTH:
+            return [line, others]
+    count = f"{len(names):,} name{'' if len(names) == 1 else 's'}"
+    return [f"In plain text: {count} (see preview).", others]
 
 
 def _context_line(now: Settings) -> str:
@@ -198,20 +226,49 @@ _EXAMPLES: dict[str, Any] = {
     "dropped": 2,
     "context": '{"task_id":"h:17a8b1f9548b"}',
 }
+# What every event has, and the names of each kind of event; here each name is a pseudonym.
 _SAMPLED = (
-    *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "command", "agent"),
-    *("project_id", "outcome", "duration_ms", "source", "invoker", "key_epoch"),
+    *("schema_version", "event_id", "event_type", "timestamp", "seq", "role", "project_id"),
+    *("session_id", "source", "invoker", "key_epoch"),
 )
+_NAMES_OF = {
+    "agent": ("agent",),
+    "command": ("command",),
+    "handoff": ("source_agent", "target_agent"),
+    "workflow": ("workflow",),
+}
+_PSEUDONYMS = {
+    "workflow": "h:dcc2e9ebf739",
+    "source_agent": "h:6a19ef5db16f",
+    "target_agent": "h:0c017f3bdce5",
+}
 
 
 def samples() -> list[dict[str, Any]]:
-    """Return one record of each event type, as the pipeline writes it."""
-    same = {field: _EXAMPLES[field] for field in _SAMPLED}
-    same["timestamp"] = _example_time(settings.current())
-    return [
-        {**same, "event_id": f"0bd86deb8c0b6a{seq:02x}", "event_type": name, "seq": seq}
-        for seq, name in enumerate(catalog.EVENTS)
-    ]
+    """Return one record of each event type, as a session and its decorators write it."""
+    return [_sample(name, seq) for seq, name in enumerate(catalog.EVENTS)]
+
+
+def _sample(name: str, seq: int) -> dict[str, Any]:
+    """Return a record with the fields that an event of this type has, and no others."""
+    kind, _, phase = name.partition(".")
+    values = {
+        **_EXAMPLES,
+        **_PSEUDONYMS,
+        "event_id": f"0bd86deb8c0b6a{seq:02x}",
+        "event_type": name,
+        "timestamp": _example_time(settings.current()),
+        "seq": seq,
+        "outcome": "error" if phase == "failed" else "ok",
+        "source": "session" if kind == "role" else "decorator",
+    }
+    fields = {*_SAMPLED, *_NAMES_OF.get(kind, ())}
+    fields |= {"previous_role"} if name == "role.changed" else set()
+    fields |= {"span_id"} if kind != "role" else set()
+    fields |= {"outcome", "duration_ms"} if phase in ("completed", "failed") else set()
+    fields |= {"error_type"} if phase == "failed" else set()
+    fields |= {"exit_code"} if name == "command.failed" else set()
+    return {field: values[field] for field in catalog.ORDER if field in fields}
 
 
 def dictionary() -> str:

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,10 @@ _UNSEEN = (
 )
 _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _FORMULA = re.compile(rf"(^|[;,\t|\r\n])([\s\"'{_UNSEEN}]*)(?=[{_SIGNS}])")
+# An id such as 5e8446348487 or 004611686018 is a number for spreadsheets, pandas and DuckDB. Only a
+# cell with other letters is text for all of them. A reader of the file removes the prefix.
+ID_PREFIX = "id:"
+_IDS = frozenset(row.name for row in catalog.FIELDS.values() if row.kind == catalog.RANDOM)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 # A sign inside a string; JSON can write it as an escape.
 _SIGN = re.compile(r"(?<![A-Za-z0-9_/.])[=+\-@]")
@@ -105,23 +110,30 @@ def guarded(text: str) -> str:
 
 
 def as_csv(portions: Portions, precise: bool) -> Iterator[bytes]:
-    """Yield a table with a heading, in UTF-8; mappings as JSON text."""
+    """Yield a table with a heading, in UTF-8; mappings as JSON text, and ids with a prefix."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
     writer.writerow(FIELDS)
     for portion in portions:
         for event in events_of(portion, precise):
-            writer.writerow([cell(event.get(name)) for name in FIELDS])
+            writer.writerow([cell(event.get(name), name) for name in FIELDS])
         yield buffer.getvalue().encode("utf-8", "backslashreplace")
         buffer.seek(0)
         buffer.truncate()
     yield buffer.getvalue().encode()
 
 
-def cell(value: Any) -> str | int | float:
-    """Return a value as a cell of a table."""
+def cell(value: Any, name: str = "") -> str | int | float:
+    """Return a value as a cell of a table.
+
+    Args:
+        value: the value.
+        name: its field.
+    """
     if value is None:
         return ""
+    if name in _IDS:
+        return f"{ID_PREFIX}{value}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     return guarded(value) if isinstance(value, str) else guarded_json(json.dumps(value))
@@ -286,7 +298,8 @@ def write_parquet(portions: Portions, precise: bool, path: str) -> None:
     """
     import duckdb  # deferred: a large library, and only this format needs it
 
-    columns = {**sql_columns("BIGINT", "VARCHAR"), "context": "JSON", "metadata": "JSON"}
+    columns = {**sql_columns("BIGINT", "VARCHAR"), "timestamp": "TIMESTAMPTZ"}
+    columns |= {"context": "JSON", "metadata": "JSON"}
     with NewFile(path) as beside:
         blocks = as_jsonl(portions, precise)
         with open(beside.fd, "wb", closefd=False) as out:
@@ -344,30 +357,67 @@ class Format:
 
     Args:
         name: its name on the command line.
+        endings: the endings of its files.
         stream: makes its bytes; None if a database writes the file.
         write: writes the file; None if there is a stream.
         names_app: the stream also takes the name of the app.
     """
 
     name: str
+    endings: tuple[str, ...] = ()
     stream: Callable[..., Iterator[bytes]] | None = None
     write: Callable[[Portions, bool, str], None] | None = None
     names_app: bool = False
 
-    def blocks(self, portions: Portions, precise: bool, app: str) -> Iterator[bytes]:
-        """Return the bytes of its stream, for the events of an app."""
+    def blocks(
+        self, portions: Portions, precise: bool, app: str, is_gzip: bool = False
+    ) -> Iterator[bytes]:
+        """Return the bytes of its stream, for the events of an app, and compress them if asked."""
         assert self.stream is not None
-        return self.stream(portions, precise, *((app,) if self.names_app else ()))
+        made = self.stream(portions, precise, *((app,) if self.names_app else ()))
+        return gzipped(made) if is_gzip else made
+
+
+def gzipped(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Compress blocks; the same ones always yield the same bytes."""
+    packer = zlib.compressobj(wbits=31)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
 
 
 FORMATS = {
     row.name: row
     for row in (
-        Format("json", stream=as_json),
-        Format("jsonl", stream=as_jsonl),
-        Format("csv", stream=as_csv),
-        Format("parquet", write=write_parquet),
-        Format("sqlite", write=write_sqlite),
+        Format("json", (".json",), stream=as_json),
+        Format("jsonl", (".jsonl", ".ndjson"), stream=as_jsonl),
+        Format("csv", (".csv",), stream=as_csv),
+        Format("parquet", (".parquet",), write=write_parquet),
+        Format("sqlite", (".sqlite", ".sqlite3", ".db"), write=write_sqlite),
         Format("otlp-json", stream=as_otlp_json, names_app=True),
     )
 }
+DEFAULT = FORMATS["jsonl"]
+GZIP = ".gz"
+
+
+def format_of(path: str) -> Format | None:
+    """Return the format that a file name asks for; None if its ending is unknown.
+
+    Example:
+        >>> format_of("events.csv.gz").name, format_of("events").name, format_of("events.txt")
+        ('csv', 'jsonl', None)
+
+    Args:
+        path: the file. Without an ending, it gets the default format.
+    """
+    name = os.path.basename(path).lower()
+    ending = os.path.splitext(name.removesuffix(GZIP))[1]
+    if not ending:
+        return None if name.endswith(GZIP) else DEFAULT
+    return next((row for row in FORMATS.values() if ending in row.endings), None)
+
+
+def is_gzip(path: str | None) -> bool:
+    """Whether a file name asks for compression."""
+    return path is not None and path.lower().endswith(GZIP)

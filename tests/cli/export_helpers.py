@@ -55,7 +55,8 @@ def ids(form, path):
     if form == "json":
         return [event["event_id"] for event in json.loads(data)]
     if form == "csv":
-        return [row["event_id"] for row in csv.DictReader(io.StringIO(data.decode(), newline=""))]
+        rows = csv.DictReader(io.StringIO(data.decode(), newline=""))
+        return [row["event_id"].removeprefix("id:") for row in rows]
     if form == "sqlite":
         with sqlite3.connect(path) as connection:
             found = [row[0] for row in connection.execute("select event_id from events")]

@@ -208,7 +208,8 @@ def test_formats_are_those_of_the_commands():
         option = next(p for p in PARAMETERS[command] if p.key == "form")
 
         assert list(formats) == option.metavar.split("|")
-        assert option.default in formats
+        assert (option.default or export.DEFAULT.name) in formats
+        assert (option.default or export.DEFAULT.name) in option.help
 
 
 @pytest.mark.parametrize(("names", "text"), [(row[0], row[2]) for row in MOUNTED], ids=str)

@@ -59,14 +59,34 @@ def test_an_unknown_format(undecided) -> None:
 def test_preview(undecided, env) -> None:
     """`preview` prints the notice and a sample of each event, and creates no file."""
     done = undecided.python("-m", "telemetry_kit", "preview", env=env)
-    text, _, samples = done.stdout.partition(
-        "\n\nOne sample of each event, as it would be stored:\n"
-    )
+    text, names, samples = done.stdout.split("\n\n")
 
     assert (done.returncode, done.stderr) == (0, "")
     assert text.splitlines() == notice.lines(undecided.home)
+    assert names.splitlines() == [
+        "Names that are stored in plain text:",
+        "  roles      all, arch, dev, ops, pm, qa, sec",
+        *("  agents     none", "  commands   none", "  workflows  none"),
+    ]
+    samples = samples.partition("\n")[2]
     assert [json.loads(line)["event_type"] for line in samples.splitlines()] == [*catalog.EVENTS]
     assert undecided.tree() == []
+
+
+def test_preview_shows_every_name(place) -> None:
+    """`preview` shows the names of the project and those that the program has used."""
+    toml = "agents = ['planner']\ncommands = ['/flow:plan']\n"
+    (place.root / ".flowspec").mkdir()
+    (place.root / ".flowspec/telemetry.toml").write_text(toml)
+    code = (
+        "from telemetry_kit import *\nnames = [f'agent-{n}' for n in range(6)]\n"
+        "configure(agents=names)\nfor n in names: track_role_event('agent.invoked', agent=n)"
+    )
+    place.run(code, check=True)
+    names = command(place, "preview").stdout.split("\n\n")[1]
+
+    assert "  commands   /flow:plan\n" in names
+    assert f"  agents     {', '.join(f'agent-{n}' for n in range(6))}, planner\n" in names
 
 
 def test_preview_as_json(place) -> None:

@@ -96,17 +96,36 @@ def test_vetoed_by_the_repository(place) -> None:
 # -- the explanation ---------------------------------------------------------------------------
 
 
-def test_every_rule_in_order(place) -> None:
-    """Each rule is printed once, in the order of evaluation, with its verdict."""
-    done = status(place, "--explain")
-    rules = policy.rules(place.home, place.environ, every=True)
-    shown = [line[2:].split()[:3] for line in done.stdout.splitlines()[6:-2] if line[2] != " "]
+def test_the_deciding_rule_is_first(place) -> None:
+    """The rule that decided is printed first, and each other one follows in its order."""
+    done = status(place, "--explain", DO_NOT_TRACK="0")
+    environ = {**place.environ, "DO_NOT_TRACK": "0"}
+    names, unset = [], 0
+    for rule in policy.rules(place.home, environ, every=True):
+        if rule.owner == "environment" and rule.raw is None:
+            names += [] if unset else ["unset"]
+            unset += 1
+        else:
+            names.append(rule.name)
+    names[names.index("unset")] = f"{unset}"
+    rows = [line for line in done.stdout.splitlines()[6:-2] if line[2:3].strip()]
 
-    assert [(a, b, c.rstrip(":")) for a, b, c in shown] == [
+    assert [(line[0], line[22:].partition(" ")[0].rstrip(":")) for line in rows] == [
+        (">", names.pop()),
+        *((" ", name) for name in names),
+    ]
+    assert done.stdout.endswith("Any denial wins; only you can grant. The rule marked > decided.\n")
+
+
+def test_json_has_every_rule(place) -> None:
+    """`--json` lists each rule in the order of evaluation, also the variables that are not set."""
+    found = json.loads(status(place, "--explain", "--json").stdout)["rules"]
+    rules = policy.rules(place.home, place.environ, every=True)
+
+    assert [(r["owner"], r["verdict"], r["name"]) for r in found] == [
         (rule.owner, rule.verdict, rule.name) for rule in rules
     ]
-    assert len(deciding_lines(done.stdout)) == 1
-    assert done.stdout.endswith("Any denial wins; only you can grant. The rule marked > decided.\n")
+    assert len([r for r in found if r["says"] == "not set"]) > 30
 
 
 def test_control_characters_are_escaped(place) -> None:
@@ -117,23 +136,27 @@ def test_control_characters_are_escaped(place) -> None:
     assert "DO_NOT_TRACK = \\x1b[2J\\x07red\\nline" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (None, ["  environment silent  TELEMETRY_KIT_DISABLED: not set"]),
-        ("0", ["  environment silent  TELEMETRY_KIT_DISABLED = 0", f"{'':22}does not deny"]),
-        ("", ["  environment silent  TELEMETRY_KIT_DISABLED = ", f"{'':22}does not deny"]),
-    ],
-    ids=["not set", "harmless", "empty"],
-)
-def test_lines_of_a_variable(place, value: str | None, shown: list[str]) -> None:
-    """A variable that is not set takes one line. One that is set has its raw value and a reason."""
-    env = {} if value is None else {"TELEMETRY_KIT_DISABLED": value}
-    lines = status(place, "--explain", **env).stdout.splitlines()
+@pytest.mark.parametrize("value", ["0", ""])
+def test_lines_of_a_variable(place, value: str) -> None:
+    """A variable that is set has its raw value and a reason."""
+    lines = status(place, "--explain", TELEMETRY_KIT_DISABLED=value).stdout.splitlines()
     at = next(n for n, line in enumerate(lines) if "TELEMETRY_KIT_DISABLED" in line)
 
-    assert [line for line in lines[at : at + 2] if " CI" not in line] == shown
-    assert len(lines) < 70
+    assert lines[at : at + 2] == [
+        *(f"  environment silent  TELEMETRY_KIT_DISABLED = {value}", f"{'':22}does not deny"),
+    ]
+
+
+def test_variables_that_are_not_set(place) -> None:
+    """The variables that are not set take one line together."""
+    done = status(place, "--explain")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("  environment")]
+    rules = policy.environment_rules("FLOWSPEC", place.environ, every=True)
+
+    assert line == (
+        f"  environment silent  {len(list(rules))} variables that could deny are not set "
+        "(see --json)"
+    )
 
 
 def test_simulate(place) -> None:

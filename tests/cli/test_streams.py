@@ -1,9 +1,16 @@
 """Exit codes if the output fails, a stream is closed, or a folder is missing."""
 
+import gzip
+import json
+import os
 import subprocess
 import sys
+import warnings
 
+import pexpect
 import pytest
+
+from tests.cli.export_helpers import fill, stored
 
 COMMAND = f"{sys.executable} -W error -m telemetry_kit"
 
@@ -51,6 +58,8 @@ def test_a_folder_name_outside_the_encoding(undecided, command: str, encoding: s
         ("$TK enable --yes 2>/dev/full", 0),
         ("$TK off 2>&-", 0),
         ("$TK nonsense 2>&-", 2),
+        ("$TK nonsense 2>/dev/full", 2),
+        ("$TK record nonsense --strict 2>/dev/full", 2),
     ],
 )
 def test_an_output_that_cannot_be_written(undecided, line: str, code: int) -> None:
@@ -110,3 +119,139 @@ def test_status_reports_a_misspelled_veto(place, file: str, text: str, message: 
     assert done.returncode == 0
     assert message in done.stdout
     assert done.stdout.count("trouble") == 1
+
+
+# -- a reader that has closed its pipe, a full disk, and no stdout at all ------------------------
+
+# Forks for each case, so that the interpreter's own exit is part of it and the imports are not.
+EACH = """
+import io, json, os, sys
+import click, typer
+import telemetry_kit.cli
+from telemetry_kit import configure
+from telemetry_kit.cli.commands import answers, audit, doctor, export, status, verify, view
+
+configure(app="flowspec")
+typer_host = typer.Typer(pretty_exceptions_enable=False)
+typer_host.add_typer(telemetry_kit.cli.typer_app("flowspec"), name="telemetry")
+typer_host.callback()(lambda: None)
+click_host = click.Group("host")
+click_host.add_command(telemetry_kit.cli.click_group("flowspec"), name="telemetry")
+mains = {"own": telemetry_kit.cli.main, "typer": typer_host, "click": click_host}
+
+def run(host, line, output):
+    kind, _, unbuffered = output.partition(" ")
+    reader, pipe = os.pipe()
+    os.close(reader)
+    os.dup2(os.open("err", os.O_WRONLY | os.O_TRUNC | os.O_CREAT), 2)
+    path = "/dev/full" if kind == "full" else "out"
+    file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CREAT)
+    os.dup2(pipe if kind == "pipe" else file, 1)
+    if unbuffered:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)
+    if kind == "none":
+        os.close(1)
+        sys.stdout = None
+    words = line.split()
+    sys.exit(mains[host](words if host == "own" else ["telemetry", *words]))
+
+found = []
+for case in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        break
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with open("err") as err:
+        found.append([*case, code, err.read()])
+else:
+    print(json.dumps(found))
+    sys.exit()
+run(*case)
+"""
+FAILING = ("doctor", "answers", "verify", "view --json -n 999", "export")
+OWN = (*FAILING, "status --check", "audit --json", "record --help", "--help", "")
+MOUNTED = ("doctor", "export --format csv", "view --help", "--help")
+OUTPUTS = ("file", "pipe", "full", "pipe unbuffered", "full unbuffered", "none")
+CASES = [
+    (host, line, output)
+    for host, lines in (("own", OWN), ("typer", MOUNTED), ("click", MOUNTED))
+    for line in lines
+    for output in (OUTPUTS if line in ("doctor", "export", "view --help") else OUTPUTS[:3])
+]
+FULL = (
+    "telemetry-kit: not finished, the system reports: No space left on device",
+    "telemetry-kit: stdout cannot be written (the disk is full): the output is incomplete",
+)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_every_output_that_cannot_be_written(place) -> None:
+    """A command without a reader has its own exit code and messages.
+
+    Also one that fails, prints its help, or is mounted. If the disk is full, it exits with 1 and
+    reports that in one sentence.
+    """
+    fill(place, *(stored(number) for number in range(3)))
+    damaged = place.log.with_name("telemetry-2024-01-01.jsonl.gz")
+    damaged.write_bytes(gzip.compress(place.log.read_bytes() * 50)[:-20])
+    place.log.chmod(0o640)
+    done = place.python("-W", "error", "-c", EACH, json.dumps(CASES))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {tuple(case): (code, err) for *case, code, err in json.loads(done.stdout)}
+    expected = {}
+    for host, line, output in CASES:
+        own = found[host, line, "file"]
+        if output.startswith("full"):
+            last = found[host, line, output][1].splitlines()[-1:]
+            own = (1, found[host, line, output][1] if last and last[0] in FULL else FULL)
+        expected[host, line, output] = own
+
+    assert expected == found
+    assert {found["own", line, "file"][0] for line in FAILING} == {1}
+
+
+def test_follow_ends_without_a_reader(place) -> None:
+    """`view --follow` ends if the reader of its pipe has closed it."""
+    fill(place, stored(1))
+    done = shell(place, "exec 3> >(true); wait $!; $TK view --follow >&3")
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- the width of the terminal -----------------------------------------------------------------
+
+SCREENS = """
+import os, sys
+from telemetry_kit.cli import main
+sys.stderr = open(os.devnull, "w")
+for line in ("status --explain", "doctor", "audit", "preview"):
+    main(line.split())
+"""
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize("columns", [80, 40])
+def test_commands_fit_the_terminal(place, columns: int) -> None:
+    """No line is wider than the terminal, with long paths, names and problems."""
+    folder = place.log.parent
+    folder.mkdir(mode=0o700)
+    (folder / "telemetry.toml").write_text(f"agents = {[f'agent-{n}' for n in range(30)]}\nb = 1\n")
+    place.python("-m", "telemetry_kit", "export", "-o", "events.jsonl", check=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = pexpect.spawn(
+            sys.executable,
+            ["-c", SCREENS],
+            cwd=place.root,
+            env={**place.env, "TERM": "xterm", "DO_NOT_TRACK": "long-" * 40},
+            dimensions=(50, columns),
+            timeout=60,
+            encoding="utf-8",
+        )
+    child.expect(pexpect.EOF)
+    child.close()
+    lines = child.before.splitlines()
+
+    assert [line for line in lines if len(line) > columns] == []
+    for text in ("DO_NOT_TRACK", "agent-29", "agent.failed", "events.jsonl", "unknown setting 'b'"):
+        assert text in " ".join(" ".join(lines).split())

@@ -83,3 +83,13 @@ def test_sparklines_and_wrapping():
     assert sparkline([0, 1, 1_000, 500], 10) in (" ▁█▄", " .@+", " .@=")
     assert sparkline([1, 2, 3], 2)[-1] in "█@"
     assert list(fold("one two " + "x" * 12, 10, "  ")) == ["  one two", "  xxxxxxxx", "  xxxx"]
+
+
+def test_a_path_is_not_broken_after_the_dot_of_a_hidden_file() -> None:
+    """A path is broken before the dot that begins a name, and after any other joint."""
+    assert [*fold("/home/me/.config/telemetry.toml", 11)] == [
+        "/home/me/",
+        ".config/",
+        "telemetry.",
+        "toml",
+    ]

@@ -2,16 +2,18 @@
 
 import json
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit import capture_events, configure
+from telemetry_kit import RoleEvent, capture_events, configure, role_session, tracks
 from telemetry_kit.consent import notice
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.recording import pipeline
 from telemetry_kit.schema import catalog
+from telemetry_kit.settings import why_not_allowed
 
 HOME = ProjectPaths("flowspec", "/home/me/project", "/home/me/.config", "/home/me/.local")
 
@@ -38,10 +40,12 @@ KEYS = st.dictionaries(
     step=st.sampled_from(list(catalog.RESOLUTIONS)),
     days=st.integers(1, 3650),
     everywhere=st.booleans(),
+    names=st.lists(st.text(min_size=1, max_size=40), max_size=9),
 )
-def test_it_always_fits(app, root, keys, step, days, everywhere) -> None:
+def test_it_always_fits(app, root, keys, step, days, everywhere, names) -> None:
     """The notice has at most 14 lines of 78 printable ASCII characters, for any settings."""
     options = {"context": keys, "timestamp_resolution": step, "retention_days": days}
+    options["agents"] = [name for name in names if why_not_allowed(name) is None]
     with configure(app=app, **options) as now:
         lines = notice.lines(home(app, root), now, everywhere=everywhere)
 
@@ -90,6 +94,35 @@ def test_it_follows_the_settings() -> None:
     assert "dry (yes/no), mode (2 words) and 2 more." in text
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["b", "a"], "a, b."),
+        ([*"gfedcba"], "a, b, c, d, e and 2 more (see preview)."),
+        ([f"a{n}" for n in range(1_205)], "a0, a1, a10, a100, a1000 and 1,200 more (see preview)."),
+        (["x" * 30, "y" * 40], f"{'x' * 30} and 1 more (see preview)."),
+        (["x" * 60, "y" * 60], "2 names (see preview)."),
+        (["x" * 80], "1 name (see preview)."),
+        (["ü"], "\\xfc."),
+    ],
+)
+def test_it_names_what_is_in_plain_text(names: list[str], line: str) -> None:
+    """The notice has at most five names, their number, and the command that shows all."""
+    with configure(agents=names):
+        (found,) = [text for text in notice.lines(HOME) if text.startswith("In plain text: ")]
+
+    assert found == f"In plain text: {line}"
+
+
+def test_it_names_the_names_of_files_and_decorators(place, at_top_level) -> None:
+    """The notice also has the names of `telemetry.toml` and of decorators, without the roles."""
+    (place.root / ".flowspec").mkdir()
+    (place.root / ".flowspec/telemetry.toml").write_text("commands = ['/flow:plan']\n")
+    at_top_level("@tracks('agent.invoked', agent='writer', role='dev')\ndef f(): ...")
+
+    assert "In plain text: /flow:plan, writer." in notice.lines(place.home)
+
+
 def test_the_notice_for_all_projects() -> None:
     """The notice for all projects names no project."""
     text = " ".join(notice.lines(HOME, everywhere=True))
@@ -104,8 +137,34 @@ def test_commands_name_the_app() -> None:
     assert "telemetry-kit --app acme view shows it" in " ".join(notice.lines(home("acme")))
 
 
-def test_example_and_samples_are_what_the_pipeline_writes() -> None:
-    """Example and samples are constants. They equal events of the pipeline, except for ids."""
+class ExitError(ValueError):
+    """An error with an exit code, whose class is not declared."""
+
+    exit_code = 1
+
+
+def day_of_use() -> list[dict]:
+    """Return the first event of each type, as sessions and decorators write it."""
+    names = {"agent": "your-agent", "command": "/your:command", "workflow": "your-workflow"}
+    handoff = {"source_agent": "your-agent", "target_agent": "your-other-agent"}
+    # Decorations inside a function declare nothing, so these names become pseudonyms.
+    runs = [("agent.invoked", None), ("agent.started", ValueError), ("command.executed", None)]
+    runs += [("command.executed", ExitError), ("workflow.started", None)]
+    runs += [("workflow.started", ValueError)]
+    with capture_events() as captured, role_session("pm"), role_session("dev"):
+        with tracks(RoleEvent.HANDOFF_CLICKED, **handoff):
+            pass
+        for event, error in runs:
+            field = event.partition(".")[0]
+            with suppress(ValueError), tracks(event, **{field: names[field]}):
+                if error is not None:
+                    raise error
+    first = {event["event_type"]: event for event in reversed(captured.events)}
+    return [first[name] for name in catalog.EVENTS]
+
+
+def test_the_example_is_what_the_pipeline_writes() -> None:
+    """The example is a constant. It equals an event of the pipeline."""
     with capture_events() as captured:
         pipeline.emit(
             {
@@ -116,19 +175,23 @@ def test_example_and_samples_are_what_the_pipeline_writes() -> None:
                 pipeline.METADATA: pipeline.EventMetadata(scope=None),
             }
         )
-        fields = {"role": "dev", "command": "/your:command", "agent": "your-agent"}
-        for name in catalog.EVENTS:
-            pipeline.emit({**fields, "event": name, "outcome": "ok", "duration_ms": 900})
-    example, *samples = captured.events
+    (example,) = captured.events
     shown = json.loads(notice.example())
-    own_id = {"event_id", "project_id", "timestamp", "seq"}
 
     assert shown | {"timestamp": ""} == {k: example[k] for k in shown} | {"timestamp": ""}
     assert list(shown) == [f for f in catalog.ORDER if f in shown]
-    for sample, event in zip(notice.samples(), samples, strict=True):
+
+
+def test_samples_are_what_sessions_and_decorators_write() -> None:
+    """The samples are constants. Each has the fields and values of a real event of its type."""
+    measured = {"event_id", "project_id", "session_id", "span_id", "timestamp", "seq"}
+    measured |= {"duration_ms", "error_type"}
+    for sample, event in zip(notice.samples(), day_of_use(), strict=True):
+        role = {"role": sample["role"]}
+        expected = event | role if event["event_type"] == "role.selected" else event
         assert list(sample) == list(event)
-        assert {k: sample[k] for k in sample if k not in own_id} == {
-            k: event[k] for k in event if k not in own_id
+        assert {k: sample[k] for k in sample if k not in measured} == {
+            k: expected[k] for k in event if k not in measured
         }
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from errno import EPERM
 
 from telemetry_kit._runtime import runtime
+from telemetry_kit.cli import configuration
 from telemetry_kit.cli.output import CommandError, counted, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy
@@ -84,6 +85,7 @@ def check_all(paths: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
     """
     decision = policy.decide(paths, runtime.environ, every_file=True)
     yield Finding("consent", OK if decision.allowed else NOTE, decision.rule.says)
+    yield from (Finding("settings", BAD, problem) for problem in configuration.problems(paths))
     yield from (Finding("history", BAD, problem) for problem in history.trouble(paths))
     yield check_key(paths, decision.allowed, fix)
     foreign = foreign_folder(paths)

@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -24,7 +25,7 @@ from telemetry_kit.consent import changes, notice
 from telemetry_kit.consent import history as consent_history
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.export import log
-from telemetry_kit.export.formats import FORMATS, Format, Portion
+from telemetry_kit.export.formats import DEFAULT, FORMATS, Format, Portion, format_of, is_gzip
 from telemetry_kit.files import leftovers, private
 from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.insights.counting import names
@@ -45,7 +46,7 @@ LEFTOVER_SECONDS = 3_600.0
 
 def run(
     project: str | None,
-    form: str,
+    form: str | None,
     since: str | None,
     until: str | None,
     role: str | None,
@@ -64,7 +65,7 @@ def run(
     paths = changes.paths_of(project)
     path = None if output in (None, "-") else output
     check_choice("--format", form, FORMATS)
-    made = FORMATS[form]
+    made = FORMATS[form] if form is not None else by_ending(path)
     check_choice("--event", event, catalog.EVENTS)
     fields: dict[str, str | frozenset[str]] = {"event_type": event} if event else {}
     public_role = None
@@ -80,18 +81,22 @@ def run(
     meter = Meter()
     portions = Watched(lines(paths, chosen, problems, meter), meter, rotation.disk_usage(paths)[1])
     total = hashlib.sha256()
-    command = command_line(form, chosen, precise, public_role, event)
+    command = command_line(made.name, chosen, precise, public_role, event)
     note = partial(add_log_entry, paths, command, destination(paths, path, is_stream))
+    is_complete = True
     try:
         with signals_as_exit():
             if is_stream:
-                write_stream(made.blocks(iter(portions), precise, paths.app), path, total)
+                blocks = made.blocks(iter(portions), precise, paths.app, is_gzip(path))
+                is_complete = write_stream(blocks, path, total)
                 sha256 = total.hexdigest()
+                # The reader has what it wants, and the rest of the log decides the exit code.
+                portions.skip_rest()
             else:
                 sha256 = write_events(made, portions, precise, paths.app, path or "", force)
     except ModuleNotFoundError:
         raise CommandError(
-            f"--format {form} needs DuckDB: pip install 'telemetry-kit[insights]'"
+            f"--format {made.name} needs DuckDB: pip install 'telemetry-kit[insights]'"
         ) from None
     except FileExistsError:
         raise CommandError(exists_message(path or ""), USAGE) from None
@@ -100,14 +105,14 @@ def run(
         failed = note(portions.rows, total.hexdigest(), incomplete=True) if is_stream else ""
         if failed:
             info(f"telemetry-kit: {failed}")
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if isinstance(error, OSError):
             raise CommandError(failure_message(path, error, is_stream)) from None
         raise
     finally:
         portions.close()
-    failures = [note(portions.rows, sha256)]
+    failures = [note(portions.rows, sha256, incomplete=not is_complete)]
     read_report.print_problems(problems)
-    if path is not None:
+    if path is not None and is_complete:
         info(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
     failures += [write_companion(name, data, force) for name, data in companions.items()]
     failures.append(read_report.incomplete(problems))
@@ -135,6 +140,20 @@ def resolve_role(paths: ProjectPaths, role: str) -> tuple[frozenset[str], str]:
     return forms, next(filter(PSEUDONYM.is_canonical, forms), "?")
 
 
+def by_ending(path: str | None) -> Format:
+    """Return the format for an output without `--format`.
+
+    Raises:
+        CommandError: the ending of the file names none.
+    """
+    made = DEFAULT if path is None else format_of(path)
+    if made is None:
+        known = ", ".join(FORMATS)
+        problem = f"-o {safe(path or '')}: the ending of the file names no format"
+        raise CommandError(f"{problem}: add --format with one of {known}", USAGE)
+    return made
+
+
 def check_output(
     paths: ProjectPaths,
     made: Format,
@@ -156,6 +175,9 @@ def check_output(
         if companions:
             raise CommandError("--dictionary and --history need a file: name it with -o", USAGE)
         return
+    if made.write is not None and is_gzip(path):
+        problem = f"-o {safe(path)}: a {made.name} file is not compressed by this command"
+        raise CommandError(f"{problem}: leave out .gz", USAGE)
     check_file(path, force)
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise CommandError(f"-o {safe(path)}: there is no such folder", USAGE)
@@ -245,6 +267,10 @@ class Watched:
                 print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
             yield portion
 
+    def skip_rest(self) -> None:
+        """Read the portions that nobody has taken."""
+        deque(self._portions, maxlen=0)
+
     def close(self) -> None:
         """Erase the progress bar."""
         if self._is_drawn:
@@ -265,7 +291,8 @@ def write_events(
     """
     leftovers.sweep(os.path.dirname(path) or ".", LEFTOVER_SECONDS)
     if made.write is None:
-        return write_blocks(made.blocks(iter(portions), precise, app), path, force)
+        blocks = made.blocks(iter(portions), precise, app, is_gzip(path))
+        return write_blocks(blocks, path, force)
     with NewFile(path) as new:
         made.write(iter(portions), precise, new.path)
         with open(new.fd, "rb", closefd=False) as file:
@@ -286,26 +313,33 @@ def write_blocks(blocks: Iterable[bytes], path: str, force: bool) -> str:
     return total.hexdigest()
 
 
-def write_stream(blocks: Iterator[bytes], path: str | None, total: Any) -> None:
+def write_stream(blocks: Iterator[bytes], path: str | None, total: Any) -> bool:
     """Write blocks to stdout, a pipe or a device.
 
     Args:
         blocks: the bytes.
         path: the pipe or device; None for stdout.
         total: a hash that is updated with the bytes.
+
+    Returns:
+        False if the reader has closed the pipe before the end.
     """
     if path is None:
         sys.stdout.flush()
         opened: Any = nullcontext(sys.stdout.buffer)
     else:
         opened = open(os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), "wb")  # noqa: SIM115
-    with opened as out:
-        if out.isatty():
-            blocks = map(escaped, blocks)
-        for block in blocks:
-            total.update(block)
-            out.write(block)
-        out.flush()
+    try:
+        with opened as out:
+            if out.isatty():
+                blocks = map(escaped, blocks)
+            for block in blocks:
+                total.update(block)
+                out.write(block)
+            out.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def escaped(block: bytes) -> bytes:

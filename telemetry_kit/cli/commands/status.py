@@ -8,13 +8,13 @@ from typing import Any
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import USAGE, CommandError, in_bytes, stop_output
+from telemetry_kit.cli import configuration
+from telemetry_kit.cli.output import USAGE, CommandError, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
 from telemetry_kit.consent.policy import Decision, Rule
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.schema import catalog
 from telemetry_kit.storage import limits, maintenance, rotation
 
 RECORDING, OFF, VETOED, OUTDATED, UNWRITABLE = 0, 10, 11, 12, 13
@@ -50,19 +50,15 @@ def run(
     trouble = [
         *(obstacles or rotation.trouble(paths)),
         *history.trouble(paths),
-        *unknown_settings(paths),
+        *configuration.problems(paths),
     ]
     found = as_dict(paths, decision, rules, obstacles, trouble)
-    try:
-        if as_json:
-            print(json.dumps(found))
-        else:
-            print_report(paths, decision, found)
-            if rules:
-                print_rules(rules, decision.rule)
-        print(end="", flush=True)
-    except BrokenPipeError:
-        stop_output()  # the exit code is still wanted
+    if as_json:
+        print(json.dumps(found))
+    else:
+        print_report(paths, decision, found)
+        if rules:
+            print_rules(rules, decision.rule)
     if not check:
         return 0
     return UNWRITABLE if obstacles else code_of(decision)
@@ -119,34 +115,6 @@ def is_same(rule: Rule, decisive: Rule) -> bool:
     return mine == other
 
 
-def unknown_settings(paths: ProjectPaths) -> list[str]:
-    """Return a sentence for each setting in a consent file that has no effect."""
-    (ours, _), (theirs, _) = paths.repository_files
-    found = []
-    for path in (ours, paths.user_file):
-        known = {"enabled", *catalog.VOCABULARIES}
-        found += [no_effect(path, k) for k in settings.read_toml(path) or {} if k not in known]
-    # The policy reads this section only if the file contains its exact name.
-    tool = (settings.read_toml(theirs) or {}).get("tool", {})
-    for name, section in tool.items() if isinstance(tool, dict) else ():
-        if name == "telemetry_kit" and isinstance(section, dict):
-            found += [no_effect(theirs, key) for key in section if key != "enabled"]
-        elif simplified(name) == "telemetrykit":
-            found.append(f"{theirs}: [tool.{name}] has no effect; write [tool.telemetry_kit]")
-    return found
-
-
-def no_effect(path: str, key: str) -> str:
-    """Return the sentence about an unknown setting."""
-    hint = ": did you mean enabled?" if simplified(key) == "enabled" else ""
-    return f"{path}: unknown setting {key!r}{hint}"
-
-
-def simplified(name: str) -> str:
-    """Return a name without capitals, hyphens and underscores."""
-    return name.casefold().replace("-", "").replace("_", "")
-
-
 # -- the report for people ---------------------------------------------------------------------
 
 
@@ -178,24 +146,39 @@ def print_report(paths: ProjectPaths, decision: Decision, found: dict[str, Any])
 
 
 def print_rules(rules: list[Rule], decisive: Rule) -> None:
-    """Print each rule with its value and its result."""
+    """Print the rule that decided, and then each other one with its value and its result."""
+    decided = next((rule for rule in rules if is_same(rule, decisive)), None)
+    unset = [rule for rule in rules if rule.owner == "environment" and rule.raw is None]
     print()
+    if decided is not None:
+        print_rule(decided, ">")
+        print()
     for rule in rules:
-        mark = ">" if is_same(rule, decisive) else " "
-        begin = f"{mark} {rule.owner:<11} {rule.verdict:<7} {rule.name}"
-        more = [rule.says]
-        if rule.raw is not None:
-            raw = repr(rule.raw)[1:-1]
-            raw = raw if len(raw) <= MAX_WIDTH - MARGIN else f"{raw[: MAX_WIDTH - MARGIN - 3]}..."
-            # A path fills its line.
-            if "/" in rule.name:
-                more.insert(0, raw)
-            else:
-                begin = f"{begin} = {raw}"
-        elif len(begin) + len(rule.says) + 2 <= MAX_WIDTH:
-            begin, more = f"{begin}: {rule.says}", []
-        print_folded(begin, "", MARGIN)
-        for text in more:
-            print_folded(text, indent=MARGIN)
+        if rule is decided or rule in unset[1:]:
+            continue
+        if len(unset) > 1 and rule is unset[0]:
+            sentence = f"{len(unset)} variables that could deny are not set (see --json)"
+            print_folded(f"  environment silent  {sentence}", "", MARGIN)
+        else:
+            print_rule(rule, " ")
     print()
     print_folded("Any denial wins; only you can grant. The rule marked > decided.", "", 0)
+
+
+def print_rule(rule: Rule, mark: str) -> None:
+    """Print one rule."""
+    begin = f"{mark} {rule.owner:<11} {rule.verdict:<7} {rule.name}"
+    more = [rule.says]
+    if rule.raw is not None:
+        raw = repr(rule.raw)[1:-1]
+        raw = raw if len(raw) <= MAX_WIDTH - MARGIN else f"{raw[: MAX_WIDTH - MARGIN - 3]}..."
+        # A path fills its line.
+        if "/" in rule.name:
+            more.insert(0, raw)
+        else:
+            begin = f"{begin} = {raw}"
+    elif len(begin) + len(rule.says) + 2 <= MAX_WIDTH:
+        begin, more = f"{begin}: {rule.says}", []
+    print_folded(begin, "", MARGIN)
+    for text in more:
+        print_folded(text, indent=MARGIN)

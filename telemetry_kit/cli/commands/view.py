@@ -12,7 +12,7 @@ from itertools import islice
 
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
-from telemetry_kit.cli.output import USAGE, CommandError, info, safe, width
+from telemetry_kit.cli.output import USAGE, CommandError, has_reader, info, safe, width
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.session_tree import render_tree
 from telemetry_kit.cli.tables import Column, fold, table
@@ -97,8 +97,6 @@ def run(
     read_report.print_problems(problems)
     if not shown and not read_report.unread_files(problems):
         report_no_events(paths, chosen, names)
-    # A closed pipe is noticed here, where it is no failure.
-    sys.stdout.flush()
     read_report.check_complete(problems, bool(shown))
 
 
@@ -178,14 +176,15 @@ def show_new(paths: ProjectPaths, limit: int, chosen: Query, wide: bool, as_json
     # An event that arrives between the two calls is returned by both.
     known = {event["event_id"] for event in shown if "event_id" in event}
     try:
-        while True:
+        while has_reader():
             for event in following.news():
                 if event.get("event_id") not in known:
                     print_event(event, wide, as_json)
             sys.stdout.flush()
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        return 1  # so that no message about missing events follows
+        pass
+    return 1  # so that no message about missing events follows
 
 
 def print_event(event: Event, wide: bool, as_json: bool) -> None:
