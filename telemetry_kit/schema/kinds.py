@@ -9,6 +9,7 @@ import json
 import re
 from functools import lru_cache
 
+from telemetry_kit._units import counted
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.catalog import MAX_DECLARED_BYTES, MAX_NAME_CHARS
 from telemetry_kit.schema.validation import is_day, measure
@@ -158,7 +159,7 @@ class Measure(Kind):
         if lowest <= 0:
             pattern = b"(?:0|%s%s)" % (b"-?" if lowest < 0 else b"", pattern)
         super().__init__(
-            f"whole number, {lowest} to {highest}",
+            f"whole number, {lowest:,} to {highest:,}",
             {"type": "integer", "minimum": lowest, "maximum": highest},
             pattern,
             lambda value: type(value) is int and lowest <= value <= highest,
@@ -213,7 +214,7 @@ class ContextValue(Kind):
     """
 
     def __init__(self, declared: str | frozenset[str], names: frozenset[str] = frozenset()) -> None:
-        description, json_schema = f"{len(declared)} words", {"enum": sorted(declared)}
+        description, json_schema = counted(len(declared), "word"), {"enum": sorted(declared)}
         if isinstance(declared, str):
             description, json_schema = _CONTEXT_CLASSES[declared]
         super().__init__(description, json_schema, _VALUE, lambda value: type(value) in _SCALARS)

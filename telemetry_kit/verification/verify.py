@@ -161,7 +161,7 @@ class Verification:
         notes += self._texts.notes()
         if len(self._baseline.secrets) == MAX_SECRETS:
             notes.append(
-                f"this machine has more than {MAX_SECRETS} secrets: "
+                f"this machine has more than {MAX_SECRETS:,} secrets: "
                 "only the first were searched for"
             )
         if len(self._pseudonyms) == MAX_PSEUDONYMS:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.commands import doctor
-from telemetry_kit.cli.output import CommandError, counted, safe
+from telemetry_kit.cli.output import CommandError, counted, in_bytes, safe
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import TelemetryError
@@ -81,12 +81,13 @@ def lines(certificate: Certificate) -> Iterator[str]:
     events, app, schema = certificate.events, certificate.app, certificate.schema
     yield f"{verdict}: {counted(events, 'event')} of {app}, schema {schema}"
     yield ""
+    checks = counted(len(certificate.checks), "check")
     details = (
         f"a closed grammar; {capacity['total']:.0f} bits per line, {capacity['random']:.0f} random",
         f"{counted(certificate.pseudonyms, 'pseudonym')}; no hash of a secret without a key",
-        f"{secrets} secrets of this machine; {common} too common to search for",
+        f"{counted(secrets, 'secret')} of this machine; {common:,} too common to search for",
         "patterns of personal data and tokens; best effort",
-        f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
+        f"{checks} of modes, owners, key, git, consent, retention",
     )
     for number, (layer, text) in enumerate(zip(LAYERS, details, strict=True), 1):
         state = counted(certificate.found[layer], "finding") if certificate.found[layer] else "ok"
@@ -94,7 +95,7 @@ def lines(certificate: Certificate) -> Iterator[str]:
     yield f"     forms of the secrets searched for: {', '.join(FORMS)}"
     yield ""
     for looked in certificate.files:
-        parts = [f"{looked.size_bytes} bytes"]
+        parts = [in_bytes(looked.size_bytes)]
         parts += [counted(looked.events, "event")] if looked.events else []
         parts += [counted(looked.torn, "torn line")] if looked.torn else []
         parts += [counted(looked.blank, "blank line")] if looked.blank else []
@@ -107,4 +108,4 @@ def lines(certificate: Certificate) -> Iterator[str]:
     for finding in certificate.findings:
         yield f"  {finding.sentence()}"
     if certificate.total > len(certificate.findings):
-        yield f"  and {certificate.total - len(certificate.findings)} more"
+        yield f"  and {certificate.total - len(certificate.findings):,} more"
