@@ -82,7 +82,7 @@ def test_the_numbers(undecided):
 
     assert "[0%, 79%]" in done.stdout
     assert "2.05 s" in done.stdout
-    assert "power of two" in done.stdout
+    assert "two significant digits" in done.stdout
     assert done.stdout.splitlines()[-1] == "1 malformed line, 0 values dropped."
     assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
 
