@@ -31,7 +31,7 @@ _EXAMPLE = {
     "timestamp": "",
     "role": "dev",
     "agent": "h:708093434458",
-    "duration_ms": 1024,
+    "duration_ms": 1100,
 }
 # A fixed moment, so that the same notice has the same hash on any day.
 _EXAMPLE_SECONDS = 1_795_343_430
@@ -192,7 +192,7 @@ _EXAMPLES: dict[str, Any] = {
     "outcome": "ok",
     "error_type": "ValueError",
     "exit_code": 1,
-    "duration_ms": 1024,
+    "duration_ms": 1100,
     "source": "api",
     "key_epoch": 1,
     "dropped": 2,

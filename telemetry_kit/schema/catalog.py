@@ -172,7 +172,7 @@ _FIELDS = (
     Field("outcome", TOKEN, "how it ended", OUTCOMES, given=True),
     Field("error_type", TOKEN, "class name of a builtin or declared exception, else other"),
     Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
-    Field("duration_ms", MEASURE, "rounded up to a power of two", (1, 2**53), given=True),
+    Field("duration_ms", MEASURE, "rounded up to two significant digits", (1, 2**53), given=True),
     Field("source", TOKEN, "the interface that recorded the event", SOURCES),
     Field("key_epoch", MEASURE, "number of the key that made the pseudonyms", (1, 2**53)),
     Field("dropped", MEASURE, "number of values that were left out", (1, 2**53)),

@@ -336,7 +336,7 @@ class Verification:
                 project = value if name == "project_id" else project
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
-                # A duration is one of 54 powers of two.
+                # A duration has two digits and zeros.
                 if value > 99_999 and name != "duration_ms":
                     self._texts.check_number(file, number, name, value)
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):

@@ -112,13 +112,13 @@ def test_example_and_samples_are_what_the_pipeline_writes() -> None:
                 "event": "agent.completed",
                 "role": "dev",
                 "agent": "me@home",
-                "duration_ms": 900,
+                "duration_ms": 1_001,
                 pipeline.METADATA: pipeline.EventMetadata(scope=None),
             }
         )
         fields = {"role": "dev", "command": "/your:command", "agent": "your-agent"}
         for name in catalog.EVENTS:
-            pipeline.emit({**fields, "event": name, "outcome": "ok", "duration_ms": 900})
+            pipeline.emit({**fields, "event": name, "outcome": "ok", "duration_ms": 1_001})
     example, *samples = captured.events
     shown = json.loads(notice.example())
     own_id = {"event_id", "project_id", "timestamp", "seq"}

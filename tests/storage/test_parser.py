@@ -375,7 +375,9 @@ def test_the_sentences_of_a_report(home):
     assert problems.malformed == 3 + 1 + 1_203
 
 
-@pytest.mark.parametrize(("extra", "message"), [(0, "1 malformed line"), (1, "1 line over 1.05 MB")])
+@pytest.mark.parametrize(
+    ("extra", "message"), [(0, "1 malformed line"), (1, "1 line over 1.05 MB")]
+)
 @pytest.mark.parametrize("delivery", ["one", "many"])
 def test_the_length_of_a_line(home, extra, message, delivery):
     """A line of exactly 1 MiB is accepted, in one chunk or in many."""
