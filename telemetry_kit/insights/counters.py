@@ -179,8 +179,9 @@ class Counters:
             if not isinstance(rows, list):
                 raise ValueError(f"table {name!r} is a list of rows")
             for row in rows:
-                *names, counts = row if isinstance(row, list) and row else [None]
-                if len(names) != length - 1 or not {*map(type, names)} <= {str}:
+                *given, counts = row if isinstance(row, list) and row else [None]
+                names = [name for name in given if type(name) is str]
+                if len(given) != length - 1 or names != given:
                     raise ValueError(f"a row of {name!r} begins with {length - 1} names")
                 if not isinstance(counts, dict):
                     raise ValueError(f"a row of {name!r} ends with counts by name")
