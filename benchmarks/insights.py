@@ -23,6 +23,7 @@ from benchmarks.place import HERE, Place
 from telemetry_kit.export.formats import FORMATS
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
+from telemetry_kit.schema.validation import two_digits
 
 ROLES = ("pm", "arch", "dev", "sec", "qa", "ops")
 AGENTS = ("backend-engineer", "frontend-engineer", "quality-guardian", "h:2bd806c97f0e")
@@ -152,7 +153,7 @@ def _session(r: random.Random, role: str) -> Iterator[tuple[str, dict[str, objec
 def _ended(
     r: random.Random, kind: str, fields: dict[str, object], exponent: int
 ) -> tuple[str, dict[str, object]]:
-    took = {"duration_ms": 2 ** r.randint(3, exponent)}
+    took: dict[str, object] = {"duration_ms": two_digits(2 ** r.uniform(3, exponent))}
     if r.random() < 0.1:
         return f"{kind}.failed", {**fields, "outcome": "error", "error_type": "ValueError", **took}
     return f"{kind}.completed", {**fields, "outcome": "ok", **took}

@@ -84,7 +84,7 @@ def _help(words: list[str]) -> str:
 
 # Bottom up, as `tests/test_architecture.py` holds it.
 ORDER = (
-    ("errors", "events", "_version"),
+    ("errors", "events", "_version", "_units"),
     ("paths", "files"),
     ("_runtime", "settings"),
     ("schema", "storage"),

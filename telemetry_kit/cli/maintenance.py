@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.cli.output import info
+from telemetry_kit.cli.output import counted, in_bytes, info
 from telemetry_kit.consent import changes, decision, policy
 from telemetry_kit.errors import TelemetryError, swallow
 
@@ -37,6 +37,6 @@ def run_maintenance(project: str | None) -> None:
         return
     if done.deleted_for_space:
         info(
-            f"telemetry-kit: the events took more than {limits.MAX_BYTES >> 20} MiB: "
-            f"the oldest {done.deleted_for_space} files were deleted"
+            f"telemetry-kit: the events took more than {in_bytes(limits.MAX_BYTES)}: the oldest "
+            f"{counted(done.deleted_for_space, 'file was', 'files were')} deleted"
         )

@@ -57,9 +57,13 @@ GLOBALS = tuple(Parameter(name, text, metavar) for name, (metavar, text) in GLOB
 _EVENT = Parameter("--event", "Only events of this type.", "TYPE")
 _JSON = Parameter("--json", "Print JSON.", key="as_json")
 _PERIOD_AND_ROLE = (
-    Parameter("--since", "First day: 2026-11-23, today, or 7d, 2w or 3m ago.", "DATE"),
-    Parameter("--until", "Last day.", "DATE"),
+    Parameter("--since", "First day, in UTC: 2026-11-23, today, or 7d, 2w or 3m ago.", "DATE"),
+    Parameter("--until", "Last day, in UTC.", "DATE"),
     Parameter("--role", "Only events of this role.", "NAME"),
+)
+_AGENT_AND_COMMAND = (
+    Parameter("--agent", "Only events of this agent.", "NAME"),
+    Parameter("--command", "Only events of this command.", "NAME", key="of_command"),
 )
 # The options and arguments of each command, in the order of its help.
 PARAMETERS: dict[str, Parameters] = {
@@ -83,8 +87,7 @@ PARAMETERS: dict[str, Parameters] = {
         *_PERIOD_AND_ROLE[:2],
         _EVENT,
         _PERIOD_AND_ROLE[2],
-        Parameter("--agent", "Only events of this agent.", "NAME"),
-        Parameter("--command", "Only events of this command.", "NAME", key="of_command"),
+        *_AGENT_AND_COMMAND,
         Parameter("--outcome", "Only events with this outcome.", "WORD"),
         Parameter("--project", "A folder of a project, or its pseudonym.", "DIR|CODE", key="other"),
         Parameter("--wide", "Also show ids, sequence, source and key epoch."),
@@ -92,7 +95,15 @@ PARAMETERS: dict[str, Parameters] = {
         Parameter("--follow", "Also print new events as they arrive, until Ctrl-C."),
         Parameter("--tree", "Show sessions as trees, newest first."),
     ),
-    "stats": (*_PERIOD_AND_ROLE, _JSON),
+    "stats": (
+        *_PERIOD_AND_ROLE,
+        *_AGENT_AND_COMMAND,
+        Parameter(
+            "--top", "Rows of each table (default: 10, or 5 of the shorter ones).", "N", COUNT
+        ),
+        Parameter("--by", "Show a table of each day, or of each week from Monday.", "day|week"),
+        _JSON,
+    ),
     "answers": (*_PERIOD_AND_ROLE, _JSON),
     "export": (
         Parameter(
@@ -104,7 +115,7 @@ PARAMETERS: dict[str, Parameters] = {
         *_PERIOD_AND_ROLE,
         _EVENT,
         Parameter("-o --output", "The file to write; stdout by default.", "FILE"),
-        Parameter("--precise", "Write exact times instead of days."),
+        Parameter("--precise", "Write exact times, in UTC, instead of days."),
         Parameter("--dictionary", "Also write FILE.dictionary.md."),
         Parameter("--history", "Also write your decisions to FILE.consent.jsonl."),
         Parameter("--force", "Replace an existing file."),
@@ -122,7 +133,7 @@ PARAMETERS: dict[str, Parameters] = {
     "rotate-key": (Parameter("--yes", "Replace the key without a question."),),
     "doctor": (Parameter("--fix", "Repair the problems that can be repaired safely."), _JSON),
     "clear": (
-        Parameter("--before", "Only events of earlier days (YYYY-MM-DD).", "DATE"),
+        Parameter("--before", "Only events of earlier days (YYYY-MM-DD, in UTC).", "DATE"),
         Parameter("--yes", "Delete without a question."),
     ),
     "reset": (
@@ -184,7 +195,7 @@ def converted(parameters: Parameters, values: Mapping[str, Any]) -> dict[str, An
         value = found[parameter.key]
         if parameter.kind == TEXTS:
             found[parameter.key] = tuple(value or ())
-        elif parameter.kind == COUNT:
+        elif parameter.kind == COUNT and value is not None:
             text = str(value)
             if not (text.isascii() and text.isdigit() and len(text) < 99 and int(text) > 0):
                 problem = f"{'/'.join(parameter.names)} {text[:20]!r}"

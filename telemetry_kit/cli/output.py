@@ -6,6 +6,8 @@ import os
 import sys
 from contextlib import contextmanager
 
+from telemetry_kit._units import counted as counted  # noqa: PLC0414 - a part of most messages
+from telemetry_kit._units import in_bytes as in_bytes  # noqa: PLC0414
 from telemetry_kit.errors import TelemetryError
 
 TYPE_CHECKING = False
@@ -188,20 +190,6 @@ def safe(text: str) -> str:
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 event` or `2,371 events`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def in_bytes(size: int) -> str:
-    """Return a size in the unit that people use for it, such as `761 kB`."""
-    if size < 1_000:
-        return counted(size, "byte")
-    if size < 1_000_000:
-        return f"{size / 1e3:.0f} kB"
-    return f"{size / 1e6:.2f} MB" if size < 1_000_000_000 else f"{size / 1e9:.2f} GB"
 
 
 def confirm(question: str) -> bool:

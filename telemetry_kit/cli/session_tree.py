@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from telemetry_kit.cli.output import counted
+from telemetry_kit._units import counted, dates, span
 from telemetry_kit.cli.tables import can_draw, fold
-from telemetry_kit.insights.answers import span
 from telemetry_kit.storage.parser import Event
 
 BRANCHES = ("├─ ", "└─ ", "│  ")
@@ -65,10 +64,10 @@ def render_tree(session: str, events: list[Event], max_width: int) -> Iterator[s
         events: oldest first.
         max_width: columns of the terminal.
     """
-    days = sorted({event["timestamp"][:10] for event in (events[0], events[-1])})
+    days = dates(*sorted(event["timestamp"][:10] for event in (events[0], events[-1])))
     title = f"session {session}" if session else "outside of sessions"
     roles = dict.fromkeys(e["role"] for e in events if "role" in e)
-    parts = [title, ", ".join(roles), " to ".join(days), counted(len(events), "event")]
+    parts = [title, ", ".join(roles), days, counted(len(events), "event")]
     yield from fold("  ".join(filter(None, parts)), max_width, "", "  ")
     # Without recursion: damaged events may be nested to any depth.
     left = [(node, "", at == 0) for at, node in enumerate(reversed(build_tree(events)))]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from telemetry_kit.cli.output import safe, width
+from telemetry_kit.cli.output import counted, safe, width
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 
 GAP = "  "
 MIN_NAME = 8
-# A pseudonym is broken only if no less important column can be left out instead.
+# A name is folded to fewer columns only if no less important column can be left out instead.
 WHOLE_NAME = 14
 MIN_REMARK = 16
 BAR_WIDTH = 20
 MIN_BAR = 6
 SPARKS = " ▁▂▃▄▅▆▇█"
 PLAIN_SPARKS = " .:-=+*#@"
-# A name may be broken after these.
+# A name may be broken after these, except at its beginning.
 JOINTS = "-:/._"
+# The parts of a name that are not broken. A pseudonym is one part.
+PART = re.compile(r"h:[0-9a-f]{12}|[-:/._]*[^-:/._ ]+[-:/._]*|[-:/._]+")
 # Unicode categories of letters that take no column of their own.
 JOINING = ("Mn", "Me", "Cf")
 # So do the later parts of a Korean syllable, and skin tones.
@@ -104,14 +107,18 @@ def break_at(text: str, size: int, next_size: int) -> int:
     for cut in (gap, space):
         if cut > end // 2:
             return cut
-    joint = max(text.rfind(letter, 0, end) for letter in JOINTS) + 1
-    # The name of a hidden file begins with its dot.
-    joint -= text[joint - 2 : joint] == "/."
     word = text[space + 1 :].partition(" ")[0]
     # A short line is better than a broken word, if the next line has space for the whole word.
     if space > 0 and display_width(word) <= next_size:
         return space
-    return joint if joint > end // 2 else end
+    if text[end] in JOINTS:
+        return end
+    # The same holds for a part of a name.
+    part = next((p for p in PART.finditer(text) if p.start() < end < p.end()), None)
+    if part is None or part.start() <= space + 1:
+        return end
+    is_short = display_width(part[0]) <= next_size
+    return part.start() if is_short or part.start() > end // 2 else end
 
 
 # -- tables ---------------------------------------------------------------------------------
@@ -167,9 +174,8 @@ def table(
         ruled: whether to draw a line below the headings.
     """
     shown = [c for c in columns if not c.priority or any(c.cells)]
-    while len(shown) > 1 and min_width(shown, max_width) > max_width:
-        last = max(c.priority for c in shown)
-        if not last:
+    while last := max(c.priority for c in shown):
+        if min_width(shown, max_width) <= max_width:
             break
         shown = [c for c in shown if c.priority < last]
     sizes = fit([c for c in shown if not c.remark], max_width)
@@ -206,14 +212,34 @@ def total_width(sizes: Sequence[int]) -> int:
 def min_width(columns: Sequence[Column], max_width: int) -> int:
     """Return the width of a table whose names are folded as far as they stay readable."""
     name = max(WHOLE_NAME, max_width // 4)
-    return total_width([min(c.natural, name) if c.can_fold else c.natural for c in columns])
+    return total_width(
+        [
+            max(min(c.natural, name), narrowest(c, max_width)) if c.natural > name else c.natural
+            for c in columns
+        ]
+    )
+
+
+def narrowest(column: Column, max_width: int) -> int:
+    """Return the least width of a column.
+
+    No part of a name is broken, unless it is longer than half of the terminal.
+    """
+    if not column.can_fold:
+        return column.natural
+    parts = (part for cell in {*column.cells} for part in PART.findall(cell))
+    longest = max(map(display_width, parts), default=0)
+    return max(MIN_NAME, longest if longest <= max_width // 2 else 0)
 
 
 def fit(columns: Sequence[Column], max_width: int) -> list[int]:
     """Return the width of each column; the widest ones that can be folded are narrowed."""
     sizes = [c.natural for c in columns]
+    if total_width(sizes) <= max_width:
+        return sizes
+    lowest = [narrowest(c, max_width) for c in columns]
     while total_width(sizes) > max_width:
-        folding = [at for at, c in enumerate(columns) if c.can_fold and sizes[at] > MIN_NAME]
+        folding = [at for at, size in enumerate(sizes) if size > lowest[at]]
         if not folding:
             break
         sizes[max(folding, key=sizes.__getitem__)] -= 1
@@ -237,6 +263,7 @@ def row(
 def as_list(columns: Sequence[Column], max_width: int) -> Iterator[str]:
     """Lay out each row as a line with its name, of at most two cells, and one for each other."""
     heads = 1 + (len(columns) > 1 and not columns[1].right and not columns[1].remark)
+    yield from fold(" ".join(c.title for c in columns[:heads]).lstrip(), max_width)
     for at in range(len(columns[0].cells)):
         yield from fold(" ".join(c.cells[at] for c in columns[:heads]).lstrip(), max_width)
         for column in columns[heads:]:
@@ -291,7 +318,7 @@ def progress(share: float, events: int, stream: TextIO) -> str:
         events: how many events are done.
         stream: the terminal.
     """
-    text = f"{share:4.0%}  {events:,} events"
+    text = f"{share:4.0%}  {counted(events, 'event')}"
     try:
         columns = os.get_terminal_size(stream.fileno()).columns - len(text) - len(GAP) - 1
     except (OSError, ValueError):

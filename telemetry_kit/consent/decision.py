@@ -59,7 +59,10 @@ class Grant:
         if self.resolution(now.resolution) != now.resolution:
             found.append(f"times by the {now.resolution} instead of the {self.time}")
         if now.retention_days > self.keep_days:
-            found.append(f"stored for {now.retention_days} days instead of {self.keep_days}")
+            from telemetry_kit._units import counted  # deferred: the recorder never reports this
+
+            days = counted(now.retention_days, "day")
+            found.append(f"stored for {days} instead of {self.keep_days:,}")
         if self.context is not None:
             new_keys = sorted(context_words(now.context) - self.context)
             found += [f"a new context key: {key}" for key in new_keys]

@@ -11,6 +11,7 @@ import textwrap
 import time
 
 from telemetry_kit import settings
+from telemetry_kit._units import counted
 from telemetry_kit.consent.app_choice import DEFAULT as DEFAULT_APP
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog, validation
@@ -31,7 +32,7 @@ _EXAMPLE = {
     "timestamp": "",
     "role": "dev",
     "agent": "h:708093434458",
-    "duration_ms": 1024,
+    "duration_ms": 1100,
 }
 # A fixed moment, so that the same notice has the same hash on any day.
 _EXAMPLE_SECONDS = 1_795_343_430
@@ -54,6 +55,7 @@ def lines(
     *first, last = (_PLURALS.get(kind, f"{kind}s") for kind in kinds)
     log = plain(f".{paths.app}/telemetry.jsonl of each project" if everywhere else paths.log)
     max_width = WIDTH - 2
+    kept = counted(now.retention_days, "day")
     return [
         f"Record how you use {paths.app} in {scope}?",
         *_wrapped(
@@ -64,7 +66,7 @@ def lines(
         *_names_lines(paths, now),
         _context_line(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
-        f"Stored for {now.retention_days} days, readable by anyone who can read your files, in",
+        f"Stored for {kept}, readable by anyone who can read your files, in",
         f"  {log if len(log) <= max_width else '...' + log[3 - max_width :]}",
         "A list of your project folders is stored, too. No code sends any of this.",
         *_wrapped(
@@ -218,7 +220,7 @@ _EXAMPLES: dict[str, Any] = {
     "outcome": "ok",
     "error_type": "ValueError",
     "exit_code": 1,
-    "duration_ms": 1024,
+    "duration_ms": 1100,
     "source": "api",
     "invoker": "person",
     "app_version": "1.4.2",
@@ -301,11 +303,12 @@ def dictionary() -> str:
         shown = _EXAMPLES.get(field.name, "")
         rows.append(
             f"| `{field.name}` | {field.kind} | {kind_of(field).description} | `{shown}` "
-            f"| {field.meaning} | {now.retention_days} days | no |"
+            f"| {field.meaning} | {counted(now.retention_days, 'day')} | no |"
         )
     for key, kind in sorted(now.context.items()):
         words = kind if isinstance(kind, str) else "one of " + ", ".join(sorted(kind))
-        rows.append(f"| `context.{key}` | {words} | | | | {now.retention_days} days | no |")
+        kept = counted(now.retention_days, "day")
+        rows.append(f"| `context.{key}` | {words} | | | | {kept} | no |")
     return "\n".join(rows) + "\n"
 
 

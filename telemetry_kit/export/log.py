@@ -16,6 +16,7 @@ from fcntl import LOCK_EX, flock
 from itertools import islice
 from typing import Any, BinaryIO
 
+from telemetry_kit._units import counted
 from telemetry_kit.errors import ConsentError, TelemetryError
 from telemetry_kit.files import atomic, hash_chain, private
 from telemetry_kit.files.hash_chain import Link
@@ -267,7 +268,9 @@ class ExportLog:
                     entry["fields"] = list(FIELDS)
                 yield entry
         if damaged > _MAX_LISTED:
-            self.problems.append(f"so are {damaged - _MAX_LISTED:,} more entries")
+            more = damaged - _MAX_LISTED
+            is_or_are = "is" if more == 1 else "are"
+            self.problems.append(f"so {is_or_are} {counted(more, 'more entry', 'more entries')}")
         self.problems += count_problems(path, self.count - first, last)
 
 
@@ -279,14 +282,14 @@ def count_problems(path: str, count: int, last: Link | None) -> list[str]:
     problems = []
     if head["uncounted"]:
         problems.append(
-            f"the first {head['uncounted']:,} entries of the export log may be incomplete: "
-            "their count was missing"
+            f"the first {counted(head['uncounted'], 'entry', 'entries')} of the export log may "
+            "be incomplete: their count was missing"
         )
     uncounted = entries_after(head, last)
     missing = head["entries"] + (uncounted or 0) - count
     if missing > 0:
-        entries = "entry of the export log is" if missing == 1 else "entries of the export log are"
-        problems.append(f"{missing:,} {entries} missing")
+        entries = counted(missing, "entry of the export log is", "entries of the export log are")
+        problems.append(f"{entries} missing")
     elif missing < 0 or uncounted is None:
         problems.append("the last entry of the export log is not the one that was written")
     return problems

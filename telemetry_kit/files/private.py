@@ -159,7 +159,7 @@ def read(path: str, limit: int, forbidden: int = 0o077, last: bool = False) -> b
     finally:
         os.close(fd)
     if len(data) > limit:
-        raise UnsafeFileError(f"{path} is longer than {limit} bytes")
+        raise UnsafeFileError(f"{path} is longer than {limit:,} bytes")
     return data
 
 

@@ -57,4 +57,5 @@ def stats(
     if paths is None:
         return results.of_no_events()
     counted = cache.count_log(paths, query)
-    return results.typed(reading.metrics_of(paths, query, counted, role))
+    names = {} if role is None else {"role": role}
+    return results.typed(reading.metrics_of(paths, query, counted, names))

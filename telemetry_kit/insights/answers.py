@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from telemetry_kit._units import counted, percent, shares, span
 from telemetry_kit.insights.metrics import Metrics
 from telemetry_kit.schema import catalog
 
@@ -19,29 +20,6 @@ Counts = list[tuple[str, int]]
 NAMED = 3
 _JOINED = re.compile(", | and ")
 _BRACKETS = re.compile(r"\([^)]*\)")
-# Each unit with its length in milliseconds, and where the next unit begins.
-_UNITS = (("s", 1e3, 60_000), ("min", 6e4, 3_600_000), ("h", 3.6e6, 172_800_000), ("d", 8.64e7, 0))
-
-
-def percent(share: float | None) -> str:
-    """Format a share; `?` for None. Only 1 is `100%`, and only 0 is `0%`."""
-    if share is None:
-        return "?"
-    text = f"{share:.0%}"
-    if text == "100%" and share < 1:
-        return ">99%"
-    return "<1%" if text == "0%" and share > 0 else text
-
-
-def span(milliseconds: int | None) -> str:
-    """Format a duration: `512 ms`, `16.4 s`, `4.4 min`, `3.2 d`; empty for None."""
-    if milliseconds is None:
-        return ""
-    if milliseconds < 1_000:
-        return f"{milliseconds} ms"
-    unit, size = next((u, size) for u, size, limit in _UNITS if milliseconds < limit or not limit)
-    count = milliseconds / size
-    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:,.0f} {unit}"
 
 
 def answers(found: Metrics) -> list[Metrics]:
@@ -75,7 +53,7 @@ def join(parts: list[str], total: int) -> str:
     """
     parts = parts[:NAMED]
     if total > NAMED:
-        parts.append(f"{total - NAMED} more")
+        parts.append(f"{total - NAMED:,} more")
     if len(parts) == 1:
         return parts[0]
     nested = any(_JOINED.search(_BRACKETS.sub("", part)) for part in parts)
@@ -121,7 +99,9 @@ def handoff_of(row: Metrics) -> str:
 def roles(found: Metrics) -> str:
     """Which roles are selected most?"""
     rows = [row for row in found["roles"] if row["chosen"]]
-    return join_rows(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {percent(r['share'])})")
+    percents = shares([row["chosen"] for row in rows])
+    rows = [{**row, "percent": text} for row, text in zip(rows, percents, strict=True)]
+    return join_rows(rows, lambda r: f"{r['role']} ({r['chosen']:,}, {r['percent']})")
 
 
 def role_changes(found: Metrics) -> str:
@@ -131,7 +111,7 @@ def role_changes(found: Metrics) -> str:
     if not changed and not sessions:
         return ""
     times = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
-    text = f"{times}, in {sessions:,} session{'' if sessions == 1 else 's'}"
+    text = f"{times}, in {counted(sessions, 'session')}"
     pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
     return f"{text}; {most_of(pairs, changed)}." if pairs else f"{text}."
 
@@ -156,8 +136,8 @@ def commands_by_role(found: Metrics) -> str:
         return text
     total = sum(row["count"] for row in crossed)
     most = most_of([(f"{row['command']} by {row['role']}", row["count"]) for row in crossed], total)
-    times = "time" if total == 1 else "times"
-    return f"{text[:-1]}; another role's commands were used {total:,} {times}, {most}."
+    times = counted(total, "time")
+    return f"{text[:-1]}; another role's commands were used {times}, {most}."
 
 
 def completions(kind: str, found: Metrics) -> str:

@@ -24,7 +24,7 @@ Marks = tuple[int, int, int]
 Inode = tuple[int, int]
 
 NAME = "telemetry-rollup.json"
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 64 << 20
 # The cache is saved after this many new events, or if a file was added, renamed or deleted.
 MIN_NEWS = 1_000

@@ -137,18 +137,23 @@ class Counters:
         """Return a table as the counts of each step, by name and sorted by name."""
         found: dict[Key, dict[str, int]] = {}
         for key, count in sorted(self.tables[table].items()):
-            found.setdefault(key[:-1], {})[key[-1]] = count
+            if count:
+                found.setdefault(key[:-1], {})[key[-1]] = count
         return found
 
     def roles(self) -> set[str]:
         """Return the roles of the counted events."""
         return {role for role, _ in self.tables["roles"]}
 
-    def to_dict(self) -> dict[str, list[list[str | int]]]:
-        """Return the counts as JSON can represent them, sorted by name."""
+    def to_dict(self) -> dict[str, list[list[str | dict[str, int]]]]:
+        """Return the counts as JSON can represent them, sorted by name.
+
+        Each row has the names of some keys, and then the counts by their last name: a command
+        has hundreds of different durations.
+        """
         return {
-            name: [[*key, count] for key, count in sorted(table.items()) if count]
-            for name, table in self.tables.items()
+            name: [[*key, counts] for key, counts in self.rows(name).items()]
+            for name in self.tables
         }
 
     def dumped(self) -> bytes:
@@ -174,10 +179,14 @@ class Counters:
             if not isinstance(rows, list):
                 raise ValueError(f"table {name!r} is a list of rows")
             for row in rows:
-                key = tuple(row[:-1]) if isinstance(row, list) else ()
-                if len(key) != length or set(map(type, key)) != {str}:
-                    raise ValueError(f"a row of {name!r} begins with {length} names")
-                if type(row[-1]) is not int or row[-1] <= 0:
-                    raise ValueError(f"a row of {name!r} ends with a count above zero")
-                counters.tables[name][key] += row[-1]
+                *given, counts = row if isinstance(row, list) and row else [None]
+                names = [name for name in given if type(name) is str]
+                if len(given) != length - 1 or names != given:
+                    raise ValueError(f"a row of {name!r} begins with {length - 1} names")
+                if not isinstance(counts, dict):
+                    raise ValueError(f"a row of {name!r} ends with counts by name")
+                for last, count in counts.items():
+                    if type(last) is not str or type(count) is not int or count <= 0:
+                        raise ValueError(f"a row of {name!r} ends with counts above zero")
+                    counters.tables[name][(*names, last)] += count
         return counters

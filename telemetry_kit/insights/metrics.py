@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 
 from telemetry_kit.insights.counters import Counters
@@ -18,8 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-TOP = 5
 PERIOD_DAYS = 28
+# The names that a query can ask for.
+NAMES = ("role", "agent", "command")
 Z_95 = 1.959963984540054
 _MAX_DAYS = 4_000
 _QUANTILES = (("p50", 50), ("p90", 90), ("p95", 95))
@@ -70,23 +71,23 @@ def rounded(share: float) -> float:
     return share if share in (0, 1) else min(max(round(share, 4), 0.0001), 0.9999)
 
 
-def quantile(buckets: Iterable[tuple[int, int]], percent: int) -> int | None:
-    """Return the upper end of the bucket of a percentile, by the nearest-rank method.
+def quantile(values: Iterable[tuple[int, int]], percent: int) -> int | None:
+    """Return a percentile of counted values, by the nearest-rank method.
 
     Args:
-        buckets: upper end and count of each.
+        values: each with its count.
         percent: the percentile.
 
     Returns:
         None if all counts are zero.
     """
-    ordered = sorted(buckets)
+    ordered = sorted(values)
     rank = -(-sum(count for _, count in ordered) * percent // 100)
     seen = 0
-    for end, count in ordered:
+    for value, count in ordered:
         seen += count
         if seen >= rank > 0:
-            return end
+            return value
     return None
 
 
@@ -94,7 +95,8 @@ def metrics(
     counters: Counters,
     query: Query | None = None,
     roles: Iterable[str] = (),
-    role: str | None = None,
+    names: Mapping[str, str] | None = None,
+    by: str | None = None,
 ) -> Metrics:
     """Compute all metrics of the counted events.
 
@@ -102,7 +104,8 @@ def metrics(
         counters: of the events that the query accepts.
         query: which events these are; by default all.
         roles: those of other events.
-        role: the role that the query asks for, as the user typed it.
+        names: the role, agent and command that the query asks for, as the user typed them.
+        by: `day` or `week`, for a row of each.
 
     Returns:
         Lists of rows, each sorted by count, then by name. `stats --json` prints it.
@@ -113,10 +116,11 @@ def metrics(
         if query.has_day(day):
             days[day] += count
     every_day = filled_days(days)
-    return {
+    names = names or {}
+    found: Metrics = {
         "since": query.since or (min(days) if days else None),
         "until": query.until or (max(days) if days else None),
-        "role": role,
+        **{name: names.get(name) for name in NAMES},
         "events": counters.total("events"),
         "types": table_rows(counters, "types", "event"),
         "roles": role_rows(counters),
@@ -132,10 +136,13 @@ def metrics(
         "errors": table_rows(counters, "errors", "kind", "name", "error_type"),
         "days": every_day,
         "weeks": weeks_of(every_day),
+        "by": by,
+        "periods": periods(counters, query, every_day, by) if by else [],
         "comparison": comparison(counters, query, days),
         "dropped": counters.total("dropped"),
         "malformed": counters.total("malformed"),
     }
+    return found | {"totals": totals(counters, found)}
 
 
 def sort_rows(rows: list[Metrics], by: str) -> list[Metrics]:
@@ -201,19 +208,37 @@ def cross_use(counters: Counters, roles: Iterable[str]) -> list[Metrics]:
 def work_rows(counters: Counters, table: str) -> list[Metrics]:
     """Return how often each command, agent or workflow began and ended, and how long it took."""
     kind = table[:-1]
-    buckets: dict[str, list[tuple[int, int]]] = {}
-    for (of, name, end), count in counters.tables["durations"].items():
-        if of == kind and count:
-            buckets.setdefault(name, []).append((int(end), count))
-    rows = []
-    for (name,), counts in counters.rows(table).items():
-        begun = sum(counts.get(step, 0) for step in _BEGIN[table])
-        completed, failed = counts.get("completed", 0), counts.get("failed", 0)
-        row = {kind: name, "begun": begun, "completed": completed, "failed": failed}
-        row |= rate(completed, completed + failed)
-        row |= {f"{q}_ms": quantile(buckets.get(name, ()), percent) for q, percent in _QUANTILES}
-        rows.append(row)
+    durations = durations_of(counters, kind)
+    rows = [
+        {kind: name, **work_row(table, counts, durations.get(name, {}))}
+        for (name,), counts in counters.rows(table).items()
+    ]
     return sorted(rows, key=lambda r: (-max(r["begun"], r["completed"] + r["failed"]), r[kind]))
+
+
+def work_row(table: str, counts: Mapping[str, int], durations: Mapping[int, int]) -> Metrics:
+    """Return the metrics of one command, agent or workflow, or of all of them.
+
+    Args:
+        table: `commands`, `agents` or `workflows`.
+        counts: how many events there are of each step.
+        durations: how often each number of milliseconds was stored.
+    """
+    begun = sum(counts.get(step, 0) for step in _BEGIN[table])
+    completed, failed = counts.get("completed", 0), counts.get("failed", 0)
+    unfinished = max(begun - completed - failed, 0)
+    row = {"begun": begun, "unfinished": unfinished, "completed": completed, "failed": failed}
+    row |= rate(completed, completed + failed)
+    return row | {f"{q}_ms": quantile(durations.items(), percent) for q, percent in _QUANTILES}
+
+
+def durations_of(counters: Counters, kind: str) -> dict[str, Counter[int]]:
+    """Return how often each number of milliseconds was stored, by name."""
+    found: dict[str, Counter[int]] = {}
+    for (of, name, milliseconds), count in counters.tables["durations"].items():
+        if of == kind and count:
+            found.setdefault(name, Counter())[int(milliseconds)] += count
+    return found
 
 
 def handoff_rows(counters: Counters) -> list[Metrics]:
@@ -224,6 +249,36 @@ def handoff_rows(counters: Counters) -> list[Metrics]:
         row = {"source": source, "target": target, "clicked": clicked, "completed": completed}
         rows.append(row | rate(completed, clicked))
     return sort_rows(rows, "clicked")
+
+
+def totals(counters: Counters, found: Metrics) -> Metrics:
+    """Return the sums of each table of `metrics()`, over all of its rows.
+
+    Args:
+        counters: of the events.
+        found: the tables.
+    """
+
+    def sums(table: str, *keys: str) -> Metrics:
+        return {key: sum(row[key] for row in found[table]) for key in keys}
+
+    handoffs = sums("handoffs", "clicked", "completed")
+    followed = sum(min(row["completed"], row["clicked"]) for row in found["handoffs"])
+    total: Metrics = {
+        "roles": sums("roles", "chosen", "events"),
+        "cross_use": sums("cross_use", "count"),
+        "handoffs": handoffs | rate(followed, handoffs["clicked"]),
+        "errors": sums("errors", "count"),
+    }
+    for table in _BEGIN:
+        steps: Counter[str] = Counter()
+        for (_, step), count in counters.tables[table].items():
+            steps[step] += count
+        durations: Counter[int] = Counter()
+        for counts in durations_of(counters, table[:-1]).values():
+            durations.update(counts)
+        total[table] = work_row(table, steps, durations) | sums(table, "unfinished")
+    return total
 
 
 # -- time ------------------------------------------------------------------------------------
@@ -245,24 +300,59 @@ def weeks_of(days: list[Metrics]) -> list[Metrics]:
     """Return the events of each ISO week, named by its Monday."""
     weeks: Counter[str] = Counter()
     for row in days:
-        day = date.fromisoformat(row["day"])
-        # The first day of the calendar is not preceded by a Monday.
-        weeks[str(day - timedelta(min(day.weekday(), day.toordinal() - 1)))] += row["events"]
+        weeks[monday_of(row["day"])] += row["events"]
     return [{"week": week, "events": count} for week, count in weeks.items()]
 
 
+def monday_of(day: str) -> str:
+    """Return the first day of the ISO week of a day."""
+    found = date.fromisoformat(day)
+    # The first day of the calendar is not preceded by a Monday.
+    return str(found - timedelta(min(found.weekday(), found.toordinal() - 1)))
+
+
+def periods(counters: Counters, query: Query, every_day: list[Metrics], by: str) -> list[Metrics]:
+    """Return the events of each day or ISO week by what began, oldest first.
+
+    Args:
+        counters: of the events.
+        query: which days count.
+        every_day: the days, as `filled_days` returns them.
+        by: `day` or `week`.
+    """
+    first_of = monday_of if by == "week" else str
+    length = 7 if by == "week" else 1
+    types: dict[str, Counter[str]] = {first_of(row["day"]): Counter() for row in every_day}
+    for (day, name), count in counters.tables["days"].items():
+        if query.has_day(day):
+            types[first_of(day)][name] += count
+    found = []
+    for since, counts in types.items():
+        last = min(date.fromisoformat(since).toordinal() + length - 1, date.max.toordinal())
+        found.append(period_row(since, str(date.fromordinal(last)), counts))
+    return found
+
+
 def comparison(counters: Counters, query: Query, days: Counter[str]) -> Metrics | None:
-    """Compare a period with the one of the same length before it; None without events."""
+    """Compare a period with the one of the same length before it; None without events.
+
+    The earlier one is complete only if it does not begin before the first event. Otherwise there
+    is no relative change: a part of its days was not recorded, or was deleted since.
+    """
     if not days:
         return None
     last = date.fromisoformat(query.until or max(days)).toordinal()
     first = date.fromisoformat(query.since).toordinal() if query.since else last - PERIOD_DAYS + 1
     first = max(first, 1)
     length = last - first + 1
+    before = count_period(counters, max(first - length, 1), max(first - 1, 1))
+    first_day = min(day for day, _ in counters.tables["days"])
     return {
         "days": length,
+        "first_day": first_day,
+        "before_is_complete": first_day <= before["since"],
         "now": count_period(counters, first, last),
-        "before": count_period(counters, max(first - length, 1), max(first - 1, 1)),
+        "before": before,
     }
 
 
@@ -279,6 +369,17 @@ def count_period(counters: Counters, first: int, last: int) -> Metrics:
     for (day, name), count in counters.tables["days"].items():
         if since <= day <= until:
             types[name] += count
+    return period_row(since, until, types)
+
+
+def period_row(since: str, until: str, types: Counter[str]) -> Metrics:
+    """Return the metrics of one period, from its first to its last day.
+
+    Args:
+        since: the first day.
+        until: the last day.
+        types: how many events there are of each type.
+    """
     completed, failed = types["command.completed"], types["command.failed"]
     return {
         "since": since,

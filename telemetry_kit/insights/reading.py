@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
@@ -81,15 +81,22 @@ def events(paths: ProjectPaths | None, query: Query) -> Iterator[Event]:
         warnings.warn(f"telemetry_kit: {sentence}", stacklevel=2)
 
 
-def metrics_of(paths: ProjectPaths, query: Query, counted: CountedLog, role: str | None) -> Metrics:
+def metrics_of(
+    paths: ProjectPaths,
+    query: Query,
+    counted: CountedLog,
+    names: Mapping[str, str],
+    by: str | None = None,
+) -> Metrics:
     """Return what `stats --json` prints.
 
     Args:
         paths: the project.
         query: which events count.
         counted: their counts.
-        role: the role that the query asks for, as the user typed it.
+        names: the role, agent and command that the query asks for, as the user typed them.
+        by: `day` or `week`, for a row of each.
     """
     roles = counted.roles | declared_names.all_declared(paths, "roles")
-    found = metrics(counted.counters, query, roles, role)
+    found = metrics(counted.counters, query, roles, names, by)
     return {**found, "incomplete": counted.problems.unread_files}

@@ -282,6 +282,21 @@ def sessions(
         yield key, session.events()
 
 
+def count_sessions(paths: ProjectPaths, query: Query) -> int:
+    """Return the number of sessions with events that a query accepts.
+
+    The events outside of sessions count as one, as `sessions` yields them.
+
+    Args:
+        paths: the project.
+        query: which events.
+    """
+    found: set[str] = set()
+    for items, _ in portions_backwards(paths, query, ReadReport()):
+        found.update(map(session_of, items))
+    return len(found)
+
+
 def session_of(item: Item) -> str:
     """Return the session ID of an item; empty if it has none."""
     if not isinstance(item, bytes):

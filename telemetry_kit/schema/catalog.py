@@ -174,7 +174,7 @@ _FIELDS = (
     Field("outcome", TOKEN, "how it ended", OUTCOMES, given=True),
     Field("error_type", TOKEN, "class name of a builtin or declared exception, else other"),
     Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
-    Field("duration_ms", MEASURE, "rounded up to a power of two", (1, 2**53), given=True),
+    Field("duration_ms", MEASURE, "rounded up to two significant digits", (1, 2**53), given=True),
     Field("source", TOKEN, "the interface that recorded the event", SOURCES),
     Field("invoker", TOKEN, "a person, or the coding agent that ran the program", INVOKERS),
     Field("app_version", VERSION, "the version of the program, as it declared it"),

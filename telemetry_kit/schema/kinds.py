@@ -9,6 +9,7 @@ import json
 import re
 from functools import lru_cache
 
+from telemetry_kit._units import counted
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.catalog import MAX_DECLARED_BYTES, MAX_NAME_CHARS
 from telemetry_kit.schema.validation import is_day, measure
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # Whole numbers of three significant digits below 10^12 with their signs, and the same with a
 # decimal exponent from -324 to 12.
 _MEASURES = 2 * (1_000 + 900 * 9) + 2 * 900 * 336
+# What a duration may be, up to `MAX_MEASURE`. Earlier versions rounded it up to a power of two.
+_DURATIONS = frozenset(digits * 10**zeros for digits in range(1, 101) for zeros in range(11))
+_DURATIONS |= {1 << bits for bits in range(54)}
 _SCALARS = (str, int, float, bool)
 _NUMBER_START = re.compile(r"-?(?:[0-9]{1,17}(?:\.[0-9]{0,17})?(?:e[+-]?[0-9]{0,3})?)?")
 _CLOCK_PARTS = re.compile(r"T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)Z", re.ASCII)
@@ -156,7 +160,7 @@ class Measure(Kind):
         if lowest <= 0:
             pattern = b"(?:0|%s%s)" % (b"-?" if lowest < 0 else b"", pattern)
         super().__init__(
-            f"whole number, {lowest} to {highest}",
+            f"whole number, {lowest:,} to {highest:,}",
             {"type": "integer", "minimum": lowest, "maximum": highest},
             pattern,
             lambda value: type(value) is int and lowest <= value <= highest,
@@ -166,12 +170,12 @@ class Measure(Kind):
 
 
 class Duration(Measure):
-    """Milliseconds, rounded up to a power of two. The reader accepts any number of them."""
+    """Milliseconds, rounded up to two digits and zeros. The reader accepts any number of them."""
 
     def __init__(self, limits: tuple[int, int], names: frozenset[str]) -> None:
         super().__init__(limits, names)
-        self.is_canonical = lambda value: self.accepts(value) and value & (value - 1) == 0
-        self.size = limits[1].bit_length()
+        self.is_canonical = lambda value: type(value) is int and value in _DURATIONS
+        self.size = len(_DURATIONS)
 
 
 class Time(Kind):
@@ -228,7 +232,7 @@ class ContextValue(Kind):
     """
 
     def __init__(self, declared: str | frozenset[str], names: frozenset[str] = frozenset()) -> None:
-        description, json_schema = f"{len(declared)} words", {"enum": sorted(declared)}
+        description, json_schema = counted(len(declared), "word"), {"enum": sorted(declared)}
         if isinstance(declared, str):
             description, json_schema = _CONTEXT_CLASSES[declared]
         super().__init__(description, json_schema, _VALUE, lambda value: type(value) in _SCALARS)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_NB, LOCK_SH, flock
 
+from telemetry_kit._units import counted
 from telemetry_kit.files.private import SAFE_FLAGS, close, name_of, open_folder
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import compression
@@ -78,11 +79,11 @@ class FileReport:
         """Return the counts in words; empty if everything was read."""
         counts = [
             (self.malformed, "malformed line", "malformed lines"),
-            (self.too_long, "line over 1 MiB", "lines over 1 MiB"),
+            (self.too_long, "line over 1.05 MB", "lines over 1.05 MB"),
             (self.other_version, "line of another version", "lines of another version"),
             (self.recovered, "event recovered from them", "events recovered from them"),
         ]
-        parts = [f"{count:,} {one if count == 1 else many}" for count, one, many in counts if count]
+        parts = [counted(*row) for row in counts if row[0]]
         return "; ".join(filter(None, (", ".join(parts), self.stopped)))
 
 

@@ -157,7 +157,7 @@ class Verification:
         notes += self._texts.notes()
         if len(self._baseline.secrets) == MAX_SECRETS:
             notes.append(
-                f"this machine has more than {MAX_SECRETS} secrets: "
+                f"this machine has more than {MAX_SECRETS:,} secrets: "
                 "only the first were searched for"
             )
         if len(self._pseudonyms) == MAX_PSEUDONYMS:
@@ -334,7 +334,7 @@ class Verification:
                 project = value if name == "project_id" else project
             elif kind == catalog.MEASURE:
                 epoch = value if name == "key_epoch" else epoch
-                # A duration is one of 54 powers of two.
+                # A duration has two digits and zeros.
                 if value > 99_999 and name != "duration_ms":
                     self._texts.check_number(file, number, name, value)
             elif kind == catalog.NAME and value.startswith(catalog.PSEUDONYM_PREFIX):

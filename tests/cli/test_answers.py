@@ -90,6 +90,7 @@ def test_each_question_and_its_answer(undecided):
     lines = done.stdout.splitlines()
 
     assert (done.returncode, done.stderr) == (0, "")
+    assert lines.pop() == "From 15 events, 2026-11-22 (UTC)."
     assert lines[::2] == QUESTIONS
     assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == ANSWERS
 
@@ -188,6 +189,7 @@ def test_answers_fit_the_terminal(undecided, columns):
     fill(undecided, *every_event())
     narrow = answers(undecided, COLUMNS=str(columns)).stdout
     phrase = "".join(question + answer for question, answer in ANSWERS.items())
+    phrase += "From 15 events, 2026-11-22 (UTC)."
 
     assert max(map(len, narrow.splitlines())) <= columns
     assert "".join(narrow.split()) == "".join(phrase.split())

@@ -63,7 +63,7 @@ def test_an_entry_has_all_fields(exported):
     assert (expected.returncode, expected.stderr) == (0, "")
     assert len(lines) == len(data) == COUNT
     assert re.fullmatch(
-        rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  1 events of {len(data[0]['fields'])} fields "
+        rf"\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  1 event of {len(data[0]['fields'])} fields "
         rf"to out-0, by export --format jsonl \(SHA-256 {sha256[:12]}\)",
         lines[0],
     )

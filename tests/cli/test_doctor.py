@@ -180,7 +180,7 @@ def test_old_lines_that_do_not_expire(place) -> None:
 
     assert (0, "note") == (done.returncode, found["state"])
     assert "lines of 2019-05-06 stay" in found["says"]
-    assert (0, "Deleted 1 events") == (cleared.returncode, (cleared.stdout + cleared.stderr)[:16])
+    assert (0, "Deleted 1 event ") == (cleared.returncode, (cleared.stdout + cleared.stderr)[:16])
     assert [] == place.lines()
 
 

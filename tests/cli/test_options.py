@@ -358,7 +358,7 @@ def test_help_loads_no_command(place, name):
     done = place.python("-c", code)
     expected = {
         *("_runtime", "cli", "cli.invocation", "cli.options", "cli.output", "cli.registry"),
-        *("errors", "paths"),
+        *("_units", "errors", "paths"),
     }
 
     assert expected == set(done.stderr.split()), done.stderr

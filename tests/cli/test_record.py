@@ -61,12 +61,12 @@ def test_every_option(place) -> None:
         "roles = ['x']\nagents = ['x']\ncommands = ['x']\nworkflows = ['x']\n"
     )
     named = [word for flag in FLAGS for word in (flag, "x")]
-    given = ["--outcome", "error", "--exit-code", "-3", "--duration-ms", "1000"]
+    given = ["--outcome", "error", "--exit-code", "-3", "--duration-ms", "1234"]
 
     assert is_silent(record(place, "command.failed", *named, *given))
     (event,) = place.events()
     names = {flag[2:].replace("-", "_"): "x" for flag in FLAGS}
-    assert {**names, "outcome": "error", "exit_code": -3, "duration_ms": 1024}.items() <= (
+    assert {**names, "outcome": "error", "exit_code": -3, "duration_ms": 1300}.items() <= (
         event.items()
     )
 

@@ -82,7 +82,7 @@ def test_the_numbers(undecided):
 
     assert "[0%, 79%]" in done.stdout
     assert "2.05 s" in done.stdout
-    assert "power of two" in done.stdout
+    assert "two significant digits" in done.stdout
     assert done.stdout.splitlines()[-1] == "1 malformed line, 0 values dropped."
     assert done.stderr == "telemetry-kit: telemetry.jsonl: 1 malformed line\n"
 
@@ -224,6 +224,9 @@ def test_without_block_characters(undecided):
         (("stats", "--role", "xxxxxx"), "there are all, arch, dev, ops, pm, qa, sec"),
         (("stats", "--role", "xxxxxx", "--json"), "no events of it"),
         (("stats", "--since"), "--since: expected one argument"),
+        (("stats", "--top", "0"), "write a whole number of at least 1"),
+        (("stats", "--by", "month"), "--by 'month': there are day, week"),
+        (("stats", "--command", "/qa:chek"), "did you mean '/qa:check'?"),
         (("stats", "more"), "unexpected argument 'more'"),
         (("answers", "--until", "x"), "write the day as"),
         (("answers", "--role", "dve"), "did you mean 'dev'?"),

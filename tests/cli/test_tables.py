@@ -56,6 +56,9 @@ def test_folded_text_fits_and_is_complete(text, columns, rest):
         ("agent one  ok  32 ms", 15, ["agent one  ok", "32 ms"]),
         ("agent one  not ended", 16, ["agent one", "not ended"]),
         ("h:2bd806c97f0e", 8, ["h:2bd806", "c97f0e"]),
+        ("/a:implementation", 15, ["/a:", "implementation"]),
+        ("/implementation", 12, ["/implementat", "ion"]),
+        ("no:1 qa/verification", 14, ["no:1 qa/", "verification"]),
     ],
 )
 def test_where_a_text_is_folded(text, columns, lines):
@@ -93,3 +96,25 @@ def test_a_path_is_not_broken_after_the_dot_of_a_hidden_file() -> None:
         "telemetry.",
         "toml",
     ]
+
+
+@pytest.mark.parametrize("max_width", [24, 40, 60, 80, 100])
+def test_no_part_of_a_name_is_broken(max_width):
+    """A table has whole parts of names, or is a list if the terminal is too narrow."""
+    names = ["/spec:generate-acceptance", "h:2bd806c97f0e", "quality-guardian", "a b", "x"]
+    columns = [Column(t, names, can_fold=True) for t in ("role", "command", "agent")]
+    lines = table((*columns, numbers("started", [1] * 5), numbers("n", [9] * 5, 1)), max_width)
+    text = " ".join(lines)
+
+    assert all(text.count(part) >= 3 for part in ("acceptance", "h:2bd806c97f0e", "guardian"))
+
+
+def test_one_long_name_does_not_make_a_list_of_a_table():
+    """A part that is longer than half of the terminal is broken."""
+    names = ["x" * 50, "quality-guardian"]
+    lines = [*table((Column("name", names, can_fold=True), numbers("started", [1, 2])), 60)]
+
+    assert lines[0].split() == ["name", "started"]
+    assert [*table((Column("name", names, can_fold=True), numbers("n", [1, 2])), 40)][1][
+        :9
+    ] == "x" * 9

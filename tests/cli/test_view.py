@@ -82,7 +82,7 @@ def test_newest_first(place):
 
     assert done.returncode == 0, done.stderr
     assert (off.returncode, off.stderr) == (0, "")
-    assert rows[0] == ["when", "event", "role", "agent"]
+    assert rows[0] == ["when", "(UTC)", "event", "role", "agent"]
     assert [row[1] for row in rows[2:]] == ["agent.invoked", "role.selected"]
     assert rows[2][3].startswith("h:")
 
@@ -97,6 +97,34 @@ def test_limit(undecided):
     assert ids == list(range(29, 9, -1))
     assert [json.loads(line)["seq"] for line in three] == [29, 28, 27]
     assert len(many) == 30
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ((), "20 of 1,230 events shown: -n N shows more"),
+        (("-n", "1229"), "1,229 of 1,230 events shown: -n N shows more"),
+        (("-n", "1230"), None),
+        (("--event", "role.selected", "-n", "1"), "1 of 30 events shown: -n N shows more"),
+        (("--role", "qa", "-n", "1"), "1 of 30 events shown: -n N shows more"),
+        (("--role", "qa"), "20 of 30 events shown: -n N shows more"),
+        (("--since", "2026-11-22", "-n", "1"), "1 of 1,230 events shown: -n N shows more"),
+        (("--since", "2026-11-22", "-n", "1230"), None),
+        (("--tree", "-n", "2"), "2 of 31 sessions shown: -n N shows more"),
+        (("--tree", "-n", "31"), None),
+    ],
+)
+def test_how_many_are_shown(undecided, args, expected):
+    """If there are more events or sessions, the last line counts them and names the option."""
+    fill(undecided, *(stored(number) for number in range(1_200)))
+    for number in range(30):
+        more = {"role": "qa", "session_id": f"{number:012x}"}
+        fill(undecided, stored(number, event_type="role.selected", **more))
+    done = view(undecided, *args)
+    last = done.stdout.splitlines()[-1]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (last if "shown" in last else None) == expected
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "ten", "1.5", ""])
@@ -293,11 +321,11 @@ def test_tree(undecided):
     done = view(undecided, "--tree", COLUMNS="80", PYTHONUTF8="1")
 
     assert done.stdout.splitlines() == [
-        "session 000000000000  qa  2026-11-22  2 events",
+        "session 000000000000  qa  2026-11-22 (UTC)  2 events",
         "├─ role qa selected",
         "└─ command /qa:check  not ended",
         "",
-        "session 5e8446348487  dev  2026-11-22  5 events",
+        "session 5e8446348487  dev  2026-11-22 (UTC)  5 events",
         "├─ role dev selected",
         "└─ command /dev:build  ok  2.05 s",
         "   └─ agent writer  error  ValueError  64 ms",

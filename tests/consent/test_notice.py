@@ -171,7 +171,7 @@ def test_the_example_is_what_the_pipeline_writes() -> None:
                 "event": "agent.completed",
                 "role": "dev",
                 "agent": "me@home",
-                "duration_ms": 900,
+                "duration_ms": 1_001,
                 pipeline.METADATA: pipeline.EventMetadata(scope=None),
             }
         )

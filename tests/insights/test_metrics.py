@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telemetry_kit.insights.answers import answers, percent, span
+from telemetry_kit.insights.answers import answers
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.metrics import metrics, owner_of, quantile, rate, rounded, wilson
 from telemetry_kit.insights.query import Query
@@ -93,47 +93,6 @@ def test_the_ends_of_the_calendar(day):
 
     assert metrics(counters, Query())["events"] == 2
     assert metrics(counters, Query(since=day))["comparison"]
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "expected"),
-    [
-        (None, ""),
-        (1, "1 ms"),
-        (512, "512 ms"),
-        (1024, "1.02 s"),
-        (262_144, "4.37 min"),
-        (2**23, "2.33 h"),
-        (59_999, "60 s"),
-        (2**27, "37.3 h"),
-        (2**28, "3.11 d"),
-        (2**36, "795 d"),
-        (2**38, "3,181 d"),
-        (2**53, "104,249,991 d"),
-    ],
-)
-def test_spans(milliseconds, expected):
-    """A duration is short, in the largest unit that is not above it."""
-    assert expected == span(milliseconds)
-
-
-@pytest.mark.parametrize(
-    ("part", "whole", "expected"),
-    [
-        (0, 1_000, "0%"),
-        (1, 1_000_000, "<1%"),
-        (4, 1_000, "<1%"),
-        (6, 1_000, "1%"),
-        (1, 2, "50%"),
-        (994, 1_000, "99%"),
-        (996, 1_000, ">99%"),
-        (999_999, 1_000_000, ">99%"),
-        (1_000, 1_000, "100%"),
-    ],
-)
-def test_percents_near_0_and_100_are_exact(part, whole, expected):
-    """A rate just below 1 is not 100 %, neither in words nor as a number."""
-    assert expected == percent(rate(part, whole)["rate"])
 
 
 @given(st.floats(0, 1))

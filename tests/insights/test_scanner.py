@@ -195,7 +195,7 @@ def test_a_line_without_end_from_the_end(place):
 
     assert [3, 2, 1] == found
     assert problems.sentences() == [
-        "telemetry.jsonl: 1 line over 1 MiB, 1 event recovered from them"
+        "telemetry.jsonl: 1 line over 1.05 MB, 1 event recovered from them"
     ]
 
 

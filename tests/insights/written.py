@@ -13,6 +13,7 @@ from telemetry_kit.insights.counters import Counters
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
+from telemetry_kit.schema.validation import two_digits
 
 ROLES = ("pm", "dev", "qa", "ops")
 AGENTS = ("backend-engineer", "quality-guardian", "h:2bd806c97f0e")
@@ -67,7 +68,7 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
                 agent=agent,
                 outcome=r.choice(catalog.OUTCOMES),
                 error_type="ValueError",
-                duration_ms=2 ** r.randint(0, 18),
+                duration_ms=two_digits(2 ** r.uniform(0, 18)),
             )
             if r.random() < 0.4:
                 ends = {"source_agent": agent, "target_agent": r.choice(AGENTS)}
@@ -79,7 +80,7 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
                     r.choice(("command.completed", "command.failed")),
                     **outer,
                     outcome="ok",
-                    duration_ms=2 ** r.randint(3, 12),
+                    duration_ms=two_digits(2 ** r.uniform(3, 12)),
                     dropped=r.randint(1, 3),
                 )
 

@@ -8,6 +8,7 @@ import pytest
 
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.kinds import ContextValue, kind_of
+from telemetry_kit.schema.validation import two_digits
 
 NAMES = frozenset({"dev", "a b", "wr\u00fcter", "ValueError", "1.4.2"})
 VALUES = (
@@ -131,3 +132,21 @@ def test_the_class_of_a_context_key(declared, words: str, schema: dict) -> None:
     kind = ContextValue(declared)
 
     assert (words, schema) == (kind.description, kind.json_schema)
+
+
+def test_durations():
+    """A duration has two digits and zeros, or is a power of two, as earlier versions wrote it."""
+    kind = kind_of(catalog.FIELDS["duration_ms"], NAMES)
+    written = {two_digits(milliseconds) for milliseconds in range(100_000)}
+
+    assert {n for n in range(1, 100_001) if kind.is_canonical(n)} == written | {
+        1 << bits for bits in range(17)
+    }
+    assert kind.is_canonical(two_digits(catalog.MAX_MEASURE - 1))
+    assert not any(map(kind.is_canonical, (0, -1, 1025, 2**53 + 1, 1.0, True, None, "1")))
+    assert kind.size == sum(
+        map(
+            kind.is_canonical,
+            {d * 10**z for d in range(100) for z in range(16)} | {1 << b for b in range(60)},
+        )
+    )

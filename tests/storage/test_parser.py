@@ -322,7 +322,7 @@ def test_an_event_joined_to_an_overlong_line(home):
 
     assert ids(events) == [1, 2, 3]
     assert problems.sentences() == [
-        "telemetry.jsonl: 1 line over 1 MiB, 1 event recovered from them"
+        "telemetry.jsonl: 1 line over 1.05 MB, 1 event recovered from them"
     ]
 
 
@@ -360,7 +360,7 @@ def test_the_sentences_of_a_report(home):
 
     assert problems.sentences() == [
         (
-            f"telemetry-{DAY}.jsonl: 2 malformed lines, 1 line over 1 MiB, "
+            f"telemetry-{DAY}.jsonl: 2 malformed lines, 1 line over 1.05 MB, "
             "1 line of another version, 1 event recovered from them"
         ),
         (
@@ -368,14 +368,16 @@ def test_the_sentences_of_a_report(home):
             "the archive is incomplete: the rest is lost"
         ),
         (
-            "telemetry.jsonl: 1,201 malformed lines, 2 lines over 1 MiB, "
+            "telemetry.jsonl: 1,201 malformed lines, 2 lines over 1.05 MB, "
             "2 lines of another version, 1 event recovered from them"
         ),
     ]
     assert problems.malformed == 3 + 1 + 1_203
 
 
-@pytest.mark.parametrize(("extra", "message"), [(0, "1 malformed line"), (1, "1 line over 1 MiB")])
+@pytest.mark.parametrize(
+    ("extra", "message"), [(0, "1 malformed line"), (1, "1 line over 1.05 MB")]
+)
 @pytest.mark.parametrize("delivery", ["one", "many"])
 def test_the_length_of_a_line(home, extra, message, delivery):
     """A line of exactly 1 MiB is accepted, in one chunk or in many."""

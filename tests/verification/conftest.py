@@ -59,7 +59,7 @@ def make_record(dice: random.Random, seq: int) -> dict[str, object]:
     if dice.random() < 0.3:
         record["exit_code"] = dice.randint(-3, 130)
     if dice.random() < 0.3:
-        record["duration_ms"] = 1 << dice.randint(0, 30)
+        record["duration_ms"] = dice.randint(1, 99) * 10 ** dice.randint(0, 8)
     if dice.random() < 0.2:
         record["dropped"] = dice.randint(1, 9)
     if dice.random() < 0.3:

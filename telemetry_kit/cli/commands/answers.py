@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from telemetry_kit._units import counted, dates
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import declared
 from telemetry_kit.cli.commands.stats import count_events, no_events
@@ -24,19 +25,24 @@ def run(
         CommandError: a day is invalid, or there is no such role.
     """
     paths = changes.paths_of(project)
-    wanted, seen = count_events(paths, since, until, role)
-    found = answers_to(metrics(seen.counters, wanted, seen.roles | declared(paths, "roles")))
+    wanted, seen = count_events(paths, since, until, {} if role is None else {"role": role})
+    counts = metrics(seen.counters, wanted, seen.roles | declared(paths, "roles"))
+    found = answers_to(counts)
     unread = read_report.unread_files(seen.problems)
     if as_json:
         print(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
     else:
         max_width = width()
-        if not seen.counters.total("events") and not unread:
+        if not counts["events"] and not unread:
             info(no_events(wanted))
         for row in found:
             for line in fold(row["question"], max_width):
                 print(heading(line))
             for line in fold(row["answer"], max_width, "  "):
+                print(line)
+        if counts["events"]:
+            period = dates(counts["since"], counts["until"])
+            for line in fold(f"From {counted(counts['events'], 'event')}, {period}.", max_width):
                 print(line)
     keep(paths, seen)
     read_report.check_complete(seen.problems)

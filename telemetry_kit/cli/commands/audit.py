@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from telemetry_kit.cli.output import CommandError, info, safe
+from telemetry_kit.cli.output import CommandError, counted, info, safe
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.export.log import ExportLog
@@ -72,9 +72,11 @@ def print_entries(decisions: dict[str, list[Entry]], exports: ExportLog) -> None
         if not number:
             print("Exports and reports:")
         fields = entry.get("fields")
-        columns = f" of {len(fields)} fields" if isinstance(fields, list) else ""
+        columns = f" of {counted(len(fields), 'field')}" if isinstance(fields, list) else ""
+        rows = entry.get("rows")
+        events = counted(rows, "event") if isinstance(rows, int) else f"{rows} events"
         line = (
-            f"{entry.get('at')}  {entry.get('rows')} events{columns} to "
+            f"{entry.get('at')}  {events}{columns} to "
             f"{entry.get('destination')}, by {entry.get('command')} "
             f"(SHA-256 {str(entry.get('sha256'))[:12]})"
             f"{', incomplete' if entry.get('incomplete') else ''}"

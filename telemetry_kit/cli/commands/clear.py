@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_kit.cli.output import USAGE, CommandError, confirm, info, safe
+from telemetry_kit.cli.output import USAGE, CommandError, confirm, counted, info, safe
 from telemetry_kit.consent import changes, decision
 from telemetry_kit.schema.validation import is_day
 
@@ -26,7 +26,7 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
         from telemetry_kit.storage import maintenance  # deferred: only for a part of the events
 
         done = maintenance.rewrite(paths, maintenance.keep_since(before), decision.today())
-        info(f"Deleted {done.lines:,} events of the days before {before}.")
+        info(f"Deleted {counted(done.lines, 'event')} of the days before {before} (UTC).")
         survivors = done.failures
     if survivors:
         # A folder with the name of one of our files is the user's own.

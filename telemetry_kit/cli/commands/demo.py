@@ -165,7 +165,9 @@ def run_processes(box: Sandbox) -> list[str]:
         if code != expected_code:
             differences.append(f"process {number} exited with {code}, not {expected_code}")
         if after - before != events:
-            differences.append(f"process {number} recorded {after - before} events, not {events}")
+            differences.append(
+                f"process {number} recorded {counted(after - before, 'event')}, not {events}"
+            )
         before = after
     return differences
 

@@ -420,17 +420,18 @@ def last_error(paths: ProjectPaths) -> Finding:
 
 def check_retention(paths: ProjectPaths) -> Finding:
     """Check that no expired line is left."""
-    days = policy.decide(paths, runtime.environ).keep_days
+    keep_days = policy.decide(paths, runtime.environ).keep_days
+    days = counted(keep_days, "day")
     oldest = maintenance.oldest_day(paths)
     if oldest is None:
-        return Finding("retention", OK, f"{days} days; nothing is stored")
-    term = maintenance.retention(paths, days, consent_decision.today())
+        return Finding("retention", OK, f"{days}; nothing is stored")
+    term = maintenance.retention(paths, keep_days, consent_decision.today())
     if term.is_skipped and oldest < term.oldest:
         says = f"lines of {oldest} stay, because no archive is of the 400 days before {term.today}"
         hint = f"clear --before {term.oldest} deletes them"
-        return Finding("retention", NOTE, f"{days} days; {says}: {hint}")
+        return Finding("retention", NOTE, f"{days}; {says}: {hint}")
     if term.is_expired(oldest):
         decided = policy.is_decided(paths)
         when = "the next command deletes" if decided else "without a decision, nothing deletes"
-        return Finding("retention", NOTE, f"{days} days; {when} lines of {oldest}")
-    return Finding("retention", OK, f"{days} days; the oldest line is of {oldest}")
+        return Finding("retention", NOTE, f"{days}; {when} lines of {oldest}")
+    return Finding("retention", OK, f"{days}; the oldest line is of {oldest}")

@@ -18,7 +18,7 @@ from typing import Any
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import check_choice, check_known, declared, stored_forms
-from telemetry_kit.cli.output import USAGE, CommandError, info, safe
+from telemetry_kit.cli.output import USAGE, CommandError, counted, info, safe
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.tables import progress
 from telemetry_kit.consent import changes, notice
@@ -113,7 +113,8 @@ def run(
     failures = [note(portions.rows, sha256, incomplete=not is_complete)]
     read_report.print_problems(problems)
     if path is not None and is_complete:
-        info(f"Exported {portions.rows:,} events to {safe(path)} (SHA-256 {sha256[:12]}).")
+        events = counted(portions.rows, "event")
+        info(f"Exported {events} to {safe(path)} (SHA-256 {sha256[:12]}).")
     failures += [write_companion(name, data, force) for name, data in companions.items()]
     failures.append(read_report.incomplete(problems))
     if any(failures):

@@ -183,7 +183,7 @@ def lines(report: Report) -> list[str]:
     """Return the report for people."""
     verdict = "PASSED" if report.passed else "FAILED"
     total = selftest_child.EVENTS
-    found = [f"{verdict}: {report.events} of {total} events recorded in a new process"]
+    found = [f"{verdict}: {report.events:,} of {total:,} events recorded in a new process"]
     for name in ("sockets", "subprocesses", "threads", "output_bytes"):
         found.append(f"  {name.replace('_', ' '):<13} {getattr(report, name)}")
     found += [f"  files         {len(report.files)}:"]

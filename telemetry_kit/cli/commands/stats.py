@@ -6,29 +6,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 
+from telemetry_kit._units import counted, dates, percent, shares, span
 from telemetry_kit.cli import read_report
-from telemetry_kit.cli.arguments import check_known, stored_forms
+from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
 from telemetry_kit.cli.count_cache import keep
-from telemetry_kit.cli.output import counted, info, width
+from telemetry_kit.cli.output import info, width
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.tables import Column, fold, heading, numbers, sparkline, table
 from telemetry_kit.consent import changes
-from telemetry_kit.insights.answers import percent, span
+from telemetry_kit.insights import counting
 from telemetry_kit.insights.cache import count_log
 from telemetry_kit.insights.counting import CountedLog
-from telemetry_kit.insights.metrics import TOP, Metrics
+from telemetry_kit.insights.metrics import NAMES, Metrics
 from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.reading import metrics_of
 from telemetry_kit.paths import ProjectPaths
 
 MAX_ROWS = 10
+MAX_SHORT_ROWS = 5
+# The tables of the result that are sorted by a count.
+RANKED = (
+    *("types", "roles", "role_changes", "cross_use", "commands", "agents", "workflows"),
+    *("handoffs", "outcomes", "errors"),
+)
 FOOTNOTE = (
-    "Durations are stored rounded up to a power of two. A percentile is the upper end of its "
-    "bucket; the exact value is between half of it and that. In brackets: 95 % Wilson intervals."
+    "Durations are stored rounded up to two significant digits, so the exact value is up to 10 % "
+    "lower. In brackets: 95 % Wilson intervals. Days are UTC."
 )
 MEASURES = (
     ("events", "events"),
@@ -40,20 +47,31 @@ MEASURES = (
 
 
 def run(
-    project: str | None, since: str | None, until: str | None, role: str | None, as_json: bool
+    project: str | None,
+    since: str | None,
+    until: str | None,
+    role: str | None,
+    agent: str | None,
+    of_command: str | None,
+    top: int | None,
+    by: str | None,
+    as_json: bool,
 ) -> None:
     """Show usage, results, durations and the trend.
 
     Raises:
-        CommandError: a day is invalid, or there is no such role.
+        CommandError: a day is invalid, or there is no such name.
     """
+    check_choice("--by", by, ("day", "week"))
     paths = changes.paths_of(project)
-    wanted, seen = count_events(paths, since, until, role)
-    found = metrics_of(paths, wanted, seen, role)
+    asked = {"role": role, "agent": agent, "command": of_command}
+    names = {field: text for field, text in asked.items() if text is not None}
+    wanted, seen = count_events(paths, since, until, names)
+    found = metrics_of(paths, wanted, seen, names, by)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found if top is None else first_rows(found, top), indent=2))
     elif found["events"]:
-        for line in page(found, width()):
+        for line in page(found, width(), top):
             print(line)
     elif not found["incomplete"]:
         info(no_events(wanted))
@@ -62,20 +80,28 @@ def run(
 
 
 def count_events(
-    paths: ProjectPaths, since: str | None, until: str | None, role: str | None
+    paths: ProjectPaths, since: str | None, until: str | None, names: Mapping[str, str]
 ) -> tuple[Query, CountedLog]:
-    """Count the events of a period and a role, and report unreadable files on stderr.
+    """Count the events of a period with some names, and report unreadable files on stderr.
+
+    Args:
+        paths: the project's paths.
+        since: the first day, as the user typed it.
+        until: the last day.
+        names: the role, agent and command that the events have, as the user typed them.
 
     Raises:
-        CommandError: a day is invalid, or there is no such role.
+        CommandError: a day is invalid, or there is no such name.
     """
-    fields = {} if role is None else {"role": stored_forms(paths, "role", role)}
+    fields = {field: stored_forms(paths, field, text) for field, text in names.items()}
     wanted = Query(*period(since, until), fields)
     seen = count_log(paths, wanted)
     read_report.print_problems(seen.problems)
     is_complete = not read_report.unread_files(seen.problems)
-    if role is not None and seen.roles and is_complete and not seen.counters.total("events"):
-        check_known(paths, "role", role, seen.roles)
+    if names and is_complete and not seen.counters.total("events"):
+        present = counting.names(paths)
+        for field, text in names.items() if any(present.values()) else ():
+            check_known(paths, field, text, present[field])
     return wanted, seen
 
 
@@ -84,26 +110,48 @@ def no_events(wanted: Query) -> str:
     return "no events yet" if wanted.everything else "no such events: see telemetry-kit stats"
 
 
+def first_rows(found: Metrics, top: int) -> Metrics:
+    """Return the result of `metrics()` with the first rows of each ranked table only."""
+    short = {key: found[key][:top] for key in RANKED}
+    short |= {key: first_of_each_role(found[key], top) for key in ("role_commands", "role_agents")}
+    return found | short
+
+
+def first_of_each_role(rows: list[Metrics], top: int) -> list[Metrics]:
+    """Return the first rows of each role."""
+    groups = groupby(rows, key=itemgetter("role"))
+    return [row for _, group in groups for row in islice(group, top)]
+
+
 # -- the page ----------------------------------------------------------------------------------
 
 
-def page(found: Metrics, max_width: int) -> Iterator[str]:
-    """Lay out the result of `metrics()`."""
-    role = f" of role {found['role']}" if found["role"] else ""
-    events = counted(found["events"], "event")
-    yield from fold(f"{events}{role}, {found['since']} to {found['until']}", max_width)
-    yield from role_section(found, max_width)
-    yield from role_use_section(found, max_width, "command")
+def page(found: Metrics, max_width: int, top: int | None = None) -> Iterator[str]:
+    """Lay out the result of `metrics()`.
+
+    Args:
+        found: the result.
+        max_width: columns of the terminal.
+        top: the number of rows of each table; by default 10, or 5 of the less important ones.
+    """
+    rows, short = top or MAX_ROWS, top or MAX_SHORT_ROWS
+    asked = ", ".join(f"{name} {found[name]}" for name in NAMES if found[name])
+    events = counted(found["events"], "event") + (f" of {asked}" if asked else "")
+    yield from fold(f"{events}, {dates(found['since'], found['until'])}", max_width)
+    yield from role_section(found, max_width, rows)
+    yield from role_use_section(found, max_width, "command", short)
     users = {"used by": "role", "command": "command"}
-    yield from count_section("Commands of another role", max_width, found["cross_use"], users)
-    yield from work_section(found, max_width, "commands")
-    yield from role_use_section(found, max_width, "agent")
-    yield from work_section(found, max_width, "agents")
-    yield from work_section(found, max_width, "workflows")
-    yield from handoff_section(found, max_width)
+    yield from count_section(
+        "Commands of another role", found, "cross_use", max_width, users, short
+    )
+    yield from work_section(found, max_width, "commands", rows)
+    yield from role_use_section(found, max_width, "agent", short)
+    yield from work_section(found, max_width, "agents", rows)
+    yield from work_section(found, max_width, "workflows", rows)
+    yield from handoff_section(found, max_width, rows)
     errors = {"of": "name", "error": "error_type"}
-    yield from count_section("Errors", max_width, found["errors"], errors, "count")
-    yield from trend_section(found, max_width)
+    yield from count_section("Errors", found, "errors", max_width, errors, short)
+    yield from period_section(found, max_width) if found["by"] else trend_section(found, max_width)
     yield from comparison_section(found, max_width)
     yield ""
     yield from fold(FOOTNOTE, max_width)
@@ -113,7 +161,12 @@ def page(found: Metrics, max_width: int) -> Iterator[str]:
 
 
 def section(
-    title: str, max_width: int, columns: Sequence[Column], counts: Sequence[int] = (), rows: int = 0
+    title: str,
+    max_width: int,
+    columns: Sequence[Column],
+    counts: Sequence[int] = (),
+    hidden: int = 0,
+    all_rows: int = 0,
 ) -> Iterator[str]:
     """Lay out a heading and a table, or nothing if the table is empty.
 
@@ -121,8 +174,9 @@ def section(
         title: the heading.
         max_width: columns of the terminal.
         columns: the columns of the table.
-        counts: the length of the bar of each row.
-        rows: how many rows there are, shown or not.
+        counts: the length of the bar of each row, as far as the rows have bars.
+        hidden: how many rows are not shown.
+        all_rows: the value of `--top` that shows them, too.
     """
     shown = len(columns[0].cells)
     if not shown:
@@ -130,9 +184,24 @@ def section(
     yield ""
     yield from map(heading, fold(title, max_width))
     most = max(counts, default=0) or 1
-    yield from table(columns, max_width, [count / most for count in counts])
-    if rows > shown:
-        yield from fold(f"and {rows - shown:,} more: --json shows all", max_width)
+    bars = [count / most for count in counts] + [0] * (shown - len(counts)) if counts else []
+    yield from table(columns, max_width, bars)
+    if hidden > 0:
+        yield from fold(f"and {hidden:,} more: --top {all_rows} shows all", max_width)
+
+
+def with_total(rows: list[Metrics], top: int, name: str, total: Metrics) -> list[Metrics]:
+    """Return the first rows, and of several rows also their total.
+
+    Args:
+        rows: all rows.
+        top: how many are shown.
+        name: the key of the name.
+        total: the sums of all rows.
+    """
+    if len(rows) < 2:
+        return rows
+    return [*rows[:top], {**dict.fromkeys(rows[0], ""), **total, name: f"total of {len(rows):,}"}]
 
 
 def names(title: str, rows: list[Metrics], key: str = "") -> Column:
@@ -145,60 +214,68 @@ def counts_of(title: str, rows: list[Metrics], key: str = "", priority: int = 0)
     return numbers(title, [row[key or title] for row in rows], priority)
 
 
-def role_section(found: Metrics, max_width: int) -> Iterator[str]:
+def role_section(found: Metrics, max_width: int, top: int) -> Iterator[str]:
     """Lay out how often each role is selected."""
-    rows = [row for row in found["roles"] if row["chosen"] or row["events"]][:MAX_ROWS]
+    every = [row for row in found["roles"] if row["chosen"] or row["events"]]
+    percents = shares([row["chosen"] for row in every])
+    rows = with_total(every, top, "role", found["totals"]["roles"])
     columns = (
         names("role", rows),
         counts_of("selected", rows, "chosen"),
-        Column("share", [percent(row["share"]) for row in rows], right=True),
+        Column("share", [*percents[:top], *[""] * (len(every) > 1)], right=True),
         counts_of("events", rows, priority=1),
     )
-    yield from section("Roles", max_width, columns, [row["chosen"] for row in rows])
+    selected = [row["chosen"] for row in every[:top]]
+    yield from section("Roles", max_width, columns, selected, len(every) - top, len(every))
     for row in found["role_changes"][:3]:
         yield from fold(f"changed from {row['from']} to {row['to']}: {row['count']:,}", max_width)
 
 
-def role_use_section(found: Metrics, max_width: int, kind: str) -> Iterator[str]:
+def role_use_section(found: Metrics, max_width: int, kind: str, top: int) -> Iterator[str]:
     """Lay out the commands or agents of each role; the role is in its first row only."""
-    rows: list[Metrics] = []
-    for _, group in groupby(found[f"role_{kind}s"], key=itemgetter("role")):
-        first, *others = islice(group, TOP)
-        rows += [first, *({**row, "role": ""} for row in others)]
-    title = f"{kind.title()}s of each role, the first {TOP}"
-    return count_section(title, max_width, rows, {"role": "role", kind: kind}, most=len(rows))
+    every = found[f"role_{kind}s"]
+    rows = first_of_each_role(every, top)
+    cells = [
+        {**row, "role": "" if at and rows[at - 1]["role"] == row["role"] else row["role"]}
+        for at, row in enumerate(rows)
+    ]
+    most = max((len([*group]) for _, group in groupby(every, key=itemgetter("role"))), default=0)
+    columns = (names("role", cells), names(kind, cells), counts_of("started", cells, "count"))
+    counts = [row["count"] for row in rows]
+    title = f"{kind.title()}s of each role"
+    title = f"{title}, the first {top:,}" if len(rows) < len(every) else title
+    return section(title, max_width, columns, counts, len(every) - len(rows), most)
 
 
 def count_section(
-    title: str,
-    max_width: int,
-    rows: list[Metrics],
-    columns: dict[str, str],
-    count: str = "started",
-    most: int = TOP,
+    title: str, found: Metrics, key: str, max_width: int, columns: dict[str, str], top: int
 ) -> Iterator[str]:
     """Lay out names with their counts; `columns` has the titles and keys of the names."""
-    shown = rows[:most]
-    cells = [names(name, shown, key) for name, key in columns.items()]
-    cells.append(counts_of(count, shown, "count"))
-    return section(title, max_width, cells, [row["count"] for row in shown], len(rows))
+    every = found[key]
+    rows = with_total(every, top, next(iter(columns.values())), found["totals"][key])
+    cells = [names(name, rows, key) for name, key in columns.items()]
+    cells.append(counts_of("count" if key == "errors" else "started", rows, "count"))
+    counts = [row["count"] for row in every[:top]]
+    return section(title, max_width, cells, counts, len(every) - top, len(every))
 
 
-def work_section(found: Metrics, max_width: int, key: str) -> Iterator[str]:
+def work_section(found: Metrics, max_width: int, key: str, top: int) -> Iterator[str]:
     """Lay out commands, agents or workflows with results and durations."""
-    rows = found[key][:MAX_ROWS]
+    kind, every = key.removesuffix("s"), found[key]
+    rows = with_total(every, top, kind, found["totals"][key])
     columns = (
-        names(key.removesuffix("s"), rows),
+        names(kind, rows),
         counts_of("started", rows, "begun", priority=4),
         counts_of("done", rows, "completed", priority=2),
         counts_of("failed", rows),
+        counts_of("not finished", rows, "unfinished", priority=3),
         Column("rate", [percent(row["rate"]) for row in rows], right=True),
-        Column("95 %", [interval(row) for row in rows], priority=3),
+        Column("95 %", [interval(row) for row in rows], priority=5),
         Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
-        Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=5),
+        Column("p90", [span(row["p90_ms"]) for row in rows], right=True, priority=6),
         Column("p95", [span(row["p95_ms"]) for row in rows], right=True, priority=3),
     )
-    return section(key.title(), max_width, columns, rows=len(found[key]))
+    return section(key.title(), max_width, columns, (), len(every) - top, len(every))
 
 
 def interval(row: Metrics) -> str:
@@ -206,9 +283,10 @@ def interval(row: Metrics) -> str:
     return "" if row["rate"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]"
 
 
-def handoff_section(found: Metrics, max_width: int) -> Iterator[str]:
+def handoff_section(found: Metrics, max_width: int, top: int) -> Iterator[str]:
     """Lay out hand-offs with the rate of those that were followed."""
-    rows = found["handoffs"][:MAX_ROWS]
+    every = found["handoffs"]
+    rows = with_total(every, top, "source", found["totals"]["handoffs"])
     columns = (
         names("from", rows, "source"),
         names("to", rows, "target"),
@@ -217,20 +295,52 @@ def handoff_section(found: Metrics, max_width: int) -> Iterator[str]:
         Column("rate", [percent(row["rate"]) for row in rows], right=True),
         Column("95 %", [interval(row) for row in rows], priority=1),
     )
-    return section("Hand-offs", max_width, columns, rows=len(found["handoffs"]))
+    return section("Hand-offs", max_width, columns, (), len(every) - top, len(every))
 
 
 def trend_section(found: Metrics, max_width: int) -> Iterator[str]:
-    """Draw the events of each day and of each week."""
+    """Draw the events of each day and of each week, with the first and the last date below."""
     if not found["days"]:
         return
     yield ""
     yield from map(heading, fold("Events over time", max_width))
-    for name, key in (("by day", "days"), ("by week", "weeks")):
-        counts = [row["events"] for row in found[key]]
-        last = f"last {counts[-1]:,}"
-        line = sparkline(counts, max(max_width - len(last) - 11, 10))
-        yield f"{name:<7}  {line}  {last}"[:max_width]
+    for name, key in (("day", "days"), ("week", "weeks")):
+        rows = found[key]
+        last = f"last {rows[-1]['events']:,}"
+        line = sparkline([row["events"] for row in rows], max(max_width - len(last) - 11, 10))
+        yield f"by {name:<4}  {line}  {last}"[:max_width]
+        yield f"         {axis(rows[-len(line)][name], rows[-1][name], len(line))}"[:max_width]
+
+
+def axis(first: str, last: str, columns: int) -> str:
+    """Return the dates below the ends of a line, or beside each other if it is too short."""
+    if first == last:
+        return first
+    gap = columns - len(first) - len(last)
+    return f"{first}{' ' * gap}{last}" if gap > 1 else f"{first} to {last}"
+
+
+def period_section(found: Metrics, max_width: int) -> Iterator[str]:
+    """Lay out the events of each day, or of each week, by what began."""
+    rows = found["periods"]
+    measures = enumerate(MEASURES[1:], 2)
+    columns = [
+        Column({"week": "week from", "day": "day"}[found["by"]], [row["since"] for row in rows]),
+        counts_of("events", rows),
+        *(
+            counts_of(name, rows, key, priority)
+            for priority, (name, key) in measures
+            if any(row[key] for row in rows)
+        ),
+        Column(
+            "commands done",
+            [percent(row["command_completion_rate"]).strip("?") for row in rows],
+            right=True,
+            priority=1,
+        ),
+    ]
+    counts = [row["events"] for row in rows]
+    yield from section(f"Events by {found['by']}", max_width, columns, counts)
 
 
 def comparison_section(found: Metrics, max_width: int) -> Iterator[str]:
@@ -251,7 +361,13 @@ def comparison_section(found: Metrics, max_width: int) -> Iterator[str]:
         Column(title, texts, right=bool(title), can_fold=not title)
         for title, *texts in zip(("", "before", "now", "change"), *rows, strict=True)
     ]
-    yield from section(f"The last {both['days']} days and those before", max_width, columns)
+    is_complete = both["before_is_complete"]
+    shown = columns if is_complete else columns[:-1]
+    title = " compared with ".join(dates(part["since"], part["until"]) for part in (now, before))
+    yield from section(title.replace(" (UTC)", "", 1), max_width, shown)
+    if not is_complete:
+        note = f"No change in percent: the first event is of {both['first_day']}"
+        yield from fold(f"{note}, later than {before['since']}.", max_width)
 
 
 def change(before: int, now: int) -> str:
@@ -259,7 +375,7 @@ def change(before: int, now: int) -> str:
     if not before:
         return "new"
     share = (now - before) / before
-    text = f"{share:+.0%}"
+    text = f"{share:+,.0%}"
     if text[1:] != "0%":
         return text
     return f"{text[0]}<1%" if share else "0%"

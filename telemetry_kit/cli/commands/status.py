@@ -9,7 +9,7 @@ from typing import Any
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli import configuration
-from telemetry_kit.cli.output import USAGE, CommandError, in_bytes
+from telemetry_kit.cli.output import USAGE, CommandError, counted, in_bytes
 from telemetry_kit.cli.tables import print_folded
 from telemetry_kit.consent import changes, history, policy, prompt
 from telemetry_kit.consent import obstacles as consent_obstacles
@@ -133,10 +133,11 @@ def print_report(paths: ProjectPaths, decision: Decision, found: dict[str, Any])
     if not size:
         rows.append(("events", "none yet"))
     elif files > 1:
-        rows.append(("events", f"{paths.folder} ({in_bytes(size)} in {files} files)"))
+        rows.append(("events", f"{paths.folder} ({in_bytes(size)} in {counted(files, 'file')})"))
     else:
         rows.append(("events", f"{paths.log} ({in_bytes(size)})"))
-    rows.append(("kept", f"{decision.keep_days} days, at most {in_bytes(limits.MAX_BYTES)}"))
+    kept = counted(decision.keep_days, "day")
+    rows.append(("kept", f"{kept}, at most {in_bytes(limits.MAX_BYTES)}"))
     if found["oldest_day"]:
         rows.append(("", f"the oldest line is of {found['oldest_day']}"))
     rows += [("trouble", sentence) for sentence in found["trouble"]]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.commands import doctor
-from telemetry_kit.cli.output import CommandError, counted, width
+from telemetry_kit.cli.output import CommandError, counted, in_bytes, width
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.cli.tables import Column, display_width, fold, table
 from telemetry_kit.consent import changes, policy
@@ -95,12 +95,13 @@ def lines(certificate: Certificate, max_width: int) -> Iterator[str]:
     events, app, schema = certificate.events, certificate.app, certificate.schema
     yield f"{verdict}: {counted(events, 'event')} of {app}, schema {schema}"
     yield ""
+    checks = counted(len(certificate.checks), "check")
     details = (
         f"a closed grammar; {capacity['total']:.0f} bits per line, {capacity['random']:.0f} random",
         f"{counted(certificate.pseudonyms, 'pseudonym')}; no hash of a secret without a key",
-        f"{secrets} secrets of this machine; {common} too common to search for",
+        f"{counted(secrets, 'secret')} of this machine; {common:,} too common to search for",
         "patterns of personal data and tokens; best effort",
-        f"{len(certificate.checks)} checks of modes, owners, key, git, consent, retention",
+        f"{checks} of modes, owners, key, git, consent, retention",
     )
     states = [counted(n, "finding") if (n := certificate.found[name]) else "ok" for name in LAYERS]
     layers = [f"{number}  {layer}" for number, layer in enumerate(LAYERS, 1)]
@@ -123,7 +124,7 @@ def lines(certificate: Certificate, max_width: int) -> Iterator[str]:
 def files_of(certificate: Certificate, max_width: int) -> Iterator[str]:
     """Yield one line for each checked file; a narrow terminal shows the first digits of a hash."""
     for looked in certificate.files:
-        parts = [f"{looked.size_bytes} bytes"]
+        parts = [in_bytes(looked.size_bytes)]
         parts += [counted(looked.inside, "file") + " inside"] if looked.inside else []
         parts += [counted(looked.events, "event")] if looked.events else []
         parts += [counted(looked.torn, "torn line")] if looked.torn else []

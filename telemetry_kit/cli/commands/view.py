@@ -7,31 +7,34 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
+from telemetry_kit._units import counted, span
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
+from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.cli.output import USAGE, CommandError, has_reader, info, safe, width
 from telemetry_kit.cli.periods import period
 from telemetry_kit.cli.session_tree import render_tree
 from telemetry_kit.cli.tables import Column, fold, table
 from telemetry_kit.consent import changes
+from telemetry_kit.insights.cache import count_log
 from telemetry_kit.insights.query import Query
-from telemetry_kit.insights.selection import Following, newest, sessions
+from telemetry_kit.insights.selection import Following, count_sessions, newest, sessions
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.segments import ReadReport
 
-TITLES = ("when", "event", "role", "command", "agent", "outcome", "more")
+TITLES = ("when (UTC)", "event", "role", "command", "agent", "outcome", "more")
 POLL_SECONDS = 0.2
 PAGE_EVENTS = 10_000
 PSEUDONYM = re.compile("h:[0-9a-f]{12}")
 OTHER_FIELDS = {
     "previous_role": "before: {}",
     "workflow": "workflow {}",
-    "duration_ms": "{} ms",
     "error_type": "{}",
     "exit_code": "exit {}",
 }
@@ -90,10 +93,13 @@ def run(
     problems = ReadReport()
     if tree:
         shown = show_trees(paths, limit, chosen, problems)
+        report_more(shown, limit, "session", partial(count_sessions, paths, chosen))
     elif follow:
         shown = show_new(paths, limit, chosen, wide, as_json)
     else:
         shown = show_events(paths, limit, chosen, wide, as_json, problems)
+        if not as_json:
+            report_more(shown, limit, "event", partial(count_events, paths, chosen))
     read_report.print_problems(problems)
     if not shown and not read_report.unread_files(problems):
         report_no_events(paths, chosen, names)
@@ -129,6 +135,40 @@ def show_events(
             print(line)
         shown += len(page)
     return shown
+
+
+def report_more(shown: int, limit: int, noun: str, count: Callable[[], int]) -> None:
+    """Print how many of all events or sessions are shown, unless all are.
+
+    Args:
+        shown: how many are shown.
+        limit: how many were asked for.
+        noun: what they are.
+        count: returns how many there are. The user sees the others before this ends.
+    """
+    if shown < limit:
+        return
+    sys.stdout.flush()
+    total = count()
+    if total > shown:
+        print()
+        for line in fold(f"{shown:,} of {counted(total, noun)} shown: -n N shows more", width()):
+            print(line)
+
+
+def count_events(paths: ProjectPaths, chosen: Query) -> int:
+    """Return the number of events that a query accepts, from the count cache if possible."""
+    if chosen.fields.keys() - {"event_type"}:
+        return count_log(paths, chosen).counters.total("events")
+    # The table of days has all of them by type.
+    seen = count_log(paths)
+    keep(paths, seen)
+    types = chosen.fields.get("event_type")
+    return sum(
+        count
+        for (day, name), count in seen.counters.tables["days"].items()
+        if chosen.has_day(day) and (types is None or name in types)
+    )
 
 
 def to_json(event: Event) -> str:
@@ -228,6 +268,8 @@ def other_fields(event: Event) -> Iterator[str]:
     for name, text in OTHER_FIELDS.items():
         if name in event:
             yield text.format(event[name])
+    if "duration_ms" in event:
+        yield span(event["duration_ms"])
     for name in ("context", "metadata"):
         for key, value in event.get(name, {}).items():
             yield f"{key}={value if isinstance(value, str) else json.dumps(value)}"
