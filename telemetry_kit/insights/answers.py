@@ -127,11 +127,12 @@ def roles(found: Metrics) -> str:
 def role_changes(found: Metrics) -> str:
     """How often do people change roles within a session?"""
     types = {row["event"]: row["count"] for row in found["types"]}
-    changed, sessions = types.get("role.changed", 0), types.get("role.selected", 0)
-    if not changed and not sessions:
+    changed, sessions = types.get("role.changed", 0), found["sessions"]
+    if not changed and not types.get("role.selected", 0):
         return ""
-    times = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
-    text = f"{times}, in {sessions:,} session{'' if sessions == 1 else 's'}"
+    text = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
+    if sessions:
+        text += f", in {sessions:,} session{'' if sessions == 1 else 's'}"
     pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
     return f"{text}; {most_of(pairs, changed)}." if pairs else f"{text}."
 

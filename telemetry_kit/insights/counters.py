@@ -30,7 +30,7 @@ TABLES = {
     "outcomes": 1,  # outcome
     "errors": 3,  # command, agent or workflow; its name; error type
     "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
-    "totals": 1,  # events, dropped, malformed
+    "totals": 1,  # events, dropped, malformed, sessions
 }
 # The fields that these tables are made from, besides `event_type` and `timestamp`.
 READ = (
@@ -41,6 +41,7 @@ READ = (
     "source_agent",
     "target_agent",
     "previous_role",
+    "session_id",
     "outcome",
     "error_type",
     "duration_ms",
@@ -116,6 +117,10 @@ class Counters:
         """Count malformed lines."""
         self.tables["totals"]["malformed",] += lines
 
+    def count_sessions(self, sessions: int) -> None:
+        """Count sessions, which the caller distinguishes by their ids."""
+        self.tables["totals"]["sessions",] += sessions
+
     def merge(self, other: Counters) -> None:
         """Add the counts of other counters."""
         for name, table in self.tables.items():
@@ -130,7 +135,7 @@ class Counters:
                     del table[key]
 
     def total(self, name: str) -> int:
-        """Return one of the totals: `events`, `dropped` or `malformed`."""
+        """Return one of the totals: `events`, `dropped`, `malformed` or `sessions`."""
         return self.tables["totals"][name,]
 
     def rows(self, table: str) -> dict[Key, dict[str, int]]:

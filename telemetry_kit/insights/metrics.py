@@ -118,6 +118,7 @@ def metrics(
         "until": query.until or (max(days) if days else None),
         "role": role,
         "events": counters.total("events"),
+        "sessions": counters.total("sessions"),
         "types": table_rows(counters, "types", "event"),
         "roles": role_rows(counters),
         "role_changes": table_rows(counters, "changes", "from", "to"),

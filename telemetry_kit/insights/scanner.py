@@ -20,7 +20,8 @@ from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.storage.segments import ACTIVE, FileReport
 
-# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item.
+# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item: the
+# item 2 has the names, and the item 3 the session.
 Row = tuple[bytes, ...]
 
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
@@ -113,6 +114,11 @@ def is_of_whole_days(block: bytes) -> bool:
     """
     found = canonical_days().match(block)
     return found is not None and found.end() == len(block)
+
+
+def session_in(field: bytes) -> bytes:
+    """Return the ID in the item of a row that has the session; empty if the item is."""
+    return field[-13:-1]
 
 
 def parse_fields(fields: bytes) -> Event:

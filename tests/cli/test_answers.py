@@ -237,7 +237,6 @@ OTHER_USES = {
     "schema_version": "readers tell versions apart by it",
     "event_id": "readers tell two events apart by it",
     "seq": "the order within a process, for `view --tree`",
-    "session_id": "`view --tree`",
     "span_id": "`view --tree`",
     "parent_id": "`view --tree`",
     "project_id": "`view --project`",

@@ -21,7 +21,7 @@ from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import count
 from telemetry_kit.insights.query import Query
 from telemetry_kit.paths import find
-from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage import maintenance, reader, rotation
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -56,7 +56,12 @@ def change_log(home, step, number):
     if step == "write":
         day = f"2026-{1 + number % 11:02d}-10T00:00:00Z"
         events = [
-            written.stored(1_000 * number + n, role=("dev", "qa")[n % 2], timestamp=day)
+            written.stored(
+                1_000 * number + n,
+                role=("dev", "qa")[n % 2],
+                timestamp=day,
+                session_id=f"{number % 3 * 25 + n:012x}",
+            )
             for n in range(30)
         ]
         written.fill(home, *events)
@@ -93,6 +98,8 @@ def test_the_cache_equals_a_full_count(steps):
                 change_log(home, step, number)
             compare(home)
             compare(home)
+            read = written.counted_with_sessions(reader.read(home))
+            assert read.total("sessions") == count(home, Query()).counters.total("sessions")
         finally:
             cache.MIN_NEWS = former
 
@@ -238,7 +245,7 @@ def test_a_change_in_the_middle_of_a_very_large_log(home, kind, monkeypatch):
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
     compare(home)
     keep(home, cache.count_log(home))
-    entries, _ = cache.load(Path(home.folder, cache.NAME).read_bytes())
+    entries, *_ = cache.load(Path(home.folder, cache.NAME).read_bytes())
     data = path.read_bytes()
     edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
 
@@ -344,3 +351,23 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 def test_every_role_is_reported(three_files):
     """The result names the roles, also if all events count."""
     assert set(written.ROLES) <= count(three_files, Query()).roles
+
+
+def test_sessions_are_counted_once(place, monkeypatch):
+    """A session in several files is one session, also after one of these was deleted."""
+    home = place.home
+    monkeypatch.setattr(cache, "MIN_NEWS", 1)
+    for number, sessions in enumerate((range(30), range(10, 60), range(50, 70))):
+        events = [written.stored(n, session_id=f"{n:012x}") for n in sessions]
+        written.fill(home, *events, written.stored(99, "role.selected", role="dev"))
+        if number < 2:
+            rotation.seal(home, TODAY)
+        compare(home)
+    written.fill(home, *[written.stored(n, session_id=f"{n:012x}") for n in (3, 55, 65, 90)])
+    compare(home)
+    found = [cache.count_log(home).counters.total("sessions")]
+    next(Path(home.folder).glob("telemetry-2*-2.jsonl")).unlink()
+    compare(home)
+    found.append(cache.count_log(home).counters.total("sessions"))
+
+    assert [71 + 3, 30 + 20 + 1 + 2] == found

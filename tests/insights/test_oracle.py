@@ -54,7 +54,10 @@ TABLE_QUERIES = {
         f"and {ENDED} and {name} is not null and duration_ms is not null group by all"
         for name in WORK.values()
     ),
-    "totals": "select 'events', count(*) from e union all select 'dropped', sum(dropped) from e",
+    "totals": (
+        "select 'events', count(*) from e union all select 'dropped', sum(dropped) from e "
+        "union all select 'sessions', count(distinct session_id) from e"
+    ),
 }
 
 

@@ -89,9 +89,12 @@ def no_events(wanted: Query) -> str:
 
 def page(found: Metrics, max_width: int) -> Iterator[str]:
     """Lay out the result of `metrics()`."""
-    role = f" of role {found['role']}" if found["role"] else ""
     events = counted(found["events"], "event")
-    yield from fold(f"{events}{role}, {found['since']} to {found['until']}", max_width)
+    if found["role"]:
+        events += f" of role {found['role']}"
+    if found["sessions"]:
+        events += f" in {counted(found['sessions'], 'session')}"
+    yield from fold(f"{events}, {found['since']} to {found['until']}", max_width)
     yield from role_section(found, max_width)
     yield from role_use_section(found, max_width, "command")
     users = {"used by": "role", "command": "command"}
