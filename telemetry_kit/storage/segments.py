@@ -77,13 +77,25 @@ class FileReport:
     def sentence(self) -> str:
         """Return the counts in words; empty if everything was read."""
         counts = [
-            (self.malformed, "malformed line", "malformed lines"),
-            (self.too_long, "line over 1 MiB", "lines over 1 MiB"),
-            (self.other_version, "line of another version", "lines of another version"),
-            (self.recovered, "event recovered from them", "events recovered from them"),
+            counted(self.malformed, "malformed line"),
+            counted(self.too_long, "line over 1 MiB", "lines over 1 MiB"),
+            self.of_other_version(),
+            counted(self.recovered, "event recovered from them", "events recovered from them"),
         ]
-        parts = [f"{count:,} {one if count == 1 else many}" for count, one, many in counts if count]
-        return "; ".join(filter(None, (", ".join(parts), self.stopped)))
+        return "; ".join(filter(None, (", ".join(filter(None, counts)), self.stopped)))
+
+    def of_other_version(self) -> str:
+        """Return in words how many lines have another version; empty if none has."""
+        return counted(self.other_version, "line of another version", "lines of another version")
+
+    def unread(self) -> str:
+        """Return why events of the file may be missing; empty if none is."""
+        return "; ".join(filter(None, (self.of_other_version(), self.stopped)))
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun; empty for zero."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}" if count else ""
 
 
 class ReadReport:
@@ -100,6 +112,11 @@ class ReadReport:
     def malformed(self) -> int:
         """How many lines in all files are no event."""
         return sum(r.malformed + r.too_long for r in self.files.values())
+
+    @property
+    def other_version(self) -> int:
+        """How many lines in all files have another version."""
+        return sum(report.other_version for report in self.files.values())
 
     def sentences(self) -> list[str]:
         """Return one sentence for each file that was not read completely."""

@@ -59,6 +59,7 @@ class CheckedFile:
         events: canonical events.
         blank: empty lines.
         torn: beginnings of lines, left by killed processes.
+        other_version: lines whose schema version is unknown, so that only their text is searched.
     """
 
     file: str
@@ -69,6 +70,7 @@ class CheckedFile:
     events: int = 0
     blank: int = 0
     torn: int = 0
+    other_version: int = 0
 
 
 @dataclass(slots=True)

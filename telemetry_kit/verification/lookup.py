@@ -104,7 +104,7 @@ class Lookup:
             found.parts += self._escaped in encode(event).lower()
             found.other_keys += key not in ((None, None), self._own)
         found.unread = [
-            f"{name}: {report.stopped}" for name, report in problems.files.items() if report.stopped
+            f"{name}: {why}" for name, report in problems.files.items() if (why := report.unread())
         ]
         return found
 

@@ -23,6 +23,7 @@ from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, projects
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage import compression
+from telemetry_kit.storage.parser import is_of_another_version
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 from telemetry_kit.verification import capacity, records, vocabulary
 from telemetry_kit.verification.certificate import (
@@ -260,7 +261,8 @@ class Verification:
                     first = next(chunks, b"")
                     chunks = chain([first], chunks)
                     break
-            self.check_lines(checked, chunks, as_events=first.startswith(_FIRST))
+            is_log = first.startswith(_FIRST) or is_of_another_version(first)
+            self.check_lines(checked, chunks, as_events=is_log)
         if report.stopped:
             self.certificate.notes.append(f"{name}: {report.stopped}")
         self.certificate.files.append(checked)
@@ -305,6 +307,9 @@ class Verification:
                     if is_event(number, piece):
                         continue
                     free.append((number, piece))
+                    if is_of_another_version(piece):
+                        checked.other_version += 1
+                        continue
                     if is_torn(piece, self.grammar):
                         checked.torn += 1
                         continue
@@ -318,6 +323,9 @@ class Verification:
                 ids, free, size = ids[-2:], free[-1:] if is_short else [], 0
         self._texts.check_ids(checked.file, ids)
         self._texts.check_free(checked.file, free)
+        if checked.other_version:
+            unknown = FileReport(other_version=checked.other_version).of_other_version()
+            self.certificate.unsearched.append(f"{checked.file} has {unknown}")
 
     def add_violation(self, file: str, number: int, violation: Violation) -> None:
         """Report a violation of the grammar."""

@@ -28,7 +28,8 @@ def run(
     found = answers_to(metrics(seen.counters, wanted, seen.roles | declared(paths, "roles")))
     unread = read_report.unread_files(seen.problems)
     if as_json:
-        print(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
+        state = {"incomplete": unread, "other_version": seen.problems.other_version}
+        print(json.dumps([{**row, **state} for row in found], indent=2))
     else:
         max_width = width()
         if not seen.counters.total("events") and not unread:

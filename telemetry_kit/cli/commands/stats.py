@@ -50,6 +50,7 @@ def run(
     wanted, seen = count_events(paths, since, until, role)
     found = metrics(seen.counters, wanted, seen.roles | declared(paths, "roles"), role)
     found["incomplete"] = read_report.unread_files(seen.problems)
+    found["other_version"] = seen.problems.other_version
     if as_json:
         print(json.dumps(found, indent=2))
     elif found["events"]:
