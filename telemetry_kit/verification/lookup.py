@@ -83,6 +83,7 @@ class Lookup:
                 self._pseudonyms[name] = {key.pseudonym(name, text)}
             for name in OUTSIDE_IDS:
                 self._pseudonyms[name] = {key.outside_id(name, text)}
+            self._pseudonyms["span_id"] = self._pseudonyms["parent_id"]
             if "/" in text:
                 path = os.path.realpath(text)
                 self._pseudonyms["project_id"].add(key.pseudonym("project_id", path))
