@@ -29,6 +29,7 @@ TABLES = {
     "handoffs": 3,  # source agent, target agent, step: clicked, completed
     "outcomes": 1,  # outcome
     "errors": 3,  # command, agent or workflow; its name; error type
+    "spans": 3,  # command, agent or workflow; its name; started, ended
     "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
     "totals": 1,  # events, dropped, malformed, sessions
 }
@@ -42,6 +43,7 @@ READ = (
     "target_agent",
     "previous_role",
     "session_id",
+    "span_id",
     "outcome",
     "error_type",
     "duration_ms",
@@ -105,6 +107,10 @@ class Counters:
                 tables["role_" + _WORK[kind]][role, name, step] += times
             if step in ("completed", "failed") and "duration_ms" in event:
                 tables["durations"][kind, name, str(event["duration_ms"])] += times
+            if "span_id" in event:
+                # Without a span, an end could belong to any start.
+                is_end = step in ("completed", "failed")
+                tables["spans"][kind, name, "ended" if is_end else "started"] += times
             if step == "failed" and "error_type" in event:
                 tables["errors"][kind, name, event["error_type"]] += times
         if kind == "handoff":

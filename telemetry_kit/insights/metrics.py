@@ -200,8 +200,12 @@ def cross_use(counters: Counters, roles: Iterable[str]) -> list[Metrics]:
 
 
 def work_rows(counters: Counters, table: str) -> list[Metrics]:
-    """Return how often each command, agent or workflow began and ended, and how long it took."""
+    """Return how often each command, agent or workflow began and ended, and how long it took.
+
+    `spans` are those that have a span, and `unfinished` are those of them that never ended.
+    """
     kind = table[:-1]
+    spans = counters.tables["spans"]
     buckets: dict[str, list[tuple[int, int]]] = {}
     for (of, name, end), count in counters.tables["durations"].items():
         if of == kind and count:
@@ -211,6 +215,9 @@ def work_rows(counters: Counters, table: str) -> list[Metrics]:
         begun = sum(counts.get(step, 0) for step in _BEGIN[table])
         completed, failed = counts.get("completed", 0), counts.get("failed", 0)
         row = {kind: name, "begun": begun, "completed": completed, "failed": failed}
+        started, ended = (spans[kind, name, step] for step in ("started", "ended"))
+        # The start of a span may be before the period, and its end in it.
+        row |= {"spans": max(started, ended), "unfinished": max(started - ended, 0)}
         row |= rate(completed, completed + failed)
         row |= {f"{q}_ms": quantile(buckets.get(name, ()), percent) for q, percent in _QUANTILES}
         rows.append(row)

@@ -196,6 +196,7 @@ def work_section(found: Metrics, max_width: int, key: str) -> Iterator[str]:
         counts_of("started", rows, "begun", priority=4),
         counts_of("done", rows, "completed", priority=2),
         counts_of("failed", rows),
+        counts_of("not finished", rows, "unfinished", priority=3),
         Column("rate", [percent(row["rate"]) for row in rows], right=True),
         Column("95 %", [interval(row) for row in rows], priority=3),
         Column("p50", [span(row["p50_ms"]) for row in rows], right=True, priority=1),
