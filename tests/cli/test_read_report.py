@@ -1,5 +1,6 @@
 """Every command reports what it could not read, in the same words and with the same exit code."""
 
+import gzip
 import json
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_given_file_of_another_version(undecided):
 
     assert done.returncode == 1
     assert "old.jsonl has 1 line of another version" in done.stderr
+
+
+def test_an_archive_with_a_wrong_checksum(undecided):
+    """The events are counted and shown, the file is named, and the exit code is 1."""
+    name = "telemetry-2024-02-28.jsonl.gz"
+    compressed = bytearray(gzip.compress(b"".join(map(line, range(300)))))
+    compressed[-6] ^= 1
+    fill(undecided, bytes(compressed), name)
+    stats, view = run(undecided, "stats", "--json"), run(undecided, "view", "-n", "999", "--json")
+    found = json.loads(stats.stdout)
+
+    assert (found["events"], found["malformed"], found["incomplete"]) == (300, 0, [name])
+    assert len(view.stdout.splitlines()) == 300
+    for done in (stats, view):
+        assert (done.returncode, f"{name}: the archive is damaged" in done.stderr) == (1, True)
 
 
 def test_a_torn_line_is_a_note(undecided):
