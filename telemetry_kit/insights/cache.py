@@ -45,7 +45,7 @@ class Entry:
         state: the number of counted bytes and their checksum, both for plain files only, and
             the marks.
         report: the numbers of malformed, recovered and too long lines, and of lines of another
-            version.
+            version. A file with events that are stored twice has no entry.
         line: its counters as JSON.
         sessions: the ids of its sessions, as words.
     """
@@ -110,7 +110,7 @@ def count_log(paths: ProjectPaths, query: Query | None = None) -> CountedLog:
     except private.UnsafeFileError:
         data = None
     counting = CachedCounting(data or b"")
-    with snapshot(paths, counting.problems) as sources:
+    with snapshot(paths, counting.problems, each_once=True) as sources:
         for source in sources:
             counting.add(source)
         return counting.result()
@@ -136,6 +136,7 @@ class CachedCounting:
         self._new: list[Callable[[], Entry]] = []
         self._news = 0
         self._changed = False
+        self._has_new = False
 
     def add(self, source: Source) -> None:
         """Count one file."""
@@ -145,6 +146,10 @@ class CachedCounting:
         known = self._entries.get(segment.identity)
         if known is not None and not is_unchanged(source, known, marks):
             known = None
+        # An earlier file may have the same events.
+        if source.twins or (self._has_new and segment.kind != ARCHIVE):
+            known = None
+        self._has_new |= known is None
         if known is not None:
             self._gone.pop(known.inode, None)
             self._changed |= known.name != segment.name
@@ -162,8 +167,9 @@ class CachedCounting:
         self._news += counted.counters.total("events")
         report.add(counted.report)
         report.add(counted.unended_report)
-        if report.stopped:
-            # The rest of the file may be readable next time, so its counts are not saved.
+        if report.stopped or report.doubles:
+            # The rest of the file may be readable next time, and doubles depend on other files, so
+            # its counts are not saved.
             self._uncached.merge(counted.counters)
             if known is not None:
                 self._uncached.merge(known.counters())

@@ -209,7 +209,7 @@ def count(paths: ProjectPaths, query: Query) -> CountedLog:
     counters, problems = Counters(), ReadReport()
     roles: set[str] = set()
     sessions: set[bytes] = set()
-    with snapshot(paths, problems) as sources:
+    with snapshot(paths, problems, each_once=True) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             found = count_file(source, query)
@@ -239,7 +239,7 @@ def names(paths: ProjectPaths) -> dict[str, set[str]]:
 
     items: set[bytes] = set()
     problems = ReadReport()
-    with snapshot(paths, problems) as sources:
+    with snapshot(paths, problems, each_once=True) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             for region in regions(source.chunks(report)):

@@ -146,7 +146,7 @@ def test_words_for_frequency(undecided, events, phrase):
     A tie is "equally often". Each phrase has its count and the total.
     """
     log = [{name: e[name] for name in catalog.ORDER if name in e} for e in events]
-    fill(undecided, *log)
+    fill(undecided, *({**e, "event_id": f"{n:016x}"} for n, e in enumerate(log)))
     output = answers(undecided, COLUMNS="400").stdout
 
     assert phrase in output

@@ -96,6 +96,23 @@ def test_an_archive_with_a_wrong_checksum(undecided):
         assert (done.returncode, f"{name}: the archive is damaged" in done.stderr) == (1, True)
 
 
+def test_events_that_are_stored_twice(undecided):
+    """They count once, and each command that reads all of them reports how many there are."""
+    fill(undecided, b"".join(map(line, range(30))) * 2)
+    stats, export = run(undecided, "stats", "--json"), run(undecided, "export")
+    (check,) = [
+        one
+        for one in json.loads(run(undecided, "doctor", "--json").stdout)
+        if one["name"] == "lines"
+    ]
+    sentence = "telemetry.jsonl: 30 events that are stored twice"
+
+    assert (stats.returncode, json.loads(stats.stdout)["events"]) == (0, 30)
+    assert (export.returncode, len(export.stdout.splitlines())) == (0, 30)
+    assert sentence in stats.stderr
+    assert ("note", f"30 events; {sentence}") == (check["state"], check["says"])
+
+
 def test_a_torn_line_is_a_note(undecided):
     """A killed process leaves the beginning of a line, which `doctor` counts without failing."""
     fill(undecided, line(1) + line(2)[:60] + b"\n" + line(3))

@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -20,8 +21,10 @@ from telemetry_kit.insights import cache, counting
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import count
 from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import newest
 from telemetry_kit.paths import find
 from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -34,7 +37,10 @@ DAMAGE = (
 )
 CHANGES = st.lists(
     st.sampled_from(
-        ["write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"]
+        [
+            *("write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"),
+            *("paste", "copy", "restore", "restore-sealed"),
+        ]
     ),
     max_size=14,
 )
@@ -81,6 +87,30 @@ def change_log(home, step, number):
         log.write_bytes(log.read_bytes().replace(b'"role":"dev"', b'"role":"ops"'))
     elif step == "look":
         compare(home)
+    elif step == "paste" and log.exists():
+        for path in (log, *Path(home.folder).glob("telemetry-2*.jsonl")):
+            written.fill(home)
+            with log.open("ab") as file:
+                file.write(path.read_bytes())
+    elif step == "copy" and log.exists():
+        shutil.copy(log, Path(home.folder, "copy"))
+    elif step.startswith("restore") and Path(home.folder, "copy").exists():
+        target = log if step == "restore" else Path(home.folder, f"telemetry-{TODAY}-7.jsonl")
+        target.unlink(missing_ok=True)
+        shutil.copy(Path(home.folder, "copy"), target)
+
+
+def stored_events(home):
+    """Return the first of the events with the same ID, from all bytes of all files."""
+    found = {}
+    with snapshot(home, ReadReport()) as sources:
+        for source in sources:
+            kind = source.segment.kind
+            for event in reader.events_in(
+                source.chunks(FileReport()), FileReport(), kind == ACTIVE
+            ):
+                found.setdefault(event["event_id"], event)
+    return list(found.values())
 
 
 @settings(max_examples=40)
@@ -98,8 +128,12 @@ def test_the_cache_equals_a_full_count(steps):
                 change_log(home, step, number)
             compare(home)
             compare(home)
-            read = written.counted_with_sessions(reader.read(home))
-            assert read.total("sessions") == count(home, Query()).counters.total("sessions")
+            expected = stored_events(home)
+            assert expected == list(reader.read(home))
+            assert expected == list(newest(home, 10**9, Query(), ReadReport()))[::-1]
+            counters = written.counted_with_sessions(expected)
+            counters.count_malformed(cache.count_log(home).problems.malformed)
+            assert counters == cache.count_log(home).counters
         finally:
             cache.MIN_NEWS = former
 
@@ -330,8 +364,8 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
         return real_open(path, *given, **more)
 
     @contextlib.contextmanager
-    def opened(*given):
-        with real_snapshot(*given) as sources, pytest.MonkeyPatch.context() as patch:
+    def opened(*given, **named):
+        with real_snapshot(*given, **named) as sources, pytest.MonkeyPatch.context() as patch:
             for source in sources:
                 source.close()
             patch.setattr(os, "open", full)
