@@ -88,13 +88,15 @@ def finder(firsts: set[bytes]) -> Callable[[bytes, int], bytes]:
     """Return a function that returns the first of these IDs behind a position of a block."""
     if len(firsts) == 1:
         (only,) = firsts
-        return lambda block, begin: only if block.find(only, begin) >= 0 else b""
+        # Longer texts are found faster.
+        begins = PREFIX + only
+        return lambda block, behind: only if block.find(begins, behind) >= 0 else b""
     if not firsts:
-        return lambda block, begin: b""
-    one_of = re.compile(rb'"event_id":"(%s)"' % b"|".join(sorted(firsts)))
+        return lambda block, behind: b""
+    one_of = re.compile(rb'%s(%s)"' % (re.escape(PREFIX), b"|".join(sorted(firsts))))
 
-    def search(block: bytes, begin: int) -> bytes:
-        found = one_of.search(block, begin)
+    def search(block: bytes, behind: int) -> bytes:
+        found = one_of.search(block, behind)
         return found[1] if found else b""
 
     return search
