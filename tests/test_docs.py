@@ -129,6 +129,27 @@ def test_the_page_about_reading_shows_the_real_output(undecided) -> None:
         assert (done.stdout, done.stderr) == (text, "")
 
 
+def test_the_script_of_the_how_to_records_one_span(place, tmp_path: Path) -> None:
+    """The start and the end that the script records have the same span."""
+    (script,) = blocks(ROOT / "docs" / "how-to" / "scripts.md", "sh")
+    command = tmp_path / "telemetry-kit"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m telemetry_kit "$@"\n')
+    command.chmod(0o755)
+    env = {**place.env, "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["sh", "-eu", "-c", script],
+        cwd=place.root,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert place.types() == ["agent.invoked", "agent.completed"]
+    assert len({event["span_id"] for event in place.events()}) == 1
+
+
 def test_the_test_of_the_testing_page_passes(undecided) -> None:
     """The test in the how-to page about testing passes in its own pytest."""
     test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")

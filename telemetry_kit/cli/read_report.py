@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telemetry_kit.cli.output import CommandError, info, safe
+from telemetry_kit.cli.output import CommandError, counted, info, safe
 from telemetry_kit.storage.segments import ReadReport
 
 
@@ -13,14 +13,20 @@ def print_problems(problems: ReadReport) -> None:
 
 
 def unread_files(problems: ReadReport) -> list[str]:
-    """Return the names of the files that could not be read to the end."""
+    """Return the names of the files that were not read to the end or have unknown versions."""
     return problems.unread_files
 
 
 def incomplete(problems: ReadReport) -> str:
     """Return the sentence about these files; empty if there are none."""
-    names = ", ".join(map(safe, unread_files(problems)))
-    return f"incomplete: {names} could not be read to the end" if names else ""
+    files = problems.files.items()
+    stopped = ", ".join(safe(name) for name, report in files if report.stopped)
+    unknown = ", ".join(safe(name) for name, report in files if report.other_version)
+    parts = [f"{stopped} could not be read to the end"] if stopped else []
+    if unknown:
+        lines = counted(problems.other_version, "line")
+        parts.append(f"{lines} of another version in {unknown}: update telemetry-kit to read them")
+    return f"incomplete: {'; '.join(parts)}" if parts else ""
 
 
 def check_complete(problems: ReadReport, is_shown: bool = True) -> None:
@@ -31,7 +37,7 @@ def check_complete(problems: ReadReport, is_shown: bool = True) -> None:
         is_shown: whether the command has shown any event.
 
     Raises:
-        CommandError: a file could not be read; the command exits with 1 after its output.
+        CommandError: events may be missing; the command exits with 1 after its output.
     """
     message = incomplete(problems)
     if message:

@@ -1,10 +1,11 @@
 """`telemetry-kit record`: record one event from a script, through the direct driver.
 
-It exits with 0 and prints nothing even on failure, unless `--strict` is given. It imports only what
-a recorded event needs.
+It exits with 0 and prints nothing even on failure, unless `--strict` or `--print-span` is given. It
+imports only what a recorded event needs.
 """
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ Usage: telemetry-kit record EVENT [OPTIONS]
 
 Record one event. The command always exits with 0 and prints nothing. It writes nothing if
 recording is off. Names outside the declared vocabulary are stored as pseudonyms.
+Two events with the same span are the start and the end of the same work.
 
 Options:
   --role NAME           the role that acts
@@ -27,13 +29,17 @@ Options:
   --outcome WORD        ok, error, cancelled or closed
   --exit-code NUMBER    exit code of a command
   --duration-ms NUMBER  duration in milliseconds
+  --span ID             the span that --print-span printed, or any other text
+  --print-span          print the span of the event, or nothing if recording is off
   --app NAME            the tool that records (default: the one that matches)
   --project DIR         a folder inside the project (default: the working directory)
   --strict              report wrong arguments and exit with 2
 """
 NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
 NUMBERS = ("exit_code", "duration_ms")
-OPTIONS = (*NAMES, *NUMBERS, "outcome", "app", "project")
+OPTIONS = (*NAMES, *NUMBERS, "outcome", "span", "app", "project")
+FLAGS = ("--strict", "--print-span")
+MAX_SPAN_CHARS = 1_024
 
 
 class UsageError(Exception):
@@ -55,10 +61,13 @@ def main(args: "list[str]") -> int:
         return show(HELP)
     strict = "--strict" in args
     try:
-        event, given = parse([a for a in args if a != "--strict"])
+        event, given = parse([a for a in args if a not in FLAGS])
         if strict:
             check(event, given)
-        record(event, given)
+        span = record(event, given, "--print-span" in args)
+        if span and "--print-span" in args:
+            sys.stdout.write(f"{span}\n")
+            sys.stdout.flush()
     except UsageError as error:
         if strict:
             from telemetry_kit.cli.output import info  # deferred: only for a mistake
@@ -126,13 +135,22 @@ def check(event: str, given: "Mapping[str, str]") -> None:
             raise UsageError(f"--{key.replace('_', '-')} needs a whole number")
 
 
-def record(event: str, given: "dict[str, str]") -> None:
-    """Record the event if the user has granted consent."""
+def record(event: str, given: "dict[str, str]", is_new_span: bool = False) -> str:
+    """Record the event if the user has granted consent.
+
+    Args:
+        event: its type.
+        given: the values of the options.
+        is_new_span: whether it gets a span if none is given.
+
+    Returns:
+        The span for later commands; empty if the event has none or was not recorded.
+    """
     from telemetry_kit._runtime import runtime  # deferred: nothing may fail before it is caught
 
     project = given.pop("project", None)
     if project is not None and not os.path.isdir(project):
-        return
+        return ""
     app = given.pop("app", None) or runtime.app
     if not app:
         from telemetry_kit.consent import app_choice  # deferred: only if no app is named
@@ -140,7 +158,7 @@ def record(event: str, given: "dict[str, str]") -> None:
         app = app_choice.choose(project, runtime.environ)
     runtime.app = app
     if runtime.is_off():
-        return
+        return ""
     # deferred: only if consent may have been granted
     from telemetry_kit import context, settings
     from telemetry_kit.consent import cache  # deferred: as above
@@ -151,16 +169,27 @@ def record(event: str, given: "dict[str, str]") -> None:
         settings.configure(app=app, **program.read(app, runtime.environ, given))
     start = context.place(project)
     if not cache.is_allowed(start):
-        return
+        return ""
     from telemetry_kit.recording import pipeline  # deferred: only if recording is on
+    from telemetry_kit.recording.recorder import recorder_for  # deferred: as above
 
+    span, printed = given.pop("span", "")[:MAX_SPAN_CHARS], ""
     fields: dict[str, object] = dict(given)
     for key in NUMBERS:
         value = number(given.get(key, ""))
         if value is not None:
             fields[key] = value  # what is no number stays a text, which is dropped and counted
     metadata = pipeline.EventMetadata("cli", None, start=start)
-    pipeline.emit({**fields, "event": event, "_metadata": metadata})
+
+    def drive(event: "dict[str, object]") -> "dict[str, object]":
+        nonlocal printed
+        if span or is_new_span:
+            # Under the key of this attempt.
+            metadata.span_id, printed = recorder_for(start).span_of(span)
+        return pipeline.drive(event)
+
+    recorded = pipeline.emit({**fields, "event": event, "_metadata": metadata}, drive)
+    return printed if recorded is not None else ""
 
 
 def number(text: str) -> "int | None":

@@ -102,7 +102,11 @@ def describe(node: Node) -> str:
         name = str(first.get(kind, "?"))
     parts = [f"{'hand-off' if kind == 'handoff' else kind} {name}"]
     result = last["event_type"].rpartition(".")[2]
-    if result in ("completed", "failed"):
+    if "span_id" not in first:
+        # A single event: without a span, nothing is known about its other end.
+        parts += [] if kind == "role" else [result]
+        parts += [str(last["outcome"])] if "outcome" in last else []
+    elif result in ("completed", "failed"):
         parts.append(str(last.get("outcome", result)))
     elif kind != "role":
         parts.append("not ended")

@@ -107,11 +107,12 @@ def roles(found: Metrics) -> str:
 def role_changes(found: Metrics) -> str:
     """How often do people change roles within a session?"""
     types = {row["event"]: row["count"] for row in found["types"]}
-    changed, sessions = types.get("role.changed", 0), types.get("role.selected", 0)
-    if not changed and not sessions:
+    changed, sessions = types.get("role.changed", 0), found["sessions"]
+    if not changed and not types.get("role.selected", 0):
         return ""
-    times = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
-    text = f"{times}, in {counted(sessions, 'session')}"
+    text = {0: "Never", 1: "Once"}.get(changed, f"{changed:,} times")
+    if sessions:
+        text += f", in {counted(sessions, 'session')}"
     pairs = [(f"from {r['from']} to {r['to']}", r["count"]) for r in found["role_changes"]]
     return f"{text}; {most_of(pairs, changed)}." if pairs else f"{text}."
 
@@ -144,7 +145,7 @@ def completions(kind: str, found: Metrics) -> str:
     """Which agents, commands or workflows finish, and how long do they take?"""
     rows = [row for row in found[f"{kind}s"] if row["rate"] is not None]
     if not rows:
-        return ""
+        return never_ended(kind, found)
     completed = sum(row["completed"] for row in rows)
     ended = completed + sum(row["failed"] for row in rows)
 
@@ -152,18 +153,34 @@ def completions(kind: str, found: Metrics) -> str:
         took = f", half within {span(row['p50_ms'])}" if row["p50_ms"] else ""
         return f"{row[kind]} {percent(row['rate'])}{took}"
 
-    return (
+    text = (
         f"{completed:,} of {ended:,} that ended {was(completed)} completed "
         f"({percent(completed / ended)}): {join_rows(rows, text_of)}"
     )
+    return f"{text} {never_ended(kind, found)}".rstrip()
+
+
+def never_ended(kind: str, found: Metrics) -> str:
+    """Name the commands, agents or workflows that never ended; empty if all did."""
+    rows = [row for row in found[f"{kind}s"] if row["spans"]]
+    some = sorted((row for row in rows if row["unfinished"]), key=lambda row: -row["unfinished"])
+    if not some:
+        return ""
+    unfinished, spans = (sum(row[key] for row in rows) for key in ("unfinished", "spans"))
+    text = f"{unfinished:,} of {spans:,} never ended"
+    if len(rows) == 1:
+        return f"{text}."
+    named = join_rows(some, lambda r: f"{r[kind]} {r['unfinished']:,} of {r['spans']:,}")
+    return f"{text}: {named}"
 
 
 def failures(kind: str, found: Metrics) -> str:
     """Which agents, commands or workflows fail, and with what kind of error?"""
     ended = [row for row in found[f"{kind}s"] if row["rate"] is not None]
     rows = sorted((r for r in ended if r["failed"]), key=lambda r: (-r["failed"], r[kind]))
+    unfinished = never_ended(kind, found)
     if ended and not rows:
-        return "None of those that ended failed."
+        return f"None of those that ended failed. {unfinished}".rstrip()
     errors: dict[str, Counts] = {}
     for row in found["errors"]:
         if row["kind"] == kind:
@@ -172,9 +189,10 @@ def failures(kind: str, found: Metrics) -> str:
     def text_of(row: Metrics) -> str:
         counts = errors.get(row[kind])
         most = f", {most_of(counts, row['failed'])}" if counts else ""
-        return f"{row[kind]} {row['failed']:,} of {row['completed'] + row['failed']:,}{most}"
+        of = f"{row['completed'] + row['failed']:,}{' that ended' * bool(row['unfinished'])}"
+        return f"{row[kind]} {row['failed']:,} of {of}{most}"
 
-    return join_rows(rows, text_of)
+    return f"{join_rows(rows, text_of)} {unfinished}".strip()
 
 
 def handoffs_clicked(found: Metrics) -> str:

@@ -29,8 +29,9 @@ TABLES = {
     "handoffs": 3,  # source agent, target agent, step: clicked, completed
     "outcomes": 1,  # outcome
     "errors": 3,  # command, agent or workflow; its name; error type
+    "spans": 3,  # command, agent or workflow; its name; started, ended
     "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
-    "totals": 1,  # events, dropped, malformed
+    "totals": 1,  # events, dropped, malformed, sessions
 }
 # The fields that these tables are made from, besides `event_type` and `timestamp`.
 READ = (
@@ -41,6 +42,8 @@ READ = (
     "source_agent",
     "target_agent",
     "previous_role",
+    "session_id",
+    "span_id",
     "outcome",
     "error_type",
     "duration_ms",
@@ -104,6 +107,10 @@ class Counters:
                 tables["role_" + _WORK[kind]][role, name, step] += times
             if step in ("completed", "failed") and "duration_ms" in event:
                 tables["durations"][kind, name, str(event["duration_ms"])] += times
+            if "span_id" in event:
+                # Without a span, an end could belong to any start.
+                is_end = step in ("completed", "failed")
+                tables["spans"][kind, name, "ended" if is_end else "started"] += times
             if step == "failed" and "error_type" in event:
                 tables["errors"][kind, name, event["error_type"]] += times
         if kind == "handoff":
@@ -115,6 +122,10 @@ class Counters:
     def count_malformed(self, lines: int) -> None:
         """Count malformed lines."""
         self.tables["totals"]["malformed",] += lines
+
+    def count_sessions(self, sessions: int) -> None:
+        """Count sessions, which the caller distinguishes by their ids."""
+        self.tables["totals"]["sessions",] += sessions
 
     def merge(self, other: Counters) -> None:
         """Add the counts of other counters."""
@@ -130,7 +141,7 @@ class Counters:
                     del table[key]
 
     def total(self, name: str) -> int:
-        """Return one of the totals: `events`, `dropped` or `malformed`."""
+        """Return one of the totals: `events`, `dropped`, `malformed` or `sessions`."""
         return self.tables["totals"][name,]
 
     def rows(self, table: str) -> dict[Key, dict[str, int]]:

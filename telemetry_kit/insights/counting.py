@@ -10,7 +10,14 @@ from collections.abc import Iterable, Mapping
 
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.query import Query
-from telemetry_kit.insights.scanner import Region, Row, parse_fields, read_rest, regions
+from telemetry_kit.insights.scanner import (
+    Region,
+    Row,
+    parse_fields,
+    read_rest,
+    regions,
+    session_in,
+)
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
 from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
@@ -57,11 +64,16 @@ class Counting:
     Args:
         query: which events count. The table of days has all days, so that a period can be
             compared with the one before it.
+
+    Attributes:
+        sessions: the ids of the sessions. A role that is selected outside of one is counted in
+            the counters as a session of its own.
     """
 
     def __init__(self, query: Query) -> None:
         self.counters = Counters()
         self.roles: set[str] = set()
+        self.sessions: set[bytes] = set()
         self._query = query
         self._names: set[bytes] = set()
         self._rows: Counter[Row] = Counter()
@@ -74,12 +86,18 @@ class Counting:
         if not query.everything:
             self._names.update([row[2] for row in rows])
         if query.fields:
-            rows = [row for row in rows if query.has_fields(self.parse(row[2:]))]
+            rows = [row for row in rows if query.has_fields(self.parse((row[2], *row[4:])))]
         self._days.update([row[:2] for row in rows])
         if query.since or query.until:
             rows = [row for row in rows if query.has_day(row[1].decode())]
-        # There are far fewer different rows without the day.
-        self._rows.update([(row[0], *row[2:]) for row in rows])
+        sessions = {row[3] for row in rows}
+        if b"" in sessions:
+            sessions.remove(b"")
+            alone = sum(row[0] == b"role.selected" and not row[3] for row in rows)
+            self.counters.count_sessions(alone)
+        self.sessions.update(map(session_in, sessions))
+        # There are far fewer different rows without the day and the session.
+        self._rows.update([(row[0], row[2], *row[4:]) for row in rows])
         if len(self._rows) + len(self._days) + len(self._names) > MAX_PENDING:
             self.settle()
 
@@ -92,6 +110,10 @@ class Counting:
         day = event["timestamp"][:10]
         if self._query.has_day(day):
             self.counters.add(event)
+            if "session_id" in event:
+                self.sessions.add(event["session_id"].encode())
+            elif event["event_type"] == "role.selected":
+                self.counters.count_sessions(1)
         else:
             self.counters.count_day(day, event["event_type"], 1)
 
@@ -128,15 +150,26 @@ class FileCounts:
         counted_bytes: how many bytes of the file are in the counters.
     """
 
-    __slots__ = ("counted_bytes", "counters", "report", "roles", "unended", "unended_report")
+    __slots__ = (
+        "counted_bytes",
+        "counters",
+        "report",
+        "roles",
+        "sessions",
+        "unended",
+        "unended_report",
+        "unended_sessions",
+    )
 
     def __init__(self, counted_bytes: int) -> None:
         self.counted_bytes = counted_bytes
         self.counters = Counters()
         self.report = FileReport()
+        self.sessions: set[bytes] = set()
         # Of a last line without an end, which may still be written.
         self.unended = Counters()
         self.unended_report = FileReport()
+        self.unended_sessions: set[bytes] = set()
         self.roles: set[str] = set()
 
 
@@ -161,6 +194,7 @@ def count_file(source: Source, query: Query, begin: int = 0) -> FileCounts:
         for event in read_rest(region, report, kind):
             to.add_event(event)
     found.counters, found.unended = counting.settle(), unended.settle()
+    found.sessions, found.unended_sessions = counting.sessions, unended.sessions
     found.roles = counting.roles | unended.roles
     return found
 
@@ -174,16 +208,19 @@ def count(paths: ProjectPaths, query: Query) -> CountedLog:
     """
     counters, problems = Counters(), ReadReport()
     roles: set[str] = set()
-    with snapshot(paths, problems) as sources:
+    sessions: set[bytes] = set()
+    with snapshot(paths, problems, each_once=True) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             found = count_file(source, query)
+            sessions |= found.sessions | found.unended_sessions
             counters.merge(found.counters)
             counters.merge(found.unended)
             report.add(found.report)
             report.add(found.unended_report)
             roles |= found.roles
     counters.count_malformed(problems.malformed)
+    counters.count_sessions(len(sessions))
     return CountedLog(counters, problems, roles | counters.roles())
 
 
@@ -202,7 +239,7 @@ def names(paths: ProjectPaths) -> dict[str, set[str]]:
 
     items: set[bytes] = set()
     problems = ReadReport()
-    with snapshot(paths, problems) as sources:
+    with snapshot(paths, problems, each_once=True) as sources:
         for source in sources:
             report = problems.of(source.segment.name)
             for region in regions(source.chunks(report)):

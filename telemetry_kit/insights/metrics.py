@@ -122,6 +122,7 @@ def metrics(
         "until": query.until or (max(days) if days else None),
         **{name: names.get(name) for name in NAMES},
         "events": counters.total("events"),
+        "sessions": counters.total("sessions"),
         "types": table_rows(counters, "types", "event"),
         "roles": role_rows(counters),
         "role_changes": table_rows(counters, "changes", "from", "to"),
@@ -209,27 +210,47 @@ def work_rows(counters: Counters, table: str) -> list[Metrics]:
     """Return how often each command, agent or workflow began and ended, and how long it took."""
     kind = table[:-1]
     durations = durations_of(counters, kind)
+    spans = spans_of(counters, kind)
     rows = [
-        {kind: name, **work_row(table, counts, durations.get(name, {}))}
+        {kind: name, **work_row(table, counts, durations.get(name, {}), spans.get(name, {}))}
         for (name,), counts in counters.rows(table).items()
     ]
     return sorted(rows, key=lambda r: (-max(r["begun"], r["completed"] + r["failed"]), r[kind]))
 
 
-def work_row(table: str, counts: Mapping[str, int], durations: Mapping[int, int]) -> Metrics:
+def work_row(
+    table: str,
+    counts: Mapping[str, int],
+    durations: Mapping[int, int],
+    spans: Mapping[str, int],
+) -> Metrics:
     """Return the metrics of one command, agent or workflow, or of all of them.
+
+    `spans` are those that have a span, and `unfinished` are those of them that never ended.
 
     Args:
         table: `commands`, `agents` or `workflows`.
         counts: how many events there are of each step.
         durations: how often each number of milliseconds was stored.
+        spans: how many spans started and ended.
     """
     begun = sum(counts.get(step, 0) for step in _BEGIN[table])
     completed, failed = counts.get("completed", 0), counts.get("failed", 0)
-    unfinished = max(begun - completed - failed, 0)
-    row = {"begun": begun, "unfinished": unfinished, "completed": completed, "failed": failed}
+    row: Metrics = {"begun": begun, "completed": completed, "failed": failed}
+    started, ended = (spans.get(step, 0) for step in ("started", "ended"))
+    # The start of a span may be before the period, and its end in it.
+    row |= {"spans": max(started, ended), "unfinished": max(started - ended, 0)}
     row |= rate(completed, completed + failed)
     return row | {f"{q}_ms": quantile(durations.items(), percent) for q, percent in _QUANTILES}
+
+
+def spans_of(counters: Counters, kind: str) -> dict[str, dict[str, int]]:
+    """Return how many spans started and ended, by name."""
+    found: dict[str, dict[str, int]] = {}
+    for (of, name, step), count in counters.tables["spans"].items():
+        if of == kind:
+            found.setdefault(name, {})[step] = count
+    return found
 
 
 def durations_of(counters: Counters, kind: str) -> dict[str, Counter[int]]:
@@ -277,7 +298,7 @@ def totals(counters: Counters, found: Metrics) -> Metrics:
         durations: Counter[int] = Counter()
         for counts in durations_of(counters, table[:-1]).values():
             durations.update(counts)
-        total[table] = work_row(table, steps, durations) | sums(table, "unfinished")
+        total[table] = work_row(table, steps, durations, {}) | sums(table, "spans", "unfinished")
     return total
 
 

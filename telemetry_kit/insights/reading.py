@@ -99,4 +99,6 @@ def metrics_of(
     """
     roles = counted.roles | declared_names.all_declared(paths, "roles")
     found = metrics(counted.counters, query, roles, names, by)
-    return {**found, "incomplete": counted.problems.unread_files}
+    problems = counted.problems
+    found |= {"incomplete": problems.unread_files, "other_version": problems.other_version}
+    return found

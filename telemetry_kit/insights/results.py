@@ -81,18 +81,77 @@ class Work:
 
     `rate` is the completed share of those that ended, from 0 to 1, and `low` to `high` its 95 %
     Wilson interval; None if none ended. The percentiles are in milliseconds, as they are stored.
+    `spans` are those with a span, and `unfinished` those of them that never ended.
     """
 
     name: str
     begun: int
     completed: int
     failed: int
+    spans: int
+    unfinished: int
     rate: float | None
     low: float | None
     high: float | None
     p50_ms: int | None
     p90_ms: int | None
     p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkTotal:
+    """All commands, agents or workflows together; see `Work`."""
+
+    begun: int
+    completed: int
+    failed: int
+    spans: int
+    unfinished: int
+    rate: float | None
+    low: float | None
+    high: float | None
+    p50_ms: int | None
+    p90_ms: int | None
+    p95_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoleTotal:
+    """How often roles were selected, and their events."""
+
+    chosen: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class CountTotal:
+    """The sum of a table of counts."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandoffTotal:
+    """All hand-offs together."""
+
+    clicked: int
+    completed: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sums of the tables, over all of their rows."""
+
+    roles: RoleTotal
+    cross_use: CountTotal
+    handoffs: HandoffTotal
+    errors: CountTotal
+    commands: WorkTotal
+    agents: WorkTotal
+    workflows: WorkTotal
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +217,15 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A period beside the one of the same length before it."""
+    """A period beside the one of the same length before it.
+
+    The period before is complete only if it does not begin before `first_day`, the day of the first
+    event.
+    """
 
     days: int
+    first_day: str
+    before_is_complete: bool
     now: Period
     before: Period
 
@@ -172,7 +237,10 @@ class Stats:
     since: str | None
     until: str | None
     role: str | None
+    agent: str | None
+    command: str | None
     events: int
+    sessions: int
     types: tuple[EventCount, ...]
     roles: tuple[RoleUse, ...]
     role_changes: tuple[RoleChange, ...]
@@ -187,10 +255,14 @@ class Stats:
     errors: tuple[ErrorCount, ...]
     days: tuple[DayCount, ...]
     weeks: tuple[WeekCount, ...]
+    by: str | None
+    periods: tuple[Period, ...]
     comparison: Comparison | None
     dropped: int
     malformed: int
+    totals: Totals
     incomplete: tuple[str, ...]
+    other_version: int
 
 
 _ROWS: dict[str, type[Any]] = {
@@ -205,6 +277,14 @@ _ROWS: dict[str, type[Any]] = {
     "errors": ErrorCount,
     "days": DayCount,
     "weeks": WeekCount,
+    "periods": Period,
+}
+_TOTALS: dict[str, type[Any]] = {
+    "roles": RoleTotal,
+    "cross_use": CountTotal,
+    "handoffs": HandoffTotal,
+    "errors": CountTotal,
+    **dict.fromkeys(("commands", "agents", "workflows"), WorkTotal),
 }
 
 
@@ -219,6 +299,8 @@ def typed(found: Metrics) -> Stats:
         values[key] = rows(kind, found[key])
     for key in ("commands", "agents", "workflows"):
         values[key] = rows(Work, ({**row, "name": row[key[:-1]]} for row in found[key]))
+    totals = {key: of(kind, found["totals"][key]) for key, kind in _TOTALS.items()}
+    values["totals"] = Totals(**totals)
     both = found["comparison"]
     if both is not None:
         periods = {key: of(Period, both[key]) for key in ("now", "before")}
@@ -228,7 +310,7 @@ def typed(found: Metrics) -> Stats:
 
 def of_no_events() -> Stats:
     """Return the metrics of a project without events."""
-    return typed({**metrics(Counters()), "incomplete": []})
+    return typed({**metrics(Counters()), "incomplete": [], "other_version": 0})
 
 
 def rows(kind: type[T], found: Iterable[Metrics]) -> tuple[T, ...]:

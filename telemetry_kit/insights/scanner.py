@@ -20,10 +20,13 @@ from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.storage.segments import ACTIVE, FileReport
 
-# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item.
+# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item: the
+# item 2 has the names, the item 3 the session, and the item 4 whether there is a span.
 Row = tuple[bytes, ...]
 
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
+# The value of the item that says whether there is a span.
+_HAS_SPAN = b',"span_id":'
 _decode = json.JSONDecoder().decode
 
 
@@ -115,8 +118,15 @@ def is_of_whole_days(block: bytes) -> bool:
     return found is not None and found.end() == len(block)
 
 
+def session_in(field: bytes) -> bytes:
+    """Return the ID in the item of a row that has the session; empty if the item is."""
+    return field[-13:-1]
+
+
 def parse_fields(fields: bytes) -> Event:
     """Parse adjacent fields of a canonical line, each with the comma before it."""
+    if fields == _HAS_SPAN:
+        return {"span_id": ""}
     found: Event = _decode("{" + fields[1:].decode("ascii") + "}")
     return found
 
@@ -148,10 +158,13 @@ def line_pattern() -> bytes:
             value = b'"(' + value[4:-2] + b')"'
         elif field.kind == catalog.TIME:
             value = value.replace(DAY, b"(" + DAY + b")")
-        if in_group != (name in READ):
+        # Of a span the key alone is in a row: there are far fewer different rows without the value.
+        if in_group != (name in READ and name != "span_id"):
             parts.append(b")" if in_group else b"(")
             in_group = not in_group
         pair = b'%s"%s":%s' % (b"," if name != "schema_version" else b"", name.encode(), value)
+        if name == "span_id":
+            pair = b"(" + _HAS_SPAN + b")" + value
         parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?+")
     return b"".join([*parts, b")" if in_group else b"", rb"\}\n"])
 

@@ -85,7 +85,7 @@ def lines(
         problems: receives the problems of the files.
         meter: receives the progress.
     """
-    with snapshot(paths, problems) as sources:
+    with snapshot(paths, problems, each_once=True) as sources:
         meter.whole_bytes = sum(source.segment.size_bytes for source in sources)
         for source in sources:
             kind, report = source.segment.kind, problems.of(source.segment.name)
@@ -175,7 +175,7 @@ def portions_backwards(
     paths: ProjectPaths, query: Query, problems: ReadReport
 ) -> Iterator[tuple[list[Item], int]]:
     """Yield the items that a query accepts in portions, the last first, with the bytes read."""
-    with snapshot(paths, problems) as sources:
+    with snapshot(paths, problems, each_once=True) as sources:
         for source in reversed(sources):
             report = problems.of(source.segment.name)
             if source.segment.kind == ARCHIVE:
@@ -332,7 +332,7 @@ class Following:
             begin: yield none, and only remember how long the files are.
         """
         now: dict[tuple[int, int], tuple[int, int]] = {}
-        with snapshot(self._paths, ReadReport()) as sources:
+        with snapshot(self._paths, ReadReport(), each_once=True) as sources:
             for source in sources:
                 segment = source.segment
                 # The events of an archive were read before it was compressed.

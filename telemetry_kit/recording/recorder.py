@@ -12,6 +12,7 @@ import time
 from telemetry_kit import settings
 from telemetry_kit._runtime import load, runtime
 from telemetry_kit.consent import cache, coding_agents, policy
+from telemetry_kit.context import new_id
 from telemetry_kit.errors import ConsentError, KeyUnavailableError, Off, Refused, swallow
 from telemetry_kit.files.private import UnsafeFileError, name_of, open_own
 from telemetry_kit.privacy import keys, program, projects
@@ -70,6 +71,18 @@ class Recorder:
         self.dropped: list[tuple[str, str]] | None = None
         self.undeclared: list[tuple[str, str]] | None = None
         self.environment_ids = environment_ids(self.settings.prefix, key)
+
+    def span_of(self, given: str) -> tuple[str, str]:
+        """The ID of a span, as it is stored, and as other processes give it.
+
+        The second one is also valid as the parent that the environment carries.
+
+        Args:
+            given: the span as another process gave it; empty for a new one.
+        """
+        known = text(given)
+        span_id = new_id() if known is None else stored_id("parent_id", known, self.key)
+        return span_id, f"{span_id}-{self.key.signature('parent_id', span_id)}"
 
     def apply_settings(self) -> None:
         """Read the declared names, context keys and resolution that the user consented to."""
@@ -315,16 +328,18 @@ def has_session() -> bool:
 
 
 def environment_ids(prefix: str, key: keys.Key) -> dict[str, str]:
-    """Session and parent that the environment carries, each as 12 hex digits.
-
-    An id that this library signed is stored as it is, any other text as a pseudonym.
-    """
+    """Session and parent that the environment carries, each as 12 hex digits."""
     found: dict[str, str] = {}
     for field, variable in _VARIABLES.items():
         given = text(runtime.environ.get(variable.format(prefix)))
         if given is not None:
-            value, _, signature = given.partition("-")
-            is_id = len(value) == 12 and set(value) <= set("0123456789abcdef")
-            signed = is_id and signature == key.signature(field, value)
-            found[field] = value if signed else key.outside_id(field, given)
+            found[field] = stored_id(field, given, key)
     return found
+
+
+def stored_id(field: str, given: str, key: keys.Key) -> str:
+    """The 12 hex digits of an ID from outside: those that this library signed, or a pseudonym."""
+    value, _, signature = given.partition("-")
+    is_id = len(value) == 12 and set(value) <= set("0123456789abcdef")
+    signed = is_id and signature == key.signature(field, value)
+    return value if signed else key.outside_id(field, given)

@@ -30,6 +30,8 @@ _ZSTD_LEVEL = 3
 # 8 MiB, the window of `zstd -19`. A damaged archive could ask for 2 GiB.
 _WINDOW_LOG = 23
 _CHUNK_BYTES = 1 << 16
+# The longest end of an archive that is no content: a CRC-32 and a size.
+_CHECKSUM_BYTES = 8
 
 
 class Codec:
@@ -121,6 +123,7 @@ def decompress(chunks: Iterator[bytes], report: FileReport, name: str) -> Iterat
         report: receives the reason if not all of it could be read.
         name: its name, which ends with the suffix of the codec.
     """
+    chunks = checksum_apart(chunks)
     decompressor: Callable[[], Any] = GzipDecompressor
     error: type[Exception] = zlib.error
     if name.endswith(ZSTD):
@@ -164,7 +167,8 @@ def expand(
                 if is_bomb(read, total):
                     report.stopped = "it is larger than an archive may be: the rest was not read"
                     return
-                yield block
+                if block:
+                    yield block
                 rest = member.unused_data if member.eof else b""
                 if not member.eof and member.needs_input:
                     break
@@ -175,6 +179,22 @@ def expand(
         return
     if not member.eof:
         report.stopped = "the archive is incomplete: the rest is lost"
+
+
+def checksum_apart(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of an archive, the last ones one by one.
+
+    If the checksum at its end is wrong, a decompressor returns nothing for the bytes that it
+    received together with it.
+    """
+    last = b""
+    for chunk in chunks:
+        data = last + chunk
+        last = data[-_CHECKSUM_BYTES:]
+        if len(data) > _CHECKSUM_BYTES:
+            yield data[:-_CHECKSUM_BYTES]
+    for at in range(len(last)):
+        yield last[at : at + 1]
 
 
 class GzipDecompressor:

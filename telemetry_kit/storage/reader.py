@@ -31,7 +31,7 @@ def read(paths: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Ev
         `schema_version` and no ids, and may have a `metadata` mapping.
     """
     found = ReadReport() if problems is None else problems
-    with snapshot(paths, found) as sources:
+    with snapshot(paths, found, each_once=True) as sources:
         for source in sources:
             report = found.of(source.segment.name)
             yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)

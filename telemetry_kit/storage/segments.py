@@ -12,14 +12,17 @@ from fcntl import LOCK_NB, LOCK_SH, flock
 from telemetry_kit._units import counted
 from telemetry_kit.files.private import SAFE_FLAGS, close, name_of, open_folder
 from telemetry_kit.paths import ProjectPaths
-from telemetry_kit.storage import compression
+from telemetry_kit.storage import compression, doubles
 from telemetry_kit.storage.log_file import LOG
 from telemetry_kit.storage.rotation import LOCK, SEGMENT
 
 ARCHIVE, SEALED, ACTIVE = "archive", "sealed", "active"
 _CHUNK_BYTES = 1 << 16
 _ATTEMPTS = 50
+# The log is rotated at 10,000 events. The last events of a much larger file are not worth a search.
+_SEARCHED_BYTES = 40 << 20
 _FLAGS = os.O_RDONLY | SAFE_FLAGS
+_OTHER_VERSION = ("line of another version", "lines of another version")
 
 
 class Segment:
@@ -50,6 +53,7 @@ class FileReport:
         recovered: how many events were found inside those lines.
         too_long: how many lines over `MAX_READ_LINE_BYTES` were skipped.
         other_version: how many lines have a schema version that this reader does not know.
+        doubles: how many events were left out because they are stored before.
 
     Attributes:
         in_progress: whether the last line of the active log is still being written.
@@ -57,12 +61,18 @@ class FileReport:
     """
 
     def __init__(
-        self, malformed: int = 0, recovered: int = 0, too_long: int = 0, other_version: int = 0
+        self,
+        malformed: int = 0,
+        recovered: int = 0,
+        too_long: int = 0,
+        other_version: int = 0,
+        doubles: int = 0,
     ) -> None:
         self.malformed = malformed
         self.recovered = recovered
         self.too_long = too_long
         self.other_version = other_version
+        self.doubles = doubles
         self.in_progress = False
         self.stopped = ""
 
@@ -72,6 +82,7 @@ class FileReport:
         self.recovered += other.recovered
         self.too_long += other.too_long
         self.other_version += other.other_version
+        self.doubles += other.doubles
         self.in_progress |= other.in_progress
         self.stopped = self.stopped or other.stopped
 
@@ -80,11 +91,20 @@ class FileReport:
         counts = [
             (self.malformed, "malformed line", "malformed lines"),
             (self.too_long, "line over 1.05 MB", "lines over 1.05 MB"),
-            (self.other_version, "line of another version", "lines of another version"),
+            (self.other_version, *_OTHER_VERSION),
             (self.recovered, "event recovered from them", "events recovered from them"),
+            (self.doubles, "event that is stored twice", "events that are stored twice"),
         ]
         parts = [counted(*row) for row in counts if row[0]]
         return "; ".join(filter(None, (", ".join(parts), self.stopped)))
+
+    def of_other_version(self) -> str:
+        """Return in words how many lines have another version; empty if none has."""
+        return counted(self.other_version, *_OTHER_VERSION) if self.other_version else ""
+
+    def unread(self) -> str:
+        """Return why events of the file may be missing; empty if none is."""
+        return "; ".join(filter(None, (self.of_other_version(), self.stopped)))
 
 
 class ReadReport:
@@ -103,9 +123,14 @@ class ReadReport:
         return sum(r.malformed + r.too_long for r in self.files.values())
 
     @property
+    def other_version(self) -> int:
+        """How many lines in all files have another version."""
+        return sum(report.other_version for report in self.files.values())
+
+    @property
     def unread_files(self) -> list[str]:
-        """The names of the files that could not be read to the end."""
-        return [name for name, report in self.files.items() if report.stopped]
+        """The names of the files that were not read to the end or have unknown versions."""
+        return [name for name, report in self.files.items() if report.unread()]
 
     def sentences(self) -> list[str]:
         """Return one sentence for each file that was not read completely."""
@@ -126,6 +151,29 @@ class Source:
         self.segment = segment
         self._folder = folder
         self._fd = fd
+        # The sources that begin with these events, this one included; empty to read all bytes.
+        self._firsts: dict[bytes, Source] = {}
+        self._own = b""
+        # Earlier sources with the same first event.
+        self.twins: list[Source] = []
+
+    def leave_out_doubles(self, earlier: dict[bytes, Source]) -> None:
+        """Leave out the events that earlier files have, and those that this file has twice.
+
+        Args:
+            earlier: the earlier sources by the IDs of their first events. This one is added.
+        """
+        # The first block of zstd has 128 KiB, uncompressed.
+        end = 1 << 18 if self.segment.name.endswith(compression.ZSTD) else doubles.HEAD_BYTES
+        own = doubles.first_id(next(self.raw_chunks(FileReport(), end=end), b""))
+        if not own:
+            return
+        if own in earlier:
+            self.twins = [*earlier[own].twins, earlier[own]]
+        self._own = own
+        # Archives are not appended to, so only the file itself may have been pasted into one.
+        self._firsts = {own: self} if self.segment.kind == ARCHIVE else {**earlier, own: self}
+        earlier[own] = self
 
     def chunks(self, report: FileReport, begin: int = 0) -> Iterator[bytes]:
         """Yield its bytes, uncompressed, up to its size when it was opened.
@@ -134,10 +182,27 @@ class Source:
             report: receives the reason if not all of them could be read.
             begin: how many bytes of an uncompressed file to skip.
         """
+        chunks = self.raw_chunks(report, begin)
         try:
-            if self._fd is None:
-                self._fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
-            stored = read_chunks(self._fd, begin, os.fstat(self._fd).st_size)
+            if self._firsts:
+                chunks = self.each_once(chunks, report, begin)
+            yield from chunks
+        finally:
+            self.close()
+
+    def raw_chunks(self, report: FileReport, begin: int = 0, end: int = 1 << 62) -> Iterator[bytes]:
+        """Yield its bytes, uncompressed, with all doubles.
+
+        Args:
+            report: receives the reason if not all of them could be read.
+            begin: how many bytes of an uncompressed file to skip.
+            end: the last byte of the file to read.
+        """
+        fd = self._fd
+        try:
+            if fd is None:
+                fd = os.open(self.segment.name, _FLAGS, dir_fd=self._folder)
+            stored = read_chunks(fd, begin, min(end, os.fstat(fd).st_size))
             if self.segment.kind == ARCHIVE:
                 yield from compression.decompress(stored, report, self.segment.name)
             else:
@@ -147,7 +212,33 @@ class Source:
         except OSError as error:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
-            self.close()
+            if fd is not None and fd != self._fd:
+                close(fd)
+
+    def each_once(self, chunks: Iterator[bytes], report: FileReport, begin: int) -> Iterator[bytes]:
+        """Yield its bytes without doubles."""
+        ids = self.ids_before(self._own, begin) if self.twins else None
+        firsts = {*self._firsts}
+        return doubles.each_once(chunks, self._own, firsts, self.ids_before, report, begin, ids)
+
+    def ids_before(self, first: bytes, at: int) -> set[bytes]:
+        """Return the IDs of the events before a position, and of earlier files.
+
+        Args:
+            first: the ID of the first event of an earlier file.
+            at: the position.
+        """
+        found: set[bytes] = set()
+        for source in (*self.twins, self._firsts[first]):
+            if source is not self:
+                found |= doubles.ids_in(source.raw_chunks(FileReport()))
+        left = at
+        for block in doubles.whole_lines(self.raw_chunks(FileReport())) if at else ():
+            found |= doubles.ids_in(iter((block[:left],)))
+            left -= len(block)
+            if left <= 0:
+                break
+        return found
 
     def backwards(self, report: FileReport, size_bytes: int, line_bytes: int) -> Iterator[bytes]:
         """Yield the lines of an open file in blocks, the last block first.
@@ -164,9 +255,11 @@ class Source:
             return
         try:
             at = os.fstat(fd).st_size
+            whole = b"".join(self.chunks(report)) if self.has_doubles(at) else None
             while at:
                 at, end = max(at - size_bytes, 0), at
-                block = os.pread(fd, end - at, at) + rest
+                block = os.pread(fd, end - at, at) if whole is None else whole[at:end]
+                block += rest
                 # The beginning of the first line is in an earlier block.
                 cut = block.find(b"\n") + 1 if at else 0
                 if at and cut in (0, len(block)):
@@ -179,6 +272,13 @@ class Source:
             report.stopped = f"it cannot be read ({name_of(error)})"
         finally:
             self.close()
+
+    def has_doubles(self, size_bytes: int) -> bool:
+        """Whether an open file of this size has doubles. A very large one is not searched."""
+        if self.twins or not self._firsts or size_bytes > _SEARCHED_BYTES:
+            return bool(self.twins)
+        report = FileReport()
+        return any(report.doubles for _ in self.each_once(self.raw_chunks(report), report, 0))
 
     def state(self) -> os.stat_result | None:
         """Return the state of the file now, which shows a change; None if it was deleted."""
@@ -223,11 +323,14 @@ class Source:
 
 
 @contextmanager
-def snapshot(paths: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]]:
+def snapshot(
+    paths: ProjectPaths, problems: ReadReport, each_once: bool = False
+) -> Iterator[list[Source]]:
     """Yield all segments at one moment, oldest first and the active log last; close them then.
 
     Args:
         problems: receives what cannot be read.
+        each_once: leave out events that are stored twice.
     """
     sources: list[Source] = []
     try:
@@ -242,6 +345,9 @@ def snapshot(paths: ProjectPaths, problems: ReadReport) -> Iterator[list[Source]
             sources = open_segments(folder, problems)
         else:
             problems.of(paths.folder).stopped = "it is not a folder of yours"
+        firsts: dict[bytes, Source] = {}
+        for source in sources if each_once else ():
+            source.leave_out_doubles(firsts)
         yield sources
     finally:
         for source in sources:

@@ -60,6 +60,7 @@ class CheckedFile:
         blank: empty lines.
         torn: beginnings of lines, left by killed processes.
         inside: files inside it, if it is an archive.
+        other_version: lines whose schema version is unknown, so that only their text is searched.
     """
 
     file: str
@@ -71,6 +72,7 @@ class CheckedFile:
     blank: int = 0
     torn: int = 0
     inside: int = 0
+    other_version: int = 0
 
     def add(self, part: CheckedFile) -> None:
         """Add the counts of a part of the file."""
@@ -78,6 +80,7 @@ class CheckedFile:
         self.events += part.events
         self.blank += part.blank
         self.torn += part.torn
+        self.other_version += part.other_version
 
 
 @dataclass(slots=True)

@@ -112,6 +112,7 @@ class Lookup:
             self._pseudonyms[name][key.pseudonym(name, text)].add(number)
         for name in OUTSIDE_IDS:
             self._pseudonyms[name][key.outside_id(name, text)].add(number)
+        self._pseudonyms["span_id"] = self._pseudonyms["parent_id"]
 
     def count(self) -> Matches:
         """Count the stored events that hold any of the texts, and those that hold each one."""
@@ -140,7 +141,7 @@ class Lookup:
             for number in parts - in_fields:
                 found.of_lines[number].parts += 1
         found.unread = [
-            f"{name}: {report.stopped}" for name, report in problems.files.items() if report.stopped
+            f"{name}: {why}" for name, report in problems.files.items() if (why := report.unread())
         ]
         return found
 

@@ -19,7 +19,8 @@ from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names, keys, program, projects
 from telemetry_kit.schema import catalog
-from telemetry_kit.storage.segments import ARCHIVE, ReadReport, Source, snapshot
+from telemetry_kit.storage.parser import is_of_another_version
+from telemetry_kit.storage.segments import ARCHIVE, FileReport, ReadReport, Source, snapshot
 from telemetry_kit.verification import capacity, records, vocabulary
 from telemetry_kit.verification.certificate import (
     ENVIRONMENT,
@@ -256,7 +257,8 @@ class Verification:
             checked.sha256 = contents.sha256()
             for part in contents.parts():
                 of_part = CheckedFile(part.name, "given")
-                self.check_lines(of_part, part.chunks, as_events=part.first.startswith(_FIRST))
+                is_log = part.first.startswith(_FIRST) or is_of_another_version(part.first)
+                self.check_lines(of_part, part.chunks, as_events=is_log)
                 if part.first:
                     checked.add(of_part)
             checked.inside = contents.files
@@ -303,6 +305,9 @@ class Verification:
                     if is_event(number, piece):
                         continue
                     free.append((number, piece))
+                    if is_of_another_version(piece):
+                        checked.other_version += 1
+                        continue
                     if is_torn(piece, self.grammar):
                         checked.torn += 1
                         continue
@@ -316,6 +321,9 @@ class Verification:
                 ids, free, size = ids[-2:], free[-1:] if is_short else [], 0
         self._texts.check_ids(checked.file, ids)
         self._texts.check_free(checked.file, free)
+        if checked.other_version:
+            unknown = FileReport(other_version=checked.other_version).of_other_version()
+            self.certificate.unsearched.append(f"{checked.file} has {unknown}")
 
     def add_violation(self, file: str, number: int, violation: Violation) -> None:
         """Report a violation of the grammar."""

@@ -147,7 +147,7 @@ def test_words_for_frequency(undecided, events, phrase):
     A tie is "equally often". Each phrase has its count and the total.
     """
     log = [{name: e[name] for name in catalog.ORDER if name in e} for e in events]
-    fill(undecided, *log)
+    fill(undecided, *({**e, "event_id": f"{n:016x}"} for n, e in enumerate(log)))
     output = answers(undecided, COLUMNS="400").stdout
 
     assert phrase in output
@@ -239,8 +239,6 @@ OTHER_USES = {
     "schema_version": "readers tell versions apart by it",
     "event_id": "readers tell two events apart by it",
     "seq": "the order within a process, for `view --tree`",
-    "session_id": "`view --tree`",
-    "span_id": "`view --tree`",
     "parent_id": "`view --tree`",
     "project_id": "`view --project`",
     "exit_code": "`view`: how a command ended",
@@ -258,3 +256,49 @@ def test_every_field_is_read():
 
     assert not read & set(OTHER_USES)
     assert set(catalog.FIELDS) == read | set(OTHER_USES)
+
+
+def runs(name, started, completed, failed, span=True):
+    """Return the events of agents, of which some were killed."""
+    ends = [("agent.completed", {}), ("agent.failed", {"error_type": "KeyError"})]
+    kinds = [("agent.invoked", {})] * started + [ends[0]] * completed + [ends[1]] * failed
+    spans = {"span_id": "0123456789ab"} if span else {}
+    return [stored(kind, agent=name, **spans, **more) for kind, more in kinds]
+
+
+@pytest.mark.parametrize(
+    ("events", "finish", "fail"),
+    [
+        (
+            runs("writer", 8, 2, 1),
+            "2 of 3 that ended were completed (67%): writer 67%. 5 of 8 never ended.",
+            "writer 1 of 3 that ended, only KeyError (1). 5 of 8 never ended.",
+        ),
+        (runs("writer", 8, 0, 0), "8 of 8 never ended.", "8 of 8 never ended."),
+        (
+            runs("writer", 2, 1, 0) + runs("tester", 2, 2, 0),
+            (
+                "3 of 3 that ended were completed (100%): tester 100% and writer 100%. "
+                "1 of 4 never ended: writer 1 of 2."
+            ),
+            "None of those that ended failed. 1 of 4 never ended: writer 1 of 2.",
+        ),
+        (
+            runs("writer", 8, 2, 1, span=False),
+            "2 of 3 that ended were completed (67%): writer 67%.",
+            "writer 1 of 3, only KeyError (1).",
+        ),
+        (runs("writer", 1, 2, 0), "2 of 2 that ended were completed (100%): writer 100%.", "None"),
+    ],
+    ids=["some", "all", "two-agents", "no-spans", "start-expired"],
+)
+def test_work_that_never_ended(undecided, events, finish, fail):
+    """The rates are of the work that ended. The answers name the work that did not."""
+    log = [{name: e[name] for name in catalog.ORDER if name in e} for e in events]
+    fill(undecided, *({**e, "event_id": f"{n:016x}"} for n, e in enumerate(log)))
+    found = {
+        row["question"]: row["answer"] for row in json.loads(answers(undecided, "--json").stdout)
+    }
+
+    assert finish == found["Which agents finish, and how long do they take?"]
+    assert found["Which agents fail, and with what kind of error?"].startswith(fail)

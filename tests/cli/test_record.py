@@ -270,3 +270,62 @@ def test_concurrent_commands(place) -> None:
 
     assert [child.wait(timeout=60) for child in children] == [0] * 10
     assert len({event["event_id"] for event in place.events()}) == 10
+
+
+def test_two_events_with_one_span(place) -> None:
+    """`--print-span` prints the span of the start, and `--span` gives it to the end."""
+    start = record(place, *VALID, "--print-span")
+    span = start.stdout.strip()
+    end = record(place, "agent.completed", *VALID[1:], "--span", span, "--outcome", "ok")
+    tree = place.python("-m", "telemetry_kit", "view", "--tree", env={"COLUMNS": "100"}).stdout
+
+    assert (start.returncode, start.stderr, start.stdout) == (0, "", f"{span}\n")
+    assert is_silent(end)
+    assert {span.partition("-")[0]} == {event["span_id"] for event in place.events()}
+    assert len(tree.splitlines()) == 2
+    assert tree.endswith("  ok\n")
+    assert "not ended" not in tree
+
+
+def test_any_text_is_a_span(place) -> None:
+    """A span of another program is stored as the same pseudonym each time. An empty one is none."""
+    for word in ("build-42", "build-42", ""):
+        assert is_silent(record(place, "agent.invoked", "--span", word))
+    forged = record(place, "agent.invoked", "--span", "0123456789ab-0123456789ab", "--print-span")
+    spans = [event.get("span_id") for event in place.events()]
+
+    assert spans[0] == spans[1] == place.key.outside_id("parent_id", "build-42")
+    assert spans[2] is None
+    assert "0123456789ab" not in {spans[3], forged.stdout[:12]}
+    found = json.loads(place.python("-m", "telemetry_kit", "find", "build-42", "--json").stdout)
+    assert found["as_pseudonym"] == {"span_id": 2}
+
+
+def test_a_printed_span_is_a_parent(place) -> None:
+    """The variable of the parent takes a printed span."""
+    span = record(place, "workflow.started", "--print-span").stdout.strip()
+    assert is_silent(record(place, *VALID, env={"FLOWSPEC_TELEMETRY_PARENT_ID": span}))
+    first, second = place.events()
+
+    assert first["span_id"] == second["parent_id"]
+
+
+def test_no_span_without_consent(undecided) -> None:
+    """Without consent, `--print-span` prints nothing and creates no file."""
+    assert is_silent(record(undecided, *VALID, "--print-span"))
+    assert undecided.tree() == []
+
+
+def test_events_without_a_span_claim_nothing(place) -> None:
+    """The tree shows each event on its own, neither as ended nor as not ended."""
+    record(place, *VALID)
+    record(place, "agent.completed", *VALID[1:])
+    record(place, "agent.failed", *VALID[1:], "--outcome", "error")
+    tree = place.python("-m", "telemetry_kit", "view", "--tree", env={"COLUMNS": "100"}).stdout
+    name = place.key.pseudonym("agent", "backend-engineer")
+
+    assert [line[3:] for line in tree.splitlines()[1:]] == [
+        f"agent {name}  invoked",
+        f"agent {name}  completed",
+        f"agent {name}  failed  error",
+    ]

@@ -287,3 +287,33 @@ def test_a_full_disk(undecided, args):
         "telemetry-kit: not finished, the system reports: No space left on device\n"
     )
     assert undecided.log.read_bytes() == before
+
+
+NESTED = """
+import os, subprocess, sys
+from telemetry_kit import child_environment, role_session
+with role_session("dev"):
+    for role in ("qa", "pm", "qa"):
+        with role_session(role):
+            pass
+    child = "import telemetry_kit as t; t.configure(app='flowspec')\\nwith t.role_session('ops'): 1"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", child], env={**os.environ, **child_environment()})
+"""
+
+
+def test_nested_sessions_and_child_processes_are_one_session(place):
+    """`stats` and `answers` count the different sessions, also those of one role."""
+    assert place.run(NESTED).stderr == ""
+    assert place.types().count("role.changed") == 3
+    assert place.types().count("role.selected") == 3
+    whole, role = (
+        run(place, "stats"),
+        json.loads(run(place, "stats", "--role", "qa", "--json").stdout),
+    )
+    answers = run(place, "answers").stdout, run(place, "answers", "--role", "qa").stdout
+
+    assert whole.stdout.startswith("6 events in 1 session, ")
+    assert (role["events"], role["sessions"]) == (2, 1)
+    assert "3 times, in 1 session;" in answers[0]
+    assert "2 times, in 1 session;" in answers[1]

@@ -90,9 +90,18 @@ def test_totals_and_unfinished_work():
     events = [
         {"timestamp": "2026-11-28T00:00:00Z", **event}
         for event in (
-            *({"event_type": "command.executed", **name} for name in (one, one, one, other)),
-            {**ended, **one},
-            {**ended, **other, "event_type": "command.failed", "error_type": "OSError"},
+            *(
+                {"event_type": "command.executed", "span_id": f"{number:012x}", **name}
+                for number, name in enumerate((one, one, one, other))
+            ),
+            {**ended, **one, "span_id": f"{0:012x}"},
+            {
+                **ended,
+                **other,
+                "event_type": "command.failed",
+                "error_type": "OSError",
+                "span_id": f"{3:012x}",
+            },
         )
     ]
     total = metrics(counters_of(events))["totals"]["commands"]

@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path
@@ -20,8 +21,10 @@ from telemetry_kit.insights import cache, counting
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.counting import count
 from telemetry_kit.insights.query import Query
+from telemetry_kit.insights.selection import newest
 from telemetry_kit.paths import find
-from telemetry_kit.storage import maintenance, rotation
+from telemetry_kit.storage import maintenance, reader, rotation
+from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
 TODAY = "2026-11-23"
 DAMAGE = (
@@ -34,7 +37,10 @@ DAMAGE = (
 )
 CHANGES = st.lists(
     st.sampled_from(
-        ["write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"]
+        [
+            *("write", "write", *DAMAGE, "seal", "pack", "before", "forget", "look", "edit"),
+            *("paste", "copy", "restore", "restore-sealed"),
+        ]
     ),
     max_size=14,
 )
@@ -56,7 +62,12 @@ def change_log(home, step, number):
     if step == "write":
         day = f"2026-{1 + number % 11:02d}-10T00:00:00Z"
         events = [
-            written.stored(1_000 * number + n, role=("dev", "qa")[n % 2], timestamp=day)
+            written.stored(
+                1_000 * number + n,
+                role=("dev", "qa")[n % 2],
+                timestamp=day,
+                session_id=f"{number % 3 * 25 + n:012x}",
+            )
             for n in range(30)
         ]
         written.fill(home, *events)
@@ -76,6 +87,30 @@ def change_log(home, step, number):
         log.write_bytes(log.read_bytes().replace(b'"role":"dev"', b'"role":"ops"'))
     elif step == "look":
         compare(home)
+    elif step == "paste" and log.exists():
+        for path in (log, *Path(home.folder).glob("telemetry-2*.jsonl")):
+            written.fill(home)
+            with log.open("ab") as file:
+                file.write(path.read_bytes())
+    elif step == "copy" and log.exists():
+        shutil.copy(log, Path(home.folder, "copy"))
+    elif step.startswith("restore") and Path(home.folder, "copy").exists():
+        target = log if step == "restore" else Path(home.folder, f"telemetry-{TODAY}-7.jsonl")
+        target.unlink(missing_ok=True)
+        shutil.copy(Path(home.folder, "copy"), target)
+
+
+def stored_events(home):
+    """Return the first of the events with the same ID, from all bytes of all files."""
+    found = {}
+    with snapshot(home, ReadReport()) as sources:
+        for source in sources:
+            kind = source.segment.kind
+            for event in reader.events_in(
+                source.chunks(FileReport()), FileReport(), kind == ACTIVE
+            ):
+                found.setdefault(event["event_id"], event)
+    return list(found.values())
 
 
 @settings(max_examples=40)
@@ -93,6 +128,12 @@ def test_the_cache_equals_a_full_count(steps):
                 change_log(home, step, number)
             compare(home)
             compare(home)
+            expected = stored_events(home)
+            assert expected == list(reader.read(home))
+            assert expected == list(newest(home, 10**9, Query(), ReadReport()))[::-1]
+            counters = written.counted_with_sessions(expected)
+            counters.count_malformed(cache.count_log(home).problems.malformed)
+            assert counters == cache.count_log(home).counters
         finally:
             cache.MIN_NEWS = former
 
@@ -238,7 +279,7 @@ def test_a_change_in_the_middle_of_a_very_large_log(home, kind, monkeypatch):
         path = next(Path(home.folder).glob("telemetry-2*.jsonl"))
     compare(home)
     keep(home, cache.count_log(home))
-    entries, _ = cache.load(Path(home.folder, cache.NAME).read_bytes())
+    entries, *_ = cache.load(Path(home.folder, cache.NAME).read_bytes())
     data = path.read_bytes()
     edited(path, data.index(b'"role":"dev"', len(data) // 2), b'"role":"ops"')
 
@@ -323,8 +364,8 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
         return real_open(path, *given, **more)
 
     @contextlib.contextmanager
-    def opened(*given):
-        with real_snapshot(*given) as sources, pytest.MonkeyPatch.context() as patch:
+    def opened(*given, **named):
+        with real_snapshot(*given, **named) as sources, pytest.MonkeyPatch.context() as patch:
             for source in sources:
                 source.close()
             patch.setattr(os, "open", full)
@@ -344,3 +385,23 @@ def test_files_that_cannot_be_read_are_reported(three_files, monkeypatch):
 def test_every_role_is_reported(three_files):
     """The result names the roles, also if all events count."""
     assert set(written.ROLES) <= count(three_files, Query()).roles
+
+
+def test_sessions_are_counted_once(place, monkeypatch):
+    """A session in several files is one session, also after one of these was deleted."""
+    home = place.home
+    monkeypatch.setattr(cache, "MIN_NEWS", 1)
+    for number, sessions in enumerate((range(30), range(10, 60), range(50, 70))):
+        events = [written.stored(n, session_id=f"{n:012x}") for n in sessions]
+        written.fill(home, *events, written.stored(99, "role.selected", role="dev"))
+        if number < 2:
+            rotation.seal(home, TODAY)
+        compare(home)
+    written.fill(home, *[written.stored(n, session_id=f"{n:012x}") for n in (3, 55, 65, 90)])
+    compare(home)
+    found = [cache.count_log(home).counters.total("sessions")]
+    next(Path(home.folder).glob("telemetry-2*-2.jsonl")).unlink()
+    compare(home)
+    found.append(cache.count_log(home).counters.total("sessions"))
+
+    assert [71 + 3, 30 + 20 + 1 + 2] == found

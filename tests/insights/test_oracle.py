@@ -49,12 +49,21 @@ TABLE_QUERIES = {
         f"and {name} is not null and error_type is not null group by all"
         for name in WORK.values()
     ),
+    "spans": " union all ".join(
+        f"select '{name}', {name}, case when {ENDED} then 'ended' else 'started' end, count(*) "
+        f"from e where {KIND} = '{name}' and {name} is not null and span_id is not null "
+        "group by all"
+        for name in WORK.values()
+    ),
     "durations": " union all ".join(
         f"select '{name}', {name}, duration_ms::varchar, count(*) from e where {KIND} = '{name}' "
         f"and {ENDED} and {name} is not null and duration_ms is not null group by all"
         for name in WORK.values()
     ),
-    "totals": "select 'events', count(*) from e union all select 'dropped', sum(dropped) from e",
+    "totals": (
+        "select 'events', count(*) from e union all select 'dropped', sum(dropped) from e "
+        "union all select 'sessions', count(distinct session_id) from e"
+    ),
 }
 
 

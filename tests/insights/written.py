@@ -157,8 +157,18 @@ LINES = st.lists(st.one_of(_WHOLE, _WHOLE, _TORN, _ORIGINAL), max_size=30)
 
 
 def counted(events: Iterable[dict[str, Any]]) -> Counters:
-    """Count events one by one."""
+    """Count events one by one, but no sessions."""
     counters = Counters()
     for event in events:
         counters.add(event)
+    return counters
+
+
+def counted_with_sessions(events: Iterable[dict[str, Any]]) -> Counters:
+    """Count events one by one, and the different sessions."""
+    events = list(events)
+    counters = counted(events)
+    alone = [e for e in events if "session_id" not in e and e["event_type"] == "role.selected"]
+    counters.count_sessions(len({e["session_id"] for e in events if "session_id" in e}))
+    counters.count_sessions(len(alone))
     return counters

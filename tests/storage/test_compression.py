@@ -74,6 +74,22 @@ def test_an_archive_with_flipped_bits(home, suffix):
 
 
 @each_codec
+@pytest.mark.parametrize("count", [1, 300, 3_000])
+def test_an_archive_with_a_wrong_checksum(home, suffix, count):
+    """All events are read, whichever byte of the checksum is wrong, and the file is reported."""
+    name = f"telemetry-{DAY}.jsonl.{suffix}"
+    compressed = COMPRESS[suffix](b"".join(map(line, range(count))))
+    for at in range(-8 if suffix == "gz" else -4, 0):
+        wrong = bytearray(compressed)
+        wrong[at] ^= 1
+        write_file(home, bytes(wrong), name)
+        events, problems = read(home)
+
+        assert ids(events) == list(range(count))
+        assert [name] == [file for file, report in problems.files.items() if report.stopped]
+
+
+@each_codec
 def test_an_archive_longer_than_a_chunk(home, suffix):
     """Lines that span several decompressed chunks are read whole."""
     write_file(

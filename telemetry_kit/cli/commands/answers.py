@@ -30,7 +30,8 @@ def run(
     found = answers_to(counts)
     unread = read_report.unread_files(seen.problems)
     if as_json:
-        print(json.dumps([{**row, "incomplete": unread} for row in found], indent=2))
+        state = {"incomplete": unread, "other_version": seen.problems.other_version}
+        print(json.dumps([{**row, **state} for row in found], indent=2))
     else:
         max_width = width()
         if not counts["events"] and not unread:

@@ -18,6 +18,7 @@ from telemetry_kit.consent import changes, history, policy
 from telemetry_kit.consent import decision as consent_decision
 from telemetry_kit.errors import ConsentError, KeyUnavailableError
 from telemetry_kit.files import git, private
+from telemetry_kit.insights.cache import count_log
 from telemetry_kit.instrumentation import registrations
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import keys, projects
@@ -105,6 +106,7 @@ def check_all(paths: ProjectPaths, fix: bool = False) -> Iterator[Finding]:
     yield Finding("lease", OK, lease)
     yield from check_segments(paths, segments, fix)
     yield from (Finding("segments", BAD, sentence) for sentence in problems.sentences())
+    yield check_lines(paths)
     yield from check_leftovers(paths, fix)
     # The breaker of a running writer opens for the same reasons.
     obstacles = rotation.trouble(paths)
@@ -371,6 +373,18 @@ def check_segments(paths: ProjectPaths, segments: list[Segment], fix: bool) -> I
                 problem = report.stopped
             if problem:
                 yield Finding(kind, BAD, f"{path}: {problem}")
+
+
+def check_lines(paths: ProjectPaths) -> Finding:
+    """Check that each line is an event of this version."""
+    counted_log = count_log(paths)
+    events = counted(counted_log.counters.total("events"), "event")
+    problems = counted_log.problems
+    says = "; ".join([events, *problems.sentences()])
+    if problems.other_version:
+        return Finding("lines", BAD, f"{says}: update telemetry-kit to read these")
+    # A process that was killed leaves the beginning of a line.
+    return Finding("lines", OK if says == events else NOTE, says)
 
 
 def check_leftovers(paths: ProjectPaths, fix: bool) -> Iterator[Finding]:

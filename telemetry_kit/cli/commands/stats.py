@@ -137,6 +137,8 @@ def page(found: Metrics, max_width: int, top: int | None = None) -> Iterator[str
     rows, short = top or MAX_ROWS, top or MAX_SHORT_ROWS
     asked = ", ".join(f"{name} {found[name]}" for name in NAMES if found[name])
     events = counted(found["events"], "event") + (f" of {asked}" if asked else "")
+    if found["sessions"]:
+        events += f" in {counted(found['sessions'], 'session')}"
     yield from fold(f"{events}, {dates(found['since'], found['until'])}", max_width)
     yield from role_section(found, max_width, rows)
     yield from role_use_section(found, max_width, "command", short)
