@@ -54,7 +54,8 @@ class Captured:
             paths, decision, cache.Switches({}, ""), settings.generation(), 0.0
         )
         key = keys.Key(b"telemetry_kit capture_events key", 1)
-        capture = recorder.Recorder(cached, self, key, DeclaredNames(None, repr))
+        nothing = DeclaredNames(None, repr)
+        capture = recorder.Recorder(cached, self, key, nothing, nothing)
         capture.dropped = self.dropped
         capture.undeclared = self.undeclared
         capture.sequence = itertools.count()

@@ -27,7 +27,7 @@ PLAIN_SPARKS = " .:-=+*#@"
 # A name may be broken after these, except at its beginning.
 JOINTS = "-:/._"
 # The parts of a name that are not broken. A pseudonym is one part.
-PART = re.compile(r"h:[0-9a-f]{12}|[-:/._]*[^-:/._ ]+[-:/._]*|[-:/._]+")
+PART = re.compile(r"h:[0-9a-f]{12}|[-:/._]*[^-:/._ ]+(?:[-:/_]|(?<!/)\.)*|[-:/._]+")
 # Unicode categories of letters that take no column of their own.
 JOINING = ("Mn", "Me", "Cf")
 # So do the later parts of a Korean syllable, and skin tones.

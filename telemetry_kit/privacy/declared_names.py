@@ -29,18 +29,22 @@ CODE_CHARS = 16
 
 
 class DeclaredNames:
-    """The declared names of one project, for the recorder.
+    """The declared names of one project, or of a program in all projects, for the recorder.
 
     Args:
-        dirs: the project's directories; None stores nothing.
+        dirs: the directories of the project or the app; None stores nothing.
         quote: makes a JSON string of a text.
+        of_app: whether the directory may be missing, as that of an app is at first.
     """
 
-    __slots__ = ("_dirs", "_is_full", "_lines", "_quote")
+    __slots__ = ("_dirs", "_is_full", "_lines", "_of_app", "_quote")
 
-    def __init__(self, dirs: ProjectDirs | None, quote: Callable[[str], str]) -> None:
+    def __init__(
+        self, dirs: ProjectDirs | None, quote: Callable[[str], str], of_app: bool = False
+    ) -> None:
         self._dirs = dirs
         self._quote = quote
+        self._of_app = of_app
         self._lines: set[bytes] | None = None
         self._is_full = False
 
@@ -59,6 +63,8 @@ class DeclaredNames:
             return
         line = self._line(self._dirs, kind, name)
         if line not in self._known(self._dirs):
+            if self._of_app:
+                private.make_last_folder(self._dirs.state)
             if self._is_full or not _append(self._dirs.names, line + b"\n"):
                 self._is_full = True
                 raise OSError("the list of names is full")

@@ -19,7 +19,7 @@ from telemetry_kit.privacy.projects import ProjectDirs, load_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from telemetry_kit.settings import Settings
@@ -28,13 +28,13 @@ _FACTS = ("scope", "directory", "version")
 _MAX_BYTES = 4_096
 
 
-def save(dirs: ProjectDirs, now: Settings, quote: Callable[[str], str]) -> None:
+def save(dirs: ProjectDirs, now: Settings, names: DeclaredNames) -> None:
     """Store the facts and the declared names of a program, unless they are stored already.
 
     Args:
         dirs: the directories of any project of the app.
         now: the program's settings.
-        quote: makes a JSON string of a text.
+        names: the stored names of the app.
 
     Raises:
         OSError, UnsafeFileError: they could not be stored.
@@ -42,12 +42,10 @@ def save(dirs: ProjectDirs, now: Settings, quote: Callable[[str], str]) -> None:
     app = dirs.of_app()
     data = encoded(app, {name: getattr(now, name) for name in _FACTS})
     if data != (private.read(app.program, _MAX_BYTES) or encoded(app, {})):
-        private.make_folder(app.state, sync=False)
+        private.make_last_folder(app.state)
         load_atomic().replace(app.program, data, sync=False)
-    names = DeclaredNames(app, quote)
     for vocabulary in settings.VOCABULARIES:
         for name in sorted(now.names[vocabulary] | settings.decorated[vocabulary]):
-            private.make_folder(app.state, sync=False)
             names.add(vocabulary, name)
 
 

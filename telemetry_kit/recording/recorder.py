@@ -49,7 +49,8 @@ class Recorder:
         cached: the cached decision that it was made under.
         writer: the open log.
         key: the current key.
-        names_file: the declared names that are stored already.
+        names_file: the declared names of the project that are stored already.
+        program_names: those of the program, for `record` and the commands.
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Recorder:
         writer: Writer,
         key: keys.Key,
         names_file: DeclaredNames,
+        program_names: DeclaredNames,
     ) -> None:
         self.names_file = names_file
+        self.program_names = program_names
         self.cached = cached
         self.writer = writer
         self.key = key
@@ -129,10 +132,19 @@ class Recorder:
                 self.names_file.add(kind, name)
             except (OSError, UnsafeFileError):
                 return False
+            if name in settings.decorated.get(kind, ()):
+                self.save_for_commands(kind, name)
             # In this order: a thread that finds the name in `allowed` reads the flag after it.
             self.needs_no_escape = self.needs_no_escape and quote(name) == f'"{name}"'
             self.allowed[kind].add(name)
         return True
+
+    def save_for_commands(self, kind: str, name: str) -> None:
+        """Store a name that the program declared while it runs, for `record` and the commands."""
+        try:
+            self.program_names.add(kind, name)
+        except (OSError, UnsafeFileError):
+            return  # the events of this program are complete without it
 
     def timestamp(self, now: float) -> str:
         """`now` in UTC, cut to the configured resolution."""
@@ -146,13 +158,14 @@ class Recorder:
 class Project:
     """What one project keeps beyond a decision: its writer, key and stored names."""
 
-    __slots__ = ("key", "names_file", "settings_generation", "writer")
+    __slots__ = ("key", "names_file", "program_names", "saved", "writer")
 
     def __init__(self, paths: ProjectPaths) -> None:
         self.key: keys.Key | None = None
         self.names_file: DeclaredNames | None = None
+        self.program_names: DeclaredNames | None = None
         # The settings that are stored for commands.
-        self.settings_generation = -1
+        self.saved: settings.Settings | None = None
         # deferred: a capture needs no file, and on Windows this cannot be loaded
         module = load("telemetry_kit.storage.writer")
         if module is None:
@@ -205,17 +218,21 @@ def recorder_for(start: str | None = None) -> Recorder:
     if project.names_file is None or project.key is not key:
         project.key = key
         project.names_file = DeclaredNames(dirs, quote)
-    if project.settings_generation != cached.settings_generation:
-        project.settings_generation = cached.settings_generation
-        save_program(dirs)
-    found = cached.recorder = Recorder(cached, project.writer, key, project.names_file)
+        project.program_names = DeclaredNames(dirs.of_app(), quote, of_app=True)
+    assert project.program_names is not None
+    if project.saved is not settings.current():
+        project.saved = settings.current()
+        save_program(dirs, project.program_names)
+    found = cached.recorder = Recorder(
+        cached, project.writer, key, project.names_file, project.program_names
+    )
     return found
 
 
-def save_program(dirs: ProjectDirs) -> None:
+def save_program(dirs: ProjectDirs, names: DeclaredNames) -> None:
     """Store what the program declares, for `record` and the commands, which do not load it."""
     try:
-        program.save(dirs, settings.current(), quote)
+        program.save(dirs, settings.current(), names)
     except (OSError, UnsafeFileError):
         return  # the events of this program are complete without it
 

@@ -119,7 +119,7 @@ def test_how_many_are_shown(undecided, args, expected):
     fill(undecided, *(stored(number) for number in range(1_200)))
     for number in range(30):
         more = {"role": "qa", "session_id": f"{number:012x}"}
-        fill(undecided, stored(number, event_type="role.selected", **more))
+        fill(undecided, stored(1_200 + number, event_type="role.selected", **more))
     done = view(undecided, *args)
     last = done.stdout.splitlines()[-1]
 
