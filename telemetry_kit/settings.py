@@ -39,12 +39,17 @@ PSEUDONYM_PREFIX = "h:"
 # Source code contains fewer names per vocabulary. Any further ones become pseudonyms.
 MAX_DECORATED = 4_096
 _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+MAX_PROG_CHARS = 60
+_PROG_MARKS = "-_./+:@%="
+_PROG_CHARS = _KEY_CHARS.union(_PROG_MARKS, " ")
 
 
 class Settings:
     """All values given to `configure()`, after the checks; never changed."""
 
-    __slots__ = ("app", "context", "errors", "names", "prefix", "resolution", "retention_days")
+    __slots__ = (
+        *("app", "context", "errors", "names", "prefix", "prog", "resolution", "retention_days"),
+    )
 
     def __init__(
         self,
@@ -54,8 +59,10 @@ class Settings:
         errors: frozenset[str] = frozenset(),
         resolution: str = "day",
         retention_days: int = 90,
+        prog: str = "",
     ) -> None:
         self.app = app
+        self.prog = prog
         self.prefix = app.upper().replace("-", "_")
         self.names = names or dict.fromkeys(VOCABULARIES, frozenset())
         self.context = context or {}
@@ -80,6 +87,7 @@ class State:
         self.settings = settings
         self.generation += 1
         runtime.app = settings.app
+        runtime.prog = settings.prog
         runtime.off_until = 0.0
 
     def add_decorated(self, field: str, name: str) -> None:
@@ -135,6 +143,7 @@ def generation() -> int:
 def configure(
     *,
     app: str | None = None,
+    prog: str | None = None,
     roles: "Names" = None,
     agents: "Names" = None,
     commands: "Names" = None,
@@ -159,6 +168,8 @@ def configure(
         app: name of the tool, required once: without a name nothing is recorded. Events are
             stored in `.<app>/`, and `<APP>_TELEMETRY_DISABLED` turns recording off. Lower-case
             letters, digits, `-` and `_`.
+        prog: the words that users type before a command of this library, such as
+            `"acme telemetry"`. Each notice and message says them. Mounting the commands sets it.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
@@ -191,6 +202,11 @@ def configure(
             f"app={app!r}: use 1 to 40 lower-case letters, digits, '-' and '_', "
             "beginning with a letter or digit"
         )
+    if prog and not is_prog(prog):
+        raise _mistake(
+            f"prog={prog!r}: use the words that users type, such as 'acme telemetry': at most "
+            f"{MAX_PROG_CHARS} letters, digits, single spaces and characters of {_PROG_MARKS}"
+        )
     resolution = timestamp_resolution
     if resolution is not None and resolution not in tuple(RESOLUTIONS):
         raise _mistake(f"timestamp_resolution={resolution!r}: use one of {', '.join(RESOLUTIONS)}")
@@ -208,9 +224,20 @@ def configure(
         errors=old.errors | check_names("errors", error_names),
         resolution=resolution or old.resolution,
         retention_days=days or old.retention_days,
+        prog=old.prog if prog is None else prog,
     )
     state.replace(new)
     return Restore(old)
+
+
+def is_prog(prog: object) -> bool:
+    """Whether a shell takes a text as the words of a command, each as it is."""
+    return (
+        isinstance(prog, str)
+        and 0 < len(prog) <= MAX_PROG_CHARS
+        and _PROG_CHARS.issuperset(prog)
+        and prog == " ".join(prog.split())
+    )
 
 
 def allow_name(field: str, name: str) -> None:

@@ -37,6 +37,6 @@ def run_maintenance(project: str | None) -> None:
         return
     if done.deleted_for_space:
         info(
-            f"telemetry-kit: the events took more than {limits.MAX_BYTES >> 20} MiB: "
+            f"{runtime.program}: the events took more than {limits.MAX_BYTES >> 20} MiB: "
             f"the oldest {done.deleted_for_space} files were deleted"
         )

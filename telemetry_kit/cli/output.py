@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import TelemetryError
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ def guarded(action: Callable[[], int | None]) -> int:
         print(end="", flush=True)
         return code or 0
     except (CommandError, TelemetryError) as error:
-        info(f"telemetry-kit: {error}")
+        info(f"{runtime.program}: {error}")
         return error.code if isinstance(error, CommandError) else FAILED
     except KeyboardInterrupt:
         info()
@@ -61,7 +62,7 @@ def report_os_error(error: OSError) -> int:
         return 0
     reason = os.strerror(error.errno) if error.errno else str(error)
     path = f": {safe(str(error.filename))}" if error.filename else ""
-    info(f"telemetry-kit: not finished, the system reports: {reason}{path}")
+    info(f"{runtime.program}: not finished, the system reports: {reason}{path}")
     return FAILED
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 USAGE = 2
 HELP = """\
-Usage: telemetry-kit record EVENT [OPTIONS]
+Usage: {program} record EVENT [OPTIONS]
 
 Record one event. The command always exits with 0 and prints nothing. It writes nothing if
 recording is off. Names outside the declared vocabulary are stored as pseudonyms.
@@ -41,11 +41,12 @@ class UsageError(Exception):
     """An argument that is wrong, as one sentence."""
 
 
-def main(args: "list[str]") -> int:
+def main(args: "list[str]", program: str = "telemetry-kit") -> int:
     """Record the event that the arguments describe.
 
     Args:
         args: the words after `record`.
+        program: the words that users type before `record`.
 
     Returns:
         0; with `--strict`, 2 if the arguments are wrong.
@@ -53,7 +54,7 @@ def main(args: "list[str]") -> int:
     if "--help" in args or "-h" in args:
         from telemetry_kit.cli.registry import show  # deferred: recording an event needs no help
 
-        return show(HELP)
+        return show(HELP.format(program=program))
     strict = "--strict" in args
     try:
         event, given = parse([a for a in args if a != "--strict"])
@@ -62,7 +63,7 @@ def main(args: "list[str]") -> int:
         record(event, given)
     except UsageError as error:
         if strict:
-            sys.stderr.write(f"telemetry-kit record: {error}\n")
+            sys.stderr.write(f"{program} record: {error}\n")
             return USAGE
     except Exception:
         return 0  # a hook must never break the script that calls it

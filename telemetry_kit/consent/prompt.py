@@ -100,7 +100,7 @@ def _ask_first(paths: ProjectPaths) -> None:
 
     before = changes.denials(paths)
     answer = ask(notice.lines(paths), QUESTION)
-    command = notice.command(paths.app)
+    command = runtime.command_line
     if answer == YES:
         if _saved(lambda: changes.grant(paths, method="prompt", before=before)):
             why = why_not(paths)
