@@ -25,6 +25,7 @@ Options:
   --workflow NAME       the workflow of the event
   --source-agent NAME   the agent before a hand-off
   --target-agent NAME   the agent after a hand-off
+  --previous-role NAME  the role before a change
   --outcome WORD        ok, error, cancelled or closed
   --exit-code NUMBER    exit code of a command
   --duration-ms NUMBER  duration in milliseconds
@@ -32,7 +33,10 @@ Options:
   --project DIR         a folder inside the project (default: the working directory)
   --strict              report wrong arguments and exit with 2
 """
-NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
+NAMES = (
+    *("role", "command", "agent", "workflow", "source_agent", "target_agent"),
+    "previous_role",
+)
 NUMBERS = ("exit_code", "duration_ms")
 OPTIONS = (*NAMES, *NUMBERS, "outcome", "app", "project")
 

@@ -127,15 +127,11 @@ def with_parameters(
     """Replace the `**` of a function by named parameters: Typer reads them from its signature."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     made = [inspect.Parameter("context", kind, annotation=typer.Context)]
-    made += [
-        inspect.Parameter(
-            key,
-            kind,
-            default=inspect.Parameter.empty if default is ... else default,
-            annotation=Annotated[annotation, info],
+    for key, (annotation, info, default) in parameters.items():
+        value = inspect.Parameter.empty if default is ... else default
+        made.append(
+            inspect.Parameter(key, kind, default=value, annotation=Annotated[annotation, info])
         )
-        for key, (annotation, info, default) in parameters.items()
-    ]
     function.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in made}
     return function

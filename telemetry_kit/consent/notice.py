@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 MAX_SHOWN = 10
+# The names that the notice shows; `preview` shows all of them.
+MAX_NAMES = 5
 # What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
 # must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
 _EXAMPLE = {
@@ -60,8 +62,7 @@ def lines(
             f"they take, and the {now.resolution}. For example:"
         ),
         *textwrap.wrap(example(now), WIDTH - 2, initial_indent="  ", subsequent_indent="  "),
-        "Names that the tool declares are stored in plain text. Other names become",
-        "pseudonyms, which are not anonymity. Their key is on this computer.",
+        *_names_lines(paths, now),
         _context_line(now),
         "Never: arguments, file names or contents, messages, your name, host or e-mail.",
         f"Stored for {now.retention_days} days, readable by anyone who can read your files, in",
@@ -69,7 +70,7 @@ def lines(
         "A list of your project folders is stored, too. No code sends any of this.",
         *_wrapped(
             f"{runtime.command_line} view shows it, off stops it, clear deletes it, and preview "
-            f"shows all {len(catalog.EVENTS)} events."
+            f"shows all names and all {len(catalog.EVENTS)} events."
         ),
     ]
 
@@ -93,6 +94,38 @@ def plain(text: str) -> str:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def declared_names(paths: ProjectPaths, now: Settings) -> list[str]:
+    """The names that will be in plain text, besides the public roles: commands first.
+
+    Args:
+        paths: the project's paths.
+        now: the settings.
+    """
+    settings.generation()  # it adds the names of decorators
+    listed = settings.names_from_files(paths.naming_files)
+    found = dict.fromkeys(
+        name
+        for v in ("commands", "agents", "workflows", "roles")
+        for name in sorted(now.names[v].union(settings.decorated[v], listed[v]))
+    )
+    return list(found)
+
+
+def _names_lines(paths: ProjectPaths, now: Settings) -> list[str]:
+    """The sentences about names, in two lines, with as many of the names as fit, at most five."""
+    names = declared_names(paths, now)
+    end = "Other names become keyed pseudonyms, which are not anonymity."
+    for shown in range(min(len(names), MAX_NAMES), 0, -1):
+        rest = len(names) - shown
+        listed = ", ".join(plain(name) for name in names[:shown])
+        more = f" and {rest} more" if rest else ""
+        wrapped = _wrapped(f"Names in plain text: {listed}{more}. {end}")
+        if len(wrapped) <= 2:
+            return wrapped
+    count = f"{len(names)} of the tool" if names else "those that the tool declares"
+    return _wrapped(f"Names in plain text: {count}. {end}")
 
 
 def _context_line(now: Settings) -> str:

@@ -60,13 +60,16 @@ def open_span(
 
 
 def open_session(
-    names: Mapping[str, object], start: str | os.PathLike[str] | None
+    names: Mapping[str, object],
+    start: str | os.PathLike[str] | None,
+    previous_role: str | None = None,
 ) -> SessionSpan | None:
     """Open a session and record its role, where recording is on.
 
     Args:
         names: role, command, agent, workflow; a value that is no text is left out.
         start: a directory in the project; None for that of the current scope.
+        previous_role: the role before, where no session of this process is open.
 
     Returns:
         The session, current from now on; None when nothing is recorded.
@@ -74,7 +77,7 @@ def open_session(
     try:
         directory = scopes.place(start)
         load_pipeline(directory)
-        return SessionSpan(texts(names), directory)
+        return SessionSpan(texts(names), directory, previous_role)
     except Refused:
         return None
     except Exception as error:
@@ -204,11 +207,14 @@ class SessionSpan:
     Args:
         names: the names that it sets.
         start: a directory in the project; None for the working directory.
+        previous_role: the role before, where no session of this process is open.
     """
 
     __slots__ = ("_workflow", "outer", "scope")
 
-    def __init__(self, names: dict[str, str], start: str | None) -> None:
+    def __init__(
+        self, names: dict[str, str], start: str | None, previous_role: str | None = None
+    ) -> None:
         # deferred: loaded along with the pipeline
         from telemetry_kit.recording.recorder import has_session
 
@@ -219,7 +225,7 @@ class SessionSpan:
             self, parent, names, session_id=None if known else scopes.new_id(), start=start
         )
         scopes.variable.set(self.scope)
-        before = parent.names.get("role") if parent is not None else None
+        before = parent.names.get("role") if parent is not None else previous_role
         pipeline = runtime.pipeline
         event = {"_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
         if before is None or before == names.get("role"):

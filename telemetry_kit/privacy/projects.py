@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # File names in the directories of a project.
 INDEX_ENTRY = "path"
 NAMES = "names"
+LAST_ROLE = "role"
 _MADE = "made"
 _MAX_BYTES = 65_536
 _REMEDY = "reset --all-projects deletes it, with every decision"
@@ -92,6 +93,11 @@ class ProjectDirs:
     def last_error(self) -> str:
         """The file with the name of the last error of a recording program."""
         return f"{self.state}/last-error"
+
+    @property
+    def last_role(self) -> str:
+        """The file with the declared role of the last run."""
+        return f"{self.state}/{LAST_ROLE}"
 
     @property
     def index_entry(self) -> str:

@@ -38,7 +38,10 @@ NAME = "name"
 MAPPING = "mapping"
 
 OUTCOMES = ("ok", "error", "cancelled", "closed")
-SOURCES = ("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "import")
+SOURCES = (
+    *("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "argparse"),
+    "import",
+)
 
 MAX_LINE_BYTES = 4_096
 MAX_NAME_CHARS = 1_024
