@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from telemetry_kit.instrumentation.tracks import ActiveSpan
     from telemetry_kit.integrations.program import OptionValue, Program
 
 # The attributes of a command that is followed, and of the root of a program.
@@ -50,13 +51,11 @@ def follow(command: Any, program: Program) -> None:
     invoke, make_context = command.invoke, command.make_context
 
     def recorded_invoke(context: Any) -> Any:
-        path = None
-        if context.command is command and is_leaf(command, context):
-            path = path_of(context.parent, context.info_name, command)
-        if path is None:
+        if context.command is not command or not is_leaf(command, context):
             return invoke(context)
-        program.ask(lambda: declare_all(context.find_root()))
-        span = program.open_command(*path, option_of(context))
+        if has_root(context):
+            program.ask(lambda: declare_all(context.find_root()))
+        span = open_command(program, context.parent, context.info_name, command, context)
         if span is None:
             return invoke(context)
         try:
@@ -76,10 +75,9 @@ def follow(command: Any, program: Program) -> None:
             completes = extra.get("resilient_parsing") or getattr(
                 parent, "resilient_parsing", False
             )
-            if not (is_group(command) or completes or is_help(error) or runtime.is_off()):
-                path = path_of(parent, info_name, command)
-                span = path and program.open_command(*path, option_of(parent))
-                if span:
+            if not (is_group(command) or completes or is_help(error)):
+                span = open_command(program, parent, info_name, command, parent)
+                if span is not None:
                     span.finish(error)
             raise
 
@@ -95,6 +93,36 @@ def follow(command: Any, program: Program) -> None:
         return found
 
     command.resolve_command = followed_resolve
+
+
+def open_command(
+    program: Program, parent: Any, info_name: Any, command: Any, context: Any
+) -> ActiveSpan | None:
+    """Record the start of a command; None if nothing is recorded. It raises nothing.
+
+    Args:
+        program: the program.
+        parent: the context around the command.
+        info_name: the name by which the command was found.
+        command: the command.
+        context: the innermost context with values of options.
+    """
+    if runtime.is_off():
+        return None
+    try:
+        path = path_of(parent, info_name, command)
+    except Exception:
+        return None  # a class of the program cannot list its commands
+    return path and program.open_command(*path, option_of(context))
+
+
+def has_root(context: Any) -> bool:
+    """Whether the program's own command line reached a context."""
+    while context is not None:
+        if hasattr(context.command, _ROOT):
+            return True
+        context = context.parent
+    return False
 
 
 def is_group(command: Any) -> bool:
@@ -166,12 +194,12 @@ def registered(context: Any, name: Any, command: Any) -> str | None:
 
     A group may accept other words, such as an abbreviation, or any text that a user types.
     """
-    commands = getattr(context.command, "commands", {})
-    for names in (commands, list(context.command.list_commands(context))):
-        for one in (name, command.name):
-            if one in names:
-                return str(one)
-    return None
+    group = context.command
+    found = next((n for n in (name, command.name) if n in getattr(group, "commands", {})), None)
+    if found is None:
+        listed = group.list_commands(context)
+        found = next((n for n in (name, command.name) if n in listed), None)
+    return found
 
 
 def declare_all(root_context: Any) -> None:
@@ -189,7 +217,11 @@ def declare_below(context: Any, group: Any, names: list[str]) -> None:
     """Declare the commands of a group and of the groups in it."""
     if not is_group(group):
         return
-    for name in group.list_commands(context):
+    try:
+        listed = list(group.list_commands(context))
+    except Exception:
+        return  # a class of the program cannot list its commands here
+    for name in listed:
         try:
             command = group.get_command(context, name)
         except Exception:

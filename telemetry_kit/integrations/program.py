@@ -5,11 +5,12 @@ A program loads this module at each start, so it loads nothing that asks or reco
 
 from __future__ import annotations
 
+import os
 import sys
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import SUPPORTED, load, runtime
-from telemetry_kit.paths import is_app_name
+from telemetry_kit._runtime import SUPPORTED, load, may_grant, runtime
+from telemetry_kit.paths import is_app_name, user_folders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Program:
         if self.is_asked or not SUPPORTED or runtime.is_vetoed() or not is_terminal():
             return
         self.is_asked = True
+        folders = user_folders(self.name, runtime.environ)
+        record = "" if folders is None else f"{folders[0]}/telemetry.enabled"
+        if folders is None or (os.path.lexists(record) and not may_grant(record)):
+            return  # there is no home, or the answer was `never`
         prompt = load("telemetry_kit.consent.prompt")  # deferred: only at a terminal
         if prompt is not None:
             prompt.ask_undecided(prepare=declare_all)

@@ -363,3 +363,24 @@ def test_the_help_lists_the_commands(kind, capsys) -> None:
             run.app(["--help"])
 
     assert "telemetry" in capsys.readouterr().out
+
+
+class Broken(click.Group):
+    """A group that finds its commands, and fails to list them."""
+
+    def list_commands(self, ctx):
+        """Fail."""
+        raise OSError("no plug-ins")
+
+    def get_command(self, ctx, cmd_name):
+        """Return a command for any word."""
+        return click.Command(cmd_name, callback=lambda: 7)
+
+
+def test_a_group_that_cannot_list_its_commands(captured) -> None:
+    """Its commands run, and are not counted."""
+    app = Broken("acme")
+    INSTALLS["click"](app, name="flowspec")
+
+    assert app.main(["work"], standalone_mode=False) == 7
+    assert captured.events == []
