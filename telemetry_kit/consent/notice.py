@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 WIDTH = 78
 MAX_SHOWN = 10
-# The names that the notice shows; `preview` shows all of them.
 MAX_NAMES = 5
 # What the pipeline writes of `agent.completed` for the role `dev` and the agent `me@home`. Consent
 # must not depend on the recorder, so this is a constant. A test compares it with the pipeline.
@@ -70,7 +69,7 @@ def lines(
         "A list of your project folders is stored, too. No code sends any of this.",
         *_wrapped(
             f"{runtime.command_line} view shows it, off stops it, clear deletes it, and preview "
-            f"shows all names and all {len(catalog.EVENTS)} events."
+            f"shows all {len(catalog.EVENTS)} events."
         ),
     ]
 
@@ -96,36 +95,32 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
 
 
-def declared_names(paths: ProjectPaths, now: Settings) -> list[str]:
-    """The names that will be in plain text, besides the public roles: commands first.
-
-    Args:
-        paths: the project's paths.
-        now: the settings.
-    """
-    settings.generation()  # it adds the names of decorators
-    listed = settings.names_from_files(paths.naming_files)
-    found = dict.fromkeys(
-        name
-        for v in ("commands", "agents", "workflows", "roles")
-        for name in sorted(now.names[v].union(settings.decorated[v], listed[v]))
-    )
-    return list(found)
-
-
 def _names_lines(paths: ProjectPaths, now: Settings) -> list[str]:
-    """The sentences about names, in two lines, with as many of the names as fit, at most five."""
-    names = declared_names(paths, now)
-    end = "Other names become keyed pseudonyms, which are not anonymity."
+    """The names that are stored in plain text, in two lines: at most five, and their number."""
+    settings.generation()  # the names of decorators
+    files = settings.names_from_files(paths.naming_files)
+    names = [
+        plain(name)
+        for vocabulary in ("commands", "agents", "workflows", "roles")
+        for name in sorted(
+            {*now.names[vocabulary], *settings.decorated[vocabulary], *files[vocabulary]}
+            - {*settings.ROLES}
+        )
+    ]
+    if not names:
+        return [
+            "Names that the tool declares are stored in plain text. Other names become",
+            "pseudonyms, which are not anonymity. Their key is on this computer.",
+        ]
+    others = "Other names become pseudonyms, which are not anonymity. Their key is local."
     for shown in range(min(len(names), MAX_NAMES), 0, -1):
         rest = len(names) - shown
-        listed = ", ".join(plain(name) for name in names[:shown])
-        more = f" and {rest} more" if rest else ""
-        wrapped = _wrapped(f"Names in plain text: {listed}{more}. {end}")
-        if len(wrapped) <= 2:
-            return wrapped
-    count = f"{len(names)} of the tool" if names else "those that the tool declares"
-    return _wrapped(f"Names in plain text: {count}. {end}")
+        more = f" and {rest:,} more (see preview)" if rest else ""
+        line = f"In plain text: {', '.join(names[:shown])}{more}."
+        if len(line) <= WIDTH:
+            return [line, others]
+    count = f"{len(names):,} name{'' if len(names) == 1 else 's'}"
+    return [f"In plain text: {count} (see preview).", others]
 
 
 def _context_line(now: Settings) -> str:

@@ -88,8 +88,11 @@ def follow(command: Any, program: Program) -> None:
 
     def followed_resolve(context: Any, args: list[str]) -> Any:
         found = resolve(context, args)
-        if found[1] is not None and not hasattr(found[1], _ROOT):
-            follow(found[1], program)
+        try:
+            if found[1] is not None and not hasattr(found[1], _ROOT):
+                follow(found[1], program)
+        except Exception:
+            return found  # an object that takes no attributes runs as ever, and is not counted
         return found
 
     command.resolve_command = followed_resolve

@@ -384,3 +384,19 @@ def test_a_group_that_cannot_list_its_commands(captured) -> None:
 
     assert app.main(["work"], standalone_mode=False) == 7
     assert captured.events == []
+
+
+def test_a_command_that_takes_no_attributes(captured) -> None:
+    """Its function runs, and is not counted."""
+
+    class Fixed(click.Command):
+        def __setattr__(self, name, value):
+            if name.startswith("_telemetry"):
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    app = click.Group("acme", commands=[Fixed("work", callback=lambda: 7)])
+    INSTALLS["click"](app, name="flowspec")
+
+    assert app.main(["work"], standalone_mode=False) == 7
+    assert captured.events == []

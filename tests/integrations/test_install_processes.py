@@ -236,7 +236,7 @@ def test_the_question(acme, answer, recorded, code, told) -> None:
     screen = at_terminal(acme.place, acme.code, answer, args=["build", "7"])
 
     assert (screen.code, screen.stdout) == (0, "built 7\n")
-    assert "Names in plain text: build, db migrate." in screen.screen
+    assert "In plain text: build, db migrate.\n" in screen.screen
     assert "acme telemetry view shows it" in screen.screen
     assert (told in screen.screen, "telemetry-kit" in screen.screen) == (True, False)
     assert recorded == acme.log.exists()
