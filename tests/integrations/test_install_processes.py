@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from tests.consent.prompt_helpers import at_terminal
+from tests.test_cold_start import WRITING
 
 CLICK = """
 import sys
@@ -110,17 +111,27 @@ OFF = {
 }
 
 
-@pytest.mark.parametrize("words", [["build", "1"], ["build", "x"], ["--help"]], ids=str)
-def test_off_loads_nothing_that_records(acme, words: list[str]) -> None:
-    """Without a decision, a program without a terminal loads what `install()` needs, no more."""
+def loaded(acme, *words: str) -> set[str]:
+    """Run the program, and return the modules of this library that it loads."""
     listing = (
         "import atexit, sys\natexit.register(lambda: print(*sorted(n.partition('.')[2] for n in "
         "sys.modules if n.partition('.')[0] == 'telemetry_kit'), sep=','))\n"
     )
     done = acme.place.python("-c", listing + acme.code, *words, stdin=subprocess.DEVNULL)
+    return set(done.stdout.splitlines()[-1].split(","))
+
+
+def modules_of(acme) -> set[str]:
+    """Return the modules of `install()` for the library of the program."""
     own = {"argparse": {"integrations.argparse", "integrations.argparse_commands"}}
-    expected = OFF | own.get(acme.kind, {f"integrations.{acme.kind}"})
-    found = set(done.stdout.splitlines()[-1].split(","))
+    return own.get(acme.kind, {f"integrations.{acme.kind}"})
+
+
+@pytest.mark.parametrize("words", [["build", "1"], ["build", "x"], ["--help"]], ids=str)
+def test_off_loads_nothing_that_records(acme, words: list[str]) -> None:
+    """Without a decision, a program without a terminal loads what `install()` needs, no more."""
+    expected = OFF | modules_of(acme)
+    found = loaded(acme, *words)
     if acme.kind == "argparse":
         found -= {"cli", "cli.registry"}  # the help line of the group
     if acme.kind == "typer" and words == ["--help"]:
@@ -149,6 +160,17 @@ def test_output_and_exit_codes_are_the_same(acme) -> None:
 
 
 # -- on ----------------------------------------------------------------------------------------
+
+
+def test_on_loads_only_what_records(acme) -> None:
+    """A run with consent loads what a decorated call loads, and the module about roles."""
+    acme("telemetry", "on", "--yes")
+    found = loaded(acme, "build", "1")
+    packages = {n.partition(".")[0] for n in WRITING if "." in n}
+    expected = OFF | modules_of(acme) | WRITING | packages
+    expected |= {"instrumentation", "instrumentation.tracks", "instrumentation.spans"}
+
+    assert expected | {"integrations.roles"} == found - {"cli", "cli.registry"}
 
 
 def test_from_the_first_start_to_reset(acme) -> None:
