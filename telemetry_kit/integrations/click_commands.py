@@ -53,7 +53,7 @@ def follow(command: Any, program: Program) -> None:
     def recorded_invoke(context: Any) -> Any:
         if context.command is not command or not is_leaf(command, context):
             return invoke(context)
-        if has_root(context):
+        if root_of(context.parent, command) is not None:
             program.ask(lambda: declare_all(context.find_root()))
         span = open_command(program, context.parent, context.info_name, command, context)
         if span is None:
@@ -113,19 +113,30 @@ def open_command(
     if runtime.is_off():
         return None
     try:
+        root = root_of(parent, command)
+        if root is None:
+            return None
+        getattr(root, _ROOT).declare_registered(root)
         path = path_of(parent, info_name, command)
     except Exception:
         return None  # a class of the program cannot list its commands
     return path and program.open_command(*path, option_of(context))
 
 
-def has_root(context: Any) -> bool:
-    """Whether the program's own command line reached a context."""
-    while context is not None:
-        if hasattr(context.command, _ROOT):
-            return True
-        context = context.parent
-    return False
+def root_of(parent: Any, command: Any) -> Any:
+    """The outermost root of a program that the command line went through; None if there is none.
+
+    Args:
+        parent: the context around a command.
+        command: the command.
+    """
+    found = None
+    while True:
+        if hasattr(command, _ROOT):
+            found = command
+        if parent is None:
+            return found
+        parent, command = parent.parent, parent.command
 
 
 def is_group(command: Any) -> bool:
@@ -253,6 +264,7 @@ class Mount:
         self.program = program
         self._build = build
         self._group: Any = None
+        self._is_declared = False
 
     @property
     def group(self) -> Any:
@@ -261,6 +273,22 @@ class Mount:
             self._group = self._build(lambda context: declare_all(context.find_root()))
             setattr(self._group, _FOLLOWED, True)
         return self._group
+
+    def declare_registered(self, root: Any) -> None:
+        """Declare the commands that are in memory, once. A lazy group has others, which stay so."""
+        if not self._is_declared:
+            self._is_declared = True
+            declare_in_memory(root, [])
+
+
+def declare_in_memory(group: Any, names: list[str]) -> None:
+    """Declare the commands of a group, and of the groups in it, without loading any."""
+    for name, command in dict(getattr(group, "commands", {})).items():
+        path = [*names, str(name)]
+        if not is_group(command) or getattr(command, "invoke_without_command", False):
+            declare(" ".join(path))
+        if len(path) < _MAX_DEPTH:
+            declare_in_memory(command, path)
 
 
 def mount_in_group(root: Any, mount: Mount) -> None:

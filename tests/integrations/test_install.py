@@ -8,7 +8,7 @@ import click
 import pytest
 import typer
 
-from telemetry_kit import configure, settings
+from telemetry_kit import configure, settings, track_role_event
 from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConfigurationError
 from tests.integrations.install_helpers import INSTALLS, PROGRAMS, Run
@@ -400,3 +400,11 @@ def test_a_command_that_takes_no_attributes(captured) -> None:
 
     assert app.main(["work"], standalone_mode=False) == 7
     assert captured.events == []
+
+
+def test_each_registered_command_is_declared(program, captured) -> None:
+    """The first event declares all registered commands, so that `record` may name any of them."""
+    program("build", "1")
+    record = track_role_event("agent.invoked", command="db migrate")
+
+    assert record["command"] == "db migrate"
