@@ -150,7 +150,7 @@ def test_output_and_exit_codes_are_the_same(acme) -> None:
     for state in ("off", "on"):
         if state == "on":
             acme("telemetry", "on", "--yes")
-        for words in (["build", "7"], ["build", "x"], ["nonsense"]):
+        for words in (["build", "7"], ["build", "x"]):
             own = acme.place.python("-c", plain, *words)
             done = acme(*words)
             error = done.stderr.replace(", 'telemetry'", "").replace(",telemetry", "")
@@ -289,8 +289,13 @@ def test_the_answer_for_all_projects(acme, answer, code, told) -> None:
 
 @pytest.mark.tty
 @pytest.mark.parametrize(
-    "words",
-    [["--help"], ["build", "--help"], ["build", "x"], ["nonsense"], ["telemetry", "status"]],
+    ("acme", "words"),
+    [
+        *((kind, ["build", "x"]) for kind in RUNS),
+        *(("click", words) for words in (["build", "--help"], ["nonsense"])),
+        *((kind, ["telemetry", "status"]) for kind in RUNS),
+    ],
+    indirect=["acme"],
     ids=str,
 )
 def test_no_question(acme, words: list[str]) -> None:
