@@ -115,7 +115,8 @@ def test_programs_with_one_call(undecided, tmp_path: Path, page: Path) -> None:
     """The program at the top of each page does what the page shows, and leaves no file."""
     bin_folder = tmp_path / "bin"
     make_program(blocks(page, "python")[0], bin_folder)
-    console = [block for block in blocks(page, "console") if block.startswith("$ acme")]
+    shown = [*blocks(page, "console"), *blocks(page, "text")]
+    console = [block for block in shown if block.startswith("$ acme")]
     run_console(console, undecided, bin_folder)
 
     assert console != []
