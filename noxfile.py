@@ -135,7 +135,10 @@ def frameworks(session: nox.Session) -> None:
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
-    tests = ("tests/integrations/test_frameworks.py", "tests/instrumentation/test_signatures.py")
+    tests = (
+        *("tests/integrations/test_frameworks.py", "tests/integrations/test_other_parsers.py"),
+        "tests/instrumentation/test_signatures.py",
+    )
     every = {"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"}
     session.run("pytest", "-p", "no:randomly", *tests, *session.posargs, env=every)
 

@@ -30,6 +30,7 @@ def track_role_event(
     workflow: "str | None" = None,
     source_agent: "str | None" = None,
     target_agent: "str | None" = None,
+    previous_role: "str | None" = None,
     context: "Mapping[str, object] | None" = None,
     project_root: "Path | None" = None,
 ) -> "dict[str, Any] | None":
@@ -46,6 +47,7 @@ def track_role_event(
         workflow: the workflow that the event belongs to.
         source_agent: the agent that hands off.
         target_agent: the agent that takes over.
+        previous_role: the role before a change.
         context: values for keys declared with `configure(context=...)`.
         project_root: a directory inside the project; the working directory by default.
 
@@ -81,6 +83,8 @@ def track_role_event(
         fields["source_agent"] = source_agent
     if target_agent is not None:
         fields["target_agent"] = target_agent
+    if previous_role is not None:
+        fields["previous_role"] = previous_role
     if context is not None:
         fields["context"] = context
     record: dict[str, Any] | None = pipeline.emit(fields)

@@ -27,6 +27,9 @@ MAX_RECORDS = 16
 MAX_DECLARED = 16_384
 # Loading takes about 10 ms. A thread that waits longer does not record.
 LOAD_SECONDS = 1.0
+# Our own command line, and the app that it takes where the user has decided about none.
+PROGRAM = "telemetry-kit"
+DEFAULT_APP = "flowspec"
 
 
 class Runtime:
@@ -39,12 +42,14 @@ class Runtime:
 
     __slots__ = (
         *("_on_until", "app", "captured", "clock", "declared", "environ", "forks", "is_denied"),
-        *("now", "off_until", "pipeline", "random", "spans"),
+        *("now", "off_until", "pipeline", "prog", "random", "spans"),
     )
 
     def __init__(self) -> None:
         # The name that the program gives itself; without one nothing is recorded.
         self.app = ""
+        # The words that users type before a command of ours; empty for our own command line.
+        self.prog = ""
         # How many captures are open: their events go into memory, whatever consent is.
         self.captured = 0
         # (field, name) pairs given at decoration time, until `settings` adds them.
@@ -67,6 +72,18 @@ class Runtime:
     def __reduce__(self) -> str:
         """Pickle by name: what a wrapper refers to is the runtime of the process that loads it."""
         return "runtime"
+
+    @property
+    def program(self) -> str:
+        """The name of the command line in front of an error message."""
+        return self.prog or PROGRAM
+
+    @property
+    def command_line(self) -> str:
+        """The words that users type before a command of ours, for every notice and message."""
+        if self.prog or self.app in ("", DEFAULT_APP):
+            return self.prog or PROGRAM
+        return f"{PROGRAM} --app {self.app}"
 
     def is_off(self) -> bool:
         """Whether recording is off in every project; False if only `consent` can decide.

@@ -39,13 +39,16 @@ PSEUDONYM_PREFIX = "h:"
 # Source code contains fewer names per vocabulary. Any further ones become pseudonyms.
 MAX_DECORATED = 4_096
 _KEY_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+MAX_PROG_CHARS = 60
+_PROG_MARKS = "-_./+:@%="
+_PROG_CHARS = _KEY_CHARS.union(_PROG_MARKS, " ")
 
 
 class Settings:
     """All values given to `configure()`, after the checks; never changed."""
 
     __slots__ = (
-        *("app", "context", "directory", "errors", "names", "prefix", "resolution"),
+        *("app", "context", "directory", "errors", "names", "prefix", "prog", "resolution"),
         *("retention_days", "scope", "version"),
     )
 
@@ -60,8 +63,10 @@ class Settings:
         version: str = "",
         scope: str = "project",
         directory: str = "",
+        prog: str = "",
     ) -> None:
         self.app = app
+        self.prog = prog
         self.prefix = app.upper().replace("-", "_")
         self.names = names or dict.fromkeys(VOCABULARIES, frozenset())
         self.context = context or {}
@@ -97,6 +102,7 @@ class State:
         self.settings = settings
         self.generation += 1
         runtime.app = settings.app
+        runtime.prog = settings.prog
         runtime.off_until = 0.0
 
     def add_decorated(self, field: str, name: str) -> None:
@@ -155,6 +161,7 @@ def configure(
     version: str | None = None,
     scope: str | None = None,
     directory: str | None = None,
+    prog: str | None = None,
     roles: "Names" = None,
     agents: "Names" = None,
     commands: "Names" = None,
@@ -186,6 +193,8 @@ def configure(
             user's state directory, and no file is written to a working directory.
         directory: name of the folder in a project with the events, `.<app>` by default. Give
             another one if `.<app>` has a meaning for the tool itself.
+        prog: the words that users type before a command of this library, such as
+            `"acme telemetry"`. Each notice and message says them. Mounting the commands sets it.
         roles: role names beyond the seven built-in ones.
         agents: agent names.
         commands: command names.
@@ -222,6 +231,11 @@ def configure(
         raise _mistake(f"scope={scope!r}: use 'project' or 'user'")
     if directory is not None and not is_directory(directory):
         raise _mistake(f"directory={directory!r}: use one name with a dot, for instance '.usage'")
+    if prog and not is_prog(prog):
+        raise _mistake(
+            f"prog={prog!r}: use the words that users type, such as 'acme telemetry': at most "
+            f"{MAX_PROG_CHARS} letters, digits, single spaces and characters of {_PROG_MARKS}"
+        )
     resolution = timestamp_resolution
     if resolution is not None and resolution not in tuple(RESOLUTIONS):
         raise _mistake(f"timestamp_resolution={resolution!r}: use one of {', '.join(RESOLUTIONS)}")
@@ -245,6 +259,7 @@ def configure(
         version=old.version if release is None else release,
         scope=scope or old.scope,
         directory=old.directory if directory is None else directory,
+        prog=old.prog if prog is None else prog,
     )
     state.replace(new)
     return Restore(old)
@@ -276,6 +291,16 @@ def release_of(version: object) -> str:
         if rest:
             break
     return ".".join(numbers)
+
+
+def is_prog(prog: object) -> bool:
+    """Whether a shell takes a text as the words of a command, each as it is."""
+    return (
+        isinstance(prog, str)
+        and 0 < len(prog) <= MAX_PROG_CHARS
+        and _PROG_CHARS.issuperset(prog)
+        and prog == " ".join(prog.split())
+    )
 
 
 def allow_name(field: str, name: str) -> None:

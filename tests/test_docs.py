@@ -18,10 +18,13 @@ from telemetry_kit import configure, tracks
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import notice
 from telemetry_kit.schema import catalog
+from tests.consent.prompt_helpers import at_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# The pages about whole programs.
+PARSERS = ("typer", "click", "argparse")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -60,6 +63,36 @@ def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
     assert (result.failed, "".join(printed)) == (0, "")
 
 
+def run_console(console: list[str], place, bin_folder: Path) -> None:
+    """Run each command of the blocks, and compare its output. `...` matches any text."""
+    env = {**place.env, "PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "100"}
+    for block in console:
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, expected = part.partition("\n")
+            done = subprocess.run(
+                shlex.split(command),
+                cwd=place.root,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+            pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
+
+            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), (command, done.stdout)
+
+
+def make_program(program: str, bin_folder: Path) -> Path:
+    """Install a program of a page as the command `acme`."""
+    bin_folder.mkdir(exist_ok=True)
+    path = bin_folder / "acme"
+    path.write_text(f"#!{sys.executable}\n{program}")
+    path.chmod(0o755)
+    return path
+
+
 def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
     """Each command of the tutorial prints the output shown. `...` matches any text."""
     page = ROOT / "docs" / "tutorial.md"
@@ -73,27 +106,56 @@ def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
     }.items():
         (bin_folder / name).write_text(f"#!/bin/sh\n{line}\n")
         (bin_folder / name).chmod(0o755)
-    env = {**undecided.env, "PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "100"}
-    for block in blocks(page, "console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, expected = part.partition("\n")
-            done = subprocess.run(
-                shlex.split(command),
-                cwd=undecided.root,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
-
-            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), (command, done.stdout)
+    run_console(blocks(page, "console"), undecided, bin_folder)
 
 
-def test_the_readme_example_runs(place) -> None:
-    """The example at the top of the README records three events."""
-    (program,) = blocks(ROOT / "README.md", "python")
+INSTALL_PAGES = [ROOT / "README.md", *(ROOT / f"docs/how-to/{n}.md" for n in PARSERS)]
+
+
+@pytest.mark.parametrize("page", INSTALL_PAGES, ids=page_id)
+def test_programs_with_one_call(undecided, tmp_path: Path, page: Path) -> None:
+    """The program at the top of each page does what the page shows, and leaves no file."""
+    bin_folder = tmp_path / "bin"
+    make_program(blocks(page, "python")[0], bin_folder)
+    shown = [*blocks(page, "console"), *blocks(page, "text")]
+    console = [block for block in shown if block.startswith("$ acme")]
+    run_console(console, undecided, bin_folder)
+
+    assert console != []
+    assert undecided.tree() == []
+
+
+@pytest.mark.tty
+def test_the_question_of_the_page(undecided, tmp_path: Path) -> None:
+    """The page about Typer shows the question as its user sees it."""
+    page = ROOT / "docs" / "how-to" / "typer.md"
+    program = make_program(blocks(page, "python")[0], tmp_path / "bin").read_text()
+    seen = at_terminal(undecided, program, "y\r", args=["build", "site"])
+    pattern = re.escape(blocks(page, "text")[0]).replace(r"\.\.\.", ".*")
+    # The terminal of the test echoes no key.
+    pattern = pattern.replace(re.escape("later] y\n"), re.escape("later] "))
+
+    assert re.fullmatch(pattern, seen.screen), seen.screen
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_more_programs_of_the_page(undecided, tmp_path: Path, number: int) -> None:
+    """The other programs of the page about Typer run, and record a command and its role."""
+    page = ROOT / "docs" / "how-to" / "typer.md"
+    bin_folder = tmp_path / "bin"
+    make_program(blocks(page, "python")[number], bin_folder)
+    run_console(["$ acme telemetry on --yes\nRecording is on for ...\n"], undecided, bin_folder)
+    line = "$ acme --role reviewer build site\n" if number == 1 else "$ acme build site\n"
+    run_console([line], undecided, bin_folder)
+    log = (undecided.root / ".acme" / "telemetry.jsonl").read_text()
+
+    assert log.count('"command":"build"') == 2
+    assert log.count('"role":"reviewer"') == (3 if number == 1 else 0)
+
+
+def test_the_decorators_of_the_readme(place) -> None:
+    """The example of the README with decorators records three events."""
+    program = blocks(ROOT / "README.md", "python")[1]
     done = place.run(program)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -101,7 +163,7 @@ def test_the_readme_example_runs(place) -> None:
     assert {"/flow:implement"} == {event["command"] for event in place.events()}
 
 
-@pytest.mark.parametrize("page", ["typer.md", "scripts.md"])
+@pytest.mark.parametrize("page", ["scripts.md"])
 def test_how_to_programs_run(place, page: str) -> None:
     """The programs of the how-to pages exit without an error."""
     for program in blocks(ROOT / "docs" / "how-to" / page, "python"):

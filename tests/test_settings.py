@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from telemetry_kit import configure, settings
+from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import ConfigurationError
 from telemetry_kit.schema import catalog
 
@@ -26,6 +27,38 @@ def test_defaults() -> None:
     ) == ("flowspec", "FLOWSPEC", "day", 90)
     assert frozenset(catalog.ROLES) == settings.vocabulary("roles")
     assert frozenset() == settings.vocabulary("commands")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"app": "acme"}, "telemetry-kit --app acme"),
+        ({"app": "flowspec"}, "telemetry-kit"),
+        ({"app": "acme", "prog": "acme telemetry"}, "acme telemetry"),
+        ({"app": "acme", "prog": "python -m acme telemetry"}, "python -m acme telemetry"),
+    ],
+)
+def test_the_commands_that_users_are_told(given: dict, told: str) -> None:
+    """`prog` is what every notice and message says; without it, our own command line."""
+    with configure(**given):
+        assert told == runtime.command_line
+    assert runtime.prog == ""
+
+
+@pytest.mark.parametrize(
+    "prog",
+    [
+        *("acme 'telemetry'", 'acme "telemetry"', " acme", "acme  telemetry", "acme\ttelemetry"),
+        *("acme; rm", "acme $HOME", "`acme`", "a" * 61, "\u00e4cme", 3),
+    ],
+)
+def test_bad_progs(prog: object) -> None:
+    """Words that a shell would not take as they are raise one sentence, and change nothing."""
+    before = settings.current()
+    with pytest.raises(ConfigurationError, match="use the words that users type, such as 'acme"):
+        configure(prog=prog)
+
+    assert before is settings.current()
 
 
 @pytest.mark.parametrize("vocabulary", ["roles", "agents", "commands", "workflows"])
@@ -61,7 +94,6 @@ def test_as_a_context_manager_it_restores() -> None:
 
 def test_restored_settings_reach_the_runtime() -> None:
     """The runtime follows a change of the app, and its restoration."""
-    from telemetry_kit._runtime import runtime
 
     with configure(app="acme"):
         assert runtime.app == "acme"

@@ -80,7 +80,11 @@ from telemetry_kit.integrations.typer import TelemetryOption
 from telemetry_kit.cli import typer_app
 telemetry_kit.configure(app="flowspec")
 typer_app("flowspec")
+from telemetry_kit.integrations.argparse import install
 parser = argparse.ArgumentParser()
+parser.set_defaults(func=print)
+install(parser, name="flowspec")
+parser.parse_args([]).func(end="")
 add_telemetry_argument(parser)
 assert parser.parse_args(["--no-telemetry"]).telemetry is False
 """

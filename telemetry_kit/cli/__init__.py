@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 _BEFORE = ("--app", "--project")
 
 
-def main(argv: "Sequence[str] | None" = None) -> int:
+def main(argv: "Sequence[str] | None" = None, program: str = "telemetry-kit") -> int:
     """Run the command line.
 
     Args:
         argv: the arguments; those of the process by default.
+        program: the words that users type before a command.
 
     Returns:
         The exit code: 0 done, 1 failed or incomplete, 2 usage error, 130 interrupted.
@@ -33,11 +34,11 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     if name == "record":
         from telemetry_kit.cli import record  # deferred: the cold path
 
-        return record.main(args[:at] + words)
+        return record.main(args[:at] + words, program)
     from telemetry_kit.cli.registry import overview, show  # deferred: `record` needs no table
 
     if not args or name in ("--help", "-h", "help"):
-        return show(overview())
+        return show(overview(program))
     if name in ("--version", "-V"):
         from telemetry_kit._version import __version__  # deferred: only for this
 
@@ -58,7 +59,9 @@ def _open_streams() -> None:
 
 
 def typer_app(app: "str | None" = None) -> "typer.Typer":
-    """Return the interactive commands as a Typer app that a host mounts.
+    """Return the commands as a Typer app that a host mounts under the name `telemetry`.
+
+    Each notice and message then says `<app> telemetry`, unless `configure(prog=...)` names others.
 
     Example:
         >>> import typer
@@ -79,7 +82,9 @@ def typer_app(app: "str | None" = None) -> "typer.Typer":
 
 
 def click_group(app: "str | None" = None) -> "click.Group":
-    """Return the interactive commands as a Click group that a host mounts.
+    """Return the commands as a Click group that a host mounts under the name `telemetry`.
+
+    Each notice and message then says `<app> telemetry`, unless `configure(prog=...)` names others.
 
     Example:
         >>> import click

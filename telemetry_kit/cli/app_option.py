@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit import settings
-from telemetry_kit._runtime import runtime
+from telemetry_kit._runtime import DEFAULT_APP, runtime
 from telemetry_kit.cli.output import USAGE, CommandError
 from telemetry_kit.consent import app_choice
 from telemetry_kit.errors import ConfigurationError
@@ -31,10 +31,15 @@ def configure_app(command: str, app: str | None, project: str | None) -> None:
     except ConfigurationError as error:
         if command not in ABOUT_NO_APP:
             raise CommandError(str(error), USAGE) from None
-        found = app_choice.DEFAULT
+        found = DEFAULT_APP
+    host = settings.current()
     try:
         settings.configure(app=found)
         if command not in ABOUT_NO_APP:
             settings.configure(**program.read_all(found, runtime.environ))
+        if host.prog and found != host.app:
+            # The host's commands with `--app`, if that is short enough, else our own command line.
+            prog = f"{host.prog} --app {found}"
+            settings.configure(prog=prog if settings.is_prog(prog) else "")
     except ConfigurationError as error:
         raise CommandError(str(error), USAGE) from None

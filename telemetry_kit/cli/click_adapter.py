@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
-from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameter
-from telemetry_kit.cli.output import guarded, guarded_help
-from telemetry_kit.cli.registry import HELP
+from telemetry_kit.cli.mounting import (
+    CONTEXT_SETTINGS,
+    Commands,
+    record,
+    run,
+    set_prog,
+    target_of,
+)
+from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, Row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.cli.options import Parameter
 
 
 class Command(click.Command):
@@ -17,6 +27,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words after the command."""
+        from telemetry_kit.cli.output import guarded_help  # deferred: a host only mounts it
+
         return guarded_help(lambda: super(Command, self).parse_args(ctx, args), ctx.exit)
 
 
@@ -25,6 +37,8 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words after the group."""
+        from telemetry_kit.cli.output import guarded_help  # deferred: as above
+
         return guarded_help(lambda: super(Group, self).parse_args(ctx, args), ctx.exit)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -32,44 +46,67 @@ class Group(click.Group):
         return list(self.commands)
 
 
-def build(app: str | None) -> click.Group:
-    """Make the Click group.
+class Unparsed(click.Command):
+    """A command that receives the words after its name as they are."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the words for the command's function."""
+        ctx.args = list(args)
+        return ctx.args
+
+
+def build(app: str | None, prepare: Callable[[Any], None] | None = None) -> click.Group:
+    """Make the Click group. Each of its commands is made when it is used.
 
     Args:
         app: the tool that recorded the events; None for the configured one.
+        prepare: called with the Click context before a command.
     """
+    set_prog(app)
 
     @click.pass_context
     def target(context: click.Context, /, **given: Any) -> None:
-        context.obj = (app if given["app"] is None else given["app"], given["project"])
+        context.obj = target_of(app, given)
+        if prepare is not None:
+            prepare(context)
 
     made = Group(
         "telemetry",
         callback=target,
-        params=[parameter_of(option) for option in GLOBALS],
+        params=[
+            click.Option([name], help=text, metavar=metavar)
+            for name, (metavar, text) in GLOBAL_OPTIONS.items()
+        ],
         help=HELP,
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )
-    for row in MOUNTED:
-        for name in row[0]:
-            made.add_command(command_of(row, name))
+    made.commands = Commands(command_of)
     return made
 
 
 def command_of(row: Row, name: str) -> click.Command:
     """Make the Click command for one name of a command."""
+    if name in COLD:
+
+        @click.pass_context
+        def unparsed(context: click.Context, /) -> None:
+            context.exit(record(context.obj, context.args))
+
+        return Unparsed(name, callback=unparsed, help=row[2])
+
+    from telemetry_kit.cli.invocation import parameters_of  # deferred: the table of options
 
     @click.pass_context
-    def run(context: click.Context, /, **values: Any) -> None:
-        context.exit(guarded(lambda: run_command(row, values, *context.obj)))
+    def command(context: click.Context, /, **values: Any) -> None:
+        context.exit(run(row, values, context.obj))
 
     parameters = parameters_of(row)
     # Click shows no help for an argument, so the help of the command contains it.
     arguments = [f"{p.metavar}: {p.help}" for p in parameters if p.is_argument]
     return Command(
         name,
-        callback=run,
+        callback=command,
         params=[parameter_of(parameter) for parameter in parameters],
         help="\n\n".join([row[2], *arguments]),
         hidden=name != row[0][0],
@@ -79,6 +116,8 @@ def command_of(row: Row, name: str) -> click.Command:
 
 def parameter_of(parameter: Parameter) -> click.Parameter:
     """Make the Click option or argument."""
+    from telemetry_kit.cli.options import FLAG, TEXTS  # deferred: as above
+
     if parameter.is_argument:
         return click.Argument(
             [parameter.key],

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import os
 
-from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED
+from telemetry_kit._runtime import SUPPORTED, UNSUPPORTED, runtime
 from telemetry_kit.cli.options import GLOBALS, PARAMETERS, Parameters, converted, parse
 from telemetry_kit.cli.output import USAGE, CommandError, guarded
-from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS
+from telemetry_kit.cli.registry import COLD, COMMANDS, GLOBAL_OPTIONS, Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-# Names, module and help of a command.
-Row = tuple[tuple[str, ...], str, str]
-# For Click and Typer. On an unsupported system every command fails in the same way, whatever its
-# options.
-CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
-if not SUPPORTED:
-    CONTEXT_SETTINGS |= {"ignore_unknown_options": True, "allow_extra_args": True}
-
+# The commands whose options are in the table.
 MOUNTED: tuple[Row, ...] = tuple(row for row in COMMANDS if row[0][0] not in COLD)
 
 
@@ -84,7 +77,7 @@ def run_line(options: Sequence[str], name: str, words: Sequence[str]) -> int | N
     target = global_values(options)
     known = {n: row for row in COMMANDS for n in row[0]}
     if not name:
-        raise CommandError("the command is missing: see telemetry-kit --help", USAGE)
+        raise CommandError(f"the command is missing: see {runtime.program} --help", USAGE)
     if name not in known:
         from telemetry_kit.schema.catalog import nearest  # deferred: only for a mistake
 

@@ -37,6 +37,6 @@ def run_maintenance(project: str | None) -> None:
         return
     if done.deleted_for_space:
         info(
-            f"telemetry-kit: the events took more than {in_bytes(limits.MAX_BYTES)}: the oldest "
-            f"{counted(done.deleted_for_space, 'file was', 'files were')} deleted"
+            f"{runtime.program}: the events took more than {in_bytes(limits.MAX_BYTES)}: "
+            f"the oldest {counted(done.deleted_for_space, 'file was', 'files were')} deleted"
         )

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError, safe, width
 from telemetry_kit.cli.registry import GLOBAL_OPTIONS
 
@@ -226,7 +227,7 @@ def parser_of(command: str, text: str, parameters: Parameters) -> Parser:
     names = [p.metavar for p in parameters if p.is_argument and p.metavar]
     columns = min(width(), MAX_HELP_COLUMNS)
     parser = Parser(
-        prog=f"telemetry-kit {command}",
+        prog=f"{runtime.program} {command}",
         usage=" ".join(["%(prog)s [OPTIONS]", *names]),
         description=text,
         formatter_class=partial(argparse.HelpFormatter, max_help_position=24, width=columns),
@@ -266,4 +267,4 @@ def explain_unknown(command: str, parameters: Parameters, words: Sequence[str]) 
 
         known = [n for p in parameters if not p.is_argument for n in p.names]
         problem = f"there is no option {name[:40]!r}: {suggest(name, [*known, '--help'])}"
-    return f"{problem}{'' if problem.endswith('?') else '.'} See telemetry-kit {command} --help"
+    return f"{problem}{'' if problem.endswith('?') else '.'} See {runtime.program} {command} --help"

@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import contextmanager
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit._units import counted as counted  # noqa: PLC0414 - a part of most messages
 from telemetry_kit._units import in_bytes as in_bytes  # noqa: PLC0414
 from telemetry_kit.errors import TelemetryError
@@ -108,7 +109,7 @@ def guarded(action: Callable[[], int | None]) -> int:
             code = action() or 0
         except (CommandError, TelemetryError) as error:
             code = error.code if isinstance(error, CommandError) else FAILED
-            sentence = f"telemetry-kit: {error}"
+            sentence = f"{runtime.program}: {error}"
         except KeyboardInterrupt:
             code, sentence = INTERRUPTED, ""
         except OSError as error:
@@ -155,7 +156,7 @@ def system_sentence(error: OSError) -> str:
     """Return the sentence about an operation that the system refused."""
     reason = os.strerror(error.errno) if error.errno else str(error)
     path = f": {safe(str(error.filename))}" if error.filename else ""
-    return f"telemetry-kit: not finished, the system reports: {reason}{path}"
+    return f"{runtime.program}: not finished, the system reports: {reason}{path}"
 
 
 def discard(stream: TextIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import CommandError, counted, info, safe
 from telemetry_kit.storage.segments import ReadReport
 
@@ -9,7 +10,7 @@ from telemetry_kit.storage.segments import ReadReport
 def print_problems(problems: ReadReport) -> None:
     """Print one sentence on stderr for each file with a problem."""
     for sentence in problems.sentences():
-        info(f"telemetry-kit: {safe(sentence)}")
+        info(f"{runtime.program}: {safe(sentence)}")
 
 
 def unread_files(problems: ReadReport) -> list[str]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 USAGE = 2
 HELP = """\
-Usage: telemetry-kit record EVENT [OPTIONS]
+Usage: {program} record EVENT [OPTIONS]
 
 Record one event. The command always exits with 0 and prints nothing. It writes nothing if
 recording is off. Names outside the declared vocabulary are stored as pseudonyms.
@@ -26,6 +26,7 @@ Options:
   --workflow NAME       the workflow of the event
   --source-agent NAME   the agent before a hand-off
   --target-agent NAME   the agent after a hand-off
+  --previous-role NAME  the role before a change
   --outcome WORD        ok, error, cancelled or closed
   --exit-code NUMBER    exit code of a command
   --duration-ms NUMBER  duration in milliseconds
@@ -35,7 +36,10 @@ Options:
   --project DIR         a folder inside the project (default: the working directory)
   --strict              report wrong arguments and exit with 2
 """
-NAMES = ("role", "command", "agent", "workflow", "source_agent", "target_agent")
+NAMES = (
+    *("role", "command", "agent", "workflow", "source_agent", "target_agent"),
+    "previous_role",
+)
 NUMBERS = ("exit_code", "duration_ms")
 OPTIONS = (*NAMES, *NUMBERS, "outcome", "span", "app", "project")
 FLAGS = ("--strict", "--print-span")
@@ -46,11 +50,12 @@ class UsageError(Exception):
     """An argument that is wrong, as one sentence."""
 
 
-def main(args: "list[str]") -> int:
+def main(args: "list[str]", program: str = "telemetry-kit") -> int:
     """Record the event that the arguments describe.
 
     Args:
         args: the words after `record`.
+        program: the words that users type before `record`.
 
     Returns:
         0; with `--strict`, 2 if the arguments are wrong.
@@ -58,7 +63,7 @@ def main(args: "list[str]") -> int:
     if "--help" in args or "-h" in args:
         from telemetry_kit.cli.registry import show  # deferred: recording an event needs no help
 
-        return show(HELP)
+        return show(HELP.format(program=program))
     strict = "--strict" in args
     try:
         event, given = parse([a for a in args if a not in FLAGS])
@@ -72,7 +77,7 @@ def main(args: "list[str]") -> int:
         if strict:
             from telemetry_kit.cli.output import info  # deferred: only for a mistake
 
-            info(f"telemetry-kit record: {error}")
+            info(f"{program} record: {error}")
             return USAGE
     except Exception:
         return 0  # a hook must never break the script that calls it

@@ -5,8 +5,9 @@
 
 import sys
 
-# Name and aliases, module, help.
-COMMANDS = (
+# The names, the module and the help of a command.
+Row = tuple[tuple[str, ...], str, str]
+COMMANDS: tuple[Row, ...] = (
     (("demo",), "demo", "Run the example program in a temporary project and show what it records."),
     (("status",), "status", "Show whether events are recorded here, and why."),
     (("enable", "on"), "enable", "Start recording in this project."),
@@ -39,8 +40,12 @@ GLOBAL_OPTIONS = {
 HELP = "Show how you use a tool. It is opt-in, and all data stays on this machine."
 
 
-def overview() -> str:
-    """Return the help of the whole command line."""
+def overview(program: str) -> str:
+    """Return the help of the whole command line.
+
+    Args:
+        program: the words that users type before a command.
+    """
     commands = [(", ".join(names), text) for names, _, text in COMMANDS]
     options = [(f"{name} {value}", text) for name, (value, text) in GLOBAL_OPTIONS.items()]
     options += [
@@ -48,7 +53,7 @@ def overview() -> str:
         ("--help", "Print this help, or the help of a command."),
     ]
     usage = " ".join(f"[{name} {value}]" for name, (value, _) in GLOBAL_OPTIONS.items())
-    lines = [f"Usage: telemetry-kit {usage} COMMAND [OPTIONS]", "", HELP]
+    lines = [f"Usage: {program} {usage} COMMAND [OPTIONS]", "", HELP]
     for title, rows in (("Commands", commands), ("Options", options)):
         width = max(len(left) for left, _ in rows)
         lines += ["", f"{title}:", *(f"  {left:<{width}}  {right}" for left, right in rows)]

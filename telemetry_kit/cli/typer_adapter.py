@@ -7,36 +7,64 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-import typer.core
+from typer.core import TyperCommand, TyperGroup
 
-from telemetry_kit.cli.invocation import CONTEXT_SETTINGS, MOUNTED, Row, parameters_of, run_command
-from telemetry_kit.cli.options import FLAG, GLOBALS, TEXTS, Parameters
-from telemetry_kit.cli.output import guarded, guarded_help
-from telemetry_kit.cli.registry import HELP
+from telemetry_kit.cli.mounting import (
+    CONTEXT_SETTINGS,
+    Commands,
+    record,
+    run,
+    set_prog,
+    target_of,
+)
+from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, Row
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.cli.options import Parameter
 
 
-class Command(typer.core.TyperCommand):
+class Command(TyperCommand):
     """A Typer command whose help is no error where it cannot be printed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command."""
+        from telemetry_kit.cli.output import guarded_help  # deferred: a host only mounts it
+
         return guarded_help(lambda: super(Command, self).parse_args(ctx, args), ctx.exit)
 
 
-class Group(typer.core.TyperGroup):
-    """A Typer group whose help is no error where it cannot be printed."""
+class Group(TyperGroup):
+    """A Typer group that makes each of its commands when it is used."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = Commands(command_of)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the group."""
+        from telemetry_kit.cli.output import guarded_help  # deferred: as above
+
         return guarded_help(lambda: super(Group, self).parse_args(ctx, args), ctx.exit)
 
 
-def build(app: str | None) -> typer.Typer:
-    """Make the Typer app.
+class Unparsed(TyperCommand):
+    """A command that receives the words after its name as they are."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep the words for the command's function."""
+        ctx.args = list(args)
+        return list(args)
+
+
+def build(app: str | None, prepare: Callable[[Any], None] | None = None) -> typer.Typer:
+    """Make the Typer app. Each of its commands is made when it is used.
 
     Args:
         app: the tool that recorded the events; None for the configured one.
+        prepare: called with the Typer context before a command.
     """
+    set_prog(app)
     made = typer.Typer(
         name="telemetry",
         cls=Group,
@@ -49,58 +77,76 @@ def build(app: str | None) -> typer.Typer:
     )
 
     def target(context: typer.Context, **given: Any) -> None:
-        context.obj = (app if given["app"] is None else given["app"], given["project"])
+        context.obj = target_of(app, given)
+        if prepare is not None:
+            prepare(context)
 
-    made.callback()(with_parameters(target, GLOBALS))
-    for row in MOUNTED:
-        for name in row[0]:
-            made.command(
-                name,
-                cls=Command,
-                help=row[2],
-                hidden=name != row[0][0],
-                context_settings=CONTEXT_SETTINGS,
-            )(function_of(row))
+    options = {
+        name.removeprefix("--"): (
+            str | None,
+            typer.Option(name, help=text, metavar=metavar, show_default=False),
+            None,
+        )
+        for name, (metavar, text) in GLOBAL_OPTIONS.items()
+    }
+    made.callback()(with_parameters(target, options))
     return made
 
 
-def function_of(row: Row) -> Callable[..., None]:
-    """Make the function that Typer calls for a command."""
+def command_of(row: Row, name: str) -> Any:
+    """Make the command for one name of a command, as an app with this command alone."""
+    made = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    function: Callable[..., None]
+    if name in COLD:
 
-    def run(context: typer.Context, **values: Any) -> None:
-        raise typer.Exit(guarded(lambda: run_command(row, values, *context.obj)))
+        def unparsed(context: typer.Context) -> None:
+            raise typer.Exit(record(context.obj, context.args))
 
-    return with_parameters(run, parameters_of(row))
+        function = with_parameters(unparsed, {})
+    else:
+        from telemetry_kit.cli.invocation import parameters_of  # deferred: the table of options
+
+        def command(context: typer.Context, **values: Any) -> None:
+            raise typer.Exit(run(row, values, context.obj))
+
+        function = with_parameters(command, {p.key: of(p) for p in parameters_of(row)})
+    made.command(
+        name,
+        cls=Unparsed if name in COLD else Command,
+        help=row[2],
+        hidden=name != row[0][0],
+        context_settings=CONTEXT_SETTINGS,
+    )(function)
+    return typer.main.get_command(made)
 
 
-def with_parameters(function: Callable[..., None], parameters: Parameters) -> Callable[..., None]:
+def of(parameter: Parameter) -> tuple[Any, Any, Any]:
+    """The type, the description and the default of an option or argument."""
+    from telemetry_kit.cli.options import FLAG, TEXTS  # deferred: as above
+
+    if parameter.is_argument:
+        info = typer.Argument(metavar=parameter.metavar, help=parameter.help, show_default=False)
+        return (list[str] | None, info, None) if parameter.kind == TEXTS else (str, info, ...)
+    option = typer.Option(
+        *parameter.names, help=parameter.help, metavar=parameter.metavar, show_default=False
+    )
+    if parameter.kind == FLAG:
+        return bool, option, False
+    # A count is text here, so that its errors read the same with every parser.
+    kind: Any = list[str] | None if parameter.kind == TEXTS else str | None
+    return kind, option, parameter.default and str(parameter.default)
+
+
+def with_parameters(
+    function: Callable[..., None], parameters: dict[str, tuple[Any, Any, Any]]
+) -> Callable[..., None]:
     """Replace the `**` of a function by named parameters: Typer reads them from its signature."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     made = [inspect.Parameter("context", kind, annotation=typer.Context)]
-    for parameter in parameters:
-        annotation: Any
-        default: Any
-        if parameter.is_argument:
-            info = typer.Argument(
-                metavar=parameter.metavar, help=parameter.help, show_default=False
-            )
-            annotation, default = str, inspect.Parameter.empty
-            if parameter.kind == TEXTS:
-                annotation, default = list[str] | None, None
-        else:
-            info = typer.Option(
-                *parameter.names, help=parameter.help, metavar=parameter.metavar, show_default=False
-            )
-            # A count is text here, so that its errors read the same with every parser.
-            annotation, default = str | None, parameter.default and str(parameter.default)
-            if parameter.kind == FLAG:
-                annotation, default = bool, False
-            elif parameter.kind == TEXTS:
-                annotation = list[str] | None
+    for key, (annotation, info, default) in parameters.items():
+        value = inspect.Parameter.empty if default is ... else default
         made.append(
-            inspect.Parameter(
-                parameter.key, kind, default=default, annotation=Annotated[annotation, info]
-            )
+            inspect.Parameter(key, kind, default=value, annotation=Annotated[annotation, info])
         )
     function.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in made}

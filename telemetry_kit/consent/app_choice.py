@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from telemetry_kit._runtime import DEFAULT_APP
 from telemetry_kit.errors import ConfigurationError, Refused, TelemetryError
 from telemetry_kit.paths import is_app_name, own_folders, upward
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VARIABLE = "TELEMETRY_KIT_APP"
-# The tool whose telemetry module this library grew from.
-DEFAULT = "flowspec"
 
 
 def choose(start: str | None, environ: Mapping[str, str]) -> str:
@@ -41,7 +40,7 @@ def choose(start: str | None, environ: Mapping[str, str]) -> str:
                 f"several tools record events here: {', '.join(sorted(apps))}. "
                 "Select one with --app NAME"
             )
-    return DEFAULT
+    return DEFAULT_APP
 
 
 def decided_apps(environ: Mapping[str, str]) -> list[str]:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TextIO
 
-YES, NO, LATER = "yes", "no", "later"
-QUESTION = "Start recording? [y/N/later] "
+YES, NO, ALWAYS, NEVER, LATER = "yes", "no", "always", "never", "later"
+QUESTION = "Start recording? [y/N, for all projects always/never, or later] "
+ALL_PROJECTS_QUESTION = "Start recording? [y/N/later] "
 EXTENSION_QUESTION = "Record this, too? [y/N/later] "
 _ANSWERS = {"y": YES, "yes": YES, "": NO, "n": NO, "no": NO, "l": LATER, "later": LATER}
+_ANSWERS_FOR_ALL = {"always": ALWAYS, "never": NEVER}
 _TRIES = 3
 _MIN_COLUMNS = 14
 
@@ -61,11 +63,25 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         >>> ask_consent(quiet=True)
         False
     """
+    return ask_undecided(project_root, quiet=quiet)
+
+
+def ask_undecided(
+    project_root: str | os.PathLike[str] | None = None,
+    *,
+    quiet: bool = False,
+    prepare: Callable[[], None] | None = None,
+) -> bool:
+    """Ask as `ask_consent()` does, with one more argument.
+
+    Args:
+        prepare: called before a question is shown, to declare the names that it lists.
+    """
     try:
         start = None if project_root is None else os.path.realpath(os.fsdecode(project_root))
         paths = cache.lookup(start).paths
         if not quiet and not runtime.is_denied and _terminals() and is_person(runtime.environ):
-            _ask_if_needed(paths)
+            _ask_if_needed(paths, prepare)
         if not cache.is_allowed(start):
             return False
         # deferred: key and journal, only where recording is on
@@ -79,7 +95,7 @@ def ask_consent(project_root: str | os.PathLike[str] | None = None, *, quiet: bo
         return False
 
 
-def _ask_if_needed(paths: ProjectPaths) -> None:
+def _ask_if_needed(paths: ProjectPaths, prepare: Callable[[], None] | None) -> None:
     """Ask for a first grant or for an extension, unless the user has answered."""
     decision = policy.decide(paths, runtime.environ, every_file=True)
     extension = pending_extension(decision)
@@ -92,6 +108,8 @@ def _ask_if_needed(paths: ProjectPaths) -> None:
     if extension:
         _ask_extension(paths, decision, extension)
     elif all(rule.verdict != policy.DENY for rule in policy.nearby(paths, runtime.environ)):
+        if prepare is not None:
+            prepare()
         _ask_first(paths)
 
 
@@ -100,16 +118,21 @@ def _ask_first(paths: ProjectPaths) -> None:
 
     before = changes.denials(paths)
     answer = ask(notice.lines(paths), QUESTION)
-    command = notice.command(paths.app)
-    if answer == YES:
-        if _saved(lambda: changes.grant(paths, method="prompt", before=before)):
+    command = runtime.command_line
+    everywhere = answer in (ALWAYS, NEVER)
+    where = " for all projects" if everywhere else ""
+    option = " --all-projects" if everywhere else ""
+    if answer in (YES, ALWAYS):
+        if _saved(
+            lambda: changes.grant(paths, all_projects=everywhere, method="prompt", before=before)
+        ):
             why = why_not(paths)
-            on = f"Recording is on. {command} off stops it."
+            on = f"Recording is on{where}. {command} off{option} stops it."
             _print(f"Your consent is saved, but {why}." if why else on)
-    elif answer == NO:
+    elif answer in (NO, NEVER):
         off = "Nothing is recorded in this run"
-        if _saved(lambda: changes.deny(paths, method="prompt"), off):
-            _print(f"Recording is off. {command} on starts it.")
+        if _saved(lambda: changes.deny(paths, all_projects=everywhere, method="prompt"), off):
+            _print(f"Recording is off{where}. {command} on{option} starts it.")
     else:
         _print("Nothing was decided.")
 
@@ -181,14 +204,16 @@ def ask(lines: list[str], question: str) -> str:
         question: the question itself.
 
     Returns:
-        `yes`, `no` or `later`. End of file, also inside an answer, and three unknown answers are
-        `later`. Input that was typed before the question is discarded.
+        `yes`, `no` or `later`, and where the question offers them `always` or `never`. End of
+        file, also inside an answer, and three unknown answers are `later`. Input that was typed
+        before the question is discarded.
 
     Raises:
         KeyboardInterrupt: Ctrl-C.
     """
     for line in _paragraphs(lines):
         _print(line)
+    answers = {**_ANSWERS, **_ANSWERS_FOR_ALL} if "always" in question else _ANSWERS
     for left in range(_TRIES, 0, -1):
         _discard_input()
         _write("\n".join(_fitted(question.rstrip())) + " ")
@@ -202,11 +227,12 @@ def ask(lines: list[str], question: str) -> str:
         if not given.endswith("\n"):
             _print("")
             return LATER
-        answer = _ANSWERS.get(given.strip().casefold())
+        answer = answers.get(given.strip().casefold())
         if answer is not None:
             return answer
         if left > 1:
-            _print("Please answer y, n or later.")
+            more = "" if answers is _ANSWERS else ", always, never"
+            _print(f"Please answer y, n{more} or later.")
     return LATER
 
 

@@ -63,13 +63,16 @@ def open_span(
 
 
 def open_session(
-    names: Mapping[str, object], start: str | os.PathLike[str] | None
+    names: Mapping[str, object],
+    start: str | os.PathLike[str] | None,
+    previous_role: str | None = None,
 ) -> SessionSpan | None:
     """Open a session and record its role, where recording is on.
 
     Args:
         names: role, command, agent, workflow; a value that is no text is dropped and counted.
         start: a directory in the project; None for that of the current scope.
+        previous_role: the role before, where no session of this process is open.
 
     Returns:
         The session, current from now on; None when nothing is recorded.
@@ -77,7 +80,7 @@ def open_session(
     try:
         directory = scopes.place(start)
         load_pipeline(directory)
-        session = SessionSpan(names, directory)
+        session = SessionSpan(names, directory, previous_role)
         scopes.enter(session.scope)
     except Refused:
         return None
@@ -233,11 +236,14 @@ class SessionSpan:
     Args:
         names: the names that it sets.
         start: a directory in the project; None for the working directory.
+        previous_role: the role before, where no session of this process is open.
     """
 
     __slots__ = ("_own", "_workflow", "outer", "scope")
 
-    def __init__(self, names: Mapping[str, object], start: str | None) -> None:
+    def __init__(
+        self, names: Mapping[str, object], start: str | None, previous_role: str | None = None
+    ) -> None:
         # deferred: loaded along with the pipeline
         from telemetry_kit.recording.recorder import has_session
 
@@ -248,7 +254,7 @@ class SessionSpan:
         self._own = self.scope = Scope(
             self, parent, inherited, session_id=None if known else scopes.new_id(), start=start
         )
-        before = parent.names.get("role") if parent is not None else None
+        before = parent.names.get("role") if parent is not None else previous_role
         pipeline = runtime.pipeline
         event = {**names, "_metadata": pipeline.EventMetadata("session", self.scope, start=start)}
         if before is None or inherited.get("role") in (before, None):

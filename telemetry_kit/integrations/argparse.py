@@ -1,4 +1,4 @@
-"""`--telemetry / --no-telemetry` for hosts that use argparse."""
+"""Hosts that use argparse: count their commands, or add `--telemetry / --no-telemetry`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,57 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from telemetry_kit.integrations.flag import HELP, decide
+from telemetry_kit.integrations import argparse_commands, program
+from telemetry_kit.integrations.click_flag import HELP
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from telemetry_kit.integrations.program import Role
 
 Parsed = tuple[argparse.Namespace, list[str]]
+
+
+def install(
+    parser: argparse.ArgumentParser, *, name: str, prog: str | None = None, role: Role = None
+) -> None:
+    """Count each sub-command of an argparse program, and mount the commands of this library.
+
+    Call it once, before `parse_args()`. The program gives each sub-command a function by
+    `set_defaults(func=...)`, and calls it after `parse_args()`. Where the user has granted
+    consent, each call is recorded as `command.executed` and `command.completed` or
+    `command.failed`, with the registered names (`db migrate`). A number that the function returns
+    is its exit code. Without a decision, the user is asked before the function runs.
+    `acme telemetry ...` has the commands of this library.
+
+    Args:
+        parser: the parser of the program.
+        name: the app name, as in `configure(app=...)`.
+        prog: the words that users type before a command of this library; `<name> telemetry` by
+            default.
+        role: where the acting role comes from: an option (`"--role"`), a variable
+            (`"$ACME_ROLE"`), a key of a TOML or JSON file (`"acme.toml:tool.role"`), a function
+            without arguments, or a list of these. The first that has a value counts.
+
+    Raises:
+        ConfigurationError: a value cannot be used, the process has another app, or the program has
+            a sub-command `telemetry`, or one without a function.
+
+    Example:
+        >>> parser = argparse.ArgumentParser(prog="acme")
+        >>> build = parser.add_subparsers(required=True).add_parser("build")
+        >>> build.set_defaults(func=lambda args: print("built"))
+        >>> install(parser, name="acme")
+    """
+    if not isinstance(parser, argparse.ArgumentParser):
+        raise program.mistake(f"give the ArgumentParser of the program, not {parser!r:.60}")
+    is_new = argparse_commands.FOLLOWED not in vars(parser)
+    names = {n for prefix, a in argparse_commands.actions(parser) if not prefix for n in a.choices}
+    if is_new and program.GROUP in names:
+        raise program.own_command(name)
+    argparse_commands.check_functions(parser)
+    installed = program.install(name, prog, role, "argparse")
+    if is_new:
+        argparse_commands.follow(parser, installed)
 
 
 class Action(argparse.BooleanOptionalAction):
@@ -28,7 +76,10 @@ class Action(argparse.BooleanOptionalAction):
     def settle(self) -> None:
         """Save the decision."""
         typed, self.typed = self.typed, None
-        decide(typed)
+        if typed is not None:
+            from telemetry_kit.integrations.flag import decide  # deferred: only if it was typed
+
+            decide(typed)
 
 
 def add_telemetry_argument(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from telemetry_kit.integrations.flag import decide
+HELP = "Keep a private usage log on this computer (remembered)."
 
 
 def remember(context: Any, parameter: Any, value: bool | None) -> bool | None:
@@ -33,6 +33,8 @@ def remember(context: Any, parameter: Any, value: bool | None) -> bool | None:
     invoke = context.invoke
 
     def decide_and_invoke(*args: Any, **kwargs: Any) -> Any:
+        from telemetry_kit.integrations.flag import decide  # deferred: only if it was typed
+
         del vars(context)["invoke"]
         decide(value, typed=typed)
         return invoke(*args, **kwargs)

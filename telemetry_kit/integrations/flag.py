@@ -11,7 +11,6 @@ from telemetry_kit.errors import ConsentError, TelemetryError, swallow
 
 # How long a host waits at its start for another process that is deciding.
 PATIENCE_SECONDS = 1.0
-HELP = "Keep a private usage log on this computer (remembered)."
 
 
 def decide(value: bool | None, *, typed: bool = True) -> bool | None:

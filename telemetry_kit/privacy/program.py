@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from telemetry_kit.settings import Settings
 
-_FACTS = ("scope", "directory", "version")
+_FACTS = ("scope", "directory", "version", "prog")
 _MAX_BYTES = 4_096
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 INDEX_ENTRY = "path"
 NAMES = "names"
 PROGRAM = "program"
+LAST_ROLE = "role"
 _MADE = "made"
 _MAX_BYTES = 65_536
 _REMEDY = "reset --all-projects deletes it, with every decision"
@@ -102,6 +103,11 @@ class ProjectDirs:
     def last_error(self) -> str:
         """The file with the name of the last error of a recording program."""
         return f"{self.state}/last-error"
+
+    @property
+    def last_role(self) -> str:
+        """The file with the declared role of the last run."""
+        return f"{self.state}/{LAST_ROLE}"
 
     @property
     def index_entry(self) -> str:

@@ -39,7 +39,10 @@ VERSION = "version"
 MAPPING = "mapping"
 
 OUTCOMES = ("ok", "error", "cancelled", "closed")
-SOURCES = ("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "import")
+SOURCES = (
+    *("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "argparse"),
+    "import",
+)
 INVOKERS = ("person", "claude-code", "codex", "copilot", "cursor", "gemini", "other-agent")
 
 MAX_LINE_BYTES = 4_096

@@ -3,12 +3,13 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pexpect
 import pytest
 
 from telemetry_kit import enable_telemetry, is_telemetry_enabled, track_role_event
-from telemetry_kit.consent import cache, notice
+from telemetry_kit.consent import cache, notice, prompt
 from telemetry_kit.consent import history as consent_history
 
 
@@ -17,7 +18,7 @@ def command(place, *args: str, **env: str):
     return place.python("-m", "telemetry_kit", *args, env=env, stdin=subprocess.DEVNULL)
 
 
-def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> tuple[str, int]:
+def at_terminal(place, args: list[str], *keys: str, until: str = "later] ") -> tuple[str, int]:
     """Run a command in a terminal, press keys, and return stderr and the exit code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -32,7 +33,7 @@ def at_terminal(place, args: list[str], *keys: str, prompt: str = "later] ") -> 
     child.delaybeforesend = None
     screen = b""
     for key in keys:
-        child.expect_exact(prompt)
+        child.expect_exact(until)
         screen += child.before + child.after
         child.send(key)
     child.expect(pexpect.EOF)
@@ -192,8 +193,32 @@ def test_answers(undecided, key: str, decided, reply: str) -> None:
 
     assert code == 0
     assert screen.splitlines()[:-1] == notice.lines(undecided.home)
-    assert screen.splitlines()[-1].startswith(f"Start recording? [y/N/later] {reply}")
+    assert screen.splitlines()[-1].startswith(f"{prompt.QUESTION}{reply}")
     assert history(undecided) == decided
+
+
+@pytest.mark.tty
+@pytest.mark.parametrize(
+    ("key", "answer", "reply"),
+    [("always\r", b"v1 yes ", "on for all projects"), ("never\r", b"v1 no ", "off for all proj")],
+)
+def test_answers_for_all_projects(undecided, key: str, answer: bytes, reply: str) -> None:
+    """`always` and `never` decide for all projects of the app, and for nothing else."""
+    screen, code = at_terminal(undecided, ["enable"], key)
+    (record,) = undecided.user.rglob("telemetry.enabled")
+
+    assert (code, reply in screen) == (0, True)
+    assert record.parent == Path(undecided.home.config)
+    assert record.read_bytes().startswith(answer)
+
+
+@pytest.mark.tty
+def test_the_question_for_all_projects(undecided) -> None:
+    """With `--all-projects`, `y` already decides for all projects, so `always` is not offered."""
+    screen, _ = at_terminal(undecided, ["enable", "--all-projects"], "always\r", "n\r")
+
+    assert screen.count(prompt.ALL_PROJECTS_QUESTION) == 2
+    assert "Please answer y, n or later." in screen
 
 
 @pytest.mark.tty
@@ -212,7 +237,7 @@ def test_no_valid_answer(undecided, keys) -> None:
 @pytest.mark.parametrize("name", ["enable", "reset", "clear"])
 def test_ctrl_c(undecided, name: str) -> None:
     """After Ctrl-C at a question, the exit code is 130, and no file is created or deleted."""
-    _, code = at_terminal(undecided, [name], "\x03", prompt="] ")
+    _, code = at_terminal(undecided, [name], "\x03", until="] ")
 
     assert (code, undecided.tree()) == (130, [])
 

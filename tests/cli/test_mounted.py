@@ -124,11 +124,11 @@ def test_exit_codes(acme, args, code) -> None:
 
 
 def test_help_lists_the_commands(acme) -> None:
-    """The help lists the interactive commands and not `record`."""
+    """The help lists the commands, `record` included."""
     text = acme("telemetry", "--help", COLUMNS="200").stdout
 
     assert all(name in text for name in ("status", "enable", "disable", "view", "clear", "audit"))
-    assert not any(line.strip().startswith("record ") for line in text.splitlines())
+    assert any("record " in line and "Record one event" in line for line in text.splitlines())
 
 
 @pytest.mark.tty
@@ -149,7 +149,7 @@ def test_at_a_terminal(acme, key: str, code: int, decided: int) -> None:
         )
     child.expect_exact("later] ")
     assert "Record how you use acme in this project?" in child.before
-    assert "telemetry-kit --app acme view" in child.before
+    assert "acme telemetry view shows it" in child.before
     child.send(key)
     child.expect(pexpect.EOF)
     child.close()
@@ -168,3 +168,51 @@ def test_a_scope_extension_in_a_host(acme) -> None:
     assert (done.returncode, "times by the hour instead of the day" in done.stdout) == (12, True)
     acme("build")
     assert json.loads(acme.log.read_text().splitlines()[0])["timestamp"].endswith("T00:00:00Z")
+
+
+def test_record_is_mounted(acme) -> None:
+    """`acme telemetry record` records one event of the host, with the names that it declared."""
+    acme("telemetry", "on", "--yes")
+    words = ["role.selected", "--role", "dev", "--command", "build"]
+    done = acme("telemetry", "record", *words)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (line,) = acme.log.read_text().splitlines()
+    assert (json.loads(line)["source"], json.loads(line)["command"]) == ("cli", "build")
+
+
+MESSAGES = {
+    "stats --until 2020-01-01": "see acme telemetry stats",
+    "view --since never": "acme telemetry: --since 'never'",
+    "view --role=": "acme telemetry: --role '': write a name",
+    "record no.event --strict": "acme telemetry record: unknown event",
+    "off": "are still there: acme telemetry clear deletes them.",
+    "clear --yes": "Consent is unchanged: acme telemetry status shows it.",
+    "--app other clear --yes": "acme telemetry --app other status shows it",
+}
+
+
+def test_the_commands_that_users_are_told(acme) -> None:
+    """Every message names commands of the host, never `telemetry-kit`, which it does not have."""
+    acme("telemetry", "on", "--yes")
+    acme("telemetry", "record", "role.selected", "--role", "dev")
+    for line, message in MESSAGES.items():
+        done = acme("telemetry", *line.split(), COLUMNS="200")
+
+        assert message in " ".join((done.stdout + done.stderr).split()), line
+        assert "telemetry-kit" not in done.stdout + done.stderr, line
+
+
+@pytest.mark.parametrize("args", [["--help"], ["telemetry", "--help"], ["build"]], ids=str)
+def test_commands_are_made_when_they_are_used(acme, args: list[str]) -> None:
+    """A host that only mounts the commands loads no table of options, parser or command."""
+    code = f"import sys; sys.argv = {['acme', *args]!r}\n" + HOST.replace(
+        "    app()", "    try: app()\n    except SystemExit: pass"
+    )
+    listing = "import sys; print([n for n in sys.modules if n.startswith('telemetry_kit.cli.')])"
+    done = acme.place.python("-c", f"{code}\n{listing}")
+    found = done.stdout.splitlines()[-1]
+
+    assert ("telemetry_kit.cli.typer_adapter" in found, done.stderr) == (True, "")
+    # The help of the group has one line for each command, so it makes all of them.
+    assert ("telemetry_kit.cli.options" in found) == ("telemetry" in args)

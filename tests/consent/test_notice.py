@@ -132,9 +132,12 @@ def test_the_notice_for_all_projects() -> None:
 
 
 def test_commands_name_the_app() -> None:
-    """The commands in the notice of another app have the option `--app`."""
-    assert notice.command("flowspec") == "telemetry-kit"
-    assert "telemetry-kit --app acme view shows it" in " ".join(notice.lines(home("acme")))
+    """The commands have the option `--app` for another app, and the words of a host's program."""
+    assert "telemetry-kit view shows it" in " ".join(notice.lines(HOME))
+    with configure(app="acme"):
+        assert "telemetry-kit --app acme view shows it" in " ".join(notice.lines(home("acme")))
+    with configure(app="acme", prog="ac usage"):
+        assert "ac usage view shows it" in " ".join(notice.lines(home("acme")))
 
 
 class ExitError(ValueError):

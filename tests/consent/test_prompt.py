@@ -83,7 +83,7 @@ def test_a_valid_answer_after_invalid_ones(undecided) -> None:
     """After two invalid answers, the user can give a valid one."""
     seen = at_terminal(undecided, HOST, "yep\r", "ok\r", "y\r")
 
-    assert seen.screen.count("Please answer y, n or later.") == 2
+    assert seen.screen.count("Please answer y, n, always, never or later.") == 2
     assert undecided.types() == ["role.selected"]
 
 

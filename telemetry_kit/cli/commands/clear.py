@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import USAGE, CommandError, confirm, counted, info, safe
 from telemetry_kit.consent import changes, decision
 from telemetry_kit.schema.validation import is_day
@@ -35,4 +36,4 @@ def run(project: str | None, before: str | None, yes: bool) -> None:
         raise CommandError(f"not everything could be deleted: {'; '.join(left)}")
     if before is None:
         info(f"Deleted: the events in {paths.folder}, and the key of their pseudonyms.")
-        info("Consent is unchanged: telemetry-kit status shows it.")
+        info(f"Consent is unchanged: {runtime.command_line} status shows it.")

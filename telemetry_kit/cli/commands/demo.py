@@ -17,6 +17,7 @@ from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
 
 import telemetry_kit
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.child_process import run_python
 from telemetry_kit.cli.commands.selftest import isolated_environment, make_project
 from telemetry_kit.cli.output import CommandError, counted, safe, width
@@ -187,7 +188,7 @@ def print_log(box: Sandbox) -> None:
 
 def print_table(box: Sandbox) -> None:
     """Print the output of `view`."""
-    print("\ntelemetry-kit view: the newest first; -n 50 shows all, --json whole events\n")
+    print(f"\n{runtime.program} view: the newest first; -n 50 shows all, --json whole events\n")
     done = box.run(("-m", "telemetry_kit", "view", "-n", "12"))
     for line in done.stdout.splitlines():
         print(safe(line))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.output import CommandError, info, safe
-from telemetry_kit.consent import changes, notice
+from telemetry_kit.consent import changes
 from telemetry_kit.errors import JournalError
 from telemetry_kit.storage import rotation
 
@@ -29,6 +30,4 @@ def run(project: str | None, all_projects: bool) -> None:
     )
     info(f"Recording is off for {where}. {effect}.")
     if rotation.disk_usage(paths)[1]:
-        info(
-            f"The recorded events are still there: {notice.command(paths.app)} clear deletes them."
-        )
+        info(f"The recorded events are still there: {runtime.command_line} clear deletes them.")

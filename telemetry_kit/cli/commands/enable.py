@@ -26,8 +26,9 @@ def run(project: str | None, yes: bool, no: bool, all_projects: bool) -> None:
     if answer == prompt.LATER:
         info("Nothing was decided.")
         return
+    all_projects = all_projects or answer in (prompt.ALWAYS, prompt.NEVER)
     where = "all projects" if all_projects else safe(paths.shown)
-    if answer == prompt.NO:
+    if answer in (prompt.NO, prompt.NEVER):
         changes.deny(paths, all_projects=all_projects, method=method)
         info(f"Recording is off for {where}. Nothing is recorded any more.")
         return
@@ -61,4 +62,5 @@ def ask(paths: ProjectPaths, all_projects: bool) -> str:
     if not prompt.is_person(runtime.environ):
         reason = "a coding agent or a shell completion runs this, and only a person can answer"
         raise CommandError(f"{reason}: add --yes or --no. Nothing was changed", USAGE)
-    return prompt.ask(notice.lines(paths, everywhere=all_projects), prompt.QUESTION)
+    question = prompt.ALL_PROJECTS_QUESTION if all_projects else prompt.QUESTION
+    return prompt.ask(notice.lines(paths, everywhere=all_projects), question)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 
+from telemetry_kit._runtime import runtime
 from telemetry_kit._units import counted, dates, percent, shares, span
 from telemetry_kit.cli import read_report
 from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
@@ -107,7 +108,11 @@ def count_events(
 
 def no_events(wanted: Query) -> str:
     """Return the message if there is no event to show."""
-    return "no events yet" if wanted.everything else "no such events: see telemetry-kit stats"
+    return (
+        "no events yet"
+        if wanted.everything
+        else f"no such events: see {runtime.command_line} stats"
+    )
 
 
 def first_rows(found: Metrics, top: int) -> Metrics:

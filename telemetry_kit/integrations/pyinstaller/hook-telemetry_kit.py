@@ -21,9 +21,9 @@ def is_needed(module: str) -> bool:
     """Return whether every program needs a module of this library.
 
     A program imports the integrations that it uses. The others would add their third-party
-    libraries, for instance pytest.
+    libraries, for instance pytest. All of them may load the module about roles by its name.
     """
-    return not module.startswith("telemetry_kit.integrations.")
+    return module.endswith(".roles") or not module.startswith("telemetry_kit.integrations.")
 
 
 def imported_modules(program: Path) -> set[str]:

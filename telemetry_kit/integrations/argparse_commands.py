@@ -1,0 +1,218 @@
+"""Follow the sub-commands of an argparse program, on the parsers themselves."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from typing import Any
+
+from telemetry_kit._runtime import runtime
+from telemetry_kit.integrations.click_commands import is_ours
+from telemetry_kit.integrations.program import GROUP, declare, mistake
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import NoReturn
+
+    from telemetry_kit.integrations.program import Program
+
+    Leaf = tuple[str, argparse.ArgumentParser]
+
+# argparse documents no other way to see the sub-commands of a parser.
+SUB_PARSERS: Any = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
+FOLLOWED = "_telemetry_kit_followed"
+
+
+class Followed:
+    """A parser whose sub-commands are followed, and the state of the line that it parses.
+
+    Args:
+        parser: the parser of the program.
+        program: the program.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, program: Program) -> None:
+        self.parser = parser
+        self.program = program
+        # The sub-command of the line, and its values, once they are known.
+        self.name = ""
+        self.values = argparse.Namespace()
+        self.leaves: set[str] = set()
+
+    def follow_all(self) -> None:
+        """Follow each sub-command that has been added so far."""
+        for names, parser in leaves(self.parser):
+            name = names or self.program.name
+            declare(name)
+            self.leaves.add(name)
+            for key, function in parser._defaults.items():
+                if callable(function) and not hasattr(function, FOLLOWED):
+                    parser._defaults[key] = self.recorded(function, name)
+        for parser in (self.parser, *(one for _, one in leaves(self.parser))):
+            if FOLLOWED not in vars(parser):
+                vars(parser)[FOLLOWED] = True
+                vars(parser)["error"] = self.reported(parser.error)
+        for prefix, action in actions(self.parser):
+            if not isinstance(action, Selecting):
+                vars(action)["selected"] = functools.partial(self.select, prefix, action)
+                action.__class__ = selecting_class(type(action))
+
+    def select(self, prefix: str, action: Any, words: list[str]) -> None:
+        """Note the sub-command that a line names, or run a command of this library."""
+        name = canonical(action, words[0])
+        self.name = f"{prefix} {name}".strip()
+        if not prefix and name == GROUP:
+            self.run_ours(words[1:])
+
+    def run_ours(self, words: list[str]) -> NoReturn:
+        """Run a command of this library, and exit."""
+        from telemetry_kit.cli import main  # deferred: only these commands need it
+
+        sys.exit(main(words, runtime.program))
+
+    def parse(self, parse: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a method that parses a whole line."""
+
+        def parse_line(*args: Any, **given: Any) -> Any:
+            self.follow_all()
+            words = given.get("args", args[0] if args else None)
+            words = list(sys.argv[1:] if words is None else words)
+            has_groups = any(True for _ in actions(self.parser))
+            self.name = "" if has_groups else self.program.name
+            if not has_groups and is_ours(words):
+                self.run_ours(words[1:])
+            parsed = parse(*args, **given)
+            self.values = parsed[0]
+            return parsed
+
+        return parse_line
+
+    def reported(self, error: Callable[[str], NoReturn]) -> Callable[[str], NoReturn]:
+        """Wrap the method that reports a mistake in the line: it exits."""
+
+        def report(message: str) -> NoReturn:
+            name, self.name = self.name, ""
+            # argcomplete parses the line so far, which is no use of the program.
+            if name in self.leaves and "_ARGCOMPLETE" not in runtime.environ:
+                span = self.program.open_command(name, True, self.option)
+                if span is not None:
+                    try:
+                        error(message)
+                    except BaseException as raised:
+                        span.finish(raised)
+                        raise
+            error(message)
+
+        return report
+
+    def recorded(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        """Wrap the function of a sub-command."""
+
+        @functools.wraps(function)
+        def run(*args: Any, **given: Any) -> Any:
+            self.program.ask(lambda: None)  # each command is declared
+            span = self.program.open_command(name, True, self.option)
+            if span is None:
+                return function(*args, **given)
+            try:
+                result = function(*args, **given)
+            except BaseException as error:
+                span.finish(error)
+                raise
+            # As `sys.exit(args.func(args))` takes it.
+            is_code = isinstance(result, int) and not isinstance(result, bool)
+            span.finish(SystemExit(int(result)) if is_code else None)
+            return result
+
+        setattr(run, FOLLOWED, True)
+        return run
+
+    def option(self, name: str) -> object:
+        """The value of an option of the line."""
+        for parser in (self.parser, *(one for _, one in leaves(self.parser))):
+            action = parser._option_string_actions.get(name)
+            if action is not None and hasattr(self.values, action.dest):
+                found: object = getattr(self.values, action.dest)
+                return found
+        return None
+
+
+class Selecting(argparse.Action):
+    """A mixin for the action that selects a sub-command: it reports which one."""
+
+    selected: Callable[[list[str]], None]
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        """Select the sub-command."""
+        if values and values[0] in (self.choices or ()):
+            self.selected(values)
+        super().__call__(parser, namespace, values, option)
+
+
+def selecting_class(kind: Any) -> Any:
+    """The class of an action, with the mixin."""
+    return type(kind.__name__, (Selecting, kind), {})
+
+
+def actions(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each action that selects a sub-command, with the names before it."""
+    for action in parser._actions:
+        if isinstance(action, SUB_PARSERS):
+            yield prefix, action
+            for name, inner in parsers_of(action, prefix):
+                yield from actions(inner, f"{prefix} {name}".strip())
+
+
+def leaves(parser: argparse.ArgumentParser, names: str = "") -> Iterator[Leaf]:
+    """Yield each parser that has no sub-commands, with its names joined by blanks."""
+    groups = [a for a in parser._actions if isinstance(a, SUB_PARSERS)]
+    if not groups:
+        yield names, parser
+    for action in groups:
+        for name, inner in parsers_of(action, names):
+            yield from leaves(inner, f"{names} {name}".strip())
+
+
+def parsers_of(action: Any, prefix: str) -> Iterator[Leaf]:
+    """Yield the parsers of an action, without aliases and without the commands of this library."""
+    seen: set[int] = set()
+    for name, parser in action.choices.items():
+        if id(parser) not in seen and not (name == GROUP and not prefix):
+            seen.add(id(parser))
+            yield name, parser
+
+
+def canonical(action: Any, word: str) -> str:
+    """The name of a sub-command that may be given by an alias: a name comes before its aliases."""
+    return next(str(name) for name, one in action.choices.items() if one is action.choices[word])
+
+
+def check_functions(parser: argparse.ArgumentParser) -> None:
+    """Check that each sub-command has a function.
+
+    Raises:
+        ConfigurationError: one has none.
+    """
+    for names, leaf in leaves(parser):
+        if not any(map(callable, leaf._defaults.values())):
+            what = f"the sub-command {names!r}" if names else "the parser"
+            raise mistake(
+                f"{what} has no function to count: write parser.set_defaults(func=...) for it, "
+                "and call args.func(args) after parse_args()"
+            )
+
+
+def follow(parser: argparse.ArgumentParser, program: Program) -> None:
+    """Follow the sub-commands of a parser, and mount the commands of this library."""
+    from telemetry_kit.cli.registry import HELP  # deferred: nothing else needs it
+
+    for _, action in actions(parser):
+        action.add_parser(GROUP, help=HELP, add_help=False)
+        break  # the others are inside of the first one
+    followed = Followed(parser, program)
+    for name in ("parse_known_args", "parse_known_intermixed_args"):
+        # argparse has no hook. Every way to parse a line ends in one of these.
+        vars(parser)[name] = followed.parse(getattr(parser, name))
+    followed.follow_all()

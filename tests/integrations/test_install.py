@@ -1,0 +1,410 @@
+"""`install()` counts each command of a program, and changes nothing else."""
+
+import argparse
+from collections.abc import Callable
+from typing import Annotated
+
+import click
+import pytest
+import typer
+
+from telemetry_kit import configure, settings, track_role_event
+from telemetry_kit._runtime import runtime
+from telemetry_kit.errors import ConfigurationError
+from tests.integrations.install_helpers import INSTALLS, PROGRAMS, Run
+
+EXECUTED, COMPLETED, FAILED = "command.executed", "command.completed", "command.failed"
+
+
+@pytest.fixture(params=PROGRAMS)
+def kind(request) -> str:
+    """The library of the program."""
+    return str(request.param)
+
+
+@pytest.fixture
+def program(kind: str) -> Run:
+    """A function that runs a command line of a program that calls `install()`."""
+    return PROGRAMS[kind]()
+
+
+def seen(captured) -> list[tuple]:
+    """Return event type, command, outcome and exit code of each captured event."""
+    return [
+        (e["event_type"], e.get("command"), e.get("outcome"), e.get("exit_code"))
+        for e in captured.events
+    ]
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "name", "end"),
+    [
+        (["build", "1"], 0, "build", (COMPLETED, "ok", None)),
+        (["build", "3"], 3, "build", (FAILED, "error", 3)),
+        (["build", "5"], 1, "build", (FAILED, "error", None)),
+        (["build", "9"], None, "build", (FAILED, "cancelled", None)),
+        (["db", "migrate"], 0, "db migrate", (COMPLETED, "ok", None)),
+        (["--role", "dev", "db", "migrate"], 0, "db migrate", (COMPLETED, "ok", None)),
+        (["build", "x"], 2, "build", (FAILED, "error", 2)),
+        (["build", "1", "2"], 2, "build", (FAILED, "error", 2)),
+        (["build", "1", "--bad"], 2, "build", (FAILED, "error", 2)),
+        (["db", "migrate", "--bad"], 2, "db migrate", (FAILED, "error", 2)),
+    ],
+    ids=str,
+)
+def test_a_pair_of_events(program, captured, words, code, name, end) -> None:
+    """A command is one pair of events with its registered names, also after a wrong argument."""
+    exit_code = program(*words)
+    events = seen(captured)
+
+    assert code in (None, exit_code)
+    assert [(EXECUTED, name, None, None), (end[0], name, *end[1:])] == events
+    assert len({e["span_id"] for e in captured.events}) == 1
+    assert captured.undeclared == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([], ["--help"], ["--version"], ["build", "--help"], ["db"], ["db", "--help"]),
+        *(["nonsense"], ["db", "nonsense"], ["--bad"], ["db", "--bad"]),
+        *(["telemetry", "--help"], ["telemetry", "schema"], ["telemetry", "nonsense"]),
+        ["telemetry", "view", "--bad"],
+    ],
+    ids=str,
+)
+def test_no_event(program, captured, words) -> None:
+    """Help, the version, unknown words, groups and the commands of this library write nothing."""
+    program(*words)
+
+    assert captured.events == []
+
+
+def test_the_command_line_is_not_stored(program, captured) -> None:
+    """No argument, option or value is in an event."""
+    program("--role", "jane@example.org", "build", "774411")
+
+    assert "jane" not in str(captured.events)
+    assert "774411" not in str(captured.events)
+
+
+def test_installing_twice_counts_once(kind, captured) -> None:
+    """A second `install()` of the same program changes nothing."""
+    run = PROGRAMS[kind]()
+    INSTALLS[kind](run.app, name="flowspec")
+    run("build", "1")
+
+    assert [EXECUTED, COMPLETED] == [event[0] for event in seen(captured)]
+
+
+def test_the_source(kind, program, captured) -> None:
+    """The source of the events is the library. Typer is built on Click."""
+    program("build", "1")
+
+    assert {"argparse" if kind == "argparse" else "click"} == {e["source"] for e in captured.events}
+
+
+def test_an_alias_has_the_name_of_its_command(captured) -> None:
+    """An alias of argparse is counted under the first name."""
+    PROGRAMS["argparse"]()("b", "1")
+
+    assert [e["command"] for e in captured.events] == ["build", "build"]
+
+
+def test_a_chain_of_commands(captured) -> None:
+    """Each command of a chain is counted."""
+    app = click.Group("acme", chain=True)
+    for name in "ab":
+        app.add_command(click.Command(name, callback=lambda: None))
+    INSTALLS["click"](app, name="flowspec")
+    app.main(["a", "b"], standalone_mode=False)
+
+    assert [e["command"] for e in captured.events] == ["a", "a", "b", "b"]
+
+
+class AnyWord(click.Group):
+    """A group that lists one command, and takes any word for a command."""
+
+    def list_commands(self, ctx):
+        """Return the name of the registered command."""
+        return ["known"]
+
+    def get_command(self, ctx, cmd_name):
+        """Return a command for any word."""
+        return click.Command(cmd_name, callback=lambda: None)
+
+
+def test_a_word_of_the_user_is_no_name(captured) -> None:
+    """A word that a lazy group does not list is a pseudonym, one that it lists is in plain text."""
+    app = AnyWord("acme")
+    INSTALLS["click"](app, name="flowspec")
+    app.main(["known"], standalone_mode=False)
+    app.main(["jane@example.org"], standalone_mode=False)
+    names = [e["command"] for e in captured.events]
+
+    assert ["known", "known"] == names[:2]
+    assert names[2].startswith("h:")
+    assert names[2] == names[3]
+
+
+def test_a_group_that_runs_without_a_command(captured) -> None:
+    """Such a group is counted if it runs itself: the root as the app, another by its name."""
+    app = click.Group("acme", invoke_without_command=True, callback=lambda: None)
+    app.add_command(click.Group("db", invoke_without_command=True, callback=lambda: None))
+    INSTALLS["click"](app, name="flowspec")
+    app.main([], standalone_mode=False)
+    app.main(["db"], standalone_mode=False)
+
+    assert [e["command"] for e in captured.events] == ["flowspec", "flowspec", "db", "db"]
+
+
+def test_completion_writes_nothing(captured) -> None:
+    """Completion parses the line so far, also one with a mistake."""
+    app = PROGRAMS["click"]().app
+    with app.make_context("acme", ["build", "x"], resilient_parsing=True) as context:
+        name, command, words = app.resolve_command(context, ["build", "x"])
+        command.make_context(name, words, parent=context, resilient_parsing=True)
+
+    assert captured.events == []
+
+
+def test_a_command_called_by_another_program(captured) -> None:
+    """A group of another program is counted by its names below the installed one."""
+    app = PROGRAMS["click"]().app
+    other = click.Group("other")
+    other.add_command(app, "acme")
+    other.main(["acme", "db", "migrate"], standalone_mode=False)
+    app.commands["build"].main(["1"], standalone_mode=False)
+
+    assert [e["command"] for e in captured.events] == ["db migrate", "db migrate"]
+
+
+# -- a program of one command ----------------------------------------------------------------------
+
+
+def one_command(kind: str) -> Callable[..., list[str]]:
+    """Make a program of one command that takes words."""
+    got: list[str] = []
+    if kind == "argparse":
+        parser = argparse.ArgumentParser(prog="flowspec")
+        parser.add_argument("words", nargs="*")
+        parser.set_defaults(func=lambda args: got.extend(args.words))
+        INSTALLS[kind](parser, name="flowspec")
+
+        def run(*words: str) -> list[str]:
+            got.clear()
+            try:
+                args = parser.parse_args(words)
+                args.func(args)
+            except SystemExit:
+                pass
+            return list(got)
+
+        return run
+    app: object
+    if kind == "typer":
+        app = typer.Typer()
+        INSTALLS[kind](app, name="flowspec")
+
+        @app.command()
+        def main(words: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+            got.extend(words or [])
+
+    else:
+        app = click.Command(
+            "acme",
+            params=[click.Argument(["words"], nargs=-1)],
+            callback=lambda words: got.extend(words),
+        )
+        INSTALLS[kind](app, name="flowspec")
+
+    def call(*words: str) -> list[str]:
+        got.clear()
+        try:
+            app(list(words))
+        except SystemExit:
+            pass
+        return list(got)
+
+    return call
+
+
+def test_a_program_of_one_command(kind, captured, capsys) -> None:
+    """It keeps its command line, is counted as its app, and has the commands of this library."""
+    run = one_command(kind)
+    given = [["a", "b"], ["telemetry"], ["telemetry", "x"]]
+
+    assert given == [run(*words) for words in given]
+    assert ["flowspec"] * 6 == [e["command"] for e in captured.events]
+    assert run("telemetry", "schema") == []
+    assert "What telemetry_kit records" in capsys.readouterr().out
+    assert len(captured.events) == 6
+
+
+# -- mistakes of the author --------------------------------------------------------------------
+
+
+def make(kind: str, command: str = "build") -> object:
+    """Make a program with one command in a group, without `install()`."""
+    if kind == "click":
+        return click.Group("acme", commands=[click.Command(command, callback=lambda: None)])
+    if kind == "typer":
+        app = typer.Typer()
+        app.callback()(lambda: None)
+        app.command(command)(lambda: None)
+        return app
+    parser = argparse.ArgumentParser(prog="acme")
+    parser.add_subparsers().add_parser(command).set_defaults(func=lambda args: None)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"name": "a/b"}, r"install\(\): name='a/b' is no file name: use 1 to 40 lower-case"),
+        ({"name": "Acme"}, "name='Acme' is no file name"),
+        ({"name": "acme.py"}, "name='acme.py' is no file name"),
+        ({"name": ""}, "name='' is no file name"),
+        ({"name": "other"}, "this process is the app 'flowspec' already, and a process is one app"),
+        ({"name": "flowspec", "prog": "acme 'x'"}, "use the words that users type"),
+        ({"name": "flowspec", "role": "dev"}, r"role='dev': write an option \('--role'\)"),
+        ({"name": "flowspec", "role": "acme.yml:role"}, "a key of a TOML or JSON file"),
+        ({"name": "flowspec", "role": 3}, "role=3: write an option"),
+    ],
+    ids=str,
+)
+def test_mistakes(kind, given, message) -> None:
+    """A mistake of the author raises one sentence, and nothing is changed."""
+    app = make(kind)
+    before = settings.current()
+    with pytest.raises(ConfigurationError, match=message):
+        INSTALLS[kind](app, **given)
+
+    assert before is settings.current()
+    assert "telemetry" not in str(getattr(app, "commands", ""))
+
+
+def test_a_command_called_telemetry(kind) -> None:
+    """A program with a command `telemetry` of its own cannot mount ours."""
+    with pytest.raises(ConfigurationError, match=r"has a command 'telemetry' already.*rename it"):
+        INSTALLS[kind](make(kind, "telemetry"), name="flowspec")
+
+
+@pytest.mark.parametrize("thing", [None, "acme", print])
+def test_no_program(kind, thing) -> None:
+    """Anything but a program of the library raises one sentence."""
+    with pytest.raises(ConfigurationError, match=r"install\(\): give the "):
+        INSTALLS[kind](thing, name="flowspec")
+
+
+def test_two_apps_in_one_process(kind) -> None:
+    """A second app in the process is refused."""
+    expected = pytest.raises(ConfigurationError, match="is the app 'acme' already")
+    with configure(app="acme"), expected:
+        INSTALLS[kind](make(kind), name="other")
+
+
+@pytest.mark.parametrize("kind", ["click", "typer"])
+def test_while_the_program_runs(kind) -> None:
+    """`install()` inside of a command comes too late."""
+    app = make(kind)
+    errors: list[str] = []
+
+    def late() -> None:
+        with pytest.raises(ConfigurationError) as raised:
+            INSTALLS[kind](app, name="flowspec")
+        errors.append(str(raised.value))
+
+    if kind == "click":
+        app.add_command(click.Command("late", callback=late))
+    else:
+        app.command("late")(late)
+    with pytest.raises(SystemExit):
+        app(["late"])
+
+    assert errors == ["install(): the program runs already: call install() before app()"]
+
+
+def test_argparse_without_functions() -> None:
+    """A sub-command without a function raises a sentence with what to write."""
+    parser = argparse.ArgumentParser()
+    group = parser.add_subparsers().add_parser("db").add_subparsers()
+    group.add_parser("migrate")
+    with pytest.raises(ConfigurationError, match=r"'db migrate' has no function.*func=\.\.\."):
+        INSTALLS["argparse"](parser, name="flowspec")
+    with pytest.raises(ConfigurationError, match="the parser has no function to count"):
+        INSTALLS["argparse"](argparse.ArgumentParser(), name="flowspec")
+
+
+# -- what users are told -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"), [({}, "flowspec telemetry"), ({"prog": "fs telemetry"}, "fs telemetry")]
+)
+def test_the_commands_that_users_are_told(kind, given, told) -> None:
+    """The commands are those of the program, or those that the author names."""
+    with configure():
+        PROGRAMS[kind](**given)
+
+        assert told == runtime.command_line
+
+
+def test_the_help_lists_the_commands(kind, capsys) -> None:
+    """The program's help has one line for the commands of this library."""
+    run = PROGRAMS[kind]()
+    if kind == "argparse":
+        run.app.print_help()
+    else:
+        with pytest.raises(SystemExit):
+            run.app(["--help"])
+
+    assert "telemetry" in capsys.readouterr().out
+
+
+class Broken(click.Group):
+    """A group that finds its commands, and fails to list them."""
+
+    def list_commands(self, ctx):
+        """Fail."""
+        raise OSError("no plug-ins")
+
+    def get_command(self, ctx, cmd_name):
+        """Return a command for any word."""
+        return click.Command(cmd_name, callback=lambda: 7)
+
+
+def test_a_group_that_cannot_list_its_commands(captured) -> None:
+    """Its commands run, and are not counted."""
+    app = Broken("acme")
+    INSTALLS["click"](app, name="flowspec")
+
+    assert app.main(["work"], standalone_mode=False) == 7
+    assert captured.events == []
+
+
+def test_a_command_that_takes_no_attributes(captured) -> None:
+    """Its function runs, and is not counted."""
+
+    class Fixed(click.Command):
+        def __setattr__(self, name, value):
+            if name.startswith("_telemetry"):
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    app = click.Group("acme", commands=[Fixed("work", callback=lambda: 7)])
+    INSTALLS["click"](app, name="flowspec")
+
+    assert app.main(["work"], standalone_mode=False) == 7
+    assert captured.events == []
+
+
+def test_each_registered_command_is_declared(program, captured) -> None:
+    """The first event declares all registered commands, so that `record` may name any of them."""
+    program("build", "1")
+    record = track_role_event("agent.invoked", command="db migrate")
+
+    assert record["command"] == "db migrate"
