@@ -192,8 +192,11 @@ def test_answers(undecided, key: str, decided, reply: str) -> None:
     screen, code = at_terminal(undecided, ["enable"], key)
 
     assert code == 0
-    assert screen.splitlines()[:-1] == notice.lines(undecided.home)
-    assert screen.splitlines()[-1].startswith(f"{prompt.QUESTION}{reply}")
+    shown = notice.lines(undecided.home)
+    answer = screen.splitlines()[len(shown) :]
+
+    assert screen.splitlines()[: len(shown)] == shown
+    assert " ".join(answer).startswith(f"{prompt.QUESTION}{reply}")
     assert history(undecided) == decided
 
 

@@ -179,8 +179,8 @@ CASES = [
     for output in (OUTPUTS if line in ("doctor", "export", "view --help") else OUTPUTS[:3])
 ]
 FULL = (
-    "telemetry-kit: not finished, the system reports: No space left on device",
-    "telemetry-kit: stdout cannot be written (the disk is full): the output is incomplete",
+    "not finished, the system reports: No space left on device",
+    "stdout cannot be written (the disk is full): the output is incomplete",
 )
 
 
@@ -203,7 +203,8 @@ def test_every_output_that_cannot_be_written(place) -> None:
         own = found[host, line, "file"]
         if output.startswith("full"):
             last = found[host, line, output][1].splitlines()[-1:]
-            own = (1, found[host, line, output][1] if last and last[0] in FULL else FULL)
+            is_full = bool(last) and last[0].partition(": ")[2] in FULL
+            own = (1, found[host, line, output][1] if is_full else FULL)
         expected[host, line, output] = own
 
     assert expected == found

@@ -270,7 +270,7 @@ def test_the_rules_of_the_users_records(undecided) -> None:
             f"your consent {{scope}} of {DAY} has expired",
         ),
         (b"\xff?\n", "\\xff?", "deny", "{path} is not a valid consent record: {repair}"),
-        (b"x" * 70_000, None, "deny", "{path} is longer than 65536 bytes: {repair}"),
+        (b"x" * 70_000, None, "deny", "{path} is longer than 65,536 bytes: {repair}"),
         ("open", None, "deny", "{path} is open to others (mode 0622): {repair}"),
     ],
     ids=["no", "expired", "damaged", "long", "open"],

@@ -19,7 +19,10 @@ def decorated(): pass
 """
 GRANT = "enable_telemetry()\n"
 EVENT = "assert track_role_event('agent.invoked', agent='planner')\n"
-IN_PROJECT = "prog='acme telemetry', version='1.4.2', directory='.acme-usage', commands=['db migrate'], agents=['planner']"
+IN_PROJECT = (
+    "prog='acme telemetry', version='1.4.2', directory='.acme-usage', commands=['db migrate'], "
+    "agents=['planner']"
+)
 IN_USER = "version='1.4.2', scope='user', commands=['get']"
 
 

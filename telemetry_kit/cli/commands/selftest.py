@@ -150,7 +150,7 @@ def report_of(base: str, app: str, done: subprocess.CompletedProcess[bytes]) -> 
         os.unlink(f"{base}/report")
     except (OSError, ValueError):
         seen = {"sockets": 0, "subprocesses": 0, "threads": 0, "paths": []}
-    left = sorted(below(f"{top}/{name}") for top, _, names in os.walk(base) for name in names)
+    left = sorted({below(f"{top}/{name}") for top, _, names in os.walk(base) for name in names})
     expected = {path.format(app=app) for path in EXPECTED}
     folders = {os.path.dirname(path) for path in expected}
     while parents := {os.path.dirname(path) for path in folders} - folders - {""}:
