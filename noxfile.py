@@ -114,7 +114,7 @@ def faults(session: nox.Session) -> None:
     if not present(session, FAULTS):
         return
     session.install(".", *group("test"))
-    session.run("pytest", "-p", "no:randomly", FAULTS, *session.posargs)
+    session.run("pytest", "-n", "2", "-p", "no:randomly", FAULTS, *session.posargs)
 
 
 @nox.session(default=False)
