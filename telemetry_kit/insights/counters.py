@@ -105,8 +105,9 @@ class Counters:
             tables[_WORK[kind]][name, step] += times
             if role is not None and kind != "workflow":
                 tables["role_" + _WORK[kind]][role, name, step] += times
-            if step in ("completed", "failed") and "duration_ms" in event:
-                tables["durations"][kind, name, str(event["duration_ms"])] += times
+            if "duration_ms" in event:
+                milliseconds = event["duration_ms"]
+                self.count_duration(event["event_type"], event, milliseconds, times)
             if "span_id" in event:
                 # Without a span, an end could belong to any start.
                 is_end = step in ("completed", "failed")
@@ -118,6 +119,21 @@ class Counters:
             tables["handoffs"][source, event.get("target_agent", UNKNOWN), step] += times
         if "outcome" in event:
             tables["outcomes"][event["outcome"],] += times
+
+    def count_duration(
+        self, event_type: str, names: Mapping[str, Any], milliseconds: int, times: int
+    ) -> None:
+        """Count the durations of events, only in the table of durations.
+
+        Args:
+            event_type: only the end of a command, agent or workflow has a duration that counts.
+            names: the names of the events.
+            milliseconds: their duration.
+            times: how many events there are.
+        """
+        kind, _, step = event_type.partition(".")
+        if kind in _WORK and kind in names and step in ("completed", "failed"):
+            self.tables["durations"][kind, names[kind], str(milliseconds)] += times
 
     def count_malformed(self, lines: int) -> None:
         """Count malformed lines."""

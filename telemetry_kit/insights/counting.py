@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from telemetry_kit.insights.counters import Counters
 from telemetry_kit.insights.query import Query
@@ -26,6 +27,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+# Items of a row: those that most counters need, and those of the others.
+_COUNTED = itemgetter(0, 2, 4, 5, 7)
+_DAY = itemgetter(0, 1)
+_SESSION = itemgetter(3)
+_DURATION = itemgetter(0, 2, 6)
 # More rows than this are added to the counters, so that memory is bounded.
 MAX_PENDING = 50_000
 
@@ -78,6 +84,8 @@ class Counting:
         self._names: set[bytes] = set()
         self._rows: Counter[Row] = Counter()
         self._days: Counter[Row] = Counter()
+        self._durations: Counter[Row] = Counter()
+        self._pending = (self._names, self._days, self._rows, self._durations)
         self._parsed: dict[bytes, dict[str, Any]] = {}
 
     def add_rows(self, rows: list[Row]) -> None:
@@ -87,18 +95,19 @@ class Counting:
             self._names.update([row[2] for row in rows])
         if query.fields:
             rows = [row for row in rows if query.has_fields(self.parse((row[2], *row[4:])))]
-        self._days.update([row[:2] for row in rows])
+        self._days.update(map(_DAY, rows))
         if query.since or query.until:
             rows = [row for row in rows if query.has_day(row[1].decode())]
-        sessions = {row[3] for row in rows}
+        sessions = set(map(_SESSION, rows))
         if b"" in sessions:
             sessions.remove(b"")
             alone = sum(row[0] == b"role.selected" and not row[3] for row in rows)
             self.counters.count_sessions(alone)
         self.sessions.update(map(session_in, sessions))
-        # There are far fewer different rows without the day and the session.
-        self._rows.update([(row[0], row[2], *row[4:]) for row in rows])
-        if len(self._rows) + len(self._days) + len(self._names) > MAX_PENDING:
+        # There are far fewer different rows without the day, the session and the duration.
+        self._rows.update(map(_COUNTED, rows))
+        self._durations.update(map(_DURATION, rows))
+        if sum(map(len, self._pending)) > MAX_PENDING:
             self.settle()
 
     def add_event(self, event: Mapping[str, Any]) -> None:
@@ -124,9 +133,15 @@ class Counting:
         for row, times in self._rows.items():
             event = {"event_type": row[0].decode(), **self.parse(row[1:])}
             self.counters.count(event, times)
+        for (name, names, item), times in self._durations.items():
+            if item:
+                milliseconds = self.parse((item,))["duration_ms"]
+                self.counters.count_duration(
+                    name.decode(), self.parse((names,)), milliseconds, times
+                )
         events = (self.parse((item,)) for item in self._names)
         self.roles.update(event["role"] for event in events if "role" in event)
-        for pending in (self._names, self._days, self._rows):
+        for pending in self._pending:
             pending.clear()
         return self.counters
 
