@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import sys
 import traceback
 import types
 from typing import Any
@@ -56,6 +57,10 @@ def _body(plan):
                 raise LookupError(seen) from error
             raise
     return seen
+
+
+def _delegating(plan):
+    return (yield from _body(plan))
 
 
 async def _async_body(plan):
@@ -139,8 +144,11 @@ def test_generators_respond_alike(plan: list[str], actions: list[Any]) -> None:
     plain = play(_body(plan), actions)
     started = [e for e in captured.events if e["event_type"] == "agent.invoked"]
 
+    # From Python 3.13 on, `close()` returns a value, which `yield from` loses.
+    delegated = plain if sys.version_info < (3, 13) else play(_delegating(plan), actions)
+
     assert plain == decorated
-    assert plain == off
+    assert delegated == off
     assert len(started) <= 1
     assert len(captured.events) - len(started) <= 1
     assert not current()

@@ -1,6 +1,7 @@
 """`verify` looks into archives, documents and databases, and names what it cannot look into."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -49,13 +50,13 @@ def as_xlsx(data: bytes) -> bytes:
 
 def as_sqlite(data: bytes) -> bytes:
     """Return a database with a value that is longer than a page."""
-    connection = sqlite3.connect(":memory:")
-    connection.execute('CREATE TABLE "the ""events""" (role TEXT, payload TEXT)')
-    # The secret crosses the border of two pages of 4,096 bytes.
-    long = "x" * 4_040 + " " + data.decode()
-    connection.execute('INSERT INTO "the ""events""" VALUES (?, ?)', ("dev", long))
-    connection.commit()
-    return connection.serialize()
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute('CREATE TABLE "the ""events""" (role TEXT, payload TEXT)')
+        # The secret crosses the border of two pages of 4,096 bytes.
+        long = "x" * 4_040 + " " + data.decode()
+        connection.execute('INSERT INTO "the ""events""" VALUES (?, ?)', ("dev", long))
+        connection.commit()
+        return connection.serialize()
 
 
 def as_zipapp(data: bytes) -> bytes:
