@@ -197,7 +197,7 @@ def test_a_frozen_program_records_and_has_every_command(program: Path, undecided
     assert "PASSED" in run("telemetry verify")
     assert "bad" not in run("telemetry doctor")
     assert "45 events read, 45 expected" in run("telemetry demo")
-    assert "PASSED: 1000 of 1000" in run("telemetry selftest")
+    assert "PASSED: 1,000 of 1,000" in run("telemetry selftest")
     for line in ("status", "answers", "preview", "schema", "audit", "export --format json"):
         assert run(f"telemetry {line}")
     run("telemetry reset --yes")
