@@ -113,8 +113,8 @@ def limits(found: Matches) -> list[str]:
     return sentences
 
 
-def to_dict(found: Matches) -> dict[str, object]:
-    """Return the result as data, for `--json`."""
+def counts_of(found: Matches) -> dict[str, object]:
+    """Return the counts of all texts, or of one line of stdin, for `--json`."""
     return {
         "events": found.events,
         "types": dict(sorted(found.types.items())),
@@ -122,20 +122,18 @@ def to_dict(found: Matches) -> dict[str, object]:
         "as_pseudonym": dict(sorted(found.pseudonyms.items())),
         "part_of_longer_text": found.parts,
         "declared": found.is_declared,
+    }
+
+
+def to_dict(found: Matches) -> dict[str, object]:
+    """Return the result as data, for `--json`."""
+    return {
+        **counts_of(found),
         "of_retired_keys": found.other_keys,
         "unread": found.unread,
         "forms_looked_for": list(FORMS),
         "spellings_looked_for": list(SPELLINGS),
         "lines": [
-            {
-                "line": number,
-                "events": of_line.events,
-                "types": dict(sorted(of_line.types.items())),
-                "in_clear": dict(sorted(of_line.plain.items())),
-                "as_pseudonym": dict(sorted(of_line.pseudonyms.items())),
-                "part_of_longer_text": of_line.parts,
-                "declared": of_line.is_declared,
-            }
-            for number, of_line in found.of_lines.items()
+            {"line": number, **counts_of(of_line)} for number, of_line in found.of_lines.items()
         ],
     }
