@@ -76,15 +76,14 @@ class RoleAgent:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One command, agent or workflow: how often it started and ended, and how long it took.
+class WorkTotal:
+    """How often commands, agents or workflows started and ended, and how long they took.
 
     `rate` is the completed share of those that ended, from 0 to 1, and `low` to `high` its 95 %
     Wilson interval; None if none ended. The percentiles are in milliseconds, as they are stored.
     `spans` are those with a span, and `unfinished` those of them that never ended.
     """
 
-    name: str
     begun: int
     completed: int
     failed: int
@@ -99,20 +98,10 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkTotal:
-    """All commands, agents or workflows together; see `Work`."""
+class Work(WorkTotal):
+    """One command, agent or workflow."""
 
-    begun: int
-    completed: int
-    failed: int
-    spans: int
-    unfinished: int
-    rate: float | None
-    low: float | None
-    high: float | None
-    p50_ms: int | None
-    p90_ms: int | None
-    p95_ms: int | None
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,16 +144,11 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
-class Handoff:
+class Handoff(HandoffTotal):
     """How often a hand-off was clicked, and how often it reached the next agent."""
 
     source: str
     target: str
-    clicked: int
-    completed: int
-    rate: float | None
-    low: float | None
-    high: float | None
 
 
 @dataclass(frozen=True, slots=True)
