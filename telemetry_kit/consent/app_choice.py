@@ -62,7 +62,7 @@ def folders_of(apps: list[str], environ: Mapping[str, str]) -> dict[str, str]:
         return {}
     from telemetry_kit.privacy import program  # deferred: an undecided user has no such files
 
-    return {program.read(app, environ, {}).get("directory", f".{app}"): app for app in apps}
+    return {program.read_facts(app, environ).get("directory", f".{app}"): app for app in apps}
 
 
 def apps_above(start: str | None, folders: Mapping[str, str]) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from telemetry_kit.settings import Settings
 
 _FACTS = ("scope", "directory", "version", "prog")
+_DEFAULT = ("scope", "project")
 _MAX_BYTES = 4_096
 
 
@@ -57,11 +58,11 @@ def read(app: str, environ: Mapping[str, str], given: Mapping[str, str]) -> dict
         environ: the environment variables.
         given: names by field; the result has those of them that the program declared.
     """
-    from telemetry_kit.schema.encoding import quote  # deferred: an undecided user has no such file
-
     dirs = app_dirs(app, environ)
     if dirs is None:
         return {}
+    from telemetry_kit.schema.encoding import quote  # deferred: an undecided user has no such file
+
     names = DeclaredNames(dirs, quote)
     found: dict[str, Any] = facts_of(dirs)
     for field, name in given.items():
@@ -99,9 +100,15 @@ def paths_of(app: str, start: str | None, environ: Mapping[str, str]) -> Project
     Raises:
         Refused: see `paths.find()`.
     """
-    facts = read(app, environ, {})
+    facts = read_facts(app, environ)
     scope, directory = facts.get("scope", "project"), facts.get("directory", "")
     return find(app, start, environ, scope, directory)
+
+
+def read_facts(app: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Read the stored facts of a program without its names; empty if there are none."""
+    dirs = app_dirs(app, environ)
+    return {} if dirs is None else facts_of(dirs)
 
 
 def app_dirs(app: str, environ: Mapping[str, str]) -> ProjectDirs | None:
@@ -132,7 +139,8 @@ def decoded(app: ProjectDirs, data: bytes) -> dict[str, str]:
 
 def encoded(app: ProjectDirs, facts: Mapping[str, str]) -> bytes:
     """Encode facts as lines, and the HMAC as the last one."""
-    given = {**facts, "scope": facts.get("scope", "").replace("project", "")}
-    text = os.fsencode("".join(f"{name}={given[name]}\n" for name in _FACTS if given.get(name)))
+    # What a program has by default is not stored.
+    given = {name: facts.get(name, "") for name in _FACTS if (name, facts.get(name)) != _DEFAULT}
+    text = os.fsencode("".join(f"{name}={value}\n" for name, value in given.items() if value))
     code = app.mac.hex(b"program\0" + text, CODE_CHARS)
     return text + f"code={code}\n".encode("ascii")
