@@ -68,6 +68,10 @@ class Key:
             self._known[field, value] = found
         return found
 
+    def project_id(self, paths: ProjectPaths) -> str | None:
+        """The pseudonym of a project; None in user scope, where events belong to no project."""
+        return None if paths.is_user_scope else self.pseudonym("project_id", paths.root)
+
     def digits(self, field: str, value: str) -> str:
         """The 12 hex digits of the pseudonym."""
         return self.pseudonym(field, value)[2:]

@@ -107,9 +107,9 @@ class Recorder:
             "invoker": coding_agents.invoker(runtime.environ),
             "key_epoch": self.key.epoch,
         }
-        paths = self.cached.paths
-        if not paths.is_user_scope:
-            self.constants["project_id"] = self.key.pseudonym("project_id", paths.root)
+        project_id = self.key.project_id(self.cached.paths)
+        if project_id is not None:
+            self.constants["project_id"] = project_id
         if now.version and self.allows("versions", now.version):
             self.constants["app_version"] = now.version
         self.uncovered: frozenset[str] = frozenset()

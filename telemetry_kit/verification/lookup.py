@@ -93,8 +93,7 @@ class Lookup:
         self._own: tuple[int, str | None] | None = None
         key = keys.current(projects.ProjectDirs.of(paths))
         if key is not None:
-            project = key.pseudonym("project_id", paths.root)
-            self._own = (key.epoch, None if paths.is_user_scope else project)
+            self._own = (key.epoch, key.project_id(paths))
         for number, text in texts.items():
             for spelling in spellings(text):
                 self._plain[spelling].add(number)

@@ -126,8 +126,7 @@ class Verification:
         # By epoch. Keys of earlier epochs are deleted, so the first event of each one counts.
         self._projects: dict[int, str] = {}
         if (key := baseline.key) is not None:
-            project = key.pseudonym("project_id", baseline.paths.root)
-            self._projects[key.epoch] = "" if baseline.paths.is_user_scope else project
+            self._projects[key.epoch] = key.project_id(baseline.paths) or ""
         self.certificate.secrets = Counter(secret.kind for secret in searched)
         self.certificate.set_aside = Counter(secret.kind for secret in set_aside)
 
