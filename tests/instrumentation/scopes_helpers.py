@@ -114,6 +114,8 @@ class SignalAt:
         self.left = number
 
     def __enter__(self) -> Self:
+        # Python 3.12 reports instructions only if a frame wanted them when tracing was turned on.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self.trace)
         return self
 
