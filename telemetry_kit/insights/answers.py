@@ -16,6 +16,7 @@ from telemetry_kit.schema import catalog
 # Names with their counts, the largest count first.
 Counts = list[tuple[str, int]]
 
+NO_ANSWER = "Nothing was recorded yet."
 # An answer names this many rows, and the number of the others.
 NAMED = 3
 _JOINED = re.compile(", | and ")
@@ -29,7 +30,8 @@ def answers(found: Metrics) -> list[Metrics]:
         found: the result of `metrics()`.
 
     Returns:
-        In the order of the catalog: `question`, `answer`, and the `events` that it is about.
+        In the order of the catalog: `question`, `answer`, and the `events` that it is about. The
+        last ones are about all events, and have an empty list of them.
     """
     rows: dict[str, Metrics] = {}
     for event in catalog.EVENTS.values():
@@ -37,8 +39,12 @@ def answers(found: Metrics) -> list[Metrics]:
         row["events"].append(event.name)
     for row in rows.values():
         answer = _ANSWERS.get(row["events"][0])
-        row["answer"] = (answer(found) if answer else "") or "Nothing was recorded yet."
-    return list(rows.values())
+        row["answer"] = (answer(found) if answer else "") or NO_ANSWER
+    of_all = [
+        {"question": question, "events": [], "answer": answer(found) or NO_ANSWER}
+        for question, answer in _OF_ALL_EVENTS
+    ]
+    return [*rows.values(), *of_all]
 
 
 # -- parts of a sentence ---------------------------------------------------------------------
@@ -222,6 +228,27 @@ def workflows(found: Metrics) -> str:
     return join_rows(rows, lambda r: f"{r['workflow']} ({r['begun']:,})")
 
 
+def invokers(found: Metrics) -> str:
+    """Do people or coding agents run the program?"""
+    rows = found["invokers"]
+    percents = shares([row["events"] for row in rows])
+    rows = [{**row, "percent": text} for row, text in zip(rows, percents, strict=True)]
+    return join_rows(rows, lambda r: f"{r['invoker']} ({r['events']:,}, {r['percent']})")
+
+
+def versions(found: Metrics) -> str:
+    """Did commands fail more often since the last release?"""
+
+    def text_of(row: Metrics) -> str:
+        ended = row["completed"] + row["failed"]
+        if not ended:
+            return f"{row['app_version']} no command ended"
+        share = percent(row["failed"] / ended)
+        return f"{row['app_version']} {row['failed']:,} of {ended:,} ({share})"
+
+    return join_rows(found["versions"], text_of)
+
+
 # By the first event of the question.
 _ANSWERS: dict[str, Callable[[Metrics], str]] = {
     "role.selected": roles,
@@ -238,3 +265,7 @@ _ANSWERS: dict[str, Callable[[Metrics], str]] = {
     "workflow.completed": partial(completions, "workflow"),
     "workflow.failed": partial(failures, "workflow"),
 }
+_OF_ALL_EVENTS: tuple[tuple[str, Callable[[Metrics], str]], ...] = (
+    ("Who runs the program: people, or coding agents?", invokers),
+    ("Do commands fail more often since the last version of the program?", versions),
+)

@@ -31,6 +31,8 @@ TABLES = {
     "errors": 3,  # command, agent or workflow; its name; error type
     "spans": 3,  # command, agent or workflow; its name; started, ended
     "durations": 3,  # command, agent or workflow; its name; milliseconds rounded up
+    "invokers": 2,  # invoker, step: events, completed, failed (these two of commands only)
+    "versions": 2,  # version of the program, step: events, completed, failed (likewise)
     "totals": 1,  # events, dropped, malformed, sessions
 }
 # The fields that these tables are made from, besides `event_type` and `timestamp`.
@@ -47,10 +49,20 @@ READ = (
     "outcome",
     "error_type",
     "duration_ms",
+    "invoker",
+    "app_version",
     "dropped",
 )
 UNKNOWN = "?"
 _WORK = {"command": "commands", "agent": "agents", "workflow": "workflows"}
+_ENDS = ("completed", "failed")
+_GROUPS = (("invoker", "invokers"), ("app_version", "versions"))
+
+
+def ended_work(event: Mapping[str, Any]) -> Key:
+    """Return whether a command, agent or workflow ended, and its name; nothing for other events."""
+    kind, _, step = event["event_type"].partition(".")
+    return (kind, event[kind]) if kind in _WORK and kind in event and step in _ENDS else ()
 
 
 class Counters:
@@ -100,18 +112,21 @@ class Counters:
                 tables["roles"][role, step] += times
                 if "previous_role" in event:
                     tables["changes"][event["previous_role"], role] += times
+        for field, table in _GROUPS:
+            if field in event:
+                tables[table][event[field], "events"] += times
+                if kind == "command" and step in _ENDS:
+                    tables[table][event[field], step] += times
         name = event.get(kind) if kind in _WORK else None
         if name is not None:
             tables[_WORK[kind]][name, step] += times
             if role is not None and kind != "workflow":
                 tables["role_" + _WORK[kind]][role, name, step] += times
             if "duration_ms" in event:
-                milliseconds = event["duration_ms"]
-                self.count_duration(event["event_type"], event, milliseconds, times)
+                self.count_duration(ended_work(event), str(event["duration_ms"]), times)
             if "span_id" in event:
                 # Without a span, an end could belong to any start.
-                is_end = step in ("completed", "failed")
-                tables["spans"][kind, name, "ended" if is_end else "started"] += times
+                tables["spans"][kind, name, "ended" if step in _ENDS else "started"] += times
             if step == "failed" and "error_type" in event:
                 tables["errors"][kind, name, event["error_type"]] += times
         if kind == "handoff":
@@ -120,20 +135,16 @@ class Counters:
         if "outcome" in event:
             tables["outcomes"][event["outcome"],] += times
 
-    def count_duration(
-        self, event_type: str, names: Mapping[str, Any], milliseconds: int, times: int
-    ) -> None:
-        """Count the durations of events, only in the table of durations.
+    def count_duration(self, work: Key, milliseconds: str, times: int) -> None:
+        """Count a duration, only in the table of durations.
 
         Args:
-            event_type: only the end of a command, agent or workflow has a duration that counts.
-            names: the names of the events.
-            milliseconds: their duration.
+            work: what took so long, as `ended_work()` returns it. Without that nothing is counted.
+            milliseconds: its duration.
             times: how many events there are.
         """
-        kind, _, step = event_type.partition(".")
-        if kind in _WORK and kind in names and step in ("completed", "failed"):
-            self.tables["durations"][kind, names[kind], str(milliseconds)] += times
+        if work:
+            self.tables["durations"][*work, milliseconds] += times
 
     def count_malformed(self, lines: int) -> None:
         """Count malformed lines."""

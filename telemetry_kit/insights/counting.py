@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
-from telemetry_kit.insights.counters import Counters
+from telemetry_kit.insights.counters import Counters, Key, ended_work
 from telemetry_kit.insights.query import Query
 from telemetry_kit.insights.scanner import (
     Region,
@@ -17,7 +17,6 @@ from telemetry_kit.insights.scanner import (
     parse_fields,
     read_rest,
     regions,
-    session_in,
 )
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _COUNTED = itemgetter(0, 2, 4, 5, 7)
 _DAY = itemgetter(0, 1)
 _SESSION = itemgetter(3)
-_DURATION = itemgetter(0, 2, 6)
 # More rows than this are added to the counters, so that memory is bounded.
 MAX_PENDING = 50_000
 
@@ -94,7 +92,7 @@ class Counting:
         if not query.everything:
             self._names.update([row[2] for row in rows])
         if query.fields:
-            rows = [row for row in rows if query.has_fields(self.parse((row[2], *row[4:])))]
+            rows = [row for row in rows if query.has_fields(self.parse((row[2], row[5], row[7])))]
         self._days.update(map(_DAY, rows))
         if query.since or query.until:
             rows = [row for row in rows if query.has_day(row[1].decode())]
@@ -103,10 +101,10 @@ class Counting:
             sessions.remove(b"")
             alone = sum(row[0] == b"role.selected" and not row[3] for row in rows)
             self.counters.count_sessions(alone)
-        self.sessions.update(map(session_in, sessions))
+        self.sessions |= sessions
         # There are far fewer different rows without the day, the session and the duration.
         self._rows.update(map(_COUNTED, rows))
-        self._durations.update(map(_DURATION, rows))
+        self._durations.update([(row[0], row[2], row[6]) for row in rows if row[6]])
         if sum(map(len, self._pending)) > MAX_PENDING:
             self.settle()
 
@@ -133,12 +131,13 @@ class Counting:
         for row, times in self._rows.items():
             event = {"event_type": row[0].decode(), **self.parse(row[1:])}
             self.counters.count(event, times)
-        for (name, names, item), times in self._durations.items():
-            if item:
-                milliseconds = self.parse((item,))["duration_ms"]
-                self.counters.count_duration(
-                    name.decode(), self.parse((names,)), milliseconds, times
-                )
+        works: dict[tuple[bytes, bytes], Key] = {}
+        for (name, names, milliseconds), times in self._durations.items():
+            work = works.get((name, names))
+            if work is None:
+                event = {"event_type": name.decode(), **self.parse((names,))}
+                work = works[name, names] = ended_work(event)
+            self.counters.count_duration(work, milliseconds.decode(), times)
         events = (self.parse((item,)) for item in self._names)
         self.roles.update(event["role"] for event in events if "role" in event)
         for pending in self._pending:

@@ -108,7 +108,8 @@ def metrics(
         by: `day` or `week`, for a row of each.
 
     Returns:
-        Lists of rows, each sorted by count, then by name. `stats --json` prints it.
+        Lists of rows, each sorted by count, then by name; versions with the newest first.
+        `stats --json` prints it.
     """
     query = query or Query()
     days: Counter[str] = Counter()
@@ -133,6 +134,8 @@ def metrics(
         "agents": work_rows(counters, "agents"),
         "workflows": work_rows(counters, "workflows"),
         "handoffs": handoff_rows(counters),
+        "invokers": origin_rows(counters, "invokers", "invoker"),
+        "versions": version_rows(counters),
         "outcomes": table_rows(counters, "outcomes", "outcome"),
         "errors": table_rows(counters, "errors", "kind", "name", "error_type"),
         "days": every_day,
@@ -270,6 +273,25 @@ def handoff_rows(counters: Counters) -> list[Metrics]:
         row = {"source": source, "target": target, "clicked": clicked, "completed": completed}
         rows.append(row | rate(completed, clicked))
     return sort_rows(rows, "clicked")
+
+
+def origin_rows(counters: Counters, table: str, name: str) -> list[Metrics]:
+    """Return the events of each invoker or version, and how its commands ended."""
+    rows = []
+    for (value,), counts in counters.rows(table).items():
+        completed, failed = counts.get("completed", 0), counts.get("failed", 0)
+        row = {name: value, "events": counts["events"], "completed": completed, "failed": failed}
+        rows.append(row | rate(completed, completed + failed))
+    return sort_rows(rows, "events")
+
+
+def version_rows(counters: Counters) -> list[Metrics]:
+    """Return the same of each version of the program, the newest first."""
+
+    def numbers(row: Metrics) -> list[int]:
+        return [int(number) for number in row["app_version"].split(".")]
+
+    return sorted(origin_rows(counters, "versions", "app_version"), key=numbers, reverse=True)
 
 
 def totals(counters: Counters, found: Metrics) -> Metrics:

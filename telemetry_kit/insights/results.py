@@ -152,6 +152,35 @@ class Handoff(HandoffTotal):
 
 
 @dataclass(frozen=True, slots=True)
+class InvokerUse:
+    """The events of a person, or of a coding agent that ran the program.
+
+    `completed` and `failed` are commands, and so is `rate`: the share that completed.
+    """
+
+    invoker: str
+    events: int
+    completed: int
+    failed: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionUse:
+    """The events of one version of the program, with the same columns."""
+
+    app_version: str
+    events: int
+    completed: int
+    failed: int
+    rate: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeCount:
     """How many events there are of one outcome."""
 
@@ -235,6 +264,8 @@ class Stats:
     agents: tuple[Work, ...]
     workflows: tuple[Work, ...]
     handoffs: tuple[Handoff, ...]
+    invokers: tuple[InvokerUse, ...]
+    versions: tuple[VersionUse, ...]
     outcomes: tuple[OutcomeCount, ...]
     errors: tuple[ErrorCount, ...]
     days: tuple[DayCount, ...]
@@ -257,6 +288,8 @@ _ROWS: dict[str, type[Any]] = {
     "cross_use": CrossUse,
     "role_agents": RoleAgent,
     "handoffs": Handoff,
+    "invokers": InvokerUse,
+    "versions": VersionUse,
     "outcomes": OutcomeCount,
     "errors": ErrorCount,
     "days": DayCount,

@@ -13,18 +13,20 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import chain
 
-from telemetry_kit.insights.counters import READ, TABLES
+from telemetry_kit.insights.counters import TABLES
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.kinds import CLOCK, DAY, kind_of
 from telemetry_kit.storage.parser import Event
 from telemetry_kit.storage.reader import MAX_READ_LINE_BYTES, events_in
 from telemetry_kit.storage.segments import ACTIVE, FileReport
 
-# Event type, day, and the JSON text of the fields in `READ`. Adjacent fields are one item: the
-# item 2 has the names, the item 3 the session, and the item 4 whether there is a span.
+# Event type; day; JSON text of the names; ID of the session; whether there is a span; JSON text of
+# the outcome; milliseconds; JSON text of the invoker and the version. Missing items are empty.
 Row = tuple[bytes, ...]
 
 _REQUIRED = ("schema_version", "event_id", "event_type", "timestamp")
+# Adjacent fields whose JSON text is one item of a row.
+_ADJACENT = {*catalog.NAMES, "outcome", "error_type", "invoker", "app_version"}
 # The value of the item that says whether there is a span.
 _HAS_SPAN = b',"span_id":'
 _decode = json.JSONDecoder().decode
@@ -118,11 +120,6 @@ def is_of_whole_days(block: bytes) -> bool:
     return found is not None and found.end() == len(block)
 
 
-def session_in(field: bytes) -> bytes:
-    """Return the ID in the item of a row that has the session; empty if the item is."""
-    return field[-13:-1]
-
-
 def parse_fields(fields: bytes) -> Event:
     """Parse adjacent fields of a canonical line, each with the comma before it."""
     if fields == _HAS_SPAN:
@@ -149,21 +146,30 @@ def read_rest(rest: Rest, report: FileReport, kind: str) -> Iterator[Event]:
 
 @cache
 def line_pattern() -> bytes:
-    """Return the pattern of a canonical line, with a group for each item of a row."""
+    """Return the pattern of a canonical line, with a group for each item of a row.
+
+    The reader parses the few lines that say how many events were dropped.
+    """
     parts = [rb"\{"]
     in_group = False
     for name, field in catalog.FIELDS.items():
+        if name == "dropped":
+            continue
         value = kind_of(field).pattern
-        if name == "event_type":
-            value = b'"(' + value[4:-2] + b')"'
-        elif field.kind == catalog.TIME:
-            value = value.replace(DAY, b"(" + DAY + b")")
-        # Of a span the key alone is in a row: there are far fewer different rows without the value.
-        if in_group != (name in READ and name != "span_id"):
+        if in_group != (name in _ADJACENT):
             parts.append(b")" if in_group else b"(")
             in_group = not in_group
+        if name == "event_type":
+            value = b'"(' + value[4:-2] + b')"'
+        elif name == "session_id":
+            value = b'"(' + value[1:-1] + b')"'
+        elif name == "duration_ms":
+            value = b"(" + value + b")"
+        elif field.kind == catalog.TIME:
+            value = value.replace(DAY, b"(" + DAY + b")")
         pair = b'%s"%s":%s' % (b"," if name != "schema_version" else b"", name.encode(), value)
         if name == "span_id":
+            # The key alone: there are far fewer different rows without the value.
             pair = b"(" + _HAS_SPAN + b")" + value
         parts.append(pair if name in _REQUIRED else b"(?:" + pair + b")?+")
     return b"".join([*parts, b")" if in_group else b"", rb"\}\n"])

@@ -9,7 +9,6 @@ from telemetry_kit.insights.counters import READ
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
 
-QUESTIONS = list(dict.fromkeys(event.question for event in catalog.EVENTS.values()))
 WORK = {"role": "dev", "command": "/qa:check", "agent": "writer", "workflow": "release"}
 EXTRA_FIELDS = {
     "role.changed": {"role": "qa", "previous_role": "dev"},
@@ -35,6 +34,8 @@ def every_event() -> Iterator[dict]:
             "event_id": f"{number:016x}",
             "event_type": name,
             "timestamp": "2026-11-22T00:00:00Z",
+            "invoker": "person",
+            "app_version": "1.2.0",
             **fields,
         }
         yield {field: event[field] for field in catalog.ORDER if field in event}
@@ -80,11 +81,14 @@ ANSWERS = {
         "1 of 2 that ended was completed (50%): release 50%, half within 2.05 s."
     ),
     "Which workflows fail?": "release 1 of 2, only KeyError (1).",
+    "Who runs the program: people, or coding agents?": "person (15, 100%).",
+    "Do commands fail more often since the last version of the program?": "1.2.0 1 of 2 (50%).",
 }
+QUESTIONS = list(ANSWERS)
 
 
 def test_each_question_and_its_answer(undecided):
-    """Each declared question is printed once, in the order of the catalog, with one sentence."""
+    """Each question is printed once, with one sentence; those of the catalog are the first."""
     fill(undecided, *every_event())
     done = answers(undecided, COLUMNS="200")
     lines = done.stdout.splitlines()
@@ -93,6 +97,8 @@ def test_each_question_and_its_answer(undecided):
     assert lines.pop() == "From 15 events, 2026-11-22 (UTC)."
     assert lines[::2] == QUESTIONS
     assert dict(zip(lines[::2], [line.strip() for line in lines[1::2]], strict=True)) == ANSWERS
+    declared = dict.fromkeys(event.question for event in catalog.EVENTS.values())
+    assert QUESTIONS[: len(declared)] == list(declared)
 
 
 def clicked(*counts):
@@ -244,8 +250,6 @@ OTHER_USES = {
     "exit_code": "`view`: how a command ended",
     "source": "`view --wide`: which part of the library recorded it",
     "context": "`view`: what the tool itself declared",
-    "invoker": "`view --wide`: a person, or the coding agent that ran the program",
-    "app_version": "`view --wide`: the version of the program",
     "key_epoch": "`find` and `forget`: which key made a pseudonym",
 }
 

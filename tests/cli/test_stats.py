@@ -191,7 +191,7 @@ def test_no_file_is_incomplete(undecided):
     stats = json.loads(run(undecided, "stats", "--json").stdout)
     answers = json.loads(run(undecided, "answers", "--json").stdout)
 
-    assert [stats["incomplete"], *(row["incomplete"] for row in answers)] == [[]] * 14
+    assert [stats["incomplete"], *(row["incomplete"] for row in answers)] == [[]] * 16
 
 
 def test_answers_of_a_role(undecided):
@@ -260,7 +260,7 @@ def test_answers(undecided):
 
     assert lines[:2] == ["Which roles are selected most?", "  dev (1, 50%) and qa (1, 50%)."]
     assert "  /qa:check 1 of 1, only ValueError (1)." in lines
-    assert len(json.loads(run(undecided, "answers", "--json").stdout)) == 13
+    assert len(json.loads(run(undecided, "answers", "--json").stdout)) == 15
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")

@@ -43,6 +43,12 @@ TABLE_QUERIES = {
         "select coalesce(source_agent, '?'), coalesce(target_agent, '?'), "
         f"{SUFFIX}, count(*) from e where {KIND} = 'handoff' group by all"
     ),
+    **{
+        table: f"select {name}, 'events', count(*) from e where {name} is not null group by all "
+        f"union all select {name}, {SUFFIX}, count(*) from e where {KIND} = 'command' and {ENDED} "
+        f"and {name} is not null group by all"
+        for table, name in (("invokers", "invoker"), ("versions", "app_version"))
+    },
     "outcomes": "select outcome, count(*) from e where outcome is not null group by all",
     "errors": " union all ".join(
         f"select '{name}', {name}, error_type, count(*) from e where event_type = '{name}.failed' "
@@ -175,6 +181,21 @@ def test_roles_trend_and_hand_offs(queries, found):
     assert sql("select sum(dropped) from e") == [(found["dropped"],)]
 
 
+def test_invokers_and_versions(queries, found):
+    """Events and failed commands are equal, and the newest version is the first one."""
+    _, sql = queries
+    for table, name in (("invokers", "invoker"), ("versions", "app_version")):
+        rows = sql(
+            f"select {name}, count(*), count(*) filter (event_type = 'command.completed'), "
+            f"count(*) filter (event_type = 'command.failed') from e where {name} is not null "
+            "group by all"
+        )
+        keys = (name, "events", "completed", "failed")
+
+        assert set(rows) == {tuple(row[key] for key in keys) for row in found[table]}
+    assert [row["app_version"] for row in found["versions"]] == ["1.10.0", "1.9"]
+
+
 def test_the_period_before(queries):
     """A period and the one before it equal their queries."""
     home, sql = queries
@@ -198,9 +219,10 @@ def test_each_declared_question_has_an_answer(found):
     """Each answer is a sentence, with a number if events were recorded."""
     rows = answers(found)
 
-    assert [row["question"] for row in rows] == list(
-        dict.fromkeys(event.question for event in catalog.EVENTS.values())
-    )
+    asked = dict.fromkeys(event.question for event in catalog.EVENTS.values())
+
+    assert [row["question"] for row in rows][: len(asked)] == list(asked)
+    assert len(rows) == len(asked) + 2
     for row in rows:
         assert row["answer"].endswith(".")
         if row["question"] != "Which workflows are completed?":

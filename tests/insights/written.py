@@ -42,7 +42,11 @@ def sessions(count: int, days: int = 60) -> Iterator[dict[str, Any]]:
         nonlocal number
         number += 1
         day = FIRST_DAY + timedelta(number * days // count)
-        return stored(number, kind, timestamp=f"{day}T00:00:00Z", key_epoch=1, **fields)
+        origin = {"app_version": ("1.9", "1.10.0")[2 * number > count]} if number % 7 else {}
+        if number % 5:
+            origin["invoker"] = ("person", "claude-code")[number % 3 == 0]
+        stamp = f"{day}T00:00:00Z"
+        return stored(number, kind, timestamp=stamp, key_epoch=1, **origin, **fields)
 
     def session() -> Iterator[dict[str, Any]]:
         role, sid = r.choice(ROLES), f"{r.getrandbits(48):012x}"

@@ -32,7 +32,7 @@ MAX_SHORT_ROWS = 5
 # The tables of the result that are sorted by a count.
 RANKED = (
     *("types", "roles", "role_changes", "cross_use", "commands", "agents", "workflows"),
-    *("handoffs", "outcomes", "errors"),
+    *("handoffs", "invokers", "versions", "outcomes", "errors"),
 )
 FOOTNOTE = (
     "Durations are stored rounded up to two significant digits, so the exact value is up to 10 % "
@@ -156,6 +156,9 @@ def page(found: Metrics, max_width: int, top: int | None = None) -> Iterator[str
     yield from work_section(found, max_width, "agents", rows)
     yield from work_section(found, max_width, "workflows", rows)
     yield from handoff_section(found, max_width, rows)
+    if [row["invoker"] for row in found["invokers"]] != ["person"]:
+        yield from origin_section("Run by", found["invokers"], "invoker", max_width, short)
+    yield from origin_section("Versions", found["versions"], "app_version", max_width, short)
     errors = {"of": "name", "error": "error_type"}
     yield from count_section("Errors", found, "errors", max_width, errors, short)
     yield from period_section(found, max_width) if found["by"] else trend_section(found, max_width)
@@ -303,6 +306,22 @@ def handoff_section(found: Metrics, max_width: int, top: int) -> Iterator[str]:
         Column("95 %", [interval(row) for row in rows], priority=1),
     )
     return section("Hand-offs", max_width, columns, (), len(every) - top, len(every))
+
+
+def origin_section(
+    title: str, every: list[Metrics], key: str, max_width: int, top: int
+) -> Iterator[str]:
+    """Lay out invokers or versions with the rate of commands that completed."""
+    rows = every[:top]
+    columns = (
+        names(key.removeprefix("app_"), rows, key),
+        counts_of("events", rows),
+        counts_of("commands done", rows, "completed", priority=2),
+        counts_of("failed", rows, priority=3),
+        Column("rate", [percent(row["rate"]) for row in rows], right=True),
+        Column("95 %", [interval(row) for row in rows], priority=1),
+    )
+    return section(title, max_width, columns, (), len(every) - top, len(every))
 
 
 def trend_section(found: Metrics, max_width: int) -> Iterator[str]:
