@@ -17,7 +17,9 @@ import telemetry_kit
 from telemetry_kit import configure, tracks
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import notice
+from telemetry_kit.integrations.pytest import TelemetryEvents
 from telemetry_kit.schema import catalog
+from telemetry_kit.testing import Granted
 from tests.consent.prompt_helpers import at_terminal
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,12 +50,8 @@ def test_links_name_existing_files(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", telemetry_kit.__all__)
-def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
-    """The docstring of each public name has an example with the correct output."""
-    thing = getattr(telemetry_kit, name)
-    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
-    text = module.__doc__ if isinstance(thing, str) else thing.__doc__
+def run_example(name: str, text: str) -> None:
+    """Run the example of a docstring, which has to use the name that it is about."""
     example = doctest.DocTestParser().get_doctest(text, {"__name__": name}, name, name, 0)
     printed: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
@@ -61,6 +59,36 @@ def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
     assert "Example:\n" in text
     assert any(name in one.source for one in example.examples)
     assert (result.failed, "".join(printed)) == (0, "")
+
+
+@pytest.mark.parametrize("name", telemetry_kit.__all__)
+def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
+    """The docstring of each public name has an example with the correct output."""
+    thing = getattr(telemetry_kit, name)
+    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
+    run_example(name, module.__doc__ if isinstance(thing, str) else thing.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("testing", "granted_consent"), ("integrations.pytest", "TelemetryEvents")]
+)
+def test_the_example_of_a_helper_for_tests_runs(undecided, module: str, name: str) -> None:
+    """The names for tests of host programs have an example with the correct output, too."""
+    thing = getattr(importlib.import_module(f"telemetry_kit.{module}"), name)
+    run_example(name, thing.__doc__)
+
+
+def test_the_testing_page_lists_every_attribute() -> None:
+    """The page describes each public attribute of the fixture and of `granted_consent()`."""
+    page = (ROOT / "docs/how-to/testing.md").read_text()
+    missing = [
+        name
+        for thing in (TelemetryEvents, Granted)
+        for name in (*vars(thing), *re.findall(r"^        (\w+): ", thing.__doc__, re.MULTILINE))
+        if name[0] != "_" and f"| `.{name}" not in page and name != "captured"
+    ]
+
+    assert missing == []
 
 
 def run_console(console: list[str], place, bin_folder: Path) -> None:
@@ -212,16 +240,17 @@ def test_the_script_of_the_how_to_records_one_span(place, tmp_path: Path) -> Non
     assert len({event["span_id"] for event in place.events()}) == 1
 
 
-def test_the_test_of_the_testing_page_passes(undecided) -> None:
-    """The test in the how-to page about testing passes in its own pytest."""
-    test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
+def test_the_tests_of_the_testing_page_pass(undecided) -> None:
+    """The tests in the how-to page about testing pass in their own pytest."""
+    test, granted, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
     (undecided.root / "test_page.py").write_text(test)
+    (undecided.root / "test_granted.py").write_text(granted)
     plugin = [] if _is_installed() else ["-p", "telemetry_kit.integrations.pytest"]
     done = undecided.python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin, "test_page.py"
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin
     )
 
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
     second = undecided.run(program)
 
     assert (second.returncode, second.stderr) == (0, "")
