@@ -6,9 +6,6 @@ import importlib
 import importlib.util
 import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,10 +18,16 @@ from telemetry_kit.integrations.pytest import TelemetryEvents
 from telemetry_kit.schema import catalog
 from telemetry_kit.testing import Granted
 from tests.consent.prompt_helpers import at_terminal
+from tests.docs_helpers import (
+    ROOT,
+    blocks,
+    make_command_lines,
+    make_program,
+    run_console,
+    run_shell,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The pages about whole programs.
 PARSERS = ("typer", "click", "argparse")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -32,10 +35,6 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 def page_id(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return [body for kind, body in BLOCK.findall(page.read_text()) if kind == language]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -91,49 +90,13 @@ def test_the_testing_page_lists_every_attribute() -> None:
     assert missing == []
 
 
-def run_console(console: list[str], place, bin_folder: Path) -> None:
-    """Run each command of the blocks, and compare its output. `...` matches any text."""
-    env = {**place.env, "PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "100"}
-    for block in console:
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, expected = part.partition("\n")
-            done = subprocess.run(
-                shlex.split(command),
-                cwd=place.root,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
-
-            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), (command, done.stdout)
-
-
-def make_program(program: str, bin_folder: Path) -> Path:
-    """Install a program of a page as the command `acme`."""
-    bin_folder.mkdir(exist_ok=True)
-    path = bin_folder / "acme"
-    path.write_text(f"#!{sys.executable}\n{program}")
-    path.chmod(0o755)
-    return path
-
-
 def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
     """Each command of the tutorial prints the output shown. `...` matches any text."""
     page = ROOT / "docs" / "tutorial.md"
     (program,) = blocks(page, "python")
     (undecided.root / "notes.py").write_text(program)
     bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    for name, line in {
-        "python": f'exec {sys.executable} "$@"',
-        "telemetry-kit": f'exec {sys.executable} -m telemetry_kit "$@"',
-    }.items():
-        (bin_folder / name).write_text(f"#!/bin/sh\n{line}\n")
-        (bin_folder / name).chmod(0o755)
+    make_command_lines(bin_folder)
     run_console(blocks(page, "console"), undecided, bin_folder)
 
 
@@ -222,18 +185,8 @@ def test_the_page_about_reading_shows_the_real_output(undecided) -> None:
 def test_the_script_of_the_how_to_records_one_span(place, tmp_path: Path) -> None:
     """The start and the end that the script records have the same span."""
     (script,) = blocks(ROOT / "docs" / "how-to" / "scripts.md", "sh")
-    command = tmp_path / "telemetry-kit"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m telemetry_kit "$@"\n')
-    command.chmod(0o755)
-    env = {**place.env, "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["sh", "-eu", "-c", script],
-        cwd=place.root,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    make_command_lines(tmp_path / "bin")
+    done = run_shell(script, place, tmp_path / "bin")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert place.types() == ["agent.invoked", "agent.completed"]
