@@ -2,19 +2,25 @@
 
 import fnmatch
 import json
+import os
 import re
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from telemetry_kit.paths import own_folders
+from tests.conftest import Place
+from tests.consent.prompt_helpers import at_terminal
 from tests.docs_helpers import (
     ROOT,
     blocks,
     how_to,
     make_command_lines,
     make_program,
+    pattern_of,
     run_console,
     run_shell,
     run_words,
@@ -164,6 +170,64 @@ def test_replacing_a_module(page_of, undecided, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (blocks(page, "text")[0], "")
 
 
+# What differs from run to run, and its substitute.
+VARIABLE = {
+    r"\d{4}-\d\d-\d\d": "DAY",
+    r"\b\d[\d.]* (?:ms|s)\b": "TIME",
+    r'"duration_ms":\d+': "TIME",
+    r"\b\d[\d.]* (?:bytes|kB)": "SIZE",
+    r"\b[0-9a-f]{12,16}\b": "RANDOM",
+    r"-{3,}": "---",
+    r"[ \n]+": " ",
+}
+
+
+def comparable(text: str) -> str:
+    """Return a text without what differs from run to run."""
+    for pattern, substitute in VARIABLE.items():
+        text = re.sub(pattern, substitute, text)
+    return text.strip()
+
+
+@pytest.mark.tty
+@pytest.mark.skipif(sys.platform == "darwin", reason="the page shows the folders of Linux")
+def test_everything_that_users_see(tmp_path: Path) -> None:
+    """Each command of the page prints the text shown, from the first start to the last file."""
+    with tempfile.TemporaryDirectory() as name:
+        # The question folds a path that is longer than a line of the terminal.
+        use_for_a_day(Place(Path(os.path.realpath(name))), tmp_path / "bin")
+
+
+def use_for_a_day(place: Place, bin_folder: Path) -> None:
+    """Run the commands of the page in a project, and compare their output."""
+    page = ROOT / "docs" / "what-users-see.md"
+    (program,) = blocks(page, "python")
+    path = make_program(program, bin_folder)
+    subprocess.run(["git", "init", "-q", "."], cwd=place.root, env=place.env, check=True)
+    (first, expected), *others = [
+        part.split("\n", 1)
+        for block in blocks(page, "text")
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    ]
+    words = first.split()[1:]
+    seen = at_terminal(place, path.read_text(), "y\r", args=words, redirect="")
+    # The terminal of the test echoes no key.
+    outputs = [(first, expected, seen.screen.replace("later] ", "later] y\n"))]
+    for command, text in others:
+        output = run_words(["sh", "-c", command], place, bin_folder)
+        outputs.append((command, text, output))
+    for command, text, output in outputs:
+        shown = output.replace(str(place.root), "/home/ann/site")
+        shown = comparable(shown.replace(str(place.user), "/home/ann"))
+        if "| sort" in command:
+            # The folders of the projects have random names.
+            assert sorted(shown.split()) == sorted(comparable(text).split())
+        else:
+            assert re.fullmatch(pattern_of(comparable(text)), shown), (command, output)
+    assert place.tree() == [p for p in place.tree() if p.startswith("the-work/.git")]
+    assert program == blocks(ROOT / "README.md", "python")[0]
+
+
 PAGES = ("user-scope", "slash-commands", "telemetry-md", "uninstall", "replace-your-own", "testing")
 
 
@@ -171,3 +235,8 @@ PAGES = ("user-scope", "slash-commands", "telemetry-md", "uninstall", "replace-y
 def test_the_readme_links_the_page(name: str) -> None:
     """A reader finds each page from the README."""
     assert f"docs/how-to/{name}.md" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_links_what_users_see() -> None:
+    """The README links the page with all texts that users see."""
+    assert "docs/what-users-see.md" in (ROOT / "README.md").read_text()
