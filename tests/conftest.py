@@ -231,23 +231,17 @@ def believed(path: Path, data: bytes) -> bytes:
     return data[:-1] + f" place={place} entry={ENTRY}\n".encode()
 
 
-def _close_logs() -> None:
-    for project in recorder._projects.values():
-        project.writer.close()
-    recorder._projects.clear()
-
-
 @pytest.fixture(autouse=True)
 def _restore_state() -> Iterator[None]:
     """Restore settings, names, log files and context after each test."""
     previous = settings.current()
     settings.configure(app=APP)
     decorated = {name: set(names) for name, names in settings.decorated.items()}
-    _close_logs()
+    recorder.close_logs()
     runtime.declared.clear()
     with cache.override_runtime():
         yield
-    _close_logs()
+    recorder.close_logs()
     runtime.declared.clear()
     for name, names in settings.decorated.items():
         names.intersection_update(decorated[name])

@@ -6,9 +6,6 @@ import importlib
 import importlib.util
 import os
 import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +14,20 @@ import telemetry_kit
 from telemetry_kit import configure, tracks
 from telemetry_kit.cli.registry import COMMANDS
 from telemetry_kit.consent import notice
+from telemetry_kit.integrations.pytest import TelemetryEvents
 from telemetry_kit.schema import catalog
+from telemetry_kit.testing import Granted
 from tests.consent.prompt_helpers import at_terminal
+from tests.docs_helpers import (
+    ROOT,
+    blocks,
+    make_command_lines,
+    make_program,
+    run_console,
+    run_shell,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The pages about whole programs.
 PARSERS = ("typer", "click", "argparse")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -30,10 +35,6 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 def page_id(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return [body for kind, body in BLOCK.findall(page.read_text()) if kind == language]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
@@ -48,12 +49,8 @@ def test_links_name_existing_files(page: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", telemetry_kit.__all__)
-def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
-    """The docstring of each public name has an example with the correct output."""
-    thing = getattr(telemetry_kit, name)
-    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
-    text = module.__doc__ if isinstance(thing, str) else thing.__doc__
+def run_example(name: str, text: str) -> None:
+    """Run the example of a docstring, which has to use the name that it is about."""
     example = doctest.DocTestParser().get_doctest(text, {"__name__": name}, name, name, 0)
     printed: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(example, out=printed.append)
@@ -63,34 +60,34 @@ def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
     assert (result.failed, "".join(printed)) == (0, "")
 
 
-def run_console(console: list[str], place, bin_folder: Path) -> None:
-    """Run each command of the blocks, and compare its output. `...` matches any text."""
-    env = {**place.env, "PATH": f"{bin_folder}:/usr/bin:/bin", "COLUMNS": "100"}
-    for block in console:
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, expected = part.partition("\n")
-            done = subprocess.run(
-                shlex.split(command),
-                cwd=place.root,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                check=False,
-            )
-            pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
-
-            assert re.fullmatch(pattern, done.stdout.strip(), re.DOTALL), (command, done.stdout)
+@pytest.mark.parametrize("name", telemetry_kit.__all__)
+def test_the_example_of_a_public_name_runs(undecided, name: str) -> None:
+    """The docstring of each public name has an example with the correct output."""
+    thing = getattr(telemetry_kit, name)
+    module = importlib.import_module(f"telemetry_kit.{telemetry_kit._MODULES[name]}")
+    run_example(name, module.__doc__ if isinstance(thing, str) else thing.__doc__)
 
 
-def make_program(program: str, bin_folder: Path) -> Path:
-    """Install a program of a page as the command `acme`."""
-    bin_folder.mkdir(exist_ok=True)
-    path = bin_folder / "acme"
-    path.write_text(f"#!{sys.executable}\n{program}")
-    path.chmod(0o755)
-    return path
+@pytest.mark.parametrize(
+    ("module", "name"), [("testing", "granted_consent"), ("integrations.pytest", "TelemetryEvents")]
+)
+def test_the_example_of_a_helper_for_tests_runs(undecided, module: str, name: str) -> None:
+    """The names for tests of host programs have an example with the correct output, too."""
+    thing = getattr(importlib.import_module(f"telemetry_kit.{module}"), name)
+    run_example(name, thing.__doc__)
+
+
+def test_the_testing_page_lists_every_attribute() -> None:
+    """The page describes each public attribute of the fixture and of `granted_consent()`."""
+    page = (ROOT / "docs/how-to/testing.md").read_text()
+    missing = [
+        name
+        for thing in (TelemetryEvents, Granted)
+        for name in (*vars(thing), *re.findall(r"^        (\w+): ", thing.__doc__, re.MULTILINE))
+        if name[0] != "_" and f"| `.{name}" not in page and name != "captured"
+    ]
+
+    assert missing == []
 
 
 def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
@@ -99,13 +96,7 @@ def test_the_tutorial_shows_the_real_output(undecided, tmp_path: Path) -> None:
     (program,) = blocks(page, "python")
     (undecided.root / "notes.py").write_text(program)
     bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    for name, line in {
-        "python": f'exec {sys.executable} "$@"',
-        "telemetry-kit": f'exec {sys.executable} -m telemetry_kit "$@"',
-    }.items():
-        (bin_folder / name).write_text(f"#!/bin/sh\n{line}\n")
-        (bin_folder / name).chmod(0o755)
+    make_command_lines(bin_folder)
     run_console(blocks(page, "console"), undecided, bin_folder)
 
 
@@ -194,34 +185,25 @@ def test_the_page_about_reading_shows_the_real_output(undecided) -> None:
 def test_the_script_of_the_how_to_records_one_span(place, tmp_path: Path) -> None:
     """The start and the end that the script records have the same span."""
     (script,) = blocks(ROOT / "docs" / "how-to" / "scripts.md", "sh")
-    command = tmp_path / "telemetry-kit"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m telemetry_kit "$@"\n')
-    command.chmod(0o755)
-    env = {**place.env, "PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run(
-        ["sh", "-eu", "-c", script],
-        cwd=place.root,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    make_command_lines(tmp_path / "bin")
+    done = run_shell(script, place, tmp_path / "bin")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert place.types() == ["agent.invoked", "agent.completed"]
     assert len({event["span_id"] for event in place.events()}) == 1
 
 
-def test_the_test_of_the_testing_page_passes(undecided) -> None:
-    """The test in the how-to page about testing passes in its own pytest."""
-    test, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
+def test_the_tests_of_the_testing_page_pass(undecided) -> None:
+    """The tests in the how-to page about testing pass in their own pytest."""
+    test, granted, program = blocks(ROOT / "docs" / "how-to" / "testing.md", "python")
     (undecided.root / "test_page.py").write_text(test)
+    (undecided.root / "test_granted.py").write_text(granted)
     plugin = [] if _is_installed() else ["-p", "telemetry_kit.integrations.pytest"]
     done = undecided.python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin, "test_page.py"
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *plugin
     )
 
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
     second = undecided.run(program)
 
     assert (second.returncode, second.stderr) == (0, "")

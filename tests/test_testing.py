@@ -1,6 +1,10 @@
-"""`capture_events()` sends the events of the real pipeline to memory."""
+"""`capture_events()` sends the events of a test to memory, `granted_consent()` to files."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +13,18 @@ from telemetry_kit import (
     RoleEvent,
     capture_events,
     configure,
+    disable_telemetry,
     get_logger,
+    is_telemetry_enabled,
     role_session,
+    settings,
     track_role_event,
     tracks,
 )
 from telemetry_kit._runtime import runtime
+from telemetry_kit.errors import ConsentError
 from telemetry_kit.recording import pipeline
+from telemetry_kit.testing import granted_consent
 
 
 def types(captured: Any) -> list[str]:
@@ -191,3 +200,132 @@ def test_internal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _broken(_logger: Any, _method: str, event: Any) -> Any:
     raise ZeroDivisionError
+
+
+CHILD = """
+from telemetry_kit import configure, track_role_event
+configure(app="flowspec", context={"size": "measure"})
+track_role_event("agent.completed", context={"size": 3})
+"""
+
+
+def run_child(granted: Any) -> None:
+    """Run a program that records one event, as a test of a host program does."""
+    env = {**granted.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-W", "error", "-c", CHILD], env=env, check=True)
+
+
+def state_of_the_process() -> tuple[object, ...]:
+    """Return what `granted_consent()` changes inside of its block."""
+    own = (runtime.clock, runtime.now, runtime.random, runtime.captured, runtime.is_denied)
+    return dict(os.environ), runtime.environ, os.getcwd(), is_telemetry_enabled(), *own
+
+
+def test_a_granted_consent_records_into_files(tmp_path: Path) -> None:
+    """This process and a child process write one log, also where a CI system runs the tests."""
+    base = Path(os.path.realpath(tmp_path))
+    machine = {"CI": "true", "GITHUB_ACTIONS": "true", "DO_NOT_TRACK": "1"}
+    machine |= {"FLOWSPEC_TELEMETRY_DISABLED": "1", "XDG_STATE_HOME": "/nonexistent"}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in machine.items():
+            patched.setenv(name, value)
+        before = state_of_the_process()
+        with granted_consent(tmp_path) as granted:
+            assert is_telemetry_enabled()
+            assert [] == granted.events
+            assert track_role_event("agent.invoked")
+            run_child(granted)
+            inside = (granted.root, granted.home, Path.cwd(), Path.home())
+        assert before == state_of_the_process()
+
+    assert (base / "project", base / "home", base / "project", base / "home") == inside
+    assert base / "project/.flowspec/telemetry.jsonl" == granted.log
+    assert ["agent.invoked", "agent.completed"] == [e["event_type"] for e in granted.events]
+    assert {"size": 3} == granted.events[1]["context"]
+    assert {"home", "project"} == {path.name for path in base.iterdir()}
+
+
+def test_a_failure_inside_restores_everything(tmp_path: Path) -> None:
+    """An exception leaves the block, and the process is as before."""
+    before = state_of_the_process()
+
+    def fail() -> None:
+        with granted_consent(tmp_path):
+            track_role_event("agent.invoked")
+            disable_telemetry()
+            runtime.is_denied = True
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert before == state_of_the_process()
+    assert track_role_event("agent.invoked") is None
+
+
+def test_a_denial_inside_the_block_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a test sets, and a decision that it makes, deny as on a user's machine."""
+    with granted_consent(tmp_path) as granted:
+        with monkeypatch.context() as patched:
+            patched.setenv("DO_NOT_TRACK", "1")
+            assert track_role_event("agent.invoked") is None
+        assert track_role_event("agent.started")
+        disable_telemetry()
+        assert track_role_event("agent.failed") is None
+
+    assert ["agent.started"] == [e["event_type"] for e in granted.events]
+
+
+def test_captures_are_suspended(tmp_path: Path) -> None:
+    """Inside a capture, the events go to the files, and afterwards to the capture again."""
+    with capture_events() as captured:
+        with granted_consent(tmp_path) as granted:
+            track_role_event("agent.invoked")
+            with capture_events() as inner:
+                track_role_event("agent.started")
+        track_role_event("agent.failed")
+
+    assert ["agent.invoked"] == [e["event_type"] for e in granted.events]
+    assert (["agent.started"], ["agent.failed"]) == (types(inner), types(captured))
+
+
+def test_a_granted_consent_in_user_scope(tmp_path: Path) -> None:
+    """A tool without projects has its log in the temporary home, and none in the project."""
+    with configure(app="http", scope="user"), granted_consent(tmp_path) as granted:
+        track_role_event("role.selected", role="dev")
+
+    assert ["dev"] == [event["role"] for event in granted.events]
+    assert granted.log.is_relative_to(granted.home)
+    assert [] == list(granted.root.iterdir())
+
+
+def test_the_same_folder_twice(tmp_path: Path) -> None:
+    """A second block in the same folder continues the log."""
+    for expected in (1, 2):
+        with granted_consent(tmp_path) as granted:
+            track_role_event("agent.invoked")
+
+        assert expected == len(granted.events)
+
+
+def test_what_prevents_a_granted_consent(tmp_path: Path) -> None:
+    """A program without a name, a repository, and a rule that denies are errors with a reason."""
+    before = state_of_the_process()
+    with settings.Restore(settings.current()):
+        settings.state.replace(settings.Settings())
+        with pytest.raises(ConsentError, match="no name"), granted_consent(tmp_path):
+            pass
+    (tmp_path / "home/.config/telemetry-kit/flowspec").mkdir(parents=True)
+    denied = tmp_path / "home/.config/telemetry-kit/flowspec/telemetry.toml"
+    denied.write_text("enabled = false\n")
+    off = pytest.raises(ConsentError, match=r"recording is off: .*telemetry.toml")
+    with off, granted_consent(tmp_path):
+        pass
+    (tmp_path / "repository/.git").mkdir(parents=True)
+    (tmp_path / "repository/tests").mkdir()
+    inside = pytest.raises(ConsentError, match="repository: give a folder outside")
+    with inside, granted_consent(tmp_path / "repository/tests"):
+        pass
+
+    assert before == state_of_the_process()
+    assert not list(tmp_path.rglob("telemetry.jsonl"))

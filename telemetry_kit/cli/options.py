@@ -103,6 +103,7 @@ PARAMETERS: dict[str, Parameters] = {
             "--top", "Rows of each table (default: 10, or 5 of the shorter ones).", "N", COUNT
         ),
         Parameter("--by", "Show a table of each day, or of each week from Monday.", "day|week"),
+        Parameter("--all-projects", "Count each project of the tool, and all together."),
         _JSON,
     ),
     "answers": (*_PERIOD_AND_ROLE, _JSON),

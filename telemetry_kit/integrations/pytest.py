@@ -20,8 +20,22 @@ if TYPE_CHECKING:
 class TelemetryEvents:
     """The events of a test, with assertions about them.
 
+    Iteration yields the events as dictionaries, in order, and `len()` counts them.
+
     Args:
         captured: the captured events.
+
+    Example:
+        >>> from telemetry_kit import capture_events, configure, track_role_event
+        >>> from telemetry_kit.integrations.pytest import TelemetryEvents
+        >>> with configure(app="acme", agents=["planner"]), capture_events() as captured:
+        ...     record = track_role_event("agent.invoked", agent="planner", context={"x": 1})
+        >>> events = TelemetryEvents(captured)
+        >>> events.assert_sequence("agent.invoked")
+        >>> events.one("agent.invoked", agent="planner")["source"], len(events)
+        ('api', 1)
+        >>> events.dropped, events.undeclared
+        ([('agent.invoked', 'context.x')], [])
     """
 
     def __init__(self, captured: Captured) -> None:

@@ -229,6 +229,13 @@ def recorder_for(start: str | None = None) -> Recorder:
     return found
 
 
+def close_logs() -> None:
+    """Close the log of each project; the next event of a project opens its log again."""
+    for project in _projects.values():
+        project.writer.close()
+    _projects.clear()
+
+
 def save_program(dirs: ProjectDirs, names: DeclaredNames) -> None:
     """Store what the program declares, for `record` and the commands, which do not load it."""
     try:

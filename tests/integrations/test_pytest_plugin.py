@@ -2,6 +2,7 @@
 
 import base64
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -337,3 +338,40 @@ def test_it():
 
     run(pytester, code).assert_outcomes(passed=1)
     run(pytester, code, "--telemetry-record").assert_outcomes(failed=1)
+
+
+GRANTED = """
+import os, subprocess, sys
+import pytest
+from telemetry_kit import configure, track_role_event
+from telemetry_kit.testing import granted_consent
+
+configure(app="acme")
+
+@pytest.fixture
+def granted(tmp_path):
+    with granted_consent(tmp_path) as granted:
+        yield granted
+
+def test_files(granted):
+    track_role_event("agent.invoked")
+    program = "from telemetry_kit import *; configure(app='acme'); track_role_event('{}')"
+    words = [sys.executable, "-c", program.format("agent.completed")]
+    subprocess.run(words, env=granted.environ, check=True)
+    words = [sys.executable, "-c", program.format("agent.failed")]
+    subprocess.run(words, check=True)
+    assert [e["event_type"] for e in granted.events] == ["agent.invoked", "agent.completed"]
+    assert "PYTEST_CURRENT_TEST" in os.environ
+
+def test_afterwards():
+    assert bool(track_role_event("agent.invoked")) == ("--telemetry-record" in sys.argv)
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--telemetry-record",)], ids=["plain", "recorded"])
+def test_a_fixture_with_granted_consent(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """In a fixture, this process and a child with `environ` record. One without it is off."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    run(pytester, GRANTED, *options).assert_outcomes(passed=2)

@@ -13,6 +13,7 @@ from operator import itemgetter
 from telemetry_kit._runtime import runtime
 from telemetry_kit._units import counted, dates, percent, shares, span
 from telemetry_kit.cli import read_report
+from telemetry_kit.cli.all_projects import count_projects
 from telemetry_kit.cli.arguments import check_choice, check_known, stored_forms
 from telemetry_kit.cli.count_cache import keep
 from telemetry_kit.cli.output import info, width
@@ -56,6 +57,7 @@ def run(
     of_command: str | None,
     top: int | None,
     by: str | None,
+    all_projects: bool,
     as_json: bool,
 ) -> None:
     """Show usage, results, durations and the trend.
@@ -67,10 +69,17 @@ def run(
     paths = changes.paths_of(project)
     asked = {"role": role, "agent": agent, "command": of_command}
     names = {field: text for field, text in asked.items() if text is not None}
+    if all_projects and not paths.is_user_scope:
+        show_all_projects(paths, since, until, names, top, by, as_json)
+        return
+    if all_projects:
+        info(f"{paths.app} has one log for all folders, and no projects.")
     wanted, seen = count_events(paths, since, until, names)
     found = metrics_of(paths, wanted, seen, names, by)
     if as_json:
-        print(json.dumps(found if top is None else first_rows(found, top), indent=2))
+        found = found if top is None else first_rows(found, top)
+        whole = {"app": paths.app, "projects": [], "total": found} if all_projects else found
+        print(json.dumps(whole, indent=2))
     elif found["events"]:
         for line in page(found, width(), top):
             print(line)
@@ -78,6 +87,39 @@ def run(
         info(no_events(wanted))
     keep(paths, seen)
     read_report.check_complete(seen.problems, bool(found["events"]))
+
+
+def show_all_projects(
+    paths: ProjectPaths,
+    since: str | None,
+    until: str | None,
+    names: Mapping[str, str],
+    top: int | None,
+    by: str | None,
+    as_json: bool,
+) -> None:
+    """Show the counts of each project of the app, and those of all together.
+
+    Raises:
+        CommandError: a day is invalid, there is no such name, or a file could not be read.
+    """
+    rows, wanted, seen = count_projects(paths, since, until, names, by)
+    total = metrics_of(paths, wanted, seen, names, by)
+    if as_json:
+        if top is not None:
+            total = first_rows(total, top)
+            for row in rows:
+                row["stats"] = row["stats"] and first_rows(row["stats"], top)
+        print(json.dumps({"app": paths.app, "projects": rows, "total": total}, indent=2))
+    elif total["events"]:
+        for line in project_section(rows, total, width(), top or MAX_ROWS):
+            print(line)
+        print()
+        for line in page(total, width(), top):
+            print(line)
+    elif not total["incomplete"]:
+        info(no_events(wanted) if rows else f"There is no project with events of {paths.app} yet.")
+    read_report.check_complete(seen.problems, bool(total["events"]))
 
 
 def count_events(
@@ -222,6 +264,44 @@ def names(title: str, rows: list[Metrics], key: str = "") -> Column:
 def counts_of(title: str, rows: list[Metrics], key: str = "", priority: int = 0) -> Column:
     """Make a column of counts."""
     return numbers(title, [row[key or title] for row in rows], priority)
+
+
+def project_section(
+    projects: list[Metrics], total: Metrics, max_width: int, top: int
+) -> Iterator[str]:
+    """Lay out the totals of each project, the one with the most events first.
+
+    Args:
+        projects: the rows of `count_projects()`.
+        total: the result of `metrics()` for all projects.
+        max_width: columns of the terminal.
+        top: how many projects are shown.
+    """
+    every = [
+        {"project": row["project"], "last day": row["last_day"] or "-", **totals_of(row["stats"])}
+        for row in projects
+        if row["stats"]
+    ]
+    every.sort(key=lambda row: -row["events"])
+    last_day = max(row["last_day"] or "" for row in projects)
+    rows = with_total(every, top, "project", {**totals_of(total), "last day": last_day})
+    columns = (
+        names("project", rows),
+        counts_of("events", rows),
+        counts_of("sessions", rows, priority=2),
+        counts_of("commands", rows, priority=1),
+        counts_of("agents", rows, priority=3),
+        Column("last day", [row["last day"] for row in rows]),
+    )
+    events = [row["events"] for row in every[:top]]
+    lines = section("Projects", max_width, columns, events, len(every) - top, len(every))
+    yield from islice(lines, 1, None)
+
+
+def totals_of(found: Metrics) -> Metrics:
+    """Return the totals of a project for its row."""
+    started = {key: found["totals"][key]["begun"] for key in ("commands", "agents")}
+    return {"events": found["events"], "sessions": found["sessions"], **started}
 
 
 def role_section(found: Metrics, max_width: int, top: int) -> Iterator[str]:
