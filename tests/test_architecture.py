@@ -22,7 +22,7 @@ ENTRIES = {
         *("app_choice", "cache", "changes", "decision", "history", "notice", "obstacles"),
         *("policy", "prompt"),
     },
-    "export": {"formats", "log"},
+    "export": {"formats", "log", "reader"},
     "files": {"atomic", "git", "hash_chain", "leftovers", "private"},
     "insights": {
         *("answers", "cache", "counters", "counting", "metrics", "periods", "query", "reading"),
@@ -31,7 +31,7 @@ ENTRIES = {
     "instrumentation": {"proxies", "registrations", "sessions", "tracks"},
     "integrations": set(),
     "privacy": {"declared_names", "hmac_sha256", "keys", "program", "projects"},
-    "recording": {"logger", "pipeline", "recorder"},
+    "recording": {"importer", "logger", "pipeline", "recorder"},
     "schema": {"catalog", "encoding", "kinds", "validation"},
     "storage": {
         *("compression", "limits", "maintenance", "parser", "reader", "rotation", "segments"),

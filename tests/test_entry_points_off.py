@@ -112,6 +112,7 @@ ARGUMENTS = {
     "find": ["x"],
     "forget": ["x", "--yes"],
     "hook": ["PreToolUse"],
+    "import": ["no-such-log.jsonl", "--yes"],
     "rotate-key": ["--yes"],
 }
 # `demo` and `selftest` use their own project in a temporary folder. `export` adds to the export

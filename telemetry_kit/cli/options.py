@@ -122,6 +122,12 @@ PARAMETERS: dict[str, Parameters] = {
         Parameter("--history", "Also write your decisions to FILE.consent.jsonl."),
         Parameter("--force", "Replace an existing file."),
     ),
+    "import": (
+        Parameter("file", "A log, or an export as jsonl, json or csv; also as .gz.", "FILE"),
+        Parameter("--dry-run", "Show what would be imported, and change nothing."),
+        Parameter("--yes", "Import without a question."),
+        Parameter("--json", "Print JSON; needs --yes or --dry-run.", key="as_json"),
+    ),
     "verify": (
         Parameter("files", "More files to check, such as exports.", "FILE", TEXTS),
         _JSON,

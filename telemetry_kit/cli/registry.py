@@ -19,6 +19,7 @@ COMMANDS: tuple[Row, ...] = (
     (("stats",), "stats", "Show usage, results, durations and the trend."),
     (("answers",), "answers", "Answer the questions that the events are recorded for."),
     (("export",), "export", "Write the events to a file: json, jsonl, csv, parquet, sqlite, otlp."),
+    (("import",), "import_", "Take the events of another log or an export into this project."),
     (("verify",), "verify", "Check all stored data against the schema and print a report."),
     (("find",), "find", "Search the events for a text, in plain text or as a pseudonym."),
     (("forget",), "forget", "Delete the events that contain a text, also from archives."),

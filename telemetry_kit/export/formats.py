@@ -48,6 +48,8 @@ _FORMULA = re.compile(rf"(^|[;,\t|\r\n])([\s\"'{_UNSEEN}]*)(?=[{_SIGNS}])")
 # An id such as 5e8446348487 or 004611686018 is a number for spreadsheets, pandas and DuckDB. Only a
 # cell with other letters is text for all of them. A reader of the file removes the prefix.
 ID_PREFIX = "id:"
+_GUARD = re.compile(rf"(^|[;,\t|\r\n])([\s\"'{_UNSEEN}]*)'(?=[{_SIGNS}])")
+_WHOLE = frozenset(row.name for row in catalog.FIELDS.values() if row.kind == catalog.MEASURE)
 _IDS = frozenset(row.name for row in catalog.FIELDS.values() if row.kind == catalog.RANDOM)
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 # A sign inside a string; JSON can write it as an escape.
@@ -137,6 +139,30 @@ def cell(value: Any, name: str = "") -> str | int | float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     return guarded(value) if isinstance(value, str) else guarded_json(json.dumps(value))
+
+
+def event_of_row(row: dict[str, Any]) -> Event:
+    """Return the event in a row of a table, as `as_csv` writes it.
+
+    Args:
+        row: its cells by heading.
+
+    Raises:
+        ValueError: a cell is not what this package writes.
+    """
+    event: Event = {}
+    for name, text in row.items():
+        if not text or name not in FIELDS:
+            continue
+        if name in _WHOLE:
+            event[name] = int(text)
+        elif name in _IDS:
+            event[name] = text.removeprefix(ID_PREFIX)
+        elif name in ("context", "metadata"):
+            event[name] = json.loads(text)
+        else:
+            event[name] = _GUARD.sub(r"\1\2", text)
+    return event
 
 
 def guarded_json(text: str) -> str:

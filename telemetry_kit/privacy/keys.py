@@ -119,7 +119,8 @@ def current(dirs: ProjectDirs | None) -> Key | None:
 def stored_forms(paths: ProjectPaths, field: str, name: str) -> frozenset[str]:
     """Return the forms in which a name may be stored: plain text and the key's pseudonym.
 
-    Pseudonyms of deleted keys are unknown.
+    If an export of this project is imported, the pseudonym of a pseudonym is stored. Pseudonyms of
+    deleted keys are unknown.
 
     Args:
         paths: the project's paths.
@@ -130,7 +131,9 @@ def stored_forms(paths: ProjectPaths, field: str, name: str) -> frozenset[str]:
         dirs = projects.ProjectDirs.of(paths)
         if dirs is None or name.startswith(PSEUDONYM_PREFIX):
             return frozenset((name,))
-        return frozenset((name, load(dirs.key).pseudonym(field, name)))
+        key = load(dirs.key)
+        code = key.pseudonym(field, name)
+        return frozenset((name, code, key.pseudonym(field, code)))
     except (TelemetryError, UnicodeError):
         return frozenset((name,))
 

@@ -11,8 +11,10 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from telemetry_kit._units import counted
 from telemetry_kit.errors import JournalError
 from telemetry_kit.files import leftovers
+from telemetry_kit.files.atomic import NewFile
 from telemetry_kit.files.private import name_of
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.storage import limits, rotation
@@ -29,6 +31,8 @@ from telemetry_kit.storage.segments import (
     snapshot,
 )
 
+# Lines of a segment that is added; the recorder seals a log of about as many.
+SEGMENT_LINES = 10_000
 _NEVER = "9999-12-31"
 _DAY = re.compile(rb'"timestamp": ?"(\d{4}-\d{2}-\d{2})')
 
@@ -99,6 +103,36 @@ def rewrite(paths: ProjectPaths, keep: Callable[[bytes], bool], today: str) -> M
             except OSError as error:
                 result.failures.append(f"{paths.folder} ({name_of(error)})")
     return result
+
+
+def add_segments(paths: ProjectPaths, days: Callable[[], dict[str, list[bytes]]]) -> None:
+    """Add lines to the log as sealed segments, each one complete or absent.
+
+    Args:
+        paths: the project's paths.
+        days: returns the lines by day, with their newlines. It is called under the lock.
+
+    Raises:
+        JournalError: not all of them could be added; the message says how many were.
+    """
+    with rotation.maintenance(paths, rotation.WAIT_SECONDS) as folder:
+        if folder is None:
+            raise JournalError(f"there is no folder {paths.folder}")
+        added = 0
+        try:
+            for day, lines in days().items():
+                for at in range(0, len(lines), SEGMENT_LINES):
+                    portion = lines[at : at + SEGMENT_LINES]
+                    name = rotation.free_name(folder, day)
+                    with NewFile(name, folder) as new:
+                        new.write(b"".join(portion))
+                        rotation.protect(folder, new.path)
+                        new.place(name, replace=False)
+                    added += len(portion)
+            os.fsync(folder)
+        except OSError as error:
+            problem = f"{paths.folder} cannot be written to ({name_of(error)})"
+            raise JournalError(f"{problem} after {counted(added, 'event')}") from None
 
 
 def oldest_day(paths: ProjectPaths) -> str | None:

@@ -25,14 +25,20 @@ _VERSIONED = re.compile(rb'\{"schema_version":"(\d+\.\d+)"')
 def parse(line: bytes) -> Event | None:
     """Return the event in one line without its newline, or None if the line is no valid event."""
     try:
-        found = _decoder.decode(line.decode())
+        found = decoder.decode(line.decode())
     except (ValueError, RecursionError):
         return None
+    event = as_event(found)
+    return event if event is None or "schema_version" not in event or line.isascii() else None
+
+
+def as_event(found: Any) -> Event | None:
+    """Return the event in a parsed value, or None if the value is no valid event."""
     if type(found) is not dict:
         return None
     if "schema_version" not in found:
         return from_original(found)
-    return found if line.isascii() and is_event(found) else None
+    return found if is_event(found) else None
 
 
 def is_of_another_version(line: bytes) -> bool:
@@ -52,7 +58,7 @@ def recovered_events(line: bytes) -> Iterator[Event]:
         window = line[at : at + catalog.MAX_LINE_BYTES].decode("ascii", "replace")
         end = 0
         try:
-            found, end = _decoder.raw_decode(window)
+            found, end = decoder.raw_decode(window)
         except (ValueError, RecursionError):
             found = None
         behind = line[at + end : at + end + 1 + len(PREFIX)]
@@ -79,7 +85,7 @@ def finite(text: str) -> float:
 
 
 # `int` refuses NaN and Infinity, which Python parses although they are not JSON.
-_decoder = json.JSONDecoder(object_pairs_hook=unique_keys, parse_float=finite, parse_constant=int)
+decoder = json.JSONDecoder(object_pairs_hook=unique_keys, parse_float=finite, parse_constant=int)
 
 
 def is_event(found: Event) -> bool:

@@ -6,10 +6,11 @@ No content raises an exception. Data that cannot be read is counted in a `ReadRe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema import catalog
+from telemetry_kit.storage.doubles import ids_in, whole_lines
 from telemetry_kit.storage.parser import Event, is_of_another_version, parse, recovered_events
 from telemetry_kit.storage.segments import ACTIVE, FileReport, ReadReport, snapshot
 
@@ -35,6 +36,30 @@ def read(paths: ProjectPaths, problems: ReadReport | None = None) -> Iterator[Ev
         for source in sources:
             report = found.of(source.segment.name)
             yield from events_in(source.chunks(report), report, source.segment.kind == ACTIVE)
+
+
+def read_some(
+    paths: ProjectPaths, is_wanted: Callable[[str], bool], problems: ReadReport
+) -> Iterator[Event]:
+    """Yield the stored events with certain IDs, and the others that share a line with one.
+
+    Those of the original program, which have no ID, are yielded too. No other line is parsed.
+
+    Args:
+        is_wanted: whether an event with this ID is wanted.
+        problems: receives what could not be read.
+    """
+
+    def is_parsed(line: bytes) -> bool:
+        ids = ids_in(iter([line]))
+        return not ids or any(is_wanted(event_id.decode("ascii")) for event_id in ids)
+
+    with snapshot(paths, problems) as sources:
+        for source in sources:
+            report = problems.of(source.segment.name)
+            for block in whole_lines(source.chunks(report)):
+                lines = [line for line in block.split(b"\n") if is_parsed(line)]
+                yield from events_in(iter([b"\n".join(lines)]), report)
 
 
 def events_in(chunks: Iterator[bytes], report: FileReport, active: bool = False) -> Iterator[Event]:

@@ -108,9 +108,14 @@ class Lookup:
     def _add_pseudonyms(self, key: keys.Key, text: str, number: int) -> None:
         context = [f"context.{name}" for name in self._vocabulary.context]
         for name in (*catalog.NAMES, "project_id", *context):
-            self._pseudonyms[name][key.pseudonym(name, text)].add(number)
+            code = key.pseudonym(name, text)
+            # If an export of this project is imported, that is a name, too.
+            for stored in (code, key.pseudonym(name, code)):
+                self._pseudonyms[name][stored].add(number)
         for name in OUTSIDE_IDS:
-            self._pseudonyms[name][key.outside_id(name, text)].add(number)
+            code = key.outside_id(name, text)
+            for stored in (code, key.outside_id(name, code)):
+                self._pseudonyms[name][stored].add(number)
         self._pseudonyms["span_id"] = self._pseudonyms["parent_id"]
 
     def count(self) -> Matches:

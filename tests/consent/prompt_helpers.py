@@ -37,7 +37,7 @@ class Seen(NamedTuple):
     code: int
 
 
-def at_terminal(place, code, *keys, columns=80, redirect='>"$OUT"', args=(), **env):
+def at_terminal(place, code, *keys, columns=80, redirect='>"$OUT"', args=(), prompt=PROMPT, **env):
     """Run a program at its own terminal, and press a key at each prompt.
 
     Its stdout is redirected to a file, so the screen displays only stderr.
@@ -61,7 +61,7 @@ def at_terminal(place, code, *keys, columns=80, redirect='>"$OUT"', args=(), **e
     child.delayafterclose = child.ptyproc.delayafterclose = 0.01
     screen = b""
     for key in keys:
-        child.expect_exact(PROMPT)
+        child.expect_exact(prompt)
         screen += child.before + child.after
         child.send(key)
     child.expect(pexpect.EOF)
