@@ -131,13 +131,17 @@ def recording(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def frameworks(session: nox.Session) -> None:
-    """Run the example of every framework that calls decorated functions."""
+    """Run the example of every framework that calls decorated functions, or that runs agents."""
     if not present(session, "tests"):
         return
     session.install(".", *group("test", "frameworks"))
     tests = (
         *("tests/integrations/test_frameworks.py", "tests/integrations/test_other_parsers.py"),
-        "tests/instrumentation/test_signatures.py",
+        *(
+            "tests/integrations/test_agent_frameworks.py",
+            "tests/integrations/test_openai_agents.py",
+        ),
+        *("tests/integrations/test_otel.py", "tests/instrumentation/test_signatures.py"),
     )
     every = {"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"}
     session.run("pytest", "-p", "no:randomly", *tests, *session.posargs, env=every)

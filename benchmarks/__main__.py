@@ -20,6 +20,7 @@ GROUPS: dict[str, Callable[[Path, int], dict[str, list[float]]]] = {
     "record": cold_record.measure,
     "calls": in_process.calls,
     "events": in_process.events,
+    "spans": in_process.spans,
     "naive": cold_naive.measure,
 }
 PAIRS = 41

@@ -18,7 +18,7 @@ class Budget:
         what: the row in words.
         must: the limit above which the run fails; None if the figure is only shown.
         aim: the value to aim for.
-        unit: `x` for a ratio, `ms` for milliseconds.
+        unit: `x` for a ratio, `ms` for milliseconds, `us` for microseconds.
     """
 
     name: str
@@ -86,6 +86,8 @@ BUDGETS = (
     Budget("events.warm_door", "  the structlog logger / bare os.write"),
     Budget("events.p99_ms", "p99 of 10,000 events", 50.0, 1.0, "ms"),
     Budget("events.pause_ms", "  one event after 20 ms: consent is asked anew", unit="ms"),
+    Budget("spans.added_us", "on, per OpenTelemetry span that is no agent: added", 1.0, 0.7, "us"),
+    Budget("spans.other", "  the same span / with a processor that does nothing"),
     Budget("naive.added", "  the naive program: added, in bare interpreters"),
     Budget("naive.added_ms", "  the naive program: added, in milliseconds", None, None, "ms"),
     Budget("naive.times_ours", "  the naive program: added / added by ours"),

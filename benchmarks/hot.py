@@ -18,6 +18,7 @@ UNROLLED = 20
 CALLS = 400
 WRITES = 100
 BARE_WRITES = 10  # for each event
+SPANS = 200
 PAUSES = 100
 PAUSE_SECONDS = 0.021  # a decision is cached for 20 ms
 EVENTS = 10_000
@@ -30,7 +31,7 @@ def run(place: Place, what: str, rounds: int, count: int) -> Values:
 
     Args:
         place: the project to measure in.
-        what: `calls`, `events`, `p99` or `pause`.
+        what: `calls`, `events`, `spans`, `p99` or `pause`.
         rounds: pairs to keep.
         count: repetitions in each round, or events for `p99`.
     """
@@ -78,6 +79,15 @@ def measure_events(rounds: int, count: int) -> Values:
     for path in files:
         _expect(path, before[path] + written[path])
     return {n: [v / counts[n] / works[n][1] for v in values] for n, values in found.items()}
+
+
+def measure_spans(rounds: int, count: int) -> Values:
+    """Measure a span that is no agent with our processor, and with one that does nothing."""
+    timers = {name: timeit.Timer(work) for name, work in workloads.spans().items()}
+    found = _interleaved(timers, rounds, dict.fromkeys(timers, count))
+    if Path(".flowspec").exists() and _lines(Path(".flowspec/telemetry.jsonl")):
+        raise RuntimeError("a span that is no agent was recorded")
+    return {name: [seconds / count for seconds in values] for name, values in found.items()}
 
 
 def measure_p99(_rounds: int, count: int) -> Values:

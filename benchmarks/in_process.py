@@ -1,9 +1,10 @@
-"""Ratios inside one process: calls while recording is off, and events while it is on."""
+"""Ratios inside one process: calls while recording is off, and events and spans while it is on."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import hot
-from benchmarks.pairs import Ratios
+from benchmarks.pairs import Added, Ratios
 from benchmarks.place import Place
 
 
@@ -40,6 +41,19 @@ def events(folder: Path, pairs: int) -> dict[str, list[float]]:
         "events.warm_door": over(found, "warm_door", "bare"),
         "events.p99_ms": [slow["p99"][0] * 1e3],
         "events.pause_ms": [seconds * 1e3 for seconds in alone["pause"]],
+    }
+
+
+def spans(folder: Path, pairs: int) -> dict[str, list[float]]:
+    """Compare our span processor with one that does nothing, if OpenTelemetry is installed."""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        return {}
+    count = hot.SPANS if pairs >= 15 else 20
+    # Many short rounds: some of them run without other load on the machine.
+    found = hot.run(Place(folder / "on", "yes"), "spans", 10 * pairs, count)
+    return {
+        "spans.other": over(found, "ours", "nothing"),
+        "spans.added_us": Added(found["ours_alone"], found["nothing_alone"], 1e-6),
     }
 
 

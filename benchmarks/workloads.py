@@ -71,6 +71,49 @@ def calls() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
+def spans() -> dict[str, Work]:
+    """Return work that opens and closes a span of OpenTelemetry that is no agent, by processor.
+
+    The work whose name ends in `_alone` is that of the processor, without that of the SDK.
+    """
+    from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+
+    from telemetry_kit.integrations.otel import AgentSpanProcessor
+
+    configure(app="flowspec")
+    attributes = {"http.request.method": "GET", "url.path": "/", "http.response.status_code": 200}
+    ended: list[ReadableSpan] = []
+
+    class Collector(SpanProcessor):
+        """Keeps the spans that end."""
+
+        def on_end(self, span: ReadableSpan) -> None:
+            ended.append(span)
+
+    def tracer_with(processor: SpanProcessor) -> Any:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(processor)
+        return provider.get_tracer("benchmark")
+
+    def work(processor: SpanProcessor) -> Work:
+        tracer = tracer_with(processor)
+        return lambda: tracer.start_span("GET /", attributes=attributes).end()
+
+    span = tracer_with(Collector()).start_span("GET /", attributes=attributes)
+    span.end()
+
+    def alone(processor: SpanProcessor) -> Work:
+        return lambda: (processor.on_start(span, None), processor.on_end(ended[0]))
+
+    nothing, ours = SpanProcessor(), AgentSpanProcessor()
+    return {
+        "nothing": work(nothing),
+        "ours": work(ours),
+        "nothing_alone": alone(nothing),
+        "ours_alone": alone(ours),
+    }
+
+
 class Events:
     """Work that writes lines to disk, in the working directory.
 

@@ -196,6 +196,11 @@ def as_otlp_json(portions: Portions, precise: bool, app: str) -> Iterator[bytes]
     yield b"\n]}]}]}\n"
 
 
+# By the first word of an event type: the operation, and the field with the name of its agent. The
+# conventions for generative AI name workflows as agents, and know neither hand-offs nor roles.
+_OPERATIONS = {"agent": ("invoke_agent", "agent"), "workflow": ("invoke_workflow", "workflow")}
+
+
 def log_record(event: Event) -> dict[str, Any]:
     """Return an event as a log record.
 
@@ -213,6 +218,13 @@ def log_record(event: Event) -> dict[str, Any]:
             attributes += [attribute(f"telemetry.{name}.{k}", v) for k, v in value.items()]
         else:
             attributes.append(attribute(f"telemetry.{name}", value))
+    operation, field = _OPERATIONS.get(event["event_type"].partition(".")[0], (None, ""))
+    conventions = {
+        "gen_ai.operation.name": operation,
+        "gen_ai.agent.name": event.get(field),
+        "telemetry_kit.role": event.get("role"),
+    }
+    attributes += [attribute(key, value) for key, value in conventions.items() if value is not None]
     return {
         "timeUnixNano": str(at) if fits else "0",
         "severityNumber": 17 if failed else 9,

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Mapping
+    from types import EllipsisType
 
     from telemetry_kit.instrumentation.tracks import ActiveSpan
 
@@ -29,6 +30,7 @@ def open_span(
     source: str,
     start: str | os.PathLike[str] | None = None,
     context: object = None,
+    inside: Scope | EllipsisType | None = ...,
 ) -> Span | None:
     """Open a span and record its first event, where recording is on.
 
@@ -38,22 +40,29 @@ def open_span(
         source: how the span was given, one of `catalog.SOURCES`.
         start: a directory in the project; None for that of the current scope.
         context: the context of its events.
+        inside: the scope of the span around it, as another tracing library knows it; None for a
+            span without one. Such a span does not become current.
 
     Returns:
-        The span, current from now on; None when nothing is recorded.
+        The span, current from now on unless `inside` is given; None when nothing is recorded.
     """
     try:
-        directory = scopes.place(start)
+        if inside is ...:
+            directory, outer = scopes.place(start), scopes.innermost()
+        else:
+            outer = scope_around(inside, names)
+            directory = None if outer is None else outer.start
         row = catalog.EVENTS[event]
         is_start = row.completed is not None
         # For an event at the start, a pipeline that is loaded checks consent itself.
         if runtime.pipeline is None or not is_start:
             load_pipeline(directory)
-        span = Span(row, names, source, directory, scopes.innermost(), context)
+        span = Span(row, names, source, directory, outer, context)
         if is_start and not span.emit(row.name):
             return None
-        # At last, in one step: what raises before leaves the former scope current.
-        scopes.enter(span.scope)
+        if inside is ...:
+            # At last, in one step: what raises before leaves the former scope current.
+            scopes.enter(span.scope)
     except Refused:
         return None
     except Exception as error:
@@ -88,6 +97,25 @@ def open_session(
         swallow(error)
         return None
     return session
+
+
+def scope_around(inside: Scope | None, names: Mapping[str, object]) -> Scope | None:
+    """The scope around a span of another tracing library.
+
+    That is the span around it, unless a session or span of this library was opened between the two.
+
+    Args:
+        inside: the scope of the span around it.
+        names: its names. A name that is None hides that of the span around it.
+    """
+    outer = scopes.innermost()
+    node = inside
+    while node is not None and node is not outer:
+        node = node.parent
+    if node is not None or outer is None:
+        outer = inside
+    hidden = {k: None for k, value in names.items() if value is None}
+    return Scope(None, outer, hidden) if hidden and outer is not None else outer
 
 
 def load_pipeline(start: str | None) -> None:
@@ -186,17 +214,22 @@ class Span:
             if value is not None:
                 self._extra[field] = value
 
-    def finish(self, error: BaseException | None) -> None:
+    def finish(
+        self, error: BaseException | None, failed: bool = False, seconds: float | None = None
+    ) -> None:
         """End the span and record its last event. It raises nothing.
 
         If a signal handler raises meanwhile, a second call does what was not done.
 
         Args:
             error: the exception that the body raised; it decides the outcome and is not stored.
+            failed: whether it failed by an exception that the caller does not have.
+            seconds: how long it took; None for the time since it was opened.
         """
         if self._is_finished:
             return
-        seconds = runtime.clock() - self._started
+        if seconds is None:
+            seconds = runtime.clock() - self._started
         scopes.leave(self.scope)
         self._is_finished = True
         if not self.scope.is_ours:
@@ -206,7 +239,8 @@ class Span:
             is_command = self._row.name.startswith("command.")
             outcome, code = outcome_of(error, is_command)
             given = self._extra.get("exit_code")
-            if is_command and outcome == OK and code is None and type(given) is int and given:
+            exits = is_command and code is None and type(given) is int and given != 0
+            if outcome == OK and (failed or exits):
                 outcome = ERROR
             failed = outcome in (ERROR, CANCELLED)
             name = last_event(self._row, failed)

@@ -40,8 +40,8 @@ MAPPING = "mapping"
 
 OUTCOMES = ("ok", "error", "cancelled", "closed")
 SOURCES = (
-    *("api", "decorator", "session", "logger", "cli", "hook", "otel", "click", "argparse"),
-    "import",
+    *("api", "decorator", "session", "logger", "cli", "hook", "otel", "openai-agents", "click"),
+    *("argparse", "import"),
 )
 INVOKERS = ("person", "claude-code", "codex", "copilot", "cursor", "gemini", "other-agent")
 

@@ -109,6 +109,36 @@ def test_the_otlp_definitions_parse_the_export(undecided):
     assert values["telemetry.seq"].int_value == 1
 
 
+def test_the_conventions_for_generative_ai(undecided):
+    """Agents and workflows have the attributes of the conventions. Roles are no users."""
+    without_role = stored(3, event_type="agent.invoked", agent="h:0123456789ab")
+    del without_role["role"]
+    fill(
+        undecided,
+        stored(1, event_type="agent.completed", role="dev", agent="planner", workflow="delivery"),
+        stored(2, event_type="workflow.failed", workflow="delivery"),
+        without_role,
+        stored(4, event_type="handoff.clicked", role="dev", agent="planner"),
+        stored(5, event_type="command.failed", role="h:0123456789ab"),
+    )
+    export(undecided, "--format", "otlp-json", "-o", "out")
+    found = []
+    for record in _records(undecided.root / "out"):
+        values = {a["key"]: a["value"].get("stringValue") for a in record["attributes"]}
+        keys = ("gen_ai.operation.name", "gen_ai.agent.name", "telemetry_kit.role")
+        found.append(tuple(values.get(key) for key in keys))
+
+        assert not any(key.startswith(("enduser", "user.")) for key in values)
+
+    assert found == [
+        ("invoke_agent", "planner", "dev"),
+        ("invoke_workflow", "delivery", "dev"),
+        ("invoke_agent", "h:0123456789ab", None),
+        (None, None, "dev"),
+        (None, None, "h:0123456789ab"),
+    ]
+
+
 def test_old_times_in_open_telemetry(undecided):
     """The app name is exported, an old time has its fraction, and no time is negative."""
     json_format = pytest.importorskip("google.protobuf.json_format")
