@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
+from telemetry_kit.agents import pending
 from telemetry_kit.cli.output import counted, in_bytes, info
 from telemetry_kit.consent import changes, decision, policy
 from telemetry_kit.errors import TelemetryError, swallow
@@ -27,6 +28,7 @@ def run_maintenance(project: str | None) -> None:
         if not policy.is_decided(paths):
             return
         changes.prepare_project(paths)
+        pending.sweep(paths.state)
         done = maintenance.maintain(
             paths, policy.decide(paths, runtime.environ).keep_days, decision.today()
         )
