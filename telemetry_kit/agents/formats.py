@@ -157,6 +157,9 @@ def read(agent: str, event: str, payload: Any) -> Report | None:
         is_start = not report.outcome
         return None if is_start and not report.name else report
     report.name = _first(payload, _NAME)
+    if hook.tools:
+        # They are those of the sub-agent that uses the tool, not of the one that the tool runs.
+        report.parent, report.agent_id, report.name = report.agent_id, "", ""
     if hook.tools is _INVOKE:
         given = payload.get("tool_input")
         report.name = _first(given, ("agent_name",)) if type(given) is dict else ""

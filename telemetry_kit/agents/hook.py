@@ -66,8 +66,7 @@ def record(report: Report, start: str | None) -> None:
         metadata.line_format = None  # made before these fields
         return pipeline.write(None, "info", event)
 
-    if pipeline.emit({"_metadata": metadata}, drive) is None:
-        span.undo()
+    span.finish(pipeline.emit({"_metadata": metadata}, drive) is not None)
 
 
 class Span:
@@ -77,12 +76,12 @@ class Span:
         report: the facts of the payload.
     """
 
-    __slots__ = ("_ended", "_report", "_started")
+    __slots__ = ("_ended", "_entry", "_report")
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        # The entry that this process made, or what it took from the one that it deleted.
-        self._started: Entry | None = None
+        # The entry that this process made or locked, and what the locked one contains.
+        self._entry: Entry | None = None
         self._ended: tuple[int | None, Fields] | None = None
 
     def event(self, recorder: Recorder) -> tuple[EventDict, EventDict]:
@@ -103,10 +102,10 @@ class Span:
             family = "handoff" if "target_agent" in fields else report.field
             given["event"] = _STARTS[family][0]
             entry = pending.entry(dirs.state, report.field, fields)
-            if self._started is None or self._started.name != entry.name:
+            if self._entry is None or self._entry.name != entry.name:
                 if not entry.start(fields):
                     raise Refused("it has started already")
-                self._started = entry
+                self._entry = entry
         else:
             given["duration_ms"], fields = self._end(recorder, running, session)
             given["outcome"] = report.outcome
@@ -119,10 +118,16 @@ class Span:
             stored["error_type"] = report.error if report.error in catalog.FAILURES else "other"
         return given, stored
 
-    def undo(self) -> None:
-        """Delete the entry that this process made: its event was not recorded."""
-        if self._started is not None:
-            self._started.end()
+    def finish(self, is_recorded: bool) -> None:
+        """Keep an entry only of what is running: delete that of what has ended.
+
+        Args:
+            is_recorded: whether the event was written.
+        """
+        if self._entry is not None:
+            if is_recorded == bool(self._report.outcome):
+                self._entry.end()
+            self._entry.unlock()
 
     def _start(self, recorder: Recorder, running: list[Entry], session: str) -> Fields:
         """Find the fields that the first and the last event share."""
@@ -142,6 +147,8 @@ class Span:
         around = {} if parent is None else parent.read()[1]
         if parent is not None:
             fields["parent_id"] = parent.span
+            # The sub-agents of a sub-agent of Copilot have a session of their own.
+            fields["session_id"] = parent.session
         if "command" in around:
             fields["command"] = around["command"]
         if report.name:
@@ -154,20 +161,18 @@ class Span:
     def _end(
         self, recorder: Recorder, running: list[Entry], session: str
     ) -> tuple[int | None, Fields]:
-        """Find the duration, if it is known, and the fields of what ends; delete its entry.
+        """Find the duration, if it is known, and the fields of what ends; lock its entry.
 
         Raises:
-            Refused: it has ended already, or is unknown.
+            Refused: it has ended already, another process records its end, or it is unknown.
         """
         if self._ended is not None:
             return self._ended
         report = self._report
-        entry = self._entry(recorder, running, session)
-        if entry is not None:
-            found = entry.read()
-            if not entry.end():
-                raise Refused("another process records the end")
-            self._ended = found
+        entry = self._find(recorder, running, session)
+        if entry is not None and entry.lock():
+            self._entry = entry
+            self._ended = entry.read()
         else:
             self._ended = None, self._logged(recorder, session)
         fields = self._ended[1]
@@ -178,7 +183,7 @@ class Span:
             fields[report.field] = pipeline.stored_name(recorder, report.field, report.name)
         return self._ended
 
-    def _entry(self, recorder: Recorder, running: list[Entry], session: str) -> Entry | None:
+    def _find(self, recorder: Recorder, running: list[Entry], session: str) -> Entry | None:
         """Find the entry of what ends."""
         report = self._report
         span = self._id(recorder)
@@ -187,6 +192,7 @@ class Span:
         found = of_session(running, report.field, session)
         if report.field == "command":
             return last(found)
+        found = [entry for entry in found if entry.span != self._id(recorder, report.parent)]
         if report.name:
             name = pipeline.stored_name(recorder, report.field, report.name)
             found = [entry for entry in found if entry.read()[1].get("agent") == name]

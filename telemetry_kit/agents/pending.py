@@ -8,10 +8,11 @@ names as they are stored in events.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.errors import TelemetryError
+from telemetry_kit.errors import Refused, TelemetryError
 from telemetry_kit.files import private
 from telemetry_kit.privacy.projects import PENDING
 
@@ -32,11 +33,13 @@ class Entry:
         name: the name of the file.
     """
 
-    __slots__ = ("_path", "kind", "name", "session", "span")
+    __slots__ = ("_fd", "_path", "kind", "name", "session", "span")
 
     def __init__(self, folder: str, name: str) -> None:
         self.name = name
         self._path = f"{folder}/{name}"
+        # Locked while this process records the end.
+        self._fd = -1
         self.kind, _, ids = name.removeprefix(PENDING).partition("-")
         self.session, _, self.span = ids.partition("-")
 
@@ -72,12 +75,41 @@ class Entry:
         # Another boot of the system started its clock anew.
         return (elapsed if 0 <= elapsed <= DAY_SECONDS * 1_000 else None), fields
 
-    def end(self) -> bool:
-        """Delete the file; returns False if another process was first."""
+    def lock(self) -> bool:
+        """Lock the file until `end()` or `unlock()`; returns False if it is gone.
+
+        Raises:
+            Refused: another process records the end.
+        """
         try:
-            return private.remove(self._path)
+            self._fd = private.open_own(self._path, os.O_RDWR)
         except OSError:
             return False
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in private.NO_LOCKS:
+                self.unlock()
+                raise Refused("another process records the end") from None
+        if os.fstat(self._fd).st_nlink:
+            return True
+        self.unlock()
+        return False
+
+    def unlock(self) -> None:
+        """Let other processes lock the file."""
+        if self._fd >= 0:
+            private.close(self._fd)
+            self._fd = -1
+
+    def end(self) -> None:
+        """Delete the file."""
+        try:
+            private.remove(self._path)
+        except OSError:
+            return  # it is deleted after a day
+        finally:
+            self.unlock()
 
     def changed(self) -> float:
         """Return the time of the last change of the file, 0 if there is none."""

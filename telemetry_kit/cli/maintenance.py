@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from telemetry_kit import settings
 from telemetry_kit._runtime import runtime
-from telemetry_kit.agents import pending
 from telemetry_kit.cli.output import counted, in_bytes, info
 from telemetry_kit.consent import changes, decision, policy
 from telemetry_kit.errors import TelemetryError, swallow
@@ -19,6 +18,7 @@ def run_maintenance(project: str | None) -> None:
         project: a folder inside the project; None for the working directory.
     """
     # deferred: after the output of the command
+    from telemetry_kit.agents import pending
     from telemetry_kit.storage import limits, maintenance
 
     if not settings.current().app:

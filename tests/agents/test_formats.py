@@ -14,6 +14,7 @@ SUBAGENT, COMMAND, PROMPT = formats.SUBAGENT, formats.COMMAND, formats.PROMPT
 # By payload: the subject, the outcome and the name; None for an event that is not recorded.
 EXPECTED = {
     "claude-PostToolUseFailure": (SUBAGENT, "cancelled", ""),
+    "claude-PostToolUseFailure-inner": (SUBAGENT, "error", ""),
     "claude-Stop": (COMMAND, "ok", ""),
     "claude-StopFailure": (COMMAND, "error", ""),
     "claude-StopFailure-inner": (SUBAGENT, "error", "reviewer"),

@@ -1,7 +1,10 @@
 """The events of a coding agent are recorded: at most one for each hook."""
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from telemetry_kit import settings
 from telemetry_kit.agents import formats, hook
 from telemetry_kit.consent import changes
 from telemetry_kit.schema import catalog
-from tests.agents.agents_helpers import NAMES, TURNS, payload
+from tests.agents.agents_helpers import NAMES, PAYLOADS, TURNS, payload
 
 INVOKERS = {"claude": "claude-code", "codex": "codex", "copilot": "copilot", "gemini": "gemini"}
 STARTS_AND_ENDS = ["command.executed", "agent.invoked", "agent.completed", "command.completed"]
@@ -278,6 +281,17 @@ def test_the_failure_of_one_of_several_sub_agents(place, hooks) -> None:
     assert len(running(place)) == 2
 
 
+def test_the_failure_of_a_sub_agent_of_a_sub_agent(place, hooks) -> None:
+    """The sub-agent that uses the tool is not the one that has failed."""
+    hooks.send("claude-SubagentStart")
+    hooks.send("claude-SubagentStart", agent_id="another", agent_type="tester")
+    hooks.send("claude-PostToolUseFailure-inner")
+    _, tester, failed = place.events()
+
+    assert failed["event_type"] == "agent.failed"
+    assert (failed["agent"], failed["span_id"]) == (tester["agent"], tester["span_id"])
+
+
 def test_a_failed_tool_without_a_sub_agent(place, hooks) -> None:
     """A tool that fails before the sub-agent starts, or after it ended, is no failure of one."""
     hooks.send("claude-PostToolUseFailure")
@@ -298,6 +312,23 @@ def test_a_sub_agent_without_a_start_event(place, hooks) -> None:
         ("agent.completed", "reviewer", "cursor"),
         ("agent.failed", "reviewer", "cursor"),
     ]
+
+
+def test_many_hooks_at_once(place) -> None:
+    """Of many processes that start and end one command at once, one of each kind records."""
+    command = [sys.executable, "-m", "telemetry_kit", "--app", "flowspec", "hook", "claude"]
+    for event in ("UserPromptExpansion", "Stop"):
+        path = PAYLOADS / f"claude-{event}.json"
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(path.open()) for _ in range(6)]
+            processes = [
+                subprocess.Popen([*command, event], stdin=file, env=place.env, cwd=place.root)
+                for file in files
+            ]
+            codes = [process.wait() for process in processes]
+        assert codes == [0] * 6
+
+    assert place.types() == ["command.executed", "command.completed"]
 
 
 def test_two_sub_agents_without_ids(place, hooks) -> None:
@@ -321,9 +352,9 @@ def nested(hooks, end: str = "copilot-SubagentStop", child: str = "tester") -> N
     """Let the sub-agent of a command start another one."""
     for name in ("copilot-UserPromptSubmit", "copilot-SubagentStart"):
         hooks.send(name)
-    other = {"agent_id": "child", "agent_type": child}
-    other["parent_agent_id"] = payload("copilot-SubagentStart")["agent_id"]
-    hooks.send("copilot-SubagentStart", **other, agentName=None)
+    parent = payload("copilot-SubagentStart")["agent_id"]
+    other = {"agent_id": "child", "agent_type": child, "parent_agent_id": parent}
+    hooks.send("copilot-SubagentStart", **other, agentName=None, sessionId=parent)
     hooks.send(end, **other)
     hooks.send("copilot-SubagentStop")
 
@@ -337,6 +368,7 @@ def test_a_hand_off(place, hooks) -> None:
     assert place.types()[2:4] == ["handoff.clicked", "handoff.completed"]
     assert [(e["source_agent"], e["target_agent"]) for e in events[2:4]] == [names, names]
     assert events[2]["parent_id"] == events[1]["span_id"]
+    assert len({e["session_id"] for e in events}) == 1
     assert events[2]["span_id"] == events[3]["span_id"]
     assert {"agent"}.isdisjoint(events[2].keys() | events[3].keys())
     assert place.types()[4:] == ["agent.completed"]
