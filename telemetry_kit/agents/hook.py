@@ -5,22 +5,17 @@ The start of a command or sub-agent leaves an entry in `pending`, by which its e
 
 from __future__ import annotations
 
-from telemetry_kit import settings
-from telemetry_kit._runtime import runtime
 from telemetry_kit.agents import pending
 from telemetry_kit.agents.formats import CANCELLED, ERROR, INVOKERS, OK, PROMPT, parse
-from telemetry_kit.context import new_id
+from telemetry_kit.context import new_id, place
 from telemetry_kit.errors import Refused, TelemetryError
 from telemetry_kit.files import private
-from telemetry_kit.privacy import keys, program
-from telemetry_kit.privacy.projects import ProjectDirs
 from telemetry_kit.recording import pipeline
-from telemetry_kit.recording.recorder import recorder_for, stored_id
+from telemetry_kit.recording.recorder import recorder_for
 from telemetry_kit.schema import catalog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from telemetry_kit.agents.formats import Report
@@ -43,13 +38,14 @@ _IDS = ("session_id", "span_id", "parent_id")
 _HEX = frozenset("0123456789abcdef")
 
 
-def record(report: Report, start: str | None) -> None:
+def record(report: Report, project: str | None) -> None:
     """Record a report where recording is on.
 
     Args:
         report: the facts of the payload.
-        start: a directory in the project; None for the working directory.
+        project: a directory in the project; None for the working directory.
     """
+    start = place(project)
     metadata = pipeline.EventMetadata("hook", None, start=start)
     span = Span(report)
 
@@ -95,7 +91,7 @@ class Span:
         if dirs is None:
             raise Refused("there is no directory for what is running")
         running = pending.entries(dirs.state)
-        session = stored_id("session_id", report.session, recorder.key) if report.session else ""
+        session = recorder.key.outside_id("session_id", report.session) if report.session else ""
         given: EventDict = {}
         if not report.outcome:
             fields = self._start(recorder, running, session)
@@ -227,7 +223,7 @@ class Span:
         report = self._report
         if given is None:
             given = report.agent_id if report.field == "agent" else report.prompt
-        return stored_id("parent_id", given, recorder.key) if given else ""
+        return recorder.key.outside_id("parent_id", given) if given else ""
 
 
 def of_session(running: list[Entry], kind: str, session: str) -> list[Entry]:
@@ -269,65 +265,3 @@ def last_event(log: str, member: bytes, family: bytes) -> Fields | None:
         if member in line and b'"event_type":"' + family in line and line[:1] == b"{":
             return {f: v for f, v in parse(line).items() if type(v) is str}
     return None
-
-
-# -- the app -----------------------------------------------------------------------------------
-
-
-def choose_app(report: Report, apps: Iterable[str], project: str | None) -> str:
-    """Select the app of a report: the one that declares its name or has started it.
-
-    If several apps fit or none does, it is the app with a log, settings or a decision for the
-    project.
-
-    Args:
-        report: the facts of the payload.
-        apps: the apps whose user has hooks.
-        project: a directory in the project; None for the working directory.
-
-    Returns:
-        The app; empty if several fit.
-    """
-    found = list(apps)
-    fits = is_running if report.outcome else is_declared
-    for app_fits in (fits, in_project):
-        if len(found) > 1:
-            found = [app for app in found if app_fits(report, app, project)] or found
-    return found[0] if len(found) == 1 else ""
-
-
-def is_declared(report: Report, app: str, project: str | None) -> bool:
-    """Whether the program, the project or the user declared the name of a report for an app."""
-    vocabulary, name = settings.VOCABULARY_OF[report.field], report.name
-    if program.read(app, runtime.environ, {report.field: name}).get(vocabulary):
-        return True
-    try:
-        paths = program.paths_of(app, project, runtime.environ)
-        return name in settings.names_from_files(paths.naming_files)[vocabulary]
-    except Refused:
-        return False
-
-
-def is_running(report: Report, app: str, project: str | None) -> bool:
-    """Whether what ends has started in an app."""
-    try:
-        dirs = ProjectDirs.of(program.paths_of(app, project, runtime.environ))
-    except TelemetryError:
-        return False
-    key = keys.current(dirs)
-    if dirs is None or key is None:
-        return False
-    given = report.agent_id if report.field == "agent" else report.prompt
-    session = stored_id("session_id", report.session, key)
-    span = stored_id("parent_id", given, key) if given else ""
-    return any(
-        entry.span == span if span else entry.kind == report.field and entry.session == session
-        for entry in pending.entries(dirs.state)
-    )
-
-
-def in_project(_report: Report, app: str, project: str | None) -> bool:
-    """Whether an app has a log, settings or a decision for the project."""
-    from telemetry_kit.consent import app_choice  # deferred: most users have hooks of one app
-
-    return app_choice.has_project(app, project, runtime.environ)

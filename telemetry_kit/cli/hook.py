@@ -75,11 +75,15 @@ def hook(args: "list[str]") -> None:
     report = formats.read(agent, event, formats.parse(data)) if data else None
     if report is None:
         return
-    from telemetry_kit.agents import hook  # deferred: only for an event that is recorded
+    app = apps[0]
+    if len(apps) > 1:
+        from telemetry_kit.agents.apps import choose_app  # deferred: most users have hooks of one
 
-    app = hook.choose_app(report, apps, project)
+        app = choose_app(report, apps, project)
     names = {report.field: report.name} if report.name else {}
     if app and record.is_on(app, project, names):
+        from telemetry_kit.agents import hook  # deferred: only if recording is on
+
         hook.record(report, project)
 
 
