@@ -58,8 +58,12 @@ class Place:
             raise RuntimeError(f"a measured process failed:\n{done.stderr}")
         return done.stdout
 
-    def seconds(self, command: list[str]) -> float:
+    def seconds(self, command: list[str], stdin: str = os.devnull) -> float:
         """Run a process here, and return how long it took from start to end.
+
+        Args:
+            command: the process.
+            stdin: the file that it reads.
 
         Raises:
             RuntimeError: the process failed; the message has its error output.
@@ -67,8 +71,11 @@ class Place:
         os.chdir(self.project)
         errors_file = self.home.parent / "stderr"
         keep = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-        file_actions = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
-        file_actions.append((os.POSIX_SPAWN_OPEN, 2, str(errors_file), keep, 0o600))
+        file_actions = [
+            (os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0),
+            (os.POSIX_SPAWN_OPEN, 2, str(errors_file), keep, 0o600),
+        ]
         began = time.perf_counter()
         process = os.posix_spawn(command[0], command, self.env, file_actions=file_actions)
         _, status = os.waitpid(process, 0)

@@ -56,7 +56,8 @@ def commands_page() -> str:
     lines += [
         'Exit codes: 0 done (also "already off", "no data"); 1 failed or incomplete, saying what',
         "survived; 2 usage error, or a confirmation needed without a terminal, nothing changed;",
-        "130 Ctrl-C, nothing decided. `record` exits with 0 and prints nothing, whatever happens.",
+        "130 Ctrl-C, nothing decided. `record` and `hook` exit with 0 and print nothing, whatever",
+        "happens.",
         "A pipe whose reader has closed it changes no exit code. If stdout cannot be written for",
         "another reason, the exit code is 1.",
         "",
@@ -92,7 +93,7 @@ ORDER = (
     ("consent", "export"),
     ("recording",),
     ("_api", "instrumentation"),
-    ("testing", "verification"),
+    ("testing", "verification", "agents"),
     ("cli",),
     ("integrations", "__init__", "__main__"),
 )

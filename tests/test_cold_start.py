@@ -35,6 +35,21 @@ assert main() == 0
 """
 RECORD = MAIN.format(args=["record", "agent.invoked", "--agent", "x", "--role", "dev"])
 
+HOOK = """
+import sys
+sys.argv[1:] = ["hook", "claude", "SubagentStart"]
+
+class Stdin:
+    buffer = __import__("io").BytesIO(b'{"session_id": "s", "agent_id": "a", "agent_type": "x"}')
+
+    def isatty(self):
+        return False
+
+sys.stdin = Stdin()
+from telemetry_kit.cli import main
+assert main() == 0
+"""
+
 WITH_CODE = ("telemetry_kit", "telemetry_kit.cli")
 # The modules that `configure()` needs, too.
 OFF = {
@@ -75,6 +90,9 @@ WRITING = {
 COMMAND = {
     *("", "_runtime", "cli", "cli.record", "consent.app_choice", "errors", "paths"),
 }
+# Without a decision about any app, the hook reads nothing.
+HOOK_COMMAND = (COMMAND - {"cli.record"}) | {"cli.hook"}
+HOOK_WRITING = {"cli.record", "agents.formats", "agents.hook", "agents.pending"}
 
 EXPENSIVE = {
     *("asyncio", "argparse", "concurrent", "contextlib", "contextvars", "dataclasses", "datetime"),
@@ -198,19 +216,45 @@ def test_record_denied(denied) -> None:
     assert set() == modules & {"storage.writer", "privacy.keys"}
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["record", "--help"]], ids=" ".join)
+def test_hook_undecided(undecided) -> None:
+    """Without a decision, `hook` loads the command line, the runtime and the app choice."""
+    assert (HOOK_COMMAND, {"__future__"}) == loaded(undecided, HOOK)
+
+
+def test_hook_on(place) -> None:
+    """While recording is on, `hook` loads the pipeline and only `__future__` of the library."""
+    modules, others = loaded(place, HOOK)
+
+    assert (HOOK_COMMAND | WRITING | HOOK_WRITING, {"__future__"}) == (modules, others)
+    assert place.types() == ["agent.invoked"]
+
+
+def test_hook_denied(denied) -> None:
+    """After a denial `hook` loads no parser, no writer and no key."""
+    modules, others = loaded(denied, HOOK)
+
+    assert set() == others & EXPENSIVE
+    assert set() == modules & {"agents.hook", "storage.writer", "privacy.keys"}
+
+
+HELP = [["--help"], ["--version"], ["record", "--help"], ["hook", "--help"]]
+
+
+@pytest.mark.parametrize("args", HELP, ids=" ".join)
 def test_help(undecided, args: list[str]) -> None:
     """`--help` and `--version` load no parser and no third-party module."""
     modules, others = loaded(undecided, MAIN.format(args=args))
 
     assert (set(), set()) == (
-        modules - {"", "cli", "cli.record", "cli.registry", "_version"},
+        modules - {"", "cli", "cli.hook", "cli.record", "cli.registry", "_version"},
         others,
     )
 
 
 @pytest.mark.parametrize(
-    "code", [DECORATED, SESSION, RECORD], ids=["call", "instrumentation.sessions", "record"]
+    "code",
+    [DECORATED, SESSION, RECORD, HOOK],
+    ids=["call", "instrumentation.sessions", "record", "hook"],
 )
 def test_nothing_expensive(place, code: str) -> None:
     """No cold start loads a module that takes milliseconds to import."""

@@ -111,7 +111,7 @@ ARGUMENTS = {
     "record": ["agent.invoked", "--agent", "x", "--role", "dev"],
     "find": ["x"],
     "forget": ["x", "--yes"],
-    "hook": ["PreToolUse"],
+    "hook": ["claude", "SubagentStart"],
     "import": ["no-such-log.jsonl", "--yes"],
     "rotate-key": ["--yes"],
 }
@@ -122,9 +122,16 @@ LIGHT_COMMANDS = {"record", "hook"}
 COMMAND_NAMES = [name for names, _, _ in COMMANDS for name in names if name not in OWN]
 
 
+# The payload that `hook` reads.
+STDIN = """\
+import io, sys
+sys.stdin = io.TextIOWrapper(io.BytesIO(b'{"agent_id": "a", "agent_type": "x"}'))
+"""
+
+
 def command(name: str) -> str:
     words = [name, *ARGUMENTS.get(name, [])]
-    return f"from telemetry_kit.cli import main\nassert main({words!r}) in (0, 1, 2)\n"
+    return f"{STDIN}from telemetry_kit.cli import main\nassert main({words!r}) in (0, 1, 2)\n"
 
 
 # -- the vetoes ---------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The command line: `main()`, and the same commands for hosts to mount.
 
-`record` and `--help` load no parser.
+`record`, `hook` and `--help` load no parser.
 """
 
 import os
@@ -35,7 +35,12 @@ def main(argv: "Sequence[str] | None" = None, program: str = "telemetry-kit") ->
         from telemetry_kit.cli import record  # deferred: the cold path
 
         return record.main(args[:at] + words, program)
-    from telemetry_kit.cli.registry import overview, show  # deferred: `record` needs no table
+    if name == "hook":
+        from telemetry_kit.cli import hook  # deferred: as above
+
+        return hook.main(args[:at] + words, program)
+    # deferred: `record` and `hook` need no table
+    from telemetry_kit.cli.registry import overview, show
 
     if not args or name in ("--help", "-h", "help"):
         return show(overview(program))

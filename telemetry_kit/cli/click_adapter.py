@@ -10,8 +10,8 @@ import click
 from telemetry_kit.cli.mounting import (
     CONTEXT_SETTINGS,
     Commands,
-    record,
     run,
+    run_unparsed,
     set_prog,
     target_of,
 )
@@ -91,7 +91,7 @@ def command_of(row: Row, name: str) -> click.Command:
 
         @click.pass_context
         def unparsed(context: click.Context, /) -> None:
-            context.exit(record(context.obj, context.args))
+            context.exit(run_unparsed(name, context.obj, context.args))
 
         return Unparsed(name, callback=unparsed, help=row[2])
 

@@ -18,6 +18,7 @@ def run_maintenance(project: str | None) -> None:
         project: a folder inside the project; None for the working directory.
     """
     # deferred: after the output of the command
+    from telemetry_kit.agents import pending
     from telemetry_kit.storage import limits, maintenance
 
     if not settings.current().app:
@@ -27,6 +28,7 @@ def run_maintenance(project: str | None) -> None:
         if not policy.is_decided(paths):
             return
         changes.prepare_project(paths)
+        pending.sweep(paths.state)
         done = maintenance.maintain(
             paths, policy.decide(paths, runtime.environ).keep_days, decision.today()
         )

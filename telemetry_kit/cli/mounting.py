@@ -69,16 +69,17 @@ def target_of(app: str | None, given: dict[str, Any]) -> Target:
     return (app if given["app"] is None else given["app"], given["project"])
 
 
-def record(target: Target, words: list[str]) -> int:
-    """Run `record`, which parses its own words.
+def run_unparsed(name: str, target: Target, words: list[str]) -> int:
+    """Run `record` or `hook`, which parse their own words.
 
     Returns:
         The exit code.
     """
-    from telemetry_kit.cli.record import main  # deferred: only this command needs it
+    from telemetry_kit.cli import hook, record  # deferred: only these commands need them
 
     app, project = target
     options = [f"--app={app}"] * (app is not None) + [f"--project={project}"] * bool(project)
+    main = hook.main if name == "hook" else record.main
     return main([*options, *words], runtime.program)
 
 

@@ -161,23 +161,13 @@ def record(event: str, given: "dict[str, str]", is_new_span: bool = False) -> st
         from telemetry_kit.consent import app_choice  # deferred: only if no app is named
 
         app = app_choice.choose(project, runtime.environ)
-    runtime.app = app
-    if runtime.is_off():
+    if not is_on(app, project, given):
         return ""
-    # deferred: only if consent may have been granted
-    from telemetry_kit import context, settings
-    from telemetry_kit.consent import cache  # deferred: as above
-    from telemetry_kit.privacy import program  # deferred: as above
-
-    # A host that mounts this command has declared everything itself.
-    if settings.current().app != app:
-        settings.configure(app=app, **program.read(app, runtime.environ, given))
-    start = context.place(project)
-    if not cache.is_allowed(start):
-        return ""
+    from telemetry_kit import context  # deferred: only if recording is on
     from telemetry_kit.recording import pipeline  # deferred: only if recording is on
     from telemetry_kit.recording.recorder import recorder_for  # deferred: as above
 
+    start = context.place(project)
     span, printed = given.pop("span", "")[:MAX_SPAN_CHARS], ""
     fields: dict[str, object] = dict(given)
     for key in NUMBERS:
@@ -195,6 +185,30 @@ def record(event: str, given: "dict[str, str]", is_new_span: bool = False) -> st
 
     recorded = pipeline.emit({**fields, "event": event, "_metadata": metadata}, drive)
     return printed if recorded is not None else ""
+
+
+def is_on(app: str, project: "str | None", names: "Mapping[str, str]") -> bool:
+    """Whether an app may record in a project. The settings are then those that it has stored.
+
+    Args:
+        app: the app.
+        project: a directory in the project; None for the working directory.
+        names: the names of the event by their fields.
+    """
+    from telemetry_kit._runtime import runtime  # deferred: as above
+
+    runtime.app = app
+    if runtime.is_off():
+        return False
+    # deferred: only if consent may have been granted
+    from telemetry_kit import context, settings
+    from telemetry_kit.consent import cache  # deferred: as above
+    from telemetry_kit.privacy import program  # deferred: as above
+
+    # A host that mounts this command has declared everything itself.
+    if settings.current().app != app:
+        settings.configure(app=app, **program.read(app, runtime.environ, names))
+    return cache.is_allowed(context.place(project))
 
 
 def number(text: str) -> "int | None":

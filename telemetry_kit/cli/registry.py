@@ -1,6 +1,6 @@
 """The table of commands with one line of help each, and the help of the whole command line.
 
-`record` and `--help` import nothing else.
+`record`, `hook` and `--help` import nothing else.
 """
 
 import sys
@@ -14,6 +14,7 @@ COMMANDS: tuple[Row, ...] = (
     (("disable", "off"), "disable", "Stop recording in this project."),
     (("preview",), "preview", "Show the notice, the names in plain text, and sample events."),
     (("record",), "record", "Record one event, from a script or a slash command; never fails."),
+    (("hook",), "hook", "Record what a coding agent reports to a hook; never fails."),
     (("projects",), "projects", "List your projects with events, from all folders."),
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show usage, results, durations and the trend."),
@@ -32,7 +33,7 @@ COMMANDS: tuple[Row, ...] = (
     (("schema",), "schema", "Print the data dictionary: what may be recorded, and why."),
 )
 # These parse their own arguments, because loading a parser would cost more than the event.
-COLD = ("record",)
+COLD = ("record", "hook")
 # The options before the command: name, value and help of each.
 GLOBAL_OPTIONS = {
     "--app": ("NAME", "The tool that recorded the events (default: the one that matches)."),

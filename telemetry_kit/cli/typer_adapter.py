@@ -12,8 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 from telemetry_kit.cli.mounting import (
     CONTEXT_SETTINGS,
     Commands,
-    record,
     run,
+    run_unparsed,
     set_prog,
     target_of,
 )
@@ -100,7 +100,7 @@ def command_of(row: Row, name: str) -> Any:
     if name in COLD:
 
         def unparsed(context: typer.Context) -> None:
-            raise typer.Exit(record(context.obj, context.args))
+            raise typer.Exit(run_unparsed(name, context.obj, context.args))
 
         function = with_parameters(unparsed, {})
     else:

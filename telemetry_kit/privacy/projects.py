@@ -25,6 +25,8 @@ INDEX_ENTRY = "path"
 NAMES = "names"
 PROGRAM = "program"
 LAST_ROLE = "role"
+# The names of the files about what coding agents are running begin with it.
+PENDING = "running-"
 _MADE = "made"
 _MAX_BYTES = 65_536
 _REMEDY = "reset --all-projects deletes it, with every decision"
@@ -108,6 +110,15 @@ class ProjectDirs:
     def last_role(self) -> str:
         """The file with the declared role of the last run."""
         return f"{self.state}/{LAST_ROLE}"
+
+    @property
+    def pending(self) -> list[str]:
+        """The files about what coding agents are running in the project."""
+        try:
+            names = os.listdir(self.state)
+        except OSError:
+            return []
+        return [f"{self.state}/{name}" for name in names if name.startswith(PENDING)]
 
     @property
     def index_entry(self) -> str:

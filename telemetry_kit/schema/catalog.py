@@ -43,6 +43,11 @@ SOURCES = (
     *("api", "decorator", "session", "logger", "cli", "hook", "otel", "openai-agents", "click"),
     *("argparse", "import"),
 )
+# The failures that coding agents report by a word.
+FAILURES = (
+    *("authentication_failed", "billing_error", "invalid_request", "max_output_tokens"),
+    *("model_not_found", "oauth_org_not_allowed", "overloaded", "rate_limit", "server_error"),
+)
 INVOKERS = ("person", "claude-code", "codex", "copilot", "cursor", "gemini", "other-agent")
 
 MAX_LINE_BYTES = 4_096
@@ -175,7 +180,9 @@ _FIELDS = (
     Field("span_id", RANDOM, "links the start and the end of one span", 48),
     Field("parent_id", RANDOM, "the enclosing span", 48),
     Field("outcome", TOKEN, "how it ended", OUTCOMES, given=True),
-    Field("error_type", TOKEN, "class name of a builtin or declared exception, else other"),
+    Field(
+        "error_type", TOKEN, "class of the exception, or the failure of a coding agent", FAILURES
+    ),
     Field("exit_code", MEASURE, "exit code of a command", (-(2**31), 2**31 - 1), given=True),
     Field("duration_ms", MEASURE, "rounded up to two significant digits", (1, 2**53), given=True),
     Field("source", TOKEN, "the interface that recorded the event", SOURCES),

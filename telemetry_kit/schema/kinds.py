@@ -100,9 +100,11 @@ class Constant(Token):
 class ErrorName(Token):
     """The name of an exception class. The reader accepts any name."""
 
-    def __init__(self, _domain: object, names: frozenset[str]) -> None:
+    def __init__(self, failures: tuple[str, ...], names: frozenset[str]) -> None:
         super().__init__(tuple(sorted(names)), names)
         self.description = "name of a builtin or declared exception, or `other`"
+        if failures:
+            self.description += f"; of a coding agent also {', '.join(failures)}"
         self.pattern = _NAME
         self.accepts = lambda value: type(value) is str and 0 < len(value) <= MAX_NAME_CHARS
 
@@ -111,7 +113,7 @@ class Name(ErrorName):
     """A name of a vocabulary, or a pseudonym. The reader accepts any name."""
 
     def __init__(self, vocabulary: str, names: frozenset[str]) -> None:
-        super().__init__(vocabulary, names)
+        super().__init__((), names)
         self.description = f"declared name, or pseudonym ({vocabulary})"
         self.json_schema = {"type": "string", "minLength": 1, "maxLength": MAX_DECLARED_BYTES}
         is_name, begins_name = self.is_canonical, self.begins

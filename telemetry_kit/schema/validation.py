@@ -74,7 +74,7 @@ def identifier(value: object) -> str | None:
     return str(value) if type(value) is int and value.bit_length() <= 64 else text(value)
 
 
-ERROR_NAMES = frozenset(catalog.BUILTIN_ERRORS.values()) | {"other"}
+ERROR_NAMES = frozenset((*catalog.BUILTIN_ERRORS.values(), *catalog.FAILURES, "other"))
 VALIDATORS: dict[str, Callable[[object], object]] = {
     **dict.fromkeys(catalog.NAMES, text),
     "outcome": lambda v: name if (name := text(v)) in catalog.OUTCOMES else None,

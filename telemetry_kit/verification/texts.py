@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.validation import ERROR_NAMES
 from telemetry_kit.verification.certificate import (
     KNOWN,
     PROVENANCE,
@@ -30,9 +31,9 @@ _CODE = re.compile(r"h:[0-9a-f]{12}|[0-9a-f]{12}|[0-9a-f]{16}|[0-9T:.Z-]{4,24}")
 _SEPARATORS = re.compile(r"[\s,;\t|\"<>{}\[\]()]+")
 # There are few different names; the limit bounds memory where there are many.
 MAX_REMEMBERED = 50_000
-WORDS = frozenset(("other", "h:", "True", "False", catalog.SCHEMA_VERSION)).union(
+WORDS = frozenset(("h:", "True", "False", catalog.SCHEMA_VERSION)).union(
     *(catalog.FIELDS, catalog.EVENTS, catalog.ROLES, catalog.OUTCOMES, catalog.SOURCES),
-    catalog.BUILTIN_ERRORS.values(),
+    ERROR_NAMES,
 )
 
 

@@ -9,6 +9,7 @@ from telemetry_kit import settings
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.privacy import declared_names
 from telemetry_kit.schema import catalog
+from telemetry_kit.schema.validation import ERROR_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,7 @@ def of(paths: ProjectPaths) -> Vocabulary:
             name: settings.vocabulary(name, earlier.get(name, empty).union(listed[name]))
             for name in catalog.VOCABULARIES
         },
-        errors=now.errors.union(
-            catalog.BUILTIN_ERRORS.values(), ("other",), earlier.get("errors", empty)
-        ),
+        errors=now.errors.union(ERROR_NAMES, earlier.get("errors", empty)),
         context=context,
         versions=earlier.get("versions", empty).union(filter(None, (now.version,))),
     )

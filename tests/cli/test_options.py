@@ -40,7 +40,7 @@ SAMPLE = (
 def test_the_global_options() -> None:
     """`record` has its own short list of the global options, which matches the table."""
     assert tuple(GLOBAL_OPTIONS) == cli._BEFORE
-    assert COLD == ("record",)
+    assert COLD == ("record", "hook")
 
 
 # -- argparse and the table ----------------------------------------------------------------------
@@ -182,7 +182,7 @@ def expected_shape(names) -> dict[str, dict[str, tuple]]:
 def test_mounted_commands_match_the_table(kind):
     """A host gets exactly the commands, options, flags, arguments and help texts of the table."""
     group = {"typer": lambda: typer.main.get_command(typer_app()), "click": click_group}[kind]()
-    expected = {"record": {}}  # it parses its own words
+    expected = {"record": {}, "hook": {}}  # they parse their own words
     for names, _, _ in MOUNTED:
         expected |= expected_shape(names)
 

@@ -7,6 +7,7 @@ import pytest
 
 from telemetry_kit.schema import catalog
 from telemetry_kit.schema.encoding import encode
+from telemetry_kit.schema.validation import ERROR_NAMES
 from telemetry_kit.verification.grammar import Grammar
 from telemetry_kit.verification.machine_secrets import Secret
 from telemetry_kit.verification.verify import Baseline, Verification
@@ -19,7 +20,7 @@ VOCABULARY = Vocabulary(
         "commands": frozenset({"/dev:build", "/qa:test"}),
         "workflows": frozenset({"spec-to-code"}),
     },
-    errors=frozenset({*catalog.BUILTIN_ERRORS.values(), "other", "SpecError"}),
+    errors=ERROR_NAMES | {"SpecError"},
     context={"size": frozenset(), "mode": frozenset({"fast", "slow"}), "task_id": frozenset()},
     versions=frozenset({"1.4.2", "2026.11"}),
 )
@@ -49,8 +50,10 @@ def make_record(dice: random.Random, seq: int) -> dict[str, object]:
             record[field.name] = code(field.domain // 4)
         elif field.kind == catalog.VERSION:
             record[field.name] = dice.choice(sorted(VOCABULARY.versions))
+        elif field.name == "error_type":
+            record[field.name] = dice.choice(sorted(VOCABULARY.errors))
         elif field.kind == catalog.TOKEN:
-            record[field.name] = dice.choice(field.domain or sorted(VOCABULARY.errors))
+            record[field.name] = dice.choice(field.domain)
     record["schema_version"] = catalog.SCHEMA_VERSION
     record["timestamp"] = f"2026-11-{dice.randint(1, 30):02d}T00:00:00Z"
     record["seq"] = seq
