@@ -92,7 +92,7 @@ ORDER = (
     ("consent", "export"),
     ("recording",),
     ("_api", "instrumentation"),
-    ("testing", "verification"),
+    ("testing", "verification", "agents"),
     ("cli",),
     ("integrations", "__init__", "__main__"),
 )

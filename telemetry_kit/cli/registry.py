@@ -14,6 +14,7 @@ COMMANDS: tuple[Row, ...] = (
     (("disable", "off"), "disable", "Stop recording in this project."),
     (("preview",), "preview", "Show the notice, the names in plain text, and sample events."),
     (("record",), "record", "Record one event, from a script or a slash command; never fails."),
+    (("hooks",), "hooks", "Install the hooks of coding agents, remove them, or show them."),
     (("projects",), "projects", "List your projects with events, from all folders."),
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show usage, results, durations and the trend."),
