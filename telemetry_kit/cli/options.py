@@ -94,6 +94,17 @@ PARAMETERS: dict[str, Parameters] = {
         Parameter("--app", "The tool whose events the hooks record.", "NAME"),
         _JSON,
     ),
+    "names": (
+        Parameter("--write", "Declare them in telemetry.toml, beside what the file has."),
+        Parameter(
+            "--roles",
+            "The role of a command, or of all that begin so: /pm:*=pm.",
+            "COMMAND=ROLE",
+            TEXTS,
+            key="given_roles",
+        ),
+        _JSON,
+    ),
     "projects": (_JSON,),
     "view": (
         Parameter("-n --limit", "Number of events, or sessions, to show.", "N", COUNT, default=20),
