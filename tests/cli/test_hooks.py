@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from telemetry_kit import configure
 from telemetry_kit._runtime import runtime
 from telemetry_kit.agents.hook_files import AGENTS, NAMES
 from telemetry_kit.agents.installation import content, find
-from telemetry_kit.cli import main
+from telemetry_kit.cli import click_group, main
 from telemetry_kit.consent import cache
 from telemetry_kit.schema.encoding import encode
 
@@ -258,6 +260,16 @@ def test_the_app_after_the_command(hooks, capsys) -> None:
     (codex,) = [agent for agent in AGENTS if agent.name == "codex"]
 
     assert (code, find(codex, runtime.environ).apps) == (0, ("spec-kit",))
+
+
+def test_mounted(hooks) -> None:
+    """A host installs the hooks for its own app."""
+    with configure(app="acme"):
+        done = CliRunner().invoke(click_group("acme"), ["hooks", "install", "--for", "codex"])
+    (codex,) = [agent for agent in AGENTS if agent.name == "codex"]
+
+    assert (done.exit_code, find(codex, runtime.environ).apps) == (0, ("acme",))
+    assert "Nothing is recorded without consent: acme telemetry enable" in done.stderr
 
 
 def test_reset_takes_the_hooks_away(hooks, capsys) -> None:
