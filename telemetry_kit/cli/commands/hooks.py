@@ -124,7 +124,8 @@ def show(paths: ProjectPaths, selected: Sequence[Agent], as_json: bool) -> int |
         1 if installed hooks do nothing, because their program is missing.
     """
     found = {agent: installation.find(agent, runtime.environ) for agent in selected}
-    last = last_events(paths, [agent.invoker for agent in selected])
+    counted = [agent.invoker for agent, one in found.items() if one.state in STATES]
+    last = last_events(paths, counted) if counted else {}
     rows = [facts(agent, one, last.get(agent.invoker)) for agent, one in found.items()]
     is_broken = any(one.is_broken for one in found.values())
     if as_json:
