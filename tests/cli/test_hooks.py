@@ -225,7 +225,7 @@ def test_status(hooks) -> None:
 
     assert "last event of acme" in lines["agent"]
     assert lines["Claude Code"].endswith("2024-02-02 agent.completed")
-    assert "no such agent" in lines["Gemini CLI"]
+    assert "agent not found" in lines["Gemini CLI"]
 
 
 def test_a_program_that_is_gone(hooks) -> None:

@@ -134,7 +134,7 @@ def show(paths: ProjectPaths, selected: Sequence[Agent], as_json: bool) -> int |
     columns = [
         tables.Column("agent", [row["title"] for row in rows], can_fold=True),
         tables.Column("hooks", [words_of(row) for row in rows]),
-        tables.Column("of", [", ".join(row["apps"]) or "-" for row in rows], can_fold=True),
+        tables.Column("tool", [", ".join(row["apps"]) or "-" for row in rows], can_fold=True),
         tables.Column(f"last event of {paths.app}", [last_words(row) for row in rows]),
     ]
     for line in tables.table(columns, output.width()):
@@ -167,7 +167,7 @@ def words_of(row: Mapping[str, Any]) -> str:
     if row["broken"]:
         return "program missing"
     if row["hooks"] == MISSING:
-        return "not installed" if row["present"] else "no such agent"
+        return "not installed" if row["present"] else "agent not found"
     state: str = row["hooks"]
     return STATES.get(state, state)
 
