@@ -41,6 +41,14 @@ PEERS = (
     "sentry-sdk",
 )
 
+# The coding agents, in the versions that docs/how-to/coding-agents.md names.
+CODING_AGENTS = {
+    "claude": "@anthropic-ai/claude-code@2.1.197",
+    "copilot": "@github/copilot@1.0.102",
+    "codex": "@openai/codex@0.171.0",
+    "gemini": "@google/gemini-cli@0.61.0",
+}
+
 
 FORGE = {
     "github-workflows": "workflows/*.yml",
@@ -145,6 +153,32 @@ def frameworks(session: nox.Session) -> None:
     )
     every = {"TELEMETRY_KIT_ALL_FRAMEWORKS": "1"}
     session.run("pytest", "-p", "no:randomly", *tests, *session.posargs, env=every)
+
+
+@nox.session(default=False)
+def agents(session: nox.Session) -> None:
+    """Run the hooks inside real coding agents, offline against fakes of their models.
+
+    The agents come from npm, about 1 GB, into the temporary folder of the session.
+    """
+    if not present(session, "tests/agents/test_real_agents.py"):
+        return
+    if shutil.which("npm") is None:
+        session.skip("there is no npm, so no coding agent can be installed")
+    folder = Path(session.create_tmp(), "agents").absolute()
+    # Without a network it gives up after some seconds.
+    options = ("--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
+    npm = ("npm", "install", "--prefix", str(folder), *options, *CODING_AGENTS.values())
+    session.run(*npm, external=True, success_codes=range(256))
+    modules = folder / "node_modules"
+    missing = [name for name in CODING_AGENTS if not (modules / ".bin" / name).exists()]
+    if missing:
+        session.skip(f"npm could not install these coding agents: {', '.join(missing)}")
+    session.install(".", *group("test"))
+    env = {"TELEMETRY_KIT_AGENTS": str(modules)}
+    tests = "tests/agents/test_real_agents.py"
+    # One after the other: they share the cores with the agents, which start many threads.
+    session.run("pytest", "-p", "no:randomly", tests, *session.posargs, env=env)
 
 
 @nox.session(default=False)

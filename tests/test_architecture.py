@@ -16,7 +16,16 @@ ORDER = runpy.run_path(str(Path(__file__).parents[1] / "docs/make.py"))["ORDER"]
 RANK = {name: number for number, line in enumerate(ORDER) for name in line}
 # The modules of a package that others may import. The package itself (`__init__`) always counts.
 ENTRIES = {
-    "agents": {"apps", "formats", "hook", "pending"},
+    "agents": {
+        "apps",
+        "formats",
+        "hook",
+        "hook_files",
+        "installation",
+        "names",
+        "pending",
+        "roles",
+    },
     "cli": {"click_adapter", "registry", "typer_adapter"},
     "consent": {
         "coding_agents",

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 
+from telemetry_kit.agents import roles
 from telemetry_kit.files import private
 from telemetry_kit.paths import ProjectPaths
 from telemetry_kit.schema.catalog import VOCABULARIES
@@ -21,6 +22,7 @@ _HEADER = re.compile(r"\s*\[\s*tool\s*\.\s*[\"']?telemetry_kit[\"']?\s*\]")
 _LINE = re.compile(r" ?\(at (?:line (\d+), column \d+|end of document)\)")
 # What a user may have meant by an unknown setting.
 _MEANT = {name: name for name in ("enabled", *VOCABULARIES)} | {v[:-1]: v for v in VOCABULARIES}
+_MEANT["commandroles"] = roles.TABLE
 
 
 def problems(paths: ProjectPaths) -> list[str]:
@@ -57,16 +59,30 @@ def key_problems(path: str, table: Mapping[str, Any], names_in: str = "") -> Ite
         if key == "enabled":
             if not isinstance(value, bool):
                 yield f"{place(path, key)}: enabled must be true or false, so it denies"
-        elif key in VOCABULARIES and names_in:
+        elif key in (*VOCABULARIES, roles.TABLE) and names_in:
             yield f"{place(path, key)}: {key} has no effect here; write it into {names_in}"
         elif key in VOCABULARIES and not isinstance(value, list):
             yield f'{place(path, key)}: {key} has no effect; write a list, {key} = ["..."]'
         elif key in VOCABULARIES:
             wrong = [(name, why) for name in value if (why := why_not_allowed(name))]
             yield from (f"{place(path, key)}: {key}: {str(n)[:60]!r} {why}" for n, why in wrong)
+        elif key == roles.TABLE:
+            yield from role_problems(path, value)
         else:
             hint = f": did you mean {meant}?" if meant else ""
             yield f"{place(path, key)}: unknown setting {key!r}{hint}"
+
+
+def role_problems(path: str, mapping: Any) -> Iterator[str]:
+    """Yield the problems of the table with the roles of commands."""
+    if not isinstance(mapping, dict):
+        problem = f"{place(path, roles.TABLE)}: {roles.TABLE} has no effect"
+        yield f'{problem}; write a table: "/pm:*" = "pm"'
+        return
+    for name, role in mapping.items():
+        if not roles.is_mapping(name, role):
+            problem = f"{place(path, name)}: {roles.TABLE}: {name[:60]!r} has no effect"
+            yield f"{problem}; its role must be a name"
 
 
 def simplified(name: str) -> str:

@@ -51,7 +51,8 @@ def run_command(
     if project is not None and not os.path.isdir(project):
         problem = f"there is no folder {project[:80]!r}: see --project"
         raise CommandError(f"{problem}. Nothing was changed", USAGE)
-    configure_app(row[0][0], app, project)
+    # `hooks install --app acme` reads well, too.
+    configure_app(row[0][0], arguments.get("app") or app, project)
     module = import_module(f"telemetry_kit.cli.commands.{row[1]}")
     code = guarded(lambda: module.run(project, **arguments))
     run_maintenance(project)

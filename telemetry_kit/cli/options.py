@@ -82,6 +82,29 @@ PARAMETERS: dict[str, Parameters] = {
     ),
     "disable": (Parameter("--all-projects", "Decide for all projects."),),
     "preview": (Parameter("--json", "Print the samples only.", key="as_json"),),
+    "hooks": (
+        Parameter("action", "What to do: install, uninstall or status.", "ACTION"),
+        Parameter(
+            "--for",
+            "Only this agent: claude, copilot, codex, gemini or cursor.",
+            "AGENT",
+            TEXTS,
+            key="agents",
+        ),
+        Parameter("--app", "The tool whose events the hooks record.", "NAME"),
+        _JSON,
+    ),
+    "names": (
+        Parameter("--write", "Declare them in telemetry.toml, beside what the file has."),
+        Parameter(
+            "--roles",
+            "The role of a command, or of all that begin so: /pm:*=pm.",
+            "COMMAND=ROLE",
+            TEXTS,
+            key="given_roles",
+        ),
+        _JSON,
+    ),
     "projects": (_JSON,),
     "view": (
         Parameter("-n --limit", "Number of events, or sessions, to show.", "N", COUNT, default=20),

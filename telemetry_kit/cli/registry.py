@@ -15,6 +15,8 @@ COMMANDS: tuple[Row, ...] = (
     (("preview",), "preview", "Show the notice, the names in plain text, and sample events."),
     (("record",), "record", "Record one event, from a script or a slash command; never fails."),
     (("hook",), "hook", "Record what a coding agent reports to a hook; never fails."),
+    (("hooks",), "hooks", "Install the hooks of coding agents, remove them, or show them."),
+    (("names",), "names", "List the names of agents and commands that this repository shows."),
     (("projects",), "projects", "List your projects with events, from all folders."),
     (("view",), "view", "Show the recorded events."),
     (("stats",), "stats", "Show usage, results, durations and the trend."),

@@ -52,6 +52,16 @@ def problems(place):
                 ":1: agents: ' b' must be printable text without surrounding space",
             ],
         ),
+        ('[command_roles]\n"/pm:*" = "pm"\n', []),
+        ("command_roles = []\n", [":1: command_roles has no effect; write a table: "]),
+        (
+            "[command_roles]\na = 1\n",
+            [":2: command_roles: 'a' has no effect; its role must be a name"],
+        ),
+        (
+            "[command-roles]\na = 'b'\n",
+            [":1: unknown setting 'command-roles': did you mean command_roles?"],
+        ),
         ('enabled = "no"\n', [f":1: enabled must be true or false, {DENIES}"]),
         ("agents = [\n", [":2: this is not TOML, so the file denies: Invalid value"]),
         ('a = 1\nb = "\n', [":2: this is not TOML, so the file denies: "]),

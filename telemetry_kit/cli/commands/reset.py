@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from telemetry_kit._runtime import runtime
+from telemetry_kit.agents import installation
 from telemetry_kit.cli.output import CommandError, confirm, info, safe
 from telemetry_kit.consent import changes, policy
 from telemetry_kit.errors import ConsentError
@@ -31,12 +32,16 @@ def run(project: str | None, all_projects: bool, yes: bool) -> None:
     except (ConsentError, OSError) as error:
         reason = str(error) if isinstance(error, ConsentError) else name_of(error)
         failures.append(f"the export log ({reason})")
+    hooks: list[str] = []
+    if all_projects:
+        hooks, kept_hooks = installation.uninstall_all(paths.app, runtime.environ)
+        failures += kept_hooks
     if failures:
         raise CommandError(f"not everything could be deleted: {'; '.join(failures)}")
     what = "events" if kept else "events, keys, decisions and their history"
-    info(f"Deleted: {what} of {whose}{':' if roots else '.'}")
-    for root in roots:
-        info(f"  {safe(root)}")
+    info(f"Deleted: {what} of {whose}{':' if roots or hooks else '.'}")
+    for path in [*roots, *hooks]:
+        info(f"  {safe(path)}")
     if kept:
         info(f"Not deleted: {safe(kept)}.")
     elif not all_projects:
