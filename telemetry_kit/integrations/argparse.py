@@ -13,8 +13,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from telemetry_kit.integrations.program import Role
 
-Parsed = tuple[argparse.Namespace, list[str]]
-
 
 def install(
     parser: argparse.ArgumentParser, *, name: str, prog: str | None = None, role: Role = None
@@ -100,21 +98,23 @@ def add_telemetry_argument(parser: argparse.ArgumentParser) -> None:
     )
     assert isinstance(action, Action)
     action.parser = parser
-    for name in ("parse_known_args", "parse_known_intermixed_args"):
-        # argparse has no hook for the end of parsing. Every way to parse ends in one of these.
+    for name in ("parse_args", "parse_known_args", "parse_known_intermixed_args"):
+        # argparse has no hook for the end of parsing. Every way to parse ends in one of these. A
+        # `parse_args()` of the program's own class may call a method that is not wrapped here.
         vars(parser)[name] = settling(action, getattr(parser, name))
 
 
-def settling(action: Action, parse: Callable[..., Parsed]) -> Callable[..., Parsed]:
+def settling(action: Action, parse: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a method of a parser, so that the action decides after it."""
 
-    def parse_and_decide(*args: Any, **kwargs: Any) -> Parsed:
+    def parse_and_decide(*args: Any, **kwargs: Any) -> Any:
         try:
             parsed = parse(*args, **kwargs)
         except BaseException:
             action.typed = None
             raise
-        if action.typed is False or not parsed[1]:
+        # Of these methods, the ones for known arguments alone return the words that are left over.
+        if action.typed is False or not (isinstance(parsed, tuple) and parsed[1]):
             action.settle()
         return parsed
 

@@ -49,7 +49,8 @@ class Followed:
             self.leaves.add(name)
             for key, function in parser._defaults.items():
                 if callable(function) and not hasattr(function, FOLLOWED):
-                    parser._defaults[key] = self.recorded(function, name)
+                    record = self.recorded_class if makes_calls(function) else self.recorded
+                    parser._defaults[key] = record(function, name)
         for parser in (self.parser, *(one for _, one in leaves(self.parser))):
             if FOLLOWED not in vars(parser):
                 vars(parser)[FOLLOWED] = True
@@ -73,19 +74,16 @@ class Followed:
         sys.exit(main(words, runtime.program))
 
     def parse(self, parse: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a method that parses a whole line."""
+        """Wrap the method that parses a whole line."""
 
-        def parse_line(*args: Any, **given: Any) -> Any:
+        def parse_line(words: list[str], namespace: argparse.Namespace, *given: Any) -> Any:
             self.follow_all()
-            words = given.get("args", args[0] if args else None)
-            words = list(sys.argv[1:] if words is None else words)
             has_groups = any(True for _ in actions(self.parser))
             self.name = "" if has_groups else self.program.name
             if not has_groups and is_ours(words):
                 self.run_ours(words[1:])
-            parsed = parse(*args, **given)
-            self.values = parsed[0]
-            return parsed
+            self.values = namespace
+            return parse(words, namespace, *given)
 
         return parse_line
 
@@ -128,6 +126,32 @@ class Followed:
 
         setattr(run, FOLLOWED, True)
         return run
+
+    def recorded_class(self, kind: Any, name: str) -> Any:
+        """Make a class that records a sub-command whose program calls `args.func(args)()`.
+
+        The call of the object is recorded, and a failure to make one.
+        """
+        own: dict[str, Any] = {"__call__": self.recorded(kind.__call__, name)}
+
+        def init(made: Any, *args: Any, **given: Any) -> None:
+            try:
+                kind.__init__(made, *args, **given)
+            except BaseException as error:
+                span = self.program.open_command(name, True, self.option)
+                if span is not None:
+                    span.finish(error)
+                raise
+
+        if kind.__init__ is not object.__init__:
+            own["__init__"] = init
+        names = {key: getattr(kind, key) for key in ("__doc__", "__module__", "__qualname__")}
+        try:
+            made = type(kind)(kind.__name__, (kind,), {**names, **own})
+            setattr(made, FOLLOWED, True)
+        except Exception:
+            return kind  # a class that takes no subclass runs as ever, and is not counted
+        return made
 
     def option(self, name: str) -> object:
         """The value of an option of the line."""
@@ -184,6 +208,11 @@ def parsers_of(action: Any, prefix: str) -> Iterator[Leaf]:
             yield name, parser
 
 
+def makes_calls(function: Any) -> bool:
+    """Whether a function is a class whose objects can be called."""
+    return isinstance(function, type) and any("__call__" in vars(k) for k in function.__mro__)
+
+
 def canonical(action: Any, word: str) -> str:
     """The name of a sub-command that may be given by an alias: a name comes before its aliases."""
     return next(str(name) for name, one in action.choices.items() if one is action.choices[word])
@@ -206,13 +235,13 @@ def check_functions(parser: argparse.ArgumentParser) -> None:
 
 def follow(parser: argparse.ArgumentParser, program: Program) -> None:
     """Follow the sub-commands of a parser, and mount the commands of this library."""
-    from telemetry_kit.cli.registry import HELP  # deferred: nothing else needs it
+    from telemetry_kit.cli.registry import SHORT_HELP  # deferred: nothing else needs it
 
     for _, action in actions(parser):
-        action.add_parser(GROUP, help=HELP, add_help=False)
+        action.add_parser(GROUP, help=SHORT_HELP, add_help=False)
         break  # the others are inside of the first one
     followed = Followed(parser, program)
-    for name in ("parse_known_args", "parse_known_intermixed_args"):
-        # argparse has no hook. Every way to parse a line ends in one of these.
-        vars(parser)[name] = followed.parse(getattr(parser, name))
+    # argparse has no hook. Every way to parse a line ends in this method, also if a class of the
+    # program has a `parse_args()` of its own.
+    vars(parser)["_parse_known_args"] = followed.parse(parser._parse_known_args)
     followed.follow_all()
