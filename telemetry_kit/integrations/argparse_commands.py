@@ -73,19 +73,17 @@ class Followed:
 
         sys.exit(main(words, runtime.program))
 
-    def parse(self, parse: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap the method that parses a whole line."""
-
-        def parse_line(words: list[str], namespace: argparse.Namespace, *given: Any) -> Any:
-            self.follow_all()
-            has_groups = any(True for _ in actions(self.parser))
-            self.name = "" if has_groups else self.program.name
-            if not has_groups and is_ours(words):
-                self.run_ours(words[1:])
-            self.values = namespace
-            return parse(words, namespace, *given)
-
-        return parse_line
+    def parse(self, words: list[str], namespace: argparse.Namespace, *given: Any) -> Any:
+        """Parse a whole line, instead of the parser's own method, which does so in the end."""
+        self.follow_all()
+        has_groups = any(True for _ in actions(self.parser))
+        self.name = "" if has_groups else self.program.name
+        if not has_groups and is_ours(words):
+            self.run_ours(words[1:])
+        self.values = namespace
+        # argcomplete changes the class of a parser, and has a method of its own there.
+        parse = type(self.parser)._parse_known_args
+        return parse(self.parser, words, namespace, *given)
 
     def reported(self, error: Callable[[str], NoReturn]) -> Callable[[str], NoReturn]:
         """Wrap the method that reports a mistake in the line: it exits."""
@@ -243,5 +241,5 @@ def follow(parser: argparse.ArgumentParser, program: Program) -> None:
     followed = Followed(parser, program)
     # argparse has no hook. Every way to parse a line ends in this method, also if a class of the
     # program has a `parse_args()` of its own.
-    vars(parser)["_parse_known_args"] = followed.parse(parser._parse_known_args)
+    vars(parser)["_parse_known_args"] = followed.parse
     followed.follow_all()

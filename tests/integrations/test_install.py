@@ -416,6 +416,22 @@ def test_a_class_that_parses_in_its_own_way(captured, capsys, has_groups) -> Non
     assert (ended.value.code, "handoff.clicked" in capsys.readouterr().out) == (0, True)
 
 
+def test_a_class_that_is_changed_later(captured) -> None:
+    """A parser may get another class with a way to parse of its own, as argcomplete gives it."""
+    run = PROGRAMS["argparse"]()
+    parsed = []
+
+    class Changed(type(run.app)):
+        def _parse_known_args(self, *given):
+            parsed.append(given[0])
+            return super()._parse_known_args(*given)
+
+    run.app.__class__ = Changed
+
+    assert (run("build", "1"), parsed) == (0, [["build", "1"]])
+    assert len(captured.events) == 2
+
+
 class Build:
     """A sub-command as a class: the program makes an object, and then calls it."""
 
