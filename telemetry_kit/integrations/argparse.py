@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from telemetry_kit.integrations import argparse_commands, program
 from telemetry_kit.integrations.click_flag import HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from telemetry_kit.integrations.program import Role
 
 

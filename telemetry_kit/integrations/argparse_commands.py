@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from typing import Any
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.integrations.click_commands import is_ours
-from telemetry_kit.integrations.program import GROUP, declare, mistake
+from telemetry_kit.integrations.program import GROUP, GROUP_HELP, declare, is_ours, mistake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from telemetry_kit.integrations.program import Program
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 # argparse documents no other way to see the sub-commands of a parser.
 SUB_PARSERS: Any = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
 FOLLOWED = "_telemetry_kit_followed"
+PARSE = "_parse_known_args"
 
 
 class Followed:
@@ -56,16 +55,11 @@ class Followed:
                 vars(parser)[FOLLOWED] = True
                 vars(parser)["error"] = self.reported(parser.error)
         for prefix, action in actions(self.parser):
-            if not isinstance(action, Selecting):
-                vars(action)["selected"] = functools.partial(self.select, prefix, action)
-                action.__class__ = selecting_class(type(action))
-
-    def select(self, prefix: str, action: Any, words: list[str]) -> None:
-        """Note the sub-command that a line names, or run a command of this library."""
-        name = canonical(action, words[0])
-        self.name = f"{prefix} {name}".strip()
-        if not prefix and name == GROUP:
-            self.run_ours(words[1:])
+            for word, parser in action.choices.items():
+                # A name comes before its aliases, which select the same parser.
+                if PARSE not in vars(parser):
+                    name = f"{prefix} {word}".strip()
+                    vars(parser)[PARSE] = functools.partial(self.parse_words, parser, name)
 
     def run_ours(self, words: list[str]) -> NoReturn:
         """Run a command of this library, and exit."""
@@ -73,12 +67,19 @@ class Followed:
 
         sys.exit(main(words, runtime.program))
 
+    def parse_words(self, parser: Any, name: str, words: list[str], *given: Any) -> Any:
+        """Parse the words after the name of a sub-command, or run a command of this library."""
+        self.name = name
+        if name == GROUP and "_ARGCOMPLETE" not in runtime.environ:
+            self.run_ours(words)
+        return type(parser)._parse_known_args(parser, words, *given)
+
     def parse(self, words: list[str], namespace: argparse.Namespace, *given: Any) -> Any:
         """Parse a whole line, instead of the parser's own method, which does so in the end."""
         self.follow_all()
         has_groups = any(True for _ in actions(self.parser))
         self.name = "" if has_groups else self.program.name
-        if not has_groups and is_ours(words):
+        if not has_groups and "_ARGCOMPLETE" not in runtime.environ and is_ours(words):
             self.run_ours(words[1:])
         self.values = namespace
         # argcomplete changes the class of a parser, and has a method of its own there.
@@ -161,23 +162,6 @@ class Followed:
         return None
 
 
-class Selecting(argparse.Action):
-    """A mixin for the action that selects a sub-command: it reports which one."""
-
-    selected: Callable[[list[str]], None]
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        """Select the sub-command."""
-        if values and values[0] in (self.choices or ()):
-            self.selected(values)
-        super().__call__(parser, namespace, values, option)
-
-
-def selecting_class(kind: Any) -> Any:
-    """The class of an action, with the mixin."""
-    return type(kind.__name__, (Selecting, kind), {})
-
-
 def actions(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each action that selects a sub-command, with the names before it."""
     for action in parser._actions:
@@ -211,11 +195,6 @@ def makes_calls(function: Any) -> bool:
     return isinstance(function, type) and any("__call__" in vars(k) for k in function.__mro__)
 
 
-def canonical(action: Any, word: str) -> str:
-    """The name of a sub-command that may be given by an alias: a name comes before its aliases."""
-    return next(str(name) for name, one in action.choices.items() if one is action.choices[word])
-
-
 def check_functions(parser: argparse.ArgumentParser) -> None:
     """Check that each sub-command has a function.
 
@@ -233,13 +212,11 @@ def check_functions(parser: argparse.ArgumentParser) -> None:
 
 def follow(parser: argparse.ArgumentParser, program: Program) -> None:
     """Follow the sub-commands of a parser, and mount the commands of this library."""
-    from telemetry_kit.cli.registry import SHORT_HELP  # deferred: nothing else needs it
-
     for _, action in actions(parser):
-        action.add_parser(GROUP, help=SHORT_HELP, add_help=False)
+        action.add_parser(GROUP, help=GROUP_HELP, add_help=False)
         break  # the others are inside of the first one
     followed = Followed(parser, program)
     # argparse has no hook. Every way to parse a line ends in this method, also if a class of the
     # program has a `parse_args()` of its own.
-    vars(parser)["_parse_known_args"] = followed.parse
+    vars(parser)[PARSE] = followed.parse
     followed.follow_all()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.integrations.program import GROUP, declare, mistake
+from telemetry_kit.integrations.program import GROUP, declare, is_ours, mistake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -341,16 +341,6 @@ def mount_in_command(root: Any, mount: Mount) -> None:
         return invoke(context) if context.command is root else context.command.invoke(context)
 
     root.make_context, root.invoke = mounted_make_context, mounted_invoke
-
-
-def is_ours(words: list[str]) -> bool:
-    """Whether the words of a command line name a command of this library."""
-    if len(words) < 2 or words[0] != GROUP:
-        return False
-    from telemetry_kit.cli.registry import COMMANDS, GLOBAL_OPTIONS  # deferred: nearly never
-
-    names = {name for row in COMMANDS for name in row[0]}
-    return words[1] in names or words[1] in ("--help", "-h", *GLOBAL_OPTIONS)
 
 
 def check_not_running(kind: type) -> None:

@@ -5,7 +5,9 @@ This module imports neither of the two.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 HELP = "Keep a private usage log on this computer (remembered)."
 

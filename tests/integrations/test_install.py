@@ -14,6 +14,7 @@ from telemetry_kit import configure, settings, track_role_event
 from telemetry_kit._runtime import runtime
 from telemetry_kit.cli.registry import SHORT_HELP
 from telemetry_kit.errors import ConfigurationError
+from telemetry_kit.integrations.argparse_commands import actions
 from tests.integrations.install_helpers import INSTALLS, PROGRAMS, Run, work
 
 EXECUTED, COMPLETED, FAILED = "command.executed", "command.completed", "command.failed"
@@ -430,6 +431,20 @@ def test_a_class_that_is_changed_later(captured) -> None:
 
     assert (run("build", "1"), parsed) == (0, [["build", "1"]])
     assert len(captured.events) == 2
+
+
+def test_completion_of_argparse(captured, monkeypatch, capsys) -> None:
+    """argcomplete finds the action that it knows, and completing a line runs no command of ours."""
+    run = PROGRAMS["argparse"]()
+    monkeypatch.setitem(runtime.environ, "_ARGCOMPLETE", "1")
+    run.app.parse_args(["telemetry"])
+
+    # argcomplete compares the class of the action, to go on with the parser that it selects.
+    assert [argparse._SubParsersAction] * 2 == [type(a) for _, a in actions(run.app)]
+    with pytest.raises(SystemExit) as ended:
+        run.app.parse_args(["telemetry", "schema"])
+    assert (ended.value.code, capsys.readouterr().out) == (2, "")
+    assert captured.events == []
 
 
 class Build:
