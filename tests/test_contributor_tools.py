@@ -36,6 +36,7 @@ def test_the_workflow_runs_existing_sessions() -> None:
         "faults",
         "recording",
         "frameworks",
+        "programs",
     } == named
     assert named <= set(re.findall(r"^def (\w+)\(session", NOX, re.MULTILINE))
 
