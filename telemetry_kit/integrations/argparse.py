@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from telemetry_kit.integrations import argparse_commands, program
-from telemetry_kit.integrations.click_flag import HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ def add_telemetry_argument(parser: argparse.ArgumentParser) -> None:
         >>> parser = argparse.ArgumentParser()
         >>> add_telemetry_argument(parser)
     """
+    from telemetry_kit.integrations.click_flag import HELP  # deferred: `install()` needs no flag
+
     action = parser.add_argument(
         "--telemetry", action=Action, default=None, help=HELP.lower().removesuffix(".")
     )

@@ -107,7 +107,6 @@ def names(acme) -> list[str]:
 
 OFF = {
     *("", "_runtime", "paths", "settings", "integrations", "integrations.program"),
-    "integrations.click_flag",
 }
 
 
@@ -124,7 +123,8 @@ def loaded(acme, *words: str) -> set[str]:
 def modules_of(acme) -> set[str]:
     """Return the modules of `install()` for the library of the program."""
     own = {"argparse": {"integrations.argparse", "integrations.argparse_commands"}}
-    return own.get(acme.kind, {f"integrations.{acme.kind}", "integrations.click_commands"})
+    shared = {"integrations.click_commands", "integrations.click_flag"}
+    return own.get(acme.kind, shared | {f"integrations.{acme.kind}"})
 
 
 @pytest.mark.parametrize("words", [["build", "1"], ["build", "x"], ["--help"]], ids=str)
