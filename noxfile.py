@@ -182,6 +182,19 @@ def agents(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def programs(session: nox.Session) -> None:
+    """Run five programs of the package index with `install()` in them, and without it."""
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("programs"))
+    # One process for each program at a time: its tests share what it did.
+    order = ["-n", "2", "--dist", "loadgroup", "-p", "no:randomly"]
+    every = {"TELEMETRY_KIT_ALL_PROGRAMS": "1"}
+    tests = "tests/integrations/test_programs.py"
+    session.run("pytest", *order, tests, *session.posargs, env=every)
+
+
+@nox.session(default=False)
 def package(session: nox.Session) -> None:
     """Build, check and install the package, and check that its types are installed."""
     session.install(*group("package"))

@@ -10,7 +10,15 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from benchmarks import cold_hook, cold_naive, cold_off, cold_on, cold_record, in_process
+from benchmarks import (
+    cold_hook,
+    cold_install,
+    cold_naive,
+    cold_off,
+    cold_on,
+    cold_record,
+    in_process,
+)
 from benchmarks.budgets import BY_NAME, Result, table
 from benchmarks.place import HERE, Place, check_bytecode
 
@@ -19,6 +27,7 @@ GROUPS: dict[str, Callable[[Path, int], dict[str, list[float]]]] = {
     "on": cold_on.measure,
     "record": cold_record.measure,
     "hook": cold_hook.measure,
+    "install": cold_install.measure,
     "calls": in_process.calls,
     "events": in_process.events,
     "spans": in_process.spans,

@@ -32,5 +32,6 @@ def test_a_quick_run_prints_and_writes_every_figure(tmp_path: Path) -> None:
     for figure in report["figures"].values():
         assert any(figure["what"] in line for line in printed)
         assert figure["lowest"] <= figure["measured"] <= figure["highest"]
-    for group in ("off", "on", "record", "hook", "calls", "events", "naive"):
+    groups = ("off", "on", "record", "install", "hook", "calls", "events", "naive")
+    for group in groups:
         assert any(name.startswith(f"{group}.") for name in report["figures"])

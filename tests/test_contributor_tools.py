@@ -37,6 +37,7 @@ def test_the_workflow_runs_existing_sessions() -> None:
         "recording",
         "frameworks",
         "agents",
+        "programs",
     } == named
     assert named <= set(re.findall(r"^def (\w+)\(session", NOX, re.MULTILINE))
 

@@ -15,7 +15,7 @@ from telemetry_kit.cli.mounting import (
     set_prog,
     target_of,
 )
-from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, Row
+from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, SHORT_HELP, Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def build(app: str | None, prepare: Callable[[Any], None] | None = None) -> clic
             for name, (metavar, text) in GLOBAL_OPTIONS.items()
         ],
         help=HELP,
+        short_help=SHORT_HELP,
         no_args_is_help=True,
         context_settings=CONTEXT_SETTINGS,
     )

@@ -41,7 +41,9 @@ GLOBAL_OPTIONS = {
     "--app": ("NAME", "The tool that recorded the events (default: the one that matches)."),
     "--project": ("DIR", "A folder inside the project (default: the working directory)."),
 }
-HELP = "Show how you use a tool. It is opt-in, and all data stays on this machine."
+# The line in the help of a program. A longer one would change the widths of its columns.
+SHORT_HELP = "Show how you use a tool."
+HELP = f"{SHORT_HELP} It is opt-in, and all data stays on this machine."
 
 
 def overview(program: str) -> str:

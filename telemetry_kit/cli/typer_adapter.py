@@ -17,7 +17,7 @@ from telemetry_kit.cli.mounting import (
     set_prog,
     target_of,
 )
-from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, Row
+from telemetry_kit.cli.registry import COLD, GLOBAL_OPTIONS, HELP, SHORT_HELP, Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def build(app: str | None, prepare: Callable[[Any], None] | None = None) -> type
         name="telemetry",
         cls=Group,
         help=HELP,
+        short_help=SHORT_HELP,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

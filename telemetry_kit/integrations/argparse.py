@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
 
 from telemetry_kit.integrations import argparse_commands, program
-from telemetry_kit.integrations.click_flag import HELP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from telemetry_kit.integrations.program import Role
+    from collections.abc import Callable
+    from typing import Any
 
-Parsed = tuple[argparse.Namespace, list[str]]
+    from telemetry_kit.integrations.program import Role
 
 
 def install(
@@ -95,26 +93,30 @@ def add_telemetry_argument(parser: argparse.ArgumentParser) -> None:
         >>> parser = argparse.ArgumentParser()
         >>> add_telemetry_argument(parser)
     """
+    from telemetry_kit.integrations.click_flag import HELP  # deferred: `install()` needs no flag
+
     action = parser.add_argument(
         "--telemetry", action=Action, default=None, help=HELP.lower().removesuffix(".")
     )
     assert isinstance(action, Action)
     action.parser = parser
-    for name in ("parse_known_args", "parse_known_intermixed_args"):
-        # argparse has no hook for the end of parsing. Every way to parse ends in one of these.
+    for name in ("parse_args", "parse_known_args", "parse_known_intermixed_args"):
+        # argparse has no hook for the end of parsing. Every way to parse ends in one of these. A
+        # `parse_args()` of the program's own class may call a method that is not wrapped here.
         vars(parser)[name] = settling(action, getattr(parser, name))
 
 
-def settling(action: Action, parse: Callable[..., Parsed]) -> Callable[..., Parsed]:
+def settling(action: Action, parse: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a method of a parser, so that the action decides after it."""
 
-    def parse_and_decide(*args: Any, **kwargs: Any) -> Parsed:
+    def parse_and_decide(*args: Any, **kwargs: Any) -> Any:
         try:
             parsed = parse(*args, **kwargs)
         except BaseException:
             action.typed = None
             raise
-        if action.typed is False or not parsed[1]:
+        # Of these methods, the ones for known arguments alone return the words that are left over.
+        if action.typed is False or not (isinstance(parsed, tuple) and parsed[1]):
             action.settle()
         return parsed
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-from typing import Any
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.integrations.click_commands import is_ours
-from telemetry_kit.integrations.program import GROUP, declare, mistake
+from telemetry_kit.integrations.program import GROUP, GROUP_HELP, declare, is_ours, mistake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from telemetry_kit.integrations.program import Program
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 # argparse documents no other way to see the sub-commands of a parser.
 SUB_PARSERS: Any = argparse._SubParsersAction  # pyright: ignore[reportPrivateUsage]
 FOLLOWED = "_telemetry_kit_followed"
+PARSE = "_parse_known_args"
 
 
 class Followed:
@@ -49,22 +48,18 @@ class Followed:
             self.leaves.add(name)
             for key, function in parser._defaults.items():
                 if callable(function) and not hasattr(function, FOLLOWED):
-                    parser._defaults[key] = self.recorded(function, name)
+                    record = self.recorded_class if makes_calls(function) else self.recorded
+                    parser._defaults[key] = record(function, name)
         for parser in (self.parser, *(one for _, one in leaves(self.parser))):
             if FOLLOWED not in vars(parser):
                 vars(parser)[FOLLOWED] = True
                 vars(parser)["error"] = self.reported(parser.error)
         for prefix, action in actions(self.parser):
-            if not isinstance(action, Selecting):
-                vars(action)["selected"] = functools.partial(self.select, prefix, action)
-                action.__class__ = selecting_class(type(action))
-
-    def select(self, prefix: str, action: Any, words: list[str]) -> None:
-        """Note the sub-command that a line names, or run a command of this library."""
-        name = canonical(action, words[0])
-        self.name = f"{prefix} {name}".strip()
-        if not prefix and name == GROUP:
-            self.run_ours(words[1:])
+            for word, parser in action.choices.items():
+                # A name comes before its aliases, which select the same parser.
+                if PARSE not in vars(parser):
+                    name = f"{prefix} {word}".strip()
+                    vars(parser)[PARSE] = functools.partial(self.parse_words, parser, name)
 
     def run_ours(self, words: list[str]) -> NoReturn:
         """Run a command of this library, and exit."""
@@ -72,22 +67,24 @@ class Followed:
 
         sys.exit(main(words, runtime.program))
 
-    def parse(self, parse: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap a method that parses a whole line."""
+    def parse_words(self, parser: Any, name: str, words: list[str], *given: Any) -> Any:
+        """Parse the words after the name of a sub-command, or run a command of this library."""
+        self.name = name
+        if name == GROUP and "_ARGCOMPLETE" not in runtime.environ:
+            self.run_ours(words)
+        return type(parser)._parse_known_args(parser, words, *given)
 
-        def parse_line(*args: Any, **given: Any) -> Any:
-            self.follow_all()
-            words = given.get("args", args[0] if args else None)
-            words = list(sys.argv[1:] if words is None else words)
-            has_groups = any(True for _ in actions(self.parser))
-            self.name = "" if has_groups else self.program.name
-            if not has_groups and is_ours(words):
-                self.run_ours(words[1:])
-            parsed = parse(*args, **given)
-            self.values = parsed[0]
-            return parsed
-
-        return parse_line
+    def parse(self, words: list[str], namespace: argparse.Namespace, *given: Any) -> Any:
+        """Parse a whole line, instead of the parser's own method, which does so in the end."""
+        self.follow_all()
+        has_groups = any(True for _ in actions(self.parser))
+        self.name = "" if has_groups else self.program.name
+        if not has_groups and "_ARGCOMPLETE" not in runtime.environ and is_ours(words):
+            self.run_ours(words[1:])
+        self.values = namespace
+        # argcomplete changes the class of a parser, and has a method of its own there.
+        parse = type(self.parser)._parse_known_args
+        return parse(self.parser, words, namespace, *given)
 
     def reported(self, error: Callable[[str], NoReturn]) -> Callable[[str], NoReturn]:
         """Wrap the method that reports a mistake in the line: it exits."""
@@ -129,6 +126,32 @@ class Followed:
         setattr(run, FOLLOWED, True)
         return run
 
+    def recorded_class(self, kind: Any, name: str) -> Any:
+        """Make a class that records a sub-command whose program calls `args.func(args)()`.
+
+        The call of the object is recorded, and a failure to make one.
+        """
+        own: dict[str, Any] = {"__call__": self.recorded(kind.__call__, name)}
+
+        def init(made: Any, *args: Any, **given: Any) -> None:
+            try:
+                kind.__init__(made, *args, **given)
+            except BaseException as error:
+                span = self.program.open_command(name, True, self.option)
+                if span is not None:
+                    span.finish(error)
+                raise
+
+        if kind.__init__ is not object.__init__:
+            own["__init__"] = init
+        names = {key: getattr(kind, key) for key in ("__doc__", "__module__", "__qualname__")}
+        try:
+            made = type(kind)(kind.__name__, (kind,), {**names, **own})
+            setattr(made, FOLLOWED, True)
+        except Exception:
+            return kind  # a class that takes no subclass runs as ever, and is not counted
+        return made
+
     def option(self, name: str) -> object:
         """The value of an option of the line."""
         for parser in (self.parser, *(one for _, one in leaves(self.parser))):
@@ -137,23 +160,6 @@ class Followed:
                 found: object = getattr(self.values, action.dest)
                 return found
         return None
-
-
-class Selecting(argparse.Action):
-    """A mixin for the action that selects a sub-command: it reports which one."""
-
-    selected: Callable[[list[str]], None]
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        """Select the sub-command."""
-        if values and values[0] in (self.choices or ()):
-            self.selected(values)
-        super().__call__(parser, namespace, values, option)
-
-
-def selecting_class(kind: Any) -> Any:
-    """The class of an action, with the mixin."""
-    return type(kind.__name__, (Selecting, kind), {})
 
 
 def actions(parser: argparse.ArgumentParser, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,9 +190,9 @@ def parsers_of(action: Any, prefix: str) -> Iterator[Leaf]:
             yield name, parser
 
 
-def canonical(action: Any, word: str) -> str:
-    """The name of a sub-command that may be given by an alias: a name comes before its aliases."""
-    return next(str(name) for name, one in action.choices.items() if one is action.choices[word])
+def makes_calls(function: Any) -> bool:
+    """Whether a function is a class whose objects can be called."""
+    return isinstance(function, type) and any("__call__" in vars(k) for k in function.__mro__)
 
 
 def check_functions(parser: argparse.ArgumentParser) -> None:
@@ -206,13 +212,11 @@ def check_functions(parser: argparse.ArgumentParser) -> None:
 
 def follow(parser: argparse.ArgumentParser, program: Program) -> None:
     """Follow the sub-commands of a parser, and mount the commands of this library."""
-    from telemetry_kit.cli.registry import HELP  # deferred: nothing else needs it
-
     for _, action in actions(parser):
-        action.add_parser(GROUP, help=HELP, add_help=False)
+        action.add_parser(GROUP, help=GROUP_HELP, add_help=False)
         break  # the others are inside of the first one
     followed = Followed(parser, program)
-    for name in ("parse_known_args", "parse_known_intermixed_args"):
-        # argparse has no hook. Every way to parse a line ends in one of these.
-        vars(parser)[name] = followed.parse(getattr(parser, name))
+    # argparse has no hook. Every way to parse a line ends in this method, also if a class of the
+    # program has a `parse_args()` of its own.
+    vars(parser)[PARSE] = followed.parse
     followed.follow_all()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from telemetry_kit._runtime import runtime
-from telemetry_kit.integrations.program import GROUP, declare, mistake
+from telemetry_kit.integrations.program import GROUP, declare, is_ours, mistake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def open_command(
         root = root_of(parent, command)
         if root is None:
             return None
-        getattr(root, _ROOT).declare_registered(root)
+        getattr(root, _ROOT).declare_registered(root, context)
         path = path_of(parent, info_name, command)
     except Exception:
         return None  # a class of the program cannot list its commands
@@ -213,7 +213,21 @@ def registered(context: Any, name: Any, command: Any) -> str | None:
     if found is None:
         listed = group.list_commands(context)
         found = next((n for n in (name, command.name) if n in listed), None)
-    return found
+    return found and first_of(found, command, context, group)
+
+
+def first_of(name: str, command: Any, context: Any, group: Any) -> str:
+    """The first of the names that a program registers as one, such as `list | ls` or `list, ls`.
+
+    Click has no aliases. Many programs have a class of groups that splits such a text.
+    """
+    first = name.replace(",", "|").partition("|")[0].strip()
+    if first in ("", name):
+        return name
+    try:
+        return first if group.get_command(context, first) is command else name
+    except Exception:
+        return name  # the group splits no text
 
 
 def declare_all(root_context: Any) -> None:
@@ -242,7 +256,7 @@ def declare_below(context: Any, group: Any, names: list[str]) -> None:
             continue  # it cannot be loaded here
         if command is None or (name == GROUP and not names):
             continue
-        path = [*names, name]
+        path = [*names, first_of(name, command, context, group)]
         if not is_group(command) or getattr(command, "invoke_without_command", False):
             declare(" ".join(path))
         if len(path) < _MAX_DEPTH:
@@ -274,21 +288,21 @@ class Mount:
             setattr(self._group, _FOLLOWED, True)
         return self._group
 
-    def declare_registered(self, root: Any) -> None:
+    def declare_registered(self, root: Any, context: Any) -> None:
         """Declare the commands that are in memory, once. A lazy group has others, which stay so."""
         if not self._is_declared:
             self._is_declared = True
-            declare_in_memory(root, [])
+            declare_in_memory(root, [], context)
 
 
-def declare_in_memory(group: Any, names: list[str]) -> None:
+def declare_in_memory(group: Any, names: list[str], context: Any) -> None:
     """Declare the commands of a group, and of the groups in it, without loading any."""
     for name, command in dict(getattr(group, "commands", {})).items():
-        path = [*names, str(name)]
+        path = [*names, first_of(str(name), command, context, group)]
         if not is_group(command) or getattr(command, "invoke_without_command", False):
             declare(" ".join(path))
         if len(path) < _MAX_DEPTH:
-            declare_in_memory(command, path)
+            declare_in_memory(command, path, context)
 
 
 def mount_in_group(root: Any, mount: Mount) -> None:
@@ -327,16 +341,6 @@ def mount_in_command(root: Any, mount: Mount) -> None:
         return invoke(context) if context.command is root else context.command.invoke(context)
 
     root.make_context, root.invoke = mounted_make_context, mounted_invoke
-
-
-def is_ours(words: list[str]) -> bool:
-    """Whether the words of a command line name a command of this library."""
-    if len(words) < 2 or words[0] != GROUP:
-        return False
-    from telemetry_kit.cli.registry import COMMANDS, GLOBAL_OPTIONS  # deferred: nearly never
-
-    names = {name for row in COMMANDS for name in row[0]}
-    return words[1] in names or words[1] in ("--help", "-h", *GLOBAL_OPTIONS)
 
 
 def check_not_running(kind: type) -> None:

@@ -5,7 +5,7 @@ This module imports neither of the two.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any  # Typer evaluates the annotations of `remember`
 
 HELP = "Keep a private usage log on this computer (remembered)."
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # The name of the group with the commands of this library.
 GROUP = "telemetry"
+# Its line in the help of an argparse program, as in `cli.registry`, which a start does not load.
+GROUP_HELP = "Show how you use a tool."
 
 
 class Program:
@@ -99,6 +101,16 @@ def declare(name: str) -> None:
         settings.allow_name("command", name)
     except Exception:
         return
+
+
+def is_ours(words: list[str]) -> bool:
+    """Whether the words of a command line name a command of this library."""
+    if len(words) < 2 or words[0] != GROUP:
+        return False
+    from telemetry_kit.cli.registry import COMMANDS, GLOBAL_OPTIONS  # deferred: nearly never
+
+    names = {name for row in COMMANDS for name in row[0]}
+    return words[1] in names or words[1] in ("--help", "-h", *GLOBAL_OPTIONS)
 
 
 def is_terminal() -> bool:

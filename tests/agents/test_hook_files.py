@@ -1,7 +1,6 @@
 """The hooks that are installed are those that `telemetry-kit hook` reads."""
 
 from telemetry_kit.agents.formats import HOOKS, INVOKERS
-
 from telemetry_kit.agents.hook_files import AGENTS
 
 

@@ -59,6 +59,27 @@ def test_user_scope_is_one_project(place) -> None:
     assert log.startswith(found["project"])
 
 
+def test_a_denial_in_user_scope(undecided) -> None:
+    """The user of a tool without projects can deny before anything is recorded, and after that."""
+    code = (
+        "import sys, telemetry_kit\n"
+        "from telemetry_kit.cli import main\n"
+        "telemetry_kit.configure(app='http', scope='user')\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for words, exit_code in (
+        (["off"], 0),
+        (["status", "--check"], 10),
+        (["on", "--yes"], 0),
+        (["status", "--check"], 0),
+        (["off"], 0),
+        (["status", "--check"], 10),
+    ):
+        done = undecided.run(code, *words, named=False)
+
+        assert (exit_code, words) == (done.returncode, words), done.stderr
+
+
 def test_no_project_yet(undecided) -> None:
     """Before the first grant, one sentence says that there is no project."""
     done = undecided.python("-m", "telemetry_kit", "projects")

@@ -313,6 +313,26 @@ def test_intermixed_arguments(undecided) -> None:
     assert len(list(undecided.user.rglob("telemetry.enabled"))) == 1
 
 
+def test_a_class_that_parses_in_its_own_way(undecided) -> None:
+    """A class whose `parse_args` calls that of argparse saves the decision after it."""
+    own = """
+class Parser(argparse.ArgumentParser):
+    def parse_args(self, args=None):
+        found = super().parse_known_args(args)[0]
+        if found.count is None:
+            self.error("a count is missing")
+        return found
+"""
+    head, call, tail = KNOWN.partition("parser = argparse.ArgumentParser(")
+    code = f"{head}{own}{call.replace('argparse.ArgumentParser', 'Parser')}{tail}"
+    undecided.run(code, "--telemetry")
+
+    assert undecided.tree() == []
+    done = undecided.run(code, "--telemetry", "--count", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(undecided.user.rglob("telemetry.enabled"))) == 1
+
+
 def test_a_parent_parser(undecided) -> None:
     """A parser with a parent that has the option saves the decision."""
     code = KNOWN.replace(

@@ -1,7 +1,9 @@
 """`install()` counts each command of a program, and changes nothing else."""
 
 import argparse
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Annotated
 
 import click
@@ -10,8 +12,10 @@ import typer
 
 from telemetry_kit import configure, settings, track_role_event
 from telemetry_kit._runtime import runtime
+from telemetry_kit.cli.registry import SHORT_HELP
 from telemetry_kit.errors import ConfigurationError
-from tests.integrations.install_helpers import INSTALLS, PROGRAMS, Run
+from telemetry_kit.integrations.argparse_commands import actions
+from tests.integrations.install_helpers import INSTALLS, PROGRAMS, Run, work
 
 EXECUTED, COMPLETED, FAILED = "command.executed", "command.completed", "command.failed"
 
@@ -112,6 +116,51 @@ def test_an_alias_has_the_name_of_its_command(captured) -> None:
     PROGRAMS["argparse"]()("b", "1")
 
     assert [e["command"] for e in captured.events] == ["build", "build"]
+
+
+def aliased(base: type) -> type:
+    """A class of groups that splits the text with which a command is registered into names."""
+
+    class Aliased(base):
+        def get_command(self, ctx, cmd_name):
+            """Return the command that has the name."""
+            for text in self.commands:
+                if cmd_name in re.split(r" ?[,|] ?", text):
+                    return super().get_command(ctx, text)
+            return super().get_command(ctx, cmd_name)
+
+    return Aliased
+
+
+@pytest.mark.parametrize("text", ["list | ls", "list, ls", "list|ls"])
+@pytest.mark.parametrize("word", ["list", "ls"])
+@pytest.mark.parametrize("library", ["click", "typer"])
+def test_names_that_are_registered_as_one(captured, library, word, text) -> None:
+    """A command with several names in one text is counted and declared under the first of them."""
+    if library == "click":
+        db = aliased(click.Group)("db | database", commands=[click.Command(text)])
+        app = aliased(click.Group)("acme", commands=[db])
+        INSTALLS["click"](app, name="flowspec")
+        app.main(["database", word], standalone_mode=False)
+    else:
+        app, db = (typer.Typer(cls=aliased(typer.core.TyperGroup)) for _ in "ab")
+        INSTALLS["typer"](app, name="flowspec")
+        db.command(text)(lambda: None)
+        app.add_typer(db, name="db | database", callback=lambda: None)
+        app(["database", word], standalone_mode=False)
+
+    assert [e["command"] for e in captured.events] == ["db list", "db list"]
+    assert track_role_event("agent.invoked", command="db list")["command"] == "db list"
+
+
+def test_a_comma_that_separates_no_names(captured) -> None:
+    """A group that does not split such a text keeps it as the name."""
+    app = click.Group("acme", commands={"a, b": click.Command("a, b")})
+    app.add_command(click.Command("a"))
+    INSTALLS["click"](app, name="flowspec")
+    app.main(["a, b"], standalone_mode=False)
+
+    assert [e["command"] for e in captured.events] == ["a, b", "a, b"]
 
 
 def test_a_chain_of_commands(captured) -> None:
@@ -339,6 +388,124 @@ def test_argparse_without_functions() -> None:
         INSTALLS["argparse"](argparse.ArgumentParser(), name="flowspec")
 
 
+class OwnParser(argparse.ArgumentParser):
+    """A parser whose way to parse a line calls that of argparse without asking the object."""
+
+    def parse_args(self, env, args=None):
+        """Parse the words; the environment comes first."""
+        return super().parse_known_args(args)[0]
+
+
+@pytest.mark.parametrize("has_groups", [False, True])
+def test_a_class_that_parses_in_its_own_way(captured, capsys, has_groups) -> None:
+    """Commands, mistakes and the commands of this library are found in such a class, too."""
+    parser = OwnParser("acme")
+    leaf = parser.add_subparsers().add_parser("build") if has_groups else parser
+    leaf.add_argument("number", type=int)
+    leaf.set_defaults(func=lambda args: args.number)
+    INSTALLS["argparse"](parser, name="flowspec")
+    before = ["build"] * has_groups
+    args = parser.parse_args(object(), [*before, "3"])
+    args.func(args)
+    with pytest.raises(SystemExit):
+        parser.parse_args(object(), [*before, "x"])
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(object(), ["telemetry", "schema"])
+    name = "build" if has_groups else "flowspec"
+
+    assert [(FAILED, name, "error", 3), (FAILED, name, "error", 2)] == seen(captured)[1::2]
+    assert (ended.value.code, "handoff.clicked" in capsys.readouterr().out) == (0, True)
+
+
+def test_a_class_that_is_changed_later(captured) -> None:
+    """A parser may get another class with a way to parse of its own, as argcomplete gives it."""
+    run = PROGRAMS["argparse"]()
+    parsed = []
+
+    class Changed(type(run.app)):
+        def _parse_known_args(self, *given):
+            parsed.append(given[0])
+            return super()._parse_known_args(*given)
+
+    run.app.__class__ = Changed
+
+    assert (run("build", "1"), parsed) == (0, [["build", "1"]])
+    assert len(captured.events) == 2
+
+
+def test_completion_of_argparse(captured, monkeypatch, capsys) -> None:
+    """argcomplete finds the action that it knows, and completing a line runs no command of ours."""
+    run = PROGRAMS["argparse"]()
+    monkeypatch.setitem(runtime.environ, "_ARGCOMPLETE", "1")
+    run.app.parse_args(["telemetry"])
+
+    # argcomplete compares the class of the action, to go on with the parser that it selects.
+    assert [argparse._SubParsersAction] * 2 == [type(a) for _, a in actions(run.app)]
+    with pytest.raises(SystemExit) as ended:
+        run.app.parse_args(["telemetry", "schema"])
+    assert (ended.value.code, capsys.readouterr().out) == (2, "")
+    assert captured.events == []
+
+
+class Build:
+    """A sub-command as a class: the program makes an object, and then calls it."""
+
+    def __init__(self, number: int) -> None:
+        if number < 0:
+            raise ValueError(number)
+        self.number = number
+
+    def __call__(self) -> None:
+        """Do the work."""
+        track_role_event("agent.invoked", agent="inside")
+        work(self.number)
+
+
+class Clean:
+    """A sub-command as a class without values."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+
+class Untouchable(Clean):
+    """A class that takes no subclass."""
+
+    def __init_subclass__(cls) -> None:
+        """Refuse."""
+        raise TypeError("this class is final")
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "end"),
+    [
+        (0, None, (COMPLETED, "build", "ok", None)),
+        (3, SystemExit, (FAILED, "build", "error", 3)),
+        (5, ValueError, (FAILED, "build", "error", None)),
+        (-1, ValueError, (FAILED, "build", "error", None)),
+    ],
+)
+def test_a_sub_command_that_is_a_class(captured, number, error, end) -> None:
+    """The pair of events is around the call of the object, and the class remains a class."""
+    parser = argparse.ArgumentParser("acme")
+    groups = parser.add_subparsers()
+    groups.add_parser("build").set_defaults(func=Build)
+    groups.add_parser("clean").set_defaults(func=Clean)
+    groups.add_parser("late").set_defaults(func=Untouchable)
+    INSTALLS["argparse"](parser, name="flowspec")
+    kind = parser.parse_args(["build"]).func
+    with pytest.raises(error) if error else nullcontext():
+        kind(number)()
+    events = seen(captured)
+
+    assert (issubclass(kind, Build), kind.__qualname__) == (True, "Build")
+    assert [(EXECUTED, "build", None, None), end] == [events[0], events[-1]]
+    assert number < 0 or captured.events[1]["parent_id"] == captured.events[0]["span_id"]
+    parser.parse_args(["clean"]).func()()
+    parser.parse_args(["late"]).func()()
+    assert [name for _, name, *_ in seen(captured)[len(events) :]] == ["clean", "clean"]
+
+
 # -- what users are told -----------------------------------------------------------------------
 
 
@@ -361,8 +528,10 @@ def test_the_help_lists_the_commands(kind, capsys) -> None:
     else:
         with pytest.raises(SystemExit):
             run.app(["--help"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if SHORT_HELP in line]
 
-    assert "telemetry" in capsys.readouterr().out
+    # A longer text would change how the lines of the other commands are laid out.
+    assert [["telemetry", *SHORT_HELP.split()]] == [line.strip(" │").split() for line in lines]
 
 
 class Broken(click.Group):

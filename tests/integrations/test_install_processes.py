@@ -107,7 +107,6 @@ def names(acme) -> list[str]:
 
 OFF = {
     *("", "_runtime", "paths", "settings", "integrations", "integrations.program"),
-    *("integrations.click_commands", "integrations.click_flag"),
 }
 
 
@@ -124,7 +123,8 @@ def loaded(acme, *words: str) -> set[str]:
 def modules_of(acme) -> set[str]:
     """Return the modules of `install()` for the library of the program."""
     own = {"argparse": {"integrations.argparse", "integrations.argparse_commands"}}
-    return own.get(acme.kind, {f"integrations.{acme.kind}"})
+    shared = {"integrations.click_commands", "integrations.click_flag"}
+    return own.get(acme.kind, shared | {f"integrations.{acme.kind}"})
 
 
 @pytest.mark.parametrize("words", [["build", "1"], ["build", "x"], ["--help"]], ids=str)
@@ -132,8 +132,6 @@ def test_off_loads_nothing_that_records(acme, words: list[str]) -> None:
     """Without a decision, a program without a terminal loads what `install()` needs, no more."""
     expected = OFF | modules_of(acme)
     found = loaded(acme, *words)
-    if acme.kind == "argparse":
-        found -= {"cli", "cli.registry"}  # the help line of the group
     if acme.kind == "typer" and words == ["--help"]:
         # The help of the program names the group.
         found -= {"cli", "cli.registry", "cli.mounting", "cli.typer_adapter"}
@@ -171,7 +169,7 @@ def test_on_loads_only_what_records(acme) -> None:
     expected = OFF | modules_of(acme) | WRITING | packages
     expected |= {"instrumentation", "instrumentation.tracks", "instrumentation.spans"}
 
-    assert expected | {"integrations.roles"} == found - {"cli", "cli.registry"}
+    assert expected | {"integrations.roles"} == found
 
 
 def test_from_the_first_start_to_reset(acme) -> None:

@@ -19,7 +19,7 @@ def run(project: str | None, all_projects: bool) -> None:
     paths = changes.paths_of(project)
     where = "all projects" if all_projects else safe(paths.shown)
     try:
-        changes.disable_telemetry(paths.root, all_projects=all_projects, method="flag")
+        changes.deny(paths, all_projects=all_projects, method="flag")
     except JournalError as error:
         delay = "running programs notice it within 20 ms, not at their next event"
         raise CommandError(
