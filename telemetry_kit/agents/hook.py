@@ -30,9 +30,9 @@ TAIL_BYTES = 65_536
 AS_SOURCE = "as_source"
 # The type of the first event of each family, and the fields of its events.
 _STARTS = {
-    "command": ("command.executed", ("command",)),
-    "agent": ("agent.invoked", ("agent", "command")),
-    "handoff": ("handoff.clicked", ("source_agent", "target_agent", "command")),
+    "command": ("command.executed", ("role", "command")),
+    "agent": ("agent.invoked", ("role", "agent", "command")),
+    "handoff": ("handoff.clicked", ("role", "source_agent", "target_agent", "command")),
 }
 _IDS = ("session_id", "span_id", "parent_id")
 _HEX = frozenset("0123456789abcdef")
@@ -134,6 +134,11 @@ class Span:
         if report.field == "command":
             if report.subject == PROMPT and fields["command"] != report.name:
                 raise Refused("the first word of the prompt is no declared command")
+            from telemetry_kit.agents import roles  # deferred: only if a command starts
+
+            role = roles.role_of(report.name, recorder.cached.paths)
+            if role is not None:
+                fields["role"] = pipeline.stored_name(recorder, "role", role)
             if not report.prompt:
                 for former in of_session(running, "command", session):
                     former.end()  # its turn is over, without a report
@@ -145,8 +150,7 @@ class Span:
             fields["parent_id"] = parent.span
             # The sub-agents of a sub-agent of Copilot have a session of their own.
             fields["session_id"] = parent.session
-        if "command" in around:
-            fields["command"] = around["command"]
+        fields.update({field: around[field] for field in ("role", "command") if field in around})
         if report.name:
             fields[AS_SOURCE] = pipeline.stored_name(recorder, "source_agent", report.name)
             if AS_SOURCE in around:

@@ -64,6 +64,33 @@ def test_a_turn(place, hooks, agent: str) -> None:
     assert running(place) == []
 
 
+@pytest.mark.parametrize("agent", TURNS)
+@pytest.mark.parametrize("from_log", [False, True])
+def test_the_role_of_a_command(place, hooks, agent: str, from_log: bool) -> None:
+    """The role that a project gives to a command is that of its sub-agents and of all ends."""
+    file = place.root / ".flowspec/telemetry.toml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('roles = ["maker"]\n[command_roles]\n"/pl*" = "maker"\n')
+    for event in TURNS[agent]:
+        hooks.send(f"{agent}-{event}")
+        for path in running(place) if from_log and event != "BeforeTool" else ():
+            path.unlink()
+
+    assert place.types()[0] == "command.executed"
+    # A sub-agent of a turn whose start is forgotten is not inside it.
+    assert {e.get("role") for e in place.events() if "command" in e} == {"maker"}
+
+
+def test_an_undeclared_role_is_a_pseudonym(place, hooks) -> None:
+    """A role that a file maps to, but that is not declared, is stored as a pseudonym."""
+    (place.root / ".flowspec").mkdir(exist_ok=True)
+    (place.root / ".flowspec/telemetry.toml").write_text(f'[command_roles]\n"/plan" = "{SECRET}"\n')
+    hooks.send("claude-UserPromptExpansion")
+
+    assert place.events()[0]["role"].startswith("h:")
+    assert SECRET.encode() not in place.log.read_bytes()
+
+
 def test_ids_are_pseudonyms(place, hooks) -> None:
     """The IDs of session, prompt and sub-agent are stored as the digits of their pseudonyms."""
     hooks.send("claude-SubagentStart")
