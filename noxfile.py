@@ -30,6 +30,14 @@ RECORDED = (
     "tests/instrumentation/test_tracks_host.py",
     "tests/test_unharmed.py",
 )
+# The tests of what works differently from one version of Python to the next.
+ON_THE_INTERPRETER = (
+    *("tests/instrumentation", "tests/integrations", "tests/recording", "tests/privacy"),
+    *("tests/schema", "tests/test_context.py", "tests/test_context_processes.py"),
+    *("tests/test_cold_start.py", "tests/test_events.py", "tests/test_examples.py"),
+    *("tests/test_public_api.py", "tests/test_settings.py", "tests/test_testing.py"),
+    "tests/test_unharmed.py",
+)
 PEERS = (
     "agentops",
     "ddtrace",
@@ -85,24 +93,29 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests against the installed package. Extra arguments are passed to pytest.
 
-    The oldest interpreter runs all tests in file order. Each later one runs the tests that are not
-    slow, shuffled with its own fixed seed: no test may depend on another, and a failure is
-    reproducible.
+    The oldest interpreter runs them in file order. Each later one shuffles them with its own fixed
+    seed: no test may depend on another, and a failure is reproducible. Python 3.12 runs only those
+    that depend on the interpreter. The session `slow` runs the slow ones.
     """
     if not present(session, "tests"):
         return
     session.install(".", *group("test"))
-    # Two processes: no test may depend on another, or on running alone.
-    order = ["-n", "2", "-p", "no:randomly"]
+    order = ["-p", "no:randomly"]
     if session.python != PYTHONS[0]:
-        order = [
-            "-n",
-            "2",
-            "-m",
-            "not slow",
-            f"--randomly-seed={str(session.python).replace('.', '')}",
-        ]
-    session.run("pytest", *order, f"--ignore={FAULTS}", *session.posargs)
+        order = [f"--randomly-seed={str(session.python).replace('.', '')}"]
+    which = ON_THE_INTERPRETER if session.python == "3.12" else ("tests", f"--ignore={FAULTS}")
+    # Two processes: no test may depend on another, or on running alone.
+    session.run("pytest", "-n", "2", "-m", "not slow", *order, *which, *session.posargs)
+
+
+@nox.session(default=False)
+def slow(session: nox.Session) -> None:
+    """Run the tests that take longest, on the oldest interpreter."""
+    if not present(session, "tests"):
+        return
+    session.install(".", *group("test"))
+    order = ["-n", "2", "-m", "slow", "-p", "no:randomly"]
+    session.run("pytest", *order, "tests", f"--ignore={FAULTS}", *session.posargs)
 
 
 @nox.session

@@ -34,6 +34,7 @@ def test_the_workflow_runs_existing_sessions() -> None:
         "package",
         "bench",
         "faults",
+        "slow",
         "recording",
         "frameworks",
         "agents",
