@@ -112,6 +112,7 @@ ARGUMENTS = {
     "find": ["x"],
     "forget": ["x", "--yes"],
     "hook": ["claude", "SubagentStart"],
+    "hooks": ["status"],
     "import": ["no-such-log.jsonl", "--yes"],
     "rotate-key": ["--yes"],
 }
