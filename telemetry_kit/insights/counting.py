@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 # Items of a row: those that most counters need, and those of the others.
 _COUNTED = itemgetter(0, 2, 4, 5, 7)
-_DAY = itemgetter(0, 1)
+_DAY = itemgetter(1)
 _SESSION = itemgetter(3)
+_ENDED = itemgetter(0, 2)
+_DURATION = itemgetter(6)
 # More rows than this are added to the counters, so that memory is bounded.
 MAX_PENDING = 50_000
 
@@ -81,8 +83,8 @@ class Counting:
         self._query = query
         self._names: set[bytes] = set()
         self._rows: Counter[Row] = Counter()
-        self._days: Counter[Row] = Counter()
-        self._durations: Counter[Row] = Counter()
+        self._days: defaultdict[bytes, Counter[bytes]] = defaultdict(Counter)
+        self._durations = _Durations(self)
         self._pending = (self._names, self._days, self._rows, self._durations)
         self._parsed: dict[bytes, dict[str, Any]] = {}
 
@@ -93,7 +95,8 @@ class Counting:
             self._names.update([row[2] for row in rows])
         if query.fields:
             rows = [row for row in rows if query.has_fields(self.parse((row[2], row[5], row[7])))]
-        self._days.update(map(_DAY, rows))
+        for day in set(map(_DAY, rows)):
+            self._days[day].update([row[0] for row in rows if row[1] == day])
         if query.since or query.until:
             rows = [row for row in rows if query.has_day(row[1].decode())]
         sessions = set(map(_SESSION, rows))
@@ -104,7 +107,10 @@ class Counting:
         self.sessions |= sessions
         # There are far fewer different rows without the day, the session and the duration.
         self._rows.update(map(_COUNTED, rows))
-        self._durations.update([(row[0], row[2], row[6]) for row in rows if row[6]])
+        durations = self._durations
+        ended = [row for row in rows if row[6]]
+        for key, milliseconds in zip(map(_ENDED, ended), map(_DURATION, ended), strict=True):
+            durations[key][milliseconds] += 1
         if sum(map(len, self._pending)) > MAX_PENDING:
             self.settle()
 
@@ -126,18 +132,16 @@ class Counting:
 
     def settle(self) -> Counters:
         """Add all rows to the counters, and return these."""
-        for (name, day), times in self._days.items():
-            self.counters.count_day(day.decode(), name.decode(), times)
+        for day, types in self._days.items():
+            for name, times in types.items():
+                self.counters.count_day(day.decode(), name.decode(), times)
         for row, times in self._rows.items():
             event = {"event_type": row[0].decode(), **self.parse(row[1:])}
             self.counters.count(event, times)
-        works: dict[tuple[bytes, bytes], Key] = {}
-        for (name, names, milliseconds), times in self._durations.items():
-            work = works.get((name, names))
-            if work is None:
-                event = {"event_type": name.decode(), **self.parse((names,))}
-                work = works[name, names] = ended_work(event)
-            self.counters.count_duration(work, milliseconds.decode(), times)
+        for work, counts in self._durations.of_works.items():
+            for milliseconds, times in counts.items():
+                self.counters.count_duration(work, milliseconds.decode(), times)
+        self._durations.of_works.clear()
         events = (self.parse((item,)) for item in self._names)
         self.roles.update(event["role"] for event in events if "role" in event)
         for pending in self._pending:
@@ -154,6 +158,30 @@ class Counting:
                     self._parsed.clear()
                 fields = self._parsed[item] = parse_fields(item)
             found.update(fields)
+        return found
+
+
+class _Durations(dict[tuple[bytes, bytes], defaultdict[bytes, int]]):
+    """How often each duration occurs, by the type and the names of the event.
+
+    All that end the same command, agent or workflow share one count: far fewer than the names.
+
+    Args:
+        counting: parses the names.
+
+    Attributes:
+        of_works: the counts by what ended.
+    """
+
+    def __init__(self, counting: Counting) -> None:
+        self.of_works: dict[Key, defaultdict[bytes, int]] = {}
+        self._counting = counting
+
+    def __missing__(self, key: tuple[bytes, bytes]) -> defaultdict[bytes, int]:
+        """Return the counts of what ended in an event."""
+        name, names = key
+        work = ended_work({"event_type": name.decode(), **self._counting.parse((names,))})
+        found = self[key] = self.of_works.setdefault(work, defaultdict(int))
         return found
 
 

@@ -28,6 +28,8 @@ _QUANTILES = (("p50", 50), ("p90", 90), ("p95", 95))
 _BEGIN = {"commands": ("executed",), "agents": ("invoked", "started"), "workflows": ("started",)}
 
 Metrics = dict[str, "Any"]
+# How often each number of milliseconds was stored, by name.
+Durations = dict[str, dict[int, int]]
 
 
 def wilson(part: int, whole: int) -> tuple[float, float]:
@@ -117,6 +119,7 @@ def metrics(
         if query.has_day(day):
             days[day] += count
     every_day = filled_days(days)
+    durations = durations_of(counters)
     names = names or {}
     found: Metrics = {
         "since": query.since or (min(days) if days else None),
@@ -130,9 +133,7 @@ def metrics(
         "role_commands": use_by_role(counters, "commands"),
         "cross_use": cross_use(counters, roles),
         "role_agents": use_by_role(counters, "agents"),
-        "commands": work_rows(counters, "commands"),
-        "agents": work_rows(counters, "agents"),
-        "workflows": work_rows(counters, "workflows"),
+        **{table: work_rows(counters, table, durations[table[:-1]]) for table in _BEGIN},
         "handoffs": handoff_rows(counters),
         "invokers": origin_rows(counters, "invokers", "invoker"),
         "versions": version_rows(counters),
@@ -146,7 +147,7 @@ def metrics(
         "dropped": counters.total("dropped"),
         "malformed": counters.total("malformed"),
     }
-    return found | {"totals": totals(counters, found)}
+    return found | {"totals": totals(counters, found, durations)}
 
 
 def sort_rows(rows: list[Metrics], by: str) -> list[Metrics]:
@@ -209,10 +210,9 @@ def cross_use(counters: Counters, roles: Iterable[str]) -> list[Metrics]:
     return sort_rows([row for row in used if row["owner"] not in (None, row["role"])], "count")
 
 
-def work_rows(counters: Counters, table: str) -> list[Metrics]:
+def work_rows(counters: Counters, table: str, durations: Durations) -> list[Metrics]:
     """Return how often each command, agent or workflow began and ended, and how long it took."""
     kind = table[:-1]
-    durations = durations_of(counters, kind)
     spans = spans_of(counters, kind)
     rows = [
         {kind: name, **work_row(table, counts, durations.get(name, {}), spans.get(name, {}))}
@@ -256,12 +256,11 @@ def spans_of(counters: Counters, kind: str) -> dict[str, dict[str, int]]:
     return found
 
 
-def durations_of(counters: Counters, kind: str) -> dict[str, Counter[int]]:
-    """Return how often each number of milliseconds was stored, by name."""
-    found: dict[str, Counter[int]] = {}
-    for (of, name, milliseconds), count in counters.tables["durations"].items():
-        if of == kind and count:
-            found.setdefault(name, Counter())[int(milliseconds)] += count
+def durations_of(counters: Counters) -> dict[str, Durations]:
+    """Return how often each number of milliseconds was stored, by kind and by name."""
+    found: dict[str, Durations] = {table[:-1]: {} for table in _BEGIN}
+    for (kind, name, milliseconds), count in counters.tables["durations"].items():
+        found[kind].setdefault(name, {})[int(milliseconds)] = count
     return found
 
 
@@ -294,12 +293,13 @@ def version_rows(counters: Counters) -> list[Metrics]:
     return sorted(origin_rows(counters, "versions", "app_version"), key=numbers, reverse=True)
 
 
-def totals(counters: Counters, found: Metrics) -> Metrics:
+def totals(counters: Counters, found: Metrics, durations: Mapping[str, Durations]) -> Metrics:
     """Return the sums of each table of `metrics()`, over all of its rows.
 
     Args:
         counters: of the events.
         found: the tables.
+        durations: by kind.
     """
 
     def sums(table: str, *keys: str) -> Metrics:
@@ -317,10 +317,10 @@ def totals(counters: Counters, found: Metrics) -> Metrics:
         steps: Counter[str] = Counter()
         for (_, step), count in counters.tables[table].items():
             steps[step] += count
-        durations: Counter[int] = Counter()
-        for counts in durations_of(counters, table[:-1]).values():
-            durations.update(counts)
-        total[table] = work_row(table, steps, durations, {}) | sums(table, "spans", "unfinished")
+        every: Counter[int] = Counter()
+        for counts in durations[table[:-1]].values():
+            every.update(counts)
+        total[table] = work_row(table, steps, every, {}) | sums(table, "spans", "unfinished")
     return total
 
 
