@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     if output is None and not given.quick and not given.name:
         output = HERE / "results.json"
     results = []
-    for group in given.name or GROUPS:
+    for group in given.name or [name for name in GROUPS if given.quick or name != "install"]:
         print(f"measuring {group} ...", file=sys.stderr, flush=True)
         results += _measure(group, pairs, 1 if given.quick else ATTEMPTS)
     print(table(results))
@@ -61,7 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", nargs="*", help=f"groups: {', '.join(GROUPS)}; all by default")
+    parser.add_argument(
+        "name",
+        nargs="*",
+        help=f"groups: {', '.join(GROUPS)}; by default all but install, which takes minutes",
+    )
     parser.add_argument("--quick", action="store_true", help="few pairs; nothing fails on time")
     parser.add_argument("--pairs", type=int, help=f"pairs per figure; {PAIRS} by default")
     parser.add_argument("--output", help="where the JSON goes; a full run writes results.json")
