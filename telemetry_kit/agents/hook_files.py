@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from telemetry_kit.agents import formats
 from telemetry_kit.errors import TelemetryError
 from telemetry_kit.paths import OURS, user_home
 
@@ -33,47 +34,43 @@ class Agent:
     """One coding agent: where its hooks lie, and which ones are installed.
 
     Args:
-        name: its name on the command line.
+        name: its name on the command line, and that of its program.
         title: its name in messages.
-        invoker: its name in the field `invoker` of events.
-        program: its program.
-        folder: the folder of its settings in the user's home directory.
-        variable: the environment variable that names another folder, or `VARIABLE/FOLDER` if its
-            folder lies in the one of the variable; empty if there is none.
+        variable: the environment variable that names another folder of its settings, or
+            `VARIABLE/FOLDER` if the folder lies in the one of the variable; empty if there is none.
         hooks: the file with the hooks in that folder.
         manifest: the file that makes a plugin of the folder around both; empty if there is none.
-        events: the events, each with the matcher of its hook, or an empty string.
         remark: what the user must do after the installation; empty for nothing.
     """
 
-    __slots__ = (
-        *("events", "folder", "hooks", "invoker", "manifest", "name", "program", "remark", "title"),
-        "variable",
-    )
+    __slots__ = ("hooks", "manifest", "name", "remark", "title", "variable")
 
     def __init__(
         self,
         name: str,
         title: str,
-        invoker: str,
-        program: str,
-        folder: str,
         variable: str,
         hooks: str,
-        manifest: str,
-        events: Mapping[str, str],
+        manifest: str = "",
         remark: str = "",
     ) -> None:
         self.name = name
         self.title = title
-        self.invoker = invoker
-        self.program = program
-        self.folder = folder
         self.variable = variable
         self.hooks = hooks
         self.manifest = manifest
-        self.events = events
         self.remark = remark
+
+    @property
+    def invoker(self) -> str:
+        """Its name in the field `invoker` of events."""
+        return formats.INVOKERS.get(self.name, self.name)
+
+    @property
+    def events(self) -> dict[str, str]:
+        """The events that are read, each with the matcher of its hook, or an empty string."""
+        hooks = formats.HOOKS[self.name]
+        return {event: "|".join(hook.tools) for event, hook in hooks.items()}
 
     @property
     def is_shared(self) -> bool:
@@ -93,14 +90,14 @@ class Agent:
         home = user_home(environ)
         if not os.path.isabs(home):
             raise HooksError("there is no home directory")
-        return os.path.join(home, self.folder)
+        return os.path.join(home, f".{self.name}")
 
     def is_present(self, environ: Mapping[str, str]) -> bool:
         """Whether the user has this agent: its folder or its program is there."""
         from shutil import which  # deferred: only an installation for all agents needs it
 
         folder = self.settings_folder(environ)
-        return os.path.isdir(folder) or which(self.program, path=environ.get("PATH")) is not None
+        return os.path.isdir(folder) or which(self.name, path=environ.get("PATH")) is not None
 
     def document(self, script: str, words: str, apps: Sequence[str]) -> Document:
         """Make the content of the file with the hooks.
@@ -139,75 +136,26 @@ AGENTS = (
     Agent(
         "claude",
         "Claude Code",
-        "claude-code",
-        "claude",
-        ".claude",
         "CLAUDE_CONFIG_DIR",
         f"skills/{OURS}/hooks/hooks.json",
         f"skills/{OURS}/.claude-plugin/plugin.json",
-        {
-            "UserPromptExpansion": "",
-            "SubagentStart": "",
-            "SubagentStop": "",
-            "PostToolUseFailure": "Agent|Task",
-            "Stop": "",
-            "StopFailure": "",
-        },
     ),
-    Agent(
-        "copilot",
-        "Copilot CLI and VS Code",
-        "copilot",
-        "copilot",
-        ".copilot",
-        "COPILOT_HOME",
-        f"hooks/{OURS}.json",
-        "",
-        dict.fromkeys(
-            ("SubagentStart", "SubagentStop", "ErrorOccurred", "UserPromptSubmit", "Stop"), ""
-        ),
-    ),
+    Agent("copilot", "Copilot CLI and VS Code", "COPILOT_HOME", f"hooks/{OURS}.json"),
     Agent(
         "codex",
         "Codex",
-        "codex",
-        "codex",
-        ".codex",
         "CODEX_HOME",
         "hooks.json",
-        "",
-        dict.fromkeys(
-            ("SubagentStart", "SubagentStop", "UserPromptSubmit", "Stop", "Interrupt"), ""
-        ),
-        "Codex runs a hook only after you trust it: type /hooks in Codex.",
+        remark="Codex runs a hook only after you trust it: type /hooks in Codex.",
     ),
     Agent(
         "gemini",
         "Gemini CLI",
-        "gemini",
-        "gemini",
-        ".gemini",
         "GEMINI_CLI_HOME/.gemini",
         f"extensions/{OURS}/hooks/hooks.json",
         f"extensions/{OURS}/gemini-extension.json",
-        {
-            "BeforeTool": "invoke_agent",
-            "AfterTool": "invoke_agent",
-            "BeforeAgent": "",
-            "AfterAgent": "",
-        },
     ),
-    Agent(
-        "cursor",
-        "Cursor",
-        "cursor",
-        "cursor",
-        ".cursor",
-        "",
-        "hooks.json",
-        "",
-        {"subagentStop": ""},
-    ),
+    Agent("cursor", "Cursor", "", "hooks.json"),
 )
 NAMES = tuple(agent.name for agent in AGENTS)
 
