@@ -14,7 +14,7 @@ import os
 from telemetry_kit._runtime import runtime
 from telemetry_kit.errors import Refused, TelemetryError
 from telemetry_kit.files import private
-from telemetry_kit.privacy.projects import PENDING
+from telemetry_kit.privacy.projects import PENDING, pending_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,12 +140,8 @@ def entries(folder: str) -> list[Entry]:
     Args:
         folder: the project's directory in the user's state directory.
     """
-    try:
-        names = [name for name in os.listdir(folder) if name.startswith(PENDING)]
-    except OSError:
-        return []
     found, oldest = [], runtime.now() - DAY_SECONDS
-    for name in names:
+    for name in pending_names(folder):
         one = Entry(folder, name)
         changed = one.changed()
         if changed >= oldest:

@@ -273,8 +273,8 @@ def clear(paths: ProjectPaths) -> list[str]:
             os.path.lexists(dirs.key) or (os.path.isdir(dirs.state) and _is_allowed(paths))
         ):
             keys.replace(dirs.key, runtime.now())
-            files = (dirs.names, dirs.last_role, *dirs.pending)
-            removed = [private.remove(path) for path in files]
+            running = [f"{dirs.state}/{name}" for name in projects.pending_names(dirs.state)]
+            removed = [private.remove(path) for path in (dirs.names, dirs.last_role, *running)]
             if any(removed):
                 private.sync_folder(dirs.state)
     except ConsentError as error:

@@ -112,15 +112,6 @@ class ProjectDirs:
         return f"{self.state}/{LAST_ROLE}"
 
     @property
-    def pending(self) -> list[str]:
-        """The files about what coding agents are running in the project."""
-        try:
-            names = os.listdir(self.state)
-        except OSError:
-            return []
-        return [f"{self.state}/{name}" for name in names if name.startswith(PENDING)]
-
-    @property
     def index_entry(self) -> str:
         """The file with the path of the project root."""
         return f"{self.state}/{INDEX_ENTRY}"
@@ -239,3 +230,15 @@ def remove_if_empty(folder: str) -> bool:
         return False
     private.sync_folder(os.path.dirname(folder))
     return True
+
+
+def pending_names(state: str) -> list[str]:
+    """The names of the files about what coding agents are running in a project.
+
+    Args:
+        state: the project's directory in the user's state directory.
+    """
+    try:
+        return [name for name in os.listdir(state) if name.startswith(PENDING)]
+    except OSError:
+        return []
