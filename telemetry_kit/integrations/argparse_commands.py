@@ -70,7 +70,7 @@ class Followed:
     def parse_words(self, parser: Any, name: str, words: list[str], *given: Any) -> Any:
         """Parse the words after the name of a sub-command, or run a command of this library."""
         self.name = name
-        if name == GROUP and "_ARGCOMPLETE" not in runtime.environ:
+        if name == GROUP and not is_completing():
             self.run_ours(words)
         return type(parser)._parse_known_args(parser, words, *given)
 
@@ -79,7 +79,7 @@ class Followed:
         self.follow_all()
         has_groups = any(True for _ in actions(self.parser))
         self.name = "" if has_groups else self.program.name
-        if not has_groups and "_ARGCOMPLETE" not in runtime.environ and is_ours(words):
+        if not has_groups and not is_completing() and is_ours(words):
             self.run_ours(words[1:])
         self.values = namespace
         # argcomplete changes the class of a parser, and has a method of its own there.
@@ -91,8 +91,7 @@ class Followed:
 
         def report(message: str) -> NoReturn:
             name, self.name = self.name, ""
-            # argcomplete parses the line so far, which is no use of the program.
-            if name in self.leaves and "_ARGCOMPLETE" not in runtime.environ:
+            if name in self.leaves and not is_completing():
                 span = self.program.open_command(name, True, self.option)
                 if span is not None:
                     try:
@@ -188,6 +187,11 @@ def parsers_of(action: Any, prefix: str) -> Iterator[Leaf]:
         if id(parser) not in seen and not (name == GROUP and not prefix):
             seen.add(id(parser))
             yield name, parser
+
+
+def is_completing() -> bool:
+    """Whether argcomplete parses the line so far, which is no use of the program."""
+    return "_ARGCOMPLETE" in runtime.environ
 
 
 def makes_calls(function: Any) -> bool:
