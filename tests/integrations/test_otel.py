@@ -24,6 +24,13 @@ from telemetry_kit.integrations import otel
 from telemetry_kit.integrations.otel import AgentSpanProcessor
 
 SECRET = "jane@example.org wants a report"
+# The pairs of an agent and of one inside it, with their names and the agent around each.
+NESTED = [
+    ("agent.invoked", "planner", None),
+    ("agent.invoked", "coder", "planner"),
+    ("agent.completed", "coder", "planner"),
+    ("agent.completed", "planner", None),
+]
 
 
 def gen_ai(name: str, **more: object) -> dict[str, object]:
@@ -172,12 +179,7 @@ def test_an_agent_inside_of_an_agent(captured, tracer) -> None:
         ):
             pass
 
-    assert pairs(captured) == [
-        ("agent.invoked", "planner", None),
-        ("agent.invoked", "coder", "planner"),
-        ("agent.completed", "coder", "planner"),
-        ("agent.completed", "planner", None),
-    ]
+    assert pairs(captured) == NESTED
 
 
 def test_attributes_that_are_set_later(captured, tracer) -> None:
@@ -193,12 +195,7 @@ def test_attributes_that_are_set_later(captured, tracer) -> None:
             with tracer.start_as_current_span("chat"):
                 pass
 
-    assert pairs(captured) == [
-        ("agent.invoked", "planner", None),
-        ("agent.invoked", "coder", "planner"),
-        ("agent.completed", "coder", "planner"),
-        ("agent.completed", "planner", None),
-    ]
+    assert pairs(captured) == NESTED
 
 
 def test_attributes_that_are_set_at_the_end(captured, tracer) -> None:
@@ -210,12 +207,7 @@ def test_attributes_that_are_set_at_the_end(captured, tracer) -> None:
         span.set_attributes({"openinference.span.kind": "AGENT", "agent.name": "coder"})
         span.end(end_time=1_250_000_000)
 
-    assert pairs(captured) == [
-        ("agent.invoked", "planner", None),
-        ("agent.invoked", "coder", "planner"),
-        ("agent.completed", "coder", "planner"),
-        ("agent.completed", "planner", None),
-    ]
+    assert pairs(captured) == NESTED
     assert captured.events[2]["duration_ms"] == 250
 
 
